@@ -1,0 +1,22 @@
+/**
+ * The smallest Cirque application: every request goes to one constant peer. Run by `cirque run` (the worker listens for
+ * the supervisor) or, with BENCH_IN_PROCESS, on its own. The access log is off, as it is for every contender.
+ */
+import { HttpPeer, Server, httpProxyService } from '../../src/index.ts'
+import { listenPort, originPort } from './node-proxies/ports.ts'
+import { profileOnSignal } from './worker-profile.ts'
+
+const profileFolder = process.env['BENCH_PROFILE_FOLDER']
+if (profileFolder !== undefined) profileOnSignal(profileFolder)
+
+const peer = new HttpPeer(`127.0.0.1:${originPort}`)
+const service = httpProxyService({ newCtx: () => undefined, upstreamPeer: () => peer })
+const server = new Server()
+// No limit on requests per connection, as for the other contenders.
+server.addService(service.addTcp(`127.0.0.1:${listenPort}`, { maxRequestsPerConnection: 0 }))
+
+if (process.env['BENCH_IN_PROCESS'] === undefined) await server.runForever()
+else {
+  process.on('SIGTERM', () => process.exit(0))
+  await server.start()
+}

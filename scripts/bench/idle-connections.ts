@@ -1,0 +1,46 @@
+/**
+ * Opens connections, sends one request on each, reads the answer and holds them open: what an idle client costs.
+ * Run as a process of its own. Prints `open N` when all of them wait, and ends on SIGTERM.
+ */
+import net from 'node:net'
+
+/** Dials under way at once: enough to be quick, few enough that the proxy's upstream pool stays small. */
+const DIALS_AT_ONCE = 32
+
+const [port = 0, wanted = 0, bodyBytes = 0] = process.argv.slice(2).map(Number)
+const requestText = `GET /80 HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n\r\n`
+const held: net.Socket[] = []
+let lost = 0
+
+function openOne(): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect({ host: '127.0.0.1', port, noDelay: true }, () => socket.write(requestText, 'latin1'))
+    let answer = ''
+    socket.on('error', reject)
+    socket.on('close', () => { lost++ })
+    socket.on('data', (chunk) => {
+      answer += chunk.toString('latin1')
+      const end = answer.indexOf('\r\n\r\n')
+      if (end < 0 || answer.length < end + 4 + bodyBytes) return
+      if (!answer.startsWith('HTTP/1.1 200')) return reject(new Error(answer.slice(0, end)))
+      answer = ''
+      socket.removeAllListeners('data')
+      held.push(socket)
+      resolve()
+    })
+  })
+}
+
+async function dialer(): Promise<void> {
+  while (started < wanted) {
+    started++
+    await openOne()
+  }
+}
+
+let started = 0
+process.on('SIGTERM', () => {
+  process.stdout.write(`lost ${lost}\n`, () => process.exit(0))
+})
+await Promise.all(Array.from({ length: DIALS_AT_ONCE }, dialer))
+process.stdout.write(`open ${held.length}\n`)

@@ -1,0 +1,228 @@
+/**
+ * `npm run bench`: Cirque beside other proxies on one pinned core, in interleaved rounds. README.md says how to read it.
+ * Leaves to others: what is run (contenders.ts, workloads.ts), how one number is taken (measure.ts), how it is printed (report.ts).
+ */
+import { readFileSync, writeFileSync } from 'node:fs'
+import os from 'node:os'
+import { setTimeout as delay } from 'node:timers/promises'
+import { contendersFor, type Contender } from './contenders.ts'
+import { stopAll, stopEverything } from './managed-process.ts'
+import { checkAnswer, measureClosed, measureIdle, measureOpen, startContender, warmUp, type Cores, type RunningContender } from './measure.ts'
+import { summarize, type Measurement, type Summary } from './measurement.ts'
+import { HELP, UsageError, parseOptions, type BenchOptions } from './options.ts'
+import { startOrigin, type Origin } from './origin.ts'
+import { perfRun, profileRun } from './profile.ts'
+import { targetLines, workloadTable } from './report.ts'
+import { orderOfRound } from './statistics.ts'
+import { judgeTargets } from './targets.ts'
+import type { Workload } from './workloads.ts'
+
+/** Those whose capacity sets the offered rate; the others must be able to serve it or sit that workload out. */
+const RATE_SETTERS = ['cirque', 'cirque-beside', 'nginx', 'haproxy']
+/** A contender this close to its capacity has a latency of its queue, not of its work. */
+const CAPACITY_MARGIN = 1.2
+/** Memory hardly varies, and each round needs a fresh start. */
+const IDLE_ROUNDS_MAX = 3
+
+class Bench {
+  readonly options: BenchOptions
+  readonly contenders: readonly Contender[]
+  readonly cores: Cores
+  readonly measurements: Measurement[] = []
+  readonly faults: string[] = []
+
+  constructor(options: BenchOptions, contenders: readonly Contender[], cores: Cores) {
+    this.options = options
+    this.contenders = contenders
+    this.cores = cores
+  }
+
+  async run(origin: Origin): Promise<Summary[]> {
+    const summaries: Summary[] = []
+    for (const workload of this.options.workloads) {
+      if (workload.kind === 'idle') await this.idleRounds(workload, origin)
+      else await this.rounds(workload, origin)
+      const rows = summarize(this.measurements, workload.name)
+        .toSorted((a, b) => this.position(a.contender) - this.position(b.contender))
+      summaries.push(...rows)
+      progress('')
+      if (rows.length > 0) console.log(`\n${workloadTable(workload, rows)}`)
+    }
+    return summaries
+  }
+
+  private position(name: string): number {
+    return this.contenders.findIndex((contender) => contender.name === name)
+  }
+
+  /** Everyone stays up for all rounds of a workload (idle processes cost nothing) and is then measured warm. */
+  private async rounds(workload: Workload, origin: Origin): Promise<void> {
+    const started: { running: RunningContender; capacity: number }[] = []
+    for (const contender of this.contenders) {
+      progress(`${workload.name}: starting ${contender.name}`)
+      await this.guard(contender, workload, async () => {
+        const running = await startContender(contender, origin, this.cores)
+        started.push({ running, capacity: 0 })
+        await checkAnswer(running, workload)
+        const entry = started.at(-1)
+        if (entry !== undefined) entry.capacity = await warmUp(running, workload, this.options.warmUpSeconds, this.cores)
+      })
+    }
+    let active = started.filter((entry) => entry.capacity > 0)
+    let rate = 0
+    if (workload.kind === 'open') {
+      const setters = active.filter((entry) => RATE_SETTERS.includes(entry.running.contender.name))
+      rate = Math.floor(Math.min(...(setters.length > 0 ? setters : active).map((entry) => entry.capacity)) * this.options.rateFraction)
+      for (const { running, capacity } of active) {
+        if (capacity < rate * CAPACITY_MARGIN) note(`SKIP ${running.contender.name} in ${workload.name}: serves ${Math.floor(capacity)} req/s, ${rate} are offered`)
+      }
+      active = active.filter((entry) => entry.capacity >= rate * CAPACITY_MARGIN)
+      if (active.length > 0) note(`${workload.name}: ${rate} req/s offered to each`)
+    }
+    const rounds = workload.kind === 'open' ? this.options.latencyRounds : this.options.rounds
+    for (let round = 0; round < rounds; round++) {
+      for (const { running } of orderOfRound(active, round)) {
+        progress(`${workload.name}: round ${round + 1} of ${rounds}, ${running.contender.name}`)
+        await this.guard(running.contender, workload, async () => {
+          this.measurements.push(workload.kind === 'open'
+            ? await measureOpen(running, workload, round, this.options.seconds, rate, this.cores)
+            : await measureClosed(running, workload, round, this.options.seconds, this.cores))
+        })
+      }
+    }
+    for (const { running } of started) await running.process.stop()
+  }
+
+  private async idleRounds(workload: Workload, origin: Origin): Promise<void> {
+    const rounds = Math.min(this.options.rounds, IDLE_ROUNDS_MAX)
+    for (let round = 0; round < rounds; round++) {
+      for (const contender of this.contenders) {
+        progress(`${workload.name}: round ${round + 1} of ${rounds}, ${contender.name}`)
+        await this.guard(contender, workload, async () => {
+          const running = await startContender(contender, origin, this.cores)
+          try {
+            await checkAnswer(running, workload)
+            await warmUp(running, workload, this.options.warmUpSeconds, this.cores)
+            this.measurements.push(await measureIdle(running, workload, round, this.cores))
+          } finally {
+            await running.process.stop()
+          }
+        })
+      }
+    }
+  }
+
+  /** One contender's fault is shown and does not end the others' run. */
+  private async guard(contender: Contender, workload: Workload, work: () => Promise<void>): Promise<void> {
+    try {
+      await work()
+    } catch (error) {
+      if (interrupted) await new Promise(() => {}) // The signal's handler ends the process.
+      const fault = `FAIL ${contender.name} in ${workload.name}: ${(error as Error).message}`
+      this.faults.push(fault)
+      note(fault)
+    }
+  }
+}
+
+/** One line that replaces itself; nothing when nobody watches. */
+function progress(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\u001B[K${text}`)
+}
+
+function note(text: string): void {
+  progress('')
+  console.log(text)
+}
+
+function machine(): Record<string, string | number> {
+  const cpus = os.cpus()
+  return { cpu: cpus[0]?.model ?? 'unknown', cores: cpus.length, kernel: os.release(), node: process.version, load: readFileSync('/proc/loadavg', 'latin1').trim() }
+}
+
+function choose(options: BenchOptions): Contender[] {
+  const all = contendersFor({ form: options.form, profile: options.profile, beside: options.beside })
+  for (const name of options.only ?? []) {
+    if (!all.some((contender) => contender.name === name)) throw new UsageError(`--only has ${name}; use some of ${all.map((contender) => contender.name).join(', ')}`)
+  }
+  const wanted = options.only ?? (options.profile || options.perf ? ['cirque'] : null)
+  return all.filter((contender) => {
+    if (wanted !== null && !wanted.includes(contender.name)) return false
+    const missing = contender.missing()
+    if (missing !== null) console.log(`SKIP ${contender.name}: ${missing}`)
+    return missing === null
+  })
+}
+
+async function main(): Promise<number> {
+  const options = parseOptions(process.argv.slice(2))
+  if (options === null) {
+    process.stdout.write(HELP)
+    return 0
+  }
+  if (options.parts) {
+    // Loaded here only: whole proxies can be compared while a part does not load.
+    const { runParts } = await import('./parts.ts')
+    runParts(options)
+    return 0
+  }
+  const contenders = choose(options)
+  if (contenders.length === 0) {
+    console.log('nothing to run')
+    return 1
+  }
+  const cores = { proxy: options.proxyCore, load: options.loadCore }
+  for (const core of [cores.proxy, cores.load]) {
+    if (core >= os.cpus().length) throw new UsageError(`core ${core} does not exist here; use --proxy-core and --load-core below ${os.cpus().length}`)
+  }
+  const host = machine()
+  console.log(`${host['cpu']}, ${host['cores']} cores, Linux ${host['kernel']}, Node ${host['node']}, load ${host['load']}`)
+  const origin = await startOrigin(cores.load)
+  await delay(100)
+  if (options.profile || options.perf) {
+    for (const contender of contenders) {
+      for (const workload of options.workloads) {
+        if (options.profile) await profileRun(contender, origin, workload, options, cores)
+        if (options.perf) await perfRun(contender, origin, workload, options, cores)
+      }
+    }
+    return 0
+  }
+  const bench = new Bench(options, contenders, cores)
+  const summaries = await bench.run(origin)
+  const targets = judgeTargets(summaries, contenders.filter((contender) => contender.kind === 'node').map((contender) => contender.name))
+  if (contenders.some((contender) => contender.name === 'cirque')) console.log(targetLines(targets))
+  if (options.json !== null) {
+    const { only, rounds, latencyRounds, seconds, rateFraction, form, beside } = options
+    const result = {
+      at: new Date().toISOString(), machine: host, options: { only, rounds, latencyRounds, seconds, rateFraction, form, beside },
+      summaries, targets, measurements: bench.measurements, faults: bench.faults,
+    }
+    writeFileSync(options.json, `${JSON.stringify(result, null, 2)}\n`)
+  }
+  return bench.faults.length === 0 ? 0 : 1
+}
+
+/** Set by the first signal; what fails from then on fails because of us. */
+let interrupted = false
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    if (interrupted) process.exit(130)
+    interrupted = true
+    void stopAll().finally(() => process.exit(130))
+  })
+}
+process.on('exit', stopEverything)
+
+let exitCode = 1
+try {
+  exitCode = await main()
+} catch (error) {
+  if (error instanceof UsageError) {
+    console.error(`bench: ${error.message}`)
+    exitCode = 2
+  } else if (!interrupted) console.error(error)
+}
+await stopAll()
+process.exit(interrupted ? 130 : exitCode)

@@ -1,0 +1,141 @@
+/** Takes single measurements of a proxy that is running: check, drive, and compare the process tree before and after. */
+import { setTimeout as delay } from 'node:timers/promises'
+import path from 'node:path'
+import type { Contender } from './contenders.ts'
+import { ManagedProcess, freePorts, request, runToEnd, temporaryFolder, waitUntilReady } from './managed-process.ts'
+import type { Measurement } from './measurement.ts'
+import type { OpenLoopResult } from './open-loop.ts'
+import type { Origin } from './origin.ts'
+import { cpuTimeOf, memoryKiloBytesOf, type ProcessStat } from './process-usage.ts'
+import type { Workload } from './workloads.ts'
+import { runWrk } from './wrk.ts'
+
+/** Before memory is read: pages of closed connections are given back, pending collections happen. */
+const SETTLE_MS = 1500
+/** What a head adds to a 10 MB answer is below this, and far below the noise. */
+const HEAD_BYTES = 250
+
+export interface RunningContender {
+  readonly contender: Contender
+  readonly process: ManagedProcess
+  readonly port: number
+  readonly folder: string
+}
+
+export interface Cores {
+  readonly proxy: number
+  readonly load: number
+}
+
+export async function startContender(contender: Contender, origin: Origin, cores: Cores): Promise<RunningContender> {
+  const folder = temporaryFolder()
+  const [port = 0] = await freePorts(1)
+  const launch = contender.launch({ originPort: origin.port, listenPort: port, folder })
+  const process = new ManagedProcess(contender.name, launch, cores.proxy)
+  try {
+    await waitUntilReady(process, port, '/80')
+  } catch (error) {
+    await process.stop()
+    throw error
+  }
+  return { contender, process, port, folder }
+}
+
+/** A wrong answer is cheap to give: nothing is measured before the right one was seen. */
+export async function checkAnswer(running: RunningContender, workload: Workload): Promise<void> {
+  const body = workload.uploadBytes > 0 ? Buffer.alloc(workload.uploadBytes, 'x') : null
+  const answer = await request(running.port, workload.path, body)
+  if (answer.status !== 200 || answer.bytes !== workload.answerBytes) {
+    throw new Error(`${workload.path} was answered with ${answer.status} and ${answer.bytes} bytes; 200 and ${workload.answerBytes} are right`)
+  }
+}
+
+interface Cost {
+  readonly userMicros: number
+  readonly systemMicros: number
+  readonly memoryKiloBytes: number
+}
+
+/** CPU that the tree used while `work` ran. A process that came or went meanwhile would falsify the sum. */
+async function costWhile<T>(running: RunningContender, work: () => Promise<T>): Promise<{ cost: Cost; result: T }> {
+  const before = running.process.tree()
+  const result = await work()
+  const after = running.process.tree()
+  if (identity(before) !== identity(after)) throw new Error('its processes changed while it was measured')
+  const start = cpuTimeOf(before)
+  const end = cpuTimeOf(after)
+  const memoryKiloBytes = memoryKiloBytesOf(after.map((stat) => stat.pid))
+  return { cost: { userMicros: end.userMicros - start.userMicros, systemMicros: end.systemMicros - start.systemMicros, memoryKiloBytes }, result }
+}
+
+function identity(tree: readonly ProcessStat[]): string {
+  return tree.map((stat) => `${stat.pid}@${stat.startTicks}`).toSorted().join(' ')
+}
+
+/** @returns requests per second, which is the capacity as far as so short a run can tell. */
+export async function warmUp(running: RunningContender, workload: Workload, seconds: number, cores: Cores): Promise<number> {
+  const result = await runWrk({ ...workload, connections: workload.kind === 'idle' ? 64 : workload.connections }, running.port, seconds, cores.load, running.folder)
+  return result.requests / result.seconds
+}
+
+export async function measureClosed(running: RunningContender, workload: Workload, round: number, seconds: number, cores: Cores): Promise<Measurement> {
+  const { cost, result } = await costWhile(running, () => runWrk(workload, running.port, seconds, cores.load, running.folder))
+  const requests = workload.countByBytes ? result.bytes / (workload.answerBytes + HEAD_BYTES) : result.requests
+  return {
+    workload: workload.name, contender: running.contender.name, round,
+    userMicros: cost.userMicros / requests, systemMicros: cost.systemMicros / requests,
+    requestsPerSecond: requests / result.seconds,
+    p50Micros: result.p50Micros, p99Micros: result.p99Micros, p999Micros: Number.NaN, maxMicros: result.maxMicros,
+    memoryKiloBytes: cost.memoryKiloBytes, idleConnectionBytes: Number.NaN,
+    clientDelayMicros: Number.NaN,
+    failures: result.socketErrors + result.badStatus,
+  }
+}
+
+export async function measureOpen(running: RunningContender, workload: Workload, round: number, seconds: number, rate: number, cores: Cores): Promise<Measurement> {
+  const args = [
+    path.join(import.meta.dirname, 'open-loop.ts'), `--port=${running.port}`, `--path=${workload.path}`, `--bytes=${workload.answerBytes}`,
+    `--connections=${workload.connections}`, `--rate=${rate}`, `--seconds=${seconds}`,
+  ]
+  const { cost, result } = await costWhile(running, async () => {
+    const output = await runToEnd('open-loop client', { command: process.execPath, args }, cores.load)
+    return JSON.parse(output) as OpenLoopResult
+  })
+  return {
+    workload: workload.name, contender: running.contender.name, round,
+    userMicros: cost.userMicros / result.served, systemMicros: cost.systemMicros / result.served,
+    requestsPerSecond: result.answered / seconds,
+    p50Micros: result.p50Micros, p99Micros: result.p99Micros, p999Micros: result.p999Micros, maxMicros: result.maxMicros,
+    memoryKiloBytes: cost.memoryKiloBytes, idleConnectionBytes: Number.NaN,
+    clientDelayMicros: result.ownDelayP99Micros,
+    failures: result.failed,
+  }
+}
+
+/** The contender must be freshly started: memory that earlier connections left behind would be used again and not show. */
+export async function measureIdle(running: RunningContender, workload: Workload, round: number, cores: Cores): Promise<Measurement> {
+  const pids = (): number[] => running.process.tree().map((stat) => stat.pid)
+  await delay(SETTLE_MS)
+  const before = memoryKiloBytesOf(pids())
+  const args = [path.join(import.meta.dirname, 'idle-connections.ts'), String(running.port), String(workload.connections), String(workload.answerBytes)]
+  const holder = new ManagedProcess('idle connections', { command: process.execPath, args }, cores.load)
+  const late = Date.now() + 20_000
+  while (!holder.output.includes('open ')) {
+    if (holder.ended || Date.now() > late) {
+      await holder.stop()
+      throw new Error(`the idle connections could not be opened: ${holder.output}`)
+    }
+    await delay(50)
+  }
+  await delay(SETTLE_MS)
+  const after = memoryKiloBytesOf(pids())
+  await holder.stop()
+  return {
+    workload: workload.name, contender: running.contender.name, round,
+    userMicros: Number.NaN, systemMicros: Number.NaN, requestsPerSecond: Number.NaN,
+    p50Micros: Number.NaN, p99Micros: Number.NaN, p999Micros: Number.NaN, maxMicros: Number.NaN,
+    memoryKiloBytes: after, idleConnectionBytes: ((after - before) * 1024) / workload.connections,
+    clientDelayMicros: Number.NaN,
+    failures: Number(/lost (\d+)/.exec(holder.output)?.[1] ?? Number.NaN),
+  }
+}

@@ -1,0 +1,82 @@
+/** The shape of one measurement, of a workload's summary, and how the first becomes the second. Pure. */
+import { median, medianRatio } from './statistics.ts'
+
+export interface Measurement {
+  readonly workload: string
+  readonly contender: string
+  readonly round: number
+  /** CPU of the whole process tree, per request. */
+  readonly userMicros: number
+  readonly systemMicros: number
+  readonly requestsPerSecond: number
+  readonly p50Micros: number
+  readonly p99Micros: number
+  /** NaN where the driver does not say. */
+  readonly p999Micros: number
+  /** NaN where the driver does not say. */
+  readonly maxMicros: number
+  /** Of the whole tree, at the end of the measurement. */
+  readonly memoryKiloBytes: number
+  /** Memory that each idle connection added; NaN in other workloads. */
+  readonly idleConnectionBytes: number
+  /** p99 of how late the open-loop client itself was; NaN elsewhere. */
+  readonly clientDelayMicros: number
+  /** Requests that went wrong. Anything but 0 makes the other numbers doubtful. */
+  readonly failures: number
+}
+
+export interface Summary {
+  readonly workload: string
+  readonly contender: string
+  readonly rounds: number
+  readonly microsPerRequest: number
+  readonly userMicros: number
+  readonly systemMicros: number
+  /** microsPerRequest relative to nginx's in the same round; NaN without nginx. */
+  readonly ratio: number
+  readonly requestsPerSecond: number
+  readonly p50Micros: number
+  readonly p99Micros: number
+  /** p99Micros relative to nginx's in the same round. */
+  readonly p99Ratio: number
+  readonly p999Micros: number
+  readonly maxMicros: number
+  readonly memoryKiloBytes: number
+  readonly idleConnectionBytes: number
+  readonly clientDelayMicros: number
+  /** Sum over the rounds. */
+  readonly failures: number
+}
+
+const BASE = 'nginx'
+
+/** One row for each contender, in the order of their first measurement. */
+export function summarize(measurements: readonly Measurement[], workload: string): Summary[] {
+  const all = measurements.filter((measurement) => measurement.workload === workload)
+  const values = (value: (measurement: Measurement) => number) =>
+    all.map((measurement) => ({ round: measurement.round, contender: measurement.contender, value: value(measurement) }))
+  const total = (measurement: Measurement): number => measurement.userMicros + measurement.systemMicros
+  return [...new Set(all.map((measurement) => measurement.contender))].map((contender) => {
+    const own = all.filter((measurement) => measurement.contender === contender)
+    const middle = (value: (measurement: Measurement) => number): number => median(own.map(value))
+    return {
+      workload,
+      contender,
+      rounds: own.length,
+      microsPerRequest: middle(total),
+      userMicros: middle((measurement) => measurement.userMicros),
+      systemMicros: middle((measurement) => measurement.systemMicros),
+      ratio: medianRatio(values(total), contender, BASE),
+      requestsPerSecond: middle((measurement) => measurement.requestsPerSecond),
+      p50Micros: middle((measurement) => measurement.p50Micros),
+      p99Micros: middle((measurement) => measurement.p99Micros),
+      p99Ratio: medianRatio(values((measurement) => measurement.p99Micros), contender, BASE),
+      p999Micros: middle((measurement) => measurement.p999Micros),
+      maxMicros: middle((measurement) => measurement.maxMicros),
+      memoryKiloBytes: middle((measurement) => measurement.memoryKiloBytes),
+      idleConnectionBytes: middle((measurement) => measurement.idleConnectionBytes),
+      clientDelayMicros: middle((measurement) => measurement.clientDelayMicros),
+      failures: own.reduce((sum, measurement) => sum + measurement.failures, 0),
+    }
+  })
+}

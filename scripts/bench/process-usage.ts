@@ -1,0 +1,109 @@
+/**
+ * CPU time and memory of a process tree, read from Linux's /proc.
+ * The whole tree counts (nginx's master, a supervisor, a helper), so that nobody can hide work in a second process.
+ * The parsers are pure; what reads files is at the end.
+ */
+import { execFileSync } from 'node:child_process'
+import { readFileSync, readdirSync } from 'node:fs'
+
+export interface ProcessStat {
+  readonly pid: number
+  readonly parentPid: number
+  readonly state: string
+  readonly userTicks: number
+  readonly systemTicks: number
+  /** Ticks after boot. With the pid it names one process for good. */
+  readonly startTicks: number
+}
+
+export interface CpuTime {
+  readonly userMicros: number
+  readonly systemMicros: number
+}
+
+/** One line of /proc/PID/stat (proc(5)). The name may hold spaces and parentheses, so fields are counted from its last `)`. */
+export function parseStat(line: string): ProcessStat | null {
+  const open = line.indexOf('(')
+  const close = line.lastIndexOf(')')
+  if (open < 0 || close < open) return null
+  const fields = line.slice(close + 2).split(' ')
+  const stat = {
+    pid: Number(line.slice(0, open)),
+    state: fields[0] ?? '',
+    parentPid: Number(fields[1]),
+    userTicks: Number(fields[11]),
+    systemTicks: Number(fields[12]),
+    startTicks: Number(fields[19]),
+  }
+  return Number.isFinite(stat.startTicks) ? stat : null
+}
+
+/** A `Name:   123 kB` line of /proc/PID/status or smaps_rollup, in kB; null when there is none. */
+export function parseKiloBytes(text: string, name: string): number | null {
+  const match = new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(text)
+  return match === null ? null : Number(match[1])
+}
+
+/** `root` and all its descendants, parents first. Zombies are left out: they use nothing and wait only to be collected. */
+export function treeOf(root: number, stats: readonly ProcessStat[]): ProcessStat[] {
+  const tree = stats.filter((stat) => stat.pid === root && stat.state !== 'Z')
+  for (let at = 0; at < tree.length; at++) {
+    const parent = tree[at]
+    for (const stat of stats) if (stat.parentPid === parent?.pid && stat.state !== 'Z') tree.push(stat)
+  }
+  return tree
+}
+
+let microsPerTick = 0
+
+function tickMicros(): number {
+  if (microsPerTick === 0) microsPerTick = 1_000_000 / Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }))
+  return microsPerTick
+}
+
+function readProcFile(pid: number | string, name: string): string | null {
+  try {
+    return readFileSync(`/proc/${pid}/${name}`, 'latin1')
+  } catch {
+    return null // The process ended between the listing and the read.
+  }
+}
+
+export function processTree(root: number): ProcessStat[] {
+  const stats: ProcessStat[] = []
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue
+    const line = readProcFile(name, 'stat')
+    const stat = line === null ? null : parseStat(line)
+    if (stat !== null) stats.push(stat)
+  }
+  return treeOf(root, stats)
+}
+
+/** Whether `stat` still names the same living process, and not a later one with its number. */
+export function isAlive(stat: ProcessStat): boolean {
+  const line = readProcFile(stat.pid, 'stat')
+  const now = line === null ? null : parseStat(line)
+  return now !== null && now.startTicks === stat.startTicks && now.state !== 'Z'
+}
+
+export function cpuTimeOf(tree: readonly ProcessStat[]): CpuTime {
+  let user = 0
+  let system = 0
+  for (const stat of tree) {
+    user += stat.userTicks
+    system += stat.systemTicks
+  }
+  return { userMicros: user * tickMicros(), systemMicros: system * tickMicros() }
+}
+
+/** Proportional set size in kB (shared pages divided among their users); the resident size where the kernel does not tell. */
+export function memoryKiloBytesOf(pids: readonly number[]): number {
+  let sum = 0
+  for (const pid of pids) {
+    const rollup = readProcFile(pid, 'smaps_rollup')
+    const status = readProcFile(pid, 'status')
+    sum += (rollup === null ? null : parseKiloBytes(rollup, 'Pss')) ?? (status === null ? null : parseKiloBytes(status, 'VmRSS')) ?? 0
+  }
+  return sum
+}

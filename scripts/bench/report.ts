@@ -1,0 +1,87 @@
+/** Text of the results: aligned tables and the closing lines. Pure. */
+import type { FunctionTime } from './cpu-profile.ts'
+import type { Summary } from './measurement.ts'
+import type { TargetResult } from './targets.ts'
+import type { Workload } from './workloads.ts'
+
+interface Column {
+  readonly title: string
+  cell(summary: Summary): string
+}
+
+export function duration(micros: number): string {
+  if (!Number.isFinite(micros)) return '-'
+  if (micros < 10_000) return `${Math.round(micros)} us`
+  return micros < 10_000_000 ? `${(micros / 1000).toFixed(micros < 100_000 ? 1 : 0)} ms` : `${(micros / 1e6).toFixed(1)} s`
+}
+
+function decimal(value: number, digits: number): string {
+  return Number.isFinite(value) ? value.toFixed(digits) : '-'
+}
+
+/** Three significant digits where it matters: 9.73, 55.1, 7346. */
+function cpu(micros: number): string {
+  return decimal(micros, micros < 100 ? 2 : 0)
+}
+
+const CONTENDER: Column = { title: 'contender', cell: (summary) => summary.contender }
+const CPU: readonly Column[] = [
+  { title: 'us/request', cell: (summary) => cpu(summary.microsPerRequest) },
+  { title: 'user', cell: (summary) => cpu(summary.userMicros) },
+  { title: 'sys', cell: (summary) => cpu(summary.systemMicros) },
+  { title: 'x nginx', cell: (summary) => decimal(summary.ratio, 2) },
+]
+const RATE: Column = { title: 'req/s', cell: (summary) => decimal(summary.requestsPerSecond, 0) }
+const P50: Column = { title: 'p50', cell: (summary) => duration(summary.p50Micros) }
+const P99: readonly Column[] = [
+  { title: 'p99', cell: (summary) => duration(summary.p99Micros) },
+  { title: 'x nginx', cell: (summary) => decimal(summary.p99Ratio, 2) },
+]
+const TAIL: readonly Column[] = [
+  { title: 'p99.9', cell: (summary) => duration(summary.p999Micros) },
+  { title: 'max', cell: (summary) => duration(summary.maxMicros) },
+]
+/** Of the latency, what the client itself may have added. */
+const CLIENT_DELAY: Column = { title: 'client late p99', cell: (summary) => duration(summary.clientDelayMicros) }
+const MEMORY: Column = { title: 'memory', cell: (summary) => `${decimal(summary.memoryKiloBytes / 1000, 1)} MB` }
+const FAILURES: Column = { title: 'failures', cell: (summary) => String(summary.failures) }
+
+const COLUMNS: Readonly<Record<Workload['kind'], readonly Column[]>> = {
+  closed: [CONTENDER, ...CPU, RATE, P50, ...P99, MEMORY, FAILURES],
+  open: [CONTENDER, ...CPU, RATE, P50, ...P99, ...TAIL, CLIENT_DELAY, MEMORY, FAILURES],
+  idle: [
+    CONTENDER,
+    { title: 'kB/connection', cell: (summary) => decimal(summary.idleConnectionBytes / 1000, 2) },
+    { title: 'memory with all', cell: (summary) => `${decimal(summary.memoryKiloBytes / 1000, 1)} MB` },
+    { title: 'lost', cell: (summary) => String(summary.failures) },
+  ],
+}
+
+/** First column to the left, all others to the right, as wide as they need to be. */
+export function alignedTable(rows: readonly (readonly string[])[]): string {
+  const widths: number[] = []
+  for (const row of rows) for (const [at, cell] of row.entries()) widths[at] = Math.max(widths[at] ?? 0, cell.length)
+  return rows
+    .map((row) => row.map((cell, at) => (at === 0 ? cell.padEnd(widths[at] ?? 0) : cell.padStart(widths[at] ?? 0))).join('  ').trimEnd())
+    .join('\n')
+}
+
+export function workloadTable(workload: Workload, summaries: readonly Summary[]): string {
+  const columns = COLUMNS[workload.kind]
+  const rows = summaries.map((summary) => columns.map((column) => column.cell(summary)))
+  return `${workload.name}: ${workload.title}\n${alignedTable([columns.map((column) => column.title), ...rows])}\n`
+}
+
+export function targetLines(results: readonly TargetResult[]): string {
+  const rows = results.map((result) => {
+    const off = Math.abs(result.value / result.limit - 1) * 100
+    const outcome = result.outcome === 'not measured' ? result.outcome : `${result.outcome} by ${off.toFixed(0)} %`
+    return [result.title, `${decimal(result.value, 2)} ${result.unit}`, `<= ${result.limit}`, outcome]
+  })
+  return `targets\n${alignedTable(rows)}\n`
+}
+
+export function hottestTable(functions: readonly FunctionTime[]): string {
+  const rows = functions.map((time) => [`${(time.share * 100).toFixed(1).padStart(5)} %  ${time.name}`, time.where])
+  return `${alignedTable(rows)}\n`
+}

@@ -1,0 +1,62 @@
+/** The speed that Cirque promises, relative to nginx in the same run, and whether a run kept it. Pure. */
+import type { Summary } from './measurement.ts'
+
+export interface TargetResult {
+  readonly title: string
+  readonly limit: number
+  /** NaN when the run did not measure it. */
+  readonly value: number
+  readonly unit: string
+  readonly outcome: 'met' | 'missed' | 'not measured'
+}
+
+interface Target {
+  readonly title: string
+  readonly limit: number
+  readonly unit: string
+  value(find: (workload: string, contender: string) => Summary | undefined, nodePeers: readonly string[]): number
+}
+
+function ratio(title: string, workload: string, limit: number): Target {
+  return { title, limit, unit: 'x nginx', value: (find) => find(workload, 'cirque')?.ratio ?? Number.NaN }
+}
+
+function p99Ratio(title: string, workload: string, limit: number): Target {
+  return { title, limit, unit: 'x nginx', value: (find) => find(workload, 'cirque')?.p99Ratio ?? Number.NaN }
+}
+
+const TARGETS: readonly Target[] = [
+  ratio('small, keep-alive: CPU', 'small', 1.25),
+  ratio('100 kB: CPU', '100k', 0.85),
+  ratio('10 MB: CPU', '10m', 1.0),
+  p99Ratio('10 MB, 16 at a time: p99', '10m', 0.6),
+  ratio('1000 connections: CPU', 'conns1000', 1.05),
+  ratio('new connection each: CPU', 'newconn', 1.8),
+  p99Ratio('equal offered rate: p99', 'latency', 1.1),
+  {
+    title: 'small: CPU of the best Node proxy, at least 4 x ours',
+    limit: 0.25,
+    unit: 'x best Node proxy',
+    value(find, nodePeers) {
+      const best = Math.min(...nodePeers.map((name) => find('small', name)?.microsPerRequest ?? Number.POSITIVE_INFINITY))
+      const own = find('small', 'cirque')?.microsPerRequest ?? Number.NaN
+      return Number.isFinite(best) ? own / best : Number.NaN
+    },
+  },
+  {
+    title: 'idle connection: memory',
+    limit: 7,
+    unit: 'kB',
+    value: (find) => (find('idle', 'cirque')?.idleConnectionBytes ?? Number.NaN) / 1000,
+  },
+]
+
+export function judgeTargets(summaries: readonly Summary[], nodePeers: readonly string[]): TargetResult[] {
+  const find = (workload: string, contender: string): Summary | undefined =>
+    summaries.find((summary) => summary.workload === workload && summary.contender === contender)
+  return TARGETS.map((target) => {
+    const value = target.value(find, nodePeers)
+    const outcome = Number.isNaN(value) ? 'not measured' : value <= target.limit ? 'met' : 'missed'
+    return { title: target.title, limit: target.limit, value, unit: target.unit, outcome }
+  })
+}

@@ -1,0 +1,35 @@
+/** What is measured: each workload with its path, its bodies and how it is driven. */
+
+export interface Workload {
+  readonly name: string
+  readonly title: string
+  /** `closed`: wrk, as fast as answers come. `open`: fixed arrivals by our own client. `idle`: memory of connections that wait. */
+  readonly kind: 'closed' | 'open' | 'idle'
+  readonly path: string
+  /** Body bytes of the answer. */
+  readonly answerBytes: number
+  /** Body bytes of the request; 0 sends a GET. */
+  readonly uploadBytes: number
+  readonly connections: number
+  /** Asks for a new connection for each request. */
+  readonly closeEach: boolean
+  /** Requests counted by bytes received, where the ones cut off at the end would matter. */
+  readonly countByBytes: boolean
+}
+
+const KB = 1000
+const MB = 1000 * 1000
+
+const base = { kind: 'closed', uploadBytes: 0, connections: 64, closeEach: false, countByBytes: false } as const
+
+export const WORKLOADS: readonly Workload[] = [
+  { ...base, name: 'small', title: '80 B, keep-alive, 64 connections', path: '/80', answerBytes: 80 },
+  { ...base, name: '1k', title: '1 kB, keep-alive, 64 connections', path: '/1k', answerBytes: KB },
+  { ...base, name: '100k', title: '100 kB, keep-alive, 64 connections', path: '/100k', answerBytes: 100 * KB },
+  { ...base, name: '10m', title: '10 MB down, 16 at a time', path: '/10m', answerBytes: 10 * MB, connections: 16, countByBytes: true },
+  { ...base, name: 'upload', title: '1 MB up, 64 connections', path: '/up', answerBytes: 2, uploadBytes: MB },
+  { ...base, name: 'conns1000', title: '1 kB, keep-alive, 1000 connections', path: '/1k', answerBytes: KB, connections: 1000 },
+  { ...base, name: 'newconn', title: '80 B, a new connection for each request, 64 at a time', path: '/80', answerBytes: 80, closeEach: true },
+  { ...base, name: 'latency', title: '80 B at equal offered rate, 64 connections', kind: 'open', path: '/80', answerBytes: 80 },
+  { ...base, name: 'idle', title: 'idle keep-alive connections', kind: 'idle', path: '/80', answerBytes: 80, connections: 4000 },
+]

@@ -1,0 +1,208 @@
+/**
+ * Holds the import table: which folder may import which, where vendors may be named, and that no imports form a cycle.
+ * Type imports count for the table, because a type from below is a dependency of the reader all the same. They do not
+ * count for cycles: they are gone before anything is loaded, and the tracer's types are open to every folder while
+ * their own fields name types of those folders.
+ *
+ * `node scripts/check-imports.ts [root]` prints one `file:line: what was found, what would do` a fault and exits with 1.
+ */
+import { readFileSync } from 'node:fs'
+import { isBuiltin } from 'node:module'
+import path from 'node:path'
+import { importsOf, isFile, listTypeScript, printFinding, type Finding, type ImportSite } from './source-text.ts'
+
+/** A path that ends with a slash is a folder and all below it; others are one file. */
+interface Row {
+  readonly where: readonly string[]
+  /** What files of the row may import, besides the row itself. */
+  readonly may: readonly string[]
+}
+
+const ANYONE = ['src/runtime-check.ts']
+const BASE = ['src/errors/', 'src/primitives/']
+const FOUNDATION = [...BASE, 'src/http/', 'src/config/', 'src/ipc/']
+const COUNTING = [...FOUNDATION, 'src/telemetry/']
+const PROTOCOLS = [...COUNTING, 'src/protocols/']
+const PEERS = [...PROTOCOLS, 'src/peer/']
+const POOLS = [...PEERS, 'src/pool/']
+const TRANSPORT = [...POOLS, 'src/connector/', 'src/listener/']
+const CAPABILITIES = [...TRANSPORT, 'src/load-balancing/', 'src/limits/', 'src/cache/', 'src/modules/']
+
+/** The first row that fits a file counts, so single files stand before their folders. */
+const ROWS: readonly Row[] = [
+  { where: ['src/runtime-check.ts'], may: [] },
+  { where: BASE, may: [] },
+  { where: ['src/http/', 'src/config/', 'src/ipc/'], may: BASE },
+  { where: ['src/prove/'], may: [...BASE, 'src/http/', 'src/config/', 'src/protocols/'] },
+  { where: ['src/telemetry/tracer.ts'], may: [] },
+  { where: ['src/telemetry/exporters/'], may: COUNTING },
+  { where: ['src/telemetry/'], may: FOUNDATION },
+  { where: ['src/protocols/'], may: COUNTING },
+  { where: ['src/peer/'], may: PROTOCOLS },
+  { where: ['src/pool/'], may: PEERS },
+  { where: ['src/connector/'], may: POOLS },
+  { where: ['src/listener/'], may: POOLS },
+  { where: ['src/load-balancing/', 'src/limits/', 'src/cache/', 'src/modules/'], may: TRANSPORT },
+  { where: ['src/proxy/'], may: CAPABILITIES },
+  { where: ['src/server/'], may: [...CAPABILITIES, 'src/proxy/'] },
+  { where: ['src/index.ts'], may: ['src/'] },
+  { where: ['supervisor/'], may: [...FOUNDATION.filter(folder => folder !== 'src/http/'), 'src/telemetry/exporters/', 'src/telemetry/metric-slots.ts'] },
+  { where: ['workers/'], may: ['src/'] },
+  { where: ['examples/'], may: ['src/index.ts'] },
+  { where: ['test/', 'scripts/'], may: ['src/', 'supervisor/', 'workers/', 'examples/', 'test/', 'scripts/'] },
+]
+
+/** Types of these may be imported from anywhere, and they may import types of anything in src/. */
+const OPEN_TYPES = ['src/telemetry/tracer.ts']
+/** Only these may name the package's edge. */
+const EDGE_READERS = ['examples/', 'test/', 'scripts/']
+
+/** Vendors by package name, `scope/*` for a whole scope; whatever is not here is for test/ and scripts/ alone. */
+const VENDORS: Readonly<Record<string, readonly string[]>> = {
+  'pino': ['src/telemetry/exporters/'],
+  'prom-client': ['src/telemetry/exporters/'],
+  '@sentry/*': ['src/telemetry/exporters/'],
+  '@opentelemetry/*': ['src/telemetry/exporters/', 'workers/instrument.ts'],
+  'zod': ['src/config/'],
+  'yaml': ['src/config/'],
+  'commander': ['supervisor/cli.ts'],
+}
+const VENDOR_FREE = ['test/', 'scripts/']
+
+/** Built-in modules that only some files may load. */
+const BUILTINS: Readonly<Record<string, { readonly where: readonly string[]; readonly why: string }>> = {
+  'node:ffi': { where: ['src/ipc/system-calls.ts'], why: 'native calls live in src/ipc/system-calls.ts' },
+  'node:cluster': { where: ['supervisor/process-host.ts', 'workers/'], why: 'only supervisor/process-host.ts forks, and only workers/ know that they were forked' },
+}
+/** Folders that are handed open streams and open none; `node:net` is there for its address functions. */
+const SOCKETLESS = ['src/errors/', 'src/primitives/', 'src/http/', 'src/config/', 'src/ipc/']
+const SOCKET_MODULES: ReadonlySet<string> = new Set(['node:net', 'node:tls', 'node:http', 'node:https', 'node:http2', 'node:dgram'])
+const ADDRESS_NAMES: ReadonlySet<string> = new Set(['isIP', 'isIPv4', 'isIPv6', 'BlockList', 'SocketAddress'])
+
+function covers(places: readonly string[], file: string): boolean {
+  return places.some(place => place.endsWith('/') ? file.startsWith(place) : file === place)
+}
+
+function vendorPlaces(name: string): readonly string[] | undefined {
+  return VENDORS[name] ?? VENDORS[`${name.split('/')[0]}/*`]
+}
+
+/** `@scope/name/sub` and `name/sub` less what follows the package's name. */
+function packageName(specifier: string): string {
+  return specifier.split('/').slice(0, specifier.startsWith('@') ? 2 : 1).join('/')
+}
+
+interface Edge { readonly to: string; readonly line: number }
+
+export function checkImports(root: string): Finding[] {
+  const findings: Finding[] = []
+  const graph = new Map<string, Edge[]>()
+  for (const file of listTypeScript(root)) {
+    const edges: Edge[] = []
+    graph.set(file, edges)
+    const row = ROWS.find(({ where }) => covers(where, file))
+    if (row === undefined) {
+      findings.push({ file, line: 1, text: 'stands in no row of the import table; move it, or give it a row in scripts/check-imports.ts' })
+      continue
+    }
+    for (const site of importsOf(readFileSync(path.join(root, file), 'utf8'))) {
+      if (site.specifier.startsWith('.')) {
+        const to = path.posix.join(path.posix.dirname(file), site.specifier)
+        const fault = relativeFault(root, file, row, to, site)
+        if (fault !== null) findings.push({ file, line: site.line, text: fault })
+        if (!site.typeOnly) edges.push({ to, line: site.line })
+      } else {
+        const fault = packageFault(file, site)
+        if (fault !== null) findings.push({ file, line: site.line, text: fault })
+      }
+    }
+  }
+  return [...findings, ...cyclesOf(graph)]
+}
+
+function relativeFault(root: string, file: string, row: Row, to: string, site: ImportSite): string | null {
+  if (!isFile(path.join(root, to))) return `imports ${site.specifier}, which is no file; name an existing file with its extension`
+  if (to.endsWith('.json')) return covers([...VENDOR_FREE, 'supervisor/cli.ts'], file) ? null : `imports ${to}; read it where it is needed, or keep the value in a .ts file`
+  if (path.posix.basename(to) === 'index.ts' && !covers(EDGE_READERS, file)) return `imports ${to}, which is for the package's edge only; import the file itself`
+  if (covers(ANYONE, to)) return null
+  if (site.typeOnly && (covers(OPEN_TYPES, to) || (covers(OPEN_TYPES, file) && to.startsWith('src/')))) return null
+  if (covers(row.where, to)) return null
+  // Exporters name vendors, so they are wired in from outside; `src/telemetry/` in a row means the rest of that folder.
+  if (covers(row.may, to) && !(covers(['src/telemetry/exporters/'], to) && !covers(['supervisor/', 'workers/', ...EDGE_READERS, 'src/proxy/', 'src/server/', 'src/index.ts'], file))) return null
+  const may = row.may.length === 0 ? 'nothing else of ours' : row.may.join(' ')
+  return `imports ${to}${site.typeOnly ? ' (type)' : ''}; ${row.where.join(' ')} may import ${may}`
+}
+
+function packageFault(file: string, site: ImportSite): string | null {
+  const { specifier } = site
+  if (isBuiltin(specifier) || specifier.startsWith('node:')) {
+    if (!specifier.startsWith('node:')) return `imports ${specifier}; write node:${specifier}`
+    const rule = BUILTINS[specifier]
+    if (rule !== undefined && !site.typeOnly && !covers([...rule.where, ...VENDOR_FREE], file)) return `imports ${specifier}; ${rule.why}`
+    if (!site.typeOnly && SOCKET_MODULES.has(specifier) && covers(SOCKETLESS, file) && !site.names.every(name => ADDRESS_NAMES.has(name))) {
+      return `imports ${specifier}; ${SOCKETLESS.join(' ')} open no sockets: take an open stream, import its type, or name only ${[...ADDRESS_NAMES].join(', ')}`
+    }
+    return null
+  }
+  if (covers(VENDOR_FREE, file)) return null
+  const name = packageName(specifier)
+  const places = vendorPlaces(name)
+  if (places === undefined) return `imports the package ${name}; only ${VENDOR_FREE.join(' ')} may name packages that are not in the table of scripts/check-imports.ts`
+  return covers(places, file) ? null : `imports the package ${name}; only ${places.join(' ')} may name it`
+}
+
+/** One finding a cycle, at the first import of it; every file belongs to one cycle at most (strongly connected components, Tarjan 1972). */
+function cyclesOf(graph: ReadonlyMap<string, readonly Edge[]>): Finding[] {
+  const findings: Finding[] = []
+  const order = new Map<string, number>()
+  const low = new Map<string, number>()
+  const stack: string[] = []
+  const onStack = new Set<string>()
+
+  const visit = (file: string): void => {
+    const index = order.size
+    order.set(file, index)
+    low.set(file, index)
+    stack.push(file)
+    onStack.add(file)
+    for (const { to } of graph.get(file) ?? []) {
+      if (!order.has(to)) {
+        visit(to)
+        low.set(file, Math.min(low.get(file) ?? 0, low.get(to) ?? 0))
+      } else if (onStack.has(to)) {
+        low.set(file, Math.min(low.get(file) ?? 0, order.get(to) ?? 0))
+      }
+    }
+    if (low.get(file) !== index) return
+    const members = stack.splice(stack.lastIndexOf(file))
+    for (const member of members) onStack.delete(member)
+    const first = members.toSorted()[0] ?? file
+    const ring = shortestRing(graph, first, new Set(members))
+    if (ring === null) return
+    const line = graph.get(first)?.find(({ to }) => to === (ring[1] ?? first))?.line ?? 1
+    findings.push({ file: first, line, text: `is part of an import cycle: ${ring.join(' -> ')}; move what they share to a file that imports neither, or import the type alone` })
+  }
+  for (const file of graph.keys()) if (!order.has(file)) visit(file)
+  return findings
+}
+
+/** The shortest way from `first` back to itself inside `members`; null when there is none. */
+function shortestRing(graph: ReadonlyMap<string, readonly Edge[]>, first: string, members: ReadonlySet<string>): string[] | null {
+  const ways: string[][] = [[first]]
+  const seen = new Set<string>()
+  for (let way = ways.shift(); way !== undefined; way = ways.shift()) {
+    for (const { to } of graph.get(way.at(-1) ?? first) ?? []) {
+      if (to === first) return [...way, first]
+      if (!members.has(to) || seen.has(to)) continue
+      seen.add(to)
+      ways.push([...way, to])
+    }
+  }
+  return null
+}
+
+if (import.meta.main) {
+  const findings = checkImports(path.resolve(process.argv[2] ?? path.join(import.meta.dirname, '..')))
+  for (const finding of findings) console.error(printFinding(finding))
+  process.exitCode = findings.length === 0 ? 0 : 1
+}

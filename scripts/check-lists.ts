@@ -1,0 +1,285 @@
+/**
+ * Compares lists that must agree, each with its one source:
+ * option defaults in doc comments with the `*_DEFAULTS` constants; error kinds with docs/errors.md; hook names with
+ * src/proxy/README.md; fields and flags of the access log with docs/access-log.md; the process options with
+ * docs/configuration.md; the oldest Node.js that will do, in the four places that name it; the programs that tests
+ * may ask for with what .ci/run installs.
+ *
+ * `node scripts/check-lists.ts [root]` prints one `file:line: what was found, what would do` a fault and exits with 1.
+ */
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { isDeepStrictEqual, inspect } from 'node:util'
+import { interfacesOf, isFile, listTypeScript, printFinding, type Finding, type InterfaceField, type InterfaceText } from './source-text.ts'
+
+type Loaded = Readonly<Record<string, unknown>>
+
+export async function checkLists(root: string): Promise<Finding[]> {
+  return [
+    ...await checkDefaults(root),
+    ...await checkErrorKinds(root),
+    ...checkHooks(root),
+    ...await checkAccessLog(root),
+    ...await checkConfiguration(root),
+    ...checkNodeVersion(root),
+    ...await checkPrograms(root),
+  ]
+}
+
+function textOf(root: string, file: string): string | null {
+  const full = path.join(root, file)
+  return isFile(full) ? readFileSync(full, 'utf8') : null
+}
+
+function load(root: string, file: string): Promise<Loaded> {
+  return import(pathToFileURL(path.join(root, file)).href) as Promise<Loaded>
+}
+
+function missing(file: string, wanted: string): Finding {
+  return { file, line: 1, text: `is missing; ${wanted}` }
+}
+
+/** Line of the first occurrence, 1 when there is none. */
+function lineWith(text: string, part: string): number {
+  const index = text.indexOf(part)
+  return index < 0 ? 1 : text.slice(0, index).split('\n').length
+}
+
+function listDifference(file: string, line: number, what: string, found: Iterable<string>, expected: Iterable<string>, source: string): Finding[] {
+  const have = new Set(found)
+  const want = new Set(expected)
+  const findings: Finding[] = []
+  for (const name of want) if (!have.has(name)) findings.push({ file, line, text: `does not name the ${what} ${name}, which ${source} holds; add it` })
+  for (const name of have) if (!want.has(name)) findings.push({ file, line, text: `names the ${what} ${name}, which ${source} does not hold; remove it, or add it there` })
+  return findings
+}
+
+// Option defaults.
+
+interface Declared extends InterfaceText { readonly file: string }
+
+/** `Http1ServerOptions` -> `HTTP1_SERVER_DEFAULTS`. */
+export function defaultsName(interfaceName: string): string {
+  return `${interfaceName.replace(/Options$/, '').replaceAll(/([a-z0-9])([A-Z])/g, '$1_$2').toUpperCase()}_DEFAULTS`
+}
+
+const NO_LITERAL: unique symbol = Symbol('no literal')
+
+/** The value that the text of a `@default` stands for, or NO_LITERAL when it describes a value in words. */
+function literalOf(text: string): unknown {
+  if (/^-?[\d_]+(?:\.\d+)?$/.test(text)) return Number(text.replaceAll('_', ''))
+  if (/^[\d_]+(?: \* [\d_]+)+$/.test(text)) return text.split(' * ').reduce((product, factor) => product * Number(factor.replaceAll('_', '')), 1)
+  const words: Readonly<Record<string, unknown>> = { true: true, false: false, null: null, undefined, Infinity }
+  if (Object.hasOwn(words, text)) return words[text]
+  try {
+    return JSON.parse(text.replaceAll(/'((?:[^'\\]|\\.)*)'/g, (_, inside: string) => JSON.stringify(inside)))
+  } catch {
+    return NO_LITERAL // Words, then: compared with nothing but the kind of the constant's value.
+  }
+}
+
+function defaultText(field: InterfaceField): string | null {
+  return /@default\s+(.+?)(?:\s+@\w|$)/.exec(field.doc)?.[1]?.trim() ?? null
+}
+
+async function checkDefaults(root: string): Promise<Finding[]> {
+  const findings: Finding[] = []
+  const declared = new Map<string, Declared>()
+  const files = listTypeScript(root).filter(file => /^(?:src|supervisor|workers)\//.test(file))
+  for (const file of files) {
+    for (const found of interfacesOf(readFileSync(path.join(root, file), 'utf8'))) declared.set(found.name, { ...found, file })
+  }
+  for (const options of declared.values()) {
+    if (!options.exported || !options.name.endsWith('Options') || options.name.startsWith('Resolved')) continue
+    const optional = options.fields.filter(field => field.optional)
+    for (const field of optional) {
+      if (defaultText(field) === null) findings.push({ file: options.file, line: field.line, text: `${options.name}.${field.name} has no @default; say in its doc comment what holds when it is left out` })
+    }
+    if (optional.length === 0) continue
+    const constantName = defaultsName(options.name)
+    const constant = (await load(root, options.file))[constantName]
+    if (typeof constant !== 'object' || constant === null) {
+      findings.push({ file: options.file, line: options.line, text: `${options.name} has no ${constantName} beside it; export that constant with every default` })
+      continue
+    }
+    findings.push(...compareDefaults(options, constantName, constant as Loaded, declared, await load(root, options.file)))
+  }
+  return findings
+}
+
+function inheritedFields(options: Declared, declared: ReadonlyMap<string, Declared>): InterfaceField[] | null {
+  const fields: InterfaceField[] = []
+  for (const parent of options.parents) {
+    const found = declared.get(parent)
+    const above = found === undefined ? null : inheritedFields(found, declared)
+    if (found === undefined || above === null) return null
+    fields.push(...above, ...found.fields)
+  }
+  return fields
+}
+
+function compareDefaults(options: Declared, constantName: string, constant: Loaded, declared: ReadonlyMap<string, Declared>, module: Loaded): Finding[] {
+  const findings: Finding[] = []
+  const own = new Set(options.fields.map(field => field.name))
+  const inherited = inheritedFields(options, declared)
+  const all = [...(inherited ?? []).filter(field => !own.has(field.name)), ...options.fields]
+  for (const field of all) {
+    const text = defaultText(field)
+    if (text === null) continue
+    const line = own.has(field.name) ? field.line : options.line
+    const value = constant[field.name]
+    if (!Object.hasOwn(constant, field.name)) {
+      findings.push({ file: options.file, line, text: `${options.name}.${field.name} says @default ${text}, but ${constantName} has no ${field.name}; add it to the constant` })
+      continue
+    }
+    const literal = Object.hasOwn(module, text) ? module[text] : literalOf(text)
+    const inWords = literal === NO_LITERAL
+    // What can only be said in words must not be a plain number or switch, which could have been written down.
+    if (inWords ? (typeof value === 'number' || typeof value === 'boolean') : !isDeepStrictEqual(literal, value)) {
+      findings.push({ file: options.file, line, text: `${options.name}.${field.name} says @default ${text}, but ${constantName}.${field.name} is ${inspect(value)}; make them equal` })
+    }
+  }
+  if (inherited === null) return findings
+  const known = new Set(all.map(field => field.name))
+  for (const key of Object.keys(constant)) {
+    if (!known.has(key)) findings.push({ file: options.file, line: options.line, text: `${constantName}.${key} belongs to no field of ${options.name}; remove it, or declare the field` })
+  }
+  return findings
+}
+
+// Error kinds.
+
+/** First cells of a Markdown table's rows, when they are one word in backticks. */
+function tableNames(text: string): string[] {
+  return [...text.matchAll(/^\|\s*`([^`]+)`\s*\|/gm)].map(match => match[1] ?? '')
+}
+
+async function checkErrorKinds(root: string): Promise<Finding[]> {
+  const source = 'src/errors/proxy-error.ts'
+  const page = 'docs/errors.md'
+  const kinds = (await load(root, source))['ERROR_KINDS'] as readonly string[]
+  const findings: Finding[] = kinds
+    .filter((kind, index) => kinds.indexOf(kind) !== index)
+    .map(kind => ({ file: source, line: 1, text: `lists ${kind} twice; once will do` }))
+  const text = textOf(root, page)
+  if (text === null) return [...findings, missing(page, `give it a table with one row for each kind of ${source}`)]
+  findings.push(...listDifference(page, 1, 'error kind', tableNames(text), kinds, source))
+  const life = textOf(root, 'src/proxy/README.md') ?? ''
+  for (const match of life.matchAll(/`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)`/g)) {
+    const kind = match[1] ?? ''
+    if (!kinds.includes(kind) && !kind.startsWith('CIRQUE_') && !kind.endsWith('_DEFAULTS')) {
+      findings.push({ file: 'src/proxy/README.md', line: lineWith(life, match[0]), text: `names ${kind}, which is no error kind of ${source}; correct it` })
+    }
+  }
+  return findings
+}
+
+// Hooks.
+
+function checkHooks(root: string): Finding[] {
+  const source = 'src/proxy/proxy-http.ts'
+  const page = 'src/proxy/README.md'
+  const code = textOf(root, source)
+  if (code === null) return [missing(source, 'declare interface ProxyHttp there')]
+  const hooks = interfacesOf(code).find(found => found.name === 'ProxyHttp')?.fields ?? []
+  if (hooks.length === 0) return [{ file: source, line: 1, text: 'declares no interface ProxyHttp with hooks; declare it there' }]
+  const text = textOf(root, page)
+  if (text === null) return [missing(page, `describe every hook of ${source} there`)]
+  const findings: Finding[] = []
+  for (const hook of hooks) {
+    if (!new RegExp(`\\b${hook.name}\\b`).test(text)) findings.push({ file: source, line: hook.line, text: `declares the hook ${hook.name}, which ${page} does not name; describe it there` })
+  }
+  const names = new Set(hooks.map(hook => hook.name))
+  for (const match of text.matchAll(/`([a-z][A-Za-z]*(?:Filter|FilterAsync))(?:\(\))?`/g)) {
+    const name = match[1] ?? ''
+    // `connectionFilter` is an option of listeners, not a hook of ProxyHttp.
+    if (!names.has(name) && name !== 'connectionFilter') findings.push({ file: page, line: lineWith(text, match[0]), text: `names the hook ${name}, which ${source} does not declare; correct it` })
+  }
+  return findings
+}
+
+// Access log.
+
+/** The part of a page between a heading and the next one of its level. */
+function section(text: string, heading: string): string {
+  return text.split(/^## /m).find(part => part.startsWith(heading)) ?? ''
+}
+
+async function checkAccessLog(root: string): Promise<Finding[]> {
+  const source = 'src/telemetry/access-record.ts'
+  const page = 'docs/access-log.md'
+  if (textOf(root, source) === null) return [missing(source, 'export ACCESS_FIELDS and ACCESS_FLAGS there')]
+  const { ACCESS_FIELDS, ACCESS_FLAGS } = await load(root, source) as { ACCESS_FIELDS: readonly string[]; ACCESS_FLAGS: Readonly<Record<string, string>> }
+  const text = textOf(root, page)
+  if (text === null) return [missing(page, `describe the fields and flags of ${source} there`)]
+  const findings = [
+    ...listDifference(page, lineWith(text, '## Fields'), 'field', tableNames(section(text, 'Fields')), ACCESS_FIELDS, source),
+    ...listDifference(page, lineWith(text, '## Flags'), 'flag', tableNames(section(text, 'Flags')), Object.keys(ACCESS_FLAGS), source),
+  ]
+  if (findings.length === 0 && tableNames(section(text, 'Fields')).join() !== ACCESS_FIELDS.join()) {
+    findings.push({ file: page, line: lineWith(text, '## Fields'), text: `names the fields in another order than ${source}; the order is part of the format` })
+  }
+  return findings
+}
+
+// Process options.
+
+async function checkConfiguration(root: string): Promise<Finding[]> {
+  const source = 'src/config/server-config.ts'
+  const page = 'docs/configuration.md'
+  if (textOf(root, source) === null) return [missing(source, 'export CONFIG_KEYS there')]
+  const { CONFIG_KEYS } = await load(root, source) as { CONFIG_KEYS: readonly { readonly key: string; readonly written: string; readonly meaning: string }[] }
+  const text = textOf(root, page)
+  if (text === null) return [missing(page, `describe the options of ${source} there`)]
+  const findings = listDifference(page, 1, 'option', tableNames(text), CONFIG_KEYS.map(({ key }) => key), source)
+  for (const { key, written, meaning } of CONFIG_KEYS) {
+    const row = text.split('\n').find(line => line.startsWith(`| \`${key}\` |`))
+    const wanted = `| \`${key}\` | ${written} | ${meaning} |`
+    if (row !== undefined && row !== wanted) findings.push({ file: page, line: lineWith(text, row), text: `has another row for ${key} than ${source}; write: ${wanted}` })
+  }
+  return findings
+}
+
+// Versions and programs.
+
+function checkNodeVersion(root: string): Finding[] {
+  const manifest = JSON.parse(textOf(root, 'package.json') ?? '{}') as { engines?: { node?: string }; optionalDependencies?: Record<string, string> }
+  const oldest = /^>=(\d+\.\d+)$/.exec(manifest.engines?.node ?? '')?.[1]
+  if (oldest === undefined) return [{ file: 'package.json', line: 1, text: `has engines.node ${manifest.engines?.node ?? 'missing'}; write >=MAJOR.MINOR` }]
+  const findings: Finding[] = []
+  const [major = '', minor = ''] = oldest.split('.')
+  const places: readonly (readonly [file: string, pattern: RegExp])[] = [
+    ['bin/cirque', /^oldest_major=(\d+)\noldest_minor=(\d+)$/m],
+    ['src/runtime-check.ts', /OLDEST_MAJOR = (\d+)\n.*OLDEST_MINOR = (\d+)/],
+  ]
+  for (const [file, pattern] of places) {
+    const text = textOf(root, file)
+    const found = text === null ? null : pattern.exec(text)
+    if (text === null || found === null) findings.push(missing(file, `let it ask for Node.js ${oldest}, as engines in package.json does`))
+    else if (found[1] !== major || found[2] !== minor) findings.push({ file, line: lineWith(text, found[0]), text: `asks for Node.js ${found[1]}.${found[2]}, engines in package.json for ${oldest}; make them equal` })
+  }
+  const runtimes = Object.entries(manifest.optionalDependencies ?? {}).filter(([name]) => name.startsWith('node-'))
+  for (const [name, version] of runtimes) {
+    if (version !== runtimes[0]?.[1]) findings.push({ file: 'package.json', line: lineWith(textOf(root, 'package.json') ?? '', `"${name}"`), text: `pins ${name} ${version} beside ${runtimes[0]?.[0]} ${runtimes[0]?.[1]}; pin one version` })
+  }
+  return findings
+}
+
+async function checkPrograms(root: string): Promise<Finding[]> {
+  const source = 'test/support/programs.ts'
+  const script = '.ci/run'
+  if (textOf(root, source) === null) return [missing(source, 'export PROGRAMS there')]
+  const { PROGRAMS } = await load(root, source) as { PROGRAMS: Readonly<Record<string, { readonly debian: string | null }>> }
+  const text = textOf(root, script)
+  if (text === null) return [missing(script, `install the programs of ${source} there`)]
+  const installed = [...text.matchAll(/^ {2}([\w.+-]+):([\w.+-]+)$/gm)].map(match => `${match[1]} (${match[2]})`)
+  const wanted = Object.entries(PROGRAMS).flatMap(([name, { debian }]) => debian === null ? [] : [`${name} (${debian})`])
+  return listDifference(script, lineWith(text, 'programs='), 'program', installed, wanted, source)
+}
+
+if (import.meta.main) {
+  const findings = await checkLists(path.resolve(process.argv[2] ?? path.join(import.meta.dirname, '..')))
+  for (const finding of findings) console.error(printFinding(finding))
+  process.exitCode = findings.length === 0 ? 0 : 1
+}

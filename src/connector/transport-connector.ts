@@ -1,0 +1,506 @@
+/**
+ * Opens transports: TCP or Unix, straight or through a CONNECT proxy; later TLS on top.
+ *
+ *   Resolving -> Connecting -> [Tunnelling] -> Done
+ *       \____________\______________\___________^  by failure, time limit or `cancel`
+ *
+ * A name with several addresses is dialled as RFC 8305 says: families take turns, the next address is tried when one
+ * fails or STAGGER_MS after it began, the first to connect wins, the others are cut. Which family comes first is
+ * remembered from the last race, so that a broken IPv6 costs its delay once and not each time; within a family every
+ * dial starts at another address.
+ *
+ * Deadlines are numbers compared by the tick; a timer is made only for the stagger of a name with several addresses.
+ * A waiter is called exactly once, never before `dial` has returned, and not at all after `cancel`.
+ */
+import { isIP } from 'node:net'
+import { ProxyError, asProxyError, type ErrorKind, type ErrorSource } from '../errors/proxy-error.ts'
+import { formatAddress } from '../peer/peer-address.ts'
+import type { Peer, PeerAddress } from '../peer/peer.ts'
+import { Ticker, type Timed } from '../primitives/clock.ts'
+import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
+import { TcpStream, dialTcp, type DialOptions } from '../protocols/tcp/tcp-stream.ts'
+import { ConnectTunnel, type TunnelWaiter } from './connect-proxy.ts'
+import { Resolver, type PendingResolve, type ResolveWaiter } from './resolver.ts'
+import { TracedStream, traceConnected, traceFailed } from './traced-stream.ts'
+
+/** How long an address has before the next one is tried beside it (RFC 8305 5: Connection Attempt Delay). */
+export const STAGGER_MS = 250
+
+/** How long the family that won a race goes first. */
+const FAMILY_MEMORY_MS = 600_000
+
+export interface DialWaiter {
+  /** Set `stream.owner` in this call. `early`: bytes that came behind a proxy's answer to CONNECT, before all others; null for none. */
+  onDialed(stream: ByteStream, early: Buffer | null): void
+  onDialFailed(error: ProxyError): void
+}
+
+export interface PendingDial {
+  /** Nobody wants it any more; no callback follows. Harmless when it is over already. */
+  cancel(): void
+}
+
+/** Starts a TCP or Unix connect; `onConnected` or `onClosed` follows. */
+export type Dial = (options: DialOptions, owner: StreamOwner & { onConnected(): void }) => ByteStream
+
+export interface TransportConnectorOptions {
+  /** @default a ticker of its own */
+  ticker?: Ticker
+  /** Addresses of names. @default a Resolver of the machine's settings */
+  resolver?: Pick<Resolver, 'ask' | 'cached'>
+  /** IPv4 addresses to connect from, one chosen at random for each connection; a peer's `localAddress` wins. @default [] */
+  bindToV4?: readonly string[]
+  /** The same for IPv6. @default [] */
+  bindToV6?: readonly string[]
+  /** @default sockets of the machine */
+  dial?: Dial
+  /** @default Math.random */
+  random?: () => number
+}
+
+/** Totals since the start, for metrics. Every dial ends as one of the last three. */
+export interface DialCounters {
+  dials: number
+  connected: number
+  failed: number
+  cancelled: number
+}
+
+export class TransportConnector {
+  readonly ticker: Ticker
+  readonly resolver: Pick<Resolver, 'ask' | 'cached'>
+  readonly counters: DialCounters = { dials: 0, connected: 0, failed: 0, cancelled: 0 }
+  readonly dialAddress: Dial
+  readonly #bindToV4: readonly string[]
+  readonly #bindToV6: readonly string[]
+  readonly #random: () => number
+  /** Family that won the last race; 0: none lately. */
+  #familyFirst: 0 | 4 | 6 = 0
+  #familyUntil = 0
+  #rotation = 0
+
+  /** @throws TypeError on a bind address of the wrong family. */
+  constructor(options: TransportConnectorOptions = {}) {
+    this.ticker = options.ticker ?? new Ticker()
+    this.resolver = options.resolver ?? new Resolver({ ticker: this.ticker })
+    this.dialAddress = options.dial ?? dialTcp
+    this.#bindToV4 = options.bindToV4 ?? []
+    this.#bindToV6 = options.bindToV6 ?? []
+    this.#random = options.random ?? Math.random
+    for (const address of this.#bindToV4) if (isIP(address) !== 4) throw new TypeError(`connector.bindToV4 has ${JSON.stringify(address)}; use IPv4 addresses`)
+    for (const address of this.#bindToV6) if (isIP(address) !== 6) throw new TypeError(`connector.bindToV6 has ${JSON.stringify(address)}; use IPv6 addresses`)
+  }
+
+  dial(peer: Peer, waiter: DialWaiter): PendingDial {
+    this.counters.dials++
+    const attempt = new PeerDial(this, peer, waiter)
+    attempt.start()
+    return attempt
+  }
+
+  /**
+   * A connected stream as a promise, for what is not in a hurry. It is paused: set its `owner`, then `resume()`; it may
+   * have been lost in between (`destroyed`). Rejects with a ProxyError, or with the reason of `signal`.
+   */
+  connect(peer: Peer, signal?: AbortSignal): Promise<ByteStream> {
+    if (signal?.aborted === true) return Promise.reject(signal.reason as Error)
+    const { promise, resolve, reject } = Promise.withResolvers<ByteStream>()
+    const onAbort = (): void => {
+      pending.cancel()
+      reject(signal!.reason as Error)
+    }
+    const pending = this.dial(peer, {
+      onDialed(stream, early) {
+        signal?.removeEventListener('abort', onAbort)
+        stream.pause()
+        if (early === null) stream.owner = UNCLAIMED
+        resolve(early === null ? stream : new TracedStream(stream, UNCLAIMED, peer.name, null, early))
+      },
+      onDialFailed(error) {
+        signal?.removeEventListener('abort', onAbort)
+        reject(error)
+      },
+    })
+    signal?.addEventListener('abort', onAbort, { once: true })
+    return promise
+  }
+
+  /** Address to connect from to one of that family; '' for the kernel's choice. */
+  localAddressFor(peer: Peer, family: number): string {
+    const { localAddress } = peer.options
+    if (localAddress !== '') return localAddress
+    const own = family === 4 ? this.#bindToV4 : this.#bindToV6
+    return own.length === 0 ? '' : own[Math.floor(this.#random() * own.length)]!
+  }
+
+  /** The addresses in the order in which to try them: families take turns, each from a start of its own. */
+  order(addresses: readonly string[]): readonly string[] {
+    if (addresses.length < 2) return addresses
+    const v4 = addresses.filter(address => !address.includes(':')), v6 = addresses.filter(address => address.includes(':'))
+    const rotation = this.#rotation++
+    const v4First = this.#familyFirst === 4 && this.ticker.clock.now() < this.#familyUntil
+    const [first, second] = v4First ? [v4, v6] : [v6, v4]
+    const ordered: string[] = []
+    for (let i = 0; i < first.length || i < second.length; i++) {
+      if (i < first.length) ordered.push(first[(i + rotation) % first.length]!)
+      if (i < second.length) ordered.push(second[(i + rotation) % second.length]!)
+    }
+    return ordered
+  }
+
+  /** An address won over one of the other family that was tried before it. */
+  rememberWinner(address: string): void {
+    this.#familyFirst = address.includes(':') ? 6 : 4
+    this.#familyUntil = this.ticker.clock.now() + FAMILY_MEMORY_MS
+  }
+}
+
+/** Owner of a stream that was asked for by promise and is not claimed yet. It is paused, so only its end can come, which `destroyed` shows. */
+const UNCLAIMED: StreamOwner = { onBytes() {}, onEnd() {}, onDrained() {}, onClosed() {} }
+
+/** What cannot be honoured yet; '' when nothing. The one place that says so. */
+function notImplemented(peer: Peer): string {
+  if (peer.tls) return 'TLS to the peer'
+  if (peer.connectProxy !== null && peer.connectProxy.tls) return 'TLS to its CONNECT proxy'
+  if (peer.options.alpn === 'h2') return 'HTTP/2 to the peer'
+  return ''
+}
+
+const DialState = { Resolving: 0, Connecting: 1, Tunnelling: 2, Done: 3 } as const
+type DialState = (typeof DialState)[keyof typeof DialState]
+
+const NEVER = Number.POSITIVE_INFINITY
+
+/** The way to one connection. */
+class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
+  tickIndex = -1
+  readonly #connector: TransportConnector
+  readonly #peer: Peer
+  readonly #waiter: DialWaiter
+  #state: DialState = DialState.Resolving
+  #totalDeadline = NEVER
+  /** Of the step that is no attempt: a custom transport, the answer to CONNECT. */
+  #stepDeadline = NEVER
+  #resolving: PendingResolve | null = null
+  /** Port that goes with #addresses. */
+  #port = 0
+  #addresses: readonly string[] = []
+  /** Next of #addresses. */
+  #next = 0
+  /** Attempts under way. */
+  #attempts: Attempt[] = []
+  #stopStagger: (() => void) | null = null
+  #tunnel: ConnectTunnel | null = null
+  #failures: ProxyError[] = []
+
+  constructor(connector: TransportConnector, peer: Peer, waiter: DialWaiter) {
+    this.#connector = connector
+    this.#peer = peer
+    this.#waiter = waiter
+  }
+
+  start(): void {
+    const peer = this.#peer
+    const { ticker } = this.#connector
+    this.#totalDeadline = ticker.clock.exact() + peer.options.totalConnectTimeoutMs
+    ticker.add(this)
+    const missing = notImplemented(peer)
+    if (missing !== '') {
+      this.#failLater(new ProxyError('NOT_IMPLEMENTED', 'internal', `${peer.name}: ${missing} is not implemented yet`))
+      return
+    }
+    const address = peer.connectProxy === null ? peer.address : peer.connectProxy.nextHop
+    if (peer.options.customL4 !== null) this.#connectCustom(address)
+    else if (address.kind === 'unix') {
+      this.#state = DialState.Connecting
+      this.#attempt(address, 0)
+    } else {
+      this.#port = address.port
+      if (isIP(address.host) !== 0) this.#connectTo([address.host])
+      else {
+        const known = this.#connector.resolver.cached(address.host)
+        if (known !== null) this.#connectTo(known)
+        else this.#resolving = this.#connector.resolver.ask(address.host, peer.options.resolveTimeoutMs, this)
+      }
+    }
+  }
+
+  cancel(): void {
+    if (this.#state === DialState.Done) return
+    this.#connector.counters.cancelled++
+    this.#finish()
+  }
+
+  onTick(now: number): void {
+    const { connectTimeoutMs, totalConnectTimeoutMs } = this.#peer.options
+    if (now >= this.#totalDeadline) {
+      this.#fail(new ProxyError('CONNECT_TIMEOUT', 'upstream', `${this.#peer.name}: no connection within ${totalConnectTimeoutMs} ms${STEP_NAMES[this.#state]}`, { retry: 'always', limit: 'total-connect-timeout' }))
+      return
+    }
+    if (now >= this.#stepDeadline) {
+      const what = this.#state === DialState.Tunnelling ? 'the proxy did not answer CONNECT' : 'the custom transport was not there'
+      this.#fail(new ProxyError('CONNECT_TIMEOUT', 'upstream', `${this.#peer.name}: ${what} within ${connectTimeoutMs} ms`, { retry: 'always', limit: 'connect-timeout' }))
+      return
+    }
+    // From the last to the first: an attempt that is over leaves the list.
+    for (let i = this.#attempts.length - 1; i >= 0; i--) {
+      const attempt = this.#attempts[i]
+      if (attempt !== undefined && now >= attempt.deadline) {
+        attempt.cut()
+        this.#onAttemptOver(attempt, new ProxyError('CONNECT_TIMEOUT', 'upstream', `${this.#where(attempt.address)}: no connection within ${connectTimeoutMs} ms`, { retry: 'always', limit: 'connect-timeout' }))
+      }
+    }
+  }
+
+  // ---- names
+
+  onResolved(addresses: readonly string[]): void {
+    this.#resolving = null
+    this.#connectTo(addresses)
+  }
+
+  onResolveFailed(error: ProxyError): void {
+    this.#resolving = null
+    this.#fail(error)
+  }
+
+  // ---- connecting
+
+  #connectTo(addresses: readonly string[]): void {
+    this.#state = DialState.Connecting
+    const { localAddress } = this.#peer.options
+    // What connects from an IPv4 address reaches IPv4 addresses only.
+    const usable = localAddress === '' ? addresses : addresses.filter(address => address.includes(':') === localAddress.includes(':'))
+    if (usable.length === 0) {
+      this.#failLater(new ProxyError('BIND_FAILED', 'internal', `${this.#peer.name}: none of its ${addresses.length} addresses is of the family of localAddress ${localAddress}`, { retry: 'always' }))
+      return
+    }
+    this.#addresses = this.#connector.order(usable)
+    this.#attemptNext()
+    if (this.#next < this.#addresses.length && this.#isConnecting()) this.#stopStagger = this.#connector.ticker.clock.every(STAGGER_MS, () => this.#attemptNext())
+  }
+
+  #isConnecting(): boolean { return this.#state === DialState.Connecting }
+
+  /** Dials the next address, if there is one. */
+  #attemptNext(): void {
+    if (this.#next >= this.#addresses.length) return
+    const host = this.#addresses[this.#next++]!
+    if (this.#next === this.#addresses.length) this.#endStagger()
+    this.#attempt({ kind: 'tcp', host, port: this.#port }, host.includes(':') ? 6 : 4)
+  }
+
+  #attempt(address: PeerAddress, family: 0 | 4 | 6): void {
+    const connector = this.#connector
+    const { connectTimeoutMs, localPort, tcpKeepAliveIdleMs } = this.#peer.options
+    const localAddress = family === 0 ? '' : connector.localAddressFor(this.#peer, family)
+    const attempt = new Attempt(this, address, connector.ticker.clock.exact() + connectTimeoutMs)
+    this.#attempts.push(attempt)
+    try {
+      attempt.stream = connector.dialAddress({
+        address,
+        ...(localAddress === '' ? null : { localAddress }),
+        ...(localPort === 0 || family === 0 ? null : { localPort }),
+        ...(tcpKeepAliveIdleMs === 0 || family === 0 ? null : { keepAlive: { initialDelayMs: tcpKeepAliveIdleMs } }),
+      }, attempt)
+    } catch (thrown) {
+      // A socket that could not even be made; told later, as if it had failed by itself.
+      process.nextTick(endAttempt, attempt, thrown)
+    }
+  }
+
+  onAttemptConnected(attempt: Attempt): void {
+    const { address } = attempt
+    if (address.kind === 'tcp' && address.host.includes(':') !== this.#addresses[0]!.includes(':')) this.#connector.rememberWinner(address.host)
+    const stream = attempt.stream!
+    const { tcpKeepAliveIdleMs, tcpKeepAliveIntervalMs, tcpKeepAliveCount } = this.#peer.options
+    if (tcpKeepAliveIdleMs !== 0 && (tcpKeepAliveIntervalMs !== 0 || tcpKeepAliveCount !== 0) && stream instanceof TcpStream) {
+      stream.socket.setKeepAlive(true, tcpKeepAliveIdleMs, tcpKeepAliveIntervalMs === 0 ? undefined : tcpKeepAliveIntervalMs, tcpKeepAliveCount === 0 ? undefined : tcpKeepAliveCount)
+    }
+    attempt.dial = null
+    this.#endAttempts()
+    this.#onTransport(stream)
+  }
+
+  onAttemptFailed(attempt: Attempt, error: unknown): void {
+    this.#onAttemptOver(attempt, connectError(this.#where(attempt.address), error))
+  }
+
+  #onAttemptOver(attempt: Attempt, error: ProxyError): void {
+    const index = this.#attempts.indexOf(attempt)
+    if (index === -1) return
+    this.#attempts.splice(index, 1)
+    this.#failures.push(error)
+    if (this.#next < this.#addresses.length) this.#attemptNext()
+    else if (this.#attempts.length === 0) this.#fail(joinFailures(this.#peer.name, this.#failures))
+  }
+
+  #where(address: PeerAddress): string {
+    const text = formatAddress(address)
+    return text === this.#peer.name ? text : `${this.#peer.name} at ${text}`
+  }
+
+  #connectCustom(address: PeerAddress): void {
+    this.#state = DialState.Connecting
+    const { customL4, connectTimeoutMs } = this.#peer.options
+    this.#stepDeadline = this.#connector.ticker.clock.exact() + connectTimeoutMs
+    // A promise, also for a stream that is there at once: the waiter must not be called before `dial` has returned.
+    const opening = (async () => customL4!.connect(address))()
+    opening.then(stream => this.#onCustom(stream), (thrown: unknown) => {
+      const cause = thrown instanceof ProxyError ? thrown : connectError(`${this.#peer.name} by customL4`, thrown)
+      this.#fail(cause)
+    })
+  }
+
+  #onCustom(stream: ByteStream): void {
+    if (this.#state === DialState.Done) {
+      // Too late, or no longer wanted.
+      if (stream !== null && typeof stream === 'object') {
+        stream.owner = UNCLAIMED
+        stream.destroy(true)
+      }
+    } else if (stream === null || typeof stream !== 'object') this.#fail(new ProxyError('CONNECT_FAILED', 'internal', `${this.#peer.name}: customL4 gave no stream`, { retry: 'always' }))
+    else if (stream.destroyed) this.#fail(new ProxyError('CONNECT_FAILED', 'upstream', `${this.#peer.name}: customL4 gave a stream that is closed`, { retry: 'always' }))
+    else this.#onTransport(stream)
+  }
+
+  // ---- on top of the transport
+
+  /** Connected: to the peer, or to its proxy. */
+  #onTransport(connected: ByteStream): void {
+    const { name, options, connectProxy } = this.#peer
+    const { tracer } = options
+    let stream = connected
+    if (tracer !== null) {
+      traceConnected(tracer, name, connected.digest)
+      if (tracer.disconnected !== undefined) stream = new TracedStream(connected, UNCLAIMED, name, tracer, null)
+    }
+    if (connectProxy === null) {
+      this.#succeed(stream, null)
+      return
+    }
+    this.#state = DialState.Tunnelling
+    this.#stepDeadline = this.#connector.ticker.clock.exact() + options.connectTimeoutMs
+    this.#tunnel = new ConnectTunnel(stream, this.#peer, this)
+  }
+
+  onTunnelOpen(stream: ByteStream, early: Buffer | null): void {
+    this.#tunnel = null
+    this.#succeed(stream, early)
+  }
+
+  onTunnelFailed(error: ProxyError): void {
+    this.#tunnel = null
+    this.#fail(error)
+  }
+
+  // ---- the end
+
+  #succeed(stream: ByteStream, early: Buffer | null): void {
+    this.#finish()
+    this.#connector.counters.connected++
+    this.#waiter.onDialed(stream, early)
+  }
+
+  #fail(error: ProxyError): void {
+    if (this.#state === DialState.Done) return
+    this.#finish()
+    this.#connector.counters.failed++
+    const { tracer } = this.#peer.options
+    if (tracer !== null) traceFailed(tracer, this.#peer.name, error)
+    this.#waiter.onDialFailed(error)
+  }
+
+  /** Fails after `dial` has returned. */
+  #failLater(error: ProxyError): void { process.nextTick(failDial, this, error) }
+
+  failNow(error: ProxyError): void { this.#fail(error) }
+
+  /** Lets go of everything that is under way. */
+  #finish(): void {
+    this.#state = DialState.Done
+    this.#connector.ticker.remove(this)
+    this.#stepDeadline = NEVER
+    this.#resolving?.cancel()
+    this.#resolving = null
+    this.#endAttempts()
+    this.#tunnel?.cancel()
+    this.#tunnel = null
+  }
+
+  #endAttempts(): void {
+    this.#endStagger()
+    this.#next = this.#addresses.length
+    for (const attempt of this.#attempts) attempt.cut()
+    this.#attempts = []
+  }
+
+  #endStagger(): void {
+    this.#stopStagger?.()
+    this.#stopStagger = null
+  }
+}
+
+const STEP_NAMES: Readonly<Record<DialState, string>> = { [DialState.Resolving]: ' (resolving its name)', [DialState.Connecting]: '', [DialState.Tunnelling]: ' (waiting for its CONNECT proxy)', [DialState.Done]: '' }
+
+/** One address being dialled: owner of its stream until it is connected. */
+class Attempt implements StreamOwner {
+  /** Null when the outcome no longer matters. */
+  dial: PeerDial | null
+  readonly address: PeerAddress
+  readonly deadline: number
+  stream: ByteStream | null = null
+
+  constructor(dial: PeerDial, address: PeerAddress, deadline: number) {
+    this.dial = dial
+    this.address = address
+    this.deadline = deadline
+  }
+
+  onConnected(): void { this.dial?.onAttemptConnected(this) }
+  onClosed(error: Error | null): void { this.end(error) }
+  onBytes(): void {}
+  onEnd(): void {}
+  onDrained(): void {}
+
+  end(error: unknown): void {
+    const dial = this.dial
+    this.dial = null
+    dial?.onAttemptFailed(this, error)
+  }
+
+  /** Lost the race, or is late: closed, and its end is nobody's business. */
+  cut(): void {
+    if (this.dial === null) return
+    this.dial = null
+    this.stream?.destroy()
+  }
+}
+
+function endAttempt(attempt: Attempt, thrown: unknown): void { attempt.end(thrown) }
+function failDial(dial: PeerDial, error: ProxyError): void { dial.failNow(error) }
+
+/** What the system said when connecting, as one of ours. Nothing was sent, so every attempt may be repeated. */
+function connectError(where: string, error: unknown): ProxyError {
+  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code ?? '' : ''
+  let kind: ErrorKind = 'CONNECT_FAILED'
+  let source: ErrorSource = 'upstream'
+  switch (code) {
+    case 'ECONNREFUSED': kind = 'CONNECT_REFUSED'; break
+    case 'ETIMEDOUT': kind = 'CONNECT_TIMEOUT'; break
+    case 'ENETUNREACH': case 'EHOSTUNREACH': case 'ENETDOWN': case 'EHOSTDOWN': case 'EAFNOSUPPORT': kind = 'CONNECT_NO_ROUTE'; break
+    // Also when no ephemeral port is left.
+    case 'EADDRNOTAVAIL': case 'EADDRINUSE': kind = 'BIND_FAILED'; source = 'internal'; break
+    case 'EPERM': case 'EMFILE': case 'ENFILE': case 'ENOBUFS': case 'ENOMEM': kind = 'INTERNAL'; source = 'internal'; break
+    default:
+  }
+  const said = code !== '' ? code : error === null ? 'closed before it was connected' : asProxyError(error, 'connecting').message
+  return new ProxyError(kind, source, `${where}: ${said}`, { retry: 'always', cause: error ?? undefined })
+}
+
+/** The last failure stands for all; the others are its cause. */
+function joinFailures(peer: string, failures: readonly ProxyError[]): ProxyError {
+  const last = failures[failures.length - 1]!
+  if (failures.length === 1) return last
+  return new ProxyError(last.kind, last.source, `${peer}: none of ${failures.length} addresses answered; the last: ${last.message}`, { retry: 'always', limit: last.limit, cause: new AggregateError(failures) })
+}

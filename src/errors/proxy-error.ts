@@ -1,0 +1,64 @@
+/**
+ * The one error type of the proxy core. It answers four questions: what happened (`kind`), on whose side
+ * (`source`), may the attempt be repeated (`retry`), and because of what (`cause`).
+ * Code and metrics switch on `kind`; nobody reads `message`. Status codes are chosen in proxy/fail-to-proxy.ts.
+ */
+
+/** Every kind there is. The access log, the metrics and the documentation take their lists from here. */
+export const ERROR_KINDS = [
+  // Reaching the upstream.
+  'RESOLVE_FAILED', 'RESOLVE_TIMEOUT', 'CONNECT_REFUSED', 'CONNECT_TIMEOUT', 'CONNECT_NO_ROUTE', 'CONNECT_FAILED',
+  'BIND_FAILED', 'CONNECT_PROXY_FAILED', 'TLS_HANDSHAKE', 'TLS_TIMEOUT', 'TLS_BAD_CERTIFICATE',
+  'NO_HEALTHY_BACKEND', 'POOL_QUEUE_FULL', 'POOL_QUEUE_TIMEOUT',
+  // Reading and writing.
+  'READ_TIMEOUT', 'WRITE_TIMEOUT', 'FIRST_BYTE_TIMEOUT', 'TOTAL_TIMEOUT', 'HEAD_TIMEOUT', 'SLOW_BODY', 'SLOW_READER',
+  'CLOSED_EARLY', 'CONNECTION_RESET', 'WRITE_FAILED', 'CLIENT_GONE',
+  // Bytes that break the protocol.
+  'BAD_HEAD', 'BAD_FRAMING', 'BAD_TRAILERS', 'BAD_UPGRADE', 'UNEXPECTED_BYTES', 'LENGTH_MISMATCH',
+  // Limits and policy.
+  'URI_TOO_LONG', 'HEAD_TOO_LARGE', 'VERSION_NOT_SUPPORTED', 'NOT_IMPLEMENTED', 'BODY_TOO_LARGE',
+  'METHOD_NOT_ALLOWED', 'EXPECTATION_FAILED', 'LOOP_DETECTED', 'TOO_MANY_INTERIM', 'OVERLOADED', 'DRAINING',
+  // An answer chosen by a filter, and faults of ours.
+  'STATUS', 'HOOK_FAILED', 'INTERNAL',
+] as const
+
+export type ErrorKind = (typeof ERROR_KINDS)[number]
+export type ErrorSource = 'downstream' | 'upstream' | 'internal'
+/** `if-reused`: only when the connection came out of the pool and no response byte was seen on it. */
+export type RetryRule = 'never' | 'always' | 'if-reused'
+
+export interface ProxyErrorDetails {
+  /** May the attempt be repeated? @default 'never' */
+  retry?: RetryRule
+  /** The status to answer with, when the place that found the fault knows it better than the kind does; 0: let the kind decide. @default 0 */
+  status?: number
+  /** Name of the limit that was passed, as the metrics and the access log spell it (`head-bytes`); '' for none. @default '' */
+  limit?: string
+  cause?: unknown
+}
+
+export class ProxyError extends Error {
+  readonly kind: ErrorKind
+  readonly source: ErrorSource
+  /** Hooks `failToConnect` and `errorWhileProxy` may change it. */
+  retry: RetryRule
+  readonly status: number
+  readonly limit: string
+
+  /** @param context one clause that says where and what, for a person; never parsed. */
+  constructor(kind: ErrorKind, source: ErrorSource, context: string, details?: ProxyErrorDetails) {
+    super(`${kind} (${source}): ${context}`, details?.cause === undefined ? undefined : { cause: details.cause })
+    this.name = 'ProxyError'
+    this.kind = kind
+    this.source = source
+    this.retry = details?.retry ?? 'never'
+    this.status = details?.status ?? 0
+    this.limit = details?.limit ?? ''
+  }
+}
+
+/** Whatever was thrown, as a ProxyError: itself, or wrapped as a fault of a hook. */
+export function asProxyError(thrown: unknown, context: string): ProxyError {
+  if (thrown instanceof ProxyError) return thrown
+  return new ProxyError('HOOK_FAILED', 'internal', `${context}: ${thrown instanceof Error ? thrown.message : String(thrown)}`, { cause: thrown })
+}

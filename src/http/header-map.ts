@@ -1,0 +1,313 @@
+/**
+ * An ordered, case-preserving store of field lines, cheap to forward untouched.
+ *
+ * A head is read once into one latin1 string; the map is that string plus, for each field, where its name and value
+ * stand in it. Nothing is cut out until somebody asks, and a head that nobody changed is written back as the runs of
+ * text between the fields that are left out. What a filter sets is kept beside it, checked when it is set.
+ *
+ *   #text   GET / HTTP/1.1␍␊Host: a.example␍␊Accept: x␍␊␍␊
+ *   #spans  [ nameStart nameEnd valueStart valueEnd next kind ] for each field; `next` is where the line behind it starts
+ *           nameEnd -1: the name is #strings[nameStart].  valueEnd -1: the value is #strings[valueStart].
+ *
+ * Names compare by ASCII case only: U+212A (Kelvin sign) is not a k here. Values are latin1; what is set is refused
+ * when it holds CR, LF, NUL or another control, or anything above U+00FF (whose low byte could be one).
+ */
+
+/** Field names that the proxy itself looks at, as bit positions of `mask`. 0 is every other name. */
+export const FieldKind = {
+  Other: 0, Host: 1, ContentLength: 2, TransferEncoding: 3, Connection: 4, KeepAlive: 5, Upgrade: 6, Expect: 7, Te: 8,
+  Trailer: 9, ProxyConnection: 10, ProxyAuthentication: 11, Http2Settings: 12, Via: 13, Forwarded: 14, XForwarded: 15,
+  XRealIp: 16, XRequestId: 17, Date: 18, UserAgent: 19,
+} as const
+export type FieldKind = (typeof FieldKind)[keyof typeof FieldKind]
+
+const SPAN = 6
+
+function matches(text: string, start: number, lower: string): boolean {
+  for (let i = 0; i < lower.length; i++) {
+    let code = text.charCodeAt(start + i)
+    if (code >= 0x41 && code <= 0x5a) code += 0x20
+    if (code !== lower.charCodeAt(i)) return false
+  }
+  return true
+}
+
+/** Which of the names of FieldKind stands at [start, end) of `text`. */
+export function fieldKind(text: string, start: number, end: number): FieldKind {
+  switch (end - start) {
+    case 2: return matches(text, start, 'te') ? FieldKind.Te : 0
+    case 3: return matches(text, start, 'via') ? FieldKind.Via : 0
+    case 4: return matches(text, start, 'host') ? FieldKind.Host : matches(text, start, 'date') ? FieldKind.Date : 0
+    case 6: return matches(text, start, 'expect') ? FieldKind.Expect : 0
+    case 7: return matches(text, start, 'upgrade') ? FieldKind.Upgrade : matches(text, start, 'trailer') ? FieldKind.Trailer : 0
+    case 9: return matches(text, start, 'forwarded') ? FieldKind.Forwarded : matches(text, start, 'x-real-ip') ? FieldKind.XRealIp : 0
+    case 10: return matches(text, start, 'connection') ? FieldKind.Connection : matches(text, start, 'keep-alive') ? FieldKind.KeepAlive : matches(text, start, 'user-agent') ? FieldKind.UserAgent : 0
+    case 12: return matches(text, start, 'x-request-id') ? FieldKind.XRequestId : 0
+    case 14: return matches(text, start, 'content-length') ? FieldKind.ContentLength : matches(text, start, 'http2-settings') ? FieldKind.Http2Settings : matches(text, start, 'x-forwarded-') ? FieldKind.XForwarded : 0
+    case 16: return matches(text, start, 'proxy-connection') ? FieldKind.ProxyConnection : matches(text, start, 'x-forwarded-') ? FieldKind.XForwarded : 0
+    case 17: return matches(text, start, 'transfer-encoding') ? FieldKind.TransferEncoding : matches(text, start, 'x-forwarded-') ? FieldKind.XForwarded : 0
+    case 18: return matches(text, start, 'proxy-authenticate') ? FieldKind.ProxyAuthentication : matches(text, start, 'x-forwarded-') ? FieldKind.XForwarded : 0
+    case 19: return matches(text, start, 'proxy-authorization') ? FieldKind.ProxyAuthentication : matches(text, start, 'x-forwarded-') ? FieldKind.XForwarded : 0
+    default: return end - start > 12 && matches(text, start, 'x-forwarded-') ? FieldKind.XForwarded : 0
+  }
+}
+
+/** token = 1*tchar (RFC 9110 5.6.2): 1 for every byte that may stand in a field name or method. */
+export const TOKEN_CHAR: Readonly<Uint8Array> = (() => {
+  const table = new Uint8Array(256)
+  for (const char of "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") table[char.charCodeAt(0)] = 1
+  return table
+})()
+
+/** field-vchar, obs-text, SP and HTAB (RFC 9110 5.5): 1 for every byte that may stand in a field value. */
+export const VALUE_CHAR: Readonly<Uint8Array> = (() => {
+  const table = new Uint8Array(256)
+  for (let code = 0x20; code < 0x100; code++) if (code !== 0x7f) table[code] = 1
+  table[0x09] = 1
+  return table
+})()
+
+export function isToken(text: string): boolean {
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (code > 0xff || TOKEN_CHAR[code] === 0) return false
+  }
+  return text.length > 0
+}
+
+function checkName(name: string): void {
+  if (!isToken(name)) throw new TypeError(`field name ${JSON.stringify(name)} is not a token`)
+}
+
+function checkValue(name: string, value: string): void {
+  for (let i = 0; i < value.length; i++) {
+    const code = value.charCodeAt(i)
+    if (code > 0xff || VALUE_CHAR[code] === 0) {
+      throw new TypeError(`field ${name}: value has ${code > 0xff ? 'a character outside latin1' : 'a control character'} (U+${code.toString(16).padStart(4, '0')}) at ${i}`)
+    }
+  }
+}
+
+export class HeaderMap implements Iterable<[name: string, value: string]> {
+  #text: string
+  #spans: number[]
+  #strings: string[] | null
+  /** Bit `1 << kind` for each FieldKind that may be present; a deleted field can leave its bit behind. */
+  mask: number
+
+  /** `text`, `spans` and `mask` as the parser leaves them; without arguments, an empty map. */
+  constructor(text = '', spans: number[] = [], mask = 0, strings: string[] | null = null) {
+    this.#text = text
+    this.#spans = spans
+    this.#strings = strings
+    this.mask = mask
+  }
+
+  /** From pairs or a record, checked. @throws TypeError on a name or value that must not be written. */
+  static from(fields: Iterable<readonly [string, string]> | Readonly<Record<string, string | readonly string[]>>): HeaderMap {
+    const map = new HeaderMap()
+    if (Symbol.iterator in fields) for (const [name, value] of fields as Iterable<readonly [string, string]>) map.append(name, value)
+    else for (const [name, value] of Object.entries(fields)) for (const one of typeof value === 'string' ? [value] : value) map.append(name, one)
+    return map
+  }
+
+  /** Number of field lines. */
+  get size(): number { return this.#spans.length / SPAN }
+
+  clone(): HeaderMap { return new HeaderMap(this.#text, this.#spans.slice(), this.mask, this.#strings === null ? null : this.#strings.slice()) }
+
+  nameAt(index: number): string {
+    const spans = this.#spans, at = index * SPAN, end = spans[at + 1]!
+    return end === -1 ? this.#strings![spans[at]!]! : this.#text.substring(spans[at]!, end)
+  }
+
+  valueAt(index: number): string {
+    const spans = this.#spans, at = index * SPAN, end = spans[at + 3]!
+    return end === -1 ? this.#strings![spans[at + 2]!]! : this.#text.substring(spans[at + 2]!, end)
+  }
+
+  kindAt(index: number): FieldKind { return this.#spans[index * SPAN + 5]! as FieldKind }
+
+  #isNamed(at: number, lower: string): boolean {
+    const spans = this.#spans, start = spans[at]!, end = spans[at + 1]!
+    if (end === -1) {
+      const name = this.#strings![start]!
+      return name.length === lower.length && matches(name, 0, lower)
+    }
+    return end - start === lower.length && matches(this.#text, start, lower)
+  }
+
+  /** First value of a field; undefined when it is absent. `name` in any case. */
+  get(name: string): string | undefined {
+    const lower = asciiLower(name)
+    for (let at = 0; at < this.#spans.length; at += SPAN) if (this.#isNamed(at, lower)) return this.valueAt(at / SPAN)
+    return undefined
+  }
+
+  /** Every value of a field, in order. */
+  getAll(name: string): string[] {
+    const lower = asciiLower(name), values: string[] = []
+    for (let at = 0; at < this.#spans.length; at += SPAN) if (this.#isNamed(at, lower)) values.push(this.valueAt(at / SPAN))
+    return values
+  }
+
+  has(name: string): boolean {
+    const lower = asciiLower(name)
+    for (let at = 0; at < this.#spans.length; at += SPAN) if (this.#isNamed(at, lower)) return true
+    return false
+  }
+
+  /** First value of a field that the proxy knows by kind; undefined when absent. */
+  getKind(kind: FieldKind): string | undefined {
+    if ((this.mask & (1 << kind)) === 0) return undefined
+    for (let at = 5; at < this.#spans.length; at += SPAN) if (this.#spans[at] === kind) return this.valueAt((at - 5) / SPAN)
+    return undefined
+  }
+
+  /** The number in Content-Length; -1 when it is absent or malformed. */
+  contentLength(): number {
+    if ((this.mask & (1 << FieldKind.ContentLength)) === 0) return -1
+    const spans = this.#spans
+    for (let at = 0; at < spans.length; at += SPAN) {
+      if (spans[at + 5] !== FieldKind.ContentLength) continue
+      const end = spans[at + 3]!
+      const text = end === -1 ? this.#strings![spans[at + 2]!]! : this.#text
+      const from = end === -1 ? 0 : spans[at + 2]!, to = end === -1 ? text.length : end
+      if (to === from || to - from > 16) return -1
+      let value = 0
+      for (let i = from; i < to; i++) {
+        const digit = text.charCodeAt(i) - 0x30
+        if (digit < 0 || digit > 9) return -1
+        value = value * 10 + digit
+      }
+      return value
+    }
+    return -1
+  }
+
+  hasKind(kind: FieldKind): boolean {
+    if ((this.mask & (1 << kind)) === 0) return false
+    for (let at = 5; at < this.#spans.length; at += SPAN) if (this.#spans[at] === kind) return true
+    return false
+  }
+
+  /** Replaces every line of that name by one, in the place of the first. @throws TypeError on a name or value that must not be written. */
+  set(name: string, value: string): this {
+    checkName(name)
+    checkValue(name, value)
+    const lower = asciiLower(name), spans = this.#spans
+    let written = false
+    for (let at = 0; at < spans.length; at += SPAN) {
+      if (!this.#isNamed(at, lower)) continue
+      if (written) {
+        spans.splice(at, SPAN)
+        at -= SPAN
+      } else {
+        spans[at + 2] = this.#keep(value)
+        spans[at + 3] = -1
+        written = true
+      }
+    }
+    if (!written) this.#push(name, value)
+    return this
+  }
+
+  /** Adds a line behind the others. @throws TypeError on a name or value that must not be written. */
+  append(name: string, value: string): this {
+    checkName(name)
+    checkValue(name, value)
+    this.#push(name, value)
+    return this
+  }
+
+  /** Removes every line of that name. Returns whether there was one. */
+  delete(name: string): boolean {
+    const lower = asciiLower(name), spans = this.#spans, before = spans.length
+    for (let at = 0; at < spans.length; at += SPAN) {
+      if (!this.#isNamed(at, lower)) continue
+      spans.splice(at, SPAN)
+      at -= SPAN
+    }
+    return spans.length !== before
+  }
+
+  #keep(text: string): number { return (this.#strings ??= []).push(text) - 1 }
+
+  #push(name: string, value: string): void {
+    const kind = fieldKind(name, 0, name.length)
+    this.mask |= 1 << kind
+    this.#spans.push(this.#keep(name), -1, this.#keep(value), -1, -1, kind)
+  }
+
+  * [Symbol.iterator](): Iterator<[name: string, value: string]> {
+    for (let index = 0; index < this.size; index++) yield [this.nameAt(index), this.valueAt(index)]
+  }
+
+  /** Names in lower case, values of repeated fields in one array: for logs and tests. */
+  toObject(): Record<string, string | string[]> {
+    const object: Record<string, string | string[]> = Object.create(null)
+    for (const [name, value] of this) {
+      const lower = asciiLower(name), known = object[lower]
+      object[lower] = known === undefined ? value : Array.isArray(known) ? [...known, value] : [known, value]
+    }
+    return object
+  }
+
+  /**
+   * The field lines as they are sent, each with its CRLF, in order, without the kinds whose bit is in `skipMask` and
+   * without the (lower-case) names in `skipNames`. Lines nobody changed are copied as whole runs of the received text.
+   */
+  serialize(skipMask: number, skipNames: readonly string[] | null): string {
+    const spans = this.#spans, text = this.#text
+    if (this.#strings === null && (this.mask & skipMask) === 0 && skipNames === null && spans.length !== 0 && this.#isWhole()) {
+      return text.substring(spans[0]!, spans[spans.length - 2]!)
+    }
+    let out = '', runStart = -1, runEnd = -1
+    for (let at = 0; at < spans.length; at += SPAN) {
+      if ((skipMask & (1 << spans[at + 5]!)) !== 0 || (skipNames !== null && this.#isOneOf(at, skipNames))) continue
+      const next = spans[at + 4]!
+      if (next !== -1 && spans[at + 3] !== -1) {
+        if (runEnd !== spans[at]) {
+          if (runStart !== -1) out += text.substring(runStart, runEnd)
+          runStart = spans[at]!
+        }
+        runEnd = next
+      } else {
+        if (runStart !== -1) out += text.substring(runStart, runEnd)
+        runStart = runEnd = -1
+        out += this.nameAt(at / SPAN) + ': ' + this.valueAt(at / SPAN) + '\r\n'
+      }
+    }
+    return runStart === -1 ? out : out + text.substring(runStart, runEnd)
+  }
+
+  /** No field was removed: the lines are one run. */
+  #isWhole(): boolean {
+    const spans = this.#spans
+    for (let at = SPAN; at < spans.length; at += SPAN) if (spans[at - 2] !== spans[at]) return false
+    return true
+  }
+
+  #isOneOf(at: number, names: readonly string[]): boolean {
+    for (const name of names) if (this.#isNamed(at, name)) return true
+    return false
+  }
+}
+
+/** Lower case for ASCII letters only; returns the same string when there is nothing to do. */
+export function asciiLower(text: string): string {
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (code >= 0x41 && code <= 0x5a) return lowerFrom(text, i)
+  }
+  return text
+}
+
+function lowerFrom(text: string, from: number): string {
+  let out = text.substring(0, from)
+  for (let i = from; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    out += code >= 0x41 && code <= 0x5a ? String.fromCharCode(code + 0x20) : text[i]
+  }
+  return out
+}

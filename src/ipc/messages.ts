@@ -1,0 +1,145 @@
+/**
+ * Every message between supervisor, workers and command line: tagged unions, one JSON object a line (channel.ts).
+ *
+ * Rules that let two builds talk during an upgrade: fields are only added, never given another meaning; a reader
+ * ignores fields and tags that it does not know; PROTOCOL_VERSION goes up when a build could no longer talk to the
+ * one before the last. A message that carries `ask` wants an `answer` with the same number in `re`.
+ */
+
+/** Builds whose numbers differ by at most one can talk. */
+export const PROTOCOL_VERSION = 1
+
+/** `<generation>.<slot>.<n>`: n counts the workers that the slot has had. Never cluster's own number. */
+export type WorkerId = string
+
+/** What a worker has open; the same fields as the ServiceStats of a service, summed. */
+export interface OpenCounts {
+  readonly connections: number
+  readonly idleConnections: number
+  readonly activeExchanges: number
+  readonly upgraded: number
+  readonly exchanges: number
+  readonly ownFaults: number
+}
+
+export const NO_COUNTS: OpenCounts = { connections: 0, idleConnections: 0, activeExchanges: 0, upgraded: 0, exchanges: 0, ownFaults: 0 }
+
+/** How to drain; the same fields as the DrainRequest of a service, and the cap of the whole. */
+export interface DrainOrder {
+  readonly mode: 'retire' | 'stop'
+  readonly hardDrainMs: number
+  readonly idleDrainMs: number
+  readonly closeSpreadMs: number
+  readonly webSocketDrainMs: number
+  readonly tunnelDrainMs: number
+  /** A line in the worker's log says what is still open after this, in ms; 0: no line. */
+  readonly softDrainMs: number
+  /** Whatever is left after this is cut and the process ends, in ms. */
+  readonly endAfterMs: number
+}
+
+/** Orders to a worker. All but `reopen-logs` are asked and answered. */
+export type ToWorker =
+  /** Listen on (a copy of) the own slot's sockets. Answered when listening. Also resumes after `stop-accept`. */
+  | { readonly tag: 'accept' }
+  /** Stop listening, keep every descriptor so that `accept` may follow. */
+  | { readonly tag: 'stop-accept' }
+  /** Listen for a sibling's slot as well, until `release-slot`. */
+  | { readonly tag: 'adopt-slot'; readonly slot: number }
+  | { readonly tag: 'release-slot'; readonly slot: number }
+  /** Accept until the queues are empty (at most emptyQueueMs), then close every descriptor for good. */
+  | { readonly tag: 'close-listeners'; readonly emptyQueueMs: number }
+  /** Close every descriptor, finish what is in flight by the order, say `drained`, exit 0. Answered when it has begun. A second one shortens. */
+  | { readonly tag: 'drain'; readonly order: DrainOrder }
+  | { readonly tag: 'reopen-logs' }
+
+/** What the supervisor tells a worker that has said `hello`; the answer's result. */
+export interface Welcome {
+  readonly protocol: number
+  readonly heartbeatMs: number
+  readonly orphanPolicy: 'drain-after' | 'keep'
+  readonly orphanDrainAfterMs: number
+  /** How an orphan drains. */
+  readonly orphanDrain: DrainOrder
+  readonly maxControlMessageBytes: number
+}
+
+export type WorkerPhase = 'starting' | 'ready' | 'accepting' | 'paused' | 'draining'
+
+export type FromWorker =
+  /** Asked; answered with Welcome. Sent again on every new connection. */
+  | { readonly tag: 'hello'; readonly protocol: number; readonly worker: WorkerId; readonly token: string; readonly pid: number; readonly phase: WorkerPhase }
+  /** Everything is built; able to accept. */
+  | { readonly tag: 'ready' }
+  /** Could not start, or met an error that ends it; the process exits right after. */
+  | { readonly tag: 'failed'; readonly message: string; readonly stack: string }
+  /** Asked: the copies of a listening socket are used up, start another worker in my place. */
+  | { readonly tag: 'cannot-accept'; readonly reason: string }
+  | {
+    readonly tag: 'heartbeat'
+    readonly seq: number
+    /** How late this heartbeat's timer fired, in ms. */
+    readonly loopLagMs: number
+    /** Share of time since the last heartbeat in which the event loop was busy, 0 to 1. */
+    readonly utilization: number
+    readonly rssBytes: number
+    readonly open: OpenCounts
+  }
+  /** Everything is finished, `cut` of it by force; the process exits right after. */
+  | { readonly tag: 'drained'; readonly cut: number }
+
+/** Requests of the command line. All are asked; `wait: false` answers at once with the operation's id. */
+export type FromOperator =
+  | { readonly tag: 'status' }
+  | { readonly tag: 'stop'; readonly force: boolean; readonly wait: boolean }
+  /** worker: an id or a slot number; '' means all, slot by slot. */
+  | { readonly tag: 'restart-workers'; readonly worker: string; readonly wait: boolean }
+  | { readonly tag: 'reopen-logs' }
+
+/** The supervisor sends operators nothing but answers. */
+export type ToOperator = never
+
+/** Why something was not done; `code` decides the exit code of the command line. */
+export type RefusalCode = 'refused' | 'failed' | 'superseded' | 'unknown' | 'bad-message'
+
+export type Answer =
+  | { readonly tag: 'answer'; readonly re: number; readonly ok: true; readonly result: unknown }
+  | { readonly tag: 'answer'; readonly re: number; readonly ok: false; readonly code: RefusalCode; readonly reason: string }
+
+type FieldKind = 'string' | 'number' | 'boolean' | 'object'
+type FieldTable<M extends { readonly tag: string }> = { readonly [T in M['tag']]: Readonly<Record<Exclude<keyof Extract<M, { tag: T }>, 'tag'>, FieldKind>> }
+
+const TO_WORKER: FieldTable<ToWorker> = {
+  'accept': {}, 'stop-accept': {}, 'adopt-slot': { slot: 'number' }, 'release-slot': { slot: 'number' },
+  'close-listeners': { emptyQueueMs: 'number' }, 'drain': { order: 'object' }, 'reopen-logs': {},
+}
+const FROM_WORKER: FieldTable<FromWorker> = {
+  'hello': { protocol: 'number', worker: 'string', token: 'string', pid: 'number', phase: 'string' },
+  'ready': {}, 'failed': { message: 'string', stack: 'string' }, 'cannot-accept': { reason: 'string' },
+  'heartbeat': { seq: 'number', loopLagMs: 'number', utilization: 'number', rssBytes: 'number', open: 'object' },
+  'drained': { cut: 'number' },
+}
+const FROM_OPERATOR: FieldTable<FromOperator> = {
+  'status': {}, 'stop': { force: 'boolean', wait: 'boolean' }, 'restart-workers': { worker: 'string', wait: 'boolean' }, 'reopen-logs': {},
+}
+
+/** Reads one received object as a message of a union. 'unknown': a tag of another build; 'bad': a known tag with a field missing. */
+export type Decode<M> = (value: { readonly [key: string]: unknown }) => M | 'unknown' | 'bad'
+
+export const decodeToWorker: Decode<ToWorker> = decoder<ToWorker>(TO_WORKER)
+export const decodeFromWorker: Decode<FromWorker> = decoder<FromWorker>(FROM_WORKER)
+export const decodeFromOperator: Decode<FromOperator> = decoder<FromOperator>(FROM_OPERATOR)
+export const decodeNothing: Decode<never> = () => 'unknown'
+
+function decoder<M extends { readonly tag: string }>(table: FieldTable<M>): Decode<M> {
+  const fieldsByTag = new Map<string, [string, FieldKind][]>(Object.entries(table as Record<string, Record<string, FieldKind>>).map(([tag, fields]) => [tag, Object.entries(fields)]))
+  return value => {
+    const fields = typeof value['tag'] === 'string' ? fieldsByTag.get(value['tag']) : undefined
+    if (fields === undefined) return 'unknown'
+    for (const [name, kind] of fields) {
+      const field = value[name]
+      if (typeof field !== kind || field === null) return 'bad'
+    }
+    return value as unknown as M
+  }
+}

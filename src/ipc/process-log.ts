@@ -1,0 +1,47 @@
+/**
+ * The log of a process about itself (start, deaths, drains), not of its traffic. Three levels and plain fields; whoever
+ * wires a process together may put another logger behind it.
+ * The plain implementation writes to stderr: short text on a terminal, one JSON object a line otherwise.
+ */
+
+export type LogFields = Readonly<Record<string, unknown>>
+
+export interface ProcessLog {
+  info(message: string, fields?: LogFields): void
+  warn(message: string, fields?: LogFields): void
+  error(message: string, fields?: LogFields): void
+}
+
+export interface ProcessLogOptions {
+  /** Who speaks: `supervisor` or `worker 1.0.3`. */
+  readonly who: string
+  readonly write: (line: string) => void
+  /** Text for a person instead of JSON. */
+  readonly text: boolean
+}
+
+export function createProcessLog(options: ProcessLogOptions): ProcessLog {
+  const log = (level: 'info' | 'warn' | 'error') => (message: string, fields: LogFields = {}): void => {
+    options.write(options.text ? textLine(options.who, level, message, fields) : `${JSON.stringify({ level, time: Date.now(), pid: process.pid, who: options.who, msg: message, ...plain(fields) })}\n`)
+  }
+  return { info: log('info'), warn: log('warn'), error: log('error') }
+}
+
+/** To this process's stderr. A reader that went away is no reason to end. */
+export function stderrLog(who: string, json = false): ProcessLog {
+  return createProcessLog({ who, write: line => { process.stderr.write(line) }, text: !json && process.stderr.isTTY === true })
+}
+
+export const SILENT_LOG: ProcessLog = { info() {}, warn() {}, error() {} }
+
+/** A stack is put on lines of its own, everything else behind the message as key=value. */
+function textLine(who: string, level: string, message: string, fields: LogFields): string {
+  const { stack, ...rest } = plain(fields)
+  const shown = Object.entries(rest).map(([key, value]) => ` ${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`).join('')
+  const mark = level === 'info' ? '' : level === 'warn' ? 'warning: ' : 'error: '
+  return `${who}: ${mark}${message}${shown}\n${typeof stack === 'string' && stack !== '' ? `${stack.replace(/^/gm, '    ')}\n` : ''}`
+}
+
+function plain(fields: LogFields): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined).map(([key, value]) => [key, value instanceof Error ? value.message : value]))
+}

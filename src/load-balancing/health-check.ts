@@ -1,0 +1,285 @@
+/**
+ * Active health checks: probes that find out whether a backend can take traffic, before traffic does.
+ *
+ * A `HealthCheck` knows how to probe one backend once; the `HealthMonitor` decides when, how many at a time and how
+ * long, and what a series of outcomes means. A probe never outlives its time limit or the service: its signal is
+ * aborted, and a probe that does not listen is no longer waited for.
+ *
+ * Probes are no hot path, so they use node:net, node:tls and node:http as they are.
+ */
+import http from 'node:http'
+import https from 'node:https'
+import net from 'node:net'
+import tls from 'node:tls'
+import type { Clock } from '../primitives/clock.ts'
+import type { Backend } from './backend.ts'
+import { forEachParallel, jittered, pause, untilAborted } from './periodic.ts'
+
+export interface HealthCheckOptions {
+  /** From the start of one round of probes to the next, in ms, give or take a tenth. @default 5000 */
+  intervalMs?: number
+  /** Longest time for one probe, in ms. @default 1000 */
+  timeoutMs?: number
+  /** Good probes in a row that make a backend healthy. @default 1 */
+  consecutiveSuccess?: number
+  /** Bad probes in a row that make it unhealthy. @default 1 */
+  consecutiveFailure?: number
+  /** Probes at the same time. @default 16 */
+  maxParallel?: number
+  /** Whether a backend gets traffic only after its first good probes. @default false */
+  startUnhealthy?: boolean
+}
+export type ResolvedHealthCheckOptions = Readonly<Required<HealthCheckOptions>>
+export const HEALTH_CHECK_DEFAULTS: ResolvedHealthCheckOptions = {
+  intervalMs: 5000, timeoutMs: 1000, consecutiveSuccess: 1, consecutiveFailure: 1, maxParallel: 16, startUnhealthy: false,
+}
+
+export interface HealthCheck {
+  readonly options: ResolvedHealthCheckOptions
+  /** Resolves when the backend is well, rejects with the reason when not. Ends soon after `signal` is aborted, with nothing left open. */
+  probe(backend: Backend, signal: AbortSignal): Promise<void>
+  /** Closes what is kept between probes. Called when the service ends. */
+  close?(): void
+}
+
+/** For checks of one's own: the options of every check, defaulted and checked. */
+export function resolveHealthCheckOptions(options: HealthCheckOptions): ResolvedHealthCheckOptions {
+  const resolved = { ...HEALTH_CHECK_DEFAULTS }
+  for (const name of Object.keys(HEALTH_CHECK_DEFAULTS) as (keyof HealthCheckOptions)[]) {
+    if (options[name] !== undefined) Object.assign(resolved, { [name]: options[name] })
+  }
+  for (const name of ['intervalMs', 'timeoutMs', 'consecutiveSuccess', 'consecutiveFailure', 'maxParallel'] as const) {
+    const value = resolved[name]
+    if (!Number.isInteger(value) || value < 1 || value > 0x7fffffff) {
+      throw new TypeError(`healthCheck.${name} is ${value}; use a whole number above 0${name.endsWith('Ms') ? ', in milliseconds' : ''}`)
+    }
+  }
+  return resolved
+}
+
+export interface ProbeTlsOptions {
+  /** Server name for SNI and for the certificate; null: the host name of the backend, none for a numeric address. @default null */
+  sni?: string | null
+  /** Whether the certificate is verified. @default true */
+  verifyCert?: boolean
+  /** Certificate authorities to trust, PEM; null: the built-in ones. @default null */
+  ca?: string | Buffer | null
+}
+export type ResolvedProbeTlsOptions = Readonly<Required<ProbeTlsOptions>>
+export const PROBE_TLS_DEFAULTS: ResolvedProbeTlsOptions = { sni: null, verifyCert: true, ca: null }
+
+export interface TcpHealthCheckOptions extends HealthCheckOptions {
+  /** A TLS handshake must succeed, too; null: no TLS. @default null */
+  tls?: ProbeTlsOptions | null
+  /** Port to probe. 0: the backend's own. @default 0 */
+  port?: number
+}
+export type ResolvedTcpHealthCheckOptions = Readonly<Required<TcpHealthCheckOptions>>
+export const TCP_HEALTH_CHECK_DEFAULTS: ResolvedTcpHealthCheckOptions = { ...HEALTH_CHECK_DEFAULTS, tls: null, port: 0 }
+
+/** A connection can be established. */
+export class TcpHealthCheck implements HealthCheck {
+  readonly options: ResolvedTcpHealthCheckOptions
+  readonly #tls: ResolvedProbeTlsOptions | null
+
+  constructor(options: TcpHealthCheckOptions = {}) {
+    this.options = { ...TCP_HEALTH_CHECK_DEFAULTS, ...withoutUndefined(options), ...resolveHealthCheckOptions(options) }
+    checkPort(this.options.port)
+    this.#tls = this.options.tls === null ? null : { ...PROBE_TLS_DEFAULTS, ...this.options.tls }
+  }
+
+  probe(backend: Backend, signal: AbortSignal): Promise<void> {
+    const where = probeAddress(backend, this.options.port)
+    const socket = this.#tls === null ? net.connect(where) : tls.connect({ ...where, ...tlsOptions(this.#tls, backend) })
+    return settled(signal, () => socket.destroy(), (resolve, reject) => {
+      socket.once(this.#tls === null ? 'connect' : 'secureConnect', resolve)
+      socket.on('error', reject)
+      socket.once('close', () => reject(new Error('closed during the handshake')))
+    })
+  }
+}
+
+export interface HttpHealthCheckOptions extends HealthCheckOptions {
+  /** @default 'GET' */
+  method?: string
+  /** @default '/' */
+  path?: string
+  /** Host field; '': the backend's address as configured. @default '' */
+  host?: string
+  /** Further fields, in this order. @default [] */
+  headers?: readonly (readonly [name: string, value: string])[]
+  /** Port to probe. 0: the backend's own. @default 0 */
+  port?: number
+  /** How to probe over TLS; null: no TLS. @default null */
+  tls?: ProbeTlsOptions | null
+  /** Whether the connection is kept for the next probe. @default false */
+  reuse?: boolean
+  /** Throws, or returns false, when this answer is not that of a healthy backend. The body is not read. @default status 200 */
+  validate?: (status: number, headers: http.IncomingHttpHeaders) => boolean | void
+}
+export type ResolvedHttpHealthCheckOptions = Readonly<Required<HttpHealthCheckOptions>>
+export const HTTP_HEALTH_CHECK_DEFAULTS: ResolvedHttpHealthCheckOptions = {
+  ...HEALTH_CHECK_DEFAULTS, method: 'GET', path: '/', host: '', headers: [], port: 0, tls: null, reuse: false, validate: status => status === 200,
+}
+
+/** Bytes of a probe's body that are read so that its connection can be used again. */
+const REUSE_BODY_BYTES_MAX = 65_536
+
+/** A request is answered as it should be. */
+export class HttpHealthCheck implements HealthCheck {
+  readonly options: ResolvedHttpHealthCheckOptions
+  readonly #tls: ResolvedProbeTlsOptions | null
+  /** Null when connections are not kept. */
+  readonly #agent: http.Agent | null
+
+  constructor(options: HttpHealthCheckOptions = {}) {
+    this.options = { ...HTTP_HEALTH_CHECK_DEFAULTS, ...withoutUndefined(options), ...resolveHealthCheckOptions(options) }
+    const { path, port, reuse, tls: tlsWish } = this.options
+    if (!path.startsWith('/')) throw new TypeError(`healthCheck.path is ${JSON.stringify(path)}; use a path that begins with /`)
+    checkPort(port)
+    this.#tls = tlsWish === null ? null : { ...PROBE_TLS_DEFAULTS, ...tlsWish }
+    const keep = { keepAlive: true, maxSockets: 1, maxFreeSockets: 1 }
+    this.#agent = !reuse ? null : this.#tls === null ? new http.Agent(keep) : new https.Agent(keep)
+  }
+
+  probe(backend: Backend, signal: AbortSignal): Promise<void> {
+    const { host, headers: further, method, path, port, validate } = this.options
+    const headers = ['Host', host === '' ? hostField(backend) : host, 'User-Agent', 'cirque-health-check', ...further.flat()]
+    if (this.#agent === null) headers.push('Connection', 'close')
+    const common = { ...requestAddress(backend, port), method, path, headers, agent: this.#agent ?? false as const }
+    const request = this.#tls === null ? http.request(common) : https.request({ ...common, ...tlsOptions(this.#tls, backend) })
+    let keepConnection = false
+    return settled(signal, () => { if (!keepConnection) request.destroy() }, (resolve, reject) => {
+      request.on('error', reject)
+      request.once('close', () => reject(new Error('closed before an answer')))
+      request.once('upgrade', () => reject(new Error('answered with an upgrade')))
+      request.once('response', response => {
+        const status = response.statusCode ?? 0
+        try {
+          if (validate(status, response.headers) === false) throw new Error(`answered with status ${status}`)
+        } catch (error) {
+          reject(error)
+          return
+        }
+        if (this.#agent === null) {
+          resolve()
+          return
+        }
+        let bytes = 0
+        response.on('data', (chunk: Buffer) => {
+          bytes += chunk.length
+          if (bytes > REUSE_BODY_BYTES_MAX) resolve()
+        })
+        response.on('error', reject)
+        response.once('end', () => {
+          keepConnection = true
+          resolve()
+        })
+      })
+      request.end()
+    })
+  }
+
+  close(): void { this.#agent?.destroy() }
+}
+
+/**
+ * The promise of one probe: settled once by `begin` or by the signal, `release` called on every path, and no error that
+ * comes late left without somebody to take it.
+ */
+function settled(signal: AbortSignal, release: () => void, begin: (resolve: () => void, reject: (reason: unknown) => void) => void): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  const onAbort = () => reject(signal.reason)
+  begin(resolve, reject)
+  if (signal.aborted) onAbort()
+  else signal.addEventListener('abort', onAbort, { once: true })
+  return promise.finally(() => {
+    signal.removeEventListener('abort', onAbort)
+    release()
+  })
+}
+
+function probeAddress(backend: Backend, port: number): { path: string } | { host: string; port: number } {
+  const address = backend.peerAddress
+  return address.kind === 'unix' ? { path: address.path } : { host: address.host, port: port === 0 ? address.port : port }
+}
+
+function requestAddress(backend: Backend, port: number): { socketPath: string } | { host: string; port: number } {
+  const address = backend.peerAddress
+  return address.kind === 'unix' ? { socketPath: address.path } : { host: address.host, port: port === 0 ? address.port : port }
+}
+
+function hostField(backend: Backend): string {
+  return backend.peerAddress.kind === 'unix' ? 'localhost' : backend.origin
+}
+
+function tlsOptions(options: ResolvedProbeTlsOptions, backend: Backend): tls.ConnectionOptions {
+  return { servername: options.sni ?? backend.hostName, rejectUnauthorized: options.verifyCert, ...(options.ca === null ? {} : { ca: options.ca }) }
+}
+
+function checkPort(port: number): void {
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new TypeError(`healthCheck.port is ${port}; use 0 or a port from 1 to 65535`)
+}
+
+function withoutUndefined<T extends object>(options: T): T {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T
+}
+
+export interface HealthMonitorContext {
+  /** The backends to probe now. */
+  backends(): readonly Backend[]
+  /** Applies a change of state. @param reason why, for a person */
+  onState(backend: Backend, healthy: boolean, reason: string): void
+  readonly clock: Clock
+  readonly random: () => number
+}
+
+/** Probes all backends round by round and turns outcomes into states. */
+export class HealthMonitor {
+  readonly #check: HealthCheck
+  readonly #context: HealthMonitorContext
+
+  constructor(check: HealthCheck, context: HealthMonitorContext) {
+    this.#check = check
+    this.#context = context
+  }
+
+  /**
+   * Goes round until `signal` is aborted. Never rejects.
+   * @param afterRound a round was just made, so the first thing is to wait
+   */
+  async run(signal: AbortSignal, afterRound: boolean): Promise<void> {
+    const { clock, random } = this.#context
+    let nextAtMs = clock.exact() + (afterRound ? this.#intervalMs(random) : 0)
+    while (!signal.aborted) {
+      if (nextAtMs > clock.exact()) await pause(clock, nextAtMs - clock.exact(), signal)
+      nextAtMs = clock.exact() + this.#intervalMs(random)
+      await this.round(signal)
+    }
+    this.#check.close?.()
+  }
+
+  #intervalMs(random: () => number): number { return jittered(this.#check.options.intervalMs, random) }
+
+  /** Probes every backend once. Never rejects. */
+  round(signal: AbortSignal): Promise<void> {
+    return forEachParallel(this.#context.backends(), this.#check.options.maxParallel, signal, backend => this.#probe(backend, signal))
+  }
+
+  async #probe(backend: Backend, signal: AbortSignal): Promise<void> {
+    try {
+      await untilAborted(this.#context.clock, this.#check.options.timeoutMs, signal, ending => this.#check.probe(backend, ending))
+      this.#count(backend, true, 'the probe succeeded')
+    } catch (error) {
+      // A probe that was cut by the end of the service says nothing about the backend.
+      if (!signal.aborted) this.#count(backend, false, `the probe failed: ${error instanceof Error ? error.message : String(error)}`)
+    }
+  }
+
+  #count(backend: Backend, success: boolean, reason: string): void {
+    const { consecutiveSuccess, consecutiveFailure } = this.#check.options
+    backend.probeStreak = success ? Math.max(backend.probeStreak, 0) + 1 : Math.min(backend.probeStreak, 0) - 1
+    if (success && !backend.healthy && backend.probeStreak >= consecutiveSuccess) this.#context.onState(backend, true, reason)
+    else if (!success && backend.healthy && -backend.probeStreak >= consecutiveFailure) this.#context.onState(backend, false, reason)
+  }
+}

@@ -1,0 +1,615 @@
+/**
+ * Chooses one ready backend out of a set that may change at any time.
+ *
+ *   Discovery -> names resolved -> BackendSet -> Selection.build -> Selector -> select()
+ *                                     ^ health checks, reports of attempts, setEnabled
+ *
+ * Invariants:
+ * - What `select` reads (set, selectors, how many are ready) is one object and changes in one assignment; a set whose
+ *   selector cannot be built is never seen.
+ * - A backend that stays keeps its object, and with it health, failures and what is in flight.
+ * - A backend that is disabled or unhealthy by an active check is never selected. One that is out by passive health is
+ *   selected for its trial, and when nothing else is left: a guess about failures must not refuse a request.
+ *
+ * Each selection is followed by exactly one `report` or `release` of the backend (or of the peer made from it).
+ * Does not dial and does not retry; proxy/ does, and says which peers it has tried.
+ */
+import { Resolver } from '../connector/resolver.ts'
+import { ProxyError } from '../errors/proxy-error.ts'
+import { formatAddress, parseAddress } from '../peer/peer-address.ts'
+import type { Peer } from '../peer/peer.ts'
+import { systemClock, type Clock } from '../primitives/clock.ts'
+import type { HashKey } from '../primitives/hash.ts'
+import { Backend, BackendSet, type BackendOptions, type BackendOwner, type BackendSpec, type BackendStatus, type CandidateSpec } from './backend.ts'
+import { NameTable, parseBackends, staticDiscovery, type Discovery, type NameResolver } from './discovery.ts'
+import { HealthMonitor, type HealthCheck } from './health-check.ts'
+import { KetamaSelection } from './ketama.ts'
+import { jittered, pause, untilAborted } from './periodic.ts'
+import { HashSelection, LeastInFlightSelection, RandomSelection, RoundRobinSelection, Turn, type Selection, type Selector, type Tried } from './selection.ts'
+
+export type SelectionName = 'round-robin' | 'random' | 'hash' | 'ketama' | 'least-in-flight'
+
+export interface LoadBalancerOptions<P extends Peer = Peer> {
+  /** For messages and for the name of the background service. @default 'upstream' */
+  name?: string
+  /** How a backend is chosen: a name, or an object that builds selectors. @default 'round-robin' */
+  selection?: SelectionName | Selection
+  /** Failed attempts within failTimeoutMs after which a backend is out for failTimeoutMs. 0 turns passive health off. @default 1 */
+  maxFails?: number
+  /** In which failures count, and how long a backend then is out before one attempt tries it, in ms. @default 10000 */
+  failTimeoutMs?: number
+  /** Candidates that a key looks at before round robin among the ready ones takes over. @default 256 */
+  maxSteps?: number
+  /** Backends in the set, addresses of host names included; an update with more is refused. @default 65536 */
+  maxBackends?: number
+  /** Active health check; runs in the background service. @default null */
+  healthCheck?: HealthCheck | null
+  /** From one discovery to the next, in ms, give or take a tenth. 0 asks only once. @default 0 */
+  updateIntervalMs?: number
+  /** Longest time for one update, discovery and names together, in ms; past it the set stays and the update is tried again. @default 30000 */
+  updateTimeoutMs?: number
+  /** Whether an update may leave no backend at all; otherwise it is refused and the last set stays. @default false */
+  allowEmpty?: boolean
+  /** Resolves host names among the backends, in the background service; null leaves them to the connector, at each dial. @default one for all balancers */
+  resolver?: NameResolver | null
+  /** Of a name with addresses of both families, those that are used, as both are mostly the same machines: 4, 6, or 0 for all. @default 4 */
+  preferredFamily?: 0 | 4 | 6
+  /** Builds the peer of a backend, once each; `selectPeer` returns it. @default null */
+  peer?: ((backend: Backend) => P) | null
+  /** Called when a check, the attempts or an operator changed whether a backend gets traffic. @default null */
+  onHealthChange?: ((backend: Backend, ready: boolean, reason: string) => void) | null
+  /** Called when an update or a name failed; the last good set stays in use. @default null */
+  onError?: ((error: unknown, context: string) => void) | null
+  /** @default systemClock */
+  clock?: Clock
+  /** @default Math.random */
+  random?: () => number
+}
+export type ResolvedLoadBalancerOptions<P extends Peer = Peer> = Readonly<Required<LoadBalancerOptions<P>>>
+
+export const LOAD_BALANCER_DEFAULTS: ResolvedLoadBalancerOptions<never> = {
+  name: 'upstream',
+  selection: 'round-robin',
+  maxFails: 1,
+  failTimeoutMs: 10_000,
+  maxSteps: 256,
+  maxBackends: 65_536,
+  healthCheck: null,
+  updateIntervalMs: 0,
+  updateTimeoutMs: 30_000,
+  allowEmpty: false,
+  resolver: new Resolver(),
+  preferredFamily: 4,
+  peer: null,
+  onHealthChange: null,
+  onError: null,
+  clock: systemClock,
+  random: Math.random,
+}
+
+export interface SelectOptions {
+  /** Candidates to look at; past it there is none, whoever else is ready. 0: the balancer's own limit. @default 0 */
+  maxSteps?: number
+  /** Backends, or the peers made from them, that must not be chosen: those that this request has tried. @default null */
+  exclude?: Tried | null
+}
+export const SELECT_DEFAULTS: Readonly<Required<SelectOptions>> = { maxSteps: 0, exclude: null }
+
+/** What one choice reads, all of it replaced at once. */
+interface Serving {
+  readonly set: BackendSet
+  /** Chooses by key, from all backends; null when the selection has no use for keys. */
+  readonly keyed: Selector | null
+  /** Chooses without a key, from the backends that were ready when it was built; null when none was. */
+  readonly spread: Selector | null
+}
+
+const EMPTY: Serving = { set: new BackendSet([], new Uint16Array(0)), keyed: null, spread: null }
+/** Largest delay of a timer. */
+const DELAY_MS_MAX = 0x7fffffff
+/** Backends due for a trial that one choice without a key looks at. */
+const TRIALS_LOOKED_AT = 8
+/** How soon an update that failed is tried again, in ms, unless updateIntervalMs is less. */
+const RETRY_MS = 5000
+/** Longest sleep of the update loop, in ms, so that it sees names that an update by hand brought. */
+const SLEEP_MS_MAX = 60_000
+
+/** What `asBackgroundService` returns: the `BackgroundService` of server/service.ts, which this folder may not import. */
+export interface LoadBalancerService {
+  readonly kind: 'background'
+  readonly name: string
+  start(signal: AbortSignal): Promise<void>
+}
+
+export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
+  readonly options: ResolvedLoadBalancerOptions<P>
+  readonly #selection: Selection
+  /** Without a key; the selection itself unless it goes by keys. */
+  readonly #spreadSelection: Selection
+  readonly #discovery: Discovery
+  readonly #names: NameTable
+  readonly #monitor: HealthMonitor | null
+  readonly #turn = new Turn()
+
+  #serving: Serving = EMPTY
+  #readyCount = 0
+  /** Readiness changed after `spread` was built. */
+  #spreadIsStale = false
+  /** How often `spread` was used since it was built. */
+  #spreadChoices = 0
+  /**
+   * Backends of the set that are out by passive health, those that may be tried first in front. They are enabled and
+   * healthy: whatever else keeps a backend out wipes the record of its attempts.
+   */
+  readonly #out = new Set<Backend>()
+  /** When the first of them may be tried. */
+  #nextTrialMs = Infinity
+
+  /** What discovery said last. */
+  #specs: readonly BackendSpec[] = []
+  /** Addresses that somebody switched on or off; stays while they come and go. */
+  readonly #switched = new Map<string, boolean>()
+  #updating: Promise<boolean> | null = null
+
+  /**
+   * A balancer over a fixed list, ready to use at once. Host names in it and health checks need the background service.
+   * @throws TypeError on an address or option that would not do; the message says what would.
+   */
+  static from<P extends Peer = Peer>(backends: readonly (string | BackendOptions)[], options: LoadBalancerOptions<P> = {}): LoadBalancer<P> {
+    const balancer = new LoadBalancer<P>(staticDiscovery(backends), options)
+    balancer.#apply(parseBackends(backends, `${balancer.options.name}.backends`))
+    return balancer
+  }
+
+  /** A balancer that learns its backends from `discovery`: empty until `update()` or the background service has asked it. */
+  constructor(discovery: Discovery, options: LoadBalancerOptions<P> = {}) {
+    this.options = resolveOptions(options)
+    const { clock, random, healthCheck, resolver, preferredFamily } = this.options
+    this.#selection = typeof this.options.selection === 'string' ? selectionNamed(this.options.selection, random) : this.options.selection
+    this.#spreadSelection = this.#selection.keyed ? new RoundRobinSelection() : this.#selection
+    this.#discovery = discovery
+    this.#names = new NameTable(resolver, preferredFamily, (error, context) => this.#fault(error, context))
+    this.#monitor = healthCheck === null ? null : new HealthMonitor(healthCheck, {
+      backends: () => this.#serving.set.backends,
+      onState: (backend, healthy, reason) => this.#setHealthy(backend, healthy, reason),
+      clock,
+      random,
+    })
+  }
+
+  /**
+   * A ready backend; for a key, the first ready one in the key's order. Follow it by one `report` or `release`.
+   * @param key what a keyed selection goes by; without one (or with '') it is round robin
+   * @throws ProxyError NO_HEALTHY_BACKEND when there is none
+   */
+  select(key: HashKey = '', options?: SelectOptions): Backend {
+    const backend = this.trySelect(key, options)
+    if (backend === null) throw this.#nobody()
+    return backend
+  }
+
+  /** As `select`, but null when there is none. */
+  trySelect(key: HashKey = '', options: SelectOptions = SELECT_DEFAULTS): Backend | null {
+    return this.#choose(this.#turn, key, options.maxSteps ?? 0, options.exclude ?? null, null)
+  }
+
+  /** As `select`, among those that `accept` agrees to. It is asked for ready candidates only, each once or twice, and must not wait. */
+  selectWith(key: HashKey, accept: (backend: Backend) => boolean, options: SelectOptions = SELECT_DEFAULTS): Backend {
+    // `accept` may select in its turn, so this turn is its own.
+    const backend = this.#choose(new Turn(), key, options.maxSteps ?? 0, options.exclude ?? null, accept)
+    if (backend === null) throw this.#nobody()
+    return backend
+  }
+
+  /** As `select`, as the peer that the `peer` option makes: once a backend, so that a request builds nothing. */
+  selectPeer(key: HashKey = '', options?: SelectOptions): P {
+    const build = this.options.peer
+    if (build === null) throw new TypeError(`${this.options.name}.peer is not set; give it a function from a backend to a peer, or use select()`)
+    const backend = this.select(key, options)
+    if (backend.peer === null) {
+      try {
+        backend.peer = build(backend)
+      } catch (error) {
+        backend.release()
+        throw error
+      }
+    }
+    return backend.peer as P
+  }
+
+  /** Asks discovery, and the resolver for names that have expired. Resolves with whether anything changed; rejects when the set stays for an error. */
+  update(signal: AbortSignal = NEVER): Promise<boolean> {
+    return this.#updateAlone(signal, async ending => {
+      const specs = parseBackends(await this.#discovery.discover(ending), `${this.options.name}.backends`)
+      await this.#refreshNames(specs, ending)
+      ending.throwIfAborted()
+      return this.#apply(specs)
+    })
+  }
+
+  /**
+   * Switches an address on or off, whatever discovery says of it, until it is switched again. A host name switches all of its addresses.
+   * @returns false when no backend has this address
+   */
+  setEnabled(address: string, on: boolean): boolean {
+    const canonical = formatAddress(parseAddress(address))
+    const concerned = this.#serving.set.backends.filter(backend => backend.name === canonical || backend.origin === canonical)
+    if (concerned.length === 0) return false
+    this.#switched.set(canonical, on)
+    for (const backend of concerned) {
+      if (backend.enabled !== on) this.#switch(backend, on)
+    }
+    return true
+  }
+
+  /** All backends with their health, for status. */
+  backends(): BackendStatus[] { return this.#serving.set.backends.map(backend => backend.status()) }
+
+  /** The backend objects now in the set. */
+  get set(): BackendSet { return this.#serving.set }
+
+  /**
+   * Updates and health checks, as a service. It is ready after the first update (and, when backends start unhealthy, the
+   * first round of probes); a first update that fails is reported and tried again, and does not stop the start.
+   */
+  asBackgroundService(name: string = this.options.name): LoadBalancerService {
+    return { kind: 'background', name, start: signal => this.#start(signal) }
+  }
+
+  async #start(signal: AbortSignal): Promise<void> {
+    const updated = await this.#updateOrReport(signal)
+    const probesFirst = this.options.healthCheck?.options.startUnhealthy === true
+    if (probesFirst) await this.#monitor?.round(signal)
+    void this.#keepUpdating(updated, signal)
+    void this.#monitor?.run(signal, probesFirst)
+  }
+
+  /** Never rejects. */
+  async #keepUpdating(updated: boolean, signal: AbortSignal): Promise<void> {
+    const { clock, random, resolver, updateIntervalMs } = this.options
+    const nextAfter = (success: boolean) => {
+      const regularMs = updateIntervalMs === 0 ? Infinity : updateIntervalMs
+      return clock.exact() + jittered(success ? regularMs : Math.min(regularMs, RETRY_MS), random)
+    }
+    let discoverAtMs = nextAfter(updated)
+    while (!signal.aborted && (discoverAtMs < Infinity || resolver !== null)) {
+      await pause(clock, Math.min(discoverAtMs - clock.exact(), this.#names.expiresAtMs - clock.exact(), SLEEP_MS_MAX), signal)
+      if (signal.aborted) return
+      if (clock.exact() >= discoverAtMs) discoverAtMs = nextAfter(await this.#updateOrReport(signal))
+      else if (clock.exact() >= this.#names.expiresAtMs) await this.#renewNames(signal)
+    }
+  }
+
+  /** Never rejects. @returns false when the update failed */
+  async #updateOrReport(signal: AbortSignal): Promise<boolean> {
+    try {
+      await this.update(signal)
+      return true
+    } catch (error) {
+      if (!signal.aborted) this.#fault(error, 'updating the backends')
+      return false
+    }
+  }
+
+  /** Never rejects. */
+  async #renewNames(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#updateAlone(signal, async ending => {
+        await this.#refreshNames(this.#specs, ending)
+        ending.throwIfAborted()
+        return this.#apply(this.#specs)
+      })
+    } catch (error) {
+      if (!signal.aborted) this.#fault(error, 'renewing addresses')
+    }
+  }
+
+  #refreshNames(specs: readonly BackendSpec[], signal: AbortSignal): Promise<void> {
+    return this.#names.refresh(specs, () => this.options.clock.exact(), signal)
+  }
+
+  /** Runs `work` with a time limit, unless an update runs already, which is then waited for: two could finish in the wrong order and bring an old set back. */
+  #updateAlone(signal: AbortSignal, work: (ending: AbortSignal) => Promise<boolean>): Promise<boolean> {
+    this.#updating ??= untilAborted(this.options.clock, this.options.updateTimeoutMs, signal, work).finally(() => { this.#updating = null })
+    return this.#updating
+  }
+
+  /** Puts the set that `specs` stand for in place of the present one. Throws before anything has changed. */
+  #apply(specs: readonly BackendSpec[]): boolean {
+    const { name, allowEmpty, maxBackends } = this.options
+    const candidates = this.#names.expand(specs)
+    if (candidates.length === 0 && !allowEmpty) throw new TypeError(`${name}.backends is empty; give at least one, or set ${name}.allowEmpty`)
+    if (candidates.length > maxBackends) throw new TypeError(`${name}.maxBackends is ${maxBackends} and there are ${candidates.length}; use fewer backends, or a higher limit`)
+    const present = this.#serving.set
+    let changed = !isSame(present, candidates)
+    if (changed) this.#replace(present, this.#servingOf(candidates, present))
+    this.#specs = specs
+    for (const candidate of candidates) {
+      const backend = this.#serving.set.byName.get(candidate.name)!
+      if (backend.weight !== candidate.weight || !Object.is(backend.ext, candidate.ext) || backend.origin !== candidate.origin) {
+        backend.peer = null
+        backend.weight = candidate.weight
+        backend.ext = candidate.ext
+        backend.origin = candidate.origin
+        backend.hostName = candidate.hostName
+        changed = true
+      }
+      const enabled = this.#mayBeUsed(candidate)
+      if (backend.enabled === enabled) continue
+      this.#switch(backend, enabled)
+      changed = true
+    }
+    return changed
+  }
+
+  #mayBeUsed(candidate: CandidateSpec): boolean {
+    return this.#switched.get(candidate.name) ?? this.#switched.get(candidate.origin) ?? candidate.enabled
+  }
+
+  #servingOf(candidates: readonly CandidateSpec[], present: BackendSet): Serving {
+    const { healthCheck } = this.options
+    const startsHealthy = healthCheck === null || !healthCheck.options.startUnhealthy
+    const backends = candidates.map(candidate => {
+      const known = present.byName.get(candidate.name)
+      if (known !== undefined) return known
+      const backend = new Backend(candidate)
+      backend.healthy = startsHealthy
+      backend.enabled = this.#mayBeUsed(candidate)
+      backend.ready = backend.announcedReady = isReady(backend)
+      return backend
+    })
+    const set = new BackendSet(backends, Uint16Array.from(candidates, candidate => candidate.weight))
+    const keyed = this.#selection.keyed && set.size > 0 ? this.#selection.build(set, this.#serving.keyed) : null
+    return { set, keyed, spread: this.#buildSpread(set) }
+  }
+
+  #buildSpread(set: BackendSet): Selector | null {
+    const readyOnes = set.only(backend => backend.ready)
+    return readyOnes.backends.length === 0 ? null : this.#spreadSelection.build(readyOnes, this.#serving.spread)
+  }
+
+  #replace(present: BackendSet, next: Serving): void {
+    for (const backend of present.backends) {
+      if (next.set.byName.get(backend.name) === backend) continue
+      backend.owner = null
+      this.#out.delete(backend)
+    }
+    let readyCount = 0
+    for (const backend of next.set.backends) {
+      backend.owner = this
+      if (backend.ready) readyCount++
+    }
+    this.#readyCount = readyCount
+    this.#findNextTrial()
+    this.#serving = next
+    this.#spreadIsStale = false
+    this.#spreadChoices = 0
+  }
+
+  #choose(turn: Turn, key: HashKey, maxSteps: number, exclude: Tried | null, accept: ((backend: Backend) => boolean) | null): Backend | null {
+    if (this.#readyCount === 0 && !this.#giveAllAnotherChance()) return null
+    turn.begin(maxSteps === 0 ? this.options.maxSteps : maxSteps, exclude, accept)
+    let backend = this.#search(turn, key, maxSteps === 0)
+    if (backend === null && maxSteps === 0 && this.#out.size !== 0) backend = this.#lastResort(turn)
+    if (backend === null) return null
+    backend.inFlight++
+    backend.selected++
+    if (backend.outUntilMs !== 0) this.#beginTrial(backend)
+    return backend
+  }
+
+  #search(turn: Turn, key: HashKey, mayGoOn: boolean): Backend | null {
+    const keyed = key.length === 0 ? null : this.#serving.keyed
+    if (this.#out.size !== 0) {
+      turn.nowMs = this.options.clock.exact()
+      // Selectors of ready backends do not propose one that is out; by key, its own keys try it.
+      if (keyed === null && turn.nowMs >= this.#nextTrialMs) {
+        const backend = this.#pickForTrial(turn)
+        if (backend !== null) return backend
+      }
+    }
+    if (keyed === null) return this.#pickSpread(turn)
+    const backend = keyed.pick(key, turn)
+    if (backend !== null || !mayGoOn) return backend
+    turn.stepsLeft = this.options.maxSteps
+    return this.#pickSpread(turn)
+  }
+
+  #pickForTrial(turn: Turn): Backend | null {
+    const steps = turn.stepsLeft
+    turn.stepsLeft = Math.min(steps, TRIALS_LOOKED_AT)
+    for (const backend of this.#out) {
+      if (turn.nowMs < backend.outUntilMs || turn.over) break
+      if (turn.accepts(backend)) return backend
+    }
+    // Looking for somebody to try takes nothing from looking for somebody who is well.
+    turn.stepsLeft = steps
+    return null
+  }
+
+  #pickSpread(turn: Turn): Backend | null {
+    // A new sequence costs about as much as a choice for each backend; after an eighth as many choices it is paid for.
+    if (this.#spreadIsStale && this.#spreadChoices >= this.#serving.set.size >> 3) this.#rebuildSpread()
+    this.#spreadChoices++
+    const steps = turn.stepsLeft
+    const backend = this.#serving.spread?.pick('', turn) ?? null
+    if (backend !== null || !this.#spreadIsStale) return backend
+    this.#rebuildSpread()
+    // Steps spent on those that are no longer ready were not the caller's.
+    turn.stepsLeft = steps
+    return this.#serving.spread?.pick('', turn) ?? null
+  }
+
+  #rebuildSpread(): void {
+    const { set, keyed } = this.#serving
+    this.#serving = { set, keyed, spread: this.#buildSpread(set) }
+    this.#spreadIsStale = false
+    this.#spreadChoices = 0
+  }
+
+  /** All that are ready were refused: those that are out by passive health are still better than no answer. */
+  #lastResort(turn: Turn): Backend | null {
+    turn.beginAgain(this.options.maxSteps)
+    for (const backend of this.#out) if (turn.accepts(backend)) return backend
+    return null
+  }
+
+  /**
+   * Nobody is ready: those that only failed attempts keep out come back, all of them, as none is better than another.
+   * Watchers are told when an attempt succeeds; otherwise a dead upstream would be announced once a request.
+   */
+  #giveAllAnotherChance(): boolean {
+    for (const backend of this.#out) {
+      this.#forgetFailures(backend)
+      backend.onTrial = true
+      this.#updateReady(backend)
+    }
+    return this.#readyCount > 0
+  }
+
+  #beginTrial(backend: Backend): void {
+    // Until it is reported, or for as long again when it never is, nobody else tries it.
+    this.#keepOut(backend, this.options.clock.exact())
+    backend.onTrial = true
+  }
+
+  #keepOut(backend: Backend, nowMs: number): void {
+    backend.onTrial = false
+    backend.outUntilMs = nowMs + this.options.failTimeoutMs
+    // Behind all others, whose time comes sooner.
+    this.#out.delete(backend)
+    this.#out.add(backend)
+    this.#findNextTrial()
+  }
+
+  /** For Backend: an attempt on trial went well. */
+  onSuccess(backend: Backend): void {
+    this.#forgetFailures(backend)
+    this.#review(backend, 'an attempt succeeded')
+  }
+
+  /** For Backend: an attempt failed. */
+  onFailure(backend: Backend): void {
+    backend.failures++
+    const { maxFails, clock } = this.options
+    if (maxFails === 0 || !backend.enabled || !backend.healthy) return
+    const nowMs = clock.exact()
+    if (backend.outUntilMs === 0 && maxFails > 1 && !this.#failedTooOften(backend, nowMs)) return
+    this.#keepOut(backend, nowMs)
+    this.#review(backend, maxFails === 1 ? 'an attempt failed' : `${maxFails} attempts failed`)
+  }
+
+  /** Notes a failure; whether the last `maxFails` of them lie within failTimeoutMs. */
+  #failedTooOften(backend: Backend, nowMs: number): boolean {
+    const { maxFails, failTimeoutMs } = this.options
+    const times = backend.failureTimes ??= new Float64Array(maxFails).fill(-Infinity)
+    times[backend.failureIndex] = nowMs
+    backend.failureIndex = backend.failureIndex + 1 === maxFails ? 0 : backend.failureIndex + 1
+    return nowMs - times[backend.failureIndex]! <= failTimeoutMs
+  }
+
+  #forgetFailures(backend: Backend): void {
+    backend.outUntilMs = 0
+    backend.onTrial = false
+    backend.failureTimes?.fill(-Infinity)
+    this.#out.delete(backend)
+    this.#findNextTrial()
+  }
+
+  #findNextTrial(): void {
+    this.#nextTrialMs = Infinity
+    for (const backend of this.#out) {
+      this.#nextTrialMs = backend.outUntilMs
+      return
+    }
+  }
+
+  #switch(backend: Backend, on: boolean): void {
+    backend.enabled = on
+    this.#forgetFailures(backend)
+    this.#review(backend, on ? 'enabled' : 'disabled')
+  }
+
+  #setHealthy(backend: Backend, healthy: boolean, reason: string): void {
+    // A probe may end after its backend left the set.
+    if (backend.owner !== this) return
+    backend.healthy = healthy
+    this.#forgetFailures(backend)
+    this.#review(backend, reason)
+  }
+
+  /** After something about a backend of the set changed: works out whether it is ready, and tells. */
+  #review(backend: Backend, reason: string): void {
+    this.#updateReady(backend)
+    if (backend.ready === backend.announcedReady) return
+    backend.announcedReady = backend.ready
+    // A callback only watches: what it throws must not reach the exchange that reported.
+    try { this.options.onHealthChange?.(backend, backend.ready, reason) } catch (error) { this.#fault(error, 'onHealthChange') }
+  }
+
+  #updateReady(backend: Backend): void {
+    const ready = isReady(backend)
+    if (ready === backend.ready) return
+    backend.ready = ready
+    this.#readyCount += ready ? 1 : -1
+    this.#spreadIsStale = true
+  }
+
+  #fault(error: unknown, context: string): void {
+    // The last place to report to; a throw from here would end a background loop.
+    try { this.options.onError?.(error, `${this.options.name}: ${context}`) } catch { return }
+  }
+
+  #nobody(): ProxyError {
+    const { size } = this.#serving.set
+    return new ProxyError('NO_HEALTHY_BACKEND', 'upstream', size === 0 ? `${this.options.name} has no backends` : `none of ${size} backends of ${this.options.name} may be used`)
+  }
+}
+
+const NEVER = new AbortController().signal
+
+function isReady(backend: Backend): boolean { return backend.enabled && backend.healthy && backend.outUntilMs === 0 }
+
+/** Whether the candidates are those that the set holds, with the same weights; their order alone is no difference. */
+function isSame(set: BackendSet, candidates: readonly CandidateSpec[]): boolean {
+  return set.size === candidates.length && candidates.every(candidate => set.byName.get(candidate.name)?.weight === candidate.weight)
+}
+
+function selectionNamed(name: SelectionName, random: () => number): Selection {
+  switch (name) {
+    case 'round-robin': return new RoundRobinSelection()
+    case 'random': return new RandomSelection(random)
+    case 'hash': return new HashSelection()
+    case 'ketama': return new KetamaSelection()
+    case 'least-in-flight': return new LeastInFlightSelection(random)
+    default: throw new TypeError(`selection is ${JSON.stringify(name satisfies never)}; use round-robin, random, hash, ketama, least-in-flight or a Selection`)
+  }
+}
+
+/** Smallest and largest value of each number. */
+const RANGES = {
+  maxFails: [0, 1000],
+  failTimeoutMs: [1, DELAY_MS_MAX],
+  maxSteps: [1, 2 ** 20],
+  maxBackends: [1, 2 ** 20],
+  updateIntervalMs: [0, DELAY_MS_MAX],
+  updateTimeoutMs: [1, DELAY_MS_MAX],
+} as const
+
+function resolveOptions<P extends Peer>(options: LoadBalancerOptions<P>): ResolvedLoadBalancerOptions<P> {
+  for (const name of Object.keys(options)) {
+    if (!(name in LOAD_BALANCER_DEFAULTS)) throw new TypeError(`loadBalancer.${name} is not an option; leave it out`)
+  }
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as LoadBalancerOptions<P>
+  const resolved: ResolvedLoadBalancerOptions<P> = { ...LOAD_BALANCER_DEFAULTS, ...given }
+  for (const [name, [least, most]] of Object.entries(RANGES) as [keyof typeof RANGES, readonly [number, number]][]) {
+    const value = resolved[name]
+    if (!Number.isInteger(value) || value < least || value > most) {
+      throw new TypeError(`${resolved.name}.${name} is ${String(value)}; use a whole number from ${least} to ${most}`)
+    }
+  }
+  if (resolved.preferredFamily !== 0 && resolved.preferredFamily !== 4 && resolved.preferredFamily !== 6) {
+    throw new TypeError(`${resolved.name}.preferredFamily is ${String(resolved.preferredFamily)}; use 4, 6, or 0 for both`)
+  }
+  return resolved
+}

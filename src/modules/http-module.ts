@@ -1,0 +1,31 @@
+/**
+ * A module is a reusable set of filters that a service puts in front of its application's own: compression, gRPC-web
+ * and the like. It is built once per service; what it remembers of one exchange is its state, made on first use.
+ * Modules run in descending `order`, before the application's hook of the same name.
+ */
+import type { HeaderMap } from '../http/header-map.ts'
+import type { ResponseHead } from '../http/message-head.ts'
+import type { BodyResult, Verdict } from '../proxy/proxy-http.ts'
+import type { Session } from '../proxy/session.ts'
+
+type MaybePromise<T> = T | Promise<T>
+
+export interface HttpModule<State = unknown> {
+  readonly name: string
+  /** Larger runs first; equal ones in the order given. @default 0 */
+  readonly order?: number
+  /** State for one exchange; `session.moduleState(module)` hands it to other hooks. */
+  newState?(): State
+  /** Behind `earlyRequestFilter`, before `requestFilter`. */
+  requestFilter?(session: Session, state: State): MaybePromise<Verdict>
+  requestBodyFilter?(session: Session, chunk: Buffer, last: boolean, state: State): MaybePromise<BodyResult>
+  /** Behind the application's `responseFilter`; also for answers of filters and for error pages. */
+  responseFilter?(session: Session, response: ResponseHead, state: State): MaybePromise<void>
+  responseBodyFilter?(session: Session, chunk: Buffer, last: boolean, state: State): MaybePromise<BodyResult>
+  /** What it returns is sent as the last piece of the body, instead of the trailers. */
+  responseTrailerFilter?(session: Session, trailers: HeaderMap, state: State): MaybePromise<Buffer | void>
+  /** The response was handed to the client whole. */
+  responseDone?(session: Session, state: State): void
+  /** The body filters of this module keep the number of bytes. @default false */
+  readonly keepsLength?: boolean
+}

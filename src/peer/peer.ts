@@ -1,0 +1,36 @@
+/**
+ * A peer says where and how to connect. Two peers are interchangeable, and may share pooled connections,
+ * exactly when their `reuseKey` is equal; the key therefore holds everything that could make a difference.
+ */
+import type { ResolvedPeerOptions } from './peer-options.ts'
+
+export type PeerAddress =
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  | { readonly kind: 'unix'; readonly path: string }
+
+/** Next hop of a CONNECT tunnel (RFC 9110 9.3.6). */
+export interface ConnectProxy {
+  readonly nextHop: PeerAddress
+  /** TLS to the proxy itself; takes effect with TLS. */
+  readonly tls: boolean
+  /** Authority asked for in the CONNECT request; '' host: the peer's own address. */
+  readonly host: string
+  readonly port: number
+  /** Sent with CONNECT, in this order. */
+  readonly headers: readonly (readonly [name: string, value: string])[]
+}
+
+export interface Peer {
+  readonly address: PeerAddress
+  readonly tls: boolean
+  /** Server name for SNI and verification; '' sends none (verification still happens against the host). */
+  readonly sni: string
+  readonly connectProxy: ConnectProxy | null
+  readonly options: ResolvedPeerOptions
+  /** Everything that makes two connections not interchangeable, as one string. Computed once a peer. */
+  readonly reuseKey: string
+  /** `host:port`, `[v6]:port` or `unix:/path`: for logs and tracers. */
+  readonly name: string
+  /** Called when an attempt to this peer ended, so that a load balancer can count failures. Absent for peers nobody counts. */
+  readonly report?: ((healthy: boolean) => void) | null
+}

@@ -1,0 +1,74 @@
+/**
+ * The duplex that every transport offers to the protocol above it: TCP and Unix sockets (tcp/tcp-stream.ts),
+ * TLS later, and in-memory pairs for tests and `inject`.
+ *
+ * It is push-based and has exactly one owner, so that nothing on the way allocates a listener, a closure or a promise:
+ * bytes come as calls on the owner, and are *borrowed*: valid until the call returns. Only where `ownsBuffer` holds they
+ * also stay untouched for as long as the owner keeps the stream paused. Whoever keeps bytes longer copies them.
+ */
+
+/** Free bytes that every receive buffer has before and behind the bytes that are handed out: a chunk header and its CRLF can be written around a body in place. */
+export const BUFFER_RESERVE = 20
+
+declare global {
+  // Part of every Buffer, but missing from its published types: `toString('latin1')` without the dispatch on a name.
+  interface Buffer { latin1Slice(start: number, end: number): string }
+}
+
+export interface StreamOwner {
+  /** Bytes [from, to) of `buffer` arrived. The owner may overwrite them, and BUFFER_RESERVE bytes on either side. */
+  onBytes(buffer: Buffer, from: number, to: number): void
+  /** The other side sent its FIN; nothing more will arrive. Writing is still possible. */
+  onEnd(): void
+  /** Everything written has been taken by the kernel, after `bytesQueued` had been above 0 when somebody looked. */
+  onDrained(): void
+  /** The stream is gone; called exactly once, last. `error` is null after an orderly end or our own `destroy()`. */
+  onClosed(error: Error | null): void
+}
+
+export interface ByteStream {
+  /** Never null: a stream that nobody wants any more is destroyed, and one that waits belongs to whoever keeps it. */
+  owner: StreamOwner
+  /** Bytes handed to the kernel that it has not taken yet, text that waits for the end of the turn aside. 0: every buffer written is free again. */
+  readonly bytesQueued: number
+  /** Bytes received and sent so far. */
+  readonly bytesRead: number
+  readonly bytesWritten: number
+  /** Bytes that the kernel has taken so far, as exactly as the transport can tell: how a slow reader is told from a stuck one. */
+  readonly bytesTaken: number
+  readonly destroyed: boolean
+  readonly digest: StreamDigest
+
+  /** Appends latin1 text. It is written together with what follows in this turn; `flush()` sends it now. */
+  writeText(text: string): void
+  /** Writes bytes behind the text queued so far. They belong to the stream until `bytesQueued` is 0 again. */
+  writeBytes(bytes: Buffer): void
+  flush(): void
+  /** Sends FIN after everything written. Reading goes on. */
+  end(): void
+  /** Closes now. With `reset`, a TCP peer sees RST instead of FIN, so that it cannot take a cut message for a whole one. */
+  destroy(reset?: boolean): void
+
+  /** Stops reading, at once: no `onBytes` and no `onEnd` until `resume()`. Repeating it is harmless. */
+  pause(): void
+  resume(): void
+  readonly paused: boolean
+  /** Within `onBytes` only: reads into a buffer of its own from the next read on (relayed bodies), or again into the one that all waiting streams share. */
+  useOwnBuffer(): void
+  useSharedBuffer(): void
+  /** The bytes handed to `onBytes` are in a buffer that no other stream reads into. */
+  readonly ownsBuffer: boolean
+  /** The current buffer now belongs to a write still under way: the next read takes another. False outside of `onBytes`, where it cannot be changed: keep the stream paused until that write is done. */
+  giveUpBuffer(): boolean
+}
+
+/** What is known of a connection, for hooks, tracers and logs. Times are exact monotonic ms (clock.exact()); 0 when unknown. */
+export interface StreamDigest {
+  /** `203.0.113.7:4711`, `[2001:db8::1]:443` or `unix:/path`; '' when the kernel did not say. */
+  readonly remoteAddress: string
+  readonly remoteIp: string
+  readonly remotePort: number
+  readonly localAddress: string
+  /** When the connection was accepted or established. */
+  readonly establishedAt: number
+}

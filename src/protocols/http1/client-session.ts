@@ -1,0 +1,389 @@
+/**
+ * One upstream HTTP/1.1 connection, and the exchange that it carries at the moment (RFC 9112).
+ *
+ *   Parked ──unpark, begin()──▶ Busy ──both messages ended──▶ Spent ──park()──▶ Parked
+ *     │ closed, unasked bytes,    │ fault, abort()              │ not reusable: abort()
+ *     ▼ idle too long             ▼                             ▼
+ *   Closed ◀──────────────────────┴─────────────────────────────┘        Busy ──101, detach()──▶ Detached
+ *
+ * A new session starts as Spent. Heads of responses get the care that requests get (parser.ts, framing.ts); whatever is
+ * wrong with them becomes a fault of the upstream, never bytes for the client. Does not retry and does not dial.
+ */
+import { ProxyError, type ErrorKind, type RetryRule } from '../../errors/proxy-error.ts'
+import { FieldKind, type HeaderMap } from '../../http/header-map.ts'
+import { HOP_BY_HOP_REQUEST } from '../../http/hop-by-hop.ts'
+import type { RequestHead } from '../../http/message-head.ts'
+import type { Ticker, Timed } from '../../primitives/clock.ts'
+import type { ByteStream, StreamDigest, StreamOwner } from '../byte-stream.ts'
+import { BODY_UNKNOWN, type IdleKeeper, type UpstreamOwner, type UpstreamSession } from '../http-session.ts'
+import { BODY_FAULTS, BodyFault, BodyReader, writeChunk, writeLastChunk, writeRun, type BodyLimits } from './body.ts'
+import { Framing, responseFraming } from './framing.ts'
+import { HTTP1_SERVER_DEFAULTS, type ResolvedHttp1ClientOptions } from './http1-options.ts'
+import { HEAD_FAULTS, HeadParser, Parsed, type HeadLimits } from './parser.ts'
+import { SendProgress } from './send-progress.ts'
+
+const State = { Parked: 0, Busy: 1, Spent: 2, Detached: 3, Closed: 4 } as const
+type State = (typeof State)[keyof typeof State]
+
+const NEVER = Number.POSITIVE_INFINITY
+
+/** Limits of a response head, made once for a set of options. */
+const headLimits = new WeakMap<ResolvedHttp1ClientOptions, HeadLimits>()
+function limitsOf(options: ResolvedHttp1ClientOptions): HeadLimits {
+  let limits = headLimits.get(options)
+  if (limits === undefined) {
+    limits = { maxHeadBytes: options.maxResponseHeadBytes, maxHeaderCount: options.maxResponseHeaderCount, maxHeaderLineBytes: options.maxResponseHeadBytes, maxMethodBytes: 0, maxUriBytes: 0 }
+    headLimits.set(options, limits)
+  }
+  return limits
+}
+
+/** Chunk and trailer limits of the client's side hold for origins too. */
+const BODY_LIMITS: BodyLimits = HTTP1_SERVER_DEFAULTS
+
+const NOBODY: UpstreamOwner = {
+  onInterim() {}, onResponseHead() {}, onResponseBody() {}, onResponseEnd() {}, onUpstreamDrained() {}, onUpstreamFault() {},
+}
+
+export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
+  tickIndex = -1
+  poolNewer: UpstreamSession | null = null
+  poolOlder: UpstreamSession | null = null
+  poolKeyNewer: UpstreamSession | null = null
+  poolKeyOlder: UpstreamSession | null = null
+  reuseKey = ''
+  readonly stream: ByteStream
+  readonly #options: ResolvedHttp1ClientOptions
+  readonly #ticker: Ticker
+  readonly #parser: HeadParser
+  readonly #framing = new Framing()
+  readonly #body = new BodyReader(BODY_LIMITS)
+  readonly #progress: SendProgress
+
+  #state: State = State.Spent
+  #owner: UpstreamOwner = NOBODY
+  #keeper: IdleKeeper | null = null
+  exchanges = 0
+  bodyBytesOut = 0
+  responseStarted = false
+  originIdleMs = 0
+
+  #method = ''
+  #chunked = false
+  #unsent = 0
+  #requestEnded = false
+  #responseEnded = false
+  #headSeen = false
+  #upgrading = false
+  #interims = 0
+  /** The connection can carry another exchange, as far as is known. */
+  #persistent = true
+  #ended = false
+  /** Last byte in, or end of the request: the origin's silence counts from here. */
+  #silentSince = 0
+  #paused = false
+  #idleUntil = NEVER
+  /** What came behind a 101. */
+  #early: Buffer | null = null
+
+  constructor(stream: ByteStream, options: ResolvedHttp1ClientOptions, ticker: Ticker) {
+    this.stream = stream
+    this.#options = options
+    this.#ticker = ticker
+    this.#parser = new HeadParser('response', limitsOf(options))
+    this.#progress = new SendProgress(stream, ticker.clock.now())
+    stream.owner = this
+    ticker.add(this)
+  }
+
+  get digest(): StreamDigest { return this.stream.digest }
+  get reused(): boolean { return this.exchanges > 1 }
+  get bytesQueued(): number { return this.stream.bytesQueued }
+  get bodyBytesIn(): number { return this.#body.bytes }
+  get hopNames(): readonly string[] | null { return this.#framing.connectionNames }
+  get reusable(): boolean { return this.#state === State.Spent && this.#persistent && this.#requestEnded && this.#responseEnded && !this.#ended && !this.stream.destroyed }
+
+  // ---- the request
+
+  begin(owner: UpstreamOwner): void {
+    this.#state = State.Busy
+    this.#owner = owner
+    this.exchanges++
+    this.bodyBytesOut = 0
+    this.responseStarted = false
+    this.#requestEnded = this.#responseEnded = this.#headSeen = this.#upgrading = this.#paused = false
+    this.#interims = 0
+    this.#body.begin(0)
+    this.#silentSince = this.#ticker.clock.now()
+    this.#parser.reset()
+  }
+
+  writeHead(head: RequestHead, length: number, extra: string, hopNames: readonly string[] | null, upgrade: string): void {
+    const headers = head.headers
+    this.#method = head.method
+    this.#chunked = length === BODY_UNKNOWN
+    this.#unsent = length > 0 ? length : 0
+    let skip = HOP_BY_HOP_REQUEST, framing = ''
+    if (this.#chunked) {
+      skip |= 1 << FieldKind.ContentLength
+      framing = 'Transfer-Encoding: chunked\r\n'
+    } else if ((headers.mask & (1 << FieldKind.ContentLength)) !== 0 || length > 0) {
+      if (headers.contentLength() !== length) {
+        skip |= 1 << FieldKind.ContentLength
+        if (length > 0 || headers.hasKind(FieldKind.ContentLength)) framing = `Content-Length: ${length}\r\n`
+      }
+    }
+    if (upgrade !== '') {
+      this.#upgrading = true
+      framing += `Connection: upgrade\r\nUpgrade: ${upgrade}\r\n`
+    } else this.#upgrading = head.method === 'CONNECT'
+    this.stream.writeText(`${head.method} ${head.target} HTTP/1.1\r\n` + headers.serialize(skip, hopNames) + extra + framing + '\r\n')
+  }
+
+  writeBody(buffer: Buffer, from: number, to: number): void {
+    if (this.#state !== State.Busy || from === to) return
+    this.bodyBytesOut += to - from
+    if (this.#chunked) writeChunk(this.stream, buffer, from, to)
+    else {
+      this.#unsent -= to - from
+      if (this.#unsent < 0) {
+        this.#fail('LENGTH_MISMATCH', 'a filter made the request body longer than its declared length')
+        return
+      }
+      writeRun(this.stream, buffer, from, to)
+    }
+  }
+
+  endRequest(trailers: HeaderMap | null): void {
+    if (this.#state !== State.Busy || this.#requestEnded) return
+    if (this.#chunked) writeLastChunk(this.stream, trailers)
+    else if (this.#unsent > 0) {
+      this.#fail('LENGTH_MISMATCH', 'a filter made the request body shorter than its declared length')
+      return
+    }
+    this.#requestEnded = true
+    this.#silentSince = this.#ticker.clock.now()
+    this.#settle()
+  }
+
+  // ---- the response
+
+  onBytes(buffer: Buffer, from: number, to: number): void {
+    if (this.#state === State.Parked) {
+      this.#lost('unexpected-bytes')
+      return
+    }
+    if (this.#state !== State.Busy) {
+      // Bytes behind a whole response belong to nobody.
+      this.#persistent = false
+      return
+    }
+    this.#silentSince = this.#ticker.clock.now()
+    this.responseStarted = true
+    while (!this.#headSeen) {
+      const result = this.#parser.parse(buffer, from, to)
+      if (result === Parsed.More) return
+      if (result !== Parsed.Done) {
+        const { kind, limit, text } = HEAD_FAULTS[result]!
+        this.#fail(kind, text, limit === 'head-bytes' ? 'response-head-bytes' : limit === 'header-count' ? 'response-header-count' : limit)
+        return
+      }
+      from = this.#parser.consumedTo
+      if (!this.#takeHead(buffer, from, to)) return
+      if (from === to && !this.#headSeen) return
+    }
+    if (this.#body.open) {
+      if (from < to) {
+        const fault = this.#body.read(buffer, from, to)
+        if (fault !== BodyFault.None) {
+          this.#fail('BAD_FRAMING', BODY_FAULTS[fault]!.text, BODY_FAULTS[fault]!.limit)
+          return
+        }
+        if (this.#body.dataTo > this.#body.dataFrom) {
+          this.#owner.onResponseBody(buffer, this.#body.dataFrom, this.#body.dataTo)
+          if (this.#state !== State.Busy) return
+        }
+        from = this.#body.consumedTo
+      }
+    }
+    if (!this.#body.open && !this.#responseEnded) this.#endResponse(from < to)
+  }
+
+  /** False when the session is over, or waits for the next head. */
+  #takeHead(buffer: Buffer, from: number, to: number): boolean {
+    const head = this.#parser.takeResponse(), status = head.status
+    this.#parser.reset()
+    const fault = responseFraming(head.headers, status, head.minorVersion, this.#method, this.#framing)
+    if (fault !== null) {
+      this.#fail('BAD_FRAMING', fault, 'bad-framing')
+      return false
+    }
+    const tunnel = status === 101 || (this.#method === 'CONNECT' && status >= 200 && status < 300)
+    if (tunnel) {
+      if (!this.#upgrading || (status === 101 && !this.#framing.upgrade)) {
+        this.#fail('BAD_UPGRADE', status === 101 ? '101 to a request that asked for no upgrade, or without its fields' : 'an answer to CONNECT that nobody sent', 'bad-framing')
+        return false
+      }
+      this.#headSeen = true
+      this.#persistent = false
+      this.#early = from < to ? Buffer.from(buffer.subarray(from, to)) : null
+      this.stream.pause()
+      this.#owner.onResponseHead(head, 0)
+      return false
+    }
+    if (status < 200) {
+      if (++this.#interims > this.#options.maxInterimResponses) {
+        this.#fail('TOO_MANY_INTERIM', `more than ${this.#options.maxInterimResponses} interim responses`, 'interim-responses')
+        return false
+      }
+      this.#owner.onInterim(head)
+      return this.#state === State.Busy
+    }
+    this.#headSeen = true
+    const framing = this.#framing
+    if (!framing.persistent) this.#persistent = false
+    // A second for the way: the origin's clock starts earlier than ours.
+    this.originIdleMs = framing.keepAliveMs === 0 ? 0 : Math.max(1, framing.keepAliveMs - 1000)
+    this.#body.begin(framing.bodyLength)
+    this.#owner.onResponseHead(head, framing.bodyLength)
+    return this.#state === State.Busy
+  }
+
+  #endResponse(more: boolean): void {
+    this.#responseEnded = true
+    if (more) this.#persistent = false
+    const owner = this.#owner
+    this.#settle()
+    owner.onResponseEnd(this.#body.trailers)
+  }
+
+  /** Both messages ended: nothing more is told to the owner. */
+  #settle(): void {
+    if (this.#state !== State.Busy || !this.#requestEnded || !this.#responseEnded) return
+    this.#state = State.Spent
+    this.#owner = NOBODY
+  }
+
+  onEnd(): void {
+    this.#ended = true
+    this.#persistent = false
+    if (this.#state === State.Parked) this.#lost('closed')
+    else if (this.#state === State.Busy && !this.#responseEnded) {
+      if (this.#headSeen && this.#body.finish()) this.#endResponse(false)
+      else this.#closedEarly(null)
+    }
+  }
+
+  onDrained(): void {
+    this.#progress.drained()
+    this.#owner.onUpstreamDrained()
+  }
+
+  onClosed(error: Error | null): void {
+    this.#ticker.remove(this)
+    if (this.#state === State.Detached) return
+    if (this.#state === State.Parked) this.#lost('closed')
+    else if (this.#state === State.Busy && !this.#responseEnded) this.#closedEarly(error)
+    else if (this.#state === State.Busy) {
+      const owner = this.#owner
+      this.#state = State.Closed
+      this.#owner = NOBODY
+      owner.onUpstreamFault(new ProxyError('CONNECTION_RESET', 'upstream', 'the origin closed before it had the whole request', { cause: error ?? undefined }))
+    } else this.#state = State.Closed
+    this.onGone?.(this)
+  }
+
+  /** Called once when the connection is gone, whatever ended it; set by the connector to count connections. */
+  onGone: ((session: Http1ClientSession) => void) | null = null
+
+  #closedEarly(error: Error | null): void {
+    const what = this.#headSeen ? 'within the response' : this.responseStarted ? 'within the response head' : 'before the response'
+    const reset = error !== null
+    this.#fail(reset ? 'CONNECTION_RESET' : 'CLOSED_EARLY', `the origin closed the connection ${what}`, '', this.reused && !this.responseStarted ? 'if-reused' : 'never', error)
+  }
+
+  #fail(kind: ErrorKind, context: string, limit = '', retry: RetryRule = 'never', cause: Error | null = null): void {
+    const owner = this.#owner
+    this.abort()
+    owner.onUpstreamFault(new ProxyError(kind, 'upstream', context, { retry, limit, cause: cause ?? undefined }))
+  }
+
+  pauseResponse(): void {
+    if (this.#state !== State.Busy) return
+    this.#paused = true
+    this.stream.pause()
+  }
+
+  resumeResponse(): void {
+    if (this.#state !== State.Busy || !this.#paused) return
+    this.#paused = false
+    this.#silentSince = this.#ticker.clock.now()
+    this.stream.resume()
+  }
+
+  giveUpBuffer(): boolean { return this.stream.giveUpBuffer() }
+
+  detach(): { stream: ByteStream; early: Buffer | null } {
+    this.#state = State.Detached
+    this.#owner = NOBODY
+    this.#ticker.remove(this)
+    const early = this.#early
+    this.#early = null
+    return { stream: this.stream, early }
+  }
+
+  abort(): void {
+    if (this.#state === State.Closed || this.#state === State.Detached) return
+    this.#state = State.Closed
+    this.#owner = NOBODY
+    this.#keeper = null
+    // Within an exchange with RST: what was sent of the request must not pass for a whole one.
+    this.stream.destroy(!this.#requestEnded)
+  }
+
+  // ---- idle
+
+  park(keeper: IdleKeeper, idleTimeoutMs: number): void {
+    this.#state = State.Parked
+    this.#keeper = keeper
+    this.#idleUntil = this.#ticker.clock.now() + idleTimeoutMs
+    if (this.#paused) {
+      this.#paused = false
+      this.stream.resume()
+    }
+  }
+
+  unpark(): boolean {
+    if (this.#state !== State.Parked) return false
+    this.#state = State.Spent
+    this.#keeper = null
+    return !this.stream.destroyed
+  }
+
+  #lost(reason: 'closed' | 'unexpected-bytes' | 'idle'): void {
+    const keeper = this.#keeper
+    this.abort()
+    keeper?.onParkedLost(this, reason)
+  }
+
+  // ---- time
+
+  onTick(now: number): void {
+    if (this.#state === State.Parked) {
+      if (now >= this.#idleUntil) this.#lost('idle')
+      return
+    }
+    if (this.#state !== State.Busy) return
+    const options = this.#options
+    if (this.stream.bytesQueued > 0) {
+      if (this.#progress.check(now, options.writeTimeoutMs, 0) !== '') this.#fail('WRITE_TIMEOUT', `the origin took no byte for ${options.writeTimeoutMs} ms`, 'write-timeout')
+      return
+    }
+    if (this.#paused || this.#responseEnded) return
+    if (this.#headSeen) {
+      if (now - this.#silentSince > options.readTimeoutMs) this.#fail('READ_TIMEOUT', `no byte of the response for ${options.readTimeoutMs} ms`, 'read-timeout')
+    } else if (this.#requestEnded && now - this.#silentSince > options.firstByteTimeoutMs) {
+      this.#fail('FIRST_BYTE_TIMEOUT', `no response within ${options.firstByteTimeoutMs} ms`, 'first-byte-timeout')
+    }
+  }
+}

@@ -1,0 +1,579 @@
+/**
+ * One downstream HTTP/1 connection, and the request that it carries at the moment (RFC 9112).
+ *
+ *            bytes          head complete            release()
+ *   Idle ────────▶ Head ────────────────▶ Exchange ────────────▶ Idle        (persistent, request read to its end)
+ *     │ keep-alive   │ bad head: refused     │                 ├▶ Discard     (the rest of its body is small: thrown away, then Idle)
+ *     │ ran out      ▼                       │ detach()        ├▶ Linger ──▶ Closed   (FIN, read and throw away, close)
+ *     └───────────▶ Linger                   ▼                 └▶ Closed     (cut)
+ *                                          Detached
+ *
+ * One object for the life of the connection. Requests are served one at a time and in order; of what a client sends
+ * ahead one read is kept and the connection paused. Heads are parsed by parser.ts, understood by framing.ts, bodies
+ * read by body.ts. Does not choose statuses for anything but heads (proxy/fail-to-proxy.ts does).
+ */
+import { ProxyError } from '../../errors/proxy-error.ts'
+import { FieldKind, type HeaderMap } from '../../http/header-map.ts'
+import { HOP_BY_HOP } from '../../http/hop-by-hop.ts'
+import { REASONS, type RequestHead, type ResponseHead } from '../../http/message-head.ts'
+import type { Ticker, Timed } from '../../primitives/clock.ts'
+import { BUFFER_RESERVE, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
+import type { DownstreamOwner, DownstreamSession } from '../http-session.ts'
+import { BODY_FAULTS, BodyFault, BodyReader, writeChunk, writeLastChunk, writeRun } from './body.ts'
+import { httpDate } from './date.ts'
+import { Framing, requestFraming } from './framing.ts'
+import type { ResolvedHttp1ServerOptions } from './http1-options.ts'
+import { HEAD_FAULTS, HeadParser, Parsed } from './parser.ts'
+import { readTarget } from './request-target.ts'
+import { SendProgress } from './send-progress.ts'
+
+/** The service behind the listener. */
+export interface ServerSessionHost {
+  /** No further request is wanted on any connection: answers say `Connection: close`. */
+  readonly draining: boolean
+  /** A request head is complete. Returns who gets its body and answers it; `begin` is called next, with why the request is refused, or null. */
+  onRequest(session: Http1ServerSession): DownstreamOwner & { begin(refusal: ProxyError | null): void }
+  /** A head was refused; the answer with `error.status` goes out from here, after this call. */
+  onRefused(session: Http1ServerSession, error: ProxyError): void
+  /** The connection is over, after everything else. */
+  onClosed(session: Http1ServerSession): void
+}
+
+const State = { Idle: 0, Head: 1, Exchange: 2, Discard: 3, Linger: 4, Detached: 5, Closed: 6 } as const
+type State = (typeof State)[keyof typeof State]
+
+const NEVER = Number.POSITIVE_INFINITY
+
+/** Before this, a slow start does not count as a slow body. */
+const SLOW_BODY_GRACE_MS = 20_000
+
+/** Takes the place of an exchange that was released. */
+const NOBODY: DownstreamOwner = {
+  onRequestBody() {}, onRequestEnd() {}, onDownstreamDrained() {}, onDownstreamFault() {},
+}
+
+export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed {
+  tickIndex = -1
+  readonly stream: ByteStream
+  /** Name of the listener that accepted it, for logs. */
+  readonly listener: string
+  readonly #options: ResolvedHttp1ServerOptions
+  readonly #host: ServerSessionHost
+  readonly #ticker: Ticker
+  readonly #parser: HeadParser
+  readonly #framing = new Framing()
+  readonly #body: BodyReader
+  readonly #progress: SendProgress
+  readonly #acceptedAt: number
+  readonly #maxAgeMs: number
+
+  #state: State = State.Idle
+  #owner: DownstreamOwner = NOBODY
+  attachment: object | null = null
+  /** Who counts this connection, and under which client: the listener's own marks. */
+  acceptedBy: object | null = null
+  countedAs = ''
+  request!: RequestHead
+  requestBodyLength = 0
+  /** Requests whose head arrived on this connection. */
+  requests = 0
+  awaitsContinue = false
+  responseStarted = false
+  bodyBytesOut = 0
+
+  /** The owner wants body bytes. */
+  #flowing = false
+  /** Bytes that came before anybody wanted them, in a buffer of their own. */
+  #held: Buffer | null = null
+  #consuming = false
+  /** The client sent its FIN. */
+  #ended = false
+  /** No other request on this connection. */
+  #final = false
+  #responseEnded = false
+  #chunked = false
+  /** Body bytes that the written head announced and that are still to be written; -1 when it announced none. */
+  #unsent = -1
+  #hasBody = true
+  /** When the current wait ends; what it is follows from the state. */
+  #deadline = NEVER
+  #lingerUntil = NEVER
+  #discarded = 0
+  #startedAt = 0
+  #lastReadAt = 0
+
+  constructor(stream: ByteStream, listener: string, options: ResolvedHttp1ServerOptions, host: ServerSessionHost, ticker: Ticker) {
+    this.stream = stream
+    this.listener = listener
+    this.#options = options
+    this.#host = host
+    this.#ticker = ticker
+    this.#parser = new HeadParser('request', options)
+    this.#body = new BodyReader(options)
+    const now = ticker.clock.now()
+    this.#acceptedAt = now
+    this.#progress = new SendProgress(stream, now)
+    // A tenth of spread, so that connections opened together do not all come back together.
+    this.#maxAgeMs = options.maxConnectionAgeMs === 0 ? NEVER : options.maxConnectionAgeMs * (0.9 + Math.random() * 0.2)
+    this.#deadline = now + options.headTimeoutMs
+    ticker.add(this)
+  }
+
+  get digest(): StreamDigest { return this.stream.digest }
+  get requestEnded(): boolean { return !this.#body.open }
+  get bytesQueued(): number { return this.stream.bytesQueued }
+  get bodyBytesIn(): number { return this.#body.bytes }
+  get hopNames(): readonly string[] | null { return this.#framing.connectionNames }
+  get wantsUpgrade(): boolean { return this.#framing.upgrade }
+  get acceptsTrailers(): boolean { return this.#framing.teTrailers }
+  get targetUnusual(): boolean { return this.#parser.targetUnusual }
+  /** Waiting for a request, none of it seen. */
+  get idle(): boolean { return this.#state === State.Idle }
+  get detached(): boolean { return this.#state === State.Detached }
+
+  // ---- bytes of the client
+
+  onBytes(buffer: Buffer, from: number, to: number): void { this.#consume(buffer, from, to, this.stream.ownsBuffer) }
+
+  /** Works through [from, to). `owned`: the bytes lie in a buffer that nothing else is read into. */
+  #consume(buffer: Buffer, from: number, to: number, owned: boolean): void {
+    this.#consuming = true
+    for (;;) {
+      const state = this.#state
+      if (state === State.Idle || state === State.Head) {
+        if (from === to) break
+        const now = this.#ticker.clock.now()
+        if (state === State.Idle) {
+          this.#state = State.Head
+          // The first head is due from the moment of accepting; a later one from its first byte.
+          if (this.requests > 0) this.#deadline = now + this.#options.headTimeoutMs
+        }
+        const result = this.#parser.parse(buffer, from, to)
+        if (result === Parsed.More) break
+        from = this.#parser.consumedTo
+        if (result !== Parsed.Done) {
+          const { kind, status, limit, text } = HEAD_FAULTS[result]!
+          this.#refuse(new ProxyError(kind, 'downstream', text, { status, limit }))
+          break
+        }
+        if (!this.#beginExchange()) break
+      } else if (state === State.Exchange) {
+        if (!this.#body.open) {
+          if (from < to) this.#hold(buffer, from, to)
+          break
+        }
+        if (!this.#flowing) {
+          if (from < to) this.#hold(buffer, from, to)
+          else if (!this.#ended) this.stream.pause()
+          break
+        }
+        if (from === to) {
+          this.stream.useOwnBuffer()
+          break
+        }
+        from = this.#readBody(buffer, from, to, owned)
+      } else if (state === State.Discard) {
+        if (from === to) break
+        if (this.#body.read(buffer, from, to) !== BodyFault.None || (this.#discarded += this.#body.consumedTo - from) > this.#options.maxDiscardBytes) {
+          this.#linger()
+          break
+        }
+        from = this.#body.consumedTo
+        if (this.#body.done) this.#toIdle()
+      } else {
+        if (state === State.Linger) this.#discard(to - from)
+        break
+      }
+    }
+    this.#consuming = false
+  }
+
+  /** Keeps what the client sent ahead, and lets it wait. */
+  #hold(buffer: Buffer, from: number, to: number): void {
+    this.stream.pause()
+    this.#held = copyWithReserve(buffer, from, to)
+  }
+
+  #readBody(buffer: Buffer, from: number, to: number, owned: boolean): number {
+    const body = this.#body
+    this.#lastReadAt = this.#ticker.clock.now()
+    this.awaitsContinue = false
+    const fault = body.read(buffer, from, to)
+    if (fault !== BodyFault.None) {
+      const { kind, status, limit, text } = BODY_FAULTS[fault]!
+      this.#fault(new ProxyError(kind, 'downstream', text, { status, limit }))
+      return to
+    }
+    const limit = this.#options.maxRequestBodyBytes
+    if (limit !== 0 && body.bytes > limit) {
+      this.#fault(new ProxyError('BODY_TOO_LARGE', 'downstream', `request body over ${limit} bytes`, { status: 413, limit: 'request-body-bytes' }))
+      return to
+    }
+    const owner = this.#owner
+    if (body.dataTo > body.dataFrom) {
+      if (owned) owner.onRequestBody(buffer, body.dataFrom, body.dataTo)
+      else {
+        const copy = copyWithReserve(buffer, body.dataFrom, body.dataTo)
+        owner.onRequestBody(copy, BUFFER_RESERVE, copy.length - BUFFER_RESERVE)
+      }
+    }
+    const consumedTo = body.consumedTo
+    // Whoever got the chunk may have ended all of it.
+    if (body.done && this.#owner === owner && this.#state === State.Exchange) {
+      owner.onRequestEnd(body.trailers)
+      if (consumedTo === to) this.stream.useSharedBuffer()
+    }
+    return consumedTo
+  }
+
+  onEnd(): void {
+    this.#ended = true
+    switch (this.#state) {
+      case State.Idle: case State.Discard: case State.Linger:
+        this.#close(false)
+        break
+      case State.Head:
+        this.#close(false)
+        break
+      case State.Exchange:
+        // A FIN behind a complete request only says that no other follows.
+        this.#final = true
+        if (this.#body.open && this.#held === null) this.#fault(new ProxyError('CLIENT_GONE', 'downstream', 'the request body ended early'))
+        break
+    }
+  }
+
+  onDrained(): void {
+    this.#progress.drained()
+    if (this.#state === State.Exchange) this.#owner.onDownstreamDrained()
+  }
+
+  onClosed(error: Error | null): void {
+    const state = this.#state
+    this.#ticker.remove(this)
+    if (state === State.Closed || state === State.Detached) return
+    this.#state = State.Closed
+    if (state === State.Exchange) {
+      this.#owner.onDownstreamFault(new ProxyError('CLIENT_GONE', 'downstream', 'the client closed the connection', { cause: error ?? undefined }))
+    }
+    this.#host.onClosed(this)
+  }
+
+  // ---- from head to exchange
+
+  #refuse(error: ProxyError): void {
+    this.requests++
+    this.#host.onRefused(this, error)
+    if (this.#state !== State.Head) return
+    const status = error.status
+    this.stream.writeText(
+      `HTTP/1.1 ${status} ${REASONS[status] ?? ''}\r\nDate: ${httpDate(this.#ticker.clock)}\r\nContent-Length: 0\r\nCache-Control: private, no-store\r\nConnection: close\r\n\r\n`)
+    this.#linger()
+  }
+
+  /** False when the head was refused. */
+  #beginExchange(): boolean {
+    const parser = this.#parser, framing = this.#framing
+    const head = this.request = parser.takeRequest()
+    const fault = requestFraming(head.headers, head.minorVersion, framing) ?? readTarget(head, parser, framing, this.#options.allowConnect)
+    if (fault !== null) {
+      const status = framing.faultStatus
+      const kind = status === 417 ? 'EXPECTATION_FAILED' : status === 405 ? 'METHOD_NOT_ALLOWED' : status === 501 ? 'NOT_IMPLEMENTED' : 'BAD_FRAMING'
+      this.#refuse(new ProxyError(kind, 'downstream', fault, { status, limit: kind === 'BAD_FRAMING' ? 'bad-framing' : '' }))
+      return false
+    }
+    const options = this.#options, now = this.#ticker.clock.now()
+    this.requests++
+    this.#state = State.Exchange
+    this.#deadline = NEVER
+    this.#body.begin(framing.bodyLength)
+    this.requestBodyLength = framing.bodyLength
+    this.awaitsContinue = framing.expectContinue && framing.bodyLength !== 0
+    this.responseStarted = false
+    this.bodyBytesOut = 0
+    this.#responseEnded = false
+    this.#flowing = false
+    this.#chunked = false
+    this.#unsent = -1
+    this.#startedAt = this.#lastReadAt = now
+    this.#final = this.#ended || !framing.persistent || (options.maxRequestsPerConnection !== 0 && this.requests >= options.maxRequestsPerConnection) ||
+      now - this.#acceptedAt > this.#maxAgeMs
+    const limit = options.maxRequestBodyBytes, owner = this.#host.onRequest(this)
+    this.#owner = owner
+    owner.begin(limit !== 0 && framing.bodyLength > limit
+      ? new ProxyError('BODY_TOO_LARGE', 'downstream', `request body of ${framing.bodyLength} bytes, over ${limit}`, { status: 413, limit: 'request-body-bytes' }) : null)
+    return true
+  }
+
+  #fault(error: ProxyError): void {
+    this.#final = true
+    this.#owner.onDownstreamFault(error)
+  }
+
+  // ---- the request body, for the owner
+
+  resumeRequest(): void {
+    if (this.#state !== State.Exchange || this.#flowing) return
+    this.#flowing = true
+    this.#lastReadAt = this.#ticker.clock.now()
+    if (!this.#consuming) this.#goOn()
+  }
+
+  pauseRequest(): void {
+    if (this.#state !== State.Exchange) return
+    this.#flowing = false
+    if (this.#body.open && !this.#ended) this.stream.pause()
+  }
+
+  /** Takes up what was held back, then the stream. */
+  #goOn(): void {
+    const held = this.#held
+    if (held !== null) {
+      this.#held = null
+      this.#consume(held, BUFFER_RESERVE, held.length - BUFFER_RESERVE, true)
+      if (this.#held !== null || this.#state === State.Closed) return
+    }
+    if (this.#state === State.Exchange && this.#body.open && !this.#flowing) return
+    this.stream.resume()
+    if (this.#ended) this.onEnd()
+  }
+
+  giveUpBuffer(): boolean { return this.stream.giveUpBuffer() }
+
+  sendContinue(): void {
+    if (!this.awaitsContinue || this.responseStarted) return
+    this.awaitsContinue = false
+    this.stream.writeText('HTTP/1.1 100 Continue\r\n\r\n')
+  }
+
+  // ---- the response, for the owner
+
+  writeInterim(head: ResponseHead): void {
+    if (this.request.minorVersion === 0 || this.responseStarted || this.#state !== State.Exchange) return
+    if (head.status === 100) {
+      // Only a client that asked understands it for sure; one that was told already is not told again.
+      this.sendContinue()
+      return
+    }
+    this.stream.writeText(statusLine(head) + head.headers.serialize(HOP_BY_HOP | (1 << FieldKind.ContentLength), null) + '\r\n')
+  }
+
+  writeHead(head: ResponseHead, length: number, extra: string, hopNames: readonly string[] | null): void {
+    if (this.responseStarted || this.#state !== State.Exchange) return
+    this.responseStarted = true
+    const headers = head.headers, status = head.status
+    if (status === 101) {
+      this.stream.writeText(statusLine(head) + headers.serialize(HOP_BY_HOP & ~(1 << FieldKind.Upgrade), hopNames) + extra + 'Connection: upgrade\r\n\r\n')
+      this.#hasBody = false
+      return
+    }
+    const old = this.request.minorVersion === 0
+    // An answer whose body never comes (HEAD, 304) tells the length that it would have.
+    this.#hasBody = this.request.method !== 'HEAD' && status !== 304 && status !== 204
+    let skip = HOP_BY_HOP, framing = ''
+    if (!this.#hasBody) {
+      if (status === 204) skip |= 1 << FieldKind.ContentLength
+    } else if (length >= 0) {
+      this.#unsent = length
+      if (headers.contentLength() !== length || headers.getAll('content-length').length !== 1) {
+        skip |= 1 << FieldKind.ContentLength
+        framing = `Content-Length: ${length}\r\n`
+      }
+    } else {
+      skip |= 1 << FieldKind.ContentLength
+      if (old) this.#final = true
+      else {
+        this.#chunked = true
+        framing = 'Transfer-Encoding: chunked\r\n'
+      }
+    }
+    if (!this.#final && (this.#host.draining || !this.#restIsSmall())) this.#final = true
+    const connection = this.#final ? 'Connection: close\r\n' : old ? 'Connection: keep-alive\r\n' : ''
+    const date = headers.hasKind(FieldKind.Date) ? '' : `Date: ${httpDate(this.#ticker.clock)}\r\n`
+    this.stream.writeText(statusLine(head) + headers.serialize(skip, hopNames) + date + extra + framing + connection + '\r\n')
+  }
+
+  /** What is left of the request body is none, or so little that throwing it away is cheaper than a new connection. */
+  #restIsSmall(): boolean {
+    if (!this.#body.open) return true
+    if (this.awaitsContinue || this.requestBodyLength < 0) return false
+    return this.requestBodyLength - this.#body.bytes <= this.#options.maxDiscardBytes
+  }
+
+  writeBody(buffer: Buffer, from: number, to: number): void {
+    if (!this.#hasBody || from === to || this.#state !== State.Exchange) return
+    let end = to
+    if (this.#unsent >= 0) {
+      // More than the head announced would be read as the next answer.
+      if (to - from > this.#unsent) end = from + this.#unsent
+      this.#unsent -= end - from
+      if (end === from) return
+    }
+    this.bodyBytesOut += end - from
+    if (this.#chunked) writeChunk(this.stream, buffer, from, end)
+    else writeRun(this.stream, buffer, from, end)
+  }
+
+  endResponse(trailers: HeaderMap | null): void {
+    if (this.#responseEnded || this.#state !== State.Exchange) return
+    this.#responseEnded = true
+    if (this.#chunked) writeLastChunk(this.stream, trailers)
+    else if (this.#hasBody && this.#unsent > 0) this.abort()
+  }
+
+  refuseReuse(): void { this.#final = true }
+
+  abort(): void {
+    if (this.#state === State.Closed) return
+    this.#final = true
+    // Without RST a body until close, or one cut within a chunk, could pass for a whole one.
+    this.#close(this.responseStarted)
+  }
+
+  detach(): { stream: ByteStream; early: Buffer | null } {
+    this.#state = State.Detached
+    this.#ticker.remove(this)
+    this.#owner = NOBODY
+    const early = this.#held
+    this.#held = null
+    return { stream: this.stream, early: early === null ? null : early.subarray(BUFFER_RESERVE, early.length - BUFFER_RESERVE) }
+  }
+
+  release(): void {
+    this.#owner = NOBODY
+    if (this.#state === State.Detached) {
+      this.#state = State.Closed
+      this.#host.onClosed(this)
+      return
+    }
+    if (this.#state !== State.Exchange) return
+    if (!this.#responseEnded) this.#close(true)
+    else if (!this.#body.open) {
+      if (this.#final) this.#linger()
+      else this.#toIdle()
+    } else if (this.#final || !this.#restIsSmall()) this.#linger()
+    else {
+      this.#state = State.Discard
+      this.#discarded = 0
+      this.#deadline = this.#ticker.clock.now() + this.#options.lingerIdleMs
+      if (!this.#consuming) this.#goOn()
+    }
+  }
+
+  #toIdle(): void {
+    if (this.#ended && this.#held === null) {
+      this.#linger()
+      return
+    }
+    this.#state = State.Idle
+    this.#parser.reset()
+    this.#deadline = this.#ticker.clock.now() + this.#options.keepAliveTimeoutMs
+    if (!this.#consuming && (this.#held !== null || this.stream.paused)) this.#goOn()
+  }
+
+  // ---- ending
+
+  /** Idle ones end now, others with their answer. `politely`: a last request that is on its way still meets an open connection. */
+  closeIdle(): void { if (this.#state === State.Idle) this.#linger() }
+
+  destroy(): void { this.#close(true) }
+
+  /** The exchange under way is over, whatever it was doing: answered with `error` when nothing was sent yet, cut otherwise. */
+  cut(error: ProxyError): void { if (this.#state === State.Exchange) this.#fault(error) }
+
+  /** Only the client's FIN is still awaited. */
+  get lingering(): boolean { return this.#state === State.Linger && this.stream.bytesQueued === 0 }
+  /** When the current wait began or will end, ms of the clock: when an idle connection will have had its time. */
+  get deadline(): number { return this.#deadline }
+
+  /** FIN, then read and throw away until the client closes too: closing at once would turn bytes in flight into a RST that destroys our answer. */
+  #linger(): void {
+    const now = this.#ticker.clock.now(), options = this.#options
+    this.#state = State.Linger
+    this.#held = null
+    this.#discarded = 0
+    this.#lingerUntil = now + options.lingerTotalMs
+    this.#deadline = now + options.lingerIdleMs
+    this.stream.end()
+    if (this.#ended) this.#close(false)
+    else this.stream.resume()
+  }
+
+  #discard(bytes: number): void {
+    this.#discarded += bytes
+    this.#deadline = this.#ticker.clock.now() + this.#options.lingerIdleMs
+    if (this.#discarded > this.#options.maxDiscardBytes) this.#close(false)
+  }
+
+  /** `cut`: with RST. Otherwise what is written is still sent. */
+  #close(cut: boolean): void {
+    if (this.#state === State.Closed) return
+    if (!cut) this.stream.flush()
+    if (cut) this.stream.destroy(true)
+    else if (this.stream.bytesQueued === 0) this.stream.destroy()
+    else this.stream.end()
+  }
+
+  // ---- time
+
+  onTick(now: number): void {
+    const options = this.#options
+    switch (this.#state) {
+      case State.Idle:
+        if (now < this.#deadline) return
+        // A connection on which nothing was ever sent is closed in silence, as an idle one is.
+        this.#linger()
+        return
+      case State.Head:
+        if (now >= this.#deadline) this.#refuse(new ProxyError('HEAD_TIMEOUT', 'downstream', `no complete head within ${options.headTimeoutMs} ms`, { status: 408, limit: 'head-timeout' }))
+        return
+      case State.Exchange: {
+        if (this.#body.open && this.#flowing && !this.#responseEnded) {
+          if (now - this.#lastReadAt > options.bodyIdleTimeoutMs) {
+            this.#fault(new ProxyError('READ_TIMEOUT', 'downstream', `no byte of the request body for ${options.bodyIdleTimeoutMs} ms`, { status: 408, limit: 'body-idle-timeout' }))
+            return
+          }
+          const elapsed = now - this.#startedAt
+          if (options.minBodyBytesPerSecond !== 0 && elapsed > SLOW_BODY_GRACE_MS && !this.responseStarted && this.#body.bytes * 1000 < options.minBodyBytesPerSecond * elapsed) {
+            this.#fault(new ProxyError('SLOW_BODY', 'downstream', `request body slower than ${options.minBodyBytesPerSecond} bytes a second`, { status: 408, limit: 'body-bytes-per-second' }))
+            return
+          }
+        }
+        if (options.totalTimeoutMs !== 0 && now - this.#startedAt > options.totalTimeoutMs) {
+          this.#fault(new ProxyError('TOTAL_TIMEOUT', 'downstream', `the exchange took more than ${options.totalTimeoutMs} ms`, { status: 408, limit: 'total-timeout' }))
+          return
+        }
+        this.#checkSending(now)
+        return
+      }
+      case State.Discard:
+      case State.Linger:
+        if (this.#state === State.Linger && this.stream.bytesQueued > 0 && now < this.#lingerUntil) {
+          this.#checkSending(now)
+          return
+        }
+        if (now >= this.#deadline || now >= this.#lingerUntil) this.#close(this.stream.bytesQueued > 0)
+        return
+    }
+  }
+
+  #checkSending(now: number): void {
+    const options = this.#options
+    const stalled = this.#progress.check(now, options.sendTimeoutMs, options.minSendBytesPerSecond)
+    if (stalled === '') return
+    const error = new ProxyError('SLOW_READER', 'downstream', stalled === 'send-timeout' ? `the client took no byte for ${options.sendTimeoutMs} ms` : `the client reads slower than ${options.minSendBytesPerSecond} bytes a second`, { limit: stalled })
+    if (this.#state === State.Exchange) this.#fault(error)
+    this.#close(true)
+  }
+}
+
+function statusLine(head: ResponseHead): string {
+  if (head.status === 200 && (head.reason === 'OK' || head.reason === '')) return 'HTTP/1.1 200 OK\r\n'
+  return `HTTP/1.1 ${head.status} ${head.reason === '' ? REASONS[head.status] ?? '' : head.reason}\r\n`
+}
+
+function copyWithReserve(buffer: Buffer, from: number, to: number): Buffer {
+  const copy = Buffer.allocUnsafe(to - from + 2 * BUFFER_RESERVE)
+  buffer.copy(copy, BUFFER_RESERVE, from, to)
+  return copy
+}

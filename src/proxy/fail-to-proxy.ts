@@ -1,0 +1,87 @@
+/**
+ * The one place where a fault becomes a status, a flag of the access log, and a default page.
+ * 400 and its kin for what the client got wrong, 502, 503, 504 for the upstream, 500 for ours. Pages tell the client the
+ * request id and nothing about the inside.
+ */
+import type { ErrorKind, ProxyError } from '../errors/proxy-error.ts'
+import { HeaderMap } from '../http/header-map.ts'
+import { REASONS, ResponseHead } from '../http/message-head.ts'
+
+/** Status to answer with; 0 when nobody is left to answer to. */
+export function statusOf(error: ProxyError): number {
+  if (error.status !== 0) return error.status
+  switch (error.source) {
+    case 'downstream':
+      return error.kind === 'CLIENT_GONE' || error.kind === 'SLOW_READER' || error.kind === 'CONNECTION_RESET' ? 0 : 400
+    case 'upstream':
+      switch (error.kind) {
+        case 'CONNECT_TIMEOUT': case 'TLS_TIMEOUT': case 'FIRST_BYTE_TIMEOUT': case 'READ_TIMEOUT': case 'WRITE_TIMEOUT': return 504
+        case 'NO_HEALTHY_BACKEND': case 'POOL_QUEUE_FULL': case 'POOL_QUEUE_TIMEOUT': return 503
+        default: return 502
+      }
+    case 'internal':
+      switch (error.kind) {
+        case 'OVERLOADED': case 'DRAINING': return 503
+        case 'NOT_IMPLEMENTED': return 501
+        case 'METHOD_NOT_ALLOWED': return 405
+        case 'LOOP_DETECTED': return 508
+        default: return 500
+      }
+  }
+}
+
+/** Every flag of the access log with its meaning; '-' is the absence of a fault. */
+export const FLAGS = {
+  '-': 'all went well',
+  NR: 'no route matched',
+  NH: 'no healthy backend',
+  UC: 'the upstream could not be reached',
+  UT: 'the upstream was too slow',
+  UR: 'the upstream closed or reset the connection',
+  UP: 'the upstream broke the protocol',
+  RL: 'a limit on requests said no',
+  DC: 'the client went away',
+  DT: 'the client was too slow',
+  CB: 'the circuit to the upstream is open',
+  RX: 'the retry budget was spent',
+  FD: 'a filter refused the request',
+  FE: 'a filter failed',
+  PE: 'the client broke the protocol or a limit of heads',
+  DR: 'the process was finishing',
+  BL: 'a body over its limit',
+  OL: 'shed under overload',
+} as const
+export type Flag = keyof typeof FLAGS
+
+export function flagOf(error: ProxyError): Flag {
+  const kind: ErrorKind = error.kind
+  switch (kind) {
+    case 'CLIENT_GONE': return 'DC'
+    case 'BODY_TOO_LARGE': return 'BL'
+    case 'NO_HEALTHY_BACKEND': return 'NH'
+    case 'OVERLOADED': case 'POOL_QUEUE_FULL': case 'POOL_QUEUE_TIMEOUT': return 'OL'
+    case 'DRAINING': return 'DR'
+    case 'STATUS': return 'FD'
+  }
+  if (error.source === 'internal') return kind === 'LOOP_DETECTED' ? 'PE' : 'FE'
+  if (error.source === 'downstream') {
+    return kind === 'HEAD_TIMEOUT' || kind === 'READ_TIMEOUT' || kind === 'SLOW_BODY' || kind === 'SLOW_READER' || kind === 'TOTAL_TIMEOUT' ? 'DT' : kind === 'CONNECTION_RESET' ? 'DC' : 'PE'
+  }
+  switch (kind) {
+    case 'CONNECT_TIMEOUT': case 'RESOLVE_TIMEOUT': case 'TLS_TIMEOUT': case 'FIRST_BYTE_TIMEOUT': case 'READ_TIMEOUT': case 'WRITE_TIMEOUT': return 'UT'
+    case 'CLOSED_EARLY': case 'CONNECTION_RESET': case 'WRITE_FAILED': return 'UR'
+    case 'RESOLVE_FAILED': case 'CONNECT_REFUSED': case 'CONNECT_NO_ROUTE': case 'CONNECT_FAILED': case 'BIND_FAILED': case 'CONNECT_PROXY_FAILED':
+    case 'TLS_HANDSHAKE': case 'TLS_BAD_CERTIFICATE': return 'UC'
+    default: return 'UP'
+  }
+}
+
+/** The default page: head and text. */
+export function errorPage(status: number, requestId: string): { head: ResponseHead; body: string } {
+  const body = `${status} ${REASONS[status] ?? 'Error'}\n${requestId === '' ? '' : `request ${requestId}\n`}`
+  const headers = new HeaderMap()
+  headers.append('Content-Type', 'text/plain; charset=utf-8')
+  headers.append('Cache-Control', 'private, no-store')
+  if (status === 405) headers.append('Allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS')
+  return { head: ResponseHead.build(status, headers), body }
+}

@@ -1,0 +1,97 @@
+/**
+ * What an application tells the proxy: one required decision (`upstreamPeer`) and as many others as it wants, in the
+ * order in which they run (README.md in this folder draws it). Names and order are Pingora's.
+ *
+ * Any hook may return a value or a promise; the proxy goes on at once on a value. A hook that is absent costs nothing.
+ * What a hook throws ends its exchange, as `failToProxy` decides, and nothing else.
+ */
+import type { ProxyError } from '../errors/proxy-error.ts'
+import type { HeaderMap } from '../http/header-map.ts'
+import type { RequestHead, ResponseHead } from '../http/message-head.ts'
+import type { HttpModule } from '../modules/http-module.ts'
+import type { Peer } from '../peer/peer.ts'
+import type { StreamDigest } from '../protocols/byte-stream.ts'
+import type { Session } from './session.ts'
+
+/** `responded`: the answer was given through `session.respond()`; no later request phase runs. */
+export type Verdict = 'continue' | 'responded'
+
+/** A chunk to pass on (the same, or another), null to drop it, or either after a pause: nothing else of that body moves meanwhile. */
+export type BodyResult = Buffer | null | { chunk: Buffer | null; delayMs: number }
+
+/** What the answer to a failed exchange was. */
+export interface FailToProxy {
+  /** Status that was sent; 0 when none could be. */
+  readonly status: number
+  /** Whether the client's connection may carry another request. */
+  readonly canReuseDownstream: boolean
+}
+
+type MaybePromise<T> = T | Promise<T>
+
+export interface ProxyHttp<Ctx = unknown> {
+  /** State of one request; made before anything else. */
+  newCtx(): Ctx
+  /** Reusable filters of this service, in descending `order`; read once when the service starts. @default none */
+  readonly modules?: readonly HttpModule[]
+  /**
+   * Body filters that never change how many bytes pass may say so; the message then keeps its Content-Length, and one
+   * whose length turns out wrong is cut. @default { request: false, response: false }: a filtered body is sent chunked
+   */
+  readonly keepsLength?: { readonly request?: boolean; readonly response?: boolean }
+
+  /** A further request came on a connection for which `persistConnectionContext` kept a value. Before every other phase. */
+  onConnectionReuse?(session: Session, ctx: Ctx, kept: unknown): void
+  /** First look at the request, before the modules. May change limits of the session, must not answer. */
+  earlyRequestFilter?(session: Session, ctx: Ctx): MaybePromise<void>
+  /** The main look at the request: check, rewrite, answer. Once a request. Default: 'continue'. */
+  requestFilter?(session: Session, ctx: Ctx): MaybePromise<Verdict>
+  /** Last stop before an upstream is chosen. Default: 'continue'. */
+  proxyUpstreamFilter?(session: Session, ctx: Ctx): MaybePromise<Verdict>
+  /** Where this attempt goes. Called again for every retry: `session.triedPeers` tells where it has been. A throw goes to `failToProxy`. */
+  upstreamPeer(session: Session, ctx: Ctx): MaybePromise<Peer>
+  /** The peer could not be reached. May set `error.retry` or return another error. Default: connect faults are retried. */
+  failToConnect?(session: Session, peer: Peer, error: ProxyError, ctx: Ctx): ProxyError | void
+  /** A connection is there, new or out of the pool. */
+  connectedToUpstream?(session: Session, connection: { readonly reused: boolean; readonly peer: Peer; readonly digest: StreamDigest }, ctx: Ctx): MaybePromise<void>
+  /** The request as it will be sent, a copy for each attempt; `session.request` stays as the client sent it. Hop-by-hop fields are taken out and forwarded ones added behind this hook. */
+  upstreamRequestFilter?(session: Session, request: RequestHead, ctx: Ctx): MaybePromise<void>
+  /** Each piece of the request body, possibly many times, for each attempt; a last call has `last` true and may have an empty chunk. `chunk` is borrowed: copy it to keep it. */
+  requestBodyFilter?(session: Session, chunk: Buffer, last: boolean, ctx: Ctx): MaybePromise<BodyResult>
+  /** Trailers of the request, when there are any. */
+  requestTrailerFilter?(session: Session, trailers: HeaderMap, ctx: Ctx): MaybePromise<void>
+  /** An interim response (103 and the like; 100 aside) before it is passed on. 'drop' keeps it from the client. Default: 'forward'. */
+  interimResponseFilter?(session: Session, response: ResponseHead, ctx: Ctx): 'forward' | 'drop'
+  /** The final response as the origin sent it (and as a cache would keep it). */
+  upstreamResponseFilter?(session: Session, response: ResponseHead, ctx: Ctx): MaybePromise<void>
+  /** Each piece of the response body, before a cache. As `requestBodyFilter`. */
+  upstreamResponseBodyFilter?(session: Session, chunk: Buffer, last: boolean, ctx: Ctx): MaybePromise<BodyResult>
+  /** Trailers of the response, before a cache. */
+  upstreamResponseTrailerFilter?(session: Session, trailers: HeaderMap, ctx: Ctx): MaybePromise<void>
+  /** The final response as the client will get it. */
+  responseFilter?(session: Session, response: ResponseHead, ctx: Ctx): MaybePromise<void>
+  /** Each piece of the response body, after a cache. As `requestBodyFilter`. */
+  responseBodyFilter?(session: Session, chunk: Buffer, last: boolean, ctx: Ctx): MaybePromise<BodyResult>
+  /** Trailers of the response. What it returns is sent as the last piece of the body, instead of them. */
+  responseTrailerFilter?(session: Session, trailers: HeaderMap, ctx: Ctx): MaybePromise<Buffer | void>
+  /** An attempt failed after it was connected. May set `error.retry` or return another error; it is retried only while nothing was sent to the client, the body can be sent again and the method allows it. */
+  errorWhileProxy?(session: Session, peer: Peer, error: ProxyError, ctx: Ctx, reused: boolean): ProxyError | void
+  /** The exchange failed for good. Answer with `session.respond()` and say what was sent, or return nothing for the default page. */
+  failToProxy?(session: Session, error: ProxyError, ctx: Ctx): MaybePromise<FailToProxy | void>
+  /** True keeps a failed exchange out of the process log. Default: false. */
+  suppressErrorLog?(session: Session, error: ProxyError, ctx: Ctx): boolean
+  /** One line about the request for the process log. Default: method and target. */
+  requestSummary?(session: Session, ctx: Ctx): string
+  /** Always, exactly once, last: whatever happened to the request. `error` is null when nothing failed. The client does not wait for it. */
+  logging?(session: Session, error: ProxyError | null, ctx: Ctx): MaybePromise<void>
+  /** After `logging`, when the client's connection stays: a value for the next request on it, or undefined. */
+  persistConnectionContext?(session: Session, ctx: Ctx): unknown
+}
+
+/** Every hook, in the order in which they run. README.md and the tests compare themselves with this list. */
+export const HOOKS = [
+  'newCtx', 'onConnectionReuse', 'earlyRequestFilter', 'requestFilter', 'proxyUpstreamFilter', 'upstreamPeer', 'failToConnect', 'connectedToUpstream',
+  'upstreamRequestFilter', 'requestBodyFilter', 'requestTrailerFilter', 'interimResponseFilter', 'upstreamResponseFilter', 'upstreamResponseBodyFilter',
+  'upstreamResponseTrailerFilter', 'responseFilter', 'responseBodyFilter', 'responseTrailerFilter', 'errorWhileProxy', 'failToProxy', 'suppressErrorLog',
+  'requestSummary', 'logging', 'persistConnectionContext',
+] as const satisfies readonly (keyof ProxyHttp)[]

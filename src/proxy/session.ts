@@ -1,0 +1,67 @@
+/**
+ * What hooks see of an exchange. The engine behind it is exchange.ts; nothing here is called per chunk.
+ */
+import type { ProxyError } from '../errors/proxy-error.ts'
+import type { HeaderMap } from '../http/header-map.ts'
+import type { RequestHead, ResponseHead } from '../http/message-head.ts'
+import type { HttpModule } from '../modules/http-module.ts'
+import type { Peer } from '../peer/peer.ts'
+import type { StreamDigest } from '../protocols/byte-stream.ts'
+
+export type ResponseFields = HeaderMap | Readonly<Record<string, string | readonly string[]>>
+/** A body to answer with; text is sent as UTF-8. What is iterated is sent chunk by chunk, no faster than the client reads. */
+export type ResponseBody = string | Uint8Array | AsyncIterable<Uint8Array | string> | null
+
+export interface Session {
+  /** As the client sent it (target resolved, absolute-form turned into Host and path). Filters may change it; what they change is what the origin gets. */
+  readonly request: RequestHead
+  /** The final head sent to the client, or about to be; null before there is one. */
+  readonly response: ResponseHead | null
+  /** The client's X-Request-Id from a trusted hop, or one of ours. */
+  readonly requestId: string
+  /** Name of the listener. */
+  readonly listener: string
+  /** Who is on the other end of the connection. */
+  readonly clientIp: string
+  readonly clientPort: number
+  readonly digest: StreamDigest
+  /** The client's address is inside `trustedHops`. */
+  readonly trusted: boolean
+  /** The process tests itself: kept out of metrics and access log. */
+  readonly isSelfTest: boolean
+  /** Attempts to reach an upstream so far, this one included. */
+  readonly attempts: number
+  /** Peers of earlier attempts that failed. */
+  readonly triedPeers: readonly Peer[]
+  /** Peer of the current attempt; null before there is one. */
+  readonly peer: Peer | null
+  readonly upstreamDigest: StreamDigest | null
+  readonly upstreamReused: boolean
+  /** Body bytes, framing excluded. */
+  readonly bytesReceived: number
+  readonly bytesSent: number
+  /** A final response head was written. */
+  readonly responded: boolean
+  /** Why the exchange fails or failed; null while all is well. */
+  readonly error: ProxyError | null
+  /** The proxy is finishing what is in flight and takes nothing new. */
+  readonly draining: boolean
+
+  /**
+   * Answers instead of an origin, from any request phase or `failToProxy`; written as `return session.respond(403)`.
+   * Content-Length is added for text and bytes, and the response filters of modules run.
+   * @throws Error when a response was already begun; TypeError on a status or field that must not be written.
+   */
+  respond(status: number, fields?: ResponseFields, body?: ResponseBody): 'responded'
+  /**
+   * Reads the whole request body before an upstream is chosen; it is sent on afterwards all the same.
+   * Rejects with BODY_TOO_LARGE (413) past `maxBytes`, and with the client's fault when it goes away.
+   */
+  readBody(maxBytes: number): Promise<Buffer>
+  /** Sends an interim response (103 Early Hints) to the client at once. */
+  sendInterim(status: number, fields: ResponseFields): void
+  /** The client's connection takes no further request after this one. */
+  closeAfterResponse(): void
+  /** State of a module in this exchange. */
+  moduleState<State>(module: HttpModule<State>): State
+}

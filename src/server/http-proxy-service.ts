@@ -1,0 +1,272 @@
+/**
+ * An HTTP proxy as a service: an application's phases, the listeners it is reached on, and everything that outlives one
+ * request (connector, plan of phases, retry budget, counters). One object per service and worker.
+ */
+import type net from 'node:net'
+import { HttpConnector } from '../connector/http-connector.ts'
+import { ProxyError } from '../errors/proxy-error.ts'
+import type { PathNormalization } from '../http/target-path.ts'
+import { parseListenAddress } from '../listener/listen-address.ts'
+import { resolveListenerOptions, type ListenerOptions, type ResolvedListenerOptions } from '../listener/listener-options.ts'
+import { TcpListener, type AcceptOwner } from '../listener/tcp-listener.ts'
+import { Ticker, type Clock } from '../primitives/clock.ts'
+import type { ByteStream } from '../protocols/byte-stream.ts'
+import type { DownstreamOwner } from '../protocols/http-session.ts'
+import { Http1ServerSession, type ServerSessionHost } from '../protocols/http1/server-session.ts'
+import { selfTest } from '../protocols/tcp/tcp-stream.ts'
+import { Exchange } from '../proxy/exchange.ts'
+import type { ExchangeHost } from '../proxy/exchange-host.ts'
+import { flagOf } from '../proxy/fail-to-proxy.ts'
+import { ForwardedFields, type ConnectionFacts, type ForwardedOptions } from '../proxy/forwarded-fields.ts'
+import { planPhases, type PhasePlan } from '../proxy/phases.ts'
+import type { ProxyHttp } from '../proxy/proxy-http.ts'
+import { RetryBudget } from '../proxy/retry-budget.ts'
+import type { Tunnel } from '../proxy/upgrade.ts'
+import type { AccessLogSink } from '../telemetry/access-record.ts'
+import { fanOut, type Tracer } from '../telemetry/tracer.ts'
+import { drainSessions } from './drain.ts'
+import { serviceOutlets } from './service-outlets.ts'
+import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, ServiceStats } from './service.ts'
+
+export interface HttpProxyOptions extends ForwardedOptions {
+  /** Unique in the server; names its listeners, log lines and metrics. @default 'http-proxy' */
+  name?: string
+  /** What holds for each listener that does not say otherwise. */
+  listener?: ListenerOptions
+  /** Connections to upstreams. @default one of its own, with the default pool */
+  connector?: HttpConnector
+  /** Callbacks that watch. @default none */
+  tracers?: readonly Tracer[]
+  /** Where finished requests are written. @default what the process is configured with */
+  accessLog?: AccessLogSink | null
+  /** What happens to targets with dot segments. @default 'resolve' */
+  pathNormalization?: PathNormalization
+  /** Whether Upgrade requests (WebSocket) are passed on; without it they are ordinary requests. @default true */
+  upgrades?: boolean
+  /** Idle limit of upgraded connections, in ms. 0 turns it off. @default 300000 */
+  tunnelIdleTimeoutMs?: number
+  /** Whether error pages name the request id. @default true */
+  showRequestId?: boolean
+  /** Requests in flight at once in this worker; past it new ones get 503. 0 turns it off. @default 10000 */
+  maxActiveRequests?: number
+}
+
+export const HTTP_PROXY_DEFAULTS = {
+  name: 'http-proxy', pathNormalization: 'resolve', upgrades: true, tunnelIdleTimeoutMs: 300_000, showRequestId: true, maxActiveRequests: 10_000,
+} as const
+
+/** A service that proxies HTTP as `app` says. Listeners are added to it: `httpProxyService(app).addTcp('0.0.0.0:6188')`. */
+export function httpProxyService<Ctx>(app: ProxyHttp<Ctx>, options: HttpProxyOptions = {}): HttpProxyService<Ctx> { return new HttpProxyService(app, options) }
+
+interface Bound {
+  readonly spec: ListenerSpec
+  readonly options: ResolvedListenerOptions
+  listener: TcpListener | null
+}
+
+export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx>, ServerSessionHost {
+  readonly kind = 'listening'
+  readonly name: string
+  readonly plan: PhasePlan<Ctx>
+  readonly connector: HttpConnector
+  readonly ticker: Ticker
+  readonly clock: Clock
+  readonly forwarded: ForwardedFields
+  readonly retryBudget = new RetryBudget()
+  readonly tracer: Tracer | null
+  readonly pathNormalization: PathNormalization
+  readonly upgrades: boolean
+  readonly tunnelIdleTimeoutMs: number
+  readonly showsRequestId: boolean
+  readonly #maxActive: number
+  readonly #base: ResolvedListenerOptions
+  readonly #bound: Bound[] = []
+  readonly #tunnels = new Set<Tunnel>()
+  #accessLog: AccessLogSink | null | undefined
+  timed: boolean
+
+  draining = false
+  #connections = 0
+  #active = 0
+  #exchanges = 0
+  #ownFaults = 0
+  #wakeDrain: (() => void) | null = null
+
+  /** @throws TypeError on an option that would not do. */
+  constructor(app: ProxyHttp<Ctx>, options: HttpProxyOptions) {
+    this.plan = planPhases(app)
+    this.name = options.name ?? HTTP_PROXY_DEFAULTS.name
+    this.connector = options.connector ?? new HttpConnector()
+    this.ticker = new Ticker(this.connector.ticker.clock)
+    this.clock = this.ticker.clock
+    this.forwarded = new ForwardedFields(options)
+    this.tracer = fanOut(options.tracers ?? [])
+    this.pathNormalization = options.pathNormalization ?? HTTP_PROXY_DEFAULTS.pathNormalization
+    this.upgrades = options.upgrades ?? HTTP_PROXY_DEFAULTS.upgrades
+    this.tunnelIdleTimeoutMs = options.tunnelIdleTimeoutMs ?? HTTP_PROXY_DEFAULTS.tunnelIdleTimeoutMs
+    this.showsRequestId = options.showRequestId ?? HTTP_PROXY_DEFAULTS.showRequestId
+    this.#maxActive = options.maxActiveRequests ?? HTTP_PROXY_DEFAULTS.maxActiveRequests
+    this.#base = resolveListenerOptions(options.listener)
+    this.#accessLog = options.accessLog
+    this.timed = this.tracer !== null
+  }
+
+  // ---- listeners
+
+  /** `host:port`, `[v6]:port` or `:port` (both families). @throws TypeError on an address or option that would not do. */
+  addTcp(address: string, options: ListenerOptions = {}): this {
+    if (address.startsWith('unix:')) throw new TypeError(`addTcp was given ${address}; use addUnix`)
+    return this.#add(address, options)
+  }
+
+  /** A path, or `unix:/path?mode=660`. */
+  addUnix(path: string, options: ListenerOptions = {}): this { return this.#add(path.startsWith('unix:') ? path : `unix:${path}`, options) }
+
+  #add(address: string, options: ListenerOptions): this {
+    const resolved = resolveListenerOptions(options, this.#base), parsed = parseListenAddress(address)
+    parsed.forEach((one, index) => {
+      this.#bound.push({ spec: { name: `${this.name}/${address}${index === 0 ? '' : '/v6'}`, address: one, options: resolved }, options: resolved, listener: null })
+    })
+    return this
+  }
+
+  get listeners(): readonly ListenerSpec[] { return this.#bound.map(({ spec }) => spec) }
+
+  async start(): Promise<void> {
+    if (this.#accessLog === undefined) this.#accessLog = serviceOutlets.accessLog
+    this.timed = this.tracer !== null || this.#accessLog !== null
+    await selfTest()
+  }
+
+  bind(spec: ListenerSpec): RunningListener {
+    const bound = this.#bound.find(one => one.spec.name === spec.name)
+    if (bound === undefined) throw new Error(`service ${this.name} has no listener ${spec.name}`)
+    const listener = bound.listener ??= new TcpListener(bound.options, new Acceptance(this, bound))
+    return { spec: bound.spec, createAcceptor: (): net.Server => listener.createAcceptor() }
+  }
+
+  accepted(stream: ByteStream, bound: { readonly spec: ListenerSpec; readonly options: ResolvedListenerOptions; readonly listener: TcpListener | null }, countedAs: string): void {
+    this.#connections++
+    const session = new Http1ServerSession(stream, bound.spec.name, bound.options, this, this.ticker)
+    session.countedAs = countedAs
+    session.acceptedBy = bound.listener
+    stream.owner = session
+  }
+
+  closeOldestIdle(listener: TcpListener | null): boolean {
+    let oldest: Http1ServerSession | null = null
+    for (const timed of this.ticker.snapshot()) {
+      if (timed instanceof Http1ServerSession && timed.idle && timed.acceptedBy === listener && (oldest === null || timed.deadline < oldest.deadline)) oldest = timed
+    }
+    oldest?.closeIdle()
+    return oldest !== null
+  }
+
+  // ---- requests
+
+  onRequest(session: Http1ServerSession): DownstreamOwner & { begin(refusal: ProxyError | null): void } {
+    const facts = (session.attachment ??= this.forwarded.factsOf(session.digest.remoteIp, false)) as ConnectionFacts
+    this.#exchanges++
+    this.retryBudget.earn()
+    const exchange = new Exchange(this, session, facts)
+    if (++this.#active > this.#maxActive && this.#maxActive !== 0) return new Shed(exchange)
+    return exchange
+  }
+
+  onRefused(session: Http1ServerSession, error: ProxyError): void {
+    this.#accessLog?.refused(session.listener, session.digest.remoteIp, error, flagOf(error), this.clock.wall())
+  }
+
+  onClosed(session: Http1ServerSession): void {
+    this.#connections--
+    ;(session.acceptedBy as TcpListener | null)?.left(session.countedAs)
+    this.#wakeDrain?.()
+  }
+
+  exchangeEnded(exchange: Exchange<Ctx>): void {
+    this.#active--
+    const status = exchange.response === null ? 0 : exchange.response.status
+    if (exchange.ownAnswer && status >= 500) this.#ownFaults++
+    if (exchange.error !== null && exchange.error.source === 'internal' && !exchange.errorLogSuppressed) {
+      serviceOutlets.log.error('a request failed inside the proxy', { service: this.name, request: exchange.requestId, what: exchange.summary(), error: exchange.error.message, stack: causeStack(exchange.error) })
+    }
+    if (this.timed) this.#report(exchange, status)
+    this.#wakeDrain?.()
+  }
+
+  #report(exchange: Exchange<Ctx>, status: number): void {
+    if (exchange.isSelfTest) return
+    this.#accessLog?.exchange(exchange, status)
+    this.tracer?.exchangeEnded?.({
+      requestId: exchange.requestId, listener: exchange.listener, method: exchange.request.method, target: exchange.request.target, status,
+      flag: exchange.flag, bytesIn: exchange.bytesReceived, bytesOut: exchange.bytesSent, durationMs: exchange.durationMs, attempts: exchange.attempts, error: exchange.error,
+    })
+  }
+
+  hookFailed(hook: string, thrown: unknown): void {
+    serviceOutlets.log.error(`${hook} failed; the request was not touched by that`, { service: this.name, error: thrown instanceof Error ? thrown.message : String(thrown), stack: thrown instanceof Error ? thrown.stack : undefined })
+  }
+
+  tunnelOpened(tunnel: Tunnel): void { this.#tunnels.add(tunnel) }
+  tunnelClosed(tunnel: Tunnel): void { this.#tunnels.delete(tunnel) }
+
+  // ---- life
+
+  stats(): ServiceStats {
+    let idle = 0
+    for (const timed of this.ticker.snapshot()) if (timed instanceof Http1ServerSession && timed.idle) idle++
+    return { connections: this.#connections, idleConnections: idle, activeExchanges: this.#active, upgraded: this.#tunnels.size, exchanges: this.#exchanges, ownFaults: this.#ownFaults }
+  }
+
+  drain(request: DrainRequest): Promise<{ cut: number }> {
+    this.draining = true
+    return drainSessions({
+      request,
+      clock: this.clock,
+      sessions: () => this.ticker.snapshot().filter(timed => timed instanceof Http1ServerSession),
+      tunnels: () => [...this.#tunnels],
+      connections: () => this.#connections,
+      active: () => this.#active,
+      onChange: wake => { this.#wakeDrain = wake },
+    }).finally(() => {
+      this.#wakeDrain = null
+      this.connector.close()
+    })
+  }
+
+  close(): void {
+    this.draining = true
+    for (const tunnel of this.#tunnels) tunnel.destroy()
+    for (const timed of this.ticker.snapshot()) {
+      if (!(timed instanceof Http1ServerSession)) continue
+      timed.cut(new ProxyError('DRAINING', 'internal', 'the server was closed'))
+      timed.destroy()
+    }
+    this.connector.close()
+  }
+}
+
+/** One listener's connections, for the service. */
+class Acceptance<Ctx> implements AcceptOwner {
+  readonly #service: HttpProxyService<Ctx>
+  readonly #bound: Bound
+  constructor(service: HttpProxyService<Ctx>, bound: Bound) {
+    this.#service = service
+    this.#bound = bound
+  }
+  onAccepted(stream: ByteStream, countedAs: string): void { this.#service.accepted(stream, this.#bound, countedAs) }
+  closeOldestIdle(): boolean { return this.#service.closeOldestIdle(this.#bound.listener) }
+}
+
+/** A request over `maxActiveRequests`: an exchange that is refused as it begins. */
+class Shed<Ctx> implements DownstreamOwner {
+  readonly #exchange: Exchange<Ctx>
+  constructor(exchange: Exchange<Ctx>) { this.#exchange = exchange }
+  begin(refusal: ProxyError | null): void { this.#exchange.begin(refusal ?? new ProxyError('OVERLOADED', 'internal', 'too many requests in flight', { limit: 'active-requests' })) }
+  onRequestBody(buffer: Buffer, from: number, to: number): void { this.#exchange.onRequestBody(buffer, from, to) }
+  onRequestEnd(): void { this.#exchange.onRequestEnd(null) }
+  onDownstreamDrained(): void { this.#exchange.onDownstreamDrained() }
+  onDownstreamFault(error: ProxyError): void { this.#exchange.onDownstreamFault(error) }
+}
+
+function causeStack(error: ProxyError): string | undefined { return error.cause instanceof Error ? error.cause.stack : undefined }

@@ -1,0 +1,273 @@
+/**
+ * A server: services, the order they start in, and one life for all of them. It knows nothing of processes, installs no
+ * signal handlers and never ends the process; supervisor/ and workers/ do that around it.
+ *
+ *   Created --prepare--> Preparing --> Ready --drain--> Draining --close--> Closed
+ *                            \____________\________________\______close____/
+ *
+ * Invariant: no listener exists before every service it belongs to has started. The sockets themselves belong to
+ * whoever listens: a worker on inherited descriptors, or `start()` on its own.
+ */
+import { once } from 'node:events'
+import fs from 'node:fs'
+import net from 'node:net'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { DRAIN_DEFAULTS } from '../config/supervisor-options.ts'
+import { canonicalAddress, DESCRIPTION_FORMAT, hostAndPort } from '../ipc/server-description.ts'
+import type { SelfTest, ServerDescription } from '../ipc/server-description.ts'
+import { currentRunHost } from './run-host.ts'
+import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, Service, ServiceStats } from './service.ts'
+import { startOrder } from './start-order.ts'
+
+/** Accept queue of a listener that does not say. 4096: what the kernel allows at most by default (somaxconn). */
+export const DEFAULT_BACKLOG = 4096
+
+export interface SelfTestOptions {
+  /** @default 'GET' */
+  method?: string
+  /** @default '/' */
+  path?: string
+  /** @default { host: 'self-test.cirque.invalid' } */
+  headers?: Readonly<Record<string, string>>
+  /** A status, or the lowest and highest that pass. @default [100, 499] */
+  expect?: number | readonly [number, number]
+  /** Longest wait for the answer, in ms. At least 1. @default 2_000 */
+  timeoutMs?: number
+}
+
+export const SELF_TEST_DEFAULTS: Readonly<Required<SelfTestOptions>> = {
+  method: 'GET', path: '/', headers: { host: 'self-test.cirque.invalid' }, expect: [100, 499], timeoutMs: 2_000,
+}
+
+/** What `addService` returns: says what must be ready before the service starts. */
+export class ServiceHandle {
+  readonly name: string
+  readonly dependencies: string[] = []
+
+  constructor(name: string) { this.name = name }
+
+  /** The named services are ready before this one starts. */
+  dependsOn(...services: readonly (ServiceHandle | string)[]): this {
+    for (const service of services) this.dependencies.push(typeof service === 'string' ? service : service.name)
+    return this
+  }
+}
+
+/** Where a listener of the in-process form really listens. */
+export interface BoundAddress {
+  readonly name: string
+  /** `host:port` or `unix:/path`, as a client would dial it. */
+  readonly address: string
+  readonly host: string
+  /** 0 for a Unix path. */
+  readonly port: number
+}
+
+export const ServerState = { Created: 0, Preparing: 1, Ready: 2, Draining: 3, Closed: 4 } as const
+export type ServerState = (typeof ServerState)[keyof typeof ServerState]
+
+const MOVES: Readonly<Record<ServerState, readonly ServerState[]>> = {
+  [ServerState.Created]: [ServerState.Preparing, ServerState.Closed],
+  [ServerState.Preparing]: [ServerState.Ready, ServerState.Closed],
+  [ServerState.Ready]: [ServerState.Draining, ServerState.Closed],
+  [ServerState.Draining]: [ServerState.Closed],
+  [ServerState.Closed]: [],
+}
+
+interface AddedService {
+  readonly name: string
+  readonly service: Service
+  readonly dependsOn: readonly string[]
+}
+
+export class Server {
+  #state: ServerState = ServerState.Created
+  readonly #services: AddedService[] = []
+  readonly #background = new AbortController()
+  #selfTest: SelfTest = resolveSelfTest({})
+  #running: RunningListener[] = []
+  /** The in-process form's own acceptors, and Unix paths to remove with them. */
+  #acceptors: net.Server[] = []
+  #unixPaths: string[] = []
+
+  get state(): ServerState { return this.#state }
+
+  addService(service: Service): ServiceHandle {
+    if (this.#state !== ServerState.Created) throw new Error(`service '${service.name}' was added after the server had started; add it before start() or runForever()`)
+    if (this.#services.some(other => other.name === service.name)) throw new Error(`two services are called '${service.name}'; give each its own name`)
+    const handle = new ServiceHandle(service.name)
+    this.#services.push({ name: service.name, service, dependsOn: handle.dependencies })
+    return handle
+  }
+
+  /** The request that a fresh worker must answer before it gets traffic. It reaches the upstream unless a filter answers it. */
+  selfTest(options: SelfTestOptions): this {
+    this.#selfTest = resolveSelfTest(options)
+    return this
+  }
+
+  /** Plain JSON: what there is to bind and start. Starts nothing. Throws when the services cannot be put in order. */
+  describe(): ServerDescription {
+    const ordered = startOrder(this.#services)
+    const listeners = ordered.flatMap(({ name, service }) => service.kind !== 'listening' ? [] : service.listeners.map(spec => ({
+      name: spec.name, service: name, address: spec.address, canonical: canonicalAddress(spec.address), backlog: backlogOf(spec),
+    })))
+    const names = new Set<string>()
+    for (const listener of listeners) {
+      if (names.has(listener.name)) throw new Error(`two listeners are called '${listener.name}'`)
+      names.add(listener.name)
+    }
+    return {
+      format: DESCRIPTION_FORMAT,
+      services: ordered.map(({ name, service, dependsOn }) => ({ name, kind: service.kind, dependsOn: [...dependsOn] })),
+      listeners,
+      selfTest: this.#selfTest,
+    }
+  }
+
+  /** Starts every service in order; when it resolves, `listeners()` may accept. A rejection leaves the server closed. */
+  async prepare(): Promise<void> {
+    if (!this.#moveTo(ServerState.Preparing)) throw new Error('this server was started before; make a new one')
+    try {
+      const running: RunningListener[] = []
+      for (const { service } of startOrder(this.#services)) {
+        if (service.kind === 'background') {
+          await service.start(this.#background.signal)
+          continue
+        }
+        await service.start()
+        for (const spec of service.listeners) running.push(service.bind(spec))
+      }
+      this.#running = running
+    } catch (error) {
+      this.close()
+      throw error
+    }
+    if (!this.#moveTo(ServerState.Ready)) throw new Error('this server was closed while it started')
+  }
+
+  /** What can be listened on; empty before `prepare()`. */
+  listeners(): readonly RunningListener[] { return this.#running }
+
+  /** Finishes what is in flight. Whoever listens stops accepting first. Resolves when nothing is open any more; asking again with shorter times shortens. */
+  async drain(request: DrainRequest): Promise<{ cut: number }> {
+    this.#moveTo(ServerState.Draining)
+    const results = await Promise.all(this.#listening().map(service => service.drain(request)))
+    return { cut: results.reduce((sum, result) => sum + result.cut, 0) }
+  }
+
+  stats(): ServiceStats {
+    const sum = { connections: 0, idleConnections: 0, activeExchanges: 0, upgraded: 0, exchanges: 0, ownFaults: 0 }
+    for (const service of this.#listening()) {
+      const stats = service.stats()
+      sum.connections += stats.connections
+      sum.idleConnections += stats.idleConnections
+      sum.activeExchanges += stats.activeExchanges
+      sum.upgraded += stats.upgraded
+      sum.exchanges += stats.exchanges
+      sum.ownFaults += stats.ownFaults
+    }
+    return sum
+  }
+
+  /** Cuts everything that is left and ends background services. Safe to call again. */
+  close(): void {
+    if (!this.#moveTo(ServerState.Closed)) return
+    this.#stopAccepting()
+    for (const service of this.#listening()) service.close()
+    this.#background.abort()
+  }
+
+  /** The in-process form, for embedding and tests: starts the services and listens here. @returns where it listens (port 0 was replaced). */
+  async start(): Promise<readonly BoundAddress[]> {
+    await this.prepare()
+    try {
+      const bound: BoundAddress[] = []
+      for (const running of this.#running) bound.push(await this.#listen(running))
+      return bound
+    } catch (error) {
+      this.close()
+      throw error
+    }
+  }
+
+  /** Ends what `start()` began: stops accepting, drains, closes. Times that are left out are the defaults of a stop. */
+  async stop(request: Partial<DrainRequest> = {}): Promise<{ cut: number }> {
+    if (this.#state !== ServerState.Ready && this.#state !== ServerState.Draining) {
+      this.close()
+      return { cut: 0 }
+    }
+    this.#stopAccepting()
+    const { hardDrainMs, idleDrainMs, closeSpreadMs, webSocketDrainMs, tunnelDrainMs } = DRAIN_DEFAULTS
+    const result = await this.drain({ mode: 'stop', hardDrainMs, idleDrainMs, closeSpreadMs, webSocketDrainMs, tunnelDrainMs, ...request })
+    this.close()
+    return result
+  }
+
+  /**
+   * Hands the process over and never returns. In a worker it serves; under `describe` it prints the listeners;
+   * anywhere else this process becomes the supervisor of the application it was started with (same pid, by exec).
+   */
+  async runForever(): Promise<never> {
+    const host = currentRunHost()
+    if (host !== null) return host.run(this)
+    return becomeSupervisor()
+  }
+
+  #listening(): ListeningService[] {
+    return this.#services.flatMap(({ service }) => service.kind === 'listening' ? [service] : [])
+  }
+
+  async #listen(running: RunningListener): Promise<BoundAddress> {
+    const { name, address } = running.spec
+    const acceptor = running.createAcceptor()
+    this.#acceptors.push(acceptor)
+    const backlog = backlogOf(running.spec)
+    // exclusive: inside a cluster worker of somebody else's application the socket is ours as well.
+    if (address.kind === 'unix') acceptor.listen({ path: address.path, backlog, exclusive: true })
+    else acceptor.listen({ host: address.host, port: address.port, ipv6Only: address.ipv6Only, backlog, exclusive: true })
+    await once(acceptor, 'listening')
+    if (address.kind === 'unix') {
+      this.#unixPaths.push(address.path)
+      fs.chmodSync(address.path, address.mode)
+      return { name, address: canonicalAddress(address), host: '', port: 0 }
+    }
+    const { address: host, port } = acceptor.address() as net.AddressInfo
+    return { name, address: hostAndPort(host, port), host, port }
+  }
+
+  #stopAccepting(): void {
+    // Not http.Server.close, which would cut idle connections; open ones belong to the services.
+    for (const acceptor of this.#acceptors) if (acceptor.listening) net.Server.prototype.close.call(acceptor)
+    this.#acceptors = []
+    for (const unixPath of this.#unixPaths) fs.rmSync(unixPath, { force: true })
+    this.#unixPaths = []
+  }
+
+  #moveTo(to: ServerState): boolean {
+    if (!MOVES[this.#state].includes(to)) return false
+    this.#state = to
+    return true
+  }
+}
+
+function resolveSelfTest(options: SelfTestOptions): SelfTest {
+  const { expect, ...rest } = { ...SELF_TEST_DEFAULTS, ...options }
+  const [statusMin, statusMax] = typeof expect === 'number' ? [expect, expect] : expect
+  return { ...rest, expect: { statusMin, statusMax } }
+}
+
+export function backlogOf(spec: ListenerSpec): number { return spec.options.backlog ?? DEFAULT_BACKLOG }
+
+/** Same pid, same terminal, same environment: this image is replaced by the supervisor's, which never evaluates the application. */
+function becomeSupervisor(): never {
+  const application = process.argv[1]
+  if (application === undefined) throw new Error('runForever() needs an application file: start it with `node app.ts` or `cirque run app.ts`, or use start() to serve in this process')
+  if (process.execve === undefined) throw new Error(`runForever() cannot hand over to the supervisor on ${process.platform}; use start() to serve in this process`)
+  // Source runs as .ts, the built package as .js.
+  const main = fileURLToPath(new URL(`../../supervisor/main${path.extname(import.meta.filename)}`, import.meta.url))
+  if (!fs.existsSync(main)) throw new Error(`the supervisor is missing: ${main}`)
+  process.execve(process.execPath, [process.execPath, ...process.execArgv, '--disable-warning=ExperimentalWarning', main, application, ...process.argv.slice(2)], process.env as Record<string, string>)
+  throw new Error('execve returned')
+}

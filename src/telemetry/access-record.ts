@@ -1,0 +1,23 @@
+/**
+ * What an access log is told. The service calls it once per finished request, and once per head that was refused before
+ * it became a request; it must not throw and must not block. Formats and sinks live in telemetry/exporters/.
+ */
+import type { ProxyError } from '../errors/proxy-error.ts'
+import type { Session } from '../proxy/session.ts'
+
+/** A finished exchange, as far as logs read it. Times are exact monotonic ms, 0 for what did not happen. */
+export interface LoggedExchange extends Session {
+  readonly flag: string
+  readonly startedAt: number
+  readonly connectedAt: number
+  readonly sentAt: number
+  readonly firstByteAt: number
+  readonly durationMs: number
+}
+
+export interface AccessLogSink {
+  /** `status` is what the client was sent; 0 when nothing was. */
+  exchange(exchange: LoggedExchange, status: number): void
+  /** A head that broke the rules. `atMs` is wall-clock time. */
+  refused(listener: string, clientIp: string, error: ProxyError, flag: string, atMs: number): void
+}

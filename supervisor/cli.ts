@@ -1,0 +1,240 @@
+/**
+ * The command line. `run` turns this very process into the supervisor; every other verb asks a running one over its
+ * control socket, waits for the outcome and says it by exit code: 0 done, 1 refused or failed, 2 wrong usage or
+ * configuration, 3 not running (or already, for `run`), 4 superseded. What people read is never meant for programs: those use --json.
+ */
+import './early-signals.ts'
+import fs from 'node:fs'
+import { createRequire } from 'node:module'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Command, CommanderError } from 'commander'
+import { ChannelError } from '../src/ipc/channel.ts'
+import { loadConfig } from '../src/config/load-config.ts'
+import { ConfigError } from '../src/config/server-config.ts'
+import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
+import type { ServerDescription } from '../src/ipc/server-description.ts'
+import { askSupervisor, NotRunning } from './control-client.ts'
+import { describeApplication, DescribeFailed } from './describe-application.ts'
+import { OWN_EXEC_ARGV } from './generation.ts'
+import { resolveIdentity } from './identities.ts'
+import { runSupervisor } from './run.ts'
+import { runningFolders } from './state-folder.ts'
+import { EXIT, packageVersion } from './supervisor.ts'
+import type { SupervisorStatus } from './supervisor.ts'
+
+/** Ends the command with a code and, for people, a sentence. */
+class Failure extends Error {
+  readonly code: number
+  constructor(code: number, message: string) {
+    super(message)
+    this.name = 'Failure'
+    this.code = code
+  }
+}
+
+interface Shared { stateDir?: string; json?: boolean }
+
+export function createCommandLine(): Command {
+  const program = new Command('cirque')
+    .description('A programmable edge proxy: runs an application under a supervisor and talks to running ones.')
+    .version(packageVersion(), '--version')
+    .exitOverride()
+    .configureHelp({ sortSubcommands: false })
+
+  program.command('run')
+    .description('run an application in the foreground; ends with SIGTERM or Ctrl-C')
+    .argument('[application]', 'module that calls server.runForever()')
+    .argument('[arguments...]', 'passed on to the application (put -- before them)')
+    .option('-c, --config <file>', 'configuration file (default: cirque.yaml, if it is there)')
+    .option('--workers <n>', "worker processes, or 'auto'")
+    .option('--state-dir <folder>', 'folder of the control sockets')
+    .option('--admin-address <address>', 'where /livez, /readyz and /startupz answer')
+    .option('--json', 'log JSON lines (as always when stderr is no terminal)')
+    .action(async (application: string | undefined, args: string[], options: Shared & { config?: string; workers?: string; adminAddress?: string }) => {
+      const file = existingApplication(application)
+      const supervisor = configured(options.config, { 'supervisor.workers': options.workers, 'supervisor.stateDir': options.stateDir, 'supervisor.adminAddress': options.adminAddress })
+      handOverToOwnInstallation(file)
+      await runSupervisor({ application: file, args, options: supervisor, json: options.json === true })
+    })
+
+  shared(program.command('status').description('what runs: workers, listeners, what is open'))
+    .action(async (options: Shared) => {
+      const status = await ask(options, { tag: 'status' }) as SupervisorStatus
+      say(options, status, () => statusText(status))
+    })
+
+  shared(program.command('stop').description('finish what is in flight, then end'))
+    .option('--force', 'kill what is left, now')
+    .option('--no-wait', 'do not wait for the end')
+    .action(async (options: Shared & { force?: boolean; wait: boolean }) => {
+      const result = await ask(options, { tag: 'stop', force: options.force === true, wait: options.wait }, options.wait) as { cut?: number; operation?: string }
+      say(options, result, () => options.wait ? `stopped${result.cut === 0 ? '' : `, ${String(result.cut)} requests were cut`}` : result.operation ?? '')
+    })
+
+  program.command('validate')
+    .description('load an application and its configuration, bind nothing')
+    .argument('[application]', 'module that calls server.runForever()')
+    .argument('[arguments...]', 'passed on to the application (put -- before them)')
+    .option('-c, --config <file>', 'configuration file (default: cirque.yaml, if it is there)')
+    .option('--json', 'for programs')
+    .action(async (application: string | undefined, args: string[], options: Shared & { config?: string }) => {
+      const file = existingApplication(application)
+      const supervisor = configured(options.config, {})
+      const description = await describe(file, args, supervisor)
+      say(options, { ok: true, application: file, supervisor, description }, () => descriptionText(file, description))
+    })
+
+  const workers = program.command('workers').description('look at workers and replace them')
+  shared(workers.command('ls').description('list workers'))
+    .action(async (options: Shared) => {
+      const status = await ask(options, { tag: 'status' }) as SupervisorStatus
+      say(options, status.slots, () => workersText(status))
+    })
+  shared(workers.command('restart').description('replace workers one slot at a time, without losing a request'))
+    .argument('[worker]', 'id or slot number; all when left out')
+    .option('--no-wait', 'do not wait for the outcome')
+    .action(async (worker: string | undefined, options: Shared & { wait: boolean }) => {
+      const result = await ask(options, { tag: 'restart-workers', worker: worker ?? '', wait: options.wait }) as { replaced?: { slot: number; from: string; to: string }[]; operation?: string }
+      say(options, result, () => result.replaced?.map(({ slot, from, to }) => `slot ${slot}: ${from} -> ${to}`).join('\n') ?? result.operation ?? '')
+    })
+  return program
+}
+
+/** @returns the exit code; `run` does not return. */
+export async function main(argv: readonly string[]): Promise<number> {
+  const json = argv.includes('--json')
+  try {
+    await createCommandLine().parseAsync(argv, { from: 'user' })
+    return EXIT.ok
+  } catch (error) {
+    // Help and version are no failures; commander has printed its own message.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
+    const { code, message } = outcomeOf(error)
+    process.stderr.write(json ? `${JSON.stringify({ ok: false, exitCode: code, error: message })}\n` : `cirque: ${message}\n`)
+    return code
+  }
+}
+
+/** Which exit code and sentence an error becomes. */
+export function outcomeOf(error: unknown): { code: number; message: string } {
+  const message = error instanceof Error ? error.message : String(error)
+  if (error instanceof Failure) return { code: error.code, message }
+  if (error instanceof ConfigError || (error instanceof Error && error.name === 'OptionError')) return { code: EXIT.usage, message }
+  if (error instanceof NotRunning) return { code: EXIT.running, message }
+  if (error instanceof ChannelError) return { code: error.code === 'superseded' ? EXIT.superseded : EXIT.failed, message }
+  if (error instanceof DescribeFailed) return { code: EXIT.failed, message: error.applicationStack === '' ? message : `${message}\n${error.applicationStack}` }
+  return { code: EXIT.failed, message: error instanceof Error ? error.stack ?? message : message }
+}
+
+function shared(command: Command): Command {
+  return command.option('--state-dir <folder>', 'folder of the control sockets, when several supervisors run').option('--json', 'for programs')
+}
+
+function say(options: Shared, value: unknown, text: () => string): void {
+  process.stdout.write(options.json === true ? `${JSON.stringify(value)}\n` : `${text()}\n`)
+}
+
+async function ask(options: Shared, message: Parameters<typeof askSupervisor>[1], untilClosed = false): Promise<unknown> {
+  return askSupervisor(await theFolder(options.stateDir ?? process.env['CIRQUE_SUPERVISOR_STATE_DIR'] ?? ''), message, untilClosed)
+}
+
+/** The one supervisor that is meant. */
+async function theFolder(stateDir: string): Promise<string> {
+  const folders = await runningFolders(stateDir)
+  if (folders.length === 1) return folders[0]!
+  if (folders.length === 0) throw new Failure(EXIT.running, stateDir === '' ? 'no supervisor of this user is running; `cirque run APP` starts one' : `no supervisor is running in ${stateDir}`)
+  throw new Failure(EXIT.usage, `several supervisors are running; say which with --state-dir:\n${folders.map(folder => `  ${folder}`).join('\n')}`)
+}
+
+function configured(file: string | undefined, flags: Record<string, string | undefined>): ResolvedSupervisorOptions {
+  const given = Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined))
+  return loadConfig({ ...(file === undefined ? {} : { file }), flags: given }).supervisor
+}
+
+function existingApplication(application: string | undefined): string {
+  if (application === undefined) throw new Failure(EXIT.usage, `which application? Declarative configuration does not exist yet; try one of the examples:\n${exampleNames().map(name => `  cirque run ${name}`).join('\n')}`)
+  const file = path.resolve(application)
+  if (!fs.statSync(file, { throwIfNoEntry: false })?.isFile()) throw new Failure(EXIT.usage, `there is no file ${file}`)
+  return file
+}
+
+async function describe(application: string, args: readonly string[], options: ResolvedSupervisorOptions): Promise<ServerDescription> {
+  const entry = (name: string): string => fileURLToPath(new URL(`../${name}${path.extname(import.meta.filename)}`, import.meta.url))
+  try {
+    return await describeApplication({
+      application, args, execArgv: OWN_EXEC_ARGV, workerEntry: entry('workers/main'), describeEntry: entry('workers/describe'), ...resolveIdentity(options.user, options.group),
+    }, options.describeTimeoutMs, new AbortController().signal)
+  } catch (error) {
+    if (error instanceof DescribeFailed) throw new DescribeFailed(`${application} could not be loaded: ${error.message}`, error.applicationStack)
+    throw error
+  }
+}
+
+/** The installation of Cirque that an application finds is the one that runs it: its core and its supervisor belong together. */
+function handOverToOwnInstallation(application: string): void {
+  let theirs: string
+  try { theirs = path.dirname(fs.realpathSync(createRequire(application).resolve('cirque/package.json'))) } catch { return }
+  const here = fs.realpathSync(import.meta.filename)
+  if (!path.relative(theirs, here).startsWith('..')) return
+  const entry = ['supervisor/cli.ts', 'dist/supervisor/cli.js'].map(name => path.join(theirs, name)).find(name => fs.existsSync(name))
+  if (entry === undefined || process.execve === undefined) return
+  process.execve(process.execPath, [process.execPath, ...process.execArgv, entry, ...process.argv.slice(2)], process.env as Record<string, string>)
+}
+
+function exampleNames(): string[] {
+  const folder = fileURLToPath(new URL('../examples', import.meta.url))
+  try { return fs.readdirSync(folder).filter(name => /\.[jt]s$/.test(name)).map(name => path.relative('', path.join(folder, name))) } catch { return [] }
+}
+
+interface ShownWorker { id: string; pid: number; state: string; silent: boolean; ageMs: number; loopLagMs: number | null; rssBytes: number | null; open: { connections: number; activeExchanges: number; exchanges: number } }
+interface ShownSlot { slot: number; state: string; restarts: number; adoptedBy: string | null; worker: ShownWorker | null; incoming: ShownWorker | null; draining: ShownWorker[] }
+
+function statusText(status: SupervisorStatus): string {
+  const totals = status.totals as { connections?: number; activeExchanges?: number; exchanges?: number }
+  return [
+    `cirque ${status.version}  ${status.state}${status.operation === '' ? '' : ` (${status.operation})`}  pid ${status.pid}  up ${duration(status.uptimeMs)}`,
+    `application   ${status.application}`,
+    `generation    ${status.generation}`,
+    ...status.listeners.map(listener => `listener      ${listener.bound}  ${listener.service}`),
+    ...(status.admin === '' ? [] : [`admin         ${status.admin}`]),
+    `control       ${status.controlSocket}`,
+    ...(status.systemCalls === 'available' ? [] : [`system calls  ${status.systemCalls}: no replacement of the supervisor in place`]),
+    `open          ${totals.connections ?? 0} connections, ${totals.activeExchanges ?? 0} requests; ${totals.exchanges ?? 0} requests so far`,
+    '',
+    workersText(status),
+  ].join('\n')
+}
+
+function workersText(status: SupervisorStatus): string {
+  const rows: string[][] = [['WORKER', 'PID', 'STATE', 'AGE', 'CONNECTIONS', 'REQUESTS', 'LAG', 'MEMORY', 'RESTARTS']]
+  for (const slot of status.slots as ShownSlot[]) {
+    const row = (worker: ShownWorker, restarts: string): string[] => [
+      worker.id, String(worker.pid), worker.silent ? `${worker.state}, silent` : worker.state, duration(worker.ageMs), String(worker.open.connections), String(worker.open.exchanges),
+      worker.loopLagMs === null ? '-' : `${worker.loopLagMs} ms`, worker.rssBytes === null ? '-' : `${Math.round(worker.rssBytes / 1_048_576)} MiB`, restarts,
+    ]
+    if (slot.worker !== null) rows.push(row(slot.worker, String(slot.restarts)))
+    else rows.push([`slot ${slot.slot}`, '-', slot.adoptedBy === null ? slot.state : `${slot.state}, served by ${slot.adoptedBy}`, '-', '-', '-', '-', '-', String(slot.restarts)])
+    if (slot.incoming !== null) rows.push(row(slot.incoming, ''))
+    for (const worker of slot.draining) rows.push(row(worker, ''))
+  }
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map(row => row[column]!.length)))
+  return rows.map(row => row.map((cell, column) => cell.padEnd(widths[column]!)).join('  ').trimEnd()).join('\n')
+}
+
+function descriptionText(application: string, description: ServerDescription): string {
+  return [
+    `${path.relative('', application)} is fine`,
+    ...description.services.map(service => `  ${service.name}: ${service.kind}${service.dependsOn.length === 0 ? '' : `, after ${service.dependsOn.join(', ')}`}`),
+    ...description.listeners.map(listener => `  ${listener.service} listens on ${listener.canonical}`),
+  ].join('\n')
+}
+
+function duration(ms: number): string {
+  const seconds = Math.floor(ms / 1000)
+  if (seconds < 60) return `${seconds}s`
+  if (seconds < 3_600) return `${Math.floor(seconds / 60)}m${seconds % 60}s`
+  return `${Math.floor(seconds / 3_600)}h${Math.floor(seconds % 3_600 / 60)}m`
+}
+
+if (import.meta.main) process.exitCode = await main(process.argv.slice(2))

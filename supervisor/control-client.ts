@@ -1,0 +1,40 @@
+/** The command line's end of the control socket: one question, one answer. */
+import net from 'node:net'
+import path from 'node:path'
+import { Channel, ChannelError } from '../src/ipc/channel.ts'
+import { decodeNothing } from '../src/ipc/messages.ts'
+import type { FromOperator } from '../src/ipc/messages.ts'
+import { CONTROL_SOCKET } from './state-folder.ts'
+
+/** Answers carry whole status reports; more than any of ours. */
+const MAX_ANSWER_BYTES = 64 * 1024 * 1024
+
+/** Nobody listens on the control socket. */
+export class NotRunning extends Error {
+  constructor(folder: string) {
+    super(`no supervisor is running in ${folder}`)
+    this.name = 'NotRunning'
+  }
+}
+
+/**
+ * Asks and waits for the outcome, however long that takes.
+ * @param untilClosed also wait until the supervisor has closed the connection, which is its last act.
+ * @throws NotRunning, or ChannelError when it refused or went away.
+ */
+export async function askSupervisor(folder: string, message: FromOperator, untilClosed = false): Promise<unknown> {
+  const socket = net.connect({ path: path.join(folder, CONTROL_SOCKET) })
+  await new Promise<void>((resolve, reject) => {
+    socket.once('connect', resolve)
+    socket.once('error', error => {
+      const { code } = error as NodeJS.ErrnoException
+      reject(code === 'ENOENT' || code === 'ECONNREFUSED' ? new NotRunning(folder) : new ChannelError('closed', `${folder}: ${error.message}`))
+    })
+  })
+  const closed = Promise.withResolvers<void>()
+  const channel = new Channel<FromOperator, never>(socket, decodeNothing, { maxMessageBytes: MAX_ANSWER_BYTES }, { onMessage() {}, onClose: () => closed.resolve() })
+  const result = await channel.ask(message, null)
+  if (untilClosed) await closed.promise
+  channel.close()
+  return result
+}

@@ -1,0 +1,43 @@
+/** Learns what an application is made of from a short-lived process, so that none of its code runs in the supervisor. */
+import { ROLE_VARIABLE } from '../src/ipc/worker-role.ts'
+import type { DescribeRole } from '../src/ipc/worker-role.ts'
+import { readDescription } from '../src/ipc/server-description.ts'
+import type { DescribeOutcome, ServerDescription } from '../src/ipc/server-description.ts'
+import type { Generation } from './generation.ts'
+import { runDescribe } from './process-host.ts'
+import type { DescribeResult, DescribeRun } from './process-host.ts'
+
+/** The application could not be loaded. `applicationStack` is its own error's; `output` the end of what it wrote to stderr. */
+export class DescribeFailed extends Error {
+  readonly applicationStack: string
+  constructor(message: string, applicationStack: string) {
+    super(message)
+    this.name = 'DescribeFailed'
+    this.applicationStack = applicationStack
+  }
+}
+
+export async function describeApplication(of: Omit<Generation, 'description' | 'number'>, timeoutMs: number, signal: AbortSignal, run: (run: DescribeRun) => Promise<DescribeResult> = runDescribe): Promise<ServerDescription> {
+  const role: DescribeRole = { role: 'describe', application: of.application }
+  const result = await run({
+    exec: of.describeEntry, args: [of.application, ...of.args], execArgv: of.execArgv,
+    env: { ...process.env, [ROLE_VARIABLE]: JSON.stringify(role) }, uid: of.uid, gid: of.gid, timeoutMs, signal,
+  })
+  const outcome = readOutcome(result.output)
+  if (outcome !== null && !outcome.ok) throw new DescribeFailed(outcome.message, outcome.stack)
+  if (outcome !== null) {
+    const read = readDescription(outcome.description)
+    if ('description' in read) return read.description
+    throw new DescribeFailed(`its description cannot be used: ${read.problem}`, '')
+  }
+  // Nothing came: whatever it wrote to stderr is the best there is.
+  if (result.timedOut) throw new DescribeFailed(`it did not reach server.runForever() within ${timeoutMs} ms`, result.stderr)
+  if (result.problem !== '') throw new DescribeFailed(result.problem, '')
+  throw new DescribeFailed(result.signal === null ? `it ended with code ${String(result.code)}` : `it was ended by ${result.signal}`, result.stderr)
+}
+
+function readOutcome(output: string): DescribeOutcome | null {
+  const end = output.indexOf('\n')
+  if (end === -1) return null
+  try { return JSON.parse(output.slice(0, end)) as DescribeOutcome } catch { return null }
+}

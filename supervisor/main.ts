@@ -1,0 +1,23 @@
+/**
+ * Entry of the process that `server.runForever()` turns itself into: `main APPLICATION [its arguments]`. Configuration
+ * comes from the environment and cirque.yaml; flags belong to `cirque run`.
+ */
+import './early-signals.ts'
+import { loadConfig } from '../src/config/load-config.ts'
+import { ConfigError } from '../src/config/server-config.ts'
+import { runSupervisor } from './run.ts'
+import { EXIT } from './supervisor.ts'
+
+const [application, ...args] = process.argv.slice(2)
+if (application === undefined) {
+  process.stderr.write('usage: main APPLICATION [ARGUMENTS]; people use `cirque run`\n')
+  process.exit(EXIT.usage)
+}
+
+try {
+  await runSupervisor({ application, args, options: loadConfig().supervisor })
+} catch (error) {
+  if (!(error instanceof ConfigError)) throw error
+  process.stderr.write(`${error.message}\n`)
+  process.exit(EXIT.usage)
+}

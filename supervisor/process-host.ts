@@ -1,0 +1,164 @@
+/**
+ * The world as the supervisor touches it: forks, signals, time. Injected, so that every path is tested without forking.
+ * Together with workers/main.ts and its first import the only place that names node:cluster.
+ */
+import { spawn } from 'node:child_process'
+import cluster from 'node:cluster'
+import fs from 'node:fs'
+
+export interface ForkRequest {
+  /** Entry module of the worker, and what its argv carries behind it. */
+  readonly exec: string
+  readonly args: readonly string[]
+  readonly execArgv: readonly string[]
+  readonly env: Readonly<Record<string, string>>
+  /** Listening sockets, inherited in this order from descriptor 4 on. */
+  readonly descriptors: readonly number[]
+  /** null: the supervisor's own. */
+  readonly uid: number | null
+  readonly gid: number | null
+}
+
+export interface ExitReport {
+  readonly code: number | null
+  readonly signal: string | null
+  /** Why the process could not even be started; '' when it was. */
+  readonly problem: string
+}
+
+export interface ForkedProcess {
+  /** 0 when the fork failed; `onExit` is called then, too. */
+  readonly pid: number
+}
+
+export interface ProcessHost {
+  /** @param onExit called once, never during the call. */
+  fork(request: ForkRequest, onExit: (report: ExitReport) => void): ForkedProcess
+  /** @returns false when there is no such process. */
+  kill(pid: number, signal: NodeJS.Signals): boolean
+  /** Monotonic, in ms. */
+  nowMs(): number
+  /** 0 to 1. */
+  random(): number
+  /** @returns a function that cancels. */
+  after(ms: number, run: () => void): () => void
+  /** When the process was started, as the kernel counts; with the pid it names a process for ever. '' where there is no /proc. */
+  startTime(pid: number): string
+}
+
+export class SystemProcessHost implements ProcessHost {
+  fork(request: ForkRequest, onExit: (report: ExitReport) => void): ForkedProcess {
+    try {
+      // setupPrimary remembers what it is not given, so everything is given, right before the fork.
+      cluster.setupPrimary({
+        exec: request.exec,
+        args: [...request.args],
+        execArgv: [...request.execArgv],
+        stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...request.descriptors],
+        // 'undefined' resets what an earlier fork was given.
+        uid: request.uid ?? undefined,
+        gid: request.gid ?? undefined,
+      } as cluster.ClusterSettings)
+      const worker = cluster.fork(request.env)
+      let reported = false
+      const report = (exit: ExitReport): void => {
+        if (reported) return
+        reported = true
+        onExit(exit)
+      }
+      worker.on('exit', (code, signal) => report({ code, signal: signal as string | null, problem: '' }))
+      worker.process.on('error', error => { if (worker.process.pid === undefined) report({ code: null, signal: null, problem: error.message }) })
+      // A write to the IPC channel of a worker that let go of it; nothing of ours travels there.
+      worker.on('error', () => {})
+      return { pid: worker.process.pid ?? 0 }
+    } catch (error) {
+      const problem = error instanceof Error ? error.message : String(error)
+      setImmediate(() => onExit({ code: null, signal: null, problem }))
+      return { pid: 0 }
+    }
+  }
+
+  kill(pid: number, signal: NodeJS.Signals): boolean {
+    if (pid <= 0) return false
+    try { return process.kill(pid, signal) } catch { return false }
+  }
+
+  nowMs(): number { return performance.now() }
+  random(): number { return Math.random() }
+
+  after(ms: number, run: () => void): () => void {
+    const timer = setTimeout(run, ms)
+    return () => clearTimeout(timer)
+  }
+
+  startTime(pid: number): string { return processStartTime(pid) }
+}
+
+/** Field 22 of /proc/<pid>/stat; '' when the process or /proc is not there, or the process is a zombie. */
+export function processStartTime(pid: number): string {
+  let stat: string
+  try { stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8') } catch { return '' }
+  // The second field is the command in brackets and may hold anything; the third is the state.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return fields[0] === 'Z' ? '' : fields[19] ?? ''
+}
+
+export interface DescribeRun {
+  readonly exec: string
+  readonly args: readonly string[]
+  readonly execArgv: readonly string[]
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly uid: number | null
+  readonly gid: number | null
+  readonly timeoutMs: number
+  /** Kills it: its outcome is not wanted any more. */
+  readonly signal: AbortSignal
+}
+
+export interface DescribeResult extends ExitReport {
+  /** What it wrote to descriptor 3. */
+  readonly output: string
+  /** The end of what it wrote to stderr. */
+  readonly stderr: string
+  readonly timedOut: boolean
+}
+
+/** More than any description; a process that writes more is killed. */
+const MAX_DESCRIBE_BYTES = 4 * 1024 * 1024
+const MAX_STDERR_BYTES = 64 * 1024
+
+/** Runs the describe process to its end. The application's stdout is dropped (workers will print it again), its stderr kept for a failure. */
+export function runDescribe(run: DescribeRun): Promise<DescribeResult> {
+  return new Promise(resolve => {
+    const child = spawn(process.execPath, [...run.execArgv, run.exec, ...run.args], {
+      stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
+      env: run.env as NodeJS.ProcessEnv,
+      signal: run.signal,
+      killSignal: 'SIGKILL',
+      ...(run.uid === null ? {} : { uid: run.uid }),
+      ...(run.gid === null ? {} : { gid: run.gid }),
+    })
+    let output = ''
+    let stderr = ''
+    let timedOut = false
+    let problem = ''
+    const timer = setTimeout(() => { timedOut = true; child.kill('SIGKILL') }, run.timeoutMs)
+    child.stderr!.setEncoding('utf8').on('data', (text: string) => { stderr = (stderr + text).slice(-MAX_STDERR_BYTES) })
+    const pipe = child.stdio[3] as NodeJS.ReadableStream
+    pipe.setEncoding('utf8').on('data', (text: string) => {
+      output += text
+      if (output.length > MAX_DESCRIBE_BYTES) child.kill('SIGKILL')
+    })
+    child.on('error', error => { problem = error.message; if (child.pid === undefined) finish(null, null) })
+    // 'close' and not 'exit': the pipes have been read to their end. A grandchild may hold stderr open, so the outcome's end counts as well.
+    child.on('close', finish)
+    child.on('exit', (code, signal) => { setTimeout(() => finish(code, signal), 500).unref() })
+    let finished = false
+    function finish(code: number | null, signal: string | null): void {
+      if (finished) return
+      finished = true
+      clearTimeout(timer)
+      resolve({ code, signal, problem, output, stderr, timedOut })
+    }
+  })
+}

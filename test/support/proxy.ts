@@ -1,0 +1,82 @@
+/**
+ * A server in this process with one HTTP proxy service in front of a scripted origin, for the length of one test.
+ * When the test ends everything is stopped, and whatever is still open then fails the test.
+ */
+import assert from 'node:assert/strict'
+import type { TestContext } from 'node:test'
+import { HttpPeer, Server, httpProxyService, type HttpPeerOptions, type HttpProxyOptions, type ListenerOptions, type ProxyHttp } from '../../src/index.ts'
+import { RawClient, type RawResponse, type ReadOptions } from './raw-client.ts'
+import { ScriptedOrigin, answerOk, type Script } from './scripted-origin.ts'
+import { waitFor } from './wait-for.ts'
+
+export interface ProxyUnderTestOptions {
+  script?: Script
+  listener?: ListenerOptions
+  peer?: HttpPeerOptions
+  service?: HttpProxyOptions
+  /** Hooks besides `newCtx` and `upstreamPeer`, or in place of them. */
+  hooks?: Partial<ProxyHttp<undefined>>
+  /** Exchanges that the test leaves open on purpose, and that stopping has to cut. @default false */
+  leavesExchangesOpen?: boolean
+}
+
+export class ProxyUnderTest {
+  readonly origin: ScriptedOrigin
+  readonly server: Server
+  readonly port: number
+  readonly #clients: RawClient[] = []
+
+  constructor(parts: { origin: ScriptedOrigin; server: Server; port: number }) {
+    this.origin = parts.origin
+    this.server = parts.server
+    this.port = parts.port
+  }
+
+  get authority(): string { return `127.0.0.1:${this.port}` }
+
+  async connect(): Promise<RawClient> {
+    const client = await RawClient.connect({ host: '127.0.0.1', port: this.port })
+    this.#clients.push(client)
+    return client
+  }
+
+  /** One request on a connection of its own, which is closed afterwards. */
+  async exchange(bytes: string | Buffer, options?: ReadOptions): Promise<RawResponse> {
+    const client = await this.connect()
+    try {
+      await client.write(bytes)
+      return await client.readResponse(options)
+    } finally { client.destroy() }
+  }
+
+  closeClients(): void { for (const client of this.#clients) client.destroy() }
+}
+
+/** Starts the pair; it ends with `t`. */
+export async function startProxy(t: TestContext, options: ProxyUnderTestOptions = {}): Promise<ProxyUnderTest> {
+  const openBefore = openSockets()
+  const origin = await ScriptedOrigin.start(options.script ?? answerOk)
+  const peer = new HttpPeer(origin.authority, options.peer)
+  const server = new Server()
+  server.addService(httpProxyService<undefined>({ newCtx: () => undefined, upstreamPeer: () => peer, ...options.hooks }, options.service).addTcp('127.0.0.1:0', options.listener))
+  const [bound] = await server.start()
+  const proxy = new ProxyUnderTest({ origin, server, port: bound!.port })
+  t.after(async () => {
+    proxy.closeClients()
+    const stats = (): boolean => server.stats().connections === 0 && server.stats().activeExchanges === 0 && server.stats().upgraded === 0
+    if (!options.leavesExchangesOpen) await waitFor('the proxy to notice that its clients are gone', stats, { seen: () => server.stats() })
+    const { cut } = await server.stop({ hardDrainMs: options.leavesExchangesOpen ? 0 : 2000, idleDrainMs: 0, closeSpreadMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0 })
+    if (!options.leavesExchangesOpen) assert.equal(cut, 0, 'stopping had to cut exchanges')
+    await waitFor('the proxy to close its connections to the origin', () => origin.openConnections === 0, { seen: () => origin.connections.map(({ ended, closed }) => ({ ended, closed })) })
+    await origin.stop()
+    await waitFor('every socket of the test to be closed', () => openSockets() <= openBefore, { seen: () => process.getActiveResourcesInfo() })
+  })
+  return proxy
+}
+
+function openSockets(): number { return process.getActiveResourcesInfo().filter(name => /^(TCP|Pipe)(SocketWrap|ServerWrap|Wrap)$/.test(name)).length }
+
+/** A request head with Host, as text. */
+export function head(startLine: string, ...lines: string[]): string { return [startLine, 'Host: a.example', ...lines, '', ''].join('\r\n') }
+export function get(target = '/', ...lines: string[]): string { return head(`GET ${target} HTTP/1.1`, ...lines) }
+export function post(body: string, target = '/', ...lines: string[]): string { return head(`POST ${target} HTTP/1.1`, `Content-Length: ${Buffer.byteLength(body, 'latin1')}`, ...lines) + body }

@@ -1,0 +1,127 @@
+/**
+ * A worker's side of the control socket: says who it is, reports, reconnects for as long as it lives.
+ *
+ *   Connecting --hello answered--> Connected --lost--> Orphaned --hello answered--> Connected
+ *                                                        |
+ *                                                        +-- orphanDrainAfterMs, or a supervisor that does not know us --> onOrphaned (once)
+ *
+ * Losing the supervisor is never fatal here; what an orphan does is the worker's decision (worker.ts).
+ */
+import net from 'node:net'
+import { Channel, ChannelError } from '../src/ipc/channel.ts'
+import type { Question } from '../src/ipc/channel.ts'
+import { decodeToWorker, PROTOCOL_VERSION } from '../src/ipc/messages.ts'
+import type { FromWorker, ToWorker, Welcome, WorkerPhase } from '../src/ipc/messages.ts'
+import type { ProcessLog } from '../src/ipc/process-log.ts'
+import type { WorkerRole } from '../src/ipc/worker-role.ts'
+
+/** A supervisor that was replaced or restarted is back within a second or two: look often at first, then spare the machine. */
+const RETRY_MS = 100
+const RETRY_OFTEN_FOR_MS = 10_000
+const RETRY_LATER_MS = 1_000
+/** A worker that never reached its supervisor holds nothing: it waits no longer than this. */
+const FIRST_CONNECT_MS = 5_000
+const HELLO_TIMEOUT_MS = 10_000
+
+export const ControlState = { Connecting: 0, Connected: 1, Orphaned: 2, Closed: 3 } as const
+export type ControlState = (typeof ControlState)[keyof typeof ControlState]
+
+export interface ControlHandlers {
+  /** The supervisor knows us; called again after every reconnect. */
+  onWelcome(welcome: Welcome): void
+  onOrder(order: ToWorker, question: Question | null): void
+  /** Nobody will come for us any more. Called once. */
+  onOrphaned(reason: string): void
+}
+
+export class ControlClient {
+  state: ControlState = ControlState.Connecting
+  readonly #role: WorkerRole
+  readonly #log: ProcessLog
+  readonly #phase: () => WorkerPhase
+  readonly #handlers: ControlHandlers
+  #channel: Channel<FromWorker, ToWorker> | null = null
+  #welcome: Welcome | null = null
+  #lostAtMs = performance.now()
+  #retryTimer: NodeJS.Timeout | null = null
+  #orphanTimer: NodeJS.Timeout | null = null
+  #orphanedSaid = false
+  readonly #welcomed = Promise.withResolvers<void>()
+
+  constructor(role: WorkerRole, log: ProcessLog, phase: () => WorkerPhase, handlers: ControlHandlers) {
+    this.#role = role
+    this.#log = log
+    this.#phase = phase
+    this.#handlers = handlers
+  }
+
+  /** Resolves with the first welcome; never, when nobody welcomes us. */
+  start(): Promise<void> {
+    this.#orphanTimer = setTimeout(() => this.#giveUp('the supervisor could not be reached'), FIRST_CONNECT_MS)
+    this.#connect()
+    return this.#welcomed.promise
+  }
+
+  /** Dropped while there is no supervisor: it learns where we stand from the next hello. */
+  send(message: FromWorker): void { if (this.state === ControlState.Connected) this.#channel?.send(message) }
+
+  close(): void {
+    this.state = ControlState.Closed
+    if (this.#retryTimer !== null) clearTimeout(this.#retryTimer)
+    if (this.#orphanTimer !== null) clearTimeout(this.#orphanTimer)
+    this.#channel?.close()
+  }
+
+  #connect(): void {
+    this.#retryTimer = null
+    const socket = net.connect({ path: this.#role.controlPath })
+    const channel = new Channel<FromWorker, ToWorker>(socket, decodeToWorker, { maxMessageBytes: this.#role.maxControlMessageBytes }, {
+      onMessage: (order, question) => this.#handlers.onOrder(order, question),
+      onClose: reason => this.#onClose(channel, reason),
+      onIgnored: (tag, why) => this.#log.warn('a message of the supervisor was ignored', { tag, why }),
+    })
+    this.#channel = channel
+    socket.once('connect', () => {
+      const hello: FromWorker = { tag: 'hello', protocol: PROTOCOL_VERSION, worker: this.#role.worker, token: this.#role.token, pid: process.pid, phase: this.#phase() }
+      channel.ask(hello, HELLO_TIMEOUT_MS).then(
+        result => this.#onWelcome(result as Welcome),
+        (error: ChannelError) => {
+          // A refusal is a decision of a living supervisor; anything else is a lost connection, seen by onClose.
+          if (error.code !== 'closed' && error.code !== 'timeout') this.#giveUp(`the supervisor refused this worker: ${error.message}`)
+          channel.destroy('hello failed')
+        },
+      )
+    })
+  }
+
+  #onWelcome(welcome: Welcome): void {
+    if (this.state === ControlState.Closed) return
+    if (this.#orphanTimer !== null) clearTimeout(this.#orphanTimer)
+    this.#orphanTimer = null
+    this.#welcome = welcome
+    this.state = ControlState.Connected
+    this.#handlers.onWelcome(welcome)
+    this.#welcomed.resolve()
+  }
+
+  #onClose(channel: Channel<FromWorker, ToWorker>, reason: string): void {
+    if (this.state === ControlState.Closed || channel !== this.#channel) return
+    if (this.state === ControlState.Connected) {
+      this.state = ControlState.Orphaned
+      this.#lostAtMs = performance.now()
+      this.#log.warn('lost the supervisor; serving on', reason === '' ? {} : { reason })
+      const welcome = this.#welcome
+      if (welcome !== null && welcome.orphanPolicy === 'drain-after') {
+        this.#orphanTimer = setTimeout(() => this.#giveUp(`no supervisor came back within ${welcome.orphanDrainAfterMs} ms`), welcome.orphanDrainAfterMs)
+      }
+    }
+    const waitMs = performance.now() - this.#lostAtMs < RETRY_OFTEN_FOR_MS ? RETRY_MS : RETRY_LATER_MS
+    this.#retryTimer = setTimeout(() => this.#connect(), waitMs)
+  }
+
+  #giveUp(reason: string): void {
+    if (this.#orphanedSaid) return
+    this.#orphanedSaid = true
+    this.#handlers.onOrphaned(reason)
+  }
+}

@@ -1,0 +1,39 @@
+/**
+ * Entry of a worker process: takes its role, connects to the supervisor, loads the application. The parts are wired
+ * here; what a worker does is in worker.ts.
+ */
+import { role } from './keep-alive-without-supervisor.ts'
+import { pathToFileURL } from 'node:url'
+import { stderrLog } from '../src/ipc/process-log.ts'
+import { loadSystemCalls } from '../src/ipc/system-calls.ts'
+import { claimRunHost } from '../src/server/run-host.ts'
+import { ControlClient } from './control-client.ts'
+import { EXIT_START_FAILED, EXIT_UNCAUGHT, Worker, WorkerState } from './worker.ts'
+
+if (role === null || role.role !== 'worker') {
+  process.stderr.write('workers/main is started by the supervisor; use `cirque run`\n')
+  process.exit(EXIT_START_FAILED)
+}
+
+// The application sees itself as the file that was started.
+process.argv.splice(1, 2, role.application)
+
+const log = stderrLog(`worker ${role.worker}`)
+const systemCalls = await loadSystemCalls()
+const worker = new Worker(role, systemCalls.available ? systemCalls.calls : null, {
+  send: message => client.send(message),
+  exit: code => process.exit(code),
+  log,
+})
+const client = new ControlClient(role, log, () => worker.phase, worker)
+
+// While starting, the supervisor prints what went wrong, once for all workers.
+process.on('uncaughtException', error => worker.fail(error, worker.state === WorkerState.Starting ? EXIT_START_FAILED : EXIT_UNCAUGHT, worker.state !== WorkerState.Starting))
+claimRunHost(worker)
+// First the connection: an application that fails at once must be able to say so.
+await client.start()
+try {
+  await import(pathToFileURL(role.application).href)
+} catch (error) {
+  worker.fail(error, EXIT_START_FAILED, false)
+}

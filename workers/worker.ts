@@ -1,0 +1,203 @@
+/**
+ * One worker: prepares the application's server, says `ready`, then does what the supervisor orders.
+ *
+ *   Starting --prepared--> Ready --accept--> Accepting <--accept / stop-accept--> Paused
+ *       \                    \                   \                                   \
+ *        +--------------------+-------------------+---------- drain ------------------+--> Draining --> process ends, 0
+ *
+ * A worker ends by itself: when its drain is finished, at its own deadline even if no supervisor is left, or on an error
+ * that it cannot survive. Exit codes: 0 drained, 1 could not start or never had a supervisor, 70 uncaught error.
+ */
+import type { Question } from '../src/ipc/channel.ts'
+import type { DrainOrder, FromWorker, ToWorker, Welcome, WorkerPhase } from '../src/ipc/messages.ts'
+import { NO_COUNTS } from '../src/ipc/messages.ts'
+import type { ProcessLog } from '../src/ipc/process-log.ts'
+import type { SystemCalls } from '../src/ipc/system-calls.ts'
+import type { WorkerRole } from '../src/ipc/worker-role.ts'
+import type { RunHost } from '../src/server/run-host.ts'
+import type { Server } from '../src/server/server.ts'
+import { CopiesUsedUp, InheritedListeners } from './inherited-listeners.ts'
+
+/** EX_SOFTWARE: an error that nobody caught. */
+export const EXIT_UNCAUGHT = 70
+export const EXIT_START_FAILED = 1
+
+export const WorkerState = { Starting: 0, Ready: 1, Accepting: 2, Paused: 3, Draining: 4 } as const
+export type WorkerState = (typeof WorkerState)[keyof typeof WorkerState]
+
+const PHASES: Readonly<Record<WorkerState, WorkerPhase>> = {
+  [WorkerState.Starting]: 'starting', [WorkerState.Ready]: 'ready', [WorkerState.Accepting]: 'accepting', [WorkerState.Paused]: 'paused', [WorkerState.Draining]: 'draining',
+}
+const MOVES: Readonly<Record<WorkerState, readonly WorkerState[]>> = {
+  [WorkerState.Starting]: [WorkerState.Ready, WorkerState.Draining],
+  [WorkerState.Ready]: [WorkerState.Accepting, WorkerState.Draining],
+  [WorkerState.Accepting]: [WorkerState.Paused, WorkerState.Draining],
+  [WorkerState.Paused]: [WorkerState.Accepting, WorkerState.Draining],
+  [WorkerState.Draining]: [],
+}
+
+/** The process around the worker, replaced in tests. */
+export interface WorkerHost {
+  send(message: FromWorker): void
+  /** Ends the process; what was sent before is on its way. */
+  exit(code: number): void
+  readonly log: ProcessLog
+}
+
+export class Worker implements RunHost {
+  state: WorkerState = WorkerState.Starting
+  readonly #role: WorkerRole
+  readonly #calls: SystemCalls | null
+  readonly #host: WorkerHost
+  #server: Server | null = null
+  #listeners: InheritedListeners | null = null
+  #heartbeat: NodeJS.Timeout | null = null
+  #seq = 0
+  #endTimer: NodeJS.Timeout | null = null
+  #softTimer: NodeJS.Timeout | null = null
+  #ended = false
+  /** How to drain when no supervisor is left to say so. */
+  #orphanDrain: DrainOrder | null = null
+
+  constructor(role: WorkerRole, calls: SystemCalls | null, host: WorkerHost) {
+    this.#role = role
+    this.#calls = calls
+    this.#host = host
+  }
+
+  get phase(): WorkerPhase { return PHASES[this.state] }
+
+  /** `server.runForever()` of the application ends up here. */
+  async run(server: Server): Promise<never> {
+    if (this.#server !== null) throw new Error('runForever() was called twice; one server runs per process')
+    this.#server = server
+    await server.prepare()
+    const running = server.listeners()
+    const { unserved, unbound } = InheritedListeners.mismatch(this.#role.layout, running)
+    if (unserved.length > 0) throw new Error(`bound for this application, but it does not listen there any more: ${unserved.join(', ')}; start it again`)
+    if (unbound.length > 0) this.#host.log.warn('these listeners have no socket and are not served', { listeners: unbound })
+    this.#listeners = new InheritedListeners(this.#role.layout, this.#role.slot, running, this.#calls)
+    if (this.moveTo(WorkerState.Ready)) this.#host.send({ tag: 'ready' })
+    return new Promise<never>(() => {})
+  }
+
+  onWelcome(welcome: Welcome): void {
+    this.#orphanDrain = welcome.orphanDrain
+    if (this.#heartbeat !== null) clearInterval(this.#heartbeat)
+    let dueMs = performance.now() + welcome.heartbeatMs
+    let before = performance.eventLoopUtilization()
+    this.#heartbeat = setInterval(() => {
+      const nowMs = performance.now()
+      const loopLagMs = Math.max(0, nowMs - dueMs)
+      dueMs = nowMs + welcome.heartbeatMs
+      const now = performance.eventLoopUtilization()
+      const { utilization } = performance.eventLoopUtilization(now, before)
+      before = now
+      this.#host.send({
+        tag: 'heartbeat', seq: this.#seq++, loopLagMs: Math.round(loopLagMs * 10) / 10, utilization: Math.round(utilization * 1000) / 1000,
+        rssBytes: process.memoryUsage.rss(), open: this.#server?.stats() ?? NO_COUNTS,
+      })
+    }, welcome.heartbeatMs)
+    // Said before the supervisor could hear it, or to one that was replaced since.
+    if (this.state === WorkerState.Ready) this.#host.send({ tag: 'ready' })
+  }
+
+  onOrder(order: ToWorker, question: Question | null): void {
+    this.#obey(order, question).catch((error: unknown) => {
+      if (error instanceof CopiesUsedUp) this.#host.send({ tag: 'cannot-accept', reason: error.message })
+      question?.refuse('failed', error instanceof Error ? error.message : String(error))
+    })
+  }
+
+  onOrphaned(reason: string): void {
+    if (this.state === WorkerState.Draining) return
+    this.#host.log.warn('draining as an orphan', { reason })
+    if (this.#orphanDrain === null) { this.#end(EXIT_START_FAILED); return }
+    this.#drain(this.#orphanDrain)
+  }
+
+  /** An error that ends the process: told to the supervisor, which replaces us. Only an error that it cannot be told is printed here. */
+  fail(error: unknown, code: number, toldToLog: boolean): void {
+    const message = error instanceof Error ? error.message : String(error)
+    const stack = error instanceof Error ? error.stack ?? '' : ''
+    if (toldToLog) this.#host.log.error(`uncaught error, ending: ${message}`, { stack })
+    this.#host.send({ tag: 'failed', message, stack })
+    this.#end(code)
+  }
+
+  moveTo(to: WorkerState): boolean {
+    if (!MOVES[this.state].includes(to)) return false
+    this.state = to
+    return true
+  }
+
+  async #obey(order: ToWorker, question: Question | null): Promise<void> {
+    switch (order.tag) {
+      case 'accept':
+        await this.#ready().accept()
+        this.moveTo(WorkerState.Accepting)
+        break
+      case 'stop-accept':
+        this.#ready().pause()
+        this.moveTo(WorkerState.Paused)
+        break
+      case 'adopt-slot':
+        await this.#ready().adopt(order.slot)
+        break
+      case 'release-slot':
+        this.#ready().release(order.slot)
+        break
+      case 'close-listeners':
+        await this.#listeners?.emptyAndClose(order.emptyQueueMs)
+        break
+      case 'drain':
+        // Answered first: with nothing open the process ends at once.
+        question?.ok(null)
+        this.#drain(order.order)
+        return
+      case 'reopen-logs':
+        // Logs go to inherited descriptors; exporters that own files listen for this event.
+        process.emit('cirque:reopen-logs' as never)
+        break
+      default:
+        order satisfies never
+    }
+    question?.ok(null)
+  }
+
+  #ready(): InheritedListeners {
+    if (this.#listeners === null) throw new Error('the application is not ready yet')
+    return this.#listeners
+  }
+
+  #drain(order: DrainOrder): void {
+    const server = this.#server
+    this.moveTo(WorkerState.Draining)
+    if (server === null || this.#listeners === null) { this.#end(0); return }
+    this.#listeners.closeForGood()
+    if (this.#endTimer !== null) clearTimeout(this.#endTimer)
+    if (this.#softTimer !== null) clearTimeout(this.#softTimer)
+    this.#endTimer = setTimeout(() => {
+      const { connections } = server.stats()
+      this.#host.log.warn('cut at the deadline', { connections })
+      this.#finish(connections)
+    }, order.endAfterMs)
+    if (order.softDrainMs > 0) {
+      this.#softTimer = setTimeout(() => this.#host.log.info('still draining', { ...server.stats() }), order.softDrainMs)
+    }
+    server.drain(order).then(({ cut }) => this.#finish(cut), (error: unknown) => this.fail(error, EXIT_UNCAUGHT, true))
+  }
+
+  #finish(cut: number): void {
+    if (this.#ended) return
+    this.#host.send({ tag: 'drained', cut })
+    this.#end(0)
+  }
+
+  #end(code: number): void {
+    if (this.#ended) return
+    this.#ended = true
+    this.#server?.close()
+    this.#host.exit(code)
+  }
+}
