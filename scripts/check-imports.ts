@@ -52,8 +52,8 @@ const ROWS: readonly Row[] = [
   { where: ['test/', 'scripts/'], may: ['src/', 'supervisor/', 'workers/', 'examples/', 'test/', 'scripts/'] },
 ]
 
-/** Types of these may be imported from anywhere, and they may import types of anything in src/. */
-const OPEN_TYPES = ['src/telemetry/tracer.ts']
+/** Types of these may be imported from anywhere, and they may import types of anything in src/: what a tracer is told, and what modules and access logs see of an exchange. */
+const OPEN_TYPES = ['src/telemetry/tracer.ts', 'src/proxy/session.ts']
 /** Only these may name the package's edge. */
 const EDGE_READERS = ['examples/', 'test/', 'scripts/']
 

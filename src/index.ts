@@ -1,6 +1,7 @@
 /** The public surface of the package: re-exports only. */
 export { Server, type BoundAddress, type SelfTestOptions, type ServiceHandle } from './server/server.ts'
 export { httpProxyService, HttpProxyService, type HttpProxyOptions } from './server/http-proxy-service.ts'
+export { inject, type InjectOptions, type InjectOrigin, type InjectRequest, type InjectResponse, type OriginAnswer } from './server/inject.ts'
 export type { BackgroundService, ListeningService, Service, ServiceStats } from './server/service.ts'
 export type { ListenerOptions } from './listener/listener-options.ts'
 export type { BodyResult, FailToProxy, ProxyHttp, Verdict } from './proxy/proxy-http.ts'

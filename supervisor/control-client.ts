@@ -33,8 +33,11 @@ export async function askSupervisor(folder: string, message: FromOperator, until
   })
   const closed = Promise.withResolvers<void>()
   const channel = new Channel<FromOperator, never>(socket, decodeNothing, { maxMessageBytes: MAX_ANSWER_BYTES }, { onMessage() {}, onClose: () => closed.resolve() })
-  const result = await channel.ask(message, null)
-  if (untilClosed) await closed.promise
-  channel.close()
-  return result
+  try {
+    const result = await channel.ask(message, null)
+    if (untilClosed) await closed.promise
+    return result
+  } finally {
+    channel.close()
+  }
 }

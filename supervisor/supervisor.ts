@@ -169,7 +169,7 @@ export class Supervisor {
 
     this.#moveTo(SupervisorState.Describing)
     this.#systemCalls = await loadSystemCalls()
-    if (!this.#systemCalls.available) this.#log.warn('running without system calls: workers carry spare copies of their sockets', { reason: this.#systemCalls.reason })
+    if (!this.#systemCalls.available) this.#log.warn('system calls are not available: workers carry spare copies of their sockets', { reason: this.#systemCalls.reason })
     const entries = { workerEntry: entry('workers/main'), describeEntry: entry('workers/describe') }
     const blueprint = { application, args, execArgv: [...process.execArgv.filter(argument => !OWN_EXEC_ARGV.includes(argument)), ...OWN_EXEC_ARGV], ...entries, ...identity }
     const description = await describeApplication(blueprint, this.#options.describeTimeoutMs, this.#describing.signal)

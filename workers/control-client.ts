@@ -46,6 +46,8 @@ export class ControlClient {
   #retryTimer: NodeJS.Timeout | null = null
   #orphanTimer: NodeJS.Timeout | null = null
   #orphanedSaid = false
+  /** ': ' and why the last connection failed. */
+  #lastProblem = ''
   readonly #welcomed = Promise.withResolvers<void>()
 
   constructor(role: WorkerRole, log: ProcessLog, phase: () => WorkerPhase, handlers: ControlHandlers) {
@@ -57,7 +59,7 @@ export class ControlClient {
 
   /** Resolves with the first welcome; never, when nobody welcomes us. */
   start(): Promise<void> {
-    this.#orphanTimer = setTimeout(() => this.#giveUp('the supervisor could not be reached'), FIRST_CONNECT_MS)
+    this.#orphanTimer = setTimeout(() => this.#giveUp(`the supervisor could not be reached${this.#lastProblem}`), FIRST_CONNECT_MS)
     this.#connect()
     return this.#welcomed.promise
   }
@@ -115,6 +117,7 @@ export class ControlClient {
         this.#orphanTimer = setTimeout(() => this.#giveUp(`no supervisor came back within ${welcome.orphanDrainAfterMs} ms`), welcome.orphanDrainAfterMs)
       }
     }
+    if (reason !== '') this.#lastProblem = `: ${reason}`
     const waitMs = performance.now() - this.#lostAtMs < RETRY_OFTEN_FOR_MS ? RETRY_MS : RETRY_LATER_MS
     this.#retryTimer = setTimeout(() => this.#connect(), waitMs)
   }

@@ -2,7 +2,7 @@
  * The smallest Cirque application: every request goes to one constant peer. Run by `cirque run` (the worker listens for
  * the supervisor) or, with BENCH_IN_PROCESS, on its own. The access log is off, as it is for every contender.
  */
-import { HttpPeer, Server, httpProxyService } from '../../src/index.ts'
+import { HttpConnector, HttpPeer, Server, httpProxyService } from '../../src/index.ts'
 import { listenPort, originPort } from './node-proxies/ports.ts'
 import { profileOnSignal } from './worker-profile.ts'
 
@@ -10,7 +10,10 @@ const profileFolder = process.env['BENCH_PROFILE_FOLDER']
 if (profileFolder !== undefined) profileOnSignal(profileFolder)
 
 const peer = new HttpPeer(`127.0.0.1:${originPort}`)
-const service = httpProxyService({ newCtx: () => undefined, upstreamPeer: () => peer })
+// As many idle upstream connections as nginx is told to keep.
+const connector = new HttpConnector({ maxIdlePerKey: 1024 })
+// `null`: below the supervisor the access log would otherwise be on.
+const service = httpProxyService({ newCtx: () => undefined, upstreamPeer: () => peer }, { connector, accessLog: null })
 const server = new Server()
 // No limit on requests per connection, as for the other contenders.
 server.addService(service.addTcp(`127.0.0.1:${listenPort}`, { maxRequestsPerConnection: 0 }))

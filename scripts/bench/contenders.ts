@@ -1,6 +1,6 @@
 /**
  * Every proxy that is compared, and how each one is started on a free port in front of the origin.
- * All are told the same things as far as they can be: HTTP/1.1 and keep-alive to the origin with room for 512 idle
+ * All are told the same things as far as they can be: HTTP/1.1 and keep-alive to the origin with room for 1024 idle
  * connections, no access log, an accept queue of 4096, one core, the forwarded fields that Cirque sends by default.
  * README.md says where they differ.
  */
@@ -101,7 +101,7 @@ http {
   uwsgi_temp_path ${folder}/uwsgi;
   upstream origin {
     server 127.0.0.1:${place.originPort};
-    keepalive 512;
+    keepalive 1024;
     keepalive_timeout 1h;
     keepalive_time 24h;
     keepalive_requests 1000000000;
@@ -149,7 +149,7 @@ frontend bench
   http-response add-header Via "1.1 haproxy"
   default_backend origin
 backend origin
-  server origin 127.0.0.1:${place.originPort} pool-max-conn 512 pool-purge-delay 1h
+  server origin 127.0.0.1:${place.originPort} pool-max-conn 1024 pool-purge-delay 1h
 `
 }
 
@@ -169,8 +169,8 @@ http://:${place.listenPort} {
     header_down +Via "1.1 caddy"
     transport http {
       keepalive 1h
-      keepalive_idle_conns 512
-      keepalive_idle_conns_per_host 512
+      keepalive_idle_conns 1024
+      keepalive_idle_conns_per_host 1024
       compression off
     }
   }

@@ -24,6 +24,9 @@ const CAPACITY_MARGIN = 1.2
 /** Memory hardly varies, and each round needs a fresh start. */
 const IDLE_ROUNDS_MAX = 3
 
+/** Load average above which somebody else is at work. */
+const BUSY_LOAD = 0.5
+
 class Bench {
   readonly options: BenchOptions
   readonly contenders: readonly Contender[]
@@ -177,6 +180,7 @@ async function main(): Promise<number> {
   }
   const host = machine()
   console.log(`${host['cpu']}, ${host['cores']} cores, Linux ${host['kernel']}, Node ${host['node']}, load ${host['load']}`)
+  if ((os.loadavg()[0] ?? 0) > BUSY_LOAD) console.log('WARN the machine is busy: ratios of CPU hold roughly, req/s and p99 do not')
   const origin = await startOrigin(cores.load)
   await delay(100)
   if (options.profile || options.perf) {

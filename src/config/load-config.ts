@@ -132,21 +132,23 @@ function fileLayer(file: string, folder: string, mistakes: ConfigMistake[]): Lay
   let aliases = 0
   let tooDeep: number | null = null
   let twice = 0
+  const measure = (node: Node, ancestors: readonly unknown[]): symbol | undefined => {
+    if (ancestors.filter(isCollection).length < MAX_CONFIG_DEPTH) return undefined
+    tooDeep ??= node.range?.[0] ?? 0
+    return visit.SKIP
+  }
   visit(document, {
     Alias() { aliases++ },
+    Seq: (_, node, ancestors) => measure(node, ancestors),
     // The parser's own check compares every key with every other, which takes minutes for a file of the greatest size.
-    Map(_, node) {
+    Map(_, node, ancestors) {
       const seen = new Set<string>()
       for (const { key } of node.items) {
         const name = isScalar(key) ? String(key.value) : ''
         if (seen.has(name) && ++twice <= MAX_MISTAKES) fault(`the key ${describe(name)} for the second time`, 'every key once', at((key as Node).range?.[0] ?? 0))
         seen.add(name)
       }
-    },
-    Collection(_, node, ancestors) {
-      if (ancestors.filter(isCollection).length < MAX_CONFIG_DEPTH) return undefined
-      tooDeep ??= node.range?.[0] ?? 0
-      return visit.SKIP
+      return measure(node, ancestors)
     },
   })
   if (aliases > MAX_CONFIG_ALIASES) return fault(`${aliases} aliases`, `at most ${MAX_CONFIG_ALIASES} aliases`)
@@ -154,7 +156,8 @@ function fileLayer(file: string, folder: string, mistakes: ConfigMistake[]): Lay
   if (twice > 0) return null
   let tree: unknown
   try {
-    tree = document.toJS({ maxAliasCount: MAX_CONFIG_ALIASES })
+    // The library counts the node itself as one use of it.
+    tree = document.toJS({ maxAliasCount: MAX_CONFIG_ALIASES + 1 })
   } catch (error) {
     return fault(firstLine((error as Error).message), `aliases that stand for at most ${MAX_CONFIG_ALIASES} nodes`)
   }
@@ -269,7 +272,8 @@ function mistakesOf(issue: z.core.$ZodIssue, layer: Layer): ConfigMistake[] {
   const at = issue.path.map(String)
   if (issue.code === 'unrecognized_keys') {
     const known = knownKeys(at)
-    return issue.keys.map(key => ({
+    // Finding the place of a key is a walk over its neighbours, so not for thousands.
+    return issue.keys.slice(0, MAX_MISTAKES + 1).map(key => ({
       path: [...at, key].join('.'), found: 'an unknown key', where: layer.where([...at, key], 'key'), expected: unknownKeyRemedy(key, known),
     }))
   }

@@ -14,7 +14,7 @@
  */
 import { ProxyError } from '../errors/proxy-error.ts'
 import type { Peer } from '../peer/peer.ts'
-import { ConnectionPool, PoolWaiter, type PeerConnections, type PoolOptions } from '../pool/connection-pool.ts'
+import { ConnectionPool, POOL_DEFAULTS, PoolWaiter, type PeerConnections, type PoolOptions } from '../pool/connection-pool.ts'
 import { Ticker } from '../primitives/clock.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
 import type { UpstreamSession } from '../protocols/http-session.ts'
@@ -31,27 +31,33 @@ export interface SessionWaiter {
 
 export type SessionFactory = (stream: ByteStream, peer: Peer, ticker: Ticker) => UpstreamSession
 
-export interface HttpConnectorOptions extends PoolOptions {
-  /** Deadlines of everything below. @default a ticker of its own */
-  ticker?: Ticker
-  /** Opens connections. @default a TransportConnector with the machine's resolver */
-  transport?: { dial(peer: Peer, waiter: DialWaiter): PendingDial }
-  /** Makes a session of a new connection. @default HTTP/1 */
-  createSession?: SessionFactory
+/** What opens connections: TransportConnector, or a test's own. */
+export interface Transport {
+  dial(peer: Peer, waiter: DialWaiter): PendingDial
 }
+
+export interface HttpConnectorOptions extends PoolOptions {
+  /** Deadlines of everything below. @default null, one of its own */
+  ticker?: Ticker | null
+  /** Opens connections. @default null, a TransportConnector with the machine's resolver */
+  transport?: Transport | null
+  /** Makes a session of a new connection. @default null, HTTP/1 */
+  createSession?: SessionFactory | null
+}
+export const HTTP_CONNECTOR_DEFAULTS: Readonly<Required<HttpConnectorOptions>> = { ...POOL_DEFAULTS, ticker: null, transport: null, createSession: null }
 
 export class HttpConnector {
   readonly ticker: Ticker
   readonly pool: ConnectionPool
-  readonly transport: { dial(peer: Peer, waiter: DialWaiter): PendingDial }
+  readonly transport: Transport
   readonly createSession: SessionFactory
 
   /** @throws TypeError on a pool option that would not do. */
   constructor(options: HttpConnectorOptions = {}) {
-    const { ticker = new Ticker(), transport, createSession, ...poolOptions } = options
-    this.ticker = ticker
-    this.pool = new ConnectionPool(ticker, poolOptions)
-    this.transport = transport ?? new TransportConnector({ ticker })
+    const { ticker, transport, createSession, ...poolOptions } = { ...HTTP_CONNECTOR_DEFAULTS, ...options }
+    this.ticker = ticker ?? new Ticker()
+    this.pool = new ConnectionPool(this.ticker, poolOptions)
+    this.transport = transport ?? new TransportConnector({ ticker: this.ticker })
     this.createSession = createSession ?? createHttp1Session
   }
 

@@ -34,13 +34,13 @@ export interface DnsSource {
 }
 
 export interface ResolverOptions {
-  /** @default a ticker of its own */
-  ticker?: Ticker
-  /** Makes the DNS client for what resolv.conf says; called again when it changes. @default c-ares */
-  createSource?: (settings: ResolvConf) => DnsSource
-  /** @default '/etc/hosts' */
+  /** Deadlines of those who wait. @default null, one of its own */
+  ticker?: Ticker | null
+  /** Makes the DNS client for what resolv.conf says; called again when it changes. @default null, c-ares */
+  createSource?: ((settings: ResolvConf) => DnsSource) | null
+  /** Names that are not asked for. @default '/etc/hosts' */
   hostsPath?: string
-  /** @default '/etc/resolv.conf' */
+  /** Search list and servers. @default '/etc/resolv.conf' */
   resolvConfPath?: string
   /** Names remembered; the least recently used is forgotten. @default 1024 */
   maxNames?: number
@@ -61,8 +61,10 @@ export interface ResolverOptions {
   /** How long the other family's answer is waited for when one is there, in ms (RFC 8305 3). @default 50 */
   resolutionDelayMs?: number
 }
-export type ResolvedResolverOptions = Readonly<Required<Omit<ResolverOptions, 'ticker' | 'createSource'>>>
+export type ResolvedResolverOptions = Readonly<Required<ResolverOptions>>
 export const RESOLVER_DEFAULTS: ResolvedResolverOptions = {
+  ticker: null,
+  createSource: null,
   hostsPath: '/etc/hosts',
   resolvConfPath: '/etc/resolv.conf',
   maxNames: 1024,
@@ -140,16 +142,15 @@ export class Resolver implements Timed {
 
   /** @throws TypeError on an option that would not do. */
   constructor(options: ResolverOptions = {}) {
-    const { ticker = new Ticker(), createSource = settings => new CaresSource(settings), ...given } = options
-    this.options = { ...RESOLVER_DEFAULTS, ...given }
+    this.options = { ...RESOLVER_DEFAULTS, ...options }
     for (const name of ['maxNames', 'maxQuestions', 'ttlFloorMs', 'ttlCeilingMs', 'failureTtlMs', 'staleAnswerMs', 'resolutionDelayMs'] as const) {
       if (!(this.options[name] > 0 && this.options[name] < NEVER)) throw new TypeError(`resolver.${name} is ${String(this.options[name])}; use a positive number`)
     }
     for (const name of ['negativeTtlMs', 'maxStaleMs'] as const) {
       if (!(this.options[name] >= 0 && this.options[name] < NEVER)) throw new TypeError(`resolver.${name} is ${String(this.options[name])}; use 0 or a positive number of milliseconds`)
     }
-    this.#ticker = ticker
-    this.#createSource = createSource
+    this.#ticker = this.options.ticker ?? new Ticker()
+    this.#createSource = this.options.createSource ?? createCares
     this.#hostsFile = new WatchedFile(this.options.hostsPath)
     this.#resolvConfFile = new WatchedFile(this.options.resolvConfPath)
     this.#names = new Lru(this.options.maxNames)
@@ -190,7 +191,9 @@ export class Resolver implements Timed {
       question = new Question(name, now)
       this.#questions.set(name, question)
       this.#ticker.add(this)
-      void this.#answer(question)
+      // Whoever asks is on the list first, and hears nothing before this returns.
+      const asked = question
+      queueMicrotask(() => void this.#answer(asked))
     }
     question.waiting.push(pending)
     return pending
@@ -258,8 +261,6 @@ export class Resolver implements Timed {
   /** Asks, remembers, tells. Never rejects. */
   async #answer(question: Question): Promise<void> {
     this.counters.questions++
-    // Whoever asked is on the list first, and hears nothing before `ask` has returned.
-    await null
     let failure = ''
     let addresses: readonly DnsAddress[] = []
     try {
@@ -329,7 +330,7 @@ export class Resolver implements Timed {
     if (first.addresses.length === 0) other = await otherAnswer
     else {
       const { promise: late, resolve } = Promise.withResolvers<null>()
-      const stop = this.#ticker.clock.every(this.options.resolutionDelayMs, () => resolve(null))
+      const stop = this.#ticker.clock.after(this.options.resolutionDelayMs, () => resolve(null))
       other = await Promise.race([otherAnswer, late])
       stop()
       if (other === null) void otherAnswer.then(answer => this.#addLate(question.name, first.addresses, answer))
@@ -451,6 +452,8 @@ export class CaresSource implements DnsSource {
     return family === 4 ? this.#resolver.resolve4(name, { ttl: true }) : this.#resolver.resolve6(name, { ttl: true })
   }
 }
+
+function createCares(settings: ResolvConf): DnsSource { return new CaresSource(settings) }
 
 // ---- files of the machine
 

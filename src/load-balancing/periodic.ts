@@ -18,6 +18,7 @@ export function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<vo
     signal.removeEventListener('abort', finish)
     resolve()
   }
+  // Unlike `after`, this does not keep a process alive that has nothing else to do.
   const stop = clock.every(Math.max(ms, 1), finish)
   signal.addEventListener('abort', finish)
   return promise
@@ -44,7 +45,7 @@ export async function untilAborted<T>(clock: Clock, limitMs: number, signal: Abo
     reject(reason)
   }
   const onAbort = () => end(signal.reason)
-  const disarm = clock.every(limitMs, () => end(new Error(`not done within ${limitMs} ms`)))
+  const disarm = clock.after(limitMs, () => end(new Error(`not done within ${limitMs} ms`)))
   signal.addEventListener('abort', onAbort)
   try {
     signal.throwIfAborted()

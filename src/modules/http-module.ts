@@ -5,8 +5,7 @@
  */
 import type { HeaderMap } from '../http/header-map.ts'
 import type { ResponseHead } from '../http/message-head.ts'
-import type { BodyResult, Verdict } from '../proxy/proxy-http.ts'
-import type { Session } from '../proxy/session.ts'
+import type { BodyResult, Session, Verdict } from '../proxy/session.ts'
 
 type MaybePromise<T> = T | Promise<T>
 

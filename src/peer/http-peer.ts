@@ -15,7 +15,7 @@
  */
 import { isIP } from 'node:net'
 import { checkAddress, checkHostName, formatAddress, parseAddress } from './peer-address.ts'
-import { DEFAULT_PEER_OPTIONS, checkPeerOptions, describeBadHeader, digestOf, isPem, show, type CheckedPeerOptions, type ClientCert, type PeerOptions, type ResolvedPeerOptions } from './peer-options.ts'
+import { DEFAULT_PEER_OPTIONS, PEER_DEFAULTS, checkPeerOptions, describeBadHeader, digestOf, isPem, show, type CheckedPeerOptions, type ClientCert, type PeerOptions, type ResolvedPeerOptions } from './peer-options.ts'
 import type { ConnectProxy, Peer, PeerAddress } from './peer.ts'
 
 /** What a load balancer selects: anything with an address and a name that may want to know how attempts ended. */
@@ -25,6 +25,7 @@ export interface BackendLike {
   readonly name: string
   /** Called when an attempt ended. */
   report?(healthy: boolean): void
+  release?(): void
 }
 
 export interface ConnectProxyOptions {
@@ -40,6 +41,8 @@ export interface ConnectProxyOptions {
   headers?: readonly (readonly [name: string, value: string])[]
 }
 
+export const CONNECT_PROXY_DEFAULTS: Readonly<Required<Omit<ConnectProxyOptions, 'nextHop'>>> = { tls: false, host: '', port: 0, headers: [] }
+
 export interface HttpPeerOptions extends PeerOptions {
   /** Speak TLS to the peer. Takes effect with TLS. @default false */
   tls?: boolean
@@ -54,7 +57,9 @@ export interface HttpPeerOptions extends PeerOptions {
 }
 
 /** Fields of HttpPeerOptions that are checked here. */
-const OWN_FIELDS: ReadonlySet<string> = new Set(['tls', 'sni', 'connectProxy', 'clientCert', 'groupKey'])
+const OWN_DEFAULTS = { tls: false, sni: '', connectProxy: null, clientCert: null, groupKey: 0 }
+const OWN_FIELDS: ReadonlySet<string> = new Set(Object.keys(OWN_DEFAULTS))
+export const HTTP_PEER_DEFAULTS: Readonly<Required<HttpPeerOptions>> = Object.freeze({ ...PEER_DEFAULTS, ...OWN_DEFAULTS })
 
 /** The part of a reuse key behind the address, for a peer that sets nothing. */
 const PLAIN_KEY = `h0:---${DEFAULT_PEER_OPTIONS.key}`
@@ -155,6 +160,7 @@ export class HttpPeer implements Peer {
 
   /** Tells the backend, if a load balancer chose this peer, how an attempt ended. */
   report(healthy: boolean): void { if (this.backend !== null) this.backend.report?.(healthy) }
+  release(): void { if (this.backend !== null) this.backend.release?.() }
 }
 
 /** Name that the certificate of `peer` has to carry: its server name, or its host; '' only where `verifyHostname` is off. */
@@ -205,7 +211,7 @@ function resolveProxy(given: ConnectProxyOptions, address: PeerAddress): Connect
   }
   const nextHop = typeof given.nextHop === 'string' ? knowText(given.nextHop).address : given.nextHop === undefined ? null : knowObject(given.nextHop).address
   if (nextHop === null) throw new TypeError('peer.connectProxy.nextHop is missing; use the address of the proxy')
-  const { tls = false, host = '', port = 0, headers = [] } = given
+  const { tls = CONNECT_PROXY_DEFAULTS.tls, host = CONNECT_PROXY_DEFAULTS.host, port = CONNECT_PROXY_DEFAULTS.port, headers = CONNECT_PROXY_DEFAULTS.headers } = given
   if (typeof tls !== 'boolean') throw new TypeError(`peer.connectProxy.tls is ${show(tls)}; use true or false`)
   if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new TypeError(`peer.connectProxy.port is ${show(port)}; use 0 or a port up to 65535`)
   if (typeof host !== 'string') throw new TypeError(`peer.connectProxy.host is ${show(host)}; use a name or an IP address without brackets`)

@@ -146,6 +146,9 @@ export class ConnectionPool implements IdleKeeper {
   /** Idle connections now. */
   get idle(): number { return this.#idle }
 
+  /** Reuse keys that are remembered, a few of them without a connection. */
+  get keys(): number { return this.#accounts.size }
+
   /** The session of this key that was used last, now lent to the caller; null when there is none. */
   take(key: string): UpstreamSession | null {
     const account = this.#accounts.get(key)

@@ -72,3 +72,10 @@ export interface StreamDigest {
   /** When the connection was accepted or established. */
   readonly establishedAt: number
 }
+
+/** A copy of [from, to) with BUFFER_RESERVE free bytes on either side. */
+export function copyWithReserve(buffer: Buffer, from: number, to: number): Buffer {
+  const copy = Buffer.allocUnsafe(to - from + 2 * BUFFER_RESERVE)
+  buffer.copy(copy, BUFFER_RESERVE, from, to)
+  return copy
+}

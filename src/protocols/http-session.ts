@@ -4,7 +4,7 @@
  * they are HTTP/1 connections or HTTP/2 streams.
  *
  * Everything is a plain call. A body chunk is borrowed: its receiver may pause the session in that call, and then the
- * chunk stays untouched until it resumes. The end of the message may still be told while paused, right behind the last
+ * chunk stays untouched until it resumes (of an upstream session: only where `ownsBuffer` says so). The end of the message may still be told while paused, right behind the last
  * chunk: whoever has not finished with that chunk then calls `giveUpBuffer()`.
  */
 import type { ProxyError } from '../errors/proxy-error.ts'
@@ -112,6 +112,8 @@ export interface UpstreamSession {
   readonly bytesQueued: number
   readonly bodyBytesIn: number
   readonly bodyBytesOut: number
+  /** Body chunks stay untouched while the session is paused. Otherwise they are gone when the call returns: keep a copy. */
+  readonly ownsBuffer: boolean
   /** Response bytes seen in this exchange, so that a retry can be ruled out. */
   readonly responseStarted: boolean
   /** Both messages ended in a way that leaves the connection usable; known when the exchange is over. */

@@ -20,7 +20,8 @@ import { isIdempotent, ResponseHead, type RequestHead } from '../http/message-he
 import { normalizeTarget } from '../http/target-path.ts'
 import type { HttpModule } from '../modules/http-module.ts'
 import type { Peer } from '../peer/peer.ts'
-import type { StreamDigest } from '../protocols/byte-stream.ts'
+import { BUFFER_RESERVE, copyWithReserve, type StreamDigest } from '../protocols/byte-stream.ts'
+import { TEXT_RUN_MAX } from '../protocols/http1/body.ts'
 import { BODY_UNKNOWN, BODY_UNTIL_CLOSE, type DownstreamOwner, type DownstreamSession, type UpstreamOwner, type UpstreamSession } from '../protocols/http-session.ts'
 import { checkUpgradeRequest, checkUpgradeResponse } from '../protocols/websocket/handshake.ts'
 import type { PendingAcquire, SessionWaiter } from '../connector/http-connector.ts'
@@ -315,7 +316,7 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
   onSessionFailed(error: ProxyError): void {
     this.#pending = null
     const peer = this.peer!
-    peer.report?.(false)
+    this.#settlePeer(false)
     let final = error
     if (this.#plan.has.failToConnect) {
       try { final = this.#plan.app.failToConnect!(this, peer, error, this.#ctx) ?? error } catch (thrown) { final = asProxyError(thrown, 'failToConnect') }
@@ -341,6 +342,8 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
     let upgrade = ''
     if (down.wantsUpgrade && this.#host.upgrades && checkUpgradeRequest(request.headers) === null) upgrade = request.headers.getKind(FieldKind.Upgrade) ?? ''
     let extra = this.#host.forwarded.textFor(request, this.#facts, this)
+    // HTTP/1.0 allows a request without Host; what is sent on is HTTP/1.1, which does not.
+    if (!request.headers.hasKind(FieldKind.Host)) extra += `Host: ${hostOf(this.peer!)}\r\n`
     if (down.acceptsTrailers && upgrade === '') extra += 'TE: trailers\r\nConnection: TE\r\n'
     up.writeHead(request, length, extra, down.hopNames, upgrade)
     if (this.#host.timed) this.sentAt = this.#host.clock.exact()
@@ -532,11 +535,16 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
   }
 
   onResponseBody(buffer: Buffer, from: number, to: number): void {
+    const down = this.#down
+    if ((this.#responsePipe !== null || to - from > TEXT_RUN_MAX) && !this.#up!.ownsBuffer) {
+      buffer = copyWithReserve(buffer, from, to)
+      from = BUFFER_RESERVE
+      to = buffer.length - BUFFER_RESERVE
+    }
     if (this.#responsePipe !== null) {
       this.#responsePipe.chunk(buffer, from, to)
       return
     }
-    const down = this.#down
     down.writeBody(buffer, from, to)
     if (down.bytesQueued > 0) this.#up!.pauseResponse()
   }
@@ -726,16 +734,34 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
       this.#up = null
       this.#host.connector.discard(up)
     }
-    this.peer?.report?.(false)
+    // A pooled connection that the origin had closed meanwhile says nothing about the origin.
+    this.#settlePeer(error.retry === 'if-reused' ? null : false)
     this.#attemptFailed(error)
   }
 
+  /** Tells the peer how the attempt ended, once an attempt; null: without a verdict. */
+  #settlePeer(healthy: boolean | null): void {
+    const peer = this.peer
+    if (peer === null || this.#settledAttempt === this.attempts) return
+    this.#settledAttempt = this.attempts
+    if (healthy === null) peer.release?.()
+    else {
+      peer.report?.(healthy)
+      if (!healthy) (this.#tried ??= []).push(peer)
+    }
+  }
+
+  #settledAttempt = 0
+  /** Fault of the attempt before this one. */
+  #earlierError: ProxyError | null = null
+
   #attemptFailed(error: ProxyError): void {
     if (this.#ended) return
-    let final = error
+    // With every backend tried, the last real fault is the better answer.
+    let final = error.kind === 'NO_HEALTHY_BACKEND' && this.#earlierError !== null ? this.#earlierError : error
     const peer = this.peer
     if (peer !== null && this.attempts > 0 && error.source !== 'downstream' && this.#plan.has.errorWhileProxy && !this.#failing) {
-      try { final = this.#plan.app.errorWhileProxy!(this, peer, error, this.#ctx, this.upstreamReused) ?? error } catch (thrown) { final = asProxyError(thrown, 'errorWhileProxy') }
+      try { final = this.#plan.app.errorWhileProxy!(this, peer, final, this.#ctx, this.upstreamReused) ?? final } catch (thrown) { final = asProxyError(thrown, 'errorWhileProxy') }
     }
     this.#retryOrFail(final, false)
   }
@@ -752,7 +778,8 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
       this.#fail(error, true)
       return
     }
-    ;(this.#tried ??= []).push(peer)
+    this.#settlePeer(null)
+    this.#earlierError = error
     this.#host.tracer?.exchangeRetried?.(this.requestId, this.attempts, error)
     this.#step = Step.Peer
     const delay = retryDelayMs(this.attempts)
@@ -868,10 +895,8 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
     this.#ended = true
     this.#stopWaitingQuietly()
     const up = this.#up, host = this.#host, app = this.#plan.app, peer = this.peer
-    if (up !== null && peer !== null) {
-      if (this.error === null) peer.report?.(true)
-      host.connector.release(up, peer)
-    }
+    if (peer !== null) this.#settlePeer(this.error === null && up !== null ? true : null)
+    if (up !== null && peer !== null) host.connector.release(up, peer)
     host.exchangeEnded(this)
     if (this.#plan.has.logging) {
       try {
@@ -1000,6 +1025,9 @@ function checkVerdict(verdict: Verdict): Verdict {
   if (verdict !== 'continue' && verdict !== 'responded') throw new TypeError(`a filter returned ${JSON.stringify(verdict)}; use 'continue' or 'responded'`)
   return verdict
 }
+
+/** What Host says when the client did not. */
+function hostOf(peer: Peer): string { return peer.sni !== '' ? peer.sni : peer.address.kind === 'tcp' ? peer.name : 'localhost' }
 
 function toHeaders(fields: ResponseFields): HeaderMap { return fields instanceof HeaderMap ? fields : HeaderMap.from(fields) }
 

@@ -12,15 +12,17 @@ import { FORWARDED_FIELDS } from '../http/hop-by-hop.ts'
 import type { RequestHead } from '../http/message-head.ts'
 
 export interface ForwardedOptions {
-  /** Addresses and CIDR blocks of proxies in front whose forwarded fields are believed. @default none */
+  /** Addresses and CIDR blocks of proxies in front whose forwarded fields are believed. @default [] */
   trustedHops?: readonly string[]
   /** Which fields tell the origin who asked: 'x-forwarded' (For, Proto, Host), 'forwarded' (RFC 7239), 'both' or 'off'. @default 'x-forwarded' */
   forwarded?: 'x-forwarded' | 'forwarded' | 'both' | 'off'
-  /** Name in Via; it must be the same in all processes of one proxy and different between proxies. '' sends no Via and detects no loops. @default cirque- and eight digits of this machine and user */
-  viaName?: string
+  /** Name in Via; it must be the same in all processes of one proxy and different between proxies. '' sends no Via and detects no loops; null is `cirque-` with eight digits of this machine and user. @default null */
+  viaName?: string | null
   /** Whether the origin gets an X-Request-Id. @default true */
   requestId?: boolean
 }
+
+export const FORWARDED_DEFAULTS = { trustedHops: [], forwarded: 'x-forwarded', viaName: null, requestId: true } as const satisfies Required<ForwardedOptions>
 
 /** What is known of a client's connection, once per connection. */
 export interface ConnectionFacts {
@@ -61,8 +63,8 @@ export class ForwardedFields {
     if (name !== '' && !isToken(name)) throw new TypeError(`viaName is ${JSON.stringify(name)}; use letters, digits and hyphens, or '' for none`)
     this.#viaName = name
     this.viaText = name === '' ? '' : `Via: 1.1 ${name}\r\n`
-    this.#style = options.forwarded ?? 'x-forwarded'
-    this.#sendsId = options.requestId ?? true
+    this.#style = options.forwarded ?? FORWARDED_DEFAULTS.forwarded
+    this.#sendsId = options.requestId ?? FORWARDED_DEFAULTS.requestId
     this.#trusted = options.trustedHops === undefined || options.trustedHops.length === 0 ? null : blockList(options.trustedHops)
   }
 

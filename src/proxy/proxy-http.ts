@@ -11,13 +11,9 @@ import type { RequestHead, ResponseHead } from '../http/message-head.ts'
 import type { HttpModule } from '../modules/http-module.ts'
 import type { Peer } from '../peer/peer.ts'
 import type { StreamDigest } from '../protocols/byte-stream.ts'
-import type { Session } from './session.ts'
+import type { BodyResult, Session, Verdict } from './session.ts'
 
-/** `responded`: the answer was given through `session.respond()`; no later request phase runs. */
-export type Verdict = 'continue' | 'responded'
-
-/** A chunk to pass on (the same, or another), null to drop it, or either after a pause: nothing else of that body moves meanwhile. */
-export type BodyResult = Buffer | null | { chunk: Buffer | null; delayMs: number }
+export type { BodyResult, Verdict } from './session.ts'
 
 /** What the answer to a failed exchange was. */
 export interface FailToProxy {

@@ -1,5 +1,6 @@
 /**
- * What hooks see of an exchange. The engine behind it is exchange.ts; nothing here is called per chunk.
+ * What hooks see of an exchange, and the words they answer with. The engine behind it is exchange.ts.
+ * Types only, so that modules and access logs, which the engine imports, can name them.
  */
 import type { ProxyError } from '../errors/proxy-error.ts'
 import type { HeaderMap } from '../http/header-map.ts'
@@ -7,6 +8,12 @@ import type { RequestHead, ResponseHead } from '../http/message-head.ts'
 import type { HttpModule } from '../modules/http-module.ts'
 import type { Peer } from '../peer/peer.ts'
 import type { StreamDigest } from '../protocols/byte-stream.ts'
+
+/** `responded`: the answer was given through `session.respond()`; no later request phase runs. */
+export type Verdict = 'continue' | 'responded'
+
+/** A chunk to pass on (the same, or another), null to drop it, or either after a pause: nothing else of that body moves meanwhile. */
+export type BodyResult = Buffer | null | { chunk: Buffer | null; delayMs: number }
 
 export type ResponseFields = HeaderMap | Readonly<Record<string, string | readonly string[]>>
 /** A body to answer with; text is sent as UTF-8. What is iterated is sent chunk by chunk, no faster than the client reads. */

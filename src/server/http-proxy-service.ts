@@ -7,7 +7,7 @@ import { HttpConnector } from '../connector/http-connector.ts'
 import { ProxyError } from '../errors/proxy-error.ts'
 import type { PathNormalization } from '../http/target-path.ts'
 import { parseListenAddress } from '../listener/listen-address.ts'
-import { resolveListenerOptions, type ListenerOptions, type ResolvedListenerOptions } from '../listener/listener-options.ts'
+import { LISTENER_DEFAULTS, resolveListenerOptions, type ListenerOptions, type ResolvedListenerOptions } from '../listener/listener-options.ts'
 import { TcpListener, type AcceptOwner } from '../listener/tcp-listener.ts'
 import { Ticker, type Clock } from '../primitives/clock.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
@@ -17,7 +17,7 @@ import { selfTest } from '../protocols/tcp/tcp-stream.ts'
 import { Exchange } from '../proxy/exchange.ts'
 import type { ExchangeHost } from '../proxy/exchange-host.ts'
 import { flagOf } from '../proxy/fail-to-proxy.ts'
-import { ForwardedFields, type ConnectionFacts, type ForwardedOptions } from '../proxy/forwarded-fields.ts'
+import { FORWARDED_DEFAULTS, ForwardedFields, type ConnectionFacts, type ForwardedOptions } from '../proxy/forwarded-fields.ts'
 import { planPhases, type PhasePlan } from '../proxy/phases.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
 import { RetryBudget } from '../proxy/retry-budget.ts'
@@ -31,13 +31,13 @@ import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, Ser
 export interface HttpProxyOptions extends ForwardedOptions {
   /** Unique in the server; names its listeners, log lines and metrics. @default 'http-proxy' */
   name?: string
-  /** What holds for each listener that does not say otherwise. */
+  /** What holds for each listener that does not say otherwise. @default LISTENER_DEFAULTS */
   listener?: ListenerOptions
-  /** Connections to upstreams. @default one of its own, with the default pool */
-  connector?: HttpConnector
-  /** Callbacks that watch. @default none */
+  /** Connections to upstreams; null makes one of its own, with the default pool. @default null */
+  connector?: HttpConnector | null
+  /** Callbacks that watch. @default [] */
   tracers?: readonly Tracer[]
-  /** Where finished requests are written. @default what the process is configured with */
+  /** Where finished requests are written; null writes them nowhere. Left out: what the process is configured with. @default null */
   accessLog?: AccessLogSink | null
   /** What happens to targets with dot segments. @default 'resolve' */
   pathNormalization?: PathNormalization
@@ -52,7 +52,17 @@ export interface HttpProxyOptions extends ForwardedOptions {
 }
 
 export const HTTP_PROXY_DEFAULTS = {
-  name: 'http-proxy', pathNormalization: 'resolve', upgrades: true, tunnelIdleTimeoutMs: 300_000, showRequestId: true, maxActiveRequests: 10_000,
+  ...FORWARDED_DEFAULTS,
+  name: 'http-proxy',
+  listener: LISTENER_DEFAULTS,
+  connector: null,
+  tracers: [],
+  accessLog: null,
+  pathNormalization: 'resolve',
+  upgrades: true,
+  tunnelIdleTimeoutMs: 300_000,
+  showRequestId: true,
+  maxActiveRequests: 10_000,
 } as const
 
 /** A service that proxies HTTP as `app` says. Listeners are added to it: `httpProxyService(app).addTcp('0.0.0.0:6188')`. */
@@ -151,6 +161,13 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
     session.countedAs = countedAs
     session.acceptedBy = bound.listener
     stream.owner = session
+  }
+
+  /** A connection that no listener of ours accepted: from an accept loop of the user's own, or from memory. `listener` names the one whose limits hold. */
+  acceptStream(stream: ByteStream, listener: string): void {
+    const bound = this.#bound.find(one => one.spec.name === listener)
+    if (bound === undefined) throw new Error(`service ${this.name} has no listener ${listener}`)
+    this.accepted(stream, { spec: bound.spec, options: bound.options, listener: null }, '')
   }
 
   closeOldestIdle(listener: TcpListener | null): boolean {

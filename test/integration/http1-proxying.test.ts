@@ -9,7 +9,7 @@ import http from 'node:http'
 import net from 'node:net'
 import { describe, it, type TestContext } from 'node:test'
 import { WebSocket, WebSocketServer } from 'ws'
-import { ProxyError } from '../../src/index.ts'
+import { HttpPeer, ProxyError } from '../../src/index.ts'
 import { get, head, post, startProxy } from '../support/proxy.ts'
 import { answer, answerOk, chunk, response, type OriginExchange } from '../support/scripted-origin.ts'
 import { waitFor, within } from '../support/wait-for.ts'
@@ -511,6 +511,7 @@ describe('http1 proxy: upgrades', () => {
     await client.write(UPGRADE)
     assert.equal((await client.readHead()).status, 101)
     const connection = proxy.origin.connections[0]!
+    connection.answersEnd = false
     await client.write('last words')
     client.end()
     await waitFor('the FIN at the origin', () => connection.ended)
@@ -550,7 +551,6 @@ describe('http1 proxy: upgrades', () => {
     t.after(() => server.close())
     server.on('connection', socket => socket.on('message', (bytes, binary) => socket.send(bytes, { binary })))
     const { port } = server.address() as net.AddressInfo
-    const { HttpPeer } = await import('../../src/index.ts')
     const proxy = await startProxy(t, { hooks: { upstreamPeer: () => new HttpPeer(`127.0.0.1:${port}`) } })
     for (const perMessageDeflate of [false, true]) {
       const socket = new WebSocket(`ws://127.0.0.1:${proxy.port}/`, { perMessageDeflate, maxPayload: 32 << 20 })
@@ -675,11 +675,10 @@ describe('http1 proxy: attempts', () => {
     await new Promise<void>(resolve => unused.once('listening', resolve))
     const { port } = unused.address() as net.AddressInfo
     await new Promise<void>(resolve => unused.close(() => resolve()))
-    const { HttpPeer } = await import('../../src/index.ts')
     let attempts = 0
     const proxy = await startProxy(t, {
       hooks: {
-        upstreamPeer: (): InstanceType<typeof HttpPeer> => new HttpPeer(++attempts === 1 ? `127.0.0.1:${port}` : proxy.origin.authority),
+        upstreamPeer: (): HttpPeer => new HttpPeer(++attempts === 1 ? `127.0.0.1:${port}` : proxy.origin.authority),
       },
     })
     assert.equal((await proxy.exchange(post('hello'))).status, 200)
@@ -688,12 +687,18 @@ describe('http1 proxy: attempts', () => {
   })
 
   it('an origin that cannot be reached at all is 502, after maxAttempts', async t => {
-    const proxy = await startProxy(t, { peer: { maxAttempts: 2 } })
+    let attempts = 0
+    const proxy = await startProxy(t, {
+      hooks: {
+        upstreamPeer: (): HttpPeer => {
+          attempts++
+          return new HttpPeer(proxy.origin.authority, { maxAttempts: 2 })
+        },
+      },
+    })
     await proxy.origin.stop()
-    const kinds: string[] = []
-    const answered = await proxy.exchange(get())
-    assert.equal(answered.status, 502)
-    assert.deepEqual(kinds, [])
+    assert.equal((await proxy.exchange(get())).status, 502)
+    assert.equal(attempts, 2)
   })
 })
 
@@ -771,6 +776,8 @@ describe('http1 proxy: time', () => {
     await client.write(head('POST / HTTP/1.1', 'Content-Length: 100000000'))
     void client.write(Buffer.alloc(30_000_000))
     assert.equal((await client.readResponse()).status, 504)
+    // Only a socket that is read notices its end.
+    proxy.origin.connections[0]!.socket.resume()
   })
 
   it('a client that takes no byte of its answer is cut after sendTimeoutMs, and the origin is left', async t => {
@@ -815,8 +822,7 @@ describe('http1 proxy: faults of hooks', () => {
           },
         },
       })
-      const { HttpPeer } = await import('../../src/index.ts')
-      const peerOf = (_: unknown[]): InstanceType<typeof HttpPeer> => new HttpPeer(proxy.origin.authority)
+        const peerOf = (_: unknown[]): HttpPeer => new HttpPeer(proxy.origin.authority)
       assert.equal((await proxy.exchange(get())).status, 500)
       armed = false
       assert.equal((await proxy.exchange(get())).status, 200)

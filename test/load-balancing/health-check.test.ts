@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import http from 'node:http'
+import https from 'node:https'
 import net from 'node:net'
 import path from 'node:path'
 import { test, type TestContext } from 'node:test'
@@ -9,6 +12,7 @@ import { functionDiscovery } from '../../src/load-balancing/discovery.ts'
 import { HttpHealthCheck, resolveHealthCheckOptions, TcpHealthCheck, type HealthCheck, type HealthCheckOptions } from '../../src/load-balancing/health-check.ts'
 import { LoadBalancer, type LoadBalancerOptions } from '../../src/load-balancing/load-balancer.ts'
 import { FakeClock } from '../support/fake-clock.ts'
+import { requireProgram } from '../support/programs.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 import { waitFor, within } from '../support/wait-for.ts'
 
@@ -142,7 +146,7 @@ test('health check: the service ends at once when told, and a probe that it cuts
   const { clock, balancer, events, stopping } = await start(check)
   stopping.abort()
   await settle()
-  assert.equal(clock.repeating, 0)
+  assert.equal(clock.pending, 0)
   assert.deepEqual(events, [])
   assert.ok(balancer.backends().every(status => status.healthy))
   assert.equal(check.closed, true)
@@ -221,6 +225,32 @@ test('health check: a TCP probe with TLS fails where nobody speaks TLS', async t
   await waitFor('the connection to be gone', () => up.sockets.size === 0)
 })
 
+test('health check: probes over TLS verify the certificate against the server name unless told not to', async t => {
+  const openssl = requireProgram(t, 'openssl')
+  if (openssl === null) return
+  const folder = temporaryFolder(t)
+  const [keyPath, certPath] = [path.join(folder, 'key.pem'), path.join(folder, 'cert.pem')]
+  execFileSync(openssl, ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-subj', '/CN=origin.example',
+    '-addext', 'subjectAltName=DNS:origin.example,IP:127.0.0.1', '-keyout', keyPath, '-out', certPath], { stdio: 'ignore' })
+  const ca = readFileSync(certPath)
+  const server = https.createServer({ key: readFileSync(keyPath), cert: ca }, (_request, response) => response.end('well'))
+  server.on('tlsClientError', () => {})
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(() => {
+    server.close()
+    server.closeAllConnections()
+  })
+  const address = `127.0.0.1:${(server.address() as net.AddressInfo).port}`
+  for (const Check of [TcpHealthCheck, HttpHealthCheck]) {
+    await probe(new Check({ tls: { verifyCert: false } }), address)
+    await probe(new Check({ tls: { ca } }), address)
+    await probe(new Check({ tls: { ca, sni: 'origin.example' } }), address)
+    await assert.rejects(probe(new Check({ tls: {} }), address), /self-signed/u)
+    await assert.rejects(probe(new Check({ tls: { ca, sni: 'other.example' } }), address), /other\.example/u)
+  }
+})
+
 test('health check: an HTTP probe sends what it was told and goes by status 200', async t => {
   const seen: string[] = []
   const up = await origin(t, (request, response) => {
@@ -278,7 +308,8 @@ test('health check: probes that are aborted close their connections, whatever th
     open++
     socket.on('close', () => { open-- })
     socket.on('error', () => {})
-    socket.on('data', () => {
+    socket.on('data', bytes => {
+      if (bytes.toString('latin1', 0, 3) !== 'GET') return
       socket.write('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf')
       heads.resolve()
     })

@@ -25,6 +25,8 @@ export class FakeSession implements UpstreamSession {
   aborted = false
   /** It ended, and nobody was told yet: the next `unpark` finds out. */
   silentlyLost = false
+  /** Tells its keeper about that from within `unpark`. */
+  tellsWhenUnparked = false
   /** Already gone when it is parked. */
   lostAtPark: 'closed' | 'unexpected-bytes' | null = null
 
@@ -42,9 +44,11 @@ export class FakeSession implements UpstreamSession {
 
   unpark(): boolean {
     assert.ok(!this.aborted && this.keeper !== null)
+    const { keeper } = this
     this.keeper = null
     if (!this.silentlyLost) return true
     this.aborted = true
+    if (this.tellsWhenUnparked) keeper.onParkedLost(this, 'closed')
     return false
   }
 

@@ -43,7 +43,7 @@ test('hash: fnv1a gives the published values', () => {
 
 test('hash: mix32 keeps different numbers different and spreads neighbours over the whole range', () => {
   const mixed = new Set<number>()
-  const counts = new Array<number>(16).fill(0)
+  const counts = Array.from({ length: 16 }, () => 0)
   for (let value = 0; value < 16_000; value++) {
     mixed.add(mix32(value))
     counts[mix32(value) >>> 28]!++

@@ -5,7 +5,8 @@
  *
  *   /            the worker's pid               /slow?ms=N    the same after N ms
  *   /crash       throws                         /spin?ms=N    blocks the event loop
- *   /exit?code=N ends the process               /background   what a background service left
+ *   /exit?code=N ends the process               /argv         the application's arguments
+ *   /environment names of our own variables
  */
 import net from 'node:net'
 import { parseListenAddress } from '../../src/ipc/listen-address.ts'
@@ -101,6 +102,9 @@ export class PlainService implements ListeningService {
     const number = (name: string): number => Number(searchParams.get(name) ?? '0')
     switch (pathname) {
       case '/slow': setTimeout(respond, number('ms'), String(process.pid)); break
+      // What of our own an application, and with it its children, would see.
+      case '/environment': respond(Object.keys(process.env).filter(name => /^CIRQUE_ROLE|^NODE_UNIQUE_ID|^NODE_CHANNEL/.test(name)).join() || 'none'); break
+      case '/argv': respond(JSON.stringify(process.argv.slice(1))); break
       case '/crash': throw new Error('crashed on request')
       case '/exit': process.exit(number('code')); break
       case '/spin': {

@@ -4,7 +4,8 @@
  */
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
-import { HttpPeer, Server, httpProxyService, type HttpPeerOptions, type HttpProxyOptions, type ListenerOptions, type ProxyHttp } from '../../src/index.ts'
+import { HttpPeer, Server, httpProxyService, type HttpProxyOptions, type ListenerOptions, type ProxyHttp } from '../../src/index.ts'
+import type { HttpPeerOptions } from '../../src/peer/http-peer.ts'
 import { RawClient, type RawResponse, type ReadOptions } from './raw-client.ts'
 import { ScriptedOrigin, answerOk, type Script } from './scripted-origin.ts'
 import { waitFor } from './wait-for.ts'
@@ -24,12 +25,26 @@ export class ProxyUnderTest {
   readonly origin: ScriptedOrigin
   readonly server: Server
   readonly port: number
+  readonly #leavesExchangesOpen: boolean
+  readonly #openBefore: number
   readonly #clients: RawClient[] = []
 
-  constructor(parts: { origin: ScriptedOrigin; server: Server; port: number }) {
+  private constructor(parts: { origin: ScriptedOrigin; server: Server; port: number; leavesExchangesOpen: boolean; openBefore: number }) {
     this.origin = parts.origin
     this.server = parts.server
     this.port = parts.port
+    this.#leavesExchangesOpen = parts.leavesExchangesOpen
+    this.#openBefore = parts.openBefore
+  }
+
+  static async start(options: ProxyUnderTestOptions = {}): Promise<ProxyUnderTest> {
+    const openBefore = openSockets()
+    const origin = await ScriptedOrigin.start(options.script ?? answerOk)
+    const peer = new HttpPeer(origin.authority, options.peer)
+    const server = new Server()
+    server.addService(httpProxyService<undefined>({ newCtx: () => undefined, upstreamPeer: () => peer, suppressErrorLog: () => true, ...options.hooks }, options.service).addTcp('127.0.0.1:0', options.listener))
+    const [bound] = await server.start()
+    return new ProxyUnderTest({ origin, server, port: bound!.port, leavesExchangesOpen: options.leavesExchangesOpen ?? false, openBefore })
   }
 
   get authority(): string { return `127.0.0.1:${this.port}` }
@@ -49,28 +64,24 @@ export class ProxyUnderTest {
     } finally { client.destroy() }
   }
 
-  closeClients(): void { for (const client of this.#clients) client.destroy() }
+  /** Stops everything, and fails on whatever is then still open. */
+  async stop(): Promise<void> {
+    const { origin, server } = this
+    for (const client of this.#clients) client.destroy()
+    const nothingOpen = (): boolean => server.stats().connections === 0 && server.stats().activeExchanges === 0 && server.stats().upgraded === 0
+    if (!this.#leavesExchangesOpen) await waitFor('the proxy to notice that its clients are gone', nothingOpen, { seen: () => server.stats() })
+    const { cut } = await server.stop({ hardDrainMs: this.#leavesExchangesOpen ? 0 : 2000, idleDrainMs: 0, closeSpreadMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0 })
+    if (!this.#leavesExchangesOpen) assert.equal(cut, 0, 'stopping had to cut exchanges')
+    await waitFor('the proxy to close its connections to the origin', () => origin.openConnections === 0, { seen: () => origin.connections.map(({ ended, closed }) => ({ ended, closed })) })
+    await origin.stop()
+    await waitFor('every socket of the test to be closed', () => openSockets() <= this.#openBefore, { seen: () => process.getActiveResourcesInfo() })
+  }
 }
 
 /** Starts the pair; it ends with `t`. */
 export async function startProxy(t: TestContext, options: ProxyUnderTestOptions = {}): Promise<ProxyUnderTest> {
-  const openBefore = openSockets()
-  const origin = await ScriptedOrigin.start(options.script ?? answerOk)
-  const peer = new HttpPeer(origin.authority, options.peer)
-  const server = new Server()
-  server.addService(httpProxyService<undefined>({ newCtx: () => undefined, upstreamPeer: () => peer, ...options.hooks }, options.service).addTcp('127.0.0.1:0', options.listener))
-  const [bound] = await server.start()
-  const proxy = new ProxyUnderTest({ origin, server, port: bound!.port })
-  t.after(async () => {
-    proxy.closeClients()
-    const stats = (): boolean => server.stats().connections === 0 && server.stats().activeExchanges === 0 && server.stats().upgraded === 0
-    if (!options.leavesExchangesOpen) await waitFor('the proxy to notice that its clients are gone', stats, { seen: () => server.stats() })
-    const { cut } = await server.stop({ hardDrainMs: options.leavesExchangesOpen ? 0 : 2000, idleDrainMs: 0, closeSpreadMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0 })
-    if (!options.leavesExchangesOpen) assert.equal(cut, 0, 'stopping had to cut exchanges')
-    await waitFor('the proxy to close its connections to the origin', () => origin.openConnections === 0, { seen: () => origin.connections.map(({ ended, closed }) => ({ ended, closed })) })
-    await origin.stop()
-    await waitFor('every socket of the test to be closed', () => openSockets() <= openBefore, { seen: () => process.getActiveResourcesInfo() })
-  })
+  const proxy = await ProxyUnderTest.start(options)
+  t.after(() => proxy.stop())
   return proxy
 }
 

@@ -4,7 +4,7 @@
  */
 import net from 'node:net'
 import { ReadRequest, StrictRequestReader } from './strict-request-reader.ts'
-import { waitFor, within } from './wait-for.ts'
+import { waitFor } from './wait-for.ts'
 
 /** Runs once for each request, when its head is complete. A throw fails `ScriptedOrigin.stop`. */
 export type Script = (exchange: OriginExchange) => void | Promise<void>
@@ -18,6 +18,8 @@ export class OriginConnection {
   ended = false
   closed = false
   error: NodeJS.ErrnoException | null = null
+  /** Whether a FIN behind whole requests is answered by one. @default true */
+  answersEnd = true
 
   constructor(socket: net.Socket) {
     this.socket = socket
@@ -34,6 +36,8 @@ export class OriginConnection {
   get text(): string { return Buffer.concat(this.chunks).toString('latin1') }
 }
 
+class Abandoned extends Error {}
+
 export class OriginExchange {
   readonly connection: OriginConnection
   readonly request: ReadRequest
@@ -44,9 +48,13 @@ export class OriginExchange {
     this.request = request
   }
 
-  /** The request with its whole body; a request that is never completed fails after the deadline. */
-  whole(deadlineMs = 30_000): Promise<ReadRequest> { return within(`the whole request ${this.request.method} ${this.request.target}`, this.#whole.promise, deadlineMs) }
+  /** The request with its whole body. When the connection ends before it is whole the script ends here, which is no failure. */
+  whole(): Promise<ReadRequest> { return this.#whole.promise }
   completed(): void { this.#whole.resolve(this.request) }
+  abandoned(): void {
+    this.#whole.promise.catch(() => { /* Perhaps nobody waits for it. */ })
+    this.#whole.reject(new Abandoned())
+  }
 
   /** Resolves when the kernel has the bytes, or the connection is gone. */
   send(bytes: string | Buffer): Promise<void> {
@@ -126,11 +134,12 @@ export class ScriptedOrigin {
       void this.#run(current)
     }
     connection.reader.onComplete = () => current?.completed()
-    socket.on('end', () => { if (connection.reader.betweenRequests || connection.reader.requests.at(-1)?.complete !== false) socket.end() })
+    socket.on('close', () => current?.abandoned())
+    socket.on('end', () => { if (connection.answersEnd && (connection.reader.betweenRequests || connection.reader.requests.at(-1)?.complete !== false)) socket.end() })
   }
 
   async #run(exchange: OriginExchange): Promise<void> {
-    try { await this.script(exchange) } catch (failure) { this.#failures.push(failure) }
+    try { await this.script(exchange) } catch (failure) { if (!(failure instanceof Abandoned)) this.#failures.push(failure) }
   }
 }
 

@@ -12,7 +12,7 @@ export const listenPort = port('BENCH_LISTEN_PORT')
 
 /** Idle connections outlive a round, as they do in the other contenders (Node's own default is 5 s). */
 export const KEEP_ALIVE_MS = 3_600_000
-export const MAX_IDLE_UPSTREAM = 512
+export const MAX_IDLE_UPSTREAM = 1024
 
 export function listen(server: Server): void {
   server.keepAliveTimeout = KEEP_ALIVE_MS

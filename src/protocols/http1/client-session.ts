@@ -41,6 +41,9 @@ function limitsOf(options: ResolvedHttp1ClientOptions): HeadLimits {
 /** Chunk and trailer limits of the client's side hold for origins too. */
 const BODY_LIMITS: BodyLimits = HTTP1_SERVER_DEFAULTS
 
+/** From here on a receive buffer of its own pays: copying the first piece of the next such body would cost more than its memory. */
+const LARGE_BODY_BYTES = 16_384
+
 const NOBODY: UpstreamOwner = {
   onInterim() {}, onResponseHead() {}, onResponseBody() {}, onResponseEnd() {}, onUpstreamDrained() {}, onUpstreamFault() {},
 }
@@ -97,6 +100,7 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
   }
 
   get digest(): StreamDigest { return this.stream.digest }
+  get ownsBuffer(): boolean { return this.stream.ownsBuffer }
   get reused(): boolean { return this.exchanges > 1 }
   get bytesQueued(): number { return this.stream.bytesQueued }
   get bodyBytesIn(): number { return this.#body.bytes }
@@ -178,6 +182,11 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
       this.#persistent = false
       return
     }
+    if (this.#responseEnded) {
+      // The same, while the request is still being sent: the rest of them would be the next exchange's answer.
+      this.#persistent = false
+      return
+    }
     this.#silentSince = this.#ticker.clock.now()
     this.responseStarted = true
     while (!this.#headSeen) {
@@ -205,8 +214,14 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
         }
         from = this.#body.consumedTo
       }
+      if (this.#body.open) this.stream.useOwnBuffer()
     }
-    if (!this.#body.open && !this.#responseEnded) this.#endResponse(from < to)
+    if (!this.#body.open && !this.#responseEnded) {
+      // A connection that brings large bodies will bring more of them: then not even their first piece is copied.
+      if (this.#body.bytes < LARGE_BODY_BYTES) this.stream.useSharedBuffer()
+      else this.stream.useOwnBuffer()
+      this.#endResponse(from < to)
+    }
   }
 
   /** False when the session is over, or waits for the next head. */

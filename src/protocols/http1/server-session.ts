@@ -17,7 +17,7 @@ import { FieldKind, type HeaderMap } from '../../http/header-map.ts'
 import { HOP_BY_HOP } from '../../http/hop-by-hop.ts'
 import { REASONS, type RequestHead, type ResponseHead } from '../../http/message-head.ts'
 import type { Ticker, Timed } from '../../primitives/clock.ts'
-import { BUFFER_RESERVE, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
+import { BUFFER_RESERVE, copyWithReserve, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
 import type { DownstreamOwner, DownstreamSession } from '../http-session.ts'
 import { BODY_FAULTS, BodyFault, BodyReader, writeChunk, writeLastChunk, writeRun } from './body.ts'
 import { httpDate } from './date.ts'
@@ -449,8 +449,10 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     if (this.#state !== State.Exchange) return
     if (!this.#responseEnded) this.#close(true)
     else if (!this.#body.open) {
-      if (this.#final) this.#linger()
-      else this.#toIdle()
+      if (!this.#final) this.#toIdle()
+      // Nothing can be on its way from a client that said it is the last request: no need to wait for its FIN.
+      else if (this.#framing.persistent || this.#held !== null || this.#consuming) this.#linger()
+      else this.#farewell()
     } else if (this.#final || !this.#restIsSmall()) this.#linger()
     else {
       this.#state = State.Discard
@@ -485,6 +487,16 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   get lingering(): boolean { return this.#state === State.Linger && this.stream.bytesQueued === 0 }
   /** When the current wait began or will end, ms of the clock: when an idle connection will have had its time. */
   get deadline(): number { return this.#deadline }
+
+  /** Closes as soon as the kernel has the answer. */
+  #farewell(): void {
+    this.stream.flush()
+    if (this.stream.bytesQueued > 0) this.#linger()
+    else {
+      this.#state = State.Linger
+      this.stream.destroy()
+    }
+  }
 
   /** FIN, then read and throw away until the client closes too: closing at once would turn bytes in flight into a RST that destroys our answer. */
   #linger(): void {
@@ -570,10 +582,4 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
 function statusLine(head: ResponseHead): string {
   if (head.status === 200 && (head.reason === 'OK' || head.reason === '')) return 'HTTP/1.1 200 OK\r\n'
   return `HTTP/1.1 ${head.status} ${head.reason === '' ? REASONS[head.status] ?? '' : head.reason}\r\n`
-}
-
-function copyWithReserve(buffer: Buffer, from: number, to: number): Buffer {
-  const copy = Buffer.allocUnsafe(to - from + 2 * BUFFER_RESERVE)
-  buffer.copy(copy, BUFFER_RESERVE, from, to)
-  return copy
 }

@@ -120,13 +120,12 @@ export class TcpStream implements ByteStream {
   #turnBytes = 0
   #ended = false
   #closed = false
-  #digest: StreamDigest | null = null
-  readonly #establishedAt: number
+  #digest: StreamDigest | null
 
-  private constructor(socket: net.Socket, owner: StreamOwner, establishedAt: number, slab: Slab) {
+  private constructor(socket: net.Socket, owner: StreamOwner, digest: StreamDigest | null, slab: Slab) {
     this.socket = socket
     this.owner = owner
-    this.#establishedAt = establishedAt
+    this.#digest = digest
     this.#slab = slab
     ;(socket as OwnedSocket)[STREAM] = this
     socket.on('end', onEnd)
@@ -136,29 +135,30 @@ export class TcpStream implements ByteStream {
 
   /** Takes over a connection from a `net.Server` made with `pauseOnConnect`. Reading starts at once. */
   static accept(accepted: net.Socket, owner: StreamOwner): TcpStream {
+    // The address is asked for once, before the handle moves: each question is a system call.
+    const remoteIp = accepted.remoteAddress ?? '', remotePort = accepted.remotePort ?? 0
     if (onreadWorks) {
       const holder = accepted as unknown as { _handle: unknown }
       const handle = holder._handle
       holder._handle = null
       upcoming = sharedSlab.view
       const socket = new net.Socket({ handle, allowHalfOpen: true, onread } as unknown as net.SocketConstructorOpts)
-      return new TcpStream(socket, owner, systemClock.now(), sharedSlab)
+      return new TcpStream(socket, owner, new SocketDigest(socket, systemClock.now(), remoteIp, remotePort), sharedSlab)
     }
     accepted.allowHalfOpen = true
-    const stream = new TcpStream(accepted, owner, systemClock.now(), sharedSlab)
+    const stream = new TcpStream(accepted, owner, new SocketDigest(accepted, systemClock.now(), remoteIp, remotePort), sharedSlab)
     accepted.on('data', onData)
     accepted.resume()
     return stream
   }
 
-  /** Dials. `onConnected` follows, or `onClosed` with the reason. It reads into a buffer of its own for life: a relayed body is then never copied. */
-  static dial(options: DialOptions, owner: StreamOwner & { onConnected(): void }): TcpStream {
-    const slab = takeSlab()
+  /** Dials. `onConnected` follows, or `onClosed` with the reason. */
+  static dial(options: DialRequest, owner: StreamOwner & { onConnected(): void }): TcpStream {
     const { address } = options
     const socket = new net.Socket({ allowHalfOpen: true, onread } as unknown as net.SocketConstructorOpts)
-    const stream = new TcpStream(socket, owner, 0, slab)
+    const stream = new TcpStream(socket, owner, null, sharedSlab)
     socket.on('connect', onConnect)
-    upcoming = slab.view
+    upcoming = sharedSlab.view
     if (address.kind === 'unix') socket.connect({ path: address.path })
     else {
       socket.setNoDelay(true)
@@ -180,7 +180,7 @@ export class TcpStream implements ByteStream {
     return this.bytesWritten - (queue ?? this.socket.writableLength)
   }
   get destroyed(): boolean { return this.socket.destroyed }
-  get digest(): StreamDigest { return this.#digest ??= new SocketDigest(this.socket, this.#establishedAt) }
+  get digest(): StreamDigest { return this.#digest ??= new SocketDigest(this.socket, systemClock.now(), this.socket.remoteAddress ?? '', this.socket.remotePort ?? 0) }
 
   // ---- reading
 
@@ -334,29 +334,31 @@ function onConnect(this: OwnedSocket): void {
   if (unflushed.length > 0) flushAll()
 }
 
-export interface DialOptions {
+/** What one dial is told; every field is given. */
+export interface DialRequest {
   /** A numeric host: names are resolved before (connector/resolver.ts). */
   readonly address: { readonly kind: 'tcp'; readonly host: string; readonly port: number } | { readonly kind: 'unix'; readonly path: string }
+  /** Address to bind to before connecting; undefined leaves it to the kernel. */
   readonly localAddress?: string
   readonly localPort?: number
+  /** TCP keep-alive; undefined leaves it off. */
   readonly keepAlive?: { readonly initialDelayMs: number }
 }
 
-export function dialTcp(options: DialOptions, owner: StreamOwner & { onConnected(): void }): TcpStream { return TcpStream.dial(options, owner) }
+export function dialTcp(options: DialRequest, owner: StreamOwner & { onConnected(): void }): TcpStream { return TcpStream.dial(options, owner) }
 
-/** Asks the kernel when somebody wants to know: each address is a system call. */
+/** Asks the kernel for the local address when somebody wants to know: it is a system call. */
 class SocketDigest implements StreamDigest {
   readonly #socket: net.Socket
   readonly establishedAt: number
   readonly remoteIp: string
   readonly remotePort: number
-  constructor(socket: net.Socket, establishedAt: number) {
+  constructor(socket: net.Socket, establishedAt: number, remoteIp: string, remotePort: number) {
     this.#socket = socket
     this.establishedAt = establishedAt
-    const ip = socket.remoteAddress ?? ''
     // An IPv4 client of a dual-stack listener is an IPv4 client.
-    this.remoteIp = ip.startsWith('::ffff:') ? ip.slice(7) : ip
-    this.remotePort = socket.remotePort ?? 0
+    this.remoteIp = remoteIp.startsWith('::ffff:') ? remoteIp.slice(7) : remoteIp
+    this.remotePort = remotePort
   }
   get remoteAddress(): string { return printAddress(this.remoteIp, this.remotePort) }
   get localAddress(): string { return printAddress(this.#socket.localAddress ?? '', this.#socket.localPort ?? 0) }
@@ -386,7 +388,10 @@ async function probe(): Promise<boolean> {
       },
       onEnd() { stream.end() },
       onDrained() {},
-      onClosed(error) { error === null && got === 'ping' ? resolve(true) : reject(error ?? new Error(`read ${got}`)) },
+      onClosed(error) {
+        if (error === null && got === 'ping') resolve(true)
+        else reject(error ?? new Error(`read ${got}`))
+      },
     })
   })
   server.on('error', reject)

@@ -210,6 +210,8 @@ const targets: Row[] = [
 const paths: Row[] = [
   ['a backslash', 'GET /a\\b HTTP/1.1'],
   ['an encoded NUL', 'GET /a%00b HTTP/1.1'],
+  ['a percent sign without two digits', 'GET /a%zz HTTP/1.1'],
+  ['a percent sign at the end', 'GET /a% HTTP/1.1'],
   ['a dot segment with a backslash', 'GET /a/..\\b HTTP/1.1'],
 ]
 
@@ -395,7 +397,7 @@ export const ACCEPTED_REQUESTS: readonly AcceptedRequest[] = [
   accepted('absolute-form with its scheme in capitals', request('GET HTTP://b.example/x HTTP/1.1', HOST), { target: '/x', host: 'b.example' }),
   accepted('asterisk-form', request('OPTIONS * HTTP/1.1', HOST), { method: 'OPTIONS', target: '*' }),
 
-  accepted('a path goes as it is', request('GET /a;b=c/d,e/%41%zz?x=/../y&z=%00#'.slice(0, -1) + ' HTTP/1.1', HOST), { target: '/a;b=c/d,e/%41%zz?x=/../y&z=%00' }),
+  accepted('a path goes as it is', request('GET /a;b=c/d,e/%41?x=%zz&y=/../y&z=%00#'.slice(0, -1) + ' HTTP/1.1', HOST), { target: '/a;b=c/d,e/%41?x=%zz&y=/../y&z=%00' }),
   accepted('encoded slashes, encoded backslashes and empty segments are kept', request('GET /a%2fb%5cc//d HTTP/1.1', HOST), { target: '/a%2fb%5cc//d' }),
   accepted('dot segments are resolved', request('GET /a/./b/../c HTTP/1.1', HOST), { target: '/a/c' }),
   accepted('dot segments at the end are resolved', request('GET /a/b/.. HTTP/1.1', HOST), { target: '/a/' }),

@@ -22,12 +22,9 @@ class Answerer implements ServerSessionHost {
   readonly exchanges: AnsweredExchange[] = []
   readonly refusals: ProxyError[] = []
   closed = 0
-  onRequest(session: Http1ServerSession): DownstreamOwner {
+  onRequest(session: Http1ServerSession): AnsweredExchange {
     const exchange = new AnsweredExchange(session)
     this.exchanges.push(exchange)
-    // A request without a body is complete with its head.
-    if (session.requestEnded) exchange.onRequestEnd(null)
-    else session.resumeRequest()
     return exchange
   }
   onRefused(_session: Http1ServerSession, error: ProxyError): void { this.refusals.push(error) }
@@ -49,6 +46,13 @@ class AnsweredExchange implements DownstreamOwner {
     this.session = session
     this.method = session.request.method
     this.target = session.request.target
+  }
+
+  begin(refusal: ProxyError | null): void {
+    if (refusal !== null) this.onDownstreamFault(refusal)
+    // A request without a body is complete with its head.
+    else if (this.session.requestEnded) this.onRequestEnd(null)
+    else this.session.resumeRequest()
   }
 
   onRequestBody(buffer: Buffer, from: number, to: number): void { this.body += buffer.latin1Slice(from, to) }

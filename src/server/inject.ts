@@ -1,0 +1,174 @@
+/**
+ * `inject(app, request)` runs one request through the real sessions, phases and relay without a socket: a test of an
+ * application needs no port and no origin process. The origin is the application's own choice of peer, or, with `origin`,
+ * a function that stands in for every upstream.
+ */
+import { HttpConnector } from '../connector/http-connector.ts'
+import { ProxyError } from '../errors/proxy-error.ts'
+import { HeaderMap } from '../http/header-map.ts'
+import { RequestHead, ResponseHead } from '../http/message-head.ts'
+import { resolveListenerOptions, type ListenerOptions } from '../listener/listener-options.ts'
+import type { Peer } from '../peer/peer.ts'
+import { systemClock, Ticker, type Clock } from '../primitives/clock.ts'
+import { BODY_UNKNOWN, type DownstreamOwner, type UpstreamOwner } from '../protocols/http-session.ts'
+import { Http1ClientSession } from '../protocols/http1/client-session.ts'
+import { HTTP1_CLIENT_DEFAULTS } from '../protocols/http1/http1-options.ts'
+import { Http1ServerSession, type ServerSessionHost } from '../protocols/http1/server-session.ts'
+import { MemoryStream } from '../protocols/memory-stream.ts'
+import type { ProxyHttp } from '../proxy/proxy-http.ts'
+import { httpProxyService, type HttpProxyOptions } from './http-proxy-service.ts'
+
+type Fields = HeaderMap | Readonly<Record<string, string | readonly string[]>>
+
+export interface InjectRequest {
+  /** @default 'GET' */
+  method?: string
+  /** Path with query, or `*`, or an absolute URI. @default '/' */
+  target?: string
+  /** Host is `inject.test` unless given. */
+  headers?: Fields
+  /** Sent with Content-Length. @default none */
+  body?: string | Uint8Array
+  /** Sent chunked instead, piece by piece. */
+  chunks?: readonly (string | Uint8Array)[]
+  trailers?: Fields
+}
+
+export interface InjectResponse {
+  readonly status: number
+  readonly reason: string
+  readonly headers: HeaderMap
+  readonly body: Buffer
+  readonly trailers: HeaderMap | null
+  /** Interim responses, in order. */
+  readonly interim: readonly ResponseHead[]
+}
+
+/** What stands in for every upstream. */
+export type InjectOrigin = (request: { readonly head: RequestHead; readonly body: Buffer; readonly peer: Peer }) => OriginAnswer | Promise<OriginAnswer>
+export interface OriginAnswer {
+  status?: number
+  headers?: Fields
+  body?: string | Uint8Array
+  trailers?: Fields
+}
+
+export interface InjectOptions {
+  /** Answers instead of whatever `upstreamPeer` names; null dials the peer. @default null */
+  origin?: InjectOrigin | null
+  /** Options of the service around the application. @default {} */
+  service?: Omit<HttpProxyOptions, 'connector'>
+  /** Limits of the client's side. @default {} */
+  listener?: ListenerOptions
+  /** Time for every deadline. @default systemClock */
+  clock?: Clock
+}
+
+export const INJECT_DEFAULTS = { origin: null, service: {}, listener: {}, clock: systemClock } as const
+
+/** Rejects with the fault when the connection ends without a whole response. */
+export async function inject<Ctx>(app: ProxyHttp<Ctx>, request: InjectRequest = {}, options: InjectOptions = {}): Promise<InjectResponse> {
+  const ticker = new Ticker(options.clock ?? INJECT_DEFAULTS.clock)
+  const origin = options.origin ?? INJECT_DEFAULTS.origin
+  const connector = new HttpConnector(origin === null ? { ticker } : {
+    ticker,
+    transport: {
+      dial(peer, waiter) {
+        const [near, far] = MemoryStream.pair(peer.name)
+        let cancelled = false
+        queueMicrotask(() => {
+          if (cancelled) return
+          far.owner = new Http1ServerSession(far, 'inject-origin', resolveListenerOptions({}), new OriginHost(origin, peer), ticker)
+          waiter.onDialed(near, null)
+        })
+        return { cancel() { cancelled = true } }
+      },
+    },
+  })
+  const service = httpProxyService(app, { accessLog: null, ...options.service, connector }).addTcp('inject.test:0', options.listener)
+  await service.start()
+  const [near, far] = MemoryStream.pair('inject')
+  service.acceptStream(far, service.listeners[0]!.name)
+  const client = new Http1ClientSession(near, HTTP1_CLIENT_DEFAULTS, ticker)
+  try {
+    return await exchangeOnce(client, request)
+  } finally {
+    client.abort()
+    service.close()
+  }
+}
+
+async function exchangeOnce(client: Http1ClientSession, request: InjectRequest): Promise<InjectResponse> {
+  const { promise, resolve, reject } = Promise.withResolvers<InjectResponse>()
+  const interim: ResponseHead[] = [], pieces: Buffer[] = []
+  let head: ResponseHead | null = null
+  const owner: UpstreamOwner = {
+    onInterim(one) { interim.push(one) },
+    onResponseHead(final) {
+      head = final
+      if (final.status === 101) resolve({ status: 101, reason: final.reason, headers: final.headers, body: Buffer.alloc(0), trailers: null, interim })
+    },
+    onResponseBody(buffer, from, to) { pieces.push(Buffer.from(buffer.subarray(from, to))) },
+    onResponseEnd(trailers) { resolve({ status: head!.status, reason: head!.reason, headers: head!.headers, body: Buffer.concat(pieces), trailers, interim }) },
+    onUpstreamDrained() { /* everything is written at once */ },
+    onUpstreamFault: reject,
+  }
+  const headers = request.headers instanceof HeaderMap ? request.headers.clone() : HeaderMap.from(request.headers ?? {})
+  if (!headers.has('host')) headers.set('Host', 'inject.test')
+  const upgrade = headers.get('upgrade') ?? ''
+  const body = request.body === undefined ? null : toBuffer(request.body)
+  client.begin(owner)
+  client.writeHead(RequestHead.build(request.method ?? 'GET', request.target ?? '/', headers), request.chunks !== undefined ? BODY_UNKNOWN : body?.length ?? 0, '', null, upgrade)
+  for (const piece of request.chunks ?? (body === null ? [] : [body])) {
+    const bytes = toBuffer(piece)
+    client.writeBody(bytes, 0, bytes.length)
+  }
+  client.endRequest(request.trailers === undefined ? null : request.trailers instanceof HeaderMap ? request.trailers : HeaderMap.from(request.trailers))
+  return promise
+}
+
+function toBuffer(piece: string | Uint8Array): Buffer { return typeof piece === 'string' ? Buffer.from(piece) : Buffer.from(piece) }
+
+/** The far end of an injected upstream connection. */
+class OriginHost implements ServerSessionHost {
+  readonly draining = false
+  readonly #origin: InjectOrigin
+  readonly #peer: Peer
+  constructor(origin: InjectOrigin, peer: Peer) {
+    this.#origin = origin
+    this.#peer = peer
+  }
+  onRequest(session: Http1ServerSession): DownstreamOwner & { begin(refusal: ProxyError | null): void } {
+    const pieces: Buffer[] = []
+    const answer = async (): Promise<void> => {
+      try {
+        const given = await this.#origin({ head: session.request, body: Buffer.concat(pieces), peer: this.#peer })
+        const body = toBuffer(given.body ?? '')
+        const fields = given.headers instanceof HeaderMap ? given.headers : HeaderMap.from(given.headers ?? {})
+        session.writeHead(ResponseHead.build(given.status ?? 200, fields), given.trailers === undefined ? body.length : BODY_UNKNOWN, '', null)
+        session.writeBody(body, 0, body.length)
+        session.endResponse(given.trailers === undefined ? null : given.trailers instanceof HeaderMap ? given.trailers : HeaderMap.from(given.trailers))
+      } catch {
+        // An origin that throws is an origin that breaks the connection.
+        session.abort()
+      }
+      session.release()
+    }
+    return {
+      begin(refusal) {
+        if (refusal !== null) session.abort()
+        else if (session.requestEnded) void answer()
+        else {
+          session.sendContinue()
+          session.resumeRequest()
+        }
+      },
+      onRequestBody(buffer, from, to) { pieces.push(Buffer.from(buffer.subarray(from, to))) },
+      onRequestEnd() { void answer() },
+      onDownstreamDrained() { /* it is all written */ },
+      onDownstreamFault() { session.release() },
+    }
+  }
+  onRefused(): void { /* the status says it */ }
+  onClosed(): void { /* nothing is kept */ }
+}

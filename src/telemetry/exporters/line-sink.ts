@@ -1,0 +1,240 @@
+/**
+ * Lines to a file or to a standard stream through pino's own sink (sonic-boom), such that logging never hurts serving:
+ * it never blocks the event loop, never throws, keeps at most `maxLogQueueBytes` and counts what it drops.
+ *
+ *   write() -> current -> queue of pieces (whole lines) -> one write in flight -> pino.destination()
+ *
+ * Only one write is in the sink at a time, so that the rest stays ours at the end of the process: the sink's own
+ * flushSync() would retry a full disk for ever, and waits for readers of a pipe that nobody empties.
+ * A failed write is tried again after RETRY_MS; a reader that is gone (EPIPE) does not come back, so lines are dropped.
+ */
+import fs from 'node:fs'
+import path from 'node:path'
+import { pino } from 'pino'
+
+/** Where lines go: the process's own stream, or the path of a file that is appended to. */
+export type LineDestination = 'stdout' | 'stderr' | { readonly file: string }
+
+export interface LineSinkOptions {
+  /** Lines that wait, in characters; past it lines are dropped and counted. @default 8_388_608 */
+  maxLogQueueBytes?: number
+  /** Lines are collected this long before they are written, in ms. 0 writes at the end of the turn. @default 100 */
+  collectMs?: number
+}
+export const LINE_SINK_DEFAULTS: Readonly<Required<LineSinkOptions>> = { maxLogQueueBytes: 8_388_608, collectMs: 100 }
+
+/** Lines are put together to pieces of this length; the first full one is handed over at once. */
+const PIECE_LENGTH = 16_384
+/** Pieces that are written in one go. A write is answered once a turn of the event loop, so one piece at a time would be too slow under load. */
+const MAX_PIECES_PER_WRITE = 16
+const RETRY_MS = 1000
+/** Readable by the group, which log shippers are in. */
+const FILE_MODE = 0o640
+
+type Sink = ReturnType<typeof pino.destination> & { readonly fd: number }
+
+export class LineSink {
+  /** Lines that were not written, because too much waited or the reader was gone. */
+  dropped = 0
+  /** Writes and reopenings that failed. */
+  faults = 0
+  readonly #destination: LineDestination
+  readonly #maxQueued: number
+  readonly #collectMs: number
+  readonly #sink: Sink
+  /** The descriptor that was opened here for a standard stream; -1 when the sink opens its own. */
+  readonly #ownFd: number
+  /** A write to this descriptor returns at once, whatever the reader does. */
+  readonly #neverWaits: boolean
+  #queue: string[] = []
+  #current = ''
+  #queued = 0
+  #inFlight = ''
+  #timer: NodeJS.Timeout | null = null
+  #retry: NodeJS.Timeout | null = null
+  #gone = false
+  #closed: (() => void) | null = null
+  readonly #atExit = (): void => this.#writeRest()
+
+  /** @throws when the file cannot be opened: a wrong path is better found at the start. */
+  constructor(destination: LineDestination, options: LineSinkOptions = {}) {
+    const { maxLogQueueBytes, collectMs } = { ...LINE_SINK_DEFAULTS, ...options }
+    this.#destination = destination
+    this.#maxQueued = maxLogQueueBytes
+    this.#collectMs = collectMs
+    if (typeof destination === 'string') {
+      const { fd, own, neverWaits } = openStandardStream(destination)
+      this.#ownFd = own ? fd : -1
+      this.#neverWaits = neverWaits
+      this.#sink = pino.destination({ dest: fd, sync: false, minLength: 0 }) as Sink
+    } else {
+      const file = path.resolve(destination.file)
+      fs.mkdirSync(path.dirname(file), { recursive: true })
+      fs.closeSync(fs.openSync(file, 'a', FILE_MODE))
+      this.#ownFd = -1
+      this.#neverWaits = true
+      this.#sink = pino.destination({ dest: file, sync: false, minLength: 0, append: true, mode: FILE_MODE }) as Sink
+    }
+    // pino's listener would replace write() after EPIPE and throw after anything else; the end is handled here as well.
+    this.#sink.removeAllListeners('error')
+    this.#sink.on('error', (error: NodeJS.ErrnoException) => this.#failed(error))
+    this.#sink.on('drain', () => this.#written())
+    this.#sink.flushSync = () => {}
+    process.once('exit', this.#atExit)
+  }
+
+  /** Characters that wait to be written. */
+  get queued(): number { return this.#queued }
+
+  /** Takes one line with its line break. @returns false when it was dropped. */
+  write(line: string): boolean {
+    if (this.#gone || this.#closed !== null || this.#queued + line.length > this.#maxQueued) {
+      this.dropped++
+      return false
+    }
+    this.#queued += line.length
+    this.#current += line
+    if (this.#current.length >= PIECE_LENGTH) this.#handOver()
+    else this.#timer ??= this.#arm()
+    return true
+  }
+
+  #arm(): NodeJS.Timeout {
+    const timer = setTimeout(() => this.#handOver(), this.#collectMs)
+    // The rest is written at exit, so the timer need not keep the process alive.
+    timer.unref()
+    return timer
+  }
+
+  #handOver(): void {
+    if (this.#timer !== null) {
+      clearTimeout(this.#timer)
+      this.#timer = null
+    }
+    if (this.#current !== '') {
+      this.#queue.push(this.#current)
+      this.#current = ''
+    }
+    this.#pump()
+  }
+
+  #pump(): void {
+    if (this.#inFlight !== '' || this.#gone) return
+    if (this.#queue.length === 0) {
+      this.#closed?.()
+      return
+    }
+    this.#inFlight = this.#queue.splice(0, MAX_PIECES_PER_WRITE).join('')
+    this.#hand(this.#inFlight)
+  }
+
+  #hand(piece: string): void {
+    try {
+      this.#sink.write(piece)
+    } catch (error) {
+      this.#failed(error as NodeJS.ErrnoException)
+    }
+  }
+
+  #written(): void {
+    // Also emitted after a reopening, with nothing in flight.
+    this.#queued -= this.#inFlight.length
+    this.#inFlight = ''
+    this.#pump()
+  }
+
+  #failed(error: NodeJS.ErrnoException): void {
+    this.faults++
+    if (error.code === 'EPIPE' || error.code === 'EBADF') {
+      this.#giveUp()
+      return
+    }
+    // The sink keeps the piece; an empty write makes it try again.
+    this.#retry ??= setTimeout(() => {
+      this.#retry = null
+      this.#hand('')
+    }, RETRY_MS).unref()
+  }
+
+  /** Nobody will ever read what waits. */
+  #giveUp(): void {
+    this.#gone = true
+    for (const piece of [this.#inFlight, ...this.#queue, this.#current]) this.dropped += countLines(piece)
+    this.#queue = []
+    this.#current = ''
+    this.#inFlight = ''
+    this.#queued = 0
+    this.#closed?.()
+  }
+
+  /** Goes on in a new file of the same name, after somebody renamed the old one. Without effect on standard streams. */
+  reopen(): void {
+    if (typeof this.#destination === 'string' || this.#closed !== null) return
+    this.#handOver()
+    try {
+      this.#sink.reopen()
+    } catch (error) {
+      this.#failed(error as NodeJS.ErrnoException)
+    }
+  }
+
+  /** Writes what waits and closes the file. Resolves after CLOSE_LIMIT_MS at the latest; what then still waits is dropped. */
+  async close(): Promise<void> {
+    if (this.#closed !== null) return
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const limit = setTimeout(resolve, CLOSE_LIMIT_MS)
+    this.#closed = resolve
+    this.#handOver()
+    await promise
+    clearTimeout(limit)
+    if (this.#queued > 0) this.#giveUp()
+    process.removeListener('exit', this.#atExit)
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    if (this.#retry !== null) clearTimeout(this.#retry)
+    this.#sink.removeAllListeners('drain')
+    this.#sink.removeAllListeners('error')
+    this.#sink.on('error', () => {}) // Nobody is left who could do anything about it.
+    // A standard stream that was not opened here stays open; others of the process use it.
+    if (typeof this.#destination !== 'string' || this.#ownFd >= 0) this.#sink.destroy()
+  }
+
+  /** The event loop has ended: writes as much as can be written without waiting for anybody. */
+  #writeRest(): void {
+    if (this.#gone || this.#queued === 0 || (!this.#neverWaits && this.#inFlight !== '')) return
+    const rest = this.#queue.join('') + this.#current
+    try {
+      const fd = typeof this.#destination === 'string' ? this.#sink.fd : fs.openSync(path.resolve(this.#destination.file), 'a', FILE_MODE)
+      const bytes = Buffer.from(rest)
+      for (let from = 0; from < bytes.length;) from += fs.writeSync(fd, bytes, from)
+    } catch {
+      // A full disk or pipe, or a reader that is gone: the lines are lost, and nobody is left to be told.
+    }
+  }
+}
+
+const CLOSE_LIMIT_MS = 2000
+
+function countLines(text: string): number {
+  let lines = 0
+  for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', at + 1)) lines++
+  return lines
+}
+
+/**
+ * A pipe or a terminal is opened once more without blocking: a write to the inherited descriptor would hold a thread
+ * for as long as nobody reads. Not so for files, as a second description has a position of its own; sockets cannot be
+ * opened, and without /proc nothing can.
+ */
+function openStandardStream(name: 'stdout' | 'stderr'): { fd: number; own: boolean; neverWaits: boolean } {
+  const inherited = name === 'stdout' ? 1 : 2
+  try {
+    const stat = fs.fstatSync(inherited)
+    if (stat.isFile()) return { fd: inherited, own: false, neverWaits: true }
+    if (stat.isFIFO() || stat.isCharacterDevice()) {
+      return { fd: fs.openSync(`/proc/self/fd/${inherited}`, fs.constants.O_WRONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOCTTY), own: true, neverWaits: true }
+    }
+  } catch {
+    // Belongs to another user, or there is no /proc: the inherited descriptor will do.
+  }
+  return { fd: inherited, own: false, neverWaits: false }
+}

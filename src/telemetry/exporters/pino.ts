@@ -1,0 +1,102 @@
+/**
+ * The process log through pino: short text for a person at a terminal, one JSON object a line for everything else.
+ * Nothing that came from outside can add a line or reach the terminal: control characters are escaped in both forms.
+ * Lines go through a LineSink, so a stuck reader of stderr cannot stop the process.
+ */
+import tty from 'node:tty'
+import { pino } from 'pino'
+import type { LogFields, ProcessLog } from '../../ipc/process-log.ts'
+import { LineSink, type LineDestination } from './line-sink.ts'
+
+export interface PinoLogOptions {
+  /** Who speaks: `supervisor` or `worker 1.0.3`. @default 'cirque' */
+  who?: string
+  /** Least weight of a line that is written. @default 'info' */
+  level?: 'debug' | 'info' | 'warn' | 'error'
+  /** 'auto' writes text when the stream is a terminal. @default 'auto' */
+  format?: 'auto' | 'text' | 'json'
+  /** Where lines go. @default 'stderr' */
+  destination?: LineDestination
+  /** Lines that wait, in characters; past it lines are dropped and counted. @default 8_388_608 */
+  maxLogQueueBytes?: number
+}
+export const PINO_LOG_DEFAULTS = { who: 'cirque', level: 'info', format: 'auto', destination: 'stderr', maxLogQueueBytes: 8_388_608 } as const satisfies Required<PinoLogOptions>
+
+export interface PinoLog extends ProcessLog {
+  debug(message: string, fields?: LogFields): void
+  readonly dropped: number
+  /** Goes on in a new file of the same name. */
+  reopen(): void
+  close(): Promise<void>
+}
+
+const WEIGHTS = { debug: 20, info: 30, warn: 40, error: 50 } as const
+type Level = keyof typeof WEIGHTS
+
+/** Longest text of a field, in characters; stacks may be four times as long. */
+const MAX_FIELD_LENGTH = 2048
+
+/** @throws when the file cannot be opened. */
+export function createPinoLog(options: PinoLogOptions = {}): PinoLog {
+  const { who, level, format, destination, maxLogQueueBytes } = { ...PINO_LOG_DEFAULTS, ...options }
+  const sink = new LineSink(destination, { maxLogQueueBytes, collectMs: 0 })
+  const text = format === 'text' || (format === 'auto' && typeof destination === 'string' && tty.isatty(destination === 'stdout' ? 1 : 2))
+  const write = text ? textWriter(who, level, sink) : jsonWriter(who, level, sink)
+  const at = (weight: Level) => (message: string, fields: LogFields = {}): void => write(weight, message, fields)
+  return {
+    debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error'),
+    get dropped() { return sink.dropped },
+    reopen: () => sink.reopen(),
+    close: () => sink.close(),
+  }
+}
+
+type Writer = (level: Level, message: string, fields: LogFields) => void
+
+function jsonWriter(who: string, level: Level, sink: LineSink): Writer {
+  const logger = pino({
+    level, base: { pid: process.pid, who }, timestamp: pino.stdTimeFunctions.isoTime, messageKey: 'msg',
+    formatters: { level: label => ({ level: label }) },
+    // JSON leaves DEL and C1 as they are; inside strings, the only place they can be, an escape means the same.
+  }, { write: line => { sink.write(line.replaceAll(/[\x7F-\x9F]/g, escapeControl)) } })
+  return (weight, message, fields) => logger[weight](plain(fields), cut(message))
+}
+
+function textWriter(who: string, level: Level, sink: LineSink): Writer {
+  return (weight, message, fields) => {
+    if (WEIGHTS[weight] < WEIGHTS[level]) return
+    const { stack, ...rest } = plain(fields)
+    const shown = Object.entries(rest).map(([key, value]) => ` ${key}=${typeof value === 'string' ? value : json(value)}`).join('')
+    const mark = weight === 'info' ? '' : weight === 'warn' ? 'warning: ' : `${weight}: `
+    const trace = typeof stack === 'string' && stack !== '' ? `${stack.split('\n').map(line => `    ${printable(line)}`).join('\n')}\n` : ''
+    sink.write(`${printable(`${who}: ${mark}${cut(message)}${shown}`)}\n${trace}`)
+  }
+}
+
+/** Errors as their messages, texts cut, undefined ones left out; names of pino's own fields get a mark. */
+function plain(fields: LogFields): Record<string, unknown> {
+  const out: Record<string, unknown> = {}
+  for (const [key, value] of Object.entries(fields)) {
+    if (value === undefined) continue
+    const name = OWN_FIELDS.has(key) ? `${key}_` : key
+    out[name] = value instanceof Error ? cut(value.message) : typeof value === 'string' ? cut(value, key === 'stack' ? 4 * MAX_FIELD_LENGTH : MAX_FIELD_LENGTH) : value
+  }
+  return out
+}
+
+const OWN_FIELDS: ReadonlySet<string> = new Set(['level', 'time', 'pid', 'who', 'msg'])
+
+function cut(text: string, length: number = MAX_FIELD_LENGTH): string { return text.length > length ? `${text.slice(0, length - 3)}...` : text }
+
+function printable(text: string): string { return text.replaceAll(/[\0-\x1F\x7F-\x9F]/g, escapeControl) }
+
+function escapeControl(char: string): string { return `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}` }
+
+/** A field may hold anything, also what refers to itself or is no JSON. */
+function json(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? String(value)
+  } catch {
+    return '[not printable]'
+  }
+}

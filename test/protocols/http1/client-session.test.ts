@@ -1,0 +1,225 @@
+/**
+ * The life of a connection to an origin around its exchanges: what a fault allows, deadlines, resting in the pool.
+ * Time and delivery are in the test's hand.
+ */
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import type { ProxyError } from '../../../src/errors/proxy-error.ts'
+import { HeaderMap } from '../../../src/http/header-map.ts'
+import { RequestHead, type ResponseHead } from '../../../src/http/message-head.ts'
+import { Ticker } from '../../../src/primitives/clock.ts'
+import { Http1ClientSession } from '../../../src/protocols/http1/client-session.ts'
+import { HTTP1_CLIENT_DEFAULTS, type Http1ClientOptions } from '../../../src/protocols/http1/http1-options.ts'
+import { BODY_UNKNOWN, type IdleKeeper, type UpstreamOwner, type UpstreamSession } from '../../../src/protocols/http-session.ts'
+import { FakeClock } from '../../support/fake-clock.ts'
+import { MemoryPair, WireEnd } from '../../support/memory-stream.ts'
+
+const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello'
+
+/** A connection whose exchange and pool are the test. */
+class Connection implements UpstreamOwner, IdleKeeper {
+  readonly clock = new FakeClock()
+  readonly ticker = new Ticker(this.clock)
+  readonly pair: MemoryPair
+  readonly origin: WireEnd
+  readonly session: Http1ClientSession
+  statuses: number[] = []
+  body = ''
+  ends = 0
+  faults: ProxyError[] = []
+  lost: string[] = []
+
+  constructor(options: Http1ClientOptions = {}, kernelBytes = Infinity) {
+    this.pair = new MemoryPair({ kernelBytes })
+    this.origin = new WireEnd(this.pair.far)
+    this.session = new Http1ClientSession(this.pair.near, { ...HTTP1_CLIENT_DEFAULTS, ...options }, this.ticker)
+  }
+
+  onInterim(head: ResponseHead): void { this.statuses.push(head.status) }
+  onResponseHead(head: ResponseHead): void { this.statuses.push(head.status) }
+  onResponseBody(buffer: Buffer, from: number, to: number): void { this.body += buffer.latin1Slice(from, to) }
+  onResponseEnd(): void { this.ends++ }
+  onUpstreamDrained(): void {}
+  onUpstreamFault(error: ProxyError): void { this.faults.push(error) }
+  onParkedLost(_session: UpstreamSession, reason: string): void { this.lost.push(reason) }
+
+  ask(method = 'GET', length = 0): this {
+    this.session.begin(this)
+    this.session.writeHead(RequestHead.build(method, '/', HeaderMap.from({ host: 'a.example' })), length, '', null, '')
+    if (length === 0) this.session.endRequest(null)
+    this.pair.settle()
+    return this
+  }
+
+  /** The origin says this, and it arrives. */
+  say(bytes: string): this {
+    this.origin.send(bytes)
+    this.pair.settle()
+    return this
+  }
+
+  wait(ms: number): this {
+    for (let left = ms; left > 0; left -= 100) {
+      this.clock.advance(Math.min(left, 100))
+      this.pair.settle()
+    }
+    return this
+  }
+
+  rest(idleMs = 60_000): this {
+    assert.equal(this.session.reusable, true)
+    this.session.park(this, idleMs)
+    return this
+  }
+}
+
+describe('http1 client session: what may be repeated', () => {
+  for (const [title, end, kind] of [
+    ['FIN', (connection: Connection) => connection.origin.stream.end(), 'CLOSED_EARLY'],
+    ['RST', (connection: Connection) => connection.origin.stream.destroy(true), 'CONNECTION_RESET'],
+  ] as const) {
+    it(`${title} before an answer, on a connection that was used before: perhaps`, () => {
+      const connection = new Connection().ask().say(OK).rest()
+      assert.equal(connection.session.unpark(), true)
+      connection.ask()
+      end(connection)
+      connection.pair.settle()
+      assert.deepEqual(connection.faults.map(fault => [fault.kind, fault.retry]), [[kind, 'if-reused']])
+    })
+
+    it(`${title} before an answer, on a fresh connection: never`, () => {
+      const connection = new Connection().ask()
+      end(connection)
+      connection.pair.settle()
+      assert.deepEqual(connection.faults.map(fault => [fault.kind, fault.retry]), [[kind, 'never']])
+    })
+
+    it(`${title} within an answer, on a connection that was used before: never`, () => {
+      const connection = new Connection().ask().say(OK).rest()
+      connection.session.unpark()
+      connection.ask().say('HTTP')
+      end(connection)
+      connection.pair.settle()
+      assert.deepEqual(connection.faults.map(fault => fault.retry), ['never'])
+    })
+  }
+})
+
+describe('http1 client session: what rules out another use', () => {
+  it('bytes behind an answer that came before the request was whole', () => {
+    const connection = new Connection().ask('POST', 10).say(OK).say('HTTP/1.1 200 ')
+    connection.session.writeBody(Buffer.from('0123456789'), 0, 10)
+    connection.session.endRequest(null)
+    connection.pair.settle()
+    assert.equal(connection.session.reusable, false, 'the rest of a forged answer would be the next answer')
+  })
+
+  it('a FIN behind an answer', () => {
+    const connection = new Connection().ask().say(OK)
+    connection.origin.stream.end()
+    connection.pair.settle()
+    assert.equal(connection.session.reusable, false)
+  })
+
+  it('a request that was not sent to its end', () => {
+    assert.equal(new Connection().ask('POST', 10).say(OK).session.reusable, false)
+  })
+
+  it('Connection: close, and HTTP/1.0', () => {
+    assert.equal(new Connection().ask().say(OK.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n')).session.reusable, false)
+    assert.equal(new Connection().ask().say(OK.replace('1.1', '1.0')).session.reusable, false)
+  })
+
+  it('a whole request that is given up ends in FIN, a part of one in RST', () => {
+    const whole = new Connection().ask()
+    whole.session.abort()
+    whole.pair.settle()
+    assert.equal(whole.origin.error, null)
+    const part = new Connection().ask('POST', BODY_UNKNOWN)
+    part.session.abort()
+    part.pair.settle()
+    assert.equal(part.origin.error?.message, 'read ECONNRESET')
+  })
+
+  it('a body longer or shorter than it was announced is a fault, and nobody gets it as a whole one', () => {
+    const longer = new Connection().ask('POST', 3)
+    longer.session.writeBody(Buffer.from('hello'), 0, 5)
+    const shorter = new Connection().ask('POST', 3)
+    shorter.session.writeBody(Buffer.from('he'), 0, 2)
+    shorter.session.endRequest(null)
+    for (const connection of [longer, shorter]) {
+      connection.pair.settle()
+      assert.deepEqual(connection.faults.map(fault => fault.kind), ['LENGTH_MISMATCH'])
+      assert.equal(connection.origin.error?.message, 'read ECONNRESET')
+    }
+  })
+})
+
+describe('http1 client session: at rest', () => {
+  for (const [title, happen, reason] of [
+    ['bytes that nobody asked for', (connection: Connection) => connection.say('HTTP/1.1 200 OK\r\n'), 'unexpected-bytes'],
+    ['FIN', (connection: Connection) => connection.origin.stream.end(), 'closed'],
+    ['RST', (connection: Connection) => connection.origin.stream.destroy(true), 'closed'],
+    ['its idle time', (connection: Connection) => connection.wait(1200), 'idle'],
+  ] as const) {
+    it(`${title} end it, and its keeper is told once`, () => {
+      const connection = new Connection().ask().say(OK).rest(1000)
+      happen(connection)
+      connection.pair.settle()
+      assert.deepEqual(connection.lost, [reason])
+      assert.equal(connection.session.unpark(), false)
+      assert.equal(connection.ticker.size, 0)
+    })
+  }
+
+  it("an origin's Keep-Alive timeout is told, less a second", () => {
+    const keepAlive = (value: string): number => new Connection().ask().say(OK.replace('\r\n\r\n', `\r\nKeep-Alive: ${value}\r\n\r\n`)).session.originIdleMs
+    assert.equal(keepAlive('timeout=5, max=100'), 4000)
+    assert.equal(keepAlive('max=100, Timeout=60'), 59_000)
+    assert.ok(keepAlive('timeout=1') <= 1, 'no time is left of one second')
+    assert.equal(keepAlive('max=100'), 0)
+  })
+})
+
+describe('http1 client session: deadlines', () => {
+  const faults = (connection: Connection): [string, string][] => connection.faults.map(({ kind, limit }) => [kind, limit])
+
+  it('the first byte has firstByteTimeoutMs from the end of the request', () => {
+    const connection = new Connection({ firstByteTimeoutMs: 1000 }).ask('POST', 5).wait(3000)
+    assert.deepEqual(faults(connection), [])
+    connection.session.writeBody(Buffer.from('hello'), 0, 5)
+    connection.session.endRequest(null)
+    assert.deepEqual(faults(connection.wait(900)), [])
+    assert.deepEqual(faults(connection.wait(300)), [['FIRST_BYTE_TIMEOUT', 'first-byte-timeout']])
+  })
+
+  it('a response may pause for readTimeoutMs, as often as it likes', () => {
+    const connection = new Connection({ readTimeoutMs: 1000 }).ask().say('HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n')
+    for (let times = 0; times < 5; times++) connection.wait(900).say('x')
+    assert.deepEqual(faults(connection), [])
+    assert.deepEqual(faults(connection.wait(1300)), [['READ_TIMEOUT', 'read-timeout']])
+  })
+
+  it('a pause that the proxy asked for does not count', () => {
+    const connection = new Connection({ readTimeoutMs: 1000 }).ask().say('HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx')
+    connection.session.pauseResponse()
+    assert.deepEqual(faults(connection.wait(5000)), [])
+    connection.session.resumeResponse()
+    assert.deepEqual(faults(connection.wait(900)), [])
+    assert.deepEqual(faults(connection.wait(300)), [['READ_TIMEOUT', 'read-timeout']])
+  })
+
+  it('an origin that takes no byte has writeTimeoutMs', () => {
+    const connection = new Connection({ writeTimeoutMs: 1000 }, 1000)
+    connection.session.begin(connection)
+    connection.session.writeHead(RequestHead.build('POST', '/', HeaderMap.from({ host: 'a.example' })), 100_000, '', null, '')
+    connection.session.writeBody(Buffer.alloc(100_000), 0, 100_000)
+    for (let times = 0; times < 8; times++) connection.clock.advance(100)
+    assert.deepEqual(faults(connection), [])
+    connection.pair.near.deliver(100)
+    for (let times = 0; times < 8; times++) connection.clock.advance(100)
+    assert.deepEqual(faults(connection), [], 'a byte that was taken starts it anew')
+    for (let times = 0; times < 8; times++) connection.clock.advance(100)
+    assert.deepEqual(faults(connection), [['WRITE_TIMEOUT', 'write-timeout']])
+  })
+})

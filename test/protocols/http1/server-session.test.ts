@@ -1,0 +1,323 @@
+/**
+ * The life of a client's connection around its requests: deadlines, rates, lingering close, back-pressure. Time and
+ * delivery are in the test's hand.
+ */
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import type { ProxyError } from '../../../src/errors/proxy-error.ts'
+import { ResponseHead } from '../../../src/http/message-head.ts'
+import { Ticker } from '../../../src/primitives/clock.ts'
+import { HTTP1_SERVER_DEFAULTS, type Http1ServerOptions } from '../../../src/protocols/http1/http1-options.ts'
+import { Http1ServerSession, type ServerSessionHost } from '../../../src/protocols/http1/server-session.ts'
+import type { DownstreamOwner } from '../../../src/protocols/http-session.ts'
+import { FakeClock } from '../../support/fake-clock.ts'
+import { MemoryPair, WireEnd } from '../../support/memory-stream.ts'
+
+const GET = 'GET / HTTP/1.1\r\nHost: a.example\r\n\r\n'
+const upload = (length: number): string => `POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: ${length}\r\n\r\n`
+
+/** A connection whose application is the test. */
+class Connection implements ServerSessionHost, DownstreamOwner {
+  draining = false
+  readonly clock = new FakeClock()
+  readonly ticker = new Ticker(this.clock)
+  readonly pair: MemoryPair
+  readonly client: WireEnd
+  readonly session: Http1ServerSession
+  requests = 0
+  ends = 0
+  drained = 0
+  body = ''
+  faults: ProxyError[] = []
+  refusals: ProxyError[] = []
+  closed = 0
+
+  constructor(options: Http1ServerOptions = {}, kernelBytes = Infinity) {
+    this.pair = new MemoryPair({ kernelBytes })
+    this.client = new WireEnd(this.pair.far)
+    this.session = new Http1ServerSession(this.pair.near, 'test', { ...HTTP1_SERVER_DEFAULTS, ...options }, this, this.ticker)
+    this.pair.near.owner = this.session
+  }
+
+  onRequest(): this {
+    this.requests++
+    return this
+  }
+  begin(refusal: ProxyError | null): void { if (refusal !== null) this.faults.push(refusal) }
+  onRefused(_session: Http1ServerSession, error: ProxyError): void { this.refusals.push(error) }
+  onClosed(): void { this.closed++ }
+  onRequestBody(buffer: Buffer, from: number, to: number): void { this.body += buffer.latin1Slice(from, to) }
+  onRequestEnd(): void { this.ends++ }
+  onDownstreamDrained(): void { this.drained++ }
+  onDownstreamFault(error: ProxyError): void {
+    this.faults.push(error)
+    this.session.abort()
+    this.session.release()
+  }
+
+  /** The client says this, and it arrives. */
+  say(bytes: string): this {
+    this.client.send(bytes)
+    this.pair.settle()
+    return this
+  }
+
+  answer(body = ''): this {
+    this.session.writeHead(ResponseHead.build(200), body.length, '', null)
+    this.session.writeBody(Buffer.from(body), 0, body.length)
+    this.session.endResponse(null)
+    this.session.release()
+    this.pair.settle()
+    return this
+  }
+
+  /** Time passes, in small steps, and everything that it causes is delivered. */
+  wait(ms: number): this {
+    for (let left = ms; left > 0; left -= 100) {
+      this.clock.advance(Math.min(left, 100))
+      this.pair.settle()
+    }
+    return this
+  }
+
+  get answers(): string[] { return [...this.client.text.matchAll(/HTTP\/1\.1 (\d{3})/g)].map(match => match[1]!) }
+}
+
+describe('http1 server session: deadlines', () => {
+  it('a head has headTimeoutMs from the moment of accepting, whatever comes meanwhile', () => {
+    const connection = new Connection({ headTimeoutMs: 1000 }).wait(600)
+    connection.say('GET / HT').wait(300).say('TP/1.1\r\n')
+    assert.deepEqual(connection.answers, [])
+    assert.deepEqual(connection.wait(300).answers, ['408'])
+    assert.equal(connection.client.ended, true)
+    assert.equal(connection.refusals[0]?.limit, 'head-timeout')
+  })
+
+  it('a later head has headTimeoutMs from its first byte', () => {
+    const connection = new Connection({ headTimeoutMs: 1000, keepAliveTimeoutMs: 5000 }).say(GET).answer().wait(3000)
+    connection.say('GET').wait(800)
+    assert.deepEqual(connection.answers, ['200'])
+    assert.deepEqual(connection.wait(400).answers, ['200', '408'])
+  })
+
+  it('a connection on which nothing comes ends in silence', () => {
+    const connection = new Connection({ headTimeoutMs: 1000 }).wait(1200)
+    assert.equal(connection.client.text, '')
+    assert.equal(connection.client.ended, true)
+  })
+
+  it('an idle connection gets a FIN after keepAliveTimeoutMs and is gone lingerIdleMs later', () => {
+    const connection = new Connection({ keepAliveTimeoutMs: 1000, lingerIdleMs: 500 }).say(GET).answer().wait(900)
+    assert.equal(connection.client.ended, false)
+    connection.wait(300)
+    assert.equal(connection.client.ended, true)
+    assert.equal(connection.closed, 0)
+    connection.wait(700)
+    assert.equal(connection.closed, 1)
+    assert.equal(connection.ticker.size, 0)
+  })
+
+  it('a body that pauses for longer than bodyIdleTimeoutMs is a fault; one that comes in time is not', () => {
+    const connection = new Connection({ bodyIdleTimeoutMs: 1000, minBodyBytesPerSecond: 0 }).say(upload(100))
+    connection.session.resumeRequest()
+    for (let second = 0; second < 5; second++) connection.say('x').wait(900)
+    assert.deepEqual(connection.faults, [])
+    connection.wait(400)
+    assert.deepEqual(connection.faults.map(({ status, limit }) => [status, limit]), [[408, 'body-idle-timeout']])
+  })
+
+  it('a body that its owner does not want to read yet is not late', () => {
+    const connection = new Connection({ bodyIdleTimeoutMs: 1000 }).say(upload(100)).wait(30_000)
+    assert.deepEqual(connection.faults, [])
+  })
+
+  it('a connection past maxConnectionAgeMs is told so with its next answer', () => {
+    const connection = new Connection({ maxConnectionAgeMs: 10_000, keepAliveTimeoutMs: 60_000 }).say(GET).answer().wait(12_000)
+    assert.doesNotMatch(connection.client.text, /Connection: close/)
+    connection.say(GET).answer()
+    assert.match(connection.client.text, /Connection: close/)
+  })
+})
+
+describe('http1 server session: rates', () => {
+  /** Sends `perSecond` bytes every second for so long. */
+  function drip(connection: Connection, perSecond: number, seconds: number): void {
+    for (let second = 0; second < seconds && connection.faults.length === 0; second++) connection.say('x'.repeat(perSecond)).wait(1000)
+  }
+
+  it('a body below minBodyBytesPerSecond is a fault after 20 s, not before', () => {
+    const connection = new Connection({ minBodyBytesPerSecond: 500 }).say(upload(1_000_000))
+    connection.session.resumeRequest()
+    drip(connection, 400, 20)
+    assert.deepEqual(connection.faults, [])
+    drip(connection, 400, 2)
+    assert.deepEqual(connection.faults.map(({ status, limit }) => [status, limit]), [[408, 'body-bytes-per-second']])
+  })
+
+  it('a body above it is not', () => {
+    const connection = new Connection({ minBodyBytesPerSecond: 500 }).say(upload(1_000_000))
+    connection.session.resumeRequest()
+    drip(connection, 600, 60)
+    assert.deepEqual(connection.faults, [])
+  })
+
+  it('once the answer has begun the body may be slow', () => {
+    const connection = new Connection({ minBodyBytesPerSecond: 500 }).say(upload(1_000_000))
+    connection.session.resumeRequest()
+    connection.session.writeHead(ResponseHead.build(200), 5, '', null)
+    drip(connection, 10, 40)
+    assert.deepEqual(connection.faults, [])
+  })
+
+  /** An answer far larger than the kernel takes, with a client that reads so much a second. */
+  function reader(options: Http1ServerOptions, perSecond: number, seconds: number): Connection {
+    const connection = new Connection(options, 1000).say(GET)
+    connection.session.writeHead(ResponseHead.build(200), 1_000_000, '', null)
+    connection.session.writeBody(Buffer.alloc(1_000_000, 'x'), 0, 1_000_000)
+    for (let second = 0; second < seconds && connection.faults.length === 0; second++) {
+      if (perSecond > 0) connection.pair.near.deliver(perSecond)
+      for (let tick = 0; tick < 10; tick++) connection.clock.advance(100)
+      connection.pair.near.deliverEnd()
+    }
+    connection.pair.near.deliverEnd()
+    connection.pair.far.deliverEnd()
+    return connection
+  }
+
+  it('a client that takes no byte for sendTimeoutMs is cut with RST', () => {
+    const connection = reader({ sendTimeoutMs: 5000, minSendBytesPerSecond: 0 }, 0, 10)
+    assert.deepEqual(connection.faults.map(({ kind, limit }) => [kind, limit]), [['SLOW_READER', 'send-timeout']])
+    assert.equal(connection.client.error?.message, 'read ECONNRESET')
+  })
+
+  it('a client that takes a few bytes now and then is cut by minSendBytesPerSecond', () => {
+    const connection = reader({ sendTimeoutMs: 5000, minSendBytesPerSecond: 500 }, 100, 90)
+    assert.deepEqual(connection.faults.map(({ kind, limit }) => [kind, limit]), [['SLOW_READER', 'send-bytes-per-second']])
+  })
+
+  it('a client that reads faster than that is served', () => {
+    assert.deepEqual(reader({ sendTimeoutMs: 5000, minSendBytesPerSecond: 500 }, 700, 90).faults, [])
+  })
+})
+
+describe('http1 server session: the end of a connection', () => {
+  it('behind its last answer it sends FIN, reads what still comes, and closes when the client does', () => {
+    const connection = new Connection({ maxRequestsPerConnection: 1 }).say(GET).answer('bye')
+    assert.match(connection.client.text, /Connection: close\r\n\r\nbye$/)
+    assert.equal(connection.client.ended, true)
+    connection.say('GET /late HTTP/1.1\r\n\r\n')
+    assert.equal(connection.requests, 1)
+    assert.equal(connection.closed, 0)
+    connection.client.stream.end()
+    connection.pair.settle()
+    assert.equal(connection.closed, 1)
+    assert.equal(connection.client.error, null)
+  })
+
+  it('it reads at most maxDiscardBytes while it lingers', () => {
+    const connection = new Connection({ maxRequestsPerConnection: 1, maxDiscardBytes: 1000 }).say(GET).answer()
+    connection.say('x'.repeat(900))
+    assert.equal(connection.closed, 0)
+    connection.say('x'.repeat(200))
+    assert.equal(connection.closed, 1)
+  })
+
+  it('it lingers for lingerTotalMs at most, however often something comes', () => {
+    const connection = new Connection({ maxRequestsPerConnection: 1, lingerIdleMs: 1000, lingerTotalMs: 3000 }).say(GET).answer()
+    for (let times = 0; times < 5; times++) connection.say('x').wait(500)
+    assert.equal(connection.closed, 0)
+    for (let times = 0; times < 3; times++) if (connection.closed === 0) connection.say('x').wait(500)
+    assert.equal(connection.closed, 1)
+  })
+
+  it('a small rest of a body is thrown away and the connection goes on', () => {
+    const connection = new Connection({ maxDiscardBytes: 1000 }).say(upload(600) + 'x'.repeat(100)).answer('early')
+    connection.say('x'.repeat(500) + GET)
+    assert.equal(connection.requests, 2)
+    assert.doesNotMatch(connection.client.text, /Connection: close/)
+  })
+
+  it('a large rest of a body ends it, and the answer says so', () => {
+    const connection = new Connection({ maxDiscardBytes: 1000 }).say(upload(6000) + 'x'.repeat(100)).answer('early')
+    assert.match(connection.client.text, /Connection: close\r\n\r\nearly$/)
+    assert.equal(connection.client.ended, true)
+    connection.say('x'.repeat(100))
+    assert.equal(connection.requests, 1)
+  })
+
+  it('an answer that was begun and is given up ends in RST', () => {
+    const connection = new Connection().say(GET)
+    connection.session.writeHead(ResponseHead.build(200), 100, '', null)
+    connection.session.writeBody(Buffer.from('half'), 0, 4)
+    connection.pair.settle()
+    connection.session.abort()
+    connection.session.release()
+    connection.pair.settle()
+    assert.equal(connection.client.error?.message, 'read ECONNRESET')
+    assert.equal(connection.closed, 1)
+  })
+
+  it('an answer that ends before its length is cut', () => {
+    const connection = new Connection().say(GET)
+    connection.session.writeHead(ResponseHead.build(200), 100, '', null)
+    connection.session.writeBody(Buffer.from('half'), 0, 4)
+    connection.session.endResponse(null)
+    connection.session.release()
+    connection.pair.settle()
+    assert.equal(connection.client.error?.message, 'read ECONNRESET')
+  })
+
+  it('bytes beyond the length of an answer are not sent', () => {
+    const connection = new Connection().say(GET)
+    connection.session.writeHead(ResponseHead.build(200), 3, '', null)
+    connection.session.writeBody(Buffer.from('hello'), 0, 5)
+    connection.session.endResponse(null)
+    connection.session.release()
+    connection.pair.settle()
+    assert.match(connection.client.text, /\r\n\r\nhel$/)
+  })
+
+  it('a client that leaves while it is answered is a fault with nobody to answer to', () => {
+    const connection = new Connection().say(GET)
+    connection.client.stream.destroy(true)
+    connection.pair.settle()
+    assert.deepEqual(connection.faults.map(({ kind, status }) => [kind, status]), [['CLIENT_GONE', 0]])
+    assert.equal(connection.closed, 1)
+  })
+})
+
+describe('http1 server session: one request at a time', () => {
+  it('what a client sends ahead is kept once and no more is read until the answer', () => {
+    const connection = new Connection().say(GET + GET)
+    assert.equal(connection.requests, 1)
+    connection.client.send('x'.repeat(1000))
+    connection.pair.settle()
+    assert.equal(connection.pair.far.undelivered, 1000, 'the second read was taken')
+  })
+
+  it('a body is read only while its owner wants it', () => {
+    const connection = new Connection().say(upload(3000))
+    connection.say('a'.repeat(1000)).say('b'.repeat(1000))
+    assert.equal(connection.body, '')
+    assert.ok(connection.pair.far.undelivered >= 1000, 'more than one read was taken')
+    connection.session.resumeRequest()
+    connection.pair.settle()
+    assert.equal(connection.body, 'a'.repeat(1000) + 'b'.repeat(1000))
+    connection.session.pauseRequest()
+    connection.client.send('c'.repeat(1000))
+    connection.pair.settle()
+    assert.equal(connection.body.includes('c'), false)
+    connection.session.resumeRequest()
+    connection.pair.settle()
+    assert.equal(connection.ends, 1)
+    assert.equal(connection.body.length, 3000)
+  })
+
+  it('a draining host lets the answer say that it is the last', () => {
+    const connection = new Connection().say(GET)
+    connection.draining = true
+    connection.answer()
+    assert.match(connection.client.text, /Connection: close/)
+    assert.equal(connection.client.ended, true)
+  })
+})

@@ -1,0 +1,106 @@
+import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import net from 'node:net'
+import path from 'node:path'
+import test from 'node:test'
+import { claimRunHost } from '../../src/server/run-host.ts'
+import { Server } from '../../src/server/server.ts'
+import type { BackgroundService } from '../../src/server/service.ts'
+import { PlainService } from '../support/plain-service.ts'
+import { get } from '../support/supervised-app.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
+import { waitFor } from '../support/wait-for.ts'
+
+function background(name: string, events: string[], start: BackgroundService['start'] = () => {}): BackgroundService {
+  return { kind: 'background', name, start: async signal => {
+    events.push(`${name} starts`)
+    signal.addEventListener('abort', () => events.push(`${name} ends`))
+    await start(signal)
+    events.push(`${name} ready`)
+  } }
+}
+
+test('server: services start after what they depend on, one after the other', async () => {
+  const events: string[] = []
+  const server = new Server()
+  const late = server.addService(background('late', events))
+  const early = server.addService(background('early', events, () => new Promise(resolve => { setImmediate(resolve) })))
+  late.dependsOn(early)
+  await server.prepare()
+  assert.deepEqual(events, ['early starts', 'early ready', 'late starts', 'late ready'])
+  assert.deepEqual(server.describe().services.map(service => service.name), ['early', 'late'])
+  server.close()
+  assert.deepEqual(events.slice(4), ['early ends', 'late ends'])
+})
+
+test('server: circles, missing services and doubled names are refused by name', () => {
+  const circle = new Server()
+  const a = circle.addService(background('a', []))
+  const b = circle.addService(background('b', [])).dependsOn(a)
+  a.dependsOn(b)
+  assert.throws(() => circle.describe(), /in a circle: a -> b -> a/)
+  const missing = new Server()
+  missing.addService(background('a', [])).dependsOn('c')
+  assert.throws(() => missing.describe(), /'a' depends on 'c', which was not added/)
+  assert.throws(() => missing.addService(background('a', [])), /two services are called 'a'/)
+})
+
+test('server: describe is plain JSON and starts nothing', () => {
+  const server = new Server()
+  server.addService(new PlainService('web', '127.0.0.1:8080', 'unix:/run/a.sock?mode=600'))
+  server.selfTest({ path: '/health', expect: 200 })
+  const description = server.describe()
+  assert.deepEqual(JSON.parse(JSON.stringify(description)), description)
+  assert.deepEqual(description.listeners, [
+    { name: 'web/127.0.0.1:8080', service: 'web', address: { kind: 'tcp', host: '127.0.0.1', port: 8080, ipv6Only: false }, canonical: '127.0.0.1:8080', backlog: 511 },
+    { name: 'web/unix:/run/a.sock?mode=600', service: 'web', address: { kind: 'unix', path: '/run/a.sock', mode: 0o600 }, canonical: 'unix:/run/a.sock', backlog: 511 },
+  ])
+  assert.deepEqual(description.selfTest, { method: 'GET', path: '/health', headers: { host: 'self-test.cirque.invalid' }, expect: { statusMin: 200, statusMax: 200 }, timeoutMs: 2_000 })
+})
+
+test('server: the in-process form listens where it says, and stop finishes what is in flight', async t => {
+  const socket = path.join(temporaryFolder(t), 'a.sock')
+  const server = new Server()
+  server.addService(new PlainService('web', '127.0.0.1:0', `unix:${socket}?mode=600`))
+  const [tcp, unix] = await server.start()
+  assert.match(tcp!.address, /^127\.0\.0\.1:\d+$/)
+  assert.equal(unix!.address, `unix:${socket}`)
+  assert.equal(fs.statSync(socket).mode & 0o777, 0o600)
+  assert.equal(await get(tcp!.port), String(process.pid))
+  assert.equal(await get(socket), String(process.pid))
+  const slow = get(tcp!.port, '/slow?ms=100')
+  await waitFor('the slow request', () => server.stats().activeExchanges === 1)
+  const stopped = server.stop()
+  assert.equal(await get(tcp!.port), 'ECONNREFUSED')
+  assert.equal(await slow, String(process.pid))
+  assert.deepEqual(await stopped, { cut: 0 })
+  assert.equal(fs.existsSync(socket), false)
+  await assert.rejects(server.start(), /was started before/)
+})
+
+test('server: when one address cannot be bound nothing stays open', async () => {
+  const other = net.createServer().listen(0, '127.0.0.1')
+  await new Promise(resolve => other.once('listening', resolve))
+  const { port } = other.address() as net.AddressInfo
+  const server = new Server()
+  server.addService(new PlainService('web', '127.0.0.1:0', `127.0.0.1:${port}`))
+  await assert.rejects(server.start(), { code: 'EADDRINUSE' })
+  other.close()
+})
+
+test('server: a service that fails to start ends the ones before it', async () => {
+  const events: string[] = []
+  const server = new Server()
+  server.addService(background('first', events))
+  server.addService(background('second', events, () => { throw new Error('no') }))
+  await assert.rejects(server.start(), /no/)
+  assert.deepEqual(events, ['first starts', 'first ready', 'second starts', 'first ends', 'second ends'])
+})
+
+test('server: runForever hands over to whoever claimed the process', async () => {
+  const seen: Server[] = []
+  claimRunHost({ run: server => { seen.push(server); return Promise.reject(new Error('taken')) } })
+  const server = new Server()
+  await assert.rejects(server.runForever(), /taken/)
+  assert.deepEqual(seen, [server])
+})

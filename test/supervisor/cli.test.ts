@@ -1,0 +1,80 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import fs from 'node:fs'
+import path from 'node:path'
+import test from 'node:test'
+import { OptionError } from '../../src/config/supervisor-options.ts'
+import { ConfigError } from '../../src/config/server-config.ts'
+import { ChannelError } from '../../src/ipc/channel.ts'
+import { outcomeOf } from '../../supervisor/cli.ts'
+import { NotRunning } from '../../supervisor/control-client.ts'
+import { DescribeFailed } from '../../supervisor/describe-application.ts'
+import { SupervisedApp } from '../support/supervised-app.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
+
+const CLI = path.join(import.meta.dirname, '../../supervisor/cli.ts')
+const PLAIN = path.join(import.meta.dirname, '../support/apps/plain.ts')
+
+function cirque(args: string[], cwd: string): { code: number | null; out: string; err: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['--disable-warning=ExperimentalWarning', CLI, ...args], { encoding: 'utf8', cwd, env: { ...process.env, XDG_RUNTIME_DIR: cwd, RUNTIME_DIRECTORY: '' } })
+  return { code: status, out: stdout, err: stderr }
+}
+
+test('cli: every way to fail has its exit code', () => {
+  assert.equal(outcomeOf(new NotRunning('/x')).code, 3)
+  assert.equal(outcomeOf(new OptionError('a', 1, 'use 2')).code, 2)
+  assert.equal(outcomeOf(new ConfigError([])).code, 2)
+  assert.equal(outcomeOf(new ChannelError('refused', 'no')).code, 1)
+  assert.equal(outcomeOf(new ChannelError('closed', 'gone')).code, 1)
+  assert.equal(outcomeOf(new ChannelError('superseded', 'by 5')).code, 4)
+  assert.equal(outcomeOf(new DescribeFailed('x', 'Error: x')).code, 1)
+  assert.equal(outcomeOf(new Error('x')).code, 1)
+})
+
+test('cli: wrong usage is 2, nothing running is 3, help is 0', t => {
+  const folder = temporaryFolder(t)
+  assert.equal(cirque(['--help'], folder).code, 0)
+  assert.equal(cirque(['bogus'], folder).code, 2)
+  const run = cirque(['run'], folder)
+  assert.equal(run.code, 2)
+  assert.match(run.err, /which application\?/)
+  assert.equal(cirque(['run', 'missing.ts'], folder).code, 2)
+  assert.equal(cirque(['run', PLAIN, '--workers', 'many'], folder).code, 2)
+  const status = cirque(['status', '--json'], folder)
+  assert.equal(status.code, 3)
+  assert.deepEqual(JSON.parse(status.err), { ok: false, exitCode: 3, error: 'no supervisor of this user is running; `cirque run APP` starts one' })
+})
+
+test('cli: validate loads an application and binds nothing', t => {
+  const folder = temporaryFolder(t)
+  const good = cirque(['validate', PLAIN, '--json'], folder)
+  assert.equal(good.code, 0)
+  assert.equal((JSON.parse(good.out) as { description: { listeners: { canonical: string }[] } }).description.listeners[0]!.canonical, '127.0.0.1:0')
+  fs.writeFileSync(path.join(folder, 'bad.ts'), 'import "./nothing.ts"\n')
+  const bad = cirque(['validate', 'bad.ts'], folder)
+  assert.equal(bad.code, 1)
+  assert.match(bad.err, /bad\.ts could not be loaded: Cannot find module/)
+  fs.writeFileSync(path.join(folder, 'ends.ts'), 'console.log(1)\n')
+  assert.match(cirque(['validate', 'ends.ts'], folder).err, /ended without calling server\.runForever\(\)/)
+  fs.writeFileSync(path.join(folder, 'aborts.ts'), 'process.abort()\n')
+  assert.match(cirque(['validate', 'aborts.ts'], folder).err, /was ended by SIGABRT/)
+})
+
+test('cli: status, workers and stop of a running one', async t => {
+  const app = await SupervisedApp.start(t)
+  const where = ['--state-dir', app.stateDir]
+  const status = cirque(['status', ...where], app.folder)
+  assert.equal(status.code, 0)
+  assert.match(status.out, /running {2}pid \d+/)
+  assert.equal((JSON.parse(cirque(['status', '--json', ...where], app.folder).out) as { pid: number }).pid, app.pid)
+  assert.match(cirque(['workers', 'ls', ...where], app.folder).out, /1\.0\.0 +\d+ +accepting/)
+  assert.equal(cirque(['workers', 'restart', '1', ...where], app.folder).out, 'slot 1: 1.1.0 -> 1.1.1\n')
+  const unknown = cirque(['workers', 'restart', '9', ...where], app.folder)
+  assert.equal(unknown.code, 1)
+  assert.match(unknown.err, /there is no worker '9'/)
+  assert.deepEqual(JSON.parse(cirque(['workers', 'restart', '--no-wait', '--json', ...where], app.folder).out), { operation: 'restart-workers' })
+  const stop = cirque(['stop', ...where], app.folder)
+  assert.deepEqual([stop.code, stop.out], [0, 'stopped\n'])
+  assert.deepEqual(await app.end(1_000), { code: 0, signal: null })
+  assert.equal(cirque(['stop', ...where], app.folder).code, 3)
+})

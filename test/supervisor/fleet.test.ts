@@ -1,0 +1,304 @@
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
+import type { SupervisorOptions } from '../../src/config/supervisor-options.ts'
+import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'
+import { Fleet, Refused, StartFailed } from '../../supervisor/fleet.ts'
+import type { Generation } from '../../supervisor/generation.ts'
+import { FakeProcessHost, settle } from '../support/fake-process-host.ts'
+import type { FakeWorker } from '../support/fake-process-host.ts'
+
+const GENERATION: Generation = {
+  number: 7, application: '/app.ts', args: ['--x'], execArgv: [], workerEntry: '/workers/main.ts', describeEntry: '', uid: null, gid: null,
+  description: { format: 1, services: [], listeners: [], selfTest: { method: 'GET', path: '/', headers: {}, expect: { statusMin: 100, statusMax: 499 }, timeoutMs: 1 } },
+}
+
+interface Fixture { host: FakeProcessHost; fleet: Fleet; log: string[]; started: Promise<void>; autostart(worker: FakeWorker): void }
+
+function fixture(options: SupervisorOptions = {}, slots = 2): Fixture {
+  const host = new FakeProcessHost()
+  const lines: string[] = []
+  const write = (level: string) => (message: string, fields?: LogFields): void => { lines.push(`${level}: ${message}${fields?.['reason'] === undefined ? '' : ` (${String(fields['reason'])})`}`) }
+  const log: ProcessLog = { info: write('info'), warn: write('warn'), error: write('error') }
+  const fleet = new Fleet({
+    host, options: resolveSupervisorOptions({ workers: slots, ...options }), log, generation: GENERATION,
+    layout: { slots, copies: 1, listeners: [{ name: 'a', shared: false }] }, descriptors: [21, 22], controlPath: '/w.sock', onChange() {},
+  })
+  /** A worker that connects, is ready and obeys. */
+  const autostart = (worker: FakeWorker): void => {
+    worker.connect(fleet)
+    worker.say(fleet, { tag: 'ready' })
+  }
+  host.onFork = autostart
+  const started = fleet.start()
+  started.catch(() => {})
+  return { host, fleet, log: lines, started, autostart }
+}
+
+/** Ticks of the supervisor; `alive` workers report before each. */
+async function ticks(f: Fixture, count: number, alive: (worker: FakeWorker) => boolean = () => true): Promise<void> {
+  for (let n = 0; n < count; n++) {
+    for (const worker of f.host.living) if (alive(worker) && worker.process !== null) worker.heartbeat(f.fleet)
+    f.host.clock.advance(1_000)
+    await settle()
+  }
+}
+
+test('fleet: a worker is asked to accept only after it said ready, and the start ends when all accept', async () => {
+  const f = fixture()
+  f.host.onFork = () => {}
+  const { host, fleet } = f
+  await settle()
+  assert.equal(host.workers.length, 2)
+  const [first, second] = host.workers as [FakeWorker, FakeWorker]
+  assert.deepEqual(first.request.descriptors, [21, 22])
+  assert.deepEqual(first.request.args, ['/app.ts', '--x'])
+  assert.equal(first.id, '7.0.0')
+  first.connect(fleet)
+  assert.deepEqual(first.orders, [])
+  first.say(fleet, { tag: 'ready' })
+  await settle()
+  assert.deepEqual(first.orders, [{ tag: 'accept' }])
+  assert.equal(fleet.started, false)
+  f.autostart(second)
+  await f.started
+  assert.equal(fleet.started, true)
+})
+
+test('fleet: a connection with the wrong token or an unknown id is none of ours', async () => {
+  const f = fixture()
+  f.host.onFork = () => {}
+  await settle()
+  const [worker] = f.host.workers as [FakeWorker]
+  assert.equal(worker.connect(f.fleet, { token: 'x'.repeat(worker.role.token.length) }), false)
+  assert.equal(worker.connect(f.fleet, { token: '' }), false)
+  assert.equal(worker.connect(f.fleet, { worker: '7.9.0' }), false)
+  assert.equal(worker.connect(f.fleet), true)
+})
+
+test('fleet: a dead worker is stood in for at once, restarted after the back-off, and the stand-in ends', async () => {
+  const f = fixture()
+  await f.started
+  const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
+  first.exit({ signal: 'SIGSEGV' })
+  await settle()
+  assert.deepEqual(second.ordered('adopt-slot'), [{ tag: 'adopt-slot', slot: 0 }])
+  assert.equal(f.host.workers.length, 2)
+  assert.ok(f.log.some(line => line === 'error: worker 7.0.0 died: ended by SIGSEGV'), f.log.join('\n'))
+  f.host.clock.advance(99)
+  assert.equal(f.host.workers.length, 2)
+  f.host.clock.advance(1)
+  await settle()
+  assert.equal(f.host.newest(0).id, '7.0.1')
+  assert.deepEqual(second.ordered('release-slot'), [{ tag: 'release-slot', slot: 0 }])
+})
+
+test('fleet: when the stand-in dies too, nobody is asked until somebody accepts again', async () => {
+  const f = fixture()
+  await f.started
+  const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
+  f.host.onFork = () => {}
+  first.exit({ code: 70 })
+  await settle()
+  second.exit({ code: 70 })
+  f.host.clock.advance(100)
+  await settle()
+  const replacement = f.host.newest(0)
+  f.autostart(replacement)
+  await settle()
+  assert.deepEqual(replacement.ordered('adopt-slot'), [{ tag: 'adopt-slot', slot: 1 }])
+})
+
+test('fleet: silence is answered in steps: stand-in, SIGABRT, SIGKILL, replacement', async () => {
+  const f = fixture()
+  await f.started
+  const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
+  await ticks(f, 2, worker => worker !== first)
+  assert.deepEqual(second.ordered('adopt-slot'), [])
+  await ticks(f, 1, worker => worker !== first)
+  assert.deepEqual(second.ordered('adopt-slot'), [{ tag: 'adopt-slot', slot: 0 }])
+  await ticks(f, 6, worker => worker !== first)
+  assert.deepEqual(first.signals, [])
+  await ticks(f, 1, worker => worker !== first)
+  assert.deepEqual(first.signals, ['SIGABRT'])
+  await ticks(f, 1, worker => worker !== first)
+  assert.deepEqual(first.signals, ['SIGABRT', 'SIGKILL'])
+  await ticks(f, 1)
+  assert.equal(f.host.newest(0).id, '7.0.1')
+})
+
+test('fleet: a machine that slept makes nobody silent', async () => {
+  const f = fixture()
+  await f.started
+  // The clock jumps by an hour, but that is one tick of ours.
+  f.host.clock.advance(999)
+  await settle()
+  await ticks(f, 1)
+  assert.ok(f.host.workers.every(worker => worker.signals.length === 0))
+})
+
+test('fleet: a worker that is heard of again gets its slot back', async () => {
+  const f = fixture()
+  await f.started
+  const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
+  await ticks(f, 4, worker => worker !== first)
+  first.heartbeat(f.fleet)
+  assert.deepEqual(second.ordered('release-slot'), [{ tag: 'release-slot', slot: 0 }])
+})
+
+test('fleet: a first start is given up after three deaths before anyone was ready, with the first words of a worker', async () => {
+  const f = fixture()
+  f.host.onFork = worker => {
+    worker.connect(f.fleet)
+    worker.say(f.fleet, { tag: 'failed', message: 'no database', stack: 'Error: no database\n  at app.ts:1' })
+    worker.exit({ code: 1 })
+  }
+  await settle()
+  f.host.clock.advance(200)
+  await settle()
+  await assert.rejects(f.started, (error: unknown) => error instanceof StartFailed && error.message === 'no database' && error.applicationStack.includes('app.ts:1'))
+  assert.deepEqual(f.host.living, [])
+  assert.equal(f.log.filter(line => line.includes('no database')).length, 0)
+})
+
+test('fleet: a worker that is not ready in time is killed and says why', async () => {
+  const f = fixture({ readyTimeoutMs: 500 })
+  f.host.onFork = () => {}
+  await settle()
+  f.host.clock.advance(500)
+  await settle()
+  assert.ok(f.host.workers.slice(0, 2).every(worker => worker.signals.includes('SIGKILL')))
+})
+
+test('fleet: a worker that does not acknowledge an order is killed and replaced', async () => {
+  const f = fixture()
+  await f.started
+  const [first] = f.host.workers as [FakeWorker]
+  first.exit({ code: 1 })
+  f.host.onFork = worker => {
+    worker.obey = order => order.tag === 'accept' ? Promise.reject(new Error('EBADF')) : Promise.resolve(null)
+    f.autostart(worker)
+  }
+  f.host.clock.advance(100)
+  await settle()
+  assert.deepEqual(f.host.newest(0).signals, ['SIGKILL'])
+  f.host.onFork = f.autostart
+  f.host.clock.advance(200)
+  await settle()
+  assert.equal(f.host.newest(0).id, '7.0.2')
+  assert.equal(f.fleet.slots[0]!.state, 'serving')
+})
+
+test('fleet: a restart goes slot by slot: the new one accepts before the old one stops', async () => {
+  const f = fixture()
+  await f.started
+  const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
+  const outcome = f.fleet.restart('')
+  await settle()
+  assert.deepEqual((await outcome).replaced, [{ slot: 0, from: '7.0.0', to: '7.0.1' }, { slot: 1, from: '7.1.0', to: '7.1.1' }])
+  for (const old of [first, second]) assert.deepEqual(old.orders.map(order => order.tag), ['accept', 'stop-accept', 'drain'])
+  assert.equal((first.ordered('drain')[0] as { order: { mode: string } }).order.mode, 'retire')
+  assert.deepEqual(f.host.living.map(worker => worker.id), ['7.0.1', '7.1.1'])
+})
+
+test('fleet: a replacement that fails twice leaves the old worker serving and says why', async () => {
+  const f = fixture()
+  await f.started
+  const [first] = f.host.workers as [FakeWorker]
+  f.host.onFork = worker => {
+    worker.connect(f.fleet)
+    worker.say(f.fleet, { tag: 'failed', message: 'bad release', stack: '' })
+    worker.exit({ code: 1 })
+  }
+  const outcome = f.fleet.restart('0')
+  await assert.rejects(outcome, (error: unknown) => error instanceof Refused && /failed 2 times.*serves on: bad release/.test(error.message))
+  assert.equal(f.fleet.slots[0]!.current!.id, '7.0.0')
+  assert.equal(f.fleet.slots[0]!.state, 'serving')
+  assert.deepEqual(first.ordered('stop-accept'), [])
+})
+
+test('fleet: the old worker dies while its replacement starts: the new one takes over, nobody else is forked', async () => {
+  const f = fixture()
+  await f.started
+  const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
+  f.host.onFork = () => {}
+  const outcome = f.fleet.restart('0')
+  await settle()
+  first.exit({ signal: 'SIGKILL' })
+  await settle()
+  assert.deepEqual(second.ordered('adopt-slot'), [{ tag: 'adopt-slot', slot: 0 }])
+  f.host.clock.advance(1_000)
+  assert.equal(f.host.workers.length, 3)
+  f.autostart(f.host.newest(0))
+  await outcome
+  assert.equal(f.fleet.slots[0]!.current!.id, '7.0.1')
+  assert.deepEqual(second.ordered('release-slot'), [{ tag: 'release-slot', slot: 0 }])
+})
+
+test('fleet: operations run one after the other, and unknown workers are refused', async () => {
+  const f = fixture()
+  await f.started
+  const [one, two] = [f.fleet.restart('0'), f.fleet.restart('7.0.0')]
+  assert.deepEqual((await one).replaced, [{ slot: 0, from: '7.0.0', to: '7.0.1' }])
+  assert.deepEqual((await two).replaced, [{ slot: 0, from: '7.0.1', to: '7.0.2' }])
+  assert.throws(() => f.fleet.restart('9'), Refused)
+  assert.throws(() => f.fleet.restart('7.0.0'), Refused)
+})
+
+test('fleet: too many retired workers in a slot: the oldest is cut', async () => {
+  const f = fixture({ drain: { maxDrainingGenerations: 1 } })
+  await f.started
+  const [first] = f.host.workers as [FakeWorker]
+  for (const worker of f.host.workers) worker.drainsAtOnce = false
+  await f.fleet.restart('0')
+  await settle()
+  f.host.newest(0).drainsAtOnce = false
+  await f.fleet.restart('0')
+  await settle()
+  assert.deepEqual(first.ordered('drain').map(order => (order as { order: { endAfterMs: number } }).order.endAfterMs > 0), [true, false])
+})
+
+test('fleet: a stop closes listeners first, then drains, and waits for everyone', async () => {
+  const f = fixture()
+  await f.started
+  let closed = 0
+  const events: string[] = []
+  for (const worker of f.host.workers) worker.obey = order => { events.push(`${worker.id} ${order.tag}`); return Promise.resolve(null) }
+  const stopped = f.fleet.stop({ capMs: 5_000, onListenersClosed: () => { closed++; events.push('closed') } })
+  assert.deepEqual(await stopped, { cut: 0 })
+  assert.equal(closed, 1)
+  assert.deepEqual(events.slice(0, 2).sort(), ['7.0.0 close-listeners', '7.1.0 close-listeners'])
+  assert.ok(f.host.workers.every(worker => (worker.ordered('drain')[0] as { order: { mode: string; endAfterMs: number } }).order.mode === 'stop'))
+  assert.equal(f.host.clock.pending, 0, 'no timer is left')
+})
+
+test('fleet: a stop kills what holds nothing yet, and what outlives its deadline', async () => {
+  const f = fixture({ emptyQueueMs: 0 })
+  await f.started
+  const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
+  first.drainsAtOnce = false
+  second.exit({ code: 1 })
+  f.host.onFork = () => {}
+  f.host.clock.advance(100)
+  await settle()
+  const starting = f.host.newest(1)
+  const stopped = f.fleet.stop({ capMs: 500, onListenersClosed() {} })
+  await settle()
+  assert.deepEqual(starting.signals, ['SIGKILL'])
+  f.host.clock.advance(2_500)
+  await stopped
+  assert.deepEqual(first.signals, ['SIGKILL'])
+  assert.throws(() => f.fleet.restart(''), Refused)
+})
+
+test('fleet: totals do not go backwards when a worker dies', async () => {
+  const f = fixture()
+  await f.started
+  const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
+  first.heartbeat(f.fleet, 10)
+  second.heartbeat(f.fleet, 5)
+  assert.equal(f.fleet.totals().exchanges, 15)
+  first.exit({ code: 70 })
+  assert.equal(f.fleet.totals().exchanges, 15)
+  assert.equal(f.fleet.totals().connections, 1)
+})

@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { SILENT_LOG } from '../../src/ipc/process-log.ts'
+import { parseListenAddress } from '../../src/ipc/listen-address.ts'
+import { canonicalAddress } from '../../src/ipc/server-description.ts'
+import type { DescribedListener } from '../../src/ipc/server-description.ts'
+import { BindError, ListenerTable } from '../../supervisor/listener-table.ts'
+import type { SocketBinder } from '../../supervisor/listener-table.ts'
+
+function listeners(...texts: string[]): DescribedListener[] {
+  return texts.flatMap(text => parseListenAddress(text)).map((address, index) => ({ name: `l${index}`, service: 'web', address, canonical: canonicalAddress(address), backlog: 4096 }))
+}
+
+class FakeBinder implements SocketBinder {
+  reusePort = true
+  readonly open = new Map<number, string>()
+  readonly calls: string[] = []
+  readonly unlinked: string[] = []
+  fail: (call: string) => string = () => ''
+  unix: 'absent' | 'live' | 'stale' | 'other' = 'absent'
+  #fd = 20
+  bindTcp(host: string, port: number, ipv6Only: boolean, reusePort: boolean) {
+    const bound = port === 0 ? 40_000 : port
+    return this.#open(`${host}:${port}${ipv6Only ? ' v6only' : ''}${reusePort ? ' reuse' : ''}`, bound)
+  }
+  bindUnix(path: string, mode: number) { return this.#open(`${path} ${mode.toString(8)}`, 0) }
+  resolve(host: string): Promise<string> { return host === 'nowhere' ? Promise.reject(Object.assign(new Error('no'), { code: 'ENOTFOUND' })) : Promise.resolve('10.0.0.1') }
+  probeUnix(): Promise<'absent' | 'live' | 'stale' | 'other'> { return Promise.resolve(this.unix) }
+  unlink(path: string): void { this.unlinked.push(path) }
+  #open(call: string, port: number) {
+    this.calls.push(call)
+    const code = this.fail(call)
+    if (code !== '') throw Object.assign(new Error(code), { code })
+    const fd = this.#fd++
+    this.open.set(fd, call)
+    return { fd: () => fd, address: () => ({ port }), close: () => { this.open.delete(fd) } }
+  }
+}
+
+test('listener table: one socket per slot, after a probe without reusePort; descriptors in the order of the layout', async () => {
+  const binder = new FakeBinder()
+  const table = new ListenerTable(2, SILENT_LOG, binder)
+  await table.bind(listeners('0.0.0.0:80', 'unix:/a?mode=600'))
+  assert.deepEqual(binder.calls, ['0.0.0.0:80', '0.0.0.0:80 reuse', '0.0.0.0:80 reuse', '/a 600'])
+  assert.deepEqual(table.layout(1), { slots: 2, copies: 1, listeners: [{ name: 'l0', shared: false }, { name: 'l1', shared: true }] })
+  assert.deepEqual(table.descriptors(1), [21, 22, 23])
+  assert.deepEqual(table.descriptors(2), [21, 22, 23, 21, 22, 23])
+  const shut: number[] = []
+  table.close({ dup: fd => fd, setInheritable() {}, hasQueued: () => false, shutdown: fd => { shut.push(fd) } })
+  assert.deepEqual(shut, [21, 22, 23])
+  assert.equal(binder.open.size, 0)
+  assert.deepEqual(binder.unlinked, ['/a'])
+})
+
+test('listener table: port 0 is chosen by the first slot and followed by the others, without a probe', async () => {
+  const binder = new FakeBinder()
+  const table = new ListenerTable(2, SILENT_LOG, binder)
+  await table.bind(listeners('127.0.0.1:0'))
+  assert.deepEqual(binder.calls, ['127.0.0.1:0 reuse', '127.0.0.1:40000 reuse'])
+  assert.equal(table.listeners[0]!.bound, '127.0.0.1:40000')
+})
+
+test('listener table: names are resolved once', async () => {
+  const binder = new FakeBinder()
+  const table = new ListenerTable(1, SILENT_LOG, binder)
+  await table.bind(listeners('app.internal:80'))
+  assert.equal(table.listeners[0]!.bound, '10.0.0.1:80')
+  await assert.rejects(new ListenerTable(1, SILENT_LOG, binder).bind(listeners('nowhere:80')), /nowhere cannot be resolved \(ENOTFOUND\)/)
+})
+
+test('listener table: without SO_REUSEPORT all slots share one socket', async () => {
+  const binder = new FakeBinder()
+  binder.reusePort = false
+  const table = new ListenerTable(3, SILENT_LOG, binder)
+  await table.bind(listeners('127.0.0.1:80'))
+  assert.deepEqual(table.descriptors(1).length, 1)
+  assert.equal(table.layout(1).listeners[0]!.shared, true)
+})
+
+test('listener table: an address in use is named with a remedy, and nothing stays bound', async () => {
+  const binder = new FakeBinder()
+  binder.fail = call => call === '0.0.0.0:81' ? 'EADDRINUSE' : ''
+  const table = new ListenerTable(2, SILENT_LOG, binder)
+  await assert.rejects(table.bind(listeners('0.0.0.0:80', '0.0.0.0:81')), (error: unknown) => error instanceof BindError && error.code === 'EADDRINUSE' && /^0\.0\.0\.0:81 of service 'web' cannot be bound: the address is in use/.test(error.message))
+  assert.equal(binder.open.size, 0)
+})
+
+test('listener table: one address asked for twice is refused before anything is bound', async () => {
+  const binder = new FakeBinder()
+  await assert.rejects(new ListenerTable(1, SILENT_LOG, binder).bind(listeners('a:80', 'A:80')), /a:80 is asked for twice, by 'l0' and 'l1'/)
+  assert.deepEqual(binder.calls, [])
+})
+
+test('listener table: `:port` on a machine without IPv6 serves IPv4', async () => {
+  const binder = new FakeBinder()
+  binder.fail = call => call.startsWith(':::') ? 'EAFNOSUPPORT' : ''
+  const table = new ListenerTable(1, SILENT_LOG, binder)
+  await table.bind(listeners(':80'))
+  assert.deepEqual(table.listeners.map(listener => listener.bound), ['0.0.0.0:80'])
+})
+
+test('listener table: a stale Unix path is replaced, a live one and a file are not', async () => {
+  const binder = new FakeBinder()
+  binder.unix = 'stale'
+  await new ListenerTable(1, SILENT_LOG, binder).bind(listeners('unix:/a'))
+  assert.deepEqual(binder.unlinked, ['/a'])
+  binder.unix = 'live'
+  await assert.rejects(new ListenerTable(1, SILENT_LOG, binder).bind(listeners('unix:/a')), /another program listens there/)
+  binder.unix = 'other'
+  await assert.rejects(new ListenerTable(1, SILENT_LOG, binder).bind(listeners('unix:/a')), /a file that is no socket/)
+})

@@ -1,0 +1,24 @@
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { SignalPolicy } from '../../supervisor/signals.ts'
+
+test('signals: a Ctrl-C that arrives twice counts once, a later one forces', () => {
+  const policy = new SignalPolicy()
+  assert.equal(policy.meaning('SIGINT', 0), 'interrupt')
+  assert.equal(policy.meaning('SIGINT', 1), 'nothing')
+  assert.equal(policy.meaning('SIGINT', 1_000), 'force')
+})
+
+test('signals: another stop signal forces at once', () => {
+  const policy = new SignalPolicy()
+  assert.equal(policy.meaning('SIGTERM', 0), 'stop')
+  assert.equal(policy.meaning('SIGQUIT', 1), 'force')
+})
+
+test('signals: HUP replaces workers until a stop, USR1 reopens logs always', () => {
+  const policy = new SignalPolicy()
+  assert.equal(policy.meaning('SIGHUP', 0), 'replace-workers')
+  assert.equal(policy.meaning('SIGQUIT', 0), 'stop')
+  assert.equal(policy.meaning('SIGHUP', 5_000), 'nothing')
+  assert.equal(policy.meaning('SIGUSR1', 5_000), 'reopen-logs')
+})

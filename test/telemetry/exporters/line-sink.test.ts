@@ -1,0 +1,146 @@
+import assert from 'node:assert/strict'
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { test, type TestContext } from 'node:test'
+import { LineSink } from '../../../src/telemetry/exporters/line-sink.ts'
+import { temporaryFolder } from '../../support/temporary-folder.ts'
+
+const MODULE = path.join(import.meta.dirname, '../../../src/telemetry/exporters/line-sink.ts')
+
+/** Runs `code` as a program of its own with LineSink at hand; its stdout is a pipe. */
+function program(t: TestContext, code: string, stdout: 'pipe' | number = 'pipe'): ChildProcess {
+  const file = path.join(temporaryFolder(t), 'program.mjs')
+  writeFileSync(file, `import { LineSink } from ${JSON.stringify(MODULE)}\n${code}\n`)
+  const child = spawn(process.execPath, [file], { stdio: ['ignore', stdout, 'pipe', 'ipc'] })
+  t.after(() => child.kill('SIGKILL'))
+  return child
+}
+
+test('line sink: lines reach the file in order, across pieces', async t => {
+  const file = path.join(temporaryFolder(t), 'new/folder/out.log')
+  const sink = new LineSink({ file })
+  const lines = Array.from({ length: 5000 }, (_, index) => `line ${index}\n`)
+  for (const line of lines) assert.equal(sink.write(line), true)
+  await sink.close()
+  assert.equal(readFileSync(file, 'utf8'), lines.join(''))
+  assert.equal(statSync(file).mode & 0o777, 0o640 & ~process.umask())
+  assert.deepEqual([sink.queued, sink.dropped, sink.faults], [0, 0, 0])
+})
+
+test('line sink: an existing file is appended to, and lines after close are dropped', async t => {
+  const file = path.join(temporaryFolder(t), 'out.log')
+  writeFileSync(file, 'before\n')
+  const sink = new LineSink({ file })
+  sink.write('after\n')
+  await sink.close()
+  await sink.close()
+  assert.equal(sink.write('late\n'), false)
+  assert.equal(sink.dropped, 1)
+  assert.equal(readFileSync(file, 'utf8'), 'before\nafter\n')
+})
+
+test('line sink: past its limit lines are dropped and counted, and it goes on afterwards', async t => {
+  const file = path.join(temporaryFolder(t), 'out.log')
+  const sink = new LineSink({ file }, { maxLogQueueBytes: 100 })
+  for (let index = 0; index < 11; index++) assert.equal(sink.write('123456789\n'), index < 10)
+  assert.deepEqual([sink.queued, sink.dropped], [100, 1])
+  await sink.close()
+  assert.equal(readFileSync(file, 'utf8').length, 100)
+})
+
+test('line sink: after a reopening lines go to a new file, none is lost', async t => {
+  const file = path.join(temporaryFolder(t), 'out.log')
+  const sink = new LineSink({ file }, { collectMs: 0 })
+  const written: string[] = []
+  for (let round = 0; round < 5; round++) {
+    for (let index = 0; index < 300; index++) {
+      written.push(`${round} ${index}\n`)
+      sink.write(`${round} ${index}\n`)
+    }
+    if (existsSync(file)) renameSync(file, `${file}.${round}`)
+    sink.reopen()
+    while (!existsSync(file)) await new Promise(resolve => setImmediate(resolve))
+  }
+  await sink.close()
+  const parts = [0, 1, 2, 3, 4].map(round => `${file}.${round}`).filter(existsSync)
+  assert.equal([...parts, file].map(name => readFileSync(name, 'utf8')).join(''), written.join(''))
+  assert.ok(parts.length >= 4)
+})
+
+test('line sink: a file that cannot be opened is found at the start', t => {
+  const folder = temporaryFolder(t)
+  assert.throws(() => new LineSink({ file: folder }), { code: 'EISDIR' })
+})
+
+test('line sink: a full disk costs lines, never an exception, and does not hold up the end', async () => {
+  const sink = new LineSink({ file: '/dev/full' }, { collectMs: 0, maxLogQueueBytes: 1000 })
+  for (let index = 0; index < 50; index++) sink.write(`${'x'.repeat(49)}\n`)
+  while (sink.faults === 0) await new Promise(resolve => setImmediate(resolve))
+  assert.equal(sink.dropped, 30)
+  await sink.close()
+  assert.equal(sink.dropped, 50)
+})
+
+test('line sink: what waits is written when the process ends at once', async t => {
+  const child = program(t, 'const sink = new LineSink("stdout"); for (let i = 0; i < 100; i++) sink.write(`line ${i}\\n`); process.exit(0)')
+  let text = ''
+  child.stdout?.setEncoding('utf8').on('data', (part: string) => { text += part })
+  const [code] = await once(child, 'close') as [number]
+  assert.equal(code, 0)
+  assert.equal(text, Array.from({ length: 100 }, (_, index) => `line ${index}\n`).join(''))
+})
+
+test('line sink: output that is redirected to a file keeps its place', async t => {
+  const file = path.join(temporaryFolder(t), 'out.log')
+  writeFileSync(file, '')
+  const { openSync, closeSync } = await import('node:fs')
+  const fd = openSync(file, 'w')
+  const child = program(t, 'process.stdout.write("first\\n"); const sink = new LineSink("stdout", { collectMs: 0 }); sink.write("second\\n"); setTimeout(() => process.stdout.write("third\\n"), 30)', fd)
+  await once(child, 'close')
+  closeSync(fd)
+  assert.equal(readFileSync(file, 'utf8'), 'first\nsecond\nthird\n')
+})
+
+test('line sink: nobody reads the pipe; serving goes on, lines are dropped, the process still ends', async t => {
+  const child = program(t, `
+    const sink = new LineSink("stdout", { maxLogQueueBytes: 300_000, collectMs: 0 })
+    let turns = 0
+    const line = 'x'.repeat(999) + '\\n'
+    const again = () => {
+      for (let i = 0; i < 50; i++) sink.write(line)
+      if (++turns < 100) setImmediate(again)
+      else { process.send({ turns, dropped: sink.dropped, queued: sink.queued }); process.disconnect(); process.exit(0) }
+    }
+    again()`)
+  child.stdout?.pause()
+  const [report] = await once(child, 'message') as [{ turns: number; dropped: number; queued: number }]
+  assert.equal(report.turns, 100)
+  assert.ok(report.dropped > 4000, `dropped ${report.dropped}`)
+  assert.ok(report.queued <= 300_000)
+  const [code] = await once(child, 'exit') as [number]
+  assert.equal(code, 0)
+})
+
+test('line sink: a reader that went away ends nothing', async t => {
+  const child = program(t, `
+    const sink = new LineSink("stdout", { collectMs: 0 })
+    process.once('message', () => {
+      const timer = setInterval(() => {
+        sink.write('line\\n')
+        if (sink.dropped < 3) return
+        clearInterval(timer)
+        process.send(sink.queued)
+        process.disconnect()
+      }, 1)
+    })
+    process.send('ready')`)
+  await once(child, 'message')
+  child.stdout?.destroy()
+  child.send('go')
+  const [queued] = await once(child, 'message') as [number]
+  assert.equal(queued, 0)
+  const [code] = await once(child, 'exit') as [number]
+  assert.equal(code, 0)
+})

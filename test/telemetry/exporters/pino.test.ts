@@ -1,0 +1,80 @@
+import assert from 'node:assert/strict'
+import { readFileSync, renameSync } from 'node:fs'
+import path from 'node:path'
+import { test, type TestContext } from 'node:test'
+import { createPinoLog, type PinoLog, type PinoLogOptions } from '../../../src/telemetry/exporters/pino.ts'
+import { temporaryFolder } from '../../support/temporary-folder.ts'
+
+async function written(t: TestContext, options: PinoLogOptions, use: (log: PinoLog) => void): Promise<string> {
+  const file = path.join(temporaryFolder(t), 'process.log')
+  const log = createPinoLog({ who: 'worker 1.0.1', ...options, destination: { file } })
+  use(log)
+  await log.close()
+  return readFileSync(file, 'utf8')
+}
+
+test('process log: one JSON object a line with level, time, pid and who', async t => {
+  const text = await written(t, {}, log => {
+    log.info('ready', { slot: 3, nothing: undefined })
+    log.warn('slow', { error: new Error('no') })
+    log.error('gone', { stack: 'Error\n    at a' })
+    log.debug('not shown')
+  })
+  const lines = text.trimEnd().split('\n').map(line => JSON.parse(line) as Record<string, unknown>)
+  assert.deepEqual(lines.map(({ level, msg }) => [level, msg]), [['info', 'ready'], ['warn', 'slow'], ['error', 'gone']])
+  assert.deepEqual(Object.keys(lines[0] ?? {}), ['level', 'time', 'pid', 'who', 'slot', 'msg'])
+  assert.equal(lines[0]?.['who'], 'worker 1.0.1')
+  assert.equal(lines[1]?.['error'], 'no')
+  assert.match(String(lines[0]?.['time']), /^\d{4}-\d\d-\d\dT[\d:.]+Z$/)
+})
+
+test('process log: text for a person, stacks on lines of their own', async t => {
+  const text = await written(t, { format: 'text' }, log => {
+    log.info('ready', { slot: 3, listeners: ['a'] })
+    log.warn('slow')
+    log.error('gone', { error: new Error('no'), stack: 'Error: no\n    at a' })
+  })
+  assert.equal(text, 'worker 1.0.1: ready slot=3 listeners=["a"]\nworker 1.0.1: warning: slow\nworker 1.0.1: error: gone error=no\n    Error: no\n        at a\n')
+})
+
+test('process log: the level decides in both forms', async t => {
+  for (const format of ['text', 'json'] as const) {
+    const text = await written(t, { format, level: 'warn' }, log => { log.debug('a'); log.info('b'); log.warn('c'); log.error('d') })
+    assert.equal(text.trimEnd().split('\n').length, 2, format)
+    assert.equal((await written(t, { format, level: 'debug' }, log => { log.debug('a'); log.info('b') })).trimEnd().split('\n').length, 2, format)
+  }
+})
+
+test('process log: nothing from outside adds a line or reaches the terminal', async t => {
+  const evil = 'a\r\nworker: error: fake\u001b[2J\u009b31m\u007f\0'
+  for (const format of ['text', 'json'] as const) {
+    const text = await written(t, { format }, log => log.error(evil, { host: evil, error: new Error(evil), list: [evil] }))
+    assert.match(text, /^[^\0-\x1F\x7F-\x9F]+\n$/, format)
+    if (format === 'json') assert.equal((JSON.parse(text) as { host: string }).host, evil)
+  }
+})
+
+test('process log: fields that are pino\'s own, too long, or no JSON', async t => {
+  const circular: Record<string, unknown> = {}
+  circular['self'] = circular
+  for (const format of ['text', 'json'] as const) {
+    const text = await written(t, { format }, log => log.info('x'.repeat(5000), { level: 'fake', pid: 1, msg: 'm', long: 'y'.repeat(5000), circular, big: 1n }))
+    assert.ok(text.length < 2 * 2048 + 500, format)
+    assert.match(text, format === 'json' ? /"level_":"fake"/ : / level_=fake /)
+  }
+})
+
+test('process log: after a reopening lines go to the new file', async t => {
+  const file = path.join(temporaryFolder(t), 'process.log')
+  const log = createPinoLog({ destination: { file } })
+  log.info('before')
+  log.reopen()
+  await log.close()
+  assert.equal(readFileSync(file, 'utf8').trimEnd().split('\n').length, 1)
+  renameSync(file, `${file}.1`)
+  const next = createPinoLog({ destination: { file } })
+  next.info('after')
+  await next.close()
+  assert.match(readFileSync(file, 'utf8'), /after/)
+  assert.equal(log.dropped + next.dropped, 0)
+})

@@ -1,0 +1,125 @@
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import type { Question } from '../../src/ipc/channel.ts'
+import type { DrainOrder, FromWorker, ToWorker, Welcome } from '../../src/ipc/messages.ts'
+import { SILENT_LOG } from '../../src/ipc/process-log.ts'
+import { Server } from '../../src/server/server.ts'
+import type { BackgroundService } from '../../src/server/service.ts'
+import { EXIT_START_FAILED, EXIT_UNCAUGHT, Worker, WorkerState } from '../../workers/worker.ts'
+import { settle } from '../support/fake-process-host.ts'
+import { PlainService } from '../support/plain-service.ts'
+import { waitFor } from '../support/wait-for.ts'
+
+const ORDER: DrainOrder = { mode: 'stop', hardDrainMs: 50, idleDrainMs: 0, closeSpreadMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0, softDrainMs: 0, endAfterMs: 1_000 }
+const WELCOME: Welcome = { protocol: 1, heartbeatMs: 20, orphanPolicy: 'drain-after', orphanDrainAfterMs: 1, orphanDrain: ORDER, maxControlMessageBytes: 1024 }
+
+interface Fixture { worker: Worker; sent: FromWorker[]; exits: number[]; order(order: ToWorker): Promise<string> }
+
+/** A worker without sockets: what it says and when it ends. */
+function fixture(): Fixture {
+  const sent: FromWorker[] = []
+  const exits: number[] = []
+  const worker = new Worker(
+    { role: 'worker', worker: '1.0.0', slot: 0, application: '/a.ts', controlPath: '/w', token: 't', maxControlMessageBytes: 1024, layout: { slots: 1, copies: 1, listeners: [] } },
+    null, { send: message => { sent.push(message) }, exit: code => { exits.push(code) }, log: SILENT_LOG },
+  )
+  const order = (given: ToWorker): Promise<string> => new Promise(resolve => {
+    const question: Question = { ok: () => resolve('ok'), refuse: (_code, reason) => resolve(reason) }
+    worker.onOrder(given, question)
+  })
+  return { worker, sent, exits, order }
+}
+
+test('worker: it says ready when its services are, and obeys only then', async () => {
+  const { worker, sent, order } = fixture()
+  const gate = Promise.withResolvers<void>()
+  const slow: BackgroundService = { kind: 'background', name: 'slow', start: () => gate.promise }
+  const server = new Server()
+  server.addService(slow)
+  void worker.run(server)
+  await settle()
+  assert.equal(worker.phase, 'starting')
+  assert.match(await order({ tag: 'accept' }), /not ready yet/)
+  gate.resolve()
+  await settle()
+  assert.deepEqual(sent, [{ tag: 'ready' }])
+  assert.equal(await order({ tag: 'accept' }), 'ok')
+  assert.equal(worker.phase, 'accepting')
+  assert.equal(await order({ tag: 'stop-accept' }), 'ok')
+  assert.equal(worker.phase, 'paused')
+  assert.equal(await order({ tag: 'accept' }), 'ok')
+  assert.match(await order({ tag: 'adopt-slot', slot: 3 }), /no slot 3/)
+})
+
+test('worker: ready is said again to a supervisor that comes late, and heartbeats follow', async () => {
+  const { worker, sent, exits, order } = fixture()
+  void worker.run(new Server())
+  await settle()
+  worker.onWelcome(WELCOME)
+  assert.deepEqual(sent.map(message => message.tag), ['ready', 'ready'])
+  await waitFor('two heartbeats', () => sent.filter(message => message.tag === 'heartbeat').length >= 2)
+  await order({ tag: 'drain', order: ORDER })
+  await settle()
+  assert.deepEqual(exits, [0])
+})
+
+test('worker: a drain is answered, then finished, then the process ends with 0', async () => {
+  const { worker, sent, exits, order } = fixture()
+  const server = new Server()
+  server.addService(new PlainService('web'))
+  void worker.run(server)
+  await settle()
+  assert.equal(await order({ tag: 'drain', order: ORDER }), 'ok')
+  await settle()
+  assert.deepEqual(sent.at(-1), { tag: 'drained', cut: 0 })
+  assert.deepEqual(exits, [0])
+  assert.equal(worker.state, WorkerState.Draining)
+})
+
+test('worker: a drain that hangs is ended at the worker\'s own deadline', async () => {
+  const { worker, exits, order } = fixture()
+  const server = new Server()
+  const stuck = new PlainService('web')
+  stuck.drain = () => new Promise(() => {})
+  server.addService(stuck)
+  void worker.run(server)
+  await settle()
+  await order({ tag: 'drain', order: { ...ORDER, endAfterMs: 60_000 } })
+  // Asked again with less time: the shorter one counts.
+  await order({ tag: 'drain', order: { ...ORDER, endAfterMs: 1 } })
+  await waitFor('the end', () => exits.length > 0)
+  assert.deepEqual(exits, [0])
+})
+
+test('worker: told to drain before it was ready, it just ends', async () => {
+  const { exits, order } = fixture()
+  assert.equal(await order({ tag: 'drain', order: ORDER }), 'ok')
+  assert.deepEqual(exits, [0])
+})
+
+test('worker: an orphan drains by itself; one that never had a supervisor ends', async () => {
+  const orphan = fixture()
+  void orphan.worker.run(new Server())
+  await settle()
+  orphan.worker.onWelcome(WELCOME)
+  orphan.worker.onOrphaned('gone')
+  await settle()
+  assert.deepEqual(orphan.exits, [0])
+  const lonely = fixture()
+  lonely.worker.onOrphaned('never there')
+  assert.deepEqual(lonely.exits, [EXIT_START_FAILED])
+})
+
+test('worker: its last words reach the supervisor', () => {
+  const { worker, sent, exits } = fixture()
+  worker.fail(new Error('broken'), EXIT_UNCAUGHT, true)
+  worker.fail(new Error('again'), EXIT_UNCAUGHT, true)
+  assert.equal((sent[0] as { message: string }).message, 'broken')
+  assert.deepEqual(exits, [EXIT_UNCAUGHT])
+})
+
+test('worker: one server a process', async () => {
+  const { worker } = fixture()
+  void worker.run(new Server())
+  await assert.rejects(worker.run(new Server()), /twice/)
+})
