@@ -2,26 +2,28 @@
  * Compares lists that must agree, each with its one source:
  * option defaults in doc comments with the `*_DEFAULTS` constants; error kinds with docs/errors.md; hook names with
  * src/proxy/README.md; fields and flags of the access log with docs/access-log.md; the process options with
- * docs/configuration.md; the oldest Node.js that will do, in the four places that name it; the programs that tests
+ * docs/configuration.md (scripts/generated-tables.ts makes those tables; `--write` puts them there); the oldest Node.js that will do, in the four places that name it; the programs that tests
  * may ask for with what .ci/run installs.
  *
  * `node scripts/check-lists.ts [root]` prints one `file:line: what was found, what would do` a fault and exits with 1.
  */
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { isDeepStrictEqual, inspect } from 'node:util'
-import { interfacesOf, isFile, listTypeScript, printFinding, type Finding, type InterfaceField, type InterfaceText } from './source-text.ts'
+import { isDeepStrictEqual, inspect, parseArgs } from 'node:util'
+import { generatedTables, tableMarks } from './generated-tables.ts'
+import { declaredInterfaces, defaultText, inheritedFields, interfacesOf, isFile, printFinding, type DeclaredInterface, type Finding } from './source-text.ts'
 
 type Loaded = Readonly<Record<string, unknown>>
 
-export async function checkLists(root: string): Promise<Finding[]> {
+/** @param write brings the generated tables up to date instead of reporting them. */
+export async function checkLists(root: string, write = false): Promise<Finding[]> {
   return [
     ...await checkDefaults(root),
     ...await checkErrorKinds(root),
     ...checkHooks(root),
-    ...await checkAccessLog(root),
-    ...await checkConfiguration(root),
+    ...await checkTables(root, write),
+    ...await checkListenerFields(root),
     ...checkNodeVersion(root),
     ...await checkPrograms(root),
   ]
@@ -57,8 +59,6 @@ function listDifference(file: string, line: number, what: string, found: Iterabl
 
 // Option defaults.
 
-interface Declared extends InterfaceText { readonly file: string }
-
 /** `Http1ServerOptions` -> `HTTP1_SERVER_DEFAULTS`. */
 export function defaultsName(interfaceName: string): string {
   return `${interfaceName.replace(/Options$/, '').replaceAll(/([a-z0-9])([A-Z])/g, '$1_$2').toUpperCase()}_DEFAULTS`
@@ -79,17 +79,9 @@ function literalOf(text: string): unknown {
   }
 }
 
-function defaultText(field: InterfaceField): string | null {
-  return /@default\s+(.+?)(?:\s+@\w|$)/.exec(field.doc)?.[1]?.trim() ?? null
-}
-
 async function checkDefaults(root: string): Promise<Finding[]> {
   const findings: Finding[] = []
-  const declared = new Map<string, Declared>()
-  const files = listTypeScript(root).filter(file => /^(?:src|supervisor|workers)\//.test(file))
-  for (const file of files) {
-    for (const found of interfacesOf(readFileSync(path.join(root, file), 'utf8'))) declared.set(found.name, { ...found, file })
-  }
+  const declared = declaredInterfaces(root)
   for (const options of declared.values()) {
     if (!options.exported || !options.name.endsWith('Options') || options.name.startsWith('Resolved')) continue
     const optional = options.fields.filter(field => field.optional)
@@ -100,7 +92,10 @@ async function checkDefaults(root: string): Promise<Finding[]> {
     const constantName = defaultsName(options.name)
     const constant = (await load(root, options.file))[constantName]
     if (typeof constant !== 'object' || constant === null) {
-      findings.push({ file: options.file, line: options.line, text: `${options.name} has no ${constantName} beside it; export that constant with every default` })
+      // Defaults that can only be said in words are made where they are used; there is nothing to compare.
+      if (optional.some(field => literalOf(defaultText(field) ?? '') !== NO_LITERAL)) {
+        findings.push({ file: options.file, line: options.line, text: `${options.name} has no ${constantName} beside it; export that constant with every default` })
+      }
       continue
     }
     findings.push(...compareDefaults(options, constantName, constant as Loaded, declared, await load(root, options.file)))
@@ -108,18 +103,7 @@ async function checkDefaults(root: string): Promise<Finding[]> {
   return findings
 }
 
-function inheritedFields(options: Declared, declared: ReadonlyMap<string, Declared>): InterfaceField[] | null {
-  const fields: InterfaceField[] = []
-  for (const parent of options.parents) {
-    const found = declared.get(parent)
-    const above = found === undefined ? null : inheritedFields(found, declared)
-    if (found === undefined || above === null) return null
-    fields.push(...above, ...found.fields)
-  }
-  return fields
-}
-
-function compareDefaults(options: Declared, constantName: string, constant: Loaded, declared: ReadonlyMap<string, Declared>, module: Loaded): Finding[] {
+function compareDefaults(options: DeclaredInterface, constantName: string, constant: Loaded, declared: ReadonlyMap<string, DeclaredInterface>, module: Loaded): Finding[] {
   const findings: Finding[] = []
   const own = new Set(options.fields.map(field => field.name))
   const inherited = inheritedFields(options, declared)
@@ -130,6 +114,8 @@ function compareDefaults(options: Declared, constantName: string, constant: Load
     const line = own.has(field.name) ? field.line : options.line
     const value = constant[field.name]
     if (!Object.hasOwn(constant, field.name)) {
+      // What is inherited has a constant of its own; what is only in words is made where it is used.
+      if (!own.has(field.name) || literalOf(text) === NO_LITERAL) continue
       findings.push({ file: options.file, line, text: `${options.name}.${field.name} says @default ${text}, but ${constantName} has no ${field.name}; add it to the constant` })
       continue
     }
@@ -199,46 +185,45 @@ function checkHooks(root: string): Finding[] {
   return findings
 }
 
-// Access log.
+// Tables of the documentation that are made from the code.
 
-/** The part of a page between a heading and the next one of its level. */
-function section(text: string, heading: string): string {
-  return text.split(/^## /m).find(part => part.startsWith(heading)) ?? ''
-}
-
-async function checkAccessLog(root: string): Promise<Finding[]> {
-  const source = 'src/telemetry/access-record.ts'
-  const page = 'docs/access-log.md'
-  if (textOf(root, source) === null) return [missing(source, 'export ACCESS_FIELDS and ACCESS_FLAGS there')]
-  const { ACCESS_FIELDS, ACCESS_FLAGS } = await load(root, source) as { ACCESS_FIELDS: readonly string[]; ACCESS_FLAGS: Readonly<Record<string, string>> }
-  const text = textOf(root, page)
-  if (text === null) return [missing(page, `describe the fields and flags of ${source} there`)]
-  const findings = [
-    ...listDifference(page, lineWith(text, '## Fields'), 'field', tableNames(section(text, 'Fields')), ACCESS_FIELDS, source),
-    ...listDifference(page, lineWith(text, '## Flags'), 'flag', tableNames(section(text, 'Flags')), Object.keys(ACCESS_FLAGS), source),
-  ]
-  if (findings.length === 0 && tableNames(section(text, 'Fields')).join() !== ACCESS_FIELDS.join()) {
-    findings.push({ file: page, line: lineWith(text, '## Fields'), text: `names the fields in another order than ${source}; the order is part of the format` })
+async function checkTables(root: string, write: boolean): Promise<Finding[]> {
+  const findings: Finding[] = []
+  for (const { page, name, lines, source } of await generatedTables(root)) {
+    const text = textOf(root, page)
+    const [begin, end] = tableMarks(name)
+    const from = text?.indexOf(begin) ?? -1
+    const to = text?.indexOf(end, from) ?? -1
+    if (text === null || from < 0 || to < 0) {
+      findings.push(missing(page, `put the lines ${begin} and ${end} there, then run \`node scripts/check-lists.ts --write\``))
+      continue
+    }
+    const found = text.slice(from + begin.length, to).trim().split('\n')
+    const differs = lines.findIndex((line, index) => line !== found[index])
+    if (differs < 0 && found.length === lines.length) continue
+    if (write) {
+      writeFileSync(path.join(root, page), `${text.slice(0, from + begin.length)}\n${lines.join('\n')}\n${text.slice(to)}`)
+      continue
+    }
+    const at = differs < 0 ? lines.length : differs
+    findings.push({
+      file: page, line: lineWith(text, begin) + 1 + at,
+      text: `has ${JSON.stringify(found[at] ?? 'no line')} where ${source} makes ${JSON.stringify(lines[at] ?? 'no line')}; run \`node scripts/check-lists.ts --write\``,
+    })
   }
   return findings
 }
 
-// Process options.
-
-async function checkConfiguration(root: string): Promise<Finding[]> {
+async function checkListenerFields(root: string): Promise<Finding[]> {
   const source = 'src/config/server-config.ts'
-  const page = 'docs/configuration.md'
-  if (textOf(root, source) === null) return [missing(source, 'export CONFIG_KEYS there')]
-  const { CONFIG_KEYS } = await load(root, source) as { CONFIG_KEYS: readonly { readonly key: string; readonly written: string; readonly meaning: string }[] }
-  const text = textOf(root, page)
-  if (text === null) return [missing(page, `describe the options of ${source} there`)]
-  const findings = listDifference(page, 1, 'option', tableNames(text), CONFIG_KEYS.map(({ key }) => key), source)
-  for (const { key, written, meaning } of CONFIG_KEYS) {
-    const row = text.split('\n').find(line => line.startsWith(`| \`${key}\` |`))
-    const wanted = `| \`${key}\` | ${written} | ${meaning} |`
-    if (row !== undefined && row !== wanted) findings.push({ file: page, line: lineWith(text, row), text: `has another row for ${key} than ${source}; write: ${wanted}` })
-  }
-  return findings
+  if (textOf(root, source) === null) return [missing(source, 'export LISTENER_FIELDS there')]
+  const { LISTENER_FIELDS } = await load(root, source) as { LISTENER_FIELDS: Loaded }
+  const declared = declaredInterfaces(root)
+  const options = declared.get('ListenerOptions')
+  if (options === undefined) return [missing('src/listener/listener-options.ts', 'declare ListenerOptions there')]
+  // Functions and objects cannot be written in a file.
+  const plain = [...inheritedFields(options, declared) ?? [], ...options.fields].filter(field => /^(?:number|boolean)$/.test(field.type)).map(field => field.name)
+  return listDifference(source, lineWith(textOf(root, source) ?? '', 'LISTENER_FIELDS'), 'option of listeners', Object.keys(LISTENER_FIELDS), plain, options.file)
 }
 
 // Versions and programs.
@@ -279,7 +264,8 @@ async function checkPrograms(root: string): Promise<Finding[]> {
 }
 
 if (import.meta.main) {
-  const findings = await checkLists(path.resolve(process.argv[2] ?? path.join(import.meta.dirname, '..')))
+  const { values, positionals } = parseArgs({ allowPositionals: true, options: { write: { type: 'boolean' } } })
+  const findings = await checkLists(path.resolve(positionals[0] ?? path.join(import.meta.dirname, '..')), values.write === true)
   for (const finding of findings) console.error(printFinding(finding))
   process.exitCode = findings.length === 0 ? 0 : 1
 }

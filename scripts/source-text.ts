@@ -3,7 +3,7 @@
  * A small lexer blanks comments and the insides of strings first, so that the patterns see code only. It is no parser:
  * TypeScript 7 has no stable compiler interface yet, and these two questions do not need one.
  */
-import { readdirSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import path from 'node:path'
 
 export interface Finding {
@@ -32,6 +32,8 @@ export interface ImportSite {
 export interface InterfaceField {
   readonly name: string
   readonly optional: boolean
+  /** The declared type of a plain field, comments and the insides of strings left out; '' for methods. */
+  readonly type: string
   readonly line: number
   /** Text of the doc comment without its stars; '' for none. */
   readonly doc: string
@@ -74,7 +76,7 @@ const BEFORE_REGEX: ReadonlySet<string> = new Set(['return', 'typeof', 'case', '
 
 /** The same text with comments and the insides of strings, templates and regular expressions replaced by blanks; line breaks stay. */
 export function maskText(text: string): string {
-  const out = [...text.split('')]
+  const out = text.split('')
   /** Depth of braces at which each open `${` of a template returns to its text. */
   const templates: number[] = []
   let depth = 0
@@ -238,7 +240,8 @@ export function interfacesOf(text: string): InterfaceText[] {
       const name = /^\s*(?:readonly\s+)?([\w$]+)(\?)?\s*[:(<]/.exec(masked.slice(start, end))
       if (name === null) return
       const nameIndex = start + name[0].search(/\S/)
-      fields.push({ name: name[1] ?? '', optional: name[2] === '?', line: lineOf(text, nameIndex), doc: docBefore(text, nameIndex) })
+      const type = name[0].endsWith(':') ? masked.slice(start + name[0].length, end).trim() : ''
+      fields.push({ name: name[1] ?? '', optional: name[2] === '?', type, line: lineOf(text, nameIndex), doc: docBefore(text, nameIndex) })
     }
     for (; close < masked.length; close++) {
       const char = masked[close]
@@ -257,6 +260,34 @@ export function interfacesOf(text: string): InterfaceText[] {
     })
   }
   return found
+}
+
+export interface DeclaredInterface extends InterfaceText { readonly file: string }
+
+/** Every interface of the folders that make the package, by name; names are unique where options are concerned. */
+export function declaredInterfaces(root: string): Map<string, DeclaredInterface> {
+  const declared = new Map<string, DeclaredInterface>()
+  for (const file of listTypeScript(root).filter(name => /^(?:src|supervisor|workers)\//.test(name))) {
+    for (const found of interfacesOf(readFileSync(path.join(root, file), 'utf8'))) declared.set(found.name, { ...found, file })
+  }
+  return declared
+}
+
+/** Fields of all parents; null when a parent is not an interface of ours. */
+export function inheritedFields(options: InterfaceText, declared: ReadonlyMap<string, InterfaceText>): InterfaceField[] | null {
+  const fields: InterfaceField[] = []
+  for (const parent of options.parents) {
+    const found = declared.get(parent)
+    const above = found === undefined ? null : inheritedFields(found, declared)
+    if (found === undefined || above === null) return null
+    fields.push(...above, ...found.fields)
+  }
+  return fields
+}
+
+/** What a doc comment says after `@default`; null when it says nothing. */
+export function defaultText(field: InterfaceField): string | null {
+  return /@default\s+(.+?)(?:\s+@\w|$)/.exec(field.doc)?.[1]?.trim() ?? null
 }
 
 /** Whether the type of a field goes on after the line break at `index` (a union or an arrow on the next line). */

@@ -21,7 +21,7 @@ import { TestReport } from './test-report.ts'
 const ROOT = path.join(import.meta.dirname, '..')
 const PARALLEL_FILES = 2
 /** A file that takes longer is stuck: real upgrades may take 4 minutes together, all of `npm test` 15. */
-const FILE_TIMEOUT_MS = 420_000
+const FILE_TIMEOUT_MS = 300_000
 
 interface Check { readonly name: string; readonly command: readonly [string, ...string[]] }
 

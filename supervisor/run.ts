@@ -43,7 +43,8 @@ function sayRunning(status: SupervisorStatus, log: ProcessLog, json: boolean): v
 }
 
 export function firstScreen(status: SupervisorStatus): string {
-  const rows: [string, string][] = status.listeners.map(({ bound, service }) => [browsable(bound), service])
+  // `:port` is two listeners and one thing to look at.
+  const rows = [...new Map(status.listeners.map(({ bound, service }) => [browsable(bound), service]))]
   const width = Math.max(0, ...rows.map(([address]) => address.length))
   const workers = `${status.slots.length} worker${status.slots.length === 1 ? '' : 's'}`
   return [

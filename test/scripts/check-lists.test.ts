@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { checkLists, defaultsName } from '../../scripts/check-lists.ts'
@@ -17,10 +18,23 @@ const GOOD = {
   'docs/errors.md': '| kind | meaning |\n|---|---|\n| `READ_TIMEOUT` | slow |\n| `STATUS` | chosen |\n',
   'src/proxy/proxy-http.ts': 'export interface ProxyHttp<Ctx> {\n  newCtx(): Ctx\n  /** First. */\n  requestFilter?(session: Session, ctx: Ctx): Verdict |\n    Promise<Verdict>\n}\n',
   'src/proxy/README.md': '`newCtx` then `requestFilter`; a `READ_TIMEOUT` ends it.\n',
-  'src/telemetry/access-record.ts': 'export const ACCESS_FIELDS = [\'ts\', \'id\']\nexport const ACCESS_FLAGS = { \'-\': \'ok\', NR: \'no route\' }\n',
-  'docs/access-log.md': '# Access log\n\n## Fields\n| field | meaning |\n|---|---|\n| `ts` | when |\n| `id` | which |\n\n## Flags\n| flag | meaning |\n|---|---|\n| `-` | ok |\n| `NR` | no route |\n',
-  'src/config/server-config.ts': 'export const CONFIG_KEYS = [{ key: \'log.level\', written: \'`info`\', meaning: \'How much.\' }]\n',
-  'docs/configuration.md': '| key | default | meaning |\n|---|---|---|\n| `log.level` | `info` | How much. |\n',
+  'src/telemetry/exporters/access-log.ts': 'export interface AccessRecord {\n  /** When. */\n  ts: number\n  /** a | b */\n  id: string\n}\nexport const ACCESS_FIELDS = [\'ts\', \'id\']\n',
+  'src/proxy/fail-to-proxy.ts': 'export const FLAGS = { \'-\': \'ok\', NR: \'no route\' }\n',
+  'docs/access-log.md': [
+    '# Access log', '<!-- begin: fields -->', '| field | meaning |', '|---|---|', '| `ts` | When. |', '| `id` | a \\| b |', '<!-- end: fields -->',
+    '<!-- begin: flags -->', '| flag | meaning |', '|---|---|', '| `-` | ok |', '| `NR` | no route |', '<!-- end: flags -->', 'The end.', '',
+  ].join('\n'),
+  'src/config/server-config.ts': [
+    'export interface LogOptions {', '  /** How much. @default \'info\' */', '  level?: string', '}', 'export const LOG_DEFAULTS = { level: \'info\' }',
+    'export const LISTENER_FIELDS = { backlog: 1 }',
+    'export const CONFIG_KEYS = [{ key: \'log.level\', declared: \'LogOptions\', field: \'level\', written: \'info\' }, { key: \'listeners.*.backlog\', declared: \'ListenerOptions\', field: \'backlog\', written: \'\' }]',
+    'export const writtenValue = (key: string, value: unknown) => String(value)',
+  ].join('\n'),
+  'src/listener/listener-options.ts': 'export interface ListenerOptions {\n  /** Queue. @default 4096 */\n  backlog?: number\n  /** Who. @default all */\n  filter?: () => boolean\n}\nexport const LISTENER_DEFAULTS = { backlog: 4096 }\n',
+  'docs/configuration.md': [
+    '<!-- begin: options of log -->', '| key | default | meaning |', '|---|---|---|', '| `log.level` | `info` | How much. |', '<!-- end: options of log -->',
+    '<!-- begin: options of listeners -->', '| key | default | meaning |', '|---|---|---|', '| `listeners.*.backlog` | `4096` | Queue. |', '<!-- end: options of listeners -->', '',
+  ].join('\n'),
   'test/support/programs.ts': 'export const PROGRAMS = { curl: { debian: \'curl\' }, h2spec: { debian: null } }\n',
   '.ci/run': 'programs="\n  curl:curl\n"\n',
   'src/pool/pool.ts': [
@@ -82,6 +96,7 @@ test('lists: a field without @default, a key without a field, a missing constant
   assert.match((await findingsIn(t, changed('src/pool/pool.ts', ' @default 60_000', '')))[0] ?? '', /^src\/pool\/pool\.ts:4: PoolOptions\.maxIdle has no @default/)
   assert.match((await findingsIn(t, changed('src/pool/pool.ts', '{ maxIdle', '{ extra: 1, maxIdle')))[0] ?? '', /POOL_DEFAULTS\.extra belongs to no field of PoolOptions/)
   assert.match((await findingsIn(t, changed('src/pool/pool.ts', 'maxIdle: 60_000, ', '')))[0] ?? '', /POOL_DEFAULTS has no maxIdle/)
+  assert.deepEqual(await findingsIn(t, changed('src/pool/pool.ts', ', filter: () => true', '')), [], 'what is only said in words needs no constant')
   assert.match((await findingsIn(t, changed('src/pool/times.ts', 'TIME_DEFAULTS', 'TIMES')))[0] ?? '', /^src\/pool\/times\.ts:1: TimeOptions has no TIME_DEFAULTS beside it/)
 })
 
@@ -102,15 +117,23 @@ test('lists: a hook that the page does not name, and one that only the page know
   ])
 })
 
-test('lists: fields and flags of the access log, their order too', async t => {
-  assert.match((await findingsIn(t, changed('docs/access-log.md', '| `NR` | no route |\n', '')))[0] ?? '', /^docs\/access-log\.md:9: does not name the flag NR/)
-  assert.match((await findingsIn(t, changed('src/telemetry/access-record.ts', '[\'ts\', \'id\']', '[\'id\', \'ts\']')))[0] ?? '', /^docs\/access-log\.md:3: names the fields in another order/)
+test('lists: a generated table that differs from its source is found at its line, and can be written', async t => {
+  assert.deepEqual(await findingsIn(t, changed('docs/access-log.md', '| `NR` | no route |\n', '')), [
+    'docs/access-log.md:12: has "no line" where src/proxy/fail-to-proxy.ts makes "| `NR` | no route |"; run `node scripts/check-lists.ts --write`',
+  ])
+  assert.match((await findingsIn(t, changed('src/telemetry/exporters/access-log.ts', '[\'ts\', \'id\']', '[\'id\', \'ts\']')))[0] ?? '', /^docs\/access-log\.md:5: has "\| `ts` \| When\. \|" where/)
+  assert.match((await findingsIn(t, changed('docs/configuration.md', '`info`', '`warn`')))[0] ?? '', /^docs\/configuration\.md:4: has "\| `log\.level` \| `warn`/)
+  assert.match((await findingsIn(t, changed('docs/configuration.md', '<!-- end: options of log -->', '')))[0] ?? '', /^docs\/configuration\.md:1: is missing; put the lines <!-- begin: options of log -->/)
+
+  const root = temporaryFolder(t)
+  writeTree(root, { ...GOOD, ...changed('docs/access-log.md', '| `NR` | no route |\n', '| `XX` | wrong |\n| `YY` | wrong |\n') })
+  assert.deepEqual(await checkLists(root, true), [])
+  assert.equal(readFileSync(path.join(root, 'docs/access-log.md'), 'utf8'), GOOD['docs/access-log.md'])
 })
 
-test('lists: an option of the process with another row than the schema gives it', async t => {
-  assert.deepEqual(await findingsIn(t, changed('docs/configuration.md', '`info`', '`warn`')), [
-    'docs/configuration.md:3: has another row for log.level than src/config/server-config.ts; write: | `log.level` | `info` | How much. |',
-  ])
+test('lists: an option of listeners that the file cannot set, or that does not exist', async t => {
+  assert.match((await findingsIn(t, changed('src/config/server-config.ts', 'backlog: 1 }', 'backlog: 1, other: 2 }')))[0] ?? '', /^src\/config\/server-config\.ts:6: names the option of listeners other, which/)
+  assert.match((await findingsIn(t, changed('src/config/server-config.ts', '{ backlog: 1 }', '{}')))[0] ?? '', /^src\/config\/server-config\.ts:6: does not name the option of listeners backlog/)
 })
 
 test('lists: versions of Node.js and programs of CI', async t => {

@@ -21,6 +21,9 @@ export interface ProxyUnderTestOptions {
   leavesExchangesOpen?: boolean
 }
 
+/** Pairs that were started and not stopped. */
+let running = 0
+
 export class ProxyUnderTest {
   readonly origin: ScriptedOrigin
   readonly server: Server
@@ -39,6 +42,7 @@ export class ProxyUnderTest {
 
   static async start(options: ProxyUnderTestOptions = {}): Promise<ProxyUnderTest> {
     const openBefore = openSockets()
+    running++
     const origin = await ScriptedOrigin.start(options.script ?? answerOk)
     const peer = new HttpPeer(origin.authority, options.peer)
     const server = new Server()
@@ -68,13 +72,19 @@ export class ProxyUnderTest {
   async stop(): Promise<void> {
     const { origin, server } = this
     for (const client of this.#clients) client.destroy()
-    const nothingOpen = (): boolean => server.stats().connections === 0 && server.stats().activeExchanges === 0 && server.stats().upgraded === 0
-    if (!this.#leavesExchangesOpen) await waitFor('the proxy to notice that its clients are gone', nothingOpen, { seen: () => server.stats() })
-    const { cut } = await server.stop({ hardDrainMs: this.#leavesExchangesOpen ? 0 : 2000, idleDrainMs: 0, closeSpreadMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0 })
-    if (!this.#leavesExchangesOpen) assert.equal(cut, 0, 'stopping had to cut exchanges')
-    await waitFor('the proxy to close its connections to the origin', () => origin.openConnections === 0, { seen: () => origin.connections.map(({ ended, closed }) => ({ ended, closed })) })
-    await origin.stop()
-    await waitFor('every socket of the test to be closed', () => openSockets() <= this.#openBefore, { seen: () => process.getActiveResourcesInfo() })
+    try {
+      // Idle connections of programs that are not ours stay until the server ends them.
+      const atRest = (): boolean => server.stats().connections === server.stats().idleConnections && server.stats().activeExchanges === 0
+      if (!this.#leavesExchangesOpen) await waitFor('the proxy to notice that its clients are gone', atRest, { seen: () => server.stats() })
+      const { cut } = await server.stop({ hardDrainMs: this.#leavesExchangesOpen ? 0 : 2000, idleDrainMs: 0, closeSpreadMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0 })
+      if (!this.#leavesExchangesOpen) assert.equal(cut, 0, 'stopping had to cut exchanges')
+      await waitFor('the proxy to close its connections to the origin', () => origin.openConnections === 0, { seen: () => origin.connections.map(({ ended, closed }) => ({ ended, closed })) })
+    } finally {
+      server.close()
+      await origin.stop()
+    }
+    // With another pair still running its sockets cannot be told from ours.
+    if (--running === 0) await waitFor('every socket of the test to be closed', () => openSockets() <= this.#openBefore, { seen: () => process.getActiveResourcesInfo() })
   }
 }
 
@@ -85,7 +95,7 @@ export async function startProxy(t: TestContext, options: ProxyUnderTestOptions 
   return proxy
 }
 
-function openSockets(): number { return process.getActiveResourcesInfo().filter(name => /^(TCP|Pipe)(SocketWrap|ServerWrap|Wrap)$/.test(name)).length }
+function openSockets(): number { return process.getActiveResourcesInfo().filter(name => /^TCP(Socket|Server)Wrap$/.test(name)).length }
 
 /** A request head with Host, as text. */
 export function head(startLine: string, ...lines: string[]): string { return [startLine, 'Host: a.example', ...lines, '', ''].join('\r\n') }

@@ -82,7 +82,6 @@ export class RawClient {
     const { promise, resolve } = Promise.withResolvers<void>()
     if (this.socket.destroyed || this.socket.writableEnded) return Promise.resolve()
     this.socket.write(typeof bytes === 'string' ? Buffer.from(bytes, 'latin1') : bytes, () => resolve())
-    this.socket.once('close', () => resolve())
     return promise
   }
 
@@ -104,6 +103,7 @@ export class RawClient {
   /** Sends RST. */
   reset(): void { this.socket.resetAndDestroy() }
   destroy(): void { this.socket.destroy() }
+  [Symbol.dispose](): void { this.destroy() }
 
   /** Stops and restarts reading, so that the sender meets a full window. */
   pause(): void { this.socket.pause() }

@@ -62,7 +62,6 @@ export class OriginExchange {
     const { socket } = this.connection
     if (socket.destroyed || socket.writableEnded) return Promise.resolve()
     socket.write(typeof bytes === 'string' ? Buffer.from(bytes, 'latin1') : bytes, () => resolve())
-    socket.once('close', () => resolve())
     return promise
   }
 
@@ -134,6 +133,7 @@ export class ScriptedOrigin {
       void this.#run(current)
     }
     connection.reader.onComplete = () => current?.completed()
+    // One request at a time: an exchange before the current one is complete.
     socket.on('close', () => current?.abandoned())
     socket.on('end', () => { if (connection.answersEnd && (connection.reader.betweenRequests || connection.reader.requests.at(-1)?.complete !== false)) socket.end() })
   }

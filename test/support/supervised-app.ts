@@ -95,8 +95,8 @@ export class SupervisedApp {
 
   /** Port of the first TCP listener. */
   get port(): number {
-    const running = this.lines.find(line => line.msg === 'running')
-    const address = (running?.['listeners'] as string[]).find(listener => !listener.startsWith('unix:'))
+    const running = this.lines.find(line => line.msg === 'running')!
+    const address = (running['listeners'] as string[]).find(listener => !listener.startsWith('unix:'))
     return Number(/:(\d+)$/.exec(address!)![1])
   }
 

@@ -12,7 +12,7 @@ import { LineSink, type LineDestination, type LineSinkOptions } from './line-sin
 
 /** One line. Texts are '' and times null when there was no such thing; times are in ms. */
 export interface AccessRecord {
-  /** When the request began, RFC 3339 in UTC with ms. Here in ms since 1970. */
+  /** When the request began, RFC 3339 in UTC with ms. */
   readonly ts: number
   /** Request id, as in X-Request-Id. */
   readonly id: string

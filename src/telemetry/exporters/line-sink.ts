@@ -222,8 +222,8 @@ function countLines(text: string): number {
 
 /**
  * A pipe or a terminal is opened once more without blocking: a write to the inherited descriptor would hold a thread
- * for as long as nobody reads. Not so for files, as a second description has a position of its own; sockets cannot be
- * opened, and without /proc nothing can.
+ * for as long as nobody reads. Not so for files, as a second description has a position of its own. Sockets cannot be
+ * opened, but are made non-blocking as they are; so they are for everybody as soon as process.stdout is named anywhere.
  */
 function openStandardStream(name: 'stdout' | 'stderr'): { fd: number; own: boolean; neverWaits: boolean } {
   const inherited = name === 'stdout' ? 1 : 2
@@ -233,6 +233,8 @@ function openStandardStream(name: 'stdout' | 'stderr'): { fd: number; own: boole
     if (stat.isFIFO() || stat.isCharacterDevice()) {
       return { fd: fs.openSync(`/proc/self/fd/${inherited}`, fs.constants.O_WRONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOCTTY), own: true, neverWaits: true }
     }
+    // The journal, or a parent that is Node: naming the stream makes Node set the socket to non-blocking.
+    if (stat.isSocket()) return { fd: inherited, own: false, neverWaits: process[name].writable }
   } catch {
     // Belongs to another user, or there is no /proc: the inherited descriptor will do.
   }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { spawn, type ChildProcess } from 'node:child_process'
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { closeSync, constants, existsSync, openSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { LineSink } from '../../../src/telemetry/exporters/line-sink.ts'
@@ -95,7 +95,6 @@ test('line sink: what waits is written when the process ends at once', async t =
 test('line sink: output that is redirected to a file keeps its place', async t => {
   const file = path.join(temporaryFolder(t), 'out.log')
   writeFileSync(file, '')
-  const { openSync, closeSync } = await import('node:fs')
   const fd = openSync(file, 'w')
   const child = program(t, 'process.stdout.write("first\\n"); const sink = new LineSink("stdout", { collectMs: 0 }); sink.write("second\\n"); setTimeout(() => process.stdout.write("third\\n"), 30)', fd)
   await once(child, 'close')
@@ -103,25 +102,35 @@ test('line sink: output that is redirected to a file keeps its place', async t =
   assert.equal(readFileSync(file, 'utf8'), 'first\nsecond\nthird\n')
 })
 
-test('line sink: nobody reads the pipe; serving goes on, lines are dropped, the process still ends', async t => {
-  const child = program(t, `
-    const sink = new LineSink("stdout", { maxLogQueueBytes: 300_000, collectMs: 0 })
-    let turns = 0
-    const line = 'x'.repeat(999) + '\\n'
-    const again = () => {
-      for (let i = 0; i < 50; i++) sink.write(line)
-      if (++turns < 100) setImmediate(again)
-      else { process.send({ turns, dropped: sink.dropped, queued: sink.queued }); process.disconnect(); process.exit(0) }
+for (const kind of ['socket', 'pipe'] as const) {
+  test(`line sink: nobody reads the ${kind}; serving goes on, lines are dropped, the process still ends`, async t => {
+    let stdout: 'pipe' | number = 'pipe' // To Node this means a pair of sockets.
+    if (kind === 'pipe') {
+      const fifo = path.join(temporaryFolder(t), 'fifo')
+      assert.equal(spawnSync('mkfifo', [fifo]).status, 0)
+      const fd = openSync(fifo, constants.O_RDWR) // Both ends, so that opening does not wait.
+      t.after(() => closeSync(fd))
+      stdout = fd
     }
-    again()`)
-  child.stdout?.pause()
-  const [report] = await once(child, 'message') as [{ turns: number; dropped: number; queued: number }]
-  assert.equal(report.turns, 100)
-  assert.ok(report.dropped > 4000, `dropped ${report.dropped}`)
-  assert.ok(report.queued <= 300_000)
-  const [code] = await once(child, 'exit') as [number]
-  assert.equal(code, 0)
-})
+    const child = program(t, `
+      const sink = new LineSink("stdout", { maxLogQueueBytes: 300_000, collectMs: 0 })
+      let turns = 0
+      const line = 'x'.repeat(999) + '\\n'
+      const again = () => {
+        for (let i = 0; i < 50; i++) sink.write(line)
+        if (++turns < 100) setImmediate(again)
+        else { process.send({ turns, dropped: sink.dropped, queued: sink.queued }); process.disconnect(); process.exit(0) }
+      }
+      again()`, stdout)
+    child.stdout?.pause()
+    const exited = once(child, 'exit')
+    const [report] = await once(child, 'message') as [{ turns: number; dropped: number; queued: number }]
+    assert.equal(report.turns, 100)
+    assert.ok(report.dropped > 4000, `dropped ${report.dropped}`)
+    assert.ok(report.queued <= 300_000)
+    assert.deepEqual(await exited, [0, null])
+  })
+}
 
 test('line sink: a reader that went away ends nothing', async t => {
   const child = program(t, `
@@ -136,11 +145,12 @@ test('line sink: a reader that went away ends nothing', async t => {
       }, 1)
     })
     process.send('ready')`)
+  const exited = once(child, 'exit')
   await once(child, 'message')
   child.stdout?.destroy()
   child.send('go')
   const [queued] = await once(child, 'message') as [number]
   assert.equal(queued, 0)
-  const [code] = await once(child, 'exit') as [number]
+  const [code] = await exited as [number]
   assert.equal(code, 0)
 })
