@@ -1,5 +1,6 @@
 /**
- * Holds the import table: which folder may import which, where vendors may be named, and that no imports form a cycle.
+ * Holds the import table: which folder may import which, where vendors may be named, what entry points import first,
+ * and that no imports form a cycle.
  * Type imports count for the table, because a type from below is a dependency of the reader all the same. They do not
  * count for cycles: they are gone before anything is loaded, and the tracer's types are open to every folder while
  * their own fields name types of those folders.
@@ -57,6 +58,10 @@ const OPEN_TYPES = ['src/telemetry/tracer.ts', 'src/proxy/session.ts']
 /** Only these may name the package's edge. */
 const EDGE_READERS = ['examples/', 'test/', 'scripts/']
 
+/** Where processes and users enter: too old a Node.js must be told before anything else of ours runs. */
+const ENTRIES = ['src/index.ts', 'supervisor/cli.ts', 'supervisor/main.ts', 'workers/main.ts', 'workers/describe.ts']
+const ENTRY_GUARD = 'src/runtime-check.ts'
+
 /** Vendors by package name, `scope/*` for a whole scope; whatever is not here is for test/ and scripts/ alone. */
 const VENDORS: Readonly<Record<string, readonly string[]>> = {
   'pino': ['src/telemetry/exporters/'],
@@ -105,7 +110,13 @@ export function checkImports(root: string): Finding[] {
       findings.push({ file, line: 1, text: 'stands in no row of the import table; move it, or give it a row in scripts/check-imports.ts' })
       continue
     }
-    for (const site of importsOf(readFileSync(path.join(root, file), 'utf8'))) {
+    const sites = importsOf(readFileSync(path.join(root, file), 'utf8'))
+    if (ENTRIES.includes(file)) {
+      const first = sites.find(site => !site.typeOnly)
+      const fine = first !== undefined && !first.dynamic && path.posix.join(path.posix.dirname(file), first.specifier) === ENTRY_GUARD
+      if (!fine) findings.push({ file, line: first?.line ?? 1, text: `does not import ${ENTRY_GUARD} before everything else; let that be its first import` })
+    }
+    for (const site of sites) {
       if (site.specifier.startsWith('.')) {
         const to = path.posix.join(path.posix.dirname(file), site.specifier)
         const fault = relativeFault(root, file, row, to, site)

@@ -9,6 +9,9 @@ import { inspect } from 'node:util'
 /** Output of one test file that is kept for the case that it fails, in characters. */
 const MAX_KEPT_OUTPUT = 8192
 
+/** A failure that compares large values says more in its first lines than in its last. */
+const MAX_FAILURE_LINES = 60
+
 interface Counts { tests: number; suites: number; passed: number; failed: number; cancelled: number; skipped: number; todo: number }
 
 export class TestReport {
@@ -92,7 +95,8 @@ export class TestReport {
     const text = inspect(error.cause ?? error, { depth: 6, colors: false })
     // Frames of the test runner itself say nothing about the fault.
     const lines = text.split('\n').filter(line => !/^\s+at .*\((?:node:internal\/test_runner|node:async_hooks)/.test(line))
-    this.#print(lines.map(line => `     ${line}`.trimEnd()).join('\n'))
+    const shown = lines.length <= MAX_FAILURE_LINES ? lines : [...lines.slice(0, MAX_FAILURE_LINES), `... ${lines.length - MAX_FAILURE_LINES} more lines`]
+    this.#print(shown.map(line => `     ${line}`.trimEnd()).join('\n'))
     const output = this.#output.get(file)
     if (output !== undefined) this.#print(`     output of the file so far:\n${output.trimEnd().split('\n').map(line => `     | ${line}`).join('\n')}`)
     this.#output.delete(file)

@@ -818,9 +818,8 @@ describe('http1 proxy: time', () => {
 describe('http1 proxy: lines', () => {
   it('over a long line (15 ms each way, both sides) a pipeline, an expectation and a large body are served as ever', async t => {
     const proxy = await startProxy(t, { hooks: { upstreamPeer: () => new HttpPeer(`127.0.0.1:${far.port}`) } })
-    const far = await DelayRelay.start({ host: '127.0.0.1', port: proxy.origin.port }, 15)
-    const near = await DelayRelay.start({ host: '127.0.0.1', port: proxy.port }, 15)
-    t.after(() => Promise.all([near.stop(), far.stop()]))
+    await using far = await DelayRelay.start({ host: '127.0.0.1', port: proxy.origin.port }, 15)
+    await using near = await DelayRelay.start({ host: '127.0.0.1', port: proxy.port }, 15)
     using client = await RawClient.connect(near.address)
     const body = 'x'.repeat(300_000)
     await client.write(get('/1') + post(body, '/2') + get('/3') + head('POST /4 HTTP/1.1', 'Expect: 100-continue', 'Content-Length: 5') + 'hello')

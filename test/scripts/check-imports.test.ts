@@ -17,11 +17,14 @@ const GOOD = {
   'src/protocols/head.ts': 'import type { Tracer } from \'../telemetry/tracer.ts\'\nexport type Head = Tracer | null\n',
   'src/proxy/exchange.ts': 'import \'../http/head.ts\'\nimport { nothing } from \'../telemetry/tracer.ts\'\nexport const exchange = nothing\n',
   'src/config/schema.ts': 'import { z } from \'zod\'\nimport { isIP } from \'node:net\'\nexport const schema = [z, isIP]\n',
-  'src/index.ts': 'export { exchange } from \'./proxy/exchange.ts\'\n',
-  'workers/main.ts': 'import { exchange } from \'../src/proxy/exchange.ts\'\nimport cluster from \'node:cluster\'\nvoid [exchange, cluster]\n',
+  'src/runtime-check.ts': 'export const fault = null\n',
+  'src/index.ts': 'import \'./runtime-check.ts\'\nexport { exchange } from \'./proxy/exchange.ts\'\n',
+  'workers/main.ts': 'import \'../src/runtime-check.ts\'\nimport { exchange } from \'../src/proxy/exchange.ts\'\nimport cluster from \'node:cluster\'\nvoid [exchange, cluster]\n',
   'examples/app.ts': 'import { exchange } from \'../src/index.ts\'\nvoid exchange\n',
   'test/head.test.ts': 'import fc from \'fast-check\'\nimport { head } from \'../src/http/head.ts\'\nvoid [fc, head]\n',
 }
+
+const GUARD = 'import \'../src/runtime-check.ts\'\n'
 
 function findingsIn(t: TestContext, changed: Readonly<Record<string, string>>): string[] {
   const root = temporaryFolder(t)
@@ -42,9 +45,9 @@ test('imports: a folder that reaches below itself is found, type imports too', t
 })
 
 test('imports: supervisor and workers do not know each other, and the supervisor knows no proxy core', t => {
-  assert.match(findingsIn(t, { 'supervisor/main.ts': 'import \'../workers/main.ts\'\n' })[0] ?? '', /^supervisor\/main\.ts:1: imports workers\/main\.ts/)
-  assert.match(findingsIn(t, { 'workers/main.ts': 'import \'../supervisor/main.ts\'\n', 'supervisor/main.ts': '' })[0] ?? '', /^workers\/main\.ts:1: imports supervisor\/main\.ts/)
-  assert.match(findingsIn(t, { 'supervisor/main.ts': 'import type { exchange } from \'../src/proxy/exchange.ts\'\n' })[0] ?? '', /^supervisor\/main\.ts:1: imports src\/proxy\/exchange\.ts/)
+  assert.match(findingsIn(t, { 'supervisor/main.ts': `${GUARD}import '../workers/main.ts'\n` })[0] ?? '', /^supervisor\/main\.ts:2: imports workers\/main\.ts/)
+  assert.match(findingsIn(t, { 'workers/main.ts': `${GUARD}import '../supervisor/main.ts'\n`, 'supervisor/main.ts': GUARD })[0] ?? '', /^workers\/main\.ts:2: imports supervisor\/main\.ts/)
+  assert.match(findingsIn(t, { 'supervisor/main.ts': `${GUARD}import type { exchange } from '../src/proxy/exchange.ts'\n` })[0] ?? '', /^supervisor\/main\.ts:2: imports src\/proxy\/exchange\.ts/)
 })
 
 test('imports: the tracer\'s types are open to all, its values are not', t => {
@@ -79,10 +82,17 @@ test('imports: vendors and built-ins are named where the table says', t => {
 })
 
 test('imports: the package\'s edge, missing files and unknown folders are named', t => {
-  assert.match(findingsIn(t, { 'workers/main.ts': 'import { exchange } from \'../src/index.ts\'\nvoid exchange\n' })[0] ?? '', /which is for the package's edge only/)
+  assert.match(findingsIn(t, { 'workers/main.ts': `${GUARD}import { exchange } from '../src/index.ts'\nvoid exchange\n` })[0] ?? '', /which is for the package's edge only/)
   assert.match(findingsIn(t, { 'examples/app.ts': 'import \'../src/proxy/exchange.ts\'\n' })[0] ?? '', /^examples\/app\.ts:1: imports src\/proxy\/exchange\.ts; examples\/ may import src\/index\.ts$/)
   assert.match(findingsIn(t, { 'src/http/head.ts': 'import \'./gone.js\'\n' })[0] ?? '', /imports \.\/gone\.js, which is no file/)
   assert.match(findingsIn(t, { 'src/misc/thing.ts': '' })[0] ?? '', /^src\/misc\/thing\.ts:1: stands in no row/)
+})
+
+test('imports: an entry point checks the runtime before anything else', t => {
+  const text = 'does not import src/runtime-check.ts before everything else; let that be its first import'
+  assert.deepEqual(findingsIn(t, { 'src/index.ts': 'export { exchange } from \'./proxy/exchange.ts\'\nimport \'./runtime-check.ts\'\n' }), [`src/index.ts:1: ${text}`])
+  assert.deepEqual(findingsIn(t, { 'supervisor/cli.ts': '' }), [`supervisor/cli.ts:1: ${text}`])
+  assert.deepEqual(findingsIn(t, { 'supervisor/cli.ts': `import type { Head } from '../src/errors/fault.ts'\n${GUARD}export type A = Head\n` }), [])
 })
 
 test('imports: comments, strings, templates and regular expressions hold no imports', t => {

@@ -38,6 +38,8 @@ export class DelayRelay {
     await promise
   }
 
+  [Symbol.asyncDispose](): Promise<void> { return this.stop() }
+
   #relay(from: net.Socket, to: net.Socket, delayMs: number): void {
     this.#sockets.add(from)
     // Timers of one length fire in the order in which they were set, which keeps the bytes in order.

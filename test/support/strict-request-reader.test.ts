@@ -35,6 +35,6 @@ describe('strict request reader', () => {
     assert.match(fault('\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n'), /request line/)
     assert.match(fault('POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n'), /Transfer-Encoding/)
     assert.match(fault('POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;a\r\nhello'), /chunk size line/)
-    assert.match(fault('POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloo'), /no CRLF/)
+    assert.match(fault('POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhellooo'), /no CRLF/)
   })
 })

@@ -19,7 +19,7 @@ import { BODY_UNKNOWN, type IdleKeeper, type UpstreamOwner, type UpstreamSession
 import { BODY_FAULTS, BodyFault, BodyReader, writeChunk, writeLastChunk, writeRun, type BodyLimits } from './body.ts'
 import { Framing, responseFraming } from './framing.ts'
 import { HTTP1_SERVER_DEFAULTS, type ResolvedHttp1ClientOptions } from './http1-options.ts'
-import { HEAD_FAULTS, HeadParser, Parsed, type HeadLimits } from './parser.ts'
+import { HEAD_FAULTS, ParserSlot, Parsed, type HeadParser } from './parser.ts'
 import { SendProgress } from './send-progress.ts'
 
 const State = { Parked: 0, Busy: 1, Spent: 2, Detached: 3, Closed: 4 } as const
@@ -27,16 +27,18 @@ type State = (typeof State)[keyof typeof State]
 
 const NEVER = Number.POSITIVE_INFINITY
 
-/** Limits of a response head, made once for a set of options. */
-const headLimits = new WeakMap<ResolvedHttp1ClientOptions, HeadLimits>()
-function limitsOf(options: ResolvedHttp1ClientOptions): HeadLimits {
-  let limits = headLimits.get(options)
-  if (limits === undefined) {
-    limits = { maxHeadBytes: options.maxResponseHeadBytes, maxHeaderCount: options.maxResponseHeaderCount, maxHeaderLineBytes: options.maxResponseHeadBytes, maxMethodBytes: 0, maxUriBytes: 0 }
-    headLimits.set(options, limits)
+const slots = new WeakMap<ResolvedHttp1ClientOptions, ParserSlot>()
+function slotOf(options: ResolvedHttp1ClientOptions): ParserSlot {
+  let slot = slots.get(options)
+  if (slot === undefined) {
+    slot = new ParserSlot('response', { maxHeadBytes: options.maxResponseHeadBytes, maxHeaderCount: options.maxResponseHeaderCount, maxHeaderLineBytes: options.maxResponseHeadBytes, maxMethodBytes: 0, maxUriBytes: 0 })
+    slots.set(options, slot)
   }
-  return limits
+  return slot
 }
+
+/** What the fields of the head just parsed mean; read at once, so that one serves all. */
+const framing = new Framing()
 
 /** Chunk and trailer limits of the client's side hold for origins too. */
 const BODY_LIMITS: BodyLimits = HTTP1_SERVER_DEFAULTS
@@ -58,8 +60,9 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
   readonly stream: ByteStream
   readonly #options: ResolvedHttp1ClientOptions
   readonly #ticker: Ticker
-  readonly #parser: HeadParser
-  readonly #framing = new Framing()
+  readonly #slot: ParserSlot
+  /** Only while a head came in part. */
+  #parser: HeadParser | null = null
   readonly #body = new BodyReader(BODY_LIMITS)
   readonly #progress: SendProgress
 
@@ -67,6 +70,7 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
   #owner: UpstreamOwner = NOBODY
   #keeper: IdleKeeper | null = null
   exchanges = 0
+  hopNames: readonly string[] | null = null
   bodyBytesOut = 0
   responseStarted = false
   originIdleMs = 0
@@ -93,7 +97,7 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
     this.stream = stream
     this.#options = options
     this.#ticker = ticker
-    this.#parser = new HeadParser('response', limitsOf(options))
+    this.#slot = slotOf(options)
     this.#progress = new SendProgress(stream, ticker.clock.now())
     stream.owner = this
     ticker.add(this)
@@ -104,7 +108,6 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
   get reused(): boolean { return this.exchanges > 1 }
   get bytesQueued(): number { return this.stream.bytesQueued }
   get bodyBytesIn(): number { return this.#body.bytes }
-  get hopNames(): readonly string[] | null { return this.#framing.connectionNames }
   get reusable(): boolean { return this.#state === State.Spent && this.#persistent && this.#requestEnded && this.#responseEnded && !this.#ended && !this.stream.destroyed }
 
   // ---- the request
@@ -119,7 +122,7 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
     this.#interims = 0
     this.#body.begin(0)
     this.#silentSince = this.#ticker.clock.now()
-    this.#parser.reset()
+    this.#parser = null
   }
 
   writeHead(head: RequestHead, length: number, extra: string, hopNames: readonly string[] | null, upgrade: string): void {
@@ -190,15 +193,21 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
     this.#silentSince = this.#ticker.clock.now()
     this.responseStarted = true
     while (!this.#headSeen) {
-      const result = this.#parser.parse(buffer, from, to)
-      if (result === Parsed.More) return
+      const parser = this.#parser ?? this.#slot.parser
+      const result = parser.parse(buffer, from, to)
+      if (result === Parsed.More) {
+        this.#parser ??= this.#slot.surrender()
+        return
+      }
+      this.#parser = null
       if (result !== Parsed.Done) {
+        parser.reset()
         const { kind, limit, text } = HEAD_FAULTS[result]!
         this.#fail(kind, text, limit === 'head-bytes' ? 'response-head-bytes' : limit === 'header-count' ? 'response-header-count' : limit)
         return
       }
-      from = this.#parser.consumedTo
-      if (!this.#takeHead(buffer, from, to)) return
+      from = parser.consumedTo
+      if (!this.#takeHead(parser, buffer, from, to)) return
       if (from === to && !this.#headSeen) return
     }
     if (this.#body.open) {
@@ -225,17 +234,18 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
   }
 
   /** False when the session is over, or waits for the next head. */
-  #takeHead(buffer: Buffer, from: number, to: number): boolean {
-    const head = this.#parser.takeResponse(), status = head.status
-    this.#parser.reset()
-    const fault = responseFraming(head.headers, status, head.minorVersion, this.#method, this.#framing)
+  #takeHead(parser: HeadParser, buffer: Buffer, from: number, to: number): boolean {
+    const head = parser.takeResponse(), status = head.status
+    parser.reset()
+    const fault = responseFraming(head.headers, status, head.minorVersion, this.#method, framing)
+    this.hopNames = framing.connectionNames
     if (fault !== null) {
       this.#fail('BAD_FRAMING', fault, 'bad-framing')
       return false
     }
     const tunnel = status === 101 || (this.#method === 'CONNECT' && status >= 200 && status < 300)
     if (tunnel) {
-      if (!this.#upgrading || (status === 101 && !this.#framing.upgrade)) {
+      if (!this.#upgrading || (status === 101 && !framing.upgrade)) {
         this.#fail('BAD_UPGRADE', status === 101 ? '101 to a request that asked for no upgrade, or without its fields' : 'an answer to CONNECT that nobody sent', 'bad-framing')
         return false
       }
@@ -255,12 +265,12 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
       return this.#state === State.Busy
     }
     this.#headSeen = true
-    const framing = this.#framing
     if (!framing.persistent) this.#persistent = false
     // A second for the way: the origin's clock starts earlier than ours.
     this.originIdleMs = framing.keepAliveMs === 0 ? 0 : Math.max(1, framing.keepAliveMs - 1000)
-    this.#body.begin(framing.bodyLength)
-    this.#owner.onResponseHead(head, framing.bodyLength)
+    const length = framing.bodyLength
+    this.#body.begin(length)
+    this.#owner.onResponseHead(head, length)
     return this.#state === State.Busy
   }
 

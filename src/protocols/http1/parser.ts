@@ -49,6 +49,28 @@ export interface HeadLimits {
   readonly maxUriBytes: number
 }
 
+/**
+ * One parser that all connections with the same limits use in turn: a head that comes in one piece, as nearly all do,
+ * leaves nothing behind in it. One that does not takes the parser with it, and a new one takes its place here. So an
+ * idle connection keeps no parser, and a busy worker touches one instead of thousands.
+ */
+export class ParserSlot {
+  readonly #role: HeadRole
+  readonly #limits: HeadLimits
+  parser: HeadParser
+  constructor(role: HeadRole, limits: HeadLimits) {
+    this.#role = role
+    this.#limits = limits
+    this.parser = new HeadParser(role, limits)
+  }
+  /** The parser belongs to the caller from now on. */
+  surrender(): HeadParser {
+    const parser = this.parser
+    this.parser = new HeadParser(this.#role, this.#limits)
+    return parser
+  }
+}
+
 export type HeadRole = 'request' | 'response' | 'trailers'
 
 const State = {

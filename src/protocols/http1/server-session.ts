@@ -23,7 +23,7 @@ import { BODY_FAULTS, BodyFault, BodyReader, writeChunk, writeLastChunk, writeRu
 import { httpDate } from './date.ts'
 import { Framing, requestFraming } from './framing.ts'
 import type { ResolvedHttp1ServerOptions } from './http1-options.ts'
-import { HEAD_FAULTS, HeadParser, Parsed } from './parser.ts'
+import { HEAD_FAULTS, ParserSlot, Parsed, type HeadParser } from './parser.ts'
 import { readTarget } from './request-target.ts'
 import { SendProgress } from './send-progress.ts'
 
@@ -47,6 +47,19 @@ const NEVER = Number.POSITIVE_INFINITY
 /** Before this, a slow start does not count as a slow body. */
 const SLOW_BODY_GRACE_MS = 20_000
 
+const slots = new WeakMap<ResolvedHttp1ServerOptions, ParserSlot>()
+function slotOf(options: ResolvedHttp1ServerOptions): ParserSlot {
+  let slot = slots.get(options)
+  if (slot === undefined) slots.set(options, slot = new ParserSlot('request', options))
+  return slot
+}
+
+/** What the fields of the head just parsed mean; read at once, so that one serves all. */
+const framing = new Framing()
+
+/** Sending is looked at this often while an exchange runs, in ms: it means following a chain of objects per connection. */
+const SENDING_LOOK_MS = 500
+
 /** Takes the place of an exchange that was released. */
 const NOBODY: DownstreamOwner = {
   onRequestBody() {}, onRequestEnd() {}, onDownstreamDrained() {}, onDownstreamFault() {},
@@ -60,9 +73,12 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   readonly #options: ResolvedHttp1ServerOptions
   readonly #host: ServerSessionHost
   readonly #ticker: Ticker
-  readonly #parser: HeadParser
-  readonly #framing = new Framing()
-  readonly #body: BodyReader
+  readonly #slot: ParserSlot
+  /** Only while a head came in part. */
+  #parser: HeadParser | null = null
+  /** Only since a request had a body. */
+  #body: BodyReader | null = null
+  #bodyOpen = false
   readonly #progress: SendProgress
   readonly #acceptedAt: number
   readonly #maxAgeMs: number
@@ -77,6 +93,10 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   requestBodyLength = 0
   /** Requests whose head arrived on this connection. */
   requests = 0
+  hopNames: readonly string[] | null = null
+  wantsUpgrade = false
+  acceptsTrailers = false
+  targetUnusual = false
   awaitsContinue = false
   responseStarted = false
   bodyBytesOut = 0
@@ -88,6 +108,10 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   #consuming = false
   /** The client sent its FIN. */
   #ended = false
+  /** The client means to send another request. */
+  #clientPersists = true
+  /** When an exchange under way is looked at again. */
+  #lookAt = 0
   /** No other request on this connection. */
   #final = false
   #responseEnded = false
@@ -108,8 +132,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     this.#options = options
     this.#host = host
     this.#ticker = ticker
-    this.#parser = new HeadParser('request', options)
-    this.#body = new BodyReader(options)
+    this.#slot = slotOf(options)
     const now = ticker.clock.now()
     this.#acceptedAt = now
     this.#progress = new SendProgress(stream, now)
@@ -120,13 +143,9 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   }
 
   get digest(): StreamDigest { return this.stream.digest }
-  get requestEnded(): boolean { return !this.#body.open }
+  get requestEnded(): boolean { return !this.#bodyOpen }
   get bytesQueued(): number { return this.stream.bytesQueued }
-  get bodyBytesIn(): number { return this.#body.bytes }
-  get hopNames(): readonly string[] | null { return this.#framing.connectionNames }
-  get wantsUpgrade(): boolean { return this.#framing.upgrade }
-  get acceptsTrailers(): boolean { return this.#framing.teTrailers }
-  get targetUnusual(): boolean { return this.#parser.targetUnusual }
+  get bodyBytesIn(): number { return this.requestBodyLength === 0 ? 0 : this.#body!.bytes }
   /** Waiting for a request, none of it seen. */
   get idle(): boolean { return this.#state === State.Idle }
   get detached(): boolean { return this.#state === State.Detached }
@@ -148,17 +167,23 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
           // The first head is due from the moment of accepting; a later one from its first byte.
           if (this.requests > 0) this.#deadline = now + this.#options.headTimeoutMs
         }
-        const result = this.#parser.parse(buffer, from, to)
-        if (result === Parsed.More) break
-        from = this.#parser.consumedTo
+        const parser = this.#parser ?? this.#slot.parser
+        const result = parser.parse(buffer, from, to)
+        if (result === Parsed.More) {
+          this.#parser ??= this.#slot.surrender()
+          break
+        }
+        from = parser.consumedTo
+        this.#parser = null
         if (result !== Parsed.Done) {
           const { kind, status, limit, text } = HEAD_FAULTS[result]!
+          parser.reset()
           this.#refuse(new ProxyError(kind, 'downstream', text, { status, limit }))
           break
         }
-        if (!this.#beginExchange()) break
+        if (!this.#beginExchange(parser)) break
       } else if (state === State.Exchange) {
-        if (!this.#body.open) {
+        if (!this.#bodyOpen) {
           if (from < to) this.#hold(buffer, from, to)
           break
         }
@@ -174,12 +199,16 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
         from = this.#readBody(buffer, from, to, owned)
       } else if (state === State.Discard) {
         if (from === to) break
-        if (this.#body.read(buffer, from, to) !== BodyFault.None || (this.#discarded += this.#body.consumedTo - from) > this.#options.maxDiscardBytes) {
+        const body = this.#body!
+        if (body.read(buffer, from, to) !== BodyFault.None || (this.#discarded += body.consumedTo - from) > this.#options.maxDiscardBytes) {
           this.#linger()
           break
         }
-        from = this.#body.consumedTo
-        if (this.#body.done) this.#toIdle()
+        from = body.consumedTo
+        if (body.done) {
+          this.#bodyOpen = false
+          this.#toIdle()
+        }
       } else {
         if (state === State.Linger) this.#discard(to - from)
         break
@@ -195,10 +224,11 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   }
 
   #readBody(buffer: Buffer, from: number, to: number, owned: boolean): number {
-    const body = this.#body
+    const body = this.#body!
     this.#lastReadAt = this.#ticker.clock.now()
     this.awaitsContinue = false
     const fault = body.read(buffer, from, to)
+    if (body.done) this.#bodyOpen = false
     if (fault !== BodyFault.None) {
       const { kind, status, limit, text } = BODY_FAULTS[fault]!
       this.#fault(new ProxyError(kind, 'downstream', text, { status, limit }))
@@ -238,7 +268,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
       case State.Exchange:
         // A FIN behind a complete request only says that no other follows.
         this.#final = true
-        if (this.#body.open && this.#held === null) this.#fault(new ProxyError('CLIENT_GONE', 'downstream', 'the request body ended early'))
+        if (this.#bodyOpen && this.#held === null) this.#fault(new ProxyError('CLIENT_GONE', 'downstream', 'the request body ended early'))
         break
     }
   }
@@ -272,10 +302,11 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   }
 
   /** False when the head was refused. */
-  #beginExchange(): boolean {
-    const parser = this.#parser, framing = this.#framing
+  #beginExchange(parser: HeadParser): boolean {
     const head = this.request = parser.takeRequest()
     const fault = requestFraming(head.headers, head.minorVersion, framing) ?? readTarget(head, parser, framing, this.#options.allowConnect)
+    this.targetUnusual = parser.targetUnusual
+    parser.reset()
     if (fault !== null) {
       const status = framing.faultStatus
       const kind = status === 417 ? 'EXPECTATION_FAILED' : status === 405 ? 'METHOD_NOT_ALLOWED' : status === 501 ? 'NOT_IMPLEMENTED' : 'BAD_FRAMING'
@@ -286,8 +317,14 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     this.requests++
     this.#state = State.Exchange
     this.#deadline = NEVER
-    this.#body.begin(framing.bodyLength)
     this.requestBodyLength = framing.bodyLength
+    this.#bodyOpen = framing.bodyLength !== 0
+    if (this.#bodyOpen) (this.#body ??= new BodyReader(options)).begin(framing.bodyLength)
+    this.hopNames = framing.connectionNames
+    this.wantsUpgrade = framing.upgrade
+    this.acceptsTrailers = framing.teTrailers
+    this.#clientPersists = framing.persistent
+    this.#lookAt = now + Math.min(SENDING_LOOK_MS, options.sendTimeoutMs)
     this.awaitsContinue = framing.expectContinue && framing.bodyLength !== 0
     this.responseStarted = false
     this.bodyBytesOut = 0
@@ -300,8 +337,8 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
       now - this.#acceptedAt > this.#maxAgeMs
     const limit = options.maxRequestBodyBytes, owner = this.#host.onRequest(this)
     this.#owner = owner
-    owner.begin(limit !== 0 && framing.bodyLength > limit
-      ? new ProxyError('BODY_TOO_LARGE', 'downstream', `request body of ${framing.bodyLength} bytes, over ${limit}`, { status: 413, limit: 'request-body-bytes' }) : null)
+    owner.begin(limit !== 0 && this.requestBodyLength > limit
+      ? new ProxyError('BODY_TOO_LARGE', 'downstream', `request body of ${this.requestBodyLength} bytes, over ${limit}`, { status: 413, limit: 'request-body-bytes' }) : null)
     return true
   }
 
@@ -322,7 +359,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   pauseRequest(): void {
     if (this.#state !== State.Exchange) return
     this.#flowing = false
-    if (this.#body.open && !this.#ended) this.stream.pause()
+    if (this.#bodyOpen && !this.#ended) this.stream.pause()
   }
 
   /** Takes up what was held back, then the stream. */
@@ -333,7 +370,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
       this.#consume(held, BUFFER_RESERVE, held.length - BUFFER_RESERVE, true)
       if (this.#held !== null || this.#state === State.Closed) return
     }
-    if (this.#state === State.Exchange && this.#body.open && !this.#flowing) return
+    if (this.#state === State.Exchange && this.#bodyOpen && !this.#flowing) return
     this.stream.resume()
     if (this.#ended) this.onEnd()
   }
@@ -395,9 +432,9 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
 
   /** What is left of the request body is none, or so little that throwing it away is cheaper than a new connection. */
   #restIsSmall(): boolean {
-    if (!this.#body.open) return true
+    if (!this.#bodyOpen) return true
     if (this.awaitsContinue || this.requestBodyLength < 0) return false
-    return this.requestBodyLength - this.#body.bytes <= this.#options.maxDiscardBytes
+    return this.requestBodyLength - this.#body!.bytes <= this.#options.maxDiscardBytes
   }
 
   writeBody(buffer: Buffer, from: number, to: number): void {
@@ -448,10 +485,10 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     }
     if (this.#state !== State.Exchange) return
     if (!this.#responseEnded) this.#close(true)
-    else if (!this.#body.open) {
+    else if (!this.#bodyOpen) {
       if (!this.#final) this.#toIdle()
       // Nothing can be on its way from a client that said it is the last request: no need to wait for its FIN.
-      else if (this.#framing.persistent || this.#held !== null || this.#consuming) this.#linger()
+      else if (this.#clientPersists || this.#held !== null || this.#consuming) this.#linger()
       else this.#farewell()
     } else if (this.#final || !this.#restIsSmall()) this.#linger()
     else {
@@ -468,7 +505,6 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
       return
     }
     this.#state = State.Idle
-    this.#parser.reset()
     this.#deadline = this.#ticker.clock.now() + this.#options.keepAliveTimeoutMs
     if (!this.#consuming && (this.#held !== null || this.stream.paused)) this.#goOn()
   }
@@ -540,13 +576,13 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
         if (now >= this.#deadline) this.#refuse(new ProxyError('HEAD_TIMEOUT', 'downstream', `no complete head within ${options.headTimeoutMs} ms`, { status: 408, limit: 'head-timeout' }))
         return
       case State.Exchange: {
-        if (this.#body.open && this.#flowing && !this.#responseEnded) {
+        if (this.#bodyOpen && this.#flowing && !this.#responseEnded) {
           if (now - this.#lastReadAt > options.bodyIdleTimeoutMs) {
             this.#fault(new ProxyError('READ_TIMEOUT', 'downstream', `no byte of the request body for ${options.bodyIdleTimeoutMs} ms`, { status: 408, limit: 'body-idle-timeout' }))
             return
           }
           const elapsed = now - this.#startedAt
-          if (options.minBodyBytesPerSecond !== 0 && elapsed > SLOW_BODY_GRACE_MS && !this.responseStarted && this.#body.bytes * 1000 < options.minBodyBytesPerSecond * elapsed) {
+          if (options.minBodyBytesPerSecond !== 0 && elapsed > SLOW_BODY_GRACE_MS && !this.responseStarted && this.#body!.bytes * 1000 < options.minBodyBytesPerSecond * elapsed) {
             this.#fault(new ProxyError('SLOW_BODY', 'downstream', `request body slower than ${options.minBodyBytesPerSecond} bytes a second`, { status: 408, limit: 'body-bytes-per-second' }))
             return
           }
@@ -555,6 +591,8 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
           this.#fault(new ProxyError('TOTAL_TIMEOUT', 'downstream', `the exchange took more than ${options.totalTimeoutMs} ms`, { status: 408, limit: 'total-timeout' }))
           return
         }
+        if (now < this.#lookAt) return
+        this.#lookAt = now + Math.min(SENDING_LOOK_MS, options.sendTimeoutMs)
         this.#checkSending(now)
         return
       }

@@ -1,0 +1,137 @@
+/**
+ * The package as others get it: built, packed, unpacked into a project of plain JavaScript, imported, type-checked and
+ * run. Its dependencies are linked from here, so no registry is asked.
+ */
+import assert from 'node:assert/strict'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, statSync, symlinkSync } from 'node:fs'
+import http from 'node:http'
+import type net from 'node:net'
+import os from 'node:os'
+import path from 'node:path'
+import { createInterface } from 'node:readline'
+import { after, before, test } from 'node:test'
+import { buildPackage, publishedManifest } from '../../scripts/build-package.ts'
+import { importsOf } from '../../scripts/source-text.ts'
+import * as source from '../../src/index.ts'
+import { writeTree } from '../support/temporary-folder.ts'
+
+const ROOT = path.join(import.meta.dirname, '../..')
+const folder = realpathSync(mkdtempSync(path.join(os.tmpdir(), 'cirque-')))
+const project = path.join(folder, 'project')
+const installed = path.join(project, 'node_modules/cirque')
+/** What the packed file holds, relative to the package. */
+let packed: string[] = []
+
+function run(command: string, args: readonly string[], cwd: string = project): string {
+  const { status, stdout, stderr, error } = spawnSync(command, args, { cwd, encoding: 'utf8' })
+  assert.equal(status, 0, `${command} ${args.join(' ')}: ${error?.message ?? ''}\n${stdout}\n${stderr}`)
+  return stdout
+}
+
+before(() => {
+  const built = path.join(folder, 'package')
+  buildPackage(built)
+  const [{ filename, files }] = JSON.parse(run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], built)) as [{ filename: string; files: { path: string }[] }]
+  packed = files.map(file => file.path)
+  mkdirSync(installed, { recursive: true })
+  run('tar', ['--extract', '--gzip', '--file', path.join(folder, filename), '--strip-components', '1', '--directory', installed])
+  mkdirSync(path.join(project, 'node_modules/.bin'))
+  symlinkSync('../cirque/bin/cirque', path.join(project, 'node_modules/.bin/cirque'))
+  const { dependencies } = JSON.parse(readFileSync(path.join(installed, 'package.json'), 'utf8')) as { dependencies: Record<string, string> }
+  mkdirSync(path.join(project, 'node_modules/@types'))
+  for (const name of [...Object.keys(dependencies), '@types/node']) symlinkSync(path.join(ROOT, 'node_modules', name), path.join(project, 'node_modules', name))
+  writeTree(project, { 'package.json': '{ "name": "project", "private": true, "type": "module" }' })
+})
+after(() => rmSync(folder, { recursive: true, force: true }))
+
+test('package: it holds JavaScript and declarations, the command, its licence and its pages, nothing else', () => {
+  assert.ok(packed.includes('dist/src/index.js') && packed.includes('dist/src/index.d.ts') && packed.includes('dist/workers/main.js') && packed.includes('dist/supervisor/cli.js'))
+  for (const name of packed) assert.match(name, /^(?:dist\/(?:src|supervisor|workers)\/.*\.(?:js|d\.ts)|docs\/.*\.md|bin\/cirque|README\.md|LICENSE|package\.json)$/)
+  assert.equal(statSync(path.join(installed, 'bin/cirque')).mode & 0o111, 0o111)
+})
+
+test('package: its package.json has the dependencies, and neither the runtime nor the tools', () => {
+  const manifest = JSON.parse(readFileSync(path.join(installed, 'package.json'), 'utf8')) as Record<string, unknown>
+  const ours = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as Parameters<typeof publishedManifest>[0]
+  assert.deepEqual(manifest['dependencies'], ours.dependencies)
+  for (const key of ['optionalDependencies', 'devDependencies', 'scripts', 'private', 'devEngines']) assert.equal(manifest[key], undefined, key)
+  assert.deepEqual(manifest['engines'], { node: '>=26.9' })
+})
+
+test('package: every package that it imports is one of its dependencies', () => {
+  const { dependencies } = JSON.parse(readFileSync(path.join(installed, 'package.json'), 'utf8')) as { dependencies: Record<string, string> }
+  const imported = new Set<string>()
+  for (const name of readdirSync(path.join(installed, 'dist'), { recursive: true, encoding: 'utf8' }).filter(file => file.endsWith('.js'))) {
+    const text = readFileSync(path.join(installed, 'dist', name), 'utf8')
+    for (const { specifier } of importsOf(text)) {
+      assert.ok(!specifier.endsWith('.ts'), `${name} imports ${specifier}`)
+      if (!specifier.startsWith('.') && !specifier.startsWith('node:')) imported.add(specifier)
+    }
+  }
+  assert.deepEqual([...imported].filter(name => !Object.hasOwn(dependencies, name)), [])
+})
+
+test('package: a JavaScript project imports the same names as the source exports, and runs a request', () => {
+  writeTree(project, {
+    'names.js': 'import * as cirque from "cirque"\nconsole.log(JSON.stringify(Object.keys(cirque).sort()))\n',
+    'request.js': `
+      import http from 'node:http'
+      import { once } from 'node:events'
+      import { HttpPeer, Server, httpProxyService } from 'cirque'
+      const origin = http.createServer((request, response) => response.end('from the origin: ' + request.url)).listen(0, '127.0.0.1')
+      await once(origin, 'listening')
+      const server = new Server()
+      const upstreamPeer = () => new HttpPeer('127.0.0.1:' + origin.address().port)
+      server.addService(httpProxyService({ newCtx: () => undefined, upstreamPeer }).addTcp('127.0.0.1:0'))
+      const [{ address }] = await server.start()
+      console.log(await (await fetch('http://' + address + '/path', { headers: { connection: 'close' } })).text())
+      await server.stop()
+      origin.close()
+      origin.closeAllConnections()`,
+  })
+  assert.deepEqual(JSON.parse(run(process.execPath, ['names.js'])), Object.keys(source).toSorted())
+  assert.equal(run(process.execPath, ['request.js']), 'from the origin: /path\n')
+})
+
+test('package: its declarations and the TypeScript of README.md pass a strict check', () => {
+  const blocks = [...readFileSync(path.join(installed, 'README.md'), 'utf8').matchAll(/^```ts\n(.*?)^```$/gms)].map(match => match[1] ?? '')
+  assert.ok(blocks.length >= 3)
+  writeTree(project, {
+    'tsconfig.json': JSON.stringify({ compilerOptions: { target: 'esnext', lib: ['esnext'], module: 'nodenext', types: ['node'], strict: true, noEmit: true, skipLibCheck: false, exactOptionalPropertyTypes: true }, include: ['*.ts'] }),
+    ...Object.fromEntries(blocks.map((block, index) => [`readme-${index}.ts`, block])),
+  })
+  run(path.join(ROOT, 'node_modules/.bin/tsc'), ['--project', '.'])
+})
+
+test('package: its command runs an application of the project under its own supervisor', async t => {
+  const origin = http.createServer((_, response) => response.end('from the origin')).listen(0, '127.0.0.1')
+  await once(origin, 'listening')
+  t.after(() => { origin.close(); origin.closeAllConnections() })
+  writeTree(project, {
+    'app.js': `
+      import { HttpPeer, Server, httpProxyService } from 'cirque'
+      const server = new Server()
+      const upstreamPeer = () => new HttpPeer('127.0.0.1:${(origin.address() as net.AddressInfo).port}')
+      server.addService(httpProxyService({ newCtx: () => undefined, upstreamPeer }).addTcp('127.0.0.1:0'))
+      await server.runForever()`,
+  })
+  const command = path.join(project, 'node_modules/.bin/cirque')
+  const state = path.join(folder, 'state')
+  // The package has no runtime of its own: it takes the one in the PATH, or the one that it is told.
+  const env = { ...process.env, CIRQUE_NODE: process.execPath }
+  const child = spawn(command, ['run', 'app.js', '--workers', '1', '--state-dir', state], { cwd: project, env, stdio: ['ignore', 'ignore', 'pipe'] })
+  t.after(() => child.kill('SIGKILL'))
+  const exited = once(child, 'exit')
+  const lines: string[] = []
+  for await (const line of createInterface({ input: child.stderr })) {
+    lines.push(line)
+    if (line.includes('"msg":"running"')) break
+  }
+  const running = JSON.parse(lines.at(-1) ?? '{}') as { listeners?: string[] }
+  assert.equal(running.listeners?.length, 1, lines.join('\n'))
+  assert.equal(await (await fetch(`http://${running.listeners?.[0]}/`)).text(), 'from the origin')
+  child.kill('SIGTERM')
+  assert.deepEqual(await exited, [0, null])
+})
