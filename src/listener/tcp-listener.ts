@@ -4,7 +4,7 @@
  */
 import net from 'node:net'
 import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
-import { TcpStream } from '../protocols/tcp/tcp-stream.ts'
+import { resetSocket, TcpStream } from '../protocols/tcp/tcp-stream.ts'
 import type { ResolvedListenerOptions } from './listener-options.ts'
 
 export interface AcceptOwner {
@@ -69,7 +69,7 @@ export class TcpListener {
   #refuse(socket: net.Socket): void {
     this.refused++
     socket.on('error', () => { /* it is being reset */ })
-    socket.resetAndDestroy()
+    resetSocket(socket)
   }
 
   /** A connection that was let in is gone. */

@@ -215,6 +215,8 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
       }
     }
     this.#consuming = false
+    // Requests that came before the client's FIN are all served; then there is nobody to wait for.
+    if (this.#ended && (this.#state === State.Idle || this.#state === State.Head)) this.#close(false)
   }
 
   /** Keeps what the client sent ahead, and lets it wait. */
@@ -266,8 +268,8 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
         this.#close(false)
         break
       case State.Exchange:
-        // A FIN behind a complete request only says that no other follows.
-        this.#final = true
+        // A FIN behind a complete request only says that no other follows those already here.
+        if (this.#held === null) this.#final = true
         if (this.#bodyOpen && this.#held === null) this.#fault(new ProxyError('CLIENT_GONE', 'downstream', 'the request body ended early'))
         break
     }
@@ -333,7 +335,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     this.#chunked = false
     this.#unsent = -1
     this.#startedAt = this.#lastReadAt = now
-    this.#final = this.#ended || !framing.persistent || (options.maxRequestsPerConnection !== 0 && this.requests >= options.maxRequestsPerConnection) ||
+    this.#final = !framing.persistent || (options.maxRequestsPerConnection !== 0 && this.requests >= options.maxRequestsPerConnection) ||
       now - this.#acceptedAt > this.#maxAgeMs
     const limit = options.maxRequestBodyBytes, owner = this.#host.onRequest(this)
     this.#owner = owner
@@ -399,6 +401,12 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     if (this.responseStarted || this.#state !== State.Exchange) return
     this.responseStarted = true
     const headers = head.headers, status = head.status
+    if (this.request.method === 'CONNECT' && status < 300) {
+      // Behind it comes the tunnel: it has no framing (RFC 9110 9.3.6).
+      this.stream.writeText(statusLine(head) + headers.serialize(HOP_BY_HOP | (1 << FieldKind.ContentLength), hopNames) + extra + '\r\n')
+      this.#hasBody = false
+      return
+    }
     if (status === 101) {
       this.stream.writeText(statusLine(head) + headers.serialize(HOP_BY_HOP & ~(1 << FieldKind.Upgrade), hopNames) + extra + 'Connection: upgrade\r\n\r\n')
       this.#hasBody = false
@@ -500,13 +508,11 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   }
 
   #toIdle(): void {
-    if (this.#ended && this.#held === null) {
-      this.#linger()
-      return
-    }
     this.#state = State.Idle
     this.#deadline = this.#ticker.clock.now() + this.#options.keepAliveTimeoutMs
-    if (!this.#consuming && (this.#held !== null || this.stream.paused)) this.#goOn()
+    if (this.#consuming) return
+    if (this.#held !== null || this.stream.paused) this.#goOn()
+    else if (this.#ended) this.#close(false)
   }
 
   // ---- ending

@@ -298,8 +298,8 @@ export class TcpStream implements ByteStream {
     this.socket.write(NOTHING, () => {
       this.#awaitingDrain = false
       if (this.socket.destroyed) return
-      if (this.socket.writableLength > 0) this.#awaitDrain()
-      else this.owner.onDrained()
+      if (this.socket.writableLength === 0) this.owner.onDrained()
+      else if (!this.#ended) this.#awaitDrain()
     })
   }
 
@@ -313,7 +313,7 @@ export class TcpStream implements ByteStream {
   destroy(reset = false): void {
     this.#text = ''
     if (this.socket.destroyed) return
-    if (reset) this.socket.resetAndDestroy()
+    if (reset) resetSocket(this.socket)
     else this.socket.destroy()
   }
 
@@ -327,6 +327,11 @@ export class TcpStream implements ByteStream {
     this.#slab = sharedSlab
     this.owner.onClosed(this.failure)
   }
+}
+
+/** RST where the transport has one; a Unix socket is just closed. */
+export function resetSocket(socket: net.Socket): void {
+  try { socket.resetAndDestroy() } catch { socket.destroy() }
 }
 
 function onConnect(this: OwnedSocket): void {
