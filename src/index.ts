@@ -1,4 +1,5 @@
 /** The public surface of the package: re-exports only. */
+import './runtime-check.ts'
 export { Server, type BoundAddress, type SelfTestOptions, type ServiceHandle } from './server/server.ts'
 export { httpProxyService, HttpProxyService, type HttpProxyOptions } from './server/http-proxy-service.ts'
 export { inject, type InjectOptions, type InjectOrigin, type InjectRequest, type InjectResponse, type OriginAnswer } from './server/inject.ts'

@@ -3,6 +3,7 @@
  * control socket, waits for the outcome and says it by exit code: 0 done, 1 refused or failed, 2 wrong usage or
  * configuration, 3 not running (or already, for `run`), 4 superseded. What people read is never meant for programs: those use --json.
  */
+import '../src/runtime-check.ts'
 import './early-signals.ts'
 import fs from 'node:fs'
 import { createRequire } from 'node:module'

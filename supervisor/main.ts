@@ -2,6 +2,7 @@
  * Entry of the process that `server.runForever()` turns itself into: `main APPLICATION [its arguments]`. Configuration
  * comes from the environment and cirque.yaml; flags belong to `cirque run`.
  */
+import '../src/runtime-check.ts'
 import './early-signals.ts'
 import { loadConfig } from '../src/config/load-config.ts'
 import { ConfigError } from '../src/config/server-config.ts'

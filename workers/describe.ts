@@ -2,6 +2,7 @@
  * Entry of the describe process: loads the application as far as `runForever()`, writes what it found as one line of
  * JSON to descriptor 3 and ends. Descriptor 3 and not stdout, because the application may print there what it likes.
  */
+import '../src/runtime-check.ts'
 import { role } from './keep-alive-without-supervisor.ts'
 import fs from 'node:fs'
 import { pathToFileURL } from 'node:url'

@@ -2,6 +2,7 @@
  * Entry of a worker process: takes its role, connects to the supervisor, loads the application. The parts are wired
  * here; what a worker does is in worker.ts.
  */
+import '../src/runtime-check.ts'
 import { role } from './keep-alive-without-supervisor.ts'
 import { pathToFileURL } from 'node:url'
 import { stderrLog } from '../src/ipc/process-log.ts'

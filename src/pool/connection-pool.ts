@@ -24,7 +24,7 @@
 import assert from 'node:assert/strict'
 import { ProxyError } from '../errors/proxy-error.ts'
 import type { Peer } from '../peer/peer.ts'
-import { Ticker, type Timed } from '../primitives/clock.ts'
+import type { Ticker, Timed } from '../primitives/clock.ts'
 import type { IdleKeeper, UpstreamSession } from '../protocols/http-session.ts'
 
 export interface PoolOptions {

@@ -98,11 +98,11 @@ export class ForwardedFields {
   }
 
   /** Lines to send behind the fields of `request`, which is a copy that may be changed when it has one of MERGED_FIELDS. */
-  textFor(request: RequestHead, facts: ConnectionFacts, exchange: { readonly requestId: string }): string {
+  textFor(request: RequestHead, facts: ConnectionFacts, exchange: { readonly requestId: string; readonly request: RequestHead }): string {
     if ((request.headers.mask & MERGED_FIELDS) !== 0) return this.#merge(request, facts, exchange)
     let text = facts.text
     if (this.#style === 'x-forwarded' || this.#style === 'both') {
-      const host = request.headers.getKind(FieldKind.Host)
+      const host = exchange.request.headers.getKind(FieldKind.Host)
       if (host !== undefined) text += 'X-Forwarded-Host: ' + host + '\r\n'
     }
     if (this.#sendsId) text += 'X-Request-Id: ' + exchange.requestId + '\r\n'
@@ -110,7 +110,7 @@ export class ForwardedFields {
   }
 
   /** Fields that the request has already: from a trusted hop they are continued, from a filter they are kept. */
-  #merge(request: RequestHead, facts: ConnectionFacts, exchange: { readonly requestId: string }): string {
+  #merge(request: RequestHead, facts: ConnectionFacts, exchange: { readonly requestId: string; readonly request: RequestHead }): string {
     const headers = request.headers
     let text = this.viaText
     if (this.#sendsId) headers.set('X-Request-Id', exchange.requestId)
@@ -118,7 +118,7 @@ export class ForwardedFields {
       const chain = headers.getAll('x-forwarded-for').join(', ')
       if (facts.clientIp !== '') headers.set('X-Forwarded-For', chain === '' ? facts.clientIp : facts.trusted ? `${chain}, ${facts.clientIp}` : chain)
       if (!headers.has('x-forwarded-proto')) text += 'X-Forwarded-Proto: http\r\n'
-      const host = headers.getKind(FieldKind.Host)
+      const host = exchange.request.headers.getKind(FieldKind.Host)
       if (!headers.has('x-forwarded-host') && host !== undefined) text += `X-Forwarded-Host: ${host}\r\n`
     }
     if ((this.#style === 'forwarded' || this.#style === 'both') && facts.clientIp !== '') {

@@ -4,7 +4,7 @@
  * a function that stands in for every upstream.
  */
 import { HttpConnector } from '../connector/http-connector.ts'
-import { ProxyError } from '../errors/proxy-error.ts'
+import type { ProxyError } from '../errors/proxy-error.ts'
 import { HeaderMap } from '../http/header-map.ts'
 import { RequestHead, ResponseHead } from '../http/message-head.ts'
 import { resolveListenerOptions, type ListenerOptions } from '../listener/listener-options.ts'

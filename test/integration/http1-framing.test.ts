@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
 import { ACCEPTED_REQUESTS, ORIGIN_RESPONSES, REFUSED_REQUESTS, type AcceptedRequest, type OriginResponse, type RefusedRequest } from '../protocols/http1/framing-cases.ts'
-import { RawClient, type RawResponse } from '../support/raw-client.ts'
+import type { RawClient, RawResponse } from '../support/raw-client.ts'
 import { get, ProxyUnderTest, type ProxyUnderTestOptions } from '../support/proxy.ts'
 import { answerOk, type OriginConnection } from '../support/scripted-origin.ts'
 import { waitFor } from '../support/wait-for.ts'

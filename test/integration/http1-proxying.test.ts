@@ -930,6 +930,27 @@ describe('http1 proxy: large bodies', () => {
     })
   }
 
+  for (const framing of ['length', 'chunked'] as const) {
+    it(`an upload by ${framing} to an origin that reads in bursts arrives as it was sent`, async t => {
+      const proxy = await startProxy(t, {
+        script: async exchange => {
+          const { socket } = exchange.connection
+          let burst = 0
+          socket.on('data', (bytes: Buffer) => {
+            if ((burst += bytes.length) < 2_000_000) return
+            burst = 0
+            socket.pause()
+            setTimeout(() => socket.resume(), 10)
+          })
+          await answerOk(exchange)
+        },
+      })
+      const sent = createHash('sha256')
+      assert.equal(await within('the upload', upload(t, proxy.port, framing, pieces(SIZE), sent), 60_000), 200)
+      assert.equal((await proxy.origin.received()).bodySha256, sent.digest('hex'))
+    })
+  }
+
   async function upload(t: TestContext, port: number, framing: 'length' | 'chunked', body: Iterable<Buffer>, hash: ReturnType<typeof createHash>): Promise<number> {
     const { promise, resolve, reject } = Promise.withResolvers<number>()
     const request = http.request({ port, host: '127.0.0.1', method: 'PUT', agent: false, headers: framing === 'length' ? { 'content-length': SIZE } : {} }, incoming => {

@@ -3,7 +3,7 @@
  * every byte that reached it, and reads them with the strict reader, so that a test can ask what the proxy really sent.
  */
 import net from 'node:net'
-import { ReadRequest, StrictRequestReader } from './strict-request-reader.ts'
+import { type ReadRequest, StrictRequestReader } from './strict-request-reader.ts'
 import { waitFor } from './wait-for.ts'
 
 /** Runs once for each request, when its head is complete. A throw fails `ScriptedOrigin.stop`. */

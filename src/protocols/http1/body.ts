@@ -6,7 +6,7 @@
  * framing or into the reserve that every receive buffer has (byte-stream.ts): no body byte is copied to be framed.
  * Chunk extensions are dropped; trailers are kept within limits. Returns codes and never throws.
  */
-import { VALUE_CHAR, HeaderMap } from '../../http/header-map.ts'
+import { VALUE_CHAR, type HeaderMap } from '../../http/header-map.ts'
 import { BODY_UNTIL_CLOSE } from '../http-session.ts'
 import type { ByteStream } from '../byte-stream.ts'
 import { HeadFault, HeadParser, Parsed, type FaultMeaning } from './parser.ts'
@@ -231,7 +231,7 @@ export function writeChunk(stream: ByteStream, buffer: Buffer, from: number, to:
     stream.writeText('\r\n')
     return
   }
-  let start = from - size.length - 2
+  const start = from - size.length - 2
   for (let i = 0; i < size.length; i++) buffer[start + i] = size.charCodeAt(i)
   buffer[from - 2] = CR
   buffer[from - 1] = LF

@@ -1,0 +1,37 @@
+/**
+ * The logs of one process as section `log` of the configuration asks for them. Whoever wires the process together opens
+ * them once, before the application starts, and reopens them when it is told to.
+ */
+import type { ResolvedLogOptions } from '../../config/server-config.ts'
+import { AccessLog } from './access-log.ts'
+import { createPinoLog, type PinoLog } from './pino.ts'
+
+export interface ConfiguredLogs {
+  readonly log: PinoLog
+  /** Null when it is off. */
+  readonly accessLog: AccessLog | null
+  /** Goes on in new files of the same names; standard streams stay as they are. */
+  reopen(): void
+  /** Writes what waits, for 2 s at most. */
+  close(): Promise<void>
+}
+
+/**
+ * @param who `supervisor` or `worker 1.0.3`
+ * @param worker id and generation for the access log; null opens none, as in the supervisor
+ * @throws when a file cannot be opened
+ */
+export function openLogs(options: ResolvedLogOptions, who: string, worker: { readonly id: string; readonly generation: number } | null): ConfiguredLogs {
+  const { level, format, maxLogQueueBytes } = options
+  const log = createPinoLog({ who, level, format, maxLogQueueBytes, destination: options.process === 'stderr' ? 'stderr' : { file: options.process } })
+  const accessLog = worker === null || options.access === 'off' ? null
+    : new AccessLog(options.access === 'stdout' ? 'stdout' : { file: options.access }, { maxLogQueueBytes, worker: worker.id, generation: worker.generation })
+  return {
+    log, accessLog,
+    reopen() {
+      log.reopen()
+      accessLog?.reopen()
+    },
+    async close() { await Promise.all([log.close(), accessLog?.close()]) },
+  }
+}
