@@ -13,6 +13,7 @@ import { Command, CommanderError } from 'commander'
 import { ChannelError } from '../src/ipc/channel.ts'
 import { loadConfig } from '../src/config/load-config.ts'
 import { ConfigError } from '../src/config/server-config.ts'
+import type { ServerConfig } from '../src/config/server-config.ts'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
 import type { ServerDescription } from '../src/ipc/server-description.ts'
 import { askSupervisor, NotRunning } from './control-client.ts'
@@ -21,7 +22,7 @@ import { OWN_EXEC_ARGV } from './generation.ts'
 import { resolveIdentity } from './identities.ts'
 import { runSupervisor } from './run.ts'
 import { runningFolders } from './state-folder.ts'
-import { EXIT, packageVersion } from './supervisor.ts'
+import { checkListenerNames, EXIT, packageVersion } from './supervisor.ts'
 import type { SupervisorStatus } from './supervisor.ts'
 
 /** Ends the command with a code and, for people, a sentence. */
@@ -54,9 +55,9 @@ export function createCommandLine(): Command {
     .option('--json', 'log JSON lines (as always when stderr is no terminal)')
     .action(async (application: string | undefined, args: string[], options: Shared & { config?: string; workers?: string; adminAddress?: string }) => {
       const file = existingApplication(application)
-      const supervisor = configured(options.config, { 'supervisor.workers': options.workers, 'supervisor.stateDir': options.stateDir, 'supervisor.adminAddress': options.adminAddress })
+      const config = configured(options.config, { 'supervisor.workers': options.workers, 'supervisor.stateDir': options.stateDir, 'supervisor.adminAddress': options.adminAddress, 'log.format': options.json === true ? 'json' : undefined })
       handOverToOwnInstallation(file)
-      await runSupervisor({ application: file, args, options: supervisor, json: options.json === true })
+      await runSupervisor({ application: file, args, config })
     })
 
   shared(program.command('status').description('what runs: workers, listeners, what is open'))
@@ -81,9 +82,10 @@ export function createCommandLine(): Command {
     .option('--json', 'for programs')
     .action(async (application: string | undefined, args: string[], options: Shared & { config?: string }) => {
       const file = existingApplication(application)
-      const supervisor = configured(options.config, {})
+      const { supervisor, log, limits, listeners } = configured(options.config, {})
       const description = await describe(file, args, supervisor)
-      say(options, { ok: true, application: file, supervisor, description }, () => descriptionText(file, description))
+      checkListenerNames({ listeners }, description)
+      say(options, { ok: true, application: file, supervisor, log, limits, listeners, description }, () => descriptionText(file, description))
     })
 
   const workers = program.command('workers').description('look at workers and replace them')
@@ -148,9 +150,9 @@ async function theFolder(stateDir: string): Promise<string> {
   throw new Failure(EXIT.usage, `several supervisors are running; say which with --state-dir:\n${folders.map(folder => `  ${folder}`).join('\n')}`)
 }
 
-function configured(file: string | undefined, flags: Record<string, string | undefined>): ResolvedSupervisorOptions {
+function configured(file: string | undefined, flags: Record<string, string | undefined>): ServerConfig {
   const given = Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined))
-  return loadConfig({ ...(file === undefined ? {} : { file }), flags: given }).supervisor
+  return loadConfig({ ...(file === undefined ? {} : { file }), flags: given })
 }
 
 function existingApplication(application: string | undefined): string {

@@ -16,7 +16,7 @@ if (application === undefined) {
 }
 
 try {
-  await runSupervisor({ application, args, options: loadConfig().supervisor })
+  await runSupervisor({ application, args, config: loadConfig() })
 } catch (error) {
   if (!(error instanceof ConfigError)) throw error
   process.stderr.write(`${error.message}\n`)

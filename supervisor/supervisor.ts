@@ -12,11 +12,14 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { ConfigError, formatMistake } from '../src/config/server-config.ts'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
+import { unknownListeners, type WorkerSettings } from '../src/config/worker-settings.ts'
 import { PROTOCOL_VERSION } from '../src/ipc/messages.ts'
 import type { FromOperator, FromWorker, Welcome } from '../src/ipc/messages.ts'
 import type { Question } from '../src/ipc/channel.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
+import type { ServerDescription } from '../src/ipc/server-description.ts'
 import { loadSystemCalls } from '../src/ipc/system-calls.ts'
 import type { SystemCallsState } from '../src/ipc/system-calls.ts'
 import { AdminServer } from './admin-server.ts'
@@ -60,7 +63,11 @@ export interface SupervisorSetup {
   readonly application: string
   readonly args: readonly string[]
   readonly options: ResolvedSupervisorOptions
+  /** What workers are told of the configuration. */
+  readonly settings: WorkerSettings
   readonly log: ProcessLog
+  /** The supervisor's own log files were renamed. */
+  readonly onReopenLogs?: () => void
   /** Told once, when every slot accepts. */
   readonly onRunning?: (status: SupervisorStatus) => void
   readonly host?: ProcessHost
@@ -136,13 +143,17 @@ export class Supervisor {
   onSignal(signal: HandledSignal): void {
     const meaning = this.#signals.meaning(signal, performance.now())
     if (meaning === 'nothing') return
+    if (meaning === 'upgrade') {
+      this.#log.warn(`${signal}: refused, there is no upgrade in place yet; \`cirque workers restart\` or SIGHUP replaces the workers, a new start runs another version`)
+      return
+    }
     this.#log.info(`${signal}: ${MEANINGS[meaning]}`)
     switch (meaning) {
       case 'stop': void this.#stop(this.#options.drain.stopTimeoutMs, this.#options.drain.lameDuckMs); break
       case 'interrupt': void this.#stop(this.#options.drain.interruptTimeoutMs, 0); break
       case 'force': this.#force(); break
       case 'replace-workers': this.#replaceWorkers(); break
-      case 'reopen-logs': this.#fleet?.reopenLogs(); break
+      case 'reopen-logs': this.#reopenLogs(); break
       default: meaning satisfies never
     }
   }
@@ -174,6 +185,7 @@ export class Supervisor {
     const blueprint = { application, args, execArgv: [...process.execArgv.filter(argument => !OWN_EXEC_ARGV.includes(argument)), ...OWN_EXEC_ARGV], ...entries, ...identity }
     const description = await describeApplication(blueprint, this.#options.describeTimeoutMs, this.#describing.signal)
     this.#checkGoingOn()
+    checkListenerNames(this.#setup.settings, description)
 
     this.#moveTo(SupervisorState.Binding)
     const table = new ListenerTable(this.#options.workers, this.#log, this.#setup.binder ?? SYSTEM_BINDER)
@@ -248,7 +260,7 @@ export class Supervisor {
       return null
     }
     const { heartbeatMs, orphanPolicy, orphanDrainAfterMs, maxControlMessageBytes } = this.#options
-    const welcome: Welcome = { protocol: PROTOCOL_VERSION, heartbeatMs, orphanPolicy, orphanDrainAfterMs, orphanDrain: fleet.orphanDrain, maxControlMessageBytes }
+    const welcome: Welcome = { protocol: PROTOCOL_VERSION, heartbeatMs, orphanPolicy, orphanDrainAfterMs, orphanDrain: fleet.orphanDrain, maxControlMessageBytes, settings: this.#setup.settings }
     question.ok(welcome)
     return { onMessage: message => fleet.onMessage(worker, message), onClose: () => fleet.linkLost(worker, link) }
   }
@@ -269,12 +281,17 @@ export class Supervisor {
         this.#restartWorkers(message.worker, message.wait, question)
         break
       case 'reopen-logs':
-        this.#fleet?.reopenLogs()
+        this.#reopenLogs()
         question.ok(null)
         break
       default:
         message satisfies never
     }
+  }
+
+  #reopenLogs(): void {
+    this.#setup.onReopenLogs?.()
+    this.#fleet?.reopenLogs()
   }
 
   #restartWorkers(which: string, wait: boolean, question: Question): void {
@@ -375,7 +392,10 @@ export class Supervisor {
     if (error instanceof DescribeFailed) this.#log.error(`${application} could not be loaded: ${error.message}`, { stack: error.applicationStack })
     else if (error instanceof StartFailed) this.#log.error(`${application} could not be started: no worker became ready: ${error.message}`, { stack: error.applicationStack })
     else if (error instanceof BindError) this.#log.error(error.message)
-    else if (error instanceof StateFolderError || (error instanceof Error && error.name === 'OptionError')) { this.#log.error(error.message); return EXIT.usage }
+    else if (error instanceof ConfigError) {
+      for (const mistake of error.mistakes) this.#log.error(formatMistake(mistake))
+      return EXIT.usage
+    } else if (error instanceof StateFolderError || (error instanceof Error && error.name === 'OptionError')) { this.#log.error(error.message); return EXIT.usage }
     else this.#log.error(`the supervisor failed: ${error instanceof Error ? error.message : String(error)}`, { stack: error instanceof Error ? error.stack : undefined })
     return EXIT.failed
   }
@@ -391,6 +411,14 @@ export class Supervisor {
 const MEANINGS = {
   'stop': 'stopping', 'interrupt': 'stopping within seconds', 'force': 'killing what is left', 'replace-workers': 'replacing the workers', 'reopen-logs': 'reopening logs',
 } as const
+
+/** An override for a listener that does not exist would be ignored in silence. @throws ConfigError */
+export function checkListenerNames(settings: Pick<WorkerSettings, 'listeners'>, description: ServerDescription): void {
+  const names = description.listeners.map(listener => listener.name)
+  const unknown = unknownListeners(settings.listeners, names)
+  if (unknown.length === 0) return
+  throw new ConfigError(unknown.map(name => ({ path: `listeners.${name}`, found: 'the name of no listener', expected: `one of *, ${names.join(', ')}`, where: 'configuration' })))
+}
 
 /** Absolute path of an entry module of ours; source runs as .ts, the built package as .js. */
 function entry(name: string): string {

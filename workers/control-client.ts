@@ -48,7 +48,7 @@ export class ControlClient {
   #orphanedSaid = false
   /** ': ' and why the last connection failed. */
   #lastProblem = ''
-  readonly #welcomed = Promise.withResolvers<void>()
+  readonly #welcomed = Promise.withResolvers<Welcome>()
 
   constructor(role: WorkerRole, log: ProcessLog, phase: () => WorkerPhase, handlers: ControlHandlers) {
     this.#role = role
@@ -58,7 +58,7 @@ export class ControlClient {
   }
 
   /** Resolves with the first welcome; never, when nobody welcomes us. */
-  start(): Promise<void> {
+  start(): Promise<Welcome> {
     this.#orphanTimer = setTimeout(() => this.#giveUp(`the supervisor could not be reached${this.#lastProblem}`), FIRST_CONNECT_MS)
     this.#connect()
     return this.#welcomed.promise
@@ -103,7 +103,7 @@ export class ControlClient {
     this.#welcome = welcome
     this.state = ControlState.Connected
     this.#handlers.onWelcome(welcome)
-    this.#welcomed.resolve()
+    this.#welcomed.resolve(welcome)
   }
 
   #onClose(channel: Channel<FromWorker, ToWorker>, reason: string): void {

@@ -5,10 +5,11 @@
 import '../src/runtime-check.ts'
 import { role } from './keep-alive-without-supervisor.ts'
 import { pathToFileURL } from 'node:url'
-import { stderrLog } from '../src/ipc/process-log.ts'
 import { loadSystemCalls } from '../src/ipc/system-calls.ts'
 import { claimRunHost } from '../src/server/run-host.ts'
+import { serviceOverrides } from '../src/server/service-overrides.ts'
 import { ControlClient } from './control-client.ts'
+import { WorkerTelemetry } from './wire-telemetry.ts'
 import { EXIT_START_FAILED, EXIT_UNCAUGHT, Worker, WorkerState } from './worker.ts'
 
 if (role === null || role.role !== 'worker') {
@@ -19,11 +20,14 @@ if (role === null || role.role !== 'worker') {
 // The application sees itself as the file that was started.
 process.argv.splice(1, 2, role.application)
 
-const log = stderrLog(`worker ${role.worker}`)
+const telemetry = new WorkerTelemetry({ id: role.worker, generation: Number.parseInt(role.worker, 10) })
+const { log } = telemetry
 const systemCalls = await loadSystemCalls()
 const worker = new Worker(role, systemCalls.available ? systemCalls.calls : null, {
   send: message => client.send(message),
   exit: code => process.exit(code),
+  flushLogs: () => telemetry.close(),
+  reopenLogs: () => telemetry.reopen(),
   log,
 })
 const client = new ControlClient(role, log, () => worker.phase, worker)
@@ -32,8 +36,12 @@ const client = new ControlClient(role, log, () => worker.phase, worker)
 process.on('uncaughtException', error => worker.fail(error, worker.state === WorkerState.Starting ? EXIT_START_FAILED : EXIT_UNCAUGHT, worker.state !== WorkerState.Starting))
 claimRunHost(worker)
 // First the connection: an application that fails at once must be able to say so.
-await client.start()
+const { settings } = await client.start()
 try {
+  if (settings !== undefined) {
+    telemetry.configure(settings.log)
+    serviceOverrides.settings = settings
+  }
   await import(pathToFileURL(role.application).href)
 } catch (error) {
   worker.fail(error, EXIT_START_FAILED, false)

@@ -22,6 +22,9 @@ import { CopiesUsedUp, InheritedListeners } from './inherited-listeners.ts'
 export const EXIT_UNCAUGHT = 70
 export const EXIT_START_FAILED = 1
 
+/** A reader of our output that takes nothing does not hold up the end for longer, in ms; less than what the supervisor grants beyond a deadline. */
+const FLUSH_LOGS_MS = 1_000
+
 export const WorkerState = { Starting: 0, Ready: 1, Accepting: 2, Paused: 3, Draining: 4 } as const
 export type WorkerState = (typeof WorkerState)[keyof typeof WorkerState]
 
@@ -41,6 +44,10 @@ export interface WorkerHost {
   send(message: FromWorker): void
   /** Ends the process; what was sent before is on its way. */
   exit(code: number): void
+  /** Resolves when the logs have written what waits, or have given up. */
+  flushLogs(): Promise<void>
+  /** Log files were renamed. */
+  reopenLogs(): void
   readonly log: ProcessLog
 }
 
@@ -54,6 +61,7 @@ export class Worker implements RunHost {
   #heartbeat: NodeJS.Timeout | null = null
   #seq = 0
   #endTimer: NodeJS.Timeout | null = null
+  #endAtMs = Number.POSITIVE_INFINITY
   #softTimer: NodeJS.Timeout | null = null
   #ended = false
   /** How to drain when no supervisor is left to say so. */
@@ -153,8 +161,7 @@ export class Worker implements RunHost {
         this.#drain(order.order)
         return
       case 'reopen-logs':
-        // Logs go to inherited descriptors; exporters that own files listen for this event.
-        process.emit('cirque:reopen-logs' as never)
+        this.#host.reopenLogs()
         break
       default:
         order satisfies never
@@ -168,17 +175,20 @@ export class Worker implements RunHost {
   }
 
   #drain(order: DrainOrder): void {
+    if (this.#ended) return
     const server = this.#server
     this.moveTo(WorkerState.Draining)
     if (server === null || this.#listeners === null) { this.#end(0); return }
     this.#listeners.closeForGood()
     if (this.#endTimer !== null) clearTimeout(this.#endTimer)
     if (this.#softTimer !== null) clearTimeout(this.#softTimer)
+    // A second order shortens; it never gives time that the first one did not.
+    this.#endAtMs = Math.min(this.#endAtMs, performance.now() + order.endAfterMs)
     this.#endTimer = setTimeout(() => {
       const { connections } = server.stats()
       this.#host.log.warn('cut at the deadline', { connections })
       this.#finish(connections)
-    }, order.endAfterMs)
+    }, Math.max(0, this.#endAtMs - performance.now()))
     if (order.softDrainMs > 0) {
       this.#softTimer = setTimeout(() => this.#host.log.info('still draining', { ...server.stats() }), order.softDrainMs)
     }
@@ -197,16 +207,22 @@ export class Worker implements RunHost {
     // The last counts, so that an orderly end loses none.
     this.#report(0, 0)
     this.#host.send({ tag: 'drained', cut })
-    this.#end(0)
+    this.#end(0, true)
   }
 
-  #end(code: number): void {
+  /** @param inOrder nothing is broken, so that there is time for the last lines of the logs. */
+  #end(code: number, inOrder = false): void {
     if (this.#ended) return
     this.#ended = true
     if (this.#heartbeat !== null) clearInterval(this.#heartbeat)
     if (this.#endTimer !== null) clearTimeout(this.#endTimer)
     if (this.#softTimer !== null) clearTimeout(this.#softTimer)
     this.#server?.close()
-    this.#host.exit(code)
+    if (!inOrder) { this.#host.exit(code); return }
+    const late = setTimeout(() => this.#host.exit(code), FLUSH_LOGS_MS)
+    void this.#host.flushLogs().finally(() => {
+      clearTimeout(late)
+      this.#host.exit(code)
+    })
   }
 }

@@ -10,8 +10,8 @@ import path from 'node:path'
 import { Alias, isCollection, isMap, isScalar, LineCounter, parseDocument, visit, type Document, type Node } from 'yaml'
 import type { z } from 'zod'
 import {
-  ConfigError, LIMIT_DEFAULTS, LISTENER_FIELDS, LOG_DEFAULTS, PATH_KEYS, SECTIONS, SOURCE_SCHEMA, writtenKey, writtenValue,
-  type ConfigMistake, type ListenerOverrides, type ResolvedLimitOptions, type ResolvedLogOptions, type ServerConfig,
+  ConfigError, LISTENER_FIELDS, LOG_DEFAULTS, PATH_KEYS, SECTIONS, SOURCE_SCHEMA, writtenKey, writtenValue,
+  type ConfigMistake, type LimitOptions, type ResolvedLogOptions, type ServerConfig,
 } from './server-config.ts'
 import { OptionError, resolveSupervisorOptions, type SupervisorOptions } from './supervisor-options.ts'
 
@@ -25,7 +25,7 @@ const MAX_CONFIG_DEPTH = 16
 const MAX_MISTAKES = 100
 const ENV_PREFIX = 'CIRQUE_'
 /** Variables of our own that configure nothing here. */
-const OTHER_VARIABLES: ReadonlySet<string> = new Set(['CIRQUE_NODE'])
+const OTHER_VARIABLES: ReadonlySet<string> = new Set(['CIRQUE_NODE', 'CIRQUE_SYSTEM_CALLS'])
 
 export interface ConfigSources {
   /** Path of the file; '' reads CONFIG_FILE in `folder` when it is there. @default '' */
@@ -74,7 +74,7 @@ export function loadConfig(sources: ConfigSources = {}): ServerConfig {
   if (mistakes.length > 0) throw new ConfigError(limited(mistakes))
 
   const log: ResolvedLogOptions = { ...LOG_DEFAULTS, ...sections['log'] }
-  const limits: ResolvedLimitOptions = { ...LIMIT_DEFAULTS, ...sections['limits'] }
+  const limits: LimitOptions = { ...sections['limits'] }
   const supervisor = resolveTogether(sections, saidBy)
   return freeze({
     file: file === '' ? '' : path.resolve(folder, file), supervisor, log, limits, listeners: Object.fromEntries(listeners),
@@ -386,9 +386,4 @@ function resolveTogether(sections: Readonly<Record<string, Readonly<Record<strin
 function freeze<T extends object>(tree: T): T {
   for (const value of Object.values(tree)) if (typeof value === 'object' && value !== null) freeze(value as object)
   return Object.freeze(tree)
-}
-
-/** The overrides that hold for one listener: those of `*`, then those of its own name. */
-export function overridesFor(listeners: ServerConfig['listeners'], name: string): ListenerOverrides {
-  return { ...listeners['*'], ...(Object.hasOwn(listeners, name) ? listeners[name] : undefined) }
 }

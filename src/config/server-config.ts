@@ -41,7 +41,8 @@ export interface ServerConfig {
   readonly file: string
   readonly supervisor: ResolvedSupervisorOptions
   readonly log: ResolvedLogOptions
-  readonly limits: ResolvedLimitOptions
+  /** What was said of limits; one that is left out is as the application chose. */
+  readonly limits: Readonly<LimitOptions>
   /** By name of the listener, `*` for all; a name counts more than `*`. */
   readonly listeners: Readonly<Record<string, ListenerOverrides>>
 }

@@ -8,6 +8,9 @@ import type { DescribedAddress } from './server-description.ts'
 /** Who may dial a Unix path when nothing is said: the owner and the group. */
 export const DEFAULT_UNIX_MODE = 0o660
 
+/** sun_path less its final NUL. */
+const MAX_UNIX_PATH_BYTES = 107
+
 const FORMS = "use 'host:port', '[v6]:port', ':port' or 'unix:/path?mode=660'"
 
 /** One address, or two for `:port`: 0.0.0.0, and :: for IPv6 alone. @param path where the text stands, for the message. @throws OptionError */
@@ -29,6 +32,7 @@ export function parseListenAddress(text: string, path = 'address'): readonly Des
 function parseUnix(text: string, path: string): DescribedAddress {
   const [file = '', query = ''] = text.slice('unix:'.length).split('?', 2)
   if (!file.startsWith('/')) throw new OptionError(path, text, "use an absolute path: 'unix:/run/app.sock'")
+  if (Buffer.byteLength(file) > MAX_UNIX_PATH_BYTES) throw new OptionError(path, text, `use a path of at most ${MAX_UNIX_PATH_BYTES} bytes; no Unix socket can have a longer one`)
   const mode = /^mode=([0-7]{3,4})$/.exec(query)
   if (query !== '' && mode === null) throw new OptionError(path, text, "write the mode in octal: '?mode=660'")
   return { kind: 'unix', path: file, mode: mode === null ? DEFAULT_UNIX_MODE : Number.parseInt(mode[1]!, 8) }

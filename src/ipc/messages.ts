@@ -6,6 +6,8 @@
  * one before the last. A message that carries `ask` wants an `answer` with the same number in `re`.
  */
 
+import type { WorkerSettings } from '../config/worker-settings.ts'
+
 /** Builds whose numbers differ by at most one can talk. */
 export const PROTOCOL_VERSION = 1
 
@@ -62,6 +64,8 @@ export interface Welcome {
   /** How an orphan drains. */
   readonly orphanDrain: DrainOrder
   readonly maxControlMessageBytes: number
+  /** Left out by a supervisor that knows of none. What a worker started with holds for its whole life. */
+  readonly settings?: WorkerSettings
 }
 
 export type WorkerPhase = 'starting' | 'ready' | 'accepting' | 'paused' | 'draining'

@@ -3,6 +3,10 @@
  * is kept for its next request, which gets `Connection: close`, and closed only after idleDrainMs) and **stop** (the same
  * until nothing is in flight, then idle ones get a lingering close). Ends as soon as the last connection is gone; what is
  * left at hardDrainMs is cut.
+ *
+ *   retire --tighten(stop)--> stop --nothing in flight--> quiet --no connection--> ended
+ *
+ * Times only ever get shorter: a second request counts from when it comes, and an earlier deadline of the first one stays.
  */
 import { ProxyError } from '../errors/proxy-error.ts'
 import type { Clock } from '../primitives/clock.ts'
@@ -11,68 +15,118 @@ import type { Tunnel } from '../proxy/upgrade.ts'
 import type { DrainRequest } from './service.ts'
 
 export interface DrainSubject {
-  readonly request: DrainRequest
   readonly clock: Clock
   sessions(): Http1ServerSession[]
   tunnels(): Tunnel[]
   connections(): number
   active(): number
-  /** `wake` is to be called whenever a connection or an exchange ended. */
-  onChange(wake: () => void): void
+  onEnded(): void
 }
 
-/** How often deadlines are looked at; ends are seen at once. */
+/** How often deadlines are looked at; ends are seen at once, because the subject then calls `look`. */
 const LOOK_MS = 100
 
 /** On stop, what only waits for the client's FIN gets this long. */
 const STOP_LINGER_MS = 1000
 
-/** Resolves when nothing is open. `cut`: exchanges and tunnels that were ended before their time. */
-export function drainSessions(subject: DrainSubject): Promise<{ cut: number }> {
-  const { request, clock } = subject
-  const startedAt = clock.exact()
-  const { promise, resolve } = Promise.withResolvers<{ cut: number }>()
-  let cut = 0, ended = false, quietSince = -1, retireClosed = false
-  const stop = clock.every(LOOK_MS, look)
-  subject.onChange(look)
-  look()
-  return promise
+const NEVER = Number.POSITIVE_INFINITY
 
-  function look(): void {
-    if (ended) return
+export class Drain {
+  /** Resolves when nothing is open. `cut`: exchanges and tunnels that were ended before their time. */
+  readonly ended: Promise<{ cut: number }>
+  readonly #subject: DrainSubject
+  readonly #resolve: (result: { cut: number }) => void
+  readonly #startedAt: number
+  readonly #stopLooking: () => void
+  #stops = false
+  #cutAt = NEVER
+  #tunnelsEndAt = NEVER
+  #idleEndAt = NEVER
+  #closeSpreadMs = 0
+  #cut = 0
+  readonly #cutSeen = new WeakSet<Http1ServerSession>()
+  #over = false
+  #idleClosed = false
+  /** Since when nothing has been in flight, on stop; NEVER: something is. */
+  #quietSince = NEVER
+
+  constructor(request: DrainRequest, subject: DrainSubject) {
+    const { promise, resolve } = Promise.withResolvers<{ cut: number }>()
+    this.ended = promise
+    this.#resolve = resolve
+    this.#subject = subject
+    this.#startedAt = subject.clock.exact()
+    this.#stopLooking = subject.clock.every(LOOK_MS, () => this.look())
+    this.#take(request)
+  }
+
+  /** Asked once more: whatever is earlier holds, and a stop makes a retirement a stop. */
+  tighten(request: DrainRequest): void {
+    this.#take(request)
+    this.look()
+  }
+
+  #take(request: DrainRequest): void {
+    const now = this.#subject.clock.exact()
+    this.#stops ||= request.mode === 'stop'
+    this.#cutAt = Math.min(this.#cutAt, now + request.hardDrainMs)
+    this.#tunnelsEndAt = Math.min(this.#tunnelsEndAt, now + Math.min(request.webSocketDrainMs, request.tunnelDrainMs))
+    const idleEndAt = now + request.idleDrainMs
+    if (idleEndAt < this.#idleEndAt) {
+      this.#idleEndAt = idleEndAt
+      this.#closeSpreadMs = request.closeSpreadMs
+    }
+  }
+
+  /** Called whenever a connection or an exchange ended, and now and then. */
+  look(): void {
+    if (this.#over) return
+    const subject = this.#subject
     if (subject.connections() === 0) {
-      ended = true
-      stop()
-      resolve({ cut })
+      this.#over = true
+      this.#stopLooking()
+      subject.onEnded()
+      this.#resolve({ cut: this.#cut })
       return
     }
-    const elapsed = clock.exact() - startedAt
-    if (elapsed >= request.hardDrainMs) {
-      for (const session of subject.sessions()) {
-        if (!session.idle && !session.lingering) cut++
-        session.cut(new ProxyError('DRAINING', 'internal', `still in flight after ${request.hardDrainMs} ms of draining`))
-        session.destroy()
-      }
-    }
+    const now = subject.clock.exact()
+    if (now >= this.#cutAt) this.#cutSessions(now)
     const tunnels = subject.tunnels()
-    if (tunnels.length > 0 && elapsed >= Math.min(request.webSocketDrainMs, request.tunnelDrainMs, request.mode === 'stop' ? request.hardDrainMs : Infinity)) {
+    if (tunnels.length > 0 && (now >= this.#tunnelsEndAt || (this.#stops && now >= this.#cutAt))) {
       for (const tunnel of tunnels) {
-        if (!tunnel.closing) cut++
+        if (!tunnel.closing) this.#cut++
         tunnel.close()
       }
     }
-    if (request.mode === 'stop') {
-      if (subject.active() > 0) {
-        quietSince = -1
-        return
-      }
-      if (quietSince === -1) {
-        quietSince = elapsed
-        for (const session of subject.sessions()) session.closeIdle()
-      } else if (elapsed - quietSince >= STOP_LINGER_MS) for (const session of subject.sessions()) if (session.lingering || session.idle) session.destroy()
-    } else if (!retireClosed && elapsed >= request.idleDrainMs) {
-      retireClosed = true
-      for (const session of subject.sessions()) clock.after(Math.random() * request.closeSpreadMs, () => session.closeIdle())
+    if (this.#stops) this.#lookAtStop(now)
+    else if (!this.#idleClosed && now >= this.#idleEndAt) {
+      this.#idleClosed = true
+      for (const session of subject.sessions()) subject.clock.after(Math.random() * this.#closeSpreadMs, () => session.closeIdle())
+    }
+  }
+
+  #lookAtStop(now: number): void {
+    const subject = this.#subject
+    if (subject.active() > 0) {
+      this.#quietSince = NEVER
+      return
+    }
+    if (this.#quietSince === NEVER) {
+      this.#quietSince = now
+      for (const session of subject.sessions()) session.closeIdle()
+    } else if (now - this.#quietSince >= STOP_LINGER_MS) {
+      for (const session of subject.sessions()) if (session.lingering || session.idle) session.destroy()
+    }
+  }
+
+  #cutSessions(now: number): void {
+    // A cut ends an exchange, which leads back here before the loop is through.
+    for (const session of this.#subject.sessions()) {
+      if (this.#cutSeen.has(session)) continue
+      this.#cutSeen.add(session)
+      if (!session.idle && !session.lingering) this.#cut++
+      session.cut(new ProxyError('DRAINING', 'internal', `still in flight after ${Math.round(now - this.#startedAt)} ms of draining`))
+      session.destroy()
     }
   }
 }

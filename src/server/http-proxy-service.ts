@@ -3,10 +3,11 @@
  * request (connector, plan of phases, retry budget, counters). One object per service and worker.
  */
 import type net from 'node:net'
+import { overridesFor } from '../config/worker-settings.ts'
 import { HttpConnector } from '../connector/http-connector.ts'
 import { ProxyError } from '../errors/proxy-error.ts'
 import type { PathNormalization } from '../http/target-path.ts'
-import { parseListenAddress } from '../listener/listen-address.ts'
+import { parseListenAddress } from '../ipc/listen-address.ts'
 import { LISTENER_DEFAULTS, resolveListenerOptions, type ListenerOptions, type ResolvedListenerOptions } from '../listener/listener-options.ts'
 import { TcpListener, type AcceptOwner } from '../listener/tcp-listener.ts'
 import { Ticker, type Clock } from '../primitives/clock.ts'
@@ -24,8 +25,9 @@ import { RetryBudget } from '../proxy/retry-budget.ts'
 import type { Tunnel } from '../proxy/upgrade.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
 import { fanOut, type Tracer } from '../telemetry/tracer.ts'
-import { drainSessions } from './drain.ts'
+import { Drain } from './drain.ts'
 import { serviceOutlets } from './service-outlets.ts'
+import { serviceOverrides } from './service-overrides.ts'
 import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, ServiceStats } from './service.ts'
 
 export interface HttpProxyOptions extends ForwardedOptions {
@@ -69,8 +71,8 @@ export const HTTP_PROXY_DEFAULTS = {
 export function httpProxyService<Ctx>(app: ProxyHttp<Ctx>, options: HttpProxyOptions = {}): HttpProxyService<Ctx> { return new HttpProxyService(app, options) }
 
 interface Bound {
-  readonly spec: ListenerSpec
-  readonly options: ResolvedListenerOptions
+  spec: ListenerSpec
+  options: ResolvedListenerOptions
   listener: TcpListener | null
 }
 
@@ -88,7 +90,7 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
   readonly upgrades: boolean
   readonly tunnelIdleTimeoutMs: number
   readonly showsRequestId: boolean
-  readonly #maxActive: number
+  #maxActive: number
   readonly #base: ResolvedListenerOptions
   readonly #bound: Bound[] = []
   readonly #tunnels = new Set<Tunnel>()
@@ -100,7 +102,7 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
   #active = 0
   #exchanges = 0
   #ownFaults = 0
-  #wakeDrain: (() => void) | null = null
+  #drain: Drain | null = null
 
   /** @throws TypeError on an option that would not do. */
   constructor(app: ProxyHttp<Ctx>, options: HttpProxyOptions) {
@@ -144,6 +146,12 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
 
   async start(): Promise<void> {
     if (this.#accessLog === undefined) this.#accessLog = serviceOutlets.accessLog
+    const { limits, listeners } = serviceOverrides.settings
+    this.#maxActive = limits.maxActiveRequests ?? this.#maxActive
+    for (const bound of this.#bound) {
+      bound.options = resolveListenerOptions(overridesFor(listeners, bound.spec.name), bound.options)
+      bound.spec = { ...bound.spec, options: bound.options }
+    }
     this.timed = this.tracer !== null || this.#accessLog !== null
     await selfTest()
   }
@@ -197,7 +205,7 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
   onClosed(session: Http1ServerSession): void {
     this.#connections--
     ;(session.acceptedBy as TcpListener | null)?.left(session.countedAs)
-    this.#wakeDrain?.()
+    this.#drain?.look()
   }
 
   exchangeEnded(exchange: Exchange<Ctx>): void {
@@ -208,7 +216,7 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
       serviceOutlets.log.error('a request failed inside the proxy', { service: this.name, request: exchange.requestId, what: exchange.summary(), error: exchange.error.message, stack: causeStack(exchange.error) })
     }
     if (this.timed) this.#report(exchange, status)
-    this.#wakeDrain?.()
+    this.#drain?.look()
   }
 
   #report(exchange: Exchange<Ctx>, status: number): void {
@@ -237,18 +245,20 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
 
   drain(request: DrainRequest): Promise<{ cut: number }> {
     this.draining = true
-    return drainSessions({
-      request,
+    if (this.#drain !== null) {
+      this.#drain.tighten(request)
+      return this.#drain.ended
+    }
+    this.#drain = new Drain(request, {
       clock: this.clock,
       sessions: () => this.ticker.snapshot().filter(timed => timed instanceof Http1ServerSession),
       tunnels: () => [...this.#tunnels],
       connections: () => this.#connections,
       active: () => this.#active,
-      onChange: wake => { this.#wakeDrain = wake },
-    }).finally(() => {
-      this.#wakeDrain = null
-      this.connector.close()
+      onEnded: () => this.connector.close(),
     })
+    this.#drain.look()
+    return this.#drain.ended
   }
 
   close(): void {

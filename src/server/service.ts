@@ -3,15 +3,13 @@
  * dependencies; the server (server.ts) owns that order.
  */
 import type net from 'node:net'
-import type { ListenAddress } from '../listener/listen-address.ts'
+import type { DescribedAddress } from '../ipc/server-description.ts'
 import type { ListenerOptions } from '../listener/listener-options.ts'
-
-export type { ListenAddress } from '../listener/listen-address.ts'
 
 export interface ListenerSpec {
   /** Unique in the server: `<service>/<address as written>`; `:port` gives two listeners. */
   readonly name: string
-  readonly address: ListenAddress
+  readonly address: DescribedAddress
   readonly options: ListenerOptions
 }
 

@@ -3,9 +3,10 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { test, type TestContext } from 'node:test'
 import fc from 'fast-check'
-import { flagName, loadConfig, MAX_CONFIG_BYTES, nearest, overridesFor, variableName, type ConfigSources } from '../../src/config/load-config.ts'
+import { flagName, loadConfig, MAX_CONFIG_BYTES, nearest, variableName, type ConfigSources } from '../../src/config/load-config.ts'
 import { CONFIG_KEYS, ConfigError, LIMIT_DEFAULTS, LOG_DEFAULTS, SECTIONS, writtenKey, writtenValue, type ConfigMistake } from '../../src/config/server-config.ts'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
+import { overridesFor, unknownListeners } from '../../src/config/worker-settings.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 
 /** Loads `text` as cirque.yaml, with nothing from this process's environment. */
@@ -36,13 +37,14 @@ function messageFor(t: TestContext, text: string | Buffer, sources: ConfigSource
 
 test('config: without any source every default holds', t => {
   const config = loadConfig({ folder: temporaryFolder(t), env: {} })
-  assert.deepEqual(config, { file: '', supervisor: resolveSupervisorOptions(), log: LOG_DEFAULTS, limits: LIMIT_DEFAULTS, listeners: {} })
+  assert.deepEqual(config, { file: '', supervisor: resolveSupervisorOptions(), log: LOG_DEFAULTS, limits: {}, listeners: {} })
 })
 
 test('config: every default of the documentation, written down, resolves to itself', t => {
   const lines = SECTIONS.flatMap(({ name, fields, defaults }) => [`${name}:`, ...Object.keys(fields).map(field => `  ${writtenKey(field)}: ${writtenValue(field, defaults[field])}`)])
   const written = load(t, lines.join('\n'))
-  assert.deepEqual({ ...written, file: '' }, loadConfig({ folder: temporaryFolder(t), env: {} }))
+  // Of limits only what is said travels on, as the application may have chosen others.
+  assert.deepEqual({ ...written, file: '' }, { ...loadConfig({ folder: temporaryFolder(t), env: {} }), limits: LIMIT_DEFAULTS })
 })
 
 test('config: the result is plain data and frozen to its leaves', t => {
@@ -245,4 +247,7 @@ test('config: a listener gets what holds for all, then what holds for it', t => 
   const { listeners } = load(t, 'listeners: { "*": { maxHead: 64KiB, maxUri: 4KiB }, "web/:80": { maxHead: 16KiB, allowConnect: true } }')
   assert.deepEqual(overridesFor(listeners, 'web/:80'), { maxHeadBytes: 16_384, maxUriBytes: 4096, allowConnect: true })
   assert.deepEqual(overridesFor(listeners, 'constructor'), { maxHeadBytes: 65_536, maxUriBytes: 4096 })
+  assert.deepEqual(overridesFor(listeners, 'web/:80/v6'), overridesFor(listeners, 'web/:80'))
+  assert.deepEqual(unknownListeners(listeners, ['a', 'b']), ['web/:80'])
+  assert.deepEqual(unknownListeners(listeners, ['web/:80']), [])
 })

@@ -181,7 +181,8 @@ class Fuzzer {
     const what = signature(request, request.target)
     if (!this.expected.has(what)) this.fail(-1, `the origin got a request that nobody sent: ${what}\n${JSON.stringify(request.headText + request.bodyText)}`)
     this.arrived++
-    await exchange.send(`HTTP/1.1 200 OK\r\nX-Seen: ${what}\r\nContent-Length: 0\r\n\r\n`)
+    // Encoded, since a target may look like the start of an answer.
+    await exchange.send(`HTTP/1.1 200 OK\r\nX-Seen: ${encodeURIComponent(what)}\r\nContent-Length: 0\r\n\r\n`)
   }
 
   fail(index: number, what: string, bytes?: Buffer): void {
@@ -217,7 +218,7 @@ class Fuzzer {
     for (const head of heads) {
       const echo = /\r\nX-Seen: (.*)(\r\n|$)/.exec(head)
       if (echo === null) refusals++
-      else seen.push(echo[1]!)
+      else seen.push(decodeURIComponent(echo[1]!))
     }
     this.answered += seen.length
     this.refused += refusals

@@ -9,6 +9,8 @@ export interface Ledger {
   readonly failed: Record<string, number>
   /** Bodies seen, by count; the plain service answers with its pid. */
   readonly bodies: Record<string, number>
+  /** Each failed request: how, and the local port of its connection. */
+  readonly lost: { readonly port: number; readonly how: string }[]
 }
 
 export interface LoadOptions {
@@ -22,7 +24,7 @@ export interface LoadOptions {
 }
 
 export class SteadyLoad {
-  readonly ledger: Ledger = { ok: 0, failed: {}, bodies: {} }
+  readonly ledger: Ledger = { ok: 0, failed: {}, bodies: {}, lost: [] }
   readonly #options: LoadOptions
   #running = true
   readonly #clients: Promise<void>[]
@@ -54,6 +56,7 @@ export class SteadyLoad {
     let received = ''
     let waiting = true
     let done = false
+    let localPort = 0
     const request = (): void => {
       waiting = true
       socket.write(`GET / HTTP/1.1\r\nHost: load\r\n${keepAlive ? '' : 'Connection: close\r\n'}\r\n`)
@@ -61,13 +64,19 @@ export class SteadyLoad {
     const end = (how: string): void => {
       if (done) return
       done = true
-      if (how !== '') this.ledger.failed[how] = (this.ledger.failed[how] ?? 0) + 1
+      if (how !== '') {
+        this.ledger.failed[how] = (this.ledger.failed[how] ?? 0) + 1
+        this.ledger.lost.push({ port: localPort, how })
+      }
       socket.destroy()
       if (this.#running) setTimeout(resolve, pauseMs)
       else resolve()
     }
     socket.setEncoding('latin1')
-    socket.on('connect', request)
+    socket.on('connect', () => {
+      localPort = socket.localPort ?? 0
+      request()
+    })
     socket.on('data', chunk => {
       received += String(chunk)
       const head = received.indexOf('\r\n\r\n')

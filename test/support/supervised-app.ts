@@ -9,6 +9,7 @@ import net from 'node:net'
 import path from 'node:path'
 import type { TestContext } from 'node:test'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
+import { LOG_DEFAULTS, type ServerConfig } from '../../src/config/server-config.ts'
 import type { SupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { FromOperator } from '../../src/ipc/messages.ts'
 import { temporaryFolder } from './temporary-folder.ts'
@@ -28,6 +29,10 @@ export interface SupervisedOptions {
   file?: string
   args?: readonly string[]
   options?: SupervisorOptions
+  /** What the configuration says besides. @default nothing */
+  log?: Partial<ServerConfig['log']>
+  limits?: ServerConfig['limits']
+  listeners?: ServerConfig['listeners']
   env?: Readonly<Record<string, string>>
   /** State folder of an earlier one. */
   folder?: string
@@ -36,6 +41,8 @@ export interface SupervisedOptions {
   /** Wait until it runs; otherwise only until it was started. @default true */
   wait?: boolean
 }
+
+type Given = { readonly options: SupervisorOptions } & { readonly [Key in 'log' | 'limits' | 'listeners']?: SupervisedOptions[Key] | undefined }
 
 /** Everything happens fast, nothing is cut. */
 const SHORT: SupervisorOptions = { workers: 2, heartbeatMs: 50, adoptAfterSilenceMs: 200, abortAfterSilenceMs: 20_000, killAfterAbortMs: 100, restart: { backoffMs: 20, backoffJitter: 0 } }
@@ -72,7 +79,7 @@ export class SupervisedApp {
     const file = options.file ?? path.join(import.meta.dirname, 'apps', `${options.app ?? 'plain'}.ts`)
     const child = spawn(process.execPath, [...options.direct === true ? [] : ['--disable-warning=ExperimentalWarning', import.meta.filename], file, ...options.args ?? []], {
       stdio: ['ignore', 'pipe', 'pipe'], cwd: folder,
-      env: { ...process.env, ...options.env, ...options.direct === true ? { CIRQUE_SUPERVISOR_STATE_DIR: path.join(folder, 'state'), CIRQUE_SUPERVISOR_WORKERS: '2' } : { [OPTIONS_VARIABLE]: JSON.stringify(resolved) } },
+      env: { ...process.env, ...options.env, ...options.direct === true ? { CIRQUE_SUPERVISOR_STATE_DIR: path.join(folder, 'state'), CIRQUE_SUPERVISOR_WORKERS: '2' } : { [OPTIONS_VARIABLE]: JSON.stringify({ options: resolved, log: options.log, limits: options.limits, listeners: options.listeners } satisfies Given) } },
     })
     const app = new SupervisedApp(child, folder)
     t.after(() => app.#endAll())
@@ -168,5 +175,7 @@ const given = process.env[OPTIONS_VARIABLE]
 if (given !== undefined && import.meta.main) {
   delete process.env[OPTIONS_VARIABLE]
   const { runSupervisor } = await import('../../supervisor/run.ts')
-  await runSupervisor({ application: process.argv[2]!, args: process.argv.slice(3), options: resolveSupervisorOptions(JSON.parse(given) as SupervisorOptions) })
+  const { options, log, limits, listeners } = JSON.parse(given) as Given
+  const config: ServerConfig = { file: '', supervisor: resolveSupervisorOptions(options), log: { ...LOG_DEFAULTS, ...log }, limits: limits ?? {}, listeners: listeners ?? {} }
+  await runSupervisor({ application: process.argv[2]!, args: process.argv.slice(3), config })
 }

@@ -1,0 +1,28 @@
+/**
+ * What a worker is told of the configuration, as plain JSON: it travels in the answer to its first message and takes
+ * effect before the application's services start. It counts over what the application's code says, as flags count over
+ * the environment and the environment over the file: whoever operates a server has the last word.
+ */
+import type { LimitOptions, ListenerOverrides, ResolvedLogOptions } from './server-config.ts'
+
+export interface WorkerSettings {
+  readonly log: ResolvedLogOptions
+  /** Only what was said; the rest is as the application chose. */
+  readonly limits: Readonly<LimitOptions>
+  /** By name of the listener, `*` for all. */
+  readonly listeners: Readonly<Record<string, ListenerOverrides>>
+}
+
+/** `:port` is two listeners; what is said of the first holds for the second as well. */
+const SECOND_FAMILY = '/v6'
+
+/** The overrides that hold for one listener: those of `*`, then those of its own name. */
+export function overridesFor(listeners: WorkerSettings['listeners'], name: string): ListenerOverrides {
+  const of = (key: string): ListenerOverrides | undefined => Object.hasOwn(listeners, key) ? listeners[key] : undefined
+  return { ...of('*'), ...(name.endsWith(SECOND_FAMILY) ? of(name.slice(0, -SECOND_FAMILY.length)) : undefined), ...of(name) }
+}
+
+/** Names of overrides that fit none of these listeners: a slip of the pen that would leave a limit at its default. */
+export function unknownListeners(listeners: WorkerSettings['listeners'], names: readonly string[]): readonly string[] {
+  return Object.keys(listeners).filter(key => key !== '*' && !names.includes(key))
+}

@@ -1,0 +1,45 @@
+/**
+ * The logs of a worker: plain lines to stderr until the supervisor has said what is configured, then what it said, for
+ * the process itself and for every service that has no log of its own. Nothing here writes into a pipe that the
+ * supervisor reads: the standard streams are inherited, and files are this process's own.
+ */
+import { stderrLog, type ProcessLog } from '../src/ipc/process-log.ts'
+import type { ResolvedLogOptions } from '../src/config/server-config.ts'
+import { serviceOutlets } from '../src/server/service-outlets.ts'
+import { openLogs, type ConfiguredLogs } from '../src/telemetry/exporters/configured-logs.ts'
+
+export class WorkerTelemetry {
+  /** Stays the same object, so that it can be handed on before anything is configured. */
+  readonly log: ProcessLog
+  readonly #worker: { readonly id: string; readonly generation: number }
+  #plain: ProcessLog
+  #logs: ConfiguredLogs | null = null
+
+  constructor(worker: { readonly id: string; readonly generation: number }) {
+    this.#worker = worker
+    this.#plain = stderrLog(`worker ${worker.id}`)
+    const current = (): ProcessLog => this.#logs?.log ?? this.#plain
+    this.log = {
+      info: (message, fields) => current().info(message, fields),
+      warn: (message, fields) => current().warn(message, fields),
+      error: (message, fields) => current().error(message, fields),
+    }
+  }
+
+  /** Before the application is loaded. @throws when a file cannot be opened. */
+  configure(options: ResolvedLogOptions): void {
+    try {
+      this.#logs = openLogs(options, `worker ${this.#worker.id}`, this.#worker)
+    } catch (error) {
+      throw new Error(`a log cannot be opened (log.process is ${options.process}, log.access is ${options.access}): ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+    }
+    serviceOutlets.log = this.#logs.log
+    serviceOutlets.accessLog = this.#logs.accessLog
+  }
+
+  /** Files were renamed: go on in new ones. */
+  reopen(): void { this.#logs?.reopen() }
+
+  /** Writes what waits, as far as readers take it; never rejects. */
+  async close(): Promise<void> { await this.#logs?.close() }
+}
