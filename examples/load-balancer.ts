@@ -3,6 +3,8 @@
  *
  *   curl http://127.0.0.1:6188/
  *
+ * Somewhere else: `npm start -- 127.0.0.1:8080`.
+ *
  * The origins come with the example (demo-origins.ts), so nothing else has to be running. With origins of your own,
  * `#upstreams` is one line: `readonly #upstreams = LoadBalancer.from(['10.0.0.1:8080', '10.0.0.2:8080'])`.
  */
@@ -22,5 +24,5 @@ class Balance implements ProxyHttp<undefined> {
 const balance = new Balance()
 const server = new Server()
 const origins = server.addService(new DemoOrigins(['left', 'right'], addresses => balance.useOrigins(addresses)))
-server.addService(httpProxyService(balance).addTcp('127.0.0.1:6188')).dependsOn(origins)
+server.addService(httpProxyService(balance).addTcp(process.argv[2] ?? '127.0.0.1:6188')).dependsOn(origins)
 await server.runForever()

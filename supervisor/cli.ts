@@ -14,12 +14,14 @@ import { ChannelError } from '../src/ipc/channel.ts'
 import { loadConfig } from '../src/config/load-config.ts'
 import { ConfigError } from '../src/config/server-config.ts'
 import type { ServerConfig } from '../src/config/server-config.ts'
+import { proveOptionsFromFlags, type ProveFlags } from '../src/config/prove-options.ts'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
 import type { ServerDescription } from '../src/ipc/server-description.ts'
 import { askSupervisor, NotRunning } from './control-client.ts'
 import { describeApplication, DescribeFailed } from './describe-application.ts'
 import { OWN_EXEC_ARGV } from './generation.ts'
 import { resolveIdentity } from './identities.ts'
+import { listenerUrl, prove, PROVE_ACTIONS, proveText } from './prove.ts'
 import { runSupervisor } from './run.ts'
 import { runningFolders } from './state-folder.ts'
 import { checkListenerNames, EXIT, packageVersion } from './supervisor.ts'
@@ -101,6 +103,28 @@ export function createCommandLine(): Command {
       const result = await ask(options, { tag: 'restart-workers', worker: worker ?? '', wait: options.wait }) as { replaced?: { slot: number; from: string; to: string }[]; operation?: string }
       say(options, result, () => result.replaced?.map(({ slot, from, to }) => `slot ${slot}: ${from} -> ${to}`).join('\n') ?? result.operation ?? '')
     })
+
+  shared(program.command('prove').description('count, with clients that never retry, what an action loses'))
+    .argument('<action>', 'reload: replace every worker; crash: kill -9 one; watch: only look')
+    .option('--url <url>', 'where the proxy listens (default: its first TCP listener)')
+    .option('--path <path>', 'what fresh and keep-alive connections ask for (default: /)')
+    .option('--ws <path>', 'a WebSocket that sends everything back')
+    .option('--download <path>', 'a long answer that is always the same')
+    .option('--upload <path>', 'takes a long POST')
+    .option('--for <duration>', 'how long to watch after the action, and at most 2s before (default: 3s)')
+    .option('--rate <n>', 'requests a second of each kind of client (default: 100)')
+    .option('--connections <n>', 'keep-alive connections (default: 20)')
+    .action(async (name: string, options: Shared & ProveFlags) => {
+      const action = PROVE_ACTIONS.find(each => each === name)
+      if (action === undefined) throw new Failure(EXIT.usage, `prove ${name}? use one of ${PROVE_ACTIONS.join(', ')}`)
+      if (action === 'upgrade') throw new Failure(EXIT.failed, 'the upgrade in place does not exist yet; `cirque prove reload` proves the replacement of every worker')
+      const folder = action === 'watch' && options.url !== undefined ? '' : await theFolder(chosenFolder(options))
+      const url = options.url ?? await listenerUrl(folder)
+      if (url === '') throw new Failure(EXIT.usage, 'there is no TCP listener; say where to look with --url')
+      const outcome = await prove(action, folder, proveOptionsFromFlags(url, options))
+      say(options, outcome, () => proveText(outcome))
+      if (outcome.verdict !== '') throw new Failure(EXIT.failed, outcome.verdict)
+    })
   return program
 }
 
@@ -139,8 +163,10 @@ function say(options: Shared, value: unknown, text: () => string): void {
 }
 
 async function ask(options: Shared, message: Parameters<typeof askSupervisor>[1], untilClosed = false): Promise<unknown> {
-  return askSupervisor(await theFolder(options.stateDir ?? process.env['CIRQUE_SUPERVISOR_STATE_DIR'] ?? ''), message, untilClosed)
+  return askSupervisor(await theFolder(chosenFolder(options)), message, untilClosed)
 }
+
+function chosenFolder(options: Shared): string { return options.stateDir ?? process.env['CIRQUE_SUPERVISOR_STATE_DIR'] ?? '' }
 
 /** The one supervisor that is meant. */
 async function theFolder(stateDir: string): Promise<string> {

@@ -43,6 +43,8 @@ export class Refused extends Error {
 
 /** How much longer than its own deadline a draining worker may live before it is killed, in ms. */
 const DRAIN_GRACE_MS = 2_000
+/** A polite close of an upgraded connection takes up to 9 s (src/proxy/upgrade.ts). */
+const TUNNEL_CLOSE_MS = 9_000
 /** A replacement that fails is tried this often before the operation is given up. */
 const REPLACE_ATTEMPTS = 2
 
@@ -239,6 +241,8 @@ export class Fleet {
       sum.idleConnections += open.idleConnections
       sum.activeExchanges += open.activeExchanges
       sum.upgraded += open.upgraded
+      sum.webSockets += open.webSockets
+      sum.oldestUpgradedMs = Math.max(sum.oldestUpgradedMs, open.oldestUpgradedMs)
       sum.exchanges += open.exchanges
       sum.ownFaults += open.ownFaults
     }
@@ -500,7 +504,7 @@ export class Fleet {
 
   #retireOrder(): DrainOrder {
     const { hardDrainMs, idleDrainMs, closeSpreadMs, webSocketDrainMs, tunnelDrainMs, softDrainMs } = this.#options.drain
-    return { mode: 'retire', hardDrainMs, idleDrainMs, closeSpreadMs, webSocketDrainMs, tunnelDrainMs, softDrainMs, endAfterMs: Math.max(hardDrainMs, webSocketDrainMs, tunnelDrainMs, idleDrainMs + closeSpreadMs) + DRAIN_GRACE_MS }
+    return { mode: 'retire', hardDrainMs, idleDrainMs, closeSpreadMs, webSocketDrainMs, tunnelDrainMs, softDrainMs, endAfterMs: Math.max(hardDrainMs, Math.max(webSocketDrainMs, tunnelDrainMs, idleDrainMs) + closeSpreadMs) + TUNNEL_CLOSE_MS + DRAIN_GRACE_MS }
   }
 
   #stopOrder(capMs: number): DrainOrder {

@@ -81,7 +81,8 @@ export class WorkerProcess {
   /** Resolves when the process has ended. */
   get gone(): Promise<ExitReport> { return this.#gone.promise }
   get alive(): boolean { return this.state !== WorkerState.Gone }
-  get open(): OpenCounts { return this.heartbeat?.open ?? NO_COUNTS }
+  /** What a worker of an older build does not count is 0. */
+  get open(): OpenCounts { return this.heartbeat === null ? NO_COUNTS : { ...NO_COUNTS, ...this.heartbeat.open } }
 
   /** @returns false when the move is not one of the drawing. */
   moveTo(to: WorkerState): boolean {

@@ -60,5 +60,7 @@ export class ProxyError extends Error {
 /** Whatever was thrown, as a ProxyError: itself, or wrapped as a fault of a hook. */
 export function asProxyError(thrown: unknown, context: string): ProxyError {
   if (thrown instanceof ProxyError) return thrown
-  return new ProxyError('HOOK_FAILED', 'internal', `${context}: ${thrown instanceof Error ? thrown.message : String(thrown)}`, { cause: thrown })
+  let text = 'something that cannot be printed'
+  try { text = thrown instanceof Error ? thrown.message : String(thrown) } catch { /* It has no text. */ }
+  return new ProxyError('HOOK_FAILED', 'internal', `${context}: ${text}`, { cause: thrown })
 }

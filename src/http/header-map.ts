@@ -164,12 +164,14 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
     return undefined
   }
 
-  /** The number in Content-Length; -1 when it is absent or malformed. */
+  /** The number in Content-Length; -1 when it is absent, malformed or repeated. */
   contentLength(): number {
     if ((this.mask & (1 << FieldKind.ContentLength)) === 0) return -1
     const spans = this.#spans
+    let found = -1
     for (let at = 0; at < spans.length; at += SPAN) {
       if (spans[at + 5] !== FieldKind.ContentLength) continue
+      if (found !== -1) return -1
       const end = spans[at + 3]!
       const text = end === -1 ? this.#strings![spans[at + 2]!]! : this.#text
       const from = end === -1 ? 0 : spans[at + 2]!, to = end === -1 ? text.length : end
@@ -180,9 +182,9 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
         if (digit < 0 || digit > 9) return -1
         value = value * 10 + digit
       }
-      return value
+      found = value
     }
-    return -1
+    return found
   }
 
   hasKind(kind: FieldKind): boolean {

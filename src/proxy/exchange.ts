@@ -14,7 +14,7 @@
  * An object serves one request and is then left to whoever kept it: a hook that holds on to a session never sees another's.
  */
 import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
-import { FieldKind, HeaderMap } from '../http/header-map.ts'
+import { asciiLower, FieldKind, HeaderMap } from '../http/header-map.ts'
 import { FORWARDED_FIELDS } from '../http/hop-by-hop.ts'
 import { isIdempotent, ResponseHead, type RequestHead } from '../http/message-head.ts'
 import { normalizeTarget } from '../http/target-path.ts'
@@ -60,6 +60,8 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
   #verdict: Verdict = 'continue'
   /** Module whose hook comes next in the current step. */
   #moduleAt = 0
+  /** Number of the promise that the steps wait for: one of an attempt that failed meanwhile must not move the next one. */
+  #waitingFor = 0
 
   response: ResponseHead | null = null
   error: ProxyError | null = null
@@ -85,11 +87,17 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
   #collecting: { max: number; resolve: (body: Buffer) => void; reject: (error: ProxyError) => void } | null = null
 
   #responseLength = 0
+  /** The origin's answer opens a tunnel. */
+  #switches = false
   #responsePipe: BodyPipe | null = null
   /** The answer comes from a filter or an error page, not from the origin. */
   #own = false
   #states: Map<HttpModule, unknown> | null = null
   #tunnel: Tunnel | null = null
+  /** As they were at the end: the downstream session goes on to other requests. */
+  #bytesIn = 0
+  #bytesOut = 0
+  #responded = false
   #tunnelBytesIn = 0
   #tunnelBytesOut = 0
   /** Exact times, 0 until known; only taken when somebody reads them. */
@@ -117,9 +125,9 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
   get isSelfTest(): boolean { return this.#facts.selfTest }
   get triedPeers(): readonly Peer[] { return this.#tried ?? [] }
   get upstreamDigest(): StreamDigest | null { return this.#up === null ? null : this.#up.digest }
-  get bytesReceived(): number { return this.#down.bodyBytesIn + this.#tunnelBytesIn }
-  get bytesSent(): number { return this.#down.bodyBytesOut + this.#tunnelBytesOut }
-  get responded(): boolean { return this.#down.responseStarted }
+  get bytesReceived(): number { return (this.#ended ? this.#bytesIn : this.#down.bodyBytesIn) + this.#tunnelBytesIn }
+  get bytesSent(): number { return (this.#ended ? this.#bytesOut : this.#down.bodyBytesOut) + this.#tunnelBytesOut }
+  get responded(): boolean { return this.#ended ? this.#responded : this.#down.responseStarted }
   get draining(): boolean { return this.#host.draining }
   get tunnel(): Tunnel | null { return this.#tunnel }
   /** The answer came from here, not from an origin. */
@@ -134,11 +142,12 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
     return state as State
   }
 
-  closeAfterResponse(): void { this.#down.refuseReuse() }
+  closeAfterResponse(): void { if (!this.#ended) this.#down.refuseReuse() }
 
   sendInterim(status: number, fields: ResponseFields): void {
-    if (status < 102 || status > 199) throw new TypeError(`interim status ${status} is not between 102 and 199`)
-    this.#down.writeInterim(ResponseHead.build(status, toHeaders(fields)))
+    checkInterim(status)
+    // The connection may have another request by now, of whoever shares it.
+    if (!this.#ended) this.#down.writeInterim(ResponseHead.build(status, toHeaders(fields)))
   }
 
   // ---- the request
@@ -147,11 +156,11 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
   begin(refusal: ProxyError | null): void {
     const plan = this.#plan
     try {
-      this.#ctx = plan.app.newCtx()
+      this.#ctx = atOnce(plan.app.newCtx(), 'newCtx')
       const kept = this.#facts.kept
       if (kept !== undefined) {
         this.#facts.kept = undefined
-        plan.app.onConnectionReuse?.(this, this.#ctx, kept)
+        atOnce(plan.app.onConnectionReuse?.(this, this.#ctx, kept), 'onConnectionReuse')
       }
     } catch (thrown) {
       this.#fail(asProxyError(thrown, 'newCtx or onConnectionReuse'))
@@ -179,6 +188,8 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
         case Step.Normalize: {
           this.#step = Step.Early
           const refusal = this.#down.targetUnusual ? this.#normalize() : null
+          // Before any hook: a client must not be able to name, and so remove, what a filter adds.
+          if (this.#down.hopNames !== null) dropNamed(this.request.headers, this.#down.hopNames)
           if (!this.#facts.trusted && (this.request.headers.mask & FORWARDED_FIELDS) !== 0) stripForwarded(this.request.headers)
           if (refusal !== null || (this.request.headers.mask & (1 << FieldKind.Via)) !== 0 && this.#host.forwarded.seenBefore(this.request)) {
             this.#fail(refusal ?? new ProxyError('LOOP_DETECTED', 'internal', 'the request came through here before'))
@@ -212,12 +223,18 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
           this.#step = Step.Peer
           continue
         case Step.Peer: {
+          if (this.#answer !== null) throw new Error(`a filter called session.respond() and then said 'continue'`)
           this.#step = Step.PeerChosen
           this.attempts++
           this.peer = null
           const peer = app.upstreamPeer(this, this.#ctx)
           if (isPromise(peer)) {
-            this.#await(peer.then(value => { this.peer = value }))
+            const wait = this.#waitingFor + 1
+            this.#await(peer.then(value => {
+              if (wait === this.#waitingFor) this.peer = value
+              // Chosen for an exchange that is over: it was an attempt all the same, without a verdict.
+              else value?.release?.()
+            }))
             return
           }
           this.peer = peer
@@ -225,7 +242,10 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
         }
         case Step.PeerChosen: {
           const peer = this.peer
-          if (peer === null || peer === undefined || typeof peer.reuseKey !== 'string') throw new TypeError('upstreamPeer returned no Peer')
+          if (peer === null || peer === undefined || typeof peer.reuseKey !== 'string' || typeof peer.options !== 'object') {
+            this.peer = null
+            throw new TypeError('upstreamPeer returned no Peer')
+          }
           this.#step = Step.Wait
           const session = this.#host.connector.reuse(peer)
           if (session === null) {
@@ -290,12 +310,14 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
       this.#verdict = checkVerdict(result)
       return false
     }
-    this.#await(result.then(value => { this.#verdict = checkVerdict(value) }))
+    const wait = this.#waitingFor + 1
+    this.#await(result.then(value => { if (wait === this.#waitingFor) this.#verdict = checkVerdict(value) }))
     return true
   }
 
   #await(promise: Promise<unknown>): void {
-    promise.then(() => this.#advance(), thrown => { if (!this.#ended) this.#attemptFailed(asProxyError(thrown, 'a hook rejected')) })
+    const wait = ++this.#waitingFor
+    promise.then(() => { if (wait === this.#waitingFor) this.#advance() }, thrown => { if (wait === this.#waitingFor && !this.#ended) this.#attemptFailed(asProxyError(thrown, 'a hook rejected')) })
   }
 
   #normalize(): ProxyError | null {
@@ -316,12 +338,16 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
   onSessionFailed(error: ProxyError): void {
     this.#pending = null
     const peer = this.peer!
-    this.#settlePeer(false)
+    if (error.kind === 'POOL_QUEUE_FULL' || error.kind === 'POOL_QUEUE_TIMEOUT') {
+      // Our own limit, which says nothing about the peer; the next attempt had better go elsewhere.
+      this.#settlePeer(null)
+      ;(this.#tried ??= []).push(peer)
+    } else this.#settlePeer(false)
     let final = error
     if (this.#plan.has.failToConnect) {
-      try { final = this.#plan.app.failToConnect!(this, peer, error, this.#ctx) ?? error } catch (thrown) { final = asProxyError(thrown, 'failToConnect') }
+      try { final = chosenFault(this.#plan.app.failToConnect!(this, peer, error, this.#ctx), error, 'failToConnect') } catch (thrown) { final = asProxyError(thrown, 'failToConnect') }
     }
-    this.#retryOrFail(final, true)
+    this.#retryOrFail(final)
   }
 
   #attach(session: UpstreamSession, reused: boolean): void {
@@ -345,7 +371,7 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
     // HTTP/1.0 allows a request without Host; what is sent on is HTTP/1.1, which does not.
     if (!request.headers.hasKind(FieldKind.Host)) extra += `Host: ${hostOf(this.peer!)}\r\n`
     if (down.acceptsTrailers && upgrade === '') extra += 'TE: trailers\r\nConnection: TE\r\n'
-    up.writeHead(request, length, extra, down.hopNames, upgrade)
+    up.writeHead(request, length, extra, null, upgrade)
     if (this.#host.timed) this.sentAt = this.#host.clock.exact()
     if (declared === 0) {
       up.endRequest(null)
@@ -358,7 +384,8 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
       this.#replay = this.peer!.options.maxReplayBytes > 0 ? [] : null
       this.#bodyBegun = true
     } else if (this.#replayBytes > 0) {
-      const body = this.#replay!.length === 1 ? this.#replay![0]! : Buffer.concat(this.#replay!)
+      // Filters may change a chunk in place: what is kept for another attempt is not shown to them.
+      const body = this.#replay!.length === 1 && this.#requestPipe === null ? this.#replay![0]! : Buffer.concat(this.#replay!)
       if (this.#requestPipe !== null) this.#requestPipe.chunk(body, 0, body.length)
       else up.writeBody(body, 0, body.length)
       if (this.#up !== up) return
@@ -416,9 +443,11 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
   }
 
   #passRequestEnd(): void {
-    if (this.#requestPipe !== null) {
-      this.#requestPipe.end(this.#requestTrailers)
-      this.#requestPipe.open()
+    const pipe = this.#requestPipe
+    if (pipe !== null) {
+      // A filter that throws at the end takes the pipe away.
+      pipe.end(this.#requestTrailers)
+      pipe.open()
     } else this.#up!.endRequest(this.#requestTrailers)
   }
 
@@ -426,12 +455,19 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
   #remember(buffer: Buffer, from: number, to: number): void {
     this.#replayBytes += to - from
     if (this.#replayBytes > this.peer!.options.maxReplayBytes) this.#replay = null
-    else this.#replay!.push(Buffer.from(buffer.subarray(from, to)))
+    else this.#keep(buffer, from, to)
+  }
+
+  /** Adds a copy to what is kept. Small pieces are joined: a body of single bytes must not cost an object for each. */
+  #keep(buffer: Buffer, from: number, to: number): void {
+    const pieces = this.#replay!, last = pieces.length - 1, piece = buffer.subarray(from, to)
+    if (last >= 0 && pieces[last]!.length + piece.length <= TEXT_RUN_MAX) pieces[last] = Buffer.concat([pieces[last]!, piece])
+    else pieces.push(Buffer.from(piece))
   }
 
   readBody(maxBytes: number): Promise<Buffer> {
     if (this.#requestEnded && this.#replay !== null) return Promise.resolve(Buffer.concat(this.#replay))
-    if (this.#bodyBegun || this.#up !== null) return Promise.reject(new Error('readBody: the body is already on its way to an upstream; call it in requestFilter'))
+    if (this.#bodyBegun || this.#up !== null || this.#ended) return Promise.reject(new Error('readBody: the body is already on its way to an upstream; call it in requestFilter'))
     this.#bodyBegun = true
     this.#replay = []
     const length = this.#down.requestBodyLength
@@ -450,13 +486,13 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
   #collect(buffer: Buffer, from: number, to: number): void {
     const collecting = this.#collecting!
     this.#replayBytes += to - from
+    // Also the piece that is too much: an application may go on without having read the body, and then all of it goes on.
+    this.#keep(buffer, from, to)
     if (this.#replayBytes > collecting.max) {
       this.#collecting = null
       this.#down.pauseRequest()
       collecting.reject(new ProxyError('BODY_TOO_LARGE', 'downstream', `request body over ${collecting.max} bytes`, { status: 413, limit: 'request-body-bytes' }))
-      return
     }
-    this.#replay!.push(Buffer.from(buffer.subarray(from, to)))
   }
 
   onUpstreamDrained(): void {
@@ -478,7 +514,8 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
     }
     if (this.#plan.has.interimResponseFilter) {
       try {
-        if (this.#plan.app.interimResponseFilter!(this, head, this.#ctx) === 'drop') return
+        if (atOnce(this.#plan.app.interimResponseFilter!(this, head, this.#ctx), 'interimResponseFilter') === 'drop') return
+        checkInterim(head.check().status)
       } catch (thrown) {
         this.#attemptFailed(asProxyError(thrown, 'interimResponseFilter'))
         return
@@ -502,8 +539,11 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
         return
       }
     }
+    const hopNames = this.#up!.hopNames
+    if (hopNames !== null) dropNamed(head.headers, hopNames)
     this.response = head
     this.#responseLength = length
+    this.#switches = head.status === 101 || this.request.method === 'CONNECT' && head.status < 300
     this.#step = Step.ResponseHead
     this.#advance()
     // A head filter waits: what follows is held back.
@@ -525,11 +565,13 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
       else if (this.request.method === 'HEAD') head.headers.delete('content-length')
     }
     if (length === BODY_UNTIL_CLOSE) length = BODY_UNKNOWN
-    if (head.status === 101 || this.request.method === 'CONNECT' && head.status < 300) {
+    const opens = head.status === 101 || this.request.method === 'CONNECT' && head.status < 300
+    if (opens !== this.#switches || head.status < 200 && !opens) throw new TypeError(`a filter made a status of ${head.status}, which says something else about what follows`)
+    if (opens) {
       this.#openTunnel(head)
       return
     }
-    down.writeHead(head, length, this.#host.forwarded.viaText, this.#up!.hopNames)
+    down.writeHead(head, length, this.#host.forwarded.viaText, null)
     if (plan.filtersResponseBody && this.#responsePipe === null && !bodiless) this.#makeResponsePipe()
     this.#responsePipe?.open()
   }
@@ -564,7 +606,7 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
     if (this.#ended) return
     this.#down.endResponse(trailers)
     const done = this.#plan.doneModules
-    if (done !== null) for (const module of done) { try { module.responseDone!(this, this.moduleState(module)) } catch (thrown) { this.error ??= asProxyError(thrown, `responseDone of ${module.name}`) } }
+    if (done !== null) for (const module of done) { try { atOnce(module.responseDone!(this, this.moduleState(module)), 'responseDone') } catch (thrown) { this.error ??= asProxyError(thrown, `responseDone of ${module.name}`) } }
     this.#finish()
   }
 
@@ -581,7 +623,8 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
   #openTunnel(head: ResponseHead): void {
     this.#down.writeHead(head, 0, this.#host.forwarded.viaText, this.#up!.hopNames)
     const client = this.#down.detach(), origin = this.#up!.detach()
-    this.#tunnel = new Tunnel(client, origin, this, this.#host.ticker, this.#host.tunnelIdleTimeoutMs)
+    const webSocket = head.status === 101 && asciiLower(head.headers.get('upgrade') ?? '') === 'websocket'
+    this.#tunnel = new Tunnel(client, origin, this, this.#host.ticker, { webSocket, idleTimeoutMs: this.#host.tunnelIdleTimeoutMs })
     this.#host.tunnelOpened(this.#tunnel)
   }
 
@@ -596,9 +639,10 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
   // ---- answers of our own
 
   respond(status: number, fields: ResponseFields = {}, body: ResponseBody = null): 'responded' {
-    if (this.#down.responseStarted || this.#own && this.response !== null) throw new Error('respond: a response was already begun')
-    this.#dropUpstream()
+    if (this.responded || this.response !== null || this.#ended) throw new Error('respond: a response was already begun')
+    if (status < 200) throw new TypeError(`status ${status} is not that of a final response`)
     const head = ResponseHead.build(status, toHeaders(fields))
+    this.#dropUpstream()
     const bytes = body === null ? NOTHING : typeof body === 'string' ? Buffer.from(body) : body instanceof Uint8Array ? Buffer.from(body.buffer, body.byteOffset, body.byteLength) : null
     this.#own = true
     this.response = head
@@ -625,8 +669,11 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
       return
     }
     void (async () => {
-      for (const module of modules) await module.responseFilter!(this, this.response!, this.moduleState(module))
-      if (!this.#ended) this.#writeAnswer()
+      for (const module of modules) {
+        await module.responseFilter!(this, this.response!, this.moduleState(module))
+        if (this.#ended) return
+      }
+      this.#writeAnswer()
     })().catch((thrown: unknown) => this.#cut(asProxyError(thrown, 'responseFilter of a module')))
   }
 
@@ -657,6 +704,7 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
       if (this.#ended) return
       await send(typeof piece === 'string' ? Buffer.from(piece) : Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength), false)
     }
+    if (this.#ended) return
     if (filtered) await send(NOTHING, true)
     this.endResponse(null)
   }
@@ -666,8 +714,9 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
   filterRequest(chunk: Buffer, last: boolean): BodyResult | Promise<BodyResult> {
     const { requestBodyModules, has, app } = this.#plan
     if (requestBodyModules === null) return has.requestBodyFilter ? app.requestBodyFilter!(this, chunk, last, this.#ctx) : chunk
-    const filters: PieceFilter[] = requestBodyModules.map(module => piece => module.requestBodyFilter!(this, piece, last, this.moduleState(module)))
-    if (has.requestBodyFilter) filters.push(piece => app.requestBodyFilter!(this, piece, last, this.#ctx))
+    const up = this.#up
+    const filters: PieceFilter[] = requestBodyModules.map(module => piece => this.#serves(up) ? module.requestBodyFilter!(this, piece, last, this.moduleState(module)) : null)
+    if (has.requestBodyFilter) filters.push(piece => this.#serves(up) ? app.requestBodyFilter!(this, piece, last, this.#ctx) : null)
     return chain(chunk, last, filters)
   }
 
@@ -679,19 +728,25 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
   filterResponse(chunk: Buffer, last: boolean, own: boolean): BodyResult | Promise<BodyResult> {
     const { responseBodyModules, has, app } = this.#plan
     if (responseBodyModules === null && !has.upstreamResponseBodyFilter) return has.responseBodyFilter && !own ? app.responseBodyFilter!(this, chunk, last, this.#ctx) : chunk
-    const filters: PieceFilter[] = []
+    const filters: PieceFilter[] = [], up = this.#up
     if (has.upstreamResponseBodyFilter && !own) filters.push(piece => app.upstreamResponseBodyFilter!(this, piece, last, this.#ctx))
-    if (has.responseBodyFilter && !own) filters.push(piece => app.responseBodyFilter!(this, piece, last, this.#ctx))
-    if (responseBodyModules !== null) for (const module of responseBodyModules) filters.push(piece => module.responseBodyFilter!(this, piece, last, this.moduleState(module)))
+    if (has.responseBodyFilter && !own) filters.push(piece => this.#serves(up) ? app.responseBodyFilter!(this, piece, last, this.#ctx) : null)
+    if (responseBodyModules !== null) for (const module of responseBodyModules) filters.push(piece => this.#serves(up) ? module.responseBodyFilter!(this, piece, last, this.moduleState(module)) : null)
     return chain(chunk, last, filters)
   }
 
+  /** The exchange goes on, in the attempt that has `up`: while one filter waited it may have ended, and then the filters behind it are not called. */
+  #serves(up: UpstreamSession | null): boolean { return !this.#ended && this.#up === up }
+
   async #filterResponseTrailers(trailers: HeaderMap): Promise<Buffer | void> {
-    const plan = this.#plan
+    const plan = this.#plan, up = this.#up
     if (plan.has.upstreamResponseTrailerFilter) await plan.app.upstreamResponseTrailerFilter!(this, trailers, this.#ctx)
     let body: Buffer | void = undefined
-    if (plan.has.responseTrailerFilter) body = await plan.app.responseTrailerFilter!(this, trailers, this.#ctx)
-    if (plan.trailerModules !== null) for (const module of plan.trailerModules) body = await module.responseTrailerFilter!(this, trailers, this.moduleState(module)) ?? body
+    if (plan.has.responseTrailerFilter && this.#serves(up)) body = await plan.app.responseTrailerFilter!(this, trailers, this.#ctx)
+    for (const module of plan.trailerModules ?? []) {
+      if (!this.#serves(up)) break
+      body = await module.responseTrailerFilter!(this, trailers, this.moduleState(module)) ?? body
+    }
     return body
   }
 
@@ -761,15 +816,15 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
     let final = error.kind === 'NO_HEALTHY_BACKEND' && this.#earlierError !== null ? this.#earlierError : error
     const peer = this.peer
     if (peer !== null && this.attempts > 0 && error.source !== 'downstream' && this.#plan.has.errorWhileProxy && !this.#failing) {
-      try { final = this.#plan.app.errorWhileProxy!(this, peer, final, this.#ctx, this.upstreamReused) ?? final } catch (thrown) { final = asProxyError(thrown, 'errorWhileProxy') }
+      try { final = chosenFault(this.#plan.app.errorWhileProxy!(this, peer, final, this.#ctx, this.upstreamReused), final, 'errorWhileProxy') } catch (thrown) { final = asProxyError(thrown, 'errorWhileProxy') }
     }
-    this.#retryOrFail(final, false)
+    this.#retryOrFail(final)
   }
 
-  #retryOrFail(error: ProxyError, connecting: boolean): void {
+  #retryOrFail(error: ProxyError): void {
     this.#dropUpstream()
     this.#stopWaiting()
-    if (!this.#mayRetry(error, connecting)) {
+    if (!this.#mayRetry(error)) {
       this.#fail(error)
       return
     }
@@ -794,16 +849,17 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
     }
   }
 
-  #mayRetry(error: ProxyError, connecting: boolean): boolean {
+  #mayRetry(error: ProxyError): boolean {
     const peer = this.peer
     if (peer === null || this.#failing || this.#down.responseStarted || this.response !== null || error.retry === 'never') return false
     if (error.retry === 'if-reused' && !(this.upstreamReused && isIdempotent(this.request.method))) return false
     if (this.attempts >= peer.options.maxAttempts) return false
     // What was sent of the body must be there to be sent again.
-    return connecting && !this.#bodyBegun || this.#down.requestBodyLength === 0 || this.#replay !== null
+    return !this.#bodyBegun || this.#down.requestBodyLength === 0 || this.#replay !== null
   }
 
   #stopWaiting(): void {
+    this.#waitingFor++
     this.#pending?.cancel()
     this.#pending = null
     this.#cancelRetry?.()
@@ -862,16 +918,16 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
   #budgetSpent = false
   get retryBudgetSpent(): boolean { return this.#budgetSpent }
 
-  #failed(result: FailToProxy | void): void {
+  #failed(given: FailToProxy | void): void {
     if (this.#ended) return
-    const down = this.#down
+    const down = this.#down, result = typeof given === 'object' && given !== null ? given : undefined
     if (result === undefined ? this.error!.source === 'downstream' || !this.#bodyWhole() : !result.canReuseDownstream) down.refuseReuse()
     if (this.#answer === null) {
       if (result !== undefined && result.status === 0) {
         this.#cut(this.error!)
         return
       }
-      const status = result?.status ?? statusOf(this.error!)
+      const wanted = result?.status ?? statusOf(this.error!), status = isFinalStatus(wanted) ? wanted : 500
       const page = errorPage(status, this.#host.showsRequestId ? this.requestId : '')
       this.#own = true
       this.response = page.head
@@ -893,6 +949,9 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
   #finish(): void {
     if (this.#ended) return
     this.#ended = true
+    this.#bytesIn = this.#down.bodyBytesIn
+    this.#bytesOut = this.#down.bodyBytesOut
+    this.#responded = this.#down.responseStarted
     this.#stopWaitingQuietly()
     const up = this.#up, host = this.#host, app = this.#plan.app, peer = this.peer
     if (peer !== null) this.#settlePeer(this.error === null && up !== null ? true : null)
@@ -905,12 +964,13 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
       } catch (thrown) { host.hookFailed('logging', thrown) }
     }
     if (this.#plan.has.persistConnectionContext) {
-      try { this.#facts.kept = app.persistConnectionContext!(this, this.#ctx) } catch (thrown) { host.hookFailed('persistConnectionContext', thrown) }
+      try { this.#facts.kept = atOnce(app.persistConnectionContext!(this, this.#ctx), 'persistConnectionContext') } catch (thrown) { host.hookFailed('persistConnectionContext', thrown) }
     }
     this.#down.release()
   }
 
   #stopWaitingQuietly(): void {
+    this.#waitingFor++
     if (this.#pending !== null || this.#cancelRetry !== null || this.#cancelContinue !== null) {
       this.#pending?.cancel()
       this.#cancelRetry?.()
@@ -938,7 +998,7 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
   /** One line for the process log. */
   summary(): string {
     if (this.#plan.has.requestSummary) {
-      try { return this.#plan.app.requestSummary!(this, this.#ctx) } catch (thrown) { this.#host.hookFailed('requestSummary', thrown) }
+      try { return atOnce(this.#plan.app.requestSummary!(this, this.#ctx), 'requestSummary') } catch (thrown) { this.#host.hookFailed('requestSummary', thrown) }
     }
     return `${this.request.method} ${this.request.target}`
   }
@@ -946,7 +1006,7 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
   /** The application does not want this fault in the process log. */
   get errorLogSuppressed(): boolean {
     if (!this.#plan.has.suppressErrorLog || this.error === null) return false
-    try { return this.#plan.app.suppressErrorLog!(this, this.error, this.#ctx) } catch { return false }
+    try { return atOnce(this.#plan.app.suppressErrorLog!(this, this.error, this.#ctx), 'suppressErrorLog') } catch { return false }
   }
 }
 
@@ -1020,6 +1080,29 @@ async function chainRest(pending: Promise<BodyResult>, filters: readonly PieceFi
     result = await filters[i]!(piece ?? NOTHING)
   }
 }
+
+/** The result of a hook that nobody waits for. A promise is refused, and what becomes of it is of no interest. */
+function atOnce<T>(result: T, hook: string): T {
+  if (!isPromise(result)) return result
+  result.catch(() => { /* It was refused. */ })
+  throw new TypeError(`${hook} returned a promise; its result is needed at once`)
+}
+
+/** The fault that a hook put in the place of `error`. */
+function chosenFault(result: ProxyError | void, error: ProxyError, hook: string): ProxyError {
+  if (result === undefined || result === null) return error
+  if (atOnce(result, hook) instanceof ProxyError) return result
+  throw new TypeError(`${hook} returned something else than a ProxyError`)
+}
+
+function checkInterim(status: number): void {
+  if (status < 102 || status > 199) throw new TypeError(`interim status ${status} is not between 102 and 199`)
+}
+
+/** Whether a page can be sent with it. */
+function isFinalStatus(status: unknown): status is number { return typeof status === 'number' && Number.isInteger(status) && status >= 200 && status <= 999 }
+
+function dropNamed(headers: HeaderMap, names: readonly string[]): void { for (const name of names) headers.delete(name) }
 
 function checkVerdict(verdict: Verdict): Verdict {
   if (verdict !== 'continue' && verdict !== 'responded') throw new TypeError(`a filter returned ${JSON.stringify(verdict)}; use 'continue' or 'responded'`)

@@ -114,7 +114,8 @@ export class BodyPipe {
           } else this.#finish()
         } else {
           this.#ends.resumeSource()
-          break
+          // What the source had kept back came within that call.
+          if (this.#buffer === null && !this.#sourceEnded) break
         }
       }
     } catch (thrown) {
@@ -137,6 +138,8 @@ export class BodyPipe {
     if (result !== null && !Buffer.isBuffer(result)) {
       if (typeof result !== 'object' || typeof result.delayMs !== 'number') throw new TypeError('a body filter returned neither a Buffer, nor null, nor { chunk, delayMs }')
       const { chunk, delayMs } = result
+      // Told now, where somebody catches it, and not when the delay is over.
+      if (chunk !== null && !Buffer.isBuffer(chunk)) throw new TypeError('a body filter returned a chunk that is neither a Buffer nor null')
       if (delayMs > 0) {
         this.#state = State.Delaying
         this.#cancelDelay = this.#clock.after(delayMs, () => {
@@ -188,6 +191,7 @@ export class BodyPipe {
   }
 
   #endWith(body: Buffer | void, trailers: HeaderMap): void {
+    if (body !== undefined && !Buffer.isBuffer(body)) throw new TypeError('a trailer filter returned something else than a Buffer')
     this.#state = State.Done
     if (body !== undefined && body.length > 0) {
       this.#ends.writeSink(body, 0, body.length)

@@ -1,8 +1,12 @@
 /**
  * Finishes what is in flight and takes nothing new. Two words: **retire** (a replacement serves new connections; an idle one
  * is kept for its next request, which gets `Connection: close`, and closed only after idleDrainMs) and **stop** (the same
- * until nothing is in flight, then idle ones get a lingering close). Ends as soon as the last connection is gone; what is
- * left at hardDrainMs is cut.
+ * until nothing is in flight, then idle ones get a lingering close). Ends as soon as the last connection is gone; requests
+ * left at hardDrainMs are cut.
+ *
+ * Upgraded connections have times of their own, webSocketDrainMs and tunnelDrainMs. A retirement spreads what it closes
+ * over closeSpreadMs, so that not all clients come back at once. A stop has hardDrainMs for everything: they are closed
+ * STOP_CLOSE_MS before it at the latest, and cut with the rest.
  *
  *   retire --tighten(stop)--> stop --nothing in flight--> quiet --no connection--> ended
  *
@@ -26,6 +30,9 @@ export interface DrainSubject {
 /** How often deadlines are looked at; ends are seen at once, because the subject then calls `look`. */
 const LOOK_MS = 100
 
+/** On stop, an upgraded connection gets at least this much of hardDrainMs to close in order. */
+const STOP_CLOSE_MS = 2000
+
 /** On stop, what only waits for the client's FIN gets this long. */
 const STOP_LINGER_MS = 1000
 
@@ -40,11 +47,15 @@ export class Drain {
   readonly #stopLooking: () => void
   #stops = false
   #cutAt = NEVER
+  #webSocketsEndAt = NEVER
   #tunnelsEndAt = NEVER
+  #tunnelsLookedAt = -NEVER
   #idleEndAt = NEVER
-  #closeSpreadMs = 0
+  #closeSpreadMs = NEVER
   #cut = 0
   readonly #cutSeen = new WeakSet<Http1ServerSession>()
+  /** Where in the spread a tunnel's turn is, 0 to 1. */
+  readonly #turns = new WeakMap<Tunnel, number>()
   #over = false
   #idleClosed = false
   /** Since when nothing has been in flight, on stop; NEVER: something is. */
@@ -70,12 +81,12 @@ export class Drain {
     const now = this.#subject.clock.exact()
     this.#stops ||= request.mode === 'stop'
     this.#cutAt = Math.min(this.#cutAt, now + request.hardDrainMs)
-    this.#tunnelsEndAt = Math.min(this.#tunnelsEndAt, now + Math.min(request.webSocketDrainMs, request.tunnelDrainMs))
-    const idleEndAt = now + request.idleDrainMs
-    if (idleEndAt < this.#idleEndAt) {
-      this.#idleEndAt = idleEndAt
-      this.#closeSpreadMs = request.closeSpreadMs
-    }
+    const latest = this.#stops ? Math.max(now, this.#cutAt - STOP_CLOSE_MS) : NEVER
+    this.#webSocketsEndAt = Math.min(this.#webSocketsEndAt, now + request.webSocketDrainMs, latest)
+    this.#tunnelsEndAt = Math.min(this.#tunnelsEndAt, now + request.tunnelDrainMs, latest)
+    this.#tunnelsLookedAt = -NEVER
+    this.#idleEndAt = Math.min(this.#idleEndAt, now + request.idleDrainMs)
+    this.#closeSpreadMs = Math.min(this.#closeSpreadMs, request.closeSpreadMs)
   }
 
   /** Called whenever a connection or an exchange ended, and now and then. */
@@ -91,18 +102,33 @@ export class Drain {
     }
     const now = subject.clock.exact()
     if (now >= this.#cutAt) this.#cutSessions(now)
-    const tunnels = subject.tunnels()
-    if (tunnels.length > 0 && (now >= this.#tunnelsEndAt || (this.#stops && now >= this.#cutAt))) {
-      for (const tunnel of tunnels) {
-        if (!tunnel.closing) this.#cut++
-        tunnel.close()
-      }
-    }
+    // The walk is left to the timer: thousands may be open, and as many may end.
+    if (now >= Math.min(this.#webSocketsEndAt, this.#tunnelsEndAt) && now - this.#tunnelsLookedAt > LOOK_MS / 2) this.#endTunnels(now)
     if (this.#stops) this.#lookAtStop(now)
     else if (!this.#idleClosed && now >= this.#idleEndAt) {
       this.#idleClosed = true
       for (const session of subject.sessions()) subject.clock.after(Math.random() * this.#closeSpreadMs, () => session.closeIdle())
     }
+  }
+
+  #endTunnels(now: number): void {
+    this.#tunnelsLookedAt = now
+    const spreadMs = this.#stops ? 0 : this.#closeSpreadMs
+    for (const tunnel of this.#subject.tunnels()) {
+      if (!tunnel.closing) {
+        const endAt = tunnel.webSocket ? this.#webSocketsEndAt : this.#tunnelsEndAt
+        if (now < endAt || now < endAt + this.#turnOf(tunnel) * spreadMs) continue
+        this.#cut++
+        tunnel.close()
+      }
+      if (this.#stops && now >= this.#cutAt) tunnel.destroy()
+    }
+  }
+
+  #turnOf(tunnel: Tunnel): number {
+    let turn = this.#turns.get(tunnel)
+    if (turn === undefined) this.#turns.set(tunnel, turn = Math.random())
+    return turn
   }
 
   #lookAtStop(now: number): void {

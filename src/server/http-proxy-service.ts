@@ -101,6 +101,7 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
   #connections = 0
   #active = 0
   #exchanges = 0
+  #webSockets = 0
   #ownFaults = 0
   #drain: Drain | null = null
 
@@ -153,7 +154,7 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
       bound.spec = { ...bound.spec, options: bound.options }
     }
     this.timed = this.tracer !== null || this.#accessLog !== null
-    await selfTest()
+    if (!await selfTest()) serviceOutlets.log.warn('this Node.js reads accepted connections the slow way only', { service: this.name, node: process.version })
   }
 
   bind(spec: ListenerSpec): RunningListener {
@@ -232,15 +233,31 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
     serviceOutlets.log.error(`${hook} failed; the request was not touched by that`, { service: this.name, error: thrown instanceof Error ? thrown.message : String(thrown), stack: thrown instanceof Error ? thrown.stack : undefined })
   }
 
-  tunnelOpened(tunnel: Tunnel): void { this.#tunnels.add(tunnel) }
-  tunnelClosed(tunnel: Tunnel): void { this.#tunnels.delete(tunnel) }
+  tunnelOpened(tunnel: Tunnel): void {
+    this.#tunnels.add(tunnel)
+    if (tunnel.webSocket) this.#webSockets++
+  }
+
+  tunnelClosed(tunnel: Tunnel): void {
+    this.#tunnels.delete(tunnel)
+    if (tunnel.webSocket) this.#webSockets--
+  }
 
   // ---- life
 
   stats(): ServiceStats {
     let idle = 0
     for (const timed of this.ticker.snapshot()) if (timed instanceof Http1ServerSession && timed.idle) idle++
-    return { connections: this.#connections, idleConnections: idle, activeExchanges: this.#active, upgraded: this.#tunnels.size, exchanges: this.#exchanges, ownFaults: this.#ownFaults }
+    let oldestUpgradedMs = 0
+    // The first one that was added is the oldest.
+    for (const tunnel of this.#tunnels) {
+      oldestUpgradedMs = Math.round(this.clock.now() - tunnel.openedAt)
+      break
+    }
+    return {
+      connections: this.#connections, idleConnections: idle, activeExchanges: this.#active, upgraded: this.#tunnels.size, webSockets: this.#webSockets, oldestUpgradedMs,
+      exchanges: this.#exchanges, ownFaults: this.#ownFaults,
+    }
   }
 
   drain(request: DrainRequest): Promise<{ cut: number }> {

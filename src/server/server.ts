@@ -158,13 +158,15 @@ export class Server {
   }
 
   stats(): ServiceStats {
-    const sum = { connections: 0, idleConnections: 0, activeExchanges: 0, upgraded: 0, exchanges: 0, ownFaults: 0 }
+    const sum = { connections: 0, idleConnections: 0, activeExchanges: 0, upgraded: 0, webSockets: 0, oldestUpgradedMs: 0, exchanges: 0, ownFaults: 0 }
     for (const service of this.#listening()) {
       const stats = service.stats()
       sum.connections += stats.connections
       sum.idleConnections += stats.idleConnections
       sum.activeExchanges += stats.activeExchanges
       sum.upgraded += stats.upgraded
+      sum.webSockets += stats.webSockets
+      sum.oldestUpgradedMs = Math.max(sum.oldestUpgradedMs, stats.oldestUpgradedMs)
       sum.exchanges += stats.exchanges
       sum.ownFaults += stats.ownFaults
     }

@@ -26,6 +26,10 @@ export interface ServiceStats {
   readonly idleConnections: number
   readonly activeExchanges: number
   readonly upgraded: number
+  /** Of those that are upgraded. */
+  readonly webSockets: number
+  /** Age of the oldest that is upgraded; 0: there is none. */
+  readonly oldestUpgradedMs: number
   /** Exchanges begun so far. */
   readonly exchanges: number
   /** 5xx answers that were made here, not relayed from an upstream. */
@@ -35,11 +39,14 @@ export interface ServiceStats {
 /** `retire`: a replacement serves new connections, idle ones wait for their next request or idleDrainMs. `stop`: the same until nothing is in flight, then idle ones are closed. */
 export interface DrainRequest {
   readonly mode: 'retire' | 'stop'
-  /** Requests still in flight after this are cut. ms. */
+  /** Requests still in flight after this are cut; on stop everything is. ms. */
   readonly hardDrainMs: number
   readonly idleDrainMs: number
+  /** On retire, closes of what is idle or upgraded are spread over this time behind their own. */
   readonly closeSpreadMs: number
+  /** WebSockets are closed after this, with Close 1001. */
   readonly webSocketDrainMs: number
+  /** Other upgraded connections are closed after this. */
   readonly tunnelDrainMs: number
 }
 

@@ -8,6 +8,7 @@
  *   CIRQUE_FUZZ_SEED=1         the same cases again
  *   CIRQUE_FUZZ_ONLY=123       one of them alone, printed
  */
+import '../support/no-process-left.ts'
 import assert from 'node:assert/strict'
 import net from 'node:net'
 import { after, before, describe, it } from 'node:test'

@@ -1,6 +1,7 @@
 /**
  * What slow peers cost the proxy: nothing that grows. Measured in a process of its own.
  */
+import '../support/no-process-left.ts'
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { describe, it } from 'node:test'

@@ -1,6 +1,7 @@
 /**
  * Programs that others wrote, as clients of the proxy and as origins behind it. What is not installed is skipped.
  */
+import '../support/no-process-left.ts'
 import assert from 'node:assert/strict'
 import { execFile, spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'

@@ -1,4 +1,5 @@
 /** Supervisor and workers as real processes: start, serve, die, be replaced, stop. Clients never repeat a request. */
+import '../support/no-process-left.ts'
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import net from 'node:net'

@@ -88,7 +88,7 @@ export class FakeWorker {
   say(fleet: Fleet, message: FromWorker): void { fleet.onMessage(this.process!, message) }
 
   heartbeat(fleet: Fleet, exchanges = 0): void {
-    this.say(fleet, { tag: 'heartbeat', seq: 0, loopLagMs: 0, utilization: 0, rssBytes: 1, open: { connections: 1, idleConnections: 1, activeExchanges: 0, upgraded: 0, exchanges, ownFaults: 0 } })
+    this.say(fleet, { tag: 'heartbeat', seq: 0, loopLagMs: 0, utilization: 0, rssBytes: 1, open: { connections: 1, idleConnections: 1, activeExchanges: 0, upgraded: 0, webSockets: 0, oldestUpgradedMs: 0, exchanges, ownFaults: 0 } })
   }
 
   exit(report: Partial<ExitReport>): void {

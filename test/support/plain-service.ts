@@ -57,7 +57,7 @@ export class PlainService implements ListeningService {
   stats(): ServiceStats {
     let active = 0
     for (const connection of this.#connections) if (connection.active) active++
-    return { connections: this.#connections.size, idleConnections: this.#connections.size - active, activeExchanges: active, upgraded: 0, exchanges: this.#exchanges, ownFaults: 0 }
+    return { connections: this.#connections.size, idleConnections: this.#connections.size - active, activeExchanges: active, upgraded: 0, webSockets: 0, oldestUpgradedMs: 0, exchanges: this.#exchanges, ownFaults: 0 }
   }
 
   close(): void { this.#cut() }

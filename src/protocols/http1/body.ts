@@ -6,7 +6,8 @@
  * framing or into the reserve that every receive buffer has (byte-stream.ts): no body byte is copied to be framed.
  * Chunk extensions are dropped; trailers are kept within limits. Returns codes and never throws.
  */
-import { VALUE_CHAR, type HeaderMap } from '../../http/header-map.ts'
+import { FieldKind, VALUE_CHAR, type HeaderMap } from '../../http/header-map.ts'
+import { FORWARDED_FIELDS, HOP_BY_HOP_REQUEST } from '../../http/hop-by-hop.ts'
 import { BODY_UNTIL_CLOSE } from '../http-session.ts'
 import type { ByteStream } from '../byte-stream.ts'
 import { HeadFault, HeadParser, Parsed, type FaultMeaning } from './parser.ts'
@@ -213,6 +214,9 @@ export const FORBIDDEN_TRAILERS: readonly string[] = [
   'max-forwards', 'pragma', 'proxy-authenticate', 'proxy-authorization', 'proxy-connection', 'range', 'set-cookie', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'vary', 'www-authenticate',
 ]
 
+/** And those that say who asked: an origin may take trailers for fields, and a client's own word for the proxy's. */
+const FORBIDDEN_KINDS = HOP_BY_HOP_REQUEST | FORWARDED_FIELDS | (1 << FieldKind.Via) | (1 << FieldKind.XRequestId)
+
 /** A run up to this long is sent as text together with what stands before it: cheaper than a vectored write, and a copy anyway. */
 export const TEXT_RUN_MAX = 4096
 
@@ -242,6 +246,6 @@ export function writeChunk(stream: ByteStream, buffer: Buffer, from: number, to:
 
 /** Sends the last chunk and the trailer section. */
 export function writeLastChunk(stream: ByteStream, trailers: HeaderMap | null): void {
-  stream.writeText(trailers === null ? '0\r\n\r\n' : '0\r\n' + trailers.serialize(0, FORBIDDEN_TRAILERS) + '\r\n')
+  stream.writeText(trailers === null ? '0\r\n\r\n' : '0\r\n' + trailers.serialize(FORBIDDEN_KINDS, FORBIDDEN_TRAILERS) + '\r\n')
 }
 

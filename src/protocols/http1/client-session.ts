@@ -108,7 +108,8 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
   get reused(): boolean { return this.exchanges > 1 }
   get bytesQueued(): number { return this.stream.bytesQueued }
   get bodyBytesIn(): number { return this.#body.bytes }
-  get reusable(): boolean { return this.#state === State.Spent && this.#persistent && this.#requestEnded && this.#responseEnded && !this.#ended && !this.stream.destroyed }
+  /** An origin that answered without taking the whole request may never take the rest of it, nor what comes behind. */
+  get reusable(): boolean { return this.#state === State.Spent && this.#persistent && this.#requestEnded && this.#responseEnded && !this.#ended && !this.stream.destroyed && this.stream.bytesQueued === 0 }
 
   // ---- the request
 
@@ -120,6 +121,7 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
     this.responseStarted = false
     this.#requestEnded = this.#responseEnded = this.#headSeen = this.#upgrading = this.#paused = false
     this.#interims = 0
+    this.#method = ''
     this.#body.begin(0)
     this.#silentSince = this.#ticker.clock.now()
     this.#parser = null
@@ -190,6 +192,11 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
       this.#persistent = false
       return
     }
+    if (this.#method === '') {
+      // While a hook waited: an answer to a request that was not sent yet can only be somebody else's.
+      this.#fail('UNEXPECTED_BYTES', 'the origin spoke before it was asked', 'bad-framing', 'always')
+      return
+    }
     this.#silentSince = this.#ticker.clock.now()
     this.responseStarted = true
     while (!this.#headSeen) {
@@ -226,10 +233,12 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
       if (this.#body.open) this.stream.useOwnBuffer()
     }
     if (!this.#body.open && !this.#responseEnded) {
-      // A connection that brings large bodies will bring more of them: then not even their first piece is copied.
-      if (this.#body.bytes < LARGE_BODY_BYTES) this.stream.useSharedBuffer()
-      else this.stream.useOwnBuffer()
+      const large = this.#body.bytes >= LARGE_BODY_BYTES
       this.#endResponse(from < to)
+      // Not before the owner has said whether it still needs the bytes: a buffer that is given back goes to the next stream.
+      // A connection that brings large bodies will bring more of them: then not even their first piece is copied.
+      if (large) this.stream.useOwnBuffer()
+      else this.stream.useSharedBuffer()
     }
   }
 
@@ -324,7 +333,9 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
   #closedEarly(error: Error | null): void {
     const what = this.#headSeen ? 'within the response' : this.responseStarted ? 'within the response head' : 'before the response'
     const reset = error !== null
-    this.#fail(reset ? 'CONNECTION_RESET' : 'CLOSED_EARLY', `the origin closed the connection ${what}`, '', this.reused && !this.responseStarted ? 'if-reused' : 'never', error)
+    // Before a byte of the request was sent there is nothing that could happen twice.
+    const retry = this.#method === '' ? 'always' : this.reused && !this.responseStarted ? 'if-reused' : 'never'
+    this.#fail(reset ? 'CONNECTION_RESET' : 'CLOSED_EARLY', `the origin closed the connection ${what}`, '', retry, error)
   }
 
   #fail(kind: ErrorKind, context: string, limit = '', retry: RetryRule = 'never', cause: Error | null = null): void {

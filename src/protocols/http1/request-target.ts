@@ -94,6 +94,8 @@ function underscoredPair(head: RequestHead): string | null {
   const seen = new Map<string, string>()
   for (let index = 0; index < head.headers.size; index++) {
     const name = asciiLower(head.headers.nameAt(index)), bridged = name.replaceAll('_', '-'), twin = seen.get(bridged)
+    // The proxy itself adds the twin of such a one.
+    if (name !== bridged && (bridged.startsWith('x-forwarded-') || bridged === 'x-real-ip' || bridged === 'x-request-id')) return `${name}, which could pass for ${bridged}`
     if (twin === undefined) seen.set(bridged, name)
     else if (twin !== name) return `${name} beside its twin ${twin}`
   }

@@ -115,6 +115,9 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   /** No other request on this connection. */
   #final = false
   #responseEnded = false
+  /** What the client asked with, whatever a filter made of it: how the answer is framed depends on that. */
+  #method = ''
+  #old = false
   #chunked = false
   /** Body bytes that the written head announced and that are still to be written; -1 when it announced none. */
   #unsent = -1
@@ -125,6 +128,9 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   #discarded = 0
   #startedAt = 0
   #lastReadAt = 0
+  /** Time in which the client could send its body, before the current stretch, and when that began. */
+  #flowedMs = 0
+  #flowingSince = 0
 
   constructor(stream: ByteStream, listener: string, options: ResolvedHttp1ServerOptions, host: ServerSessionHost, ticker: Ticker) {
     this.stream = stream
@@ -147,7 +153,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   get bytesQueued(): number { return this.stream.bytesQueued }
   get bodyBytesIn(): number { return this.requestBodyLength === 0 ? 0 : this.#body!.bytes }
   /** Waiting for a request, none of it seen. */
-  get idle(): boolean { return this.#state === State.Idle }
+  get idle(): boolean { return this.#state === State.Idle && this.#held === null }
   get detached(): boolean { return this.#state === State.Detached }
 
   // ---- bytes of the client
@@ -163,6 +169,11 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
         if (from === to) break
         const now = this.#ticker.clock.now()
         if (state === State.Idle) {
+          if (this.stream.bytesQueued > 0) {
+            // Who does not take answers is given no more of them to queue.
+            this.#hold(buffer, from, to)
+            break
+          }
           this.#state = State.Head
           // The first head is due from the moment of accepting; a later one from its first byte.
           if (this.requests > 0) this.#deadline = now + this.#options.headTimeoutMs
@@ -216,7 +227,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     }
     this.#consuming = false
     // Requests that came before the client's FIN are all served; then there is nobody to wait for.
-    if (this.#ended && (this.#state === State.Idle || this.#state === State.Head)) this.#close(false)
+    if (this.#ended && this.#held === null && (this.#state === State.Idle || this.#state === State.Head)) this.#close(false)
   }
 
   /** Keeps what the client sent ahead, and lets it wait. */
@@ -243,7 +254,8 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     }
     const owner = this.#owner
     if (body.dataTo > body.dataFrom) {
-      if (owned) owner.onRequestBody(buffer, body.dataFrom, body.dataTo)
+      // The owner may overwrite what is right behind the data: that must not be the next request.
+      if (owned && (body.consumedTo === to || body.consumedTo - body.dataTo >= BUFFER_RESERVE)) owner.onRequestBody(buffer, body.dataFrom, body.dataTo)
       else {
         const copy = copyWithReserve(buffer, body.dataFrom, body.dataTo)
         owner.onRequestBody(copy, BUFFER_RESERVE, copy.length - BUFFER_RESERVE)
@@ -278,6 +290,8 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   onDrained(): void {
     this.#progress.drained()
     if (this.#state === State.Exchange) this.#owner.onDownstreamDrained()
+    else if (this.#state === State.Idle && this.#held !== null) this.#goOn()
+    else if (this.#state === State.Linger) this.#startLingering()
   }
 
   onClosed(error: Error | null): void {
@@ -322,6 +336,8 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     this.requestBodyLength = framing.bodyLength
     this.#bodyOpen = framing.bodyLength !== 0
     if (this.#bodyOpen) (this.#body ??= new BodyReader(options)).begin(framing.bodyLength)
+    this.#method = head.method
+    this.#old = head.minorVersion === 0
     this.hopNames = framing.connectionNames
     this.wantsUpgrade = framing.upgrade
     this.acceptsTrailers = framing.teTrailers
@@ -335,6 +351,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     this.#chunked = false
     this.#unsent = -1
     this.#startedAt = this.#lastReadAt = now
+    this.#flowedMs = 0
     this.#final = !framing.persistent || (options.maxRequestsPerConnection !== 0 && this.requests >= options.maxRequestsPerConnection) ||
       now - this.#acceptedAt > this.#maxAgeMs
     const limit = options.maxRequestBodyBytes, owner = this.#host.onRequest(this)
@@ -354,13 +371,16 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   resumeRequest(): void {
     if (this.#state !== State.Exchange || this.#flowing) return
     this.#flowing = true
-    this.#lastReadAt = this.#ticker.clock.now()
+    this.#lastReadAt = this.#flowingSince = this.#ticker.clock.now()
     if (!this.#consuming) this.#goOn()
   }
 
   pauseRequest(): void {
     if (this.#state !== State.Exchange) return
-    this.#flowing = false
+    if (this.#flowing) {
+      this.#flowing = false
+      this.#flowedMs += this.#ticker.clock.now() - this.#flowingSince
+    }
     if (this.#bodyOpen && !this.#ended) this.stream.pause()
   }
 
@@ -368,6 +388,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   #goOn(): void {
     const held = this.#held
     if (held !== null) {
+      if (this.#state === State.Idle && this.stream.bytesQueued > 0) return
       this.#held = null
       this.#consume(held, BUFFER_RESERVE, held.length - BUFFER_RESERVE, true)
       if (this.#held !== null || this.#state === State.Closed) return
@@ -388,7 +409,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   // ---- the response, for the owner
 
   writeInterim(head: ResponseHead): void {
-    if (this.request.minorVersion === 0 || this.responseStarted || this.#state !== State.Exchange) return
+    if (this.#old || this.responseStarted || this.#state !== State.Exchange) return
     if (head.status === 100) {
       // Only a client that asked understands it for sure; one that was told already is not told again.
       this.sendContinue()
@@ -401,7 +422,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     if (this.responseStarted || this.#state !== State.Exchange) return
     this.responseStarted = true
     const headers = head.headers, status = head.status
-    if (this.request.method === 'CONNECT' && status < 300) {
+    if (this.#method === 'CONNECT' && status < 300) {
       // Behind it comes the tunnel: it has no framing (RFC 9110 9.3.6).
       this.stream.writeText(statusLine(head) + headers.serialize(HOP_BY_HOP | (1 << FieldKind.ContentLength), hopNames) + extra + '\r\n')
       this.#hasBody = false
@@ -412,15 +433,15 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
       this.#hasBody = false
       return
     }
-    const old = this.request.minorVersion === 0
+    const old = this.#old
     // An answer whose body never comes (HEAD, 304) tells the length that it would have.
-    this.#hasBody = this.request.method !== 'HEAD' && status !== 304 && status !== 204
+    this.#hasBody = this.#method !== 'HEAD' && status !== 304 && status !== 204
     let skip = HOP_BY_HOP, framing = ''
     if (!this.#hasBody) {
       if (status === 204) skip |= 1 << FieldKind.ContentLength
     } else if (length >= 0) {
       this.#unsent = length
-      if (headers.contentLength() !== length || headers.getAll('content-length').length !== 1) {
+      if (headers.contentLength() !== length) {
         skip |= 1 << FieldKind.ContentLength
         framing = `Content-Length: ${length}\r\n`
       }
@@ -503,14 +524,19 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
       this.#state = State.Discard
       this.#discarded = 0
       this.#deadline = this.#ticker.clock.now() + this.#options.lingerIdleMs
-      if (!this.#consuming) this.#goOn()
+      if (this.#consuming) this.stream.resume()
+      else this.#goOn()
     }
   }
 
   #toIdle(): void {
     this.#state = State.Idle
     this.#deadline = this.#ticker.clock.now() + this.#options.keepAliveTimeoutMs
-    if (this.#consuming) return
+    if (this.#consuming) {
+      // Behind the body that just ended the loop goes on; the owner may have paused the stream meanwhile.
+      this.stream.resume()
+      return
+    }
     if (this.#held !== null || this.stream.paused) this.#goOn()
     else if (this.#ended) this.#close(false)
   }
@@ -518,7 +544,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   // ---- ending
 
   /** Idle ones end now, others with their answer. `politely`: a last request that is on its way still meets an open connection. */
-  closeIdle(): void { if (this.#state === State.Idle) this.#linger() }
+  closeIdle(): void { if (this.idle) this.#linger() }
 
   destroy(): void { this.#close(true) }
 
@@ -542,15 +568,20 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
 
   /** FIN, then read and throw away until the client closes too: closing at once would turn bytes in flight into a RST that destroys our answer. */
   #linger(): void {
-    const now = this.#ticker.clock.now(), options = this.#options
     this.#state = State.Linger
     this.#held = null
     this.#discarded = 0
-    this.#lingerUntil = now + options.lingerTotalMs
-    this.#deadline = now + options.lingerIdleMs
+    this.#startLingering()
     this.stream.end()
     if (this.#ended) this.#close(false)
     else this.stream.resume()
+  }
+
+  /** Counts from when the client has all that was written for it: until then it is only slow, and has its own limits. */
+  #startLingering(): void {
+    const now = this.#ticker.clock.now()
+    this.#lingerUntil = now + this.#options.lingerTotalMs
+    this.#deadline = now + this.#options.lingerIdleMs
   }
 
   #discard(bytes: number): void {
@@ -574,6 +605,10 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     const options = this.#options
     switch (this.#state) {
       case State.Idle:
+        if (this.#held !== null) {
+          this.#checkSending(now)
+          return
+        }
         if (now < this.#deadline) return
         // A connection on which nothing was ever sent is closed in silence, as an idle one is.
         this.#linger()
@@ -587,13 +622,16 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
             this.#fault(new ProxyError('READ_TIMEOUT', 'downstream', `no byte of the request body for ${options.bodyIdleTimeoutMs} ms`, { status: 408, limit: 'body-idle-timeout' }))
             return
           }
-          const elapsed = now - this.#startedAt
+          // What we made it wait for a hook, a connection or the origin is not the client's time.
+          const elapsed = this.#flowedMs + now - this.#flowingSince
           if (options.minBodyBytesPerSecond !== 0 && elapsed > SLOW_BODY_GRACE_MS && !this.responseStarted && this.#body!.bytes * 1000 < options.minBodyBytesPerSecond * elapsed) {
             this.#fault(new ProxyError('SLOW_BODY', 'downstream', `request body slower than ${options.minBodyBytesPerSecond} bytes a second`, { status: 408, limit: 'body-bytes-per-second' }))
             return
           }
         }
         if (options.totalTimeoutMs !== 0 && now - this.#startedAt > options.totalTimeoutMs) {
+          // Whoever answers it has as long again.
+          this.#startedAt = now
           this.#fault(new ProxyError('TOTAL_TIMEOUT', 'downstream', `the exchange took more than ${options.totalTimeoutMs} ms`, { status: 408, limit: 'total-timeout' }))
           return
         }
@@ -603,12 +641,11 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
         return
       }
       case State.Discard:
+        if (now >= this.#deadline) this.#linger()
+        return
       case State.Linger:
-        if (this.#state === State.Linger && this.stream.bytesQueued > 0 && now < this.#lingerUntil) {
-          this.#checkSending(now)
-          return
-        }
-        if (now >= this.#deadline || now >= this.#lingerUntil) this.#close(this.stream.bytesQueued > 0)
+        if (this.stream.bytesQueued > 0) this.#checkSending(now)
+        else if (now >= this.#deadline || now >= this.#lingerUntil) this.#close(false)
         return
     }
   }

@@ -23,6 +23,9 @@ const READ_BYTES = 65_536
 /** Bytes one stream may read before the others have their turn: without it libuv reads one socket up to 32 times in a row, and big downloads starve small ones. */
 const TURN_BYTES = 262_144
 
+/** Text that may wait for the end of the turn. */
+const TEXT_MAX = 65_536
+
 /** Receive buffers kept for the next relayed body. */
 const SPARE_BUFFERS = 64
 
@@ -110,6 +113,8 @@ export class TcpStream implements ByteStream {
   paused = false
   bytesRead = 0
   bytesWritten = 0
+  /** Read through `onread`; otherwise through 'data', whose chunks have buffers of their own. */
+  readonly #viaOnread: boolean
   #slab: Slab = sharedSlab
   #text = ''
   #queuedForFlush = false
@@ -122,31 +127,31 @@ export class TcpStream implements ByteStream {
   #closed = false
   #digest: StreamDigest | null
 
-  private constructor(socket: net.Socket, owner: StreamOwner, digest: StreamDigest | null, slab: Slab) {
+  private constructor(socket: net.Socket, owner: StreamOwner, digest: StreamDigest | null, viaOnread: boolean) {
     this.socket = socket
     this.owner = owner
     this.#digest = digest
-    this.#slab = slab
+    this.#viaOnread = viaOnread
     ;(socket as OwnedSocket)[STREAM] = this
     socket.on('end', onEnd)
     socket.on('error', onError)
     socket.on('close', onClose)
   }
 
-  /** Takes over a connection from a `net.Server` made with `pauseOnConnect`. Reading starts at once. */
-  static accept(accepted: net.Socket, owner: StreamOwner): TcpStream {
+  /** Takes over a connection from a `net.Server` made with `pauseOnConnect`. Reading starts at once. `viaOnread` is given in tests only. */
+  static accept(accepted: net.Socket, owner: StreamOwner, viaOnread: boolean = onreadWorks): TcpStream {
     // The address is asked for once, before the handle moves: each question is a system call.
     const remoteIp = accepted.remoteAddress ?? '', remotePort = accepted.remotePort ?? 0
-    if (onreadWorks) {
+    if (viaOnread) {
       const holder = accepted as unknown as { _handle: unknown }
       const handle = holder._handle
       holder._handle = null
       upcoming = sharedSlab.view
       const socket = new net.Socket({ handle, allowHalfOpen: true, onread } as unknown as net.SocketConstructorOpts)
-      return new TcpStream(socket, owner, new SocketDigest(socket, systemClock.now(), remoteIp, remotePort), sharedSlab)
+      return new TcpStream(socket, owner, new SocketDigest(socket, systemClock.now(), remoteIp, remotePort), true)
     }
     accepted.allowHalfOpen = true
-    const stream = new TcpStream(accepted, owner, new SocketDigest(accepted, systemClock.now(), remoteIp, remotePort), sharedSlab)
+    const stream = new TcpStream(accepted, owner, new SocketDigest(accepted, systemClock.now(), remoteIp, remotePort), false)
     accepted.on('data', onData)
     accepted.resume()
     return stream
@@ -156,7 +161,7 @@ export class TcpStream implements ByteStream {
   static dial(options: DialRequest, owner: StreamOwner & { onConnected(): void }): TcpStream {
     const { address } = options
     const socket = new net.Socket({ allowHalfOpen: true, onread } as unknown as net.SocketConstructorOpts)
-    const stream = new TcpStream(socket, owner, null, sharedSlab)
+    const stream = new TcpStream(socket, owner, null, true)
     socket.on('connect', onConnect)
     upcoming = sharedSlab.view
     if (address.kind === 'unix') socket.connect({ path: address.path })
@@ -219,17 +224,17 @@ export class TcpStream implements ByteStream {
     if (this.paused) return
     this.paused = true
     // Within its own read callback the returned false stops it, for less.
-    if (reading !== this || !onreadWorks) this.socket.pause()
+    if (reading !== this || !this.#viaOnread) this.socket.pause()
   }
 
   resume(): void {
     if (!this.paused) return
     this.paused = false
-    if (reading !== this && !this.#yielding) this.socket.resume()
+    if ((reading !== this || !this.#viaOnread) && !this.#yielding) this.socket.resume()
   }
 
   useOwnBuffer(): void {
-    if (this.#slab !== sharedSlab || reading !== this) return
+    if (this.#slab !== sharedSlab || reading !== this || !this.#viaOnread) return
     this.#slab = takeSlab()
     upcoming = this.#slab.view
   }
@@ -242,20 +247,24 @@ export class TcpStream implements ByteStream {
   }
 
   giveUpBuffer(): boolean {
-    if (this.#slab === sharedSlab) return true
+    if (this.#slab === sharedSlab) return true // Also without `onread`: what was read is in a buffer of its own.
     if (reading !== this) return false
     this.#slab = takeSlab()
     upcoming = this.#slab.view
     return true
   }
 
-  get ownsBuffer(): boolean { return this.#slab !== sharedSlab || !onreadWorks }
+  get ownsBuffer(): boolean { return this.#slab !== sharedSlab || !this.#viaOnread }
 
   // ---- writing
 
   writeText(text: string): void {
     this.#text = this.#text === '' ? text : this.#text + text
-    if (this.#queuedForFlush) return
+    if (this.#queuedForFlush) {
+      // From here on `bytesQueued` has to tell whoever goes on writing within one turn.
+      if (this.#text.length > TEXT_MAX) this.#sendText()
+      return
+    }
     this.#queuedForFlush = true
     unflushed.push(this)
     if (reading === null && !flushScheduled) {
@@ -280,8 +289,12 @@ export class TcpStream implements ByteStream {
   }
 
   flush(): void {
-    const text = this.#text
     this.#queuedForFlush = false
+    this.#sendText()
+  }
+
+  #sendText(): void {
+    const text = this.#text
     if (text === '') return
     this.#text = ''
     const socket = this.socket
@@ -329,9 +342,13 @@ export class TcpStream implements ByteStream {
   }
 }
 
-/** RST where the transport has one; a Unix socket is just closed. */
+/**
+ * RST where the transport has one; a Unix socket is just closed. So is one whose FIN is on its way: libuv refuses the
+ * reset then (EINVAL) and Node loses the descriptor and the 'close' event; all bytes before the FIN have left us anyway.
+ */
 export function resetSocket(socket: net.Socket): void {
-  try { socket.resetAndDestroy() } catch { socket.destroy() }
+  if (socket.writableEnded && !socket.writableFinished && socket.writableLength === 0) socket.destroy()
+  else try { socket.resetAndDestroy() } catch { socket.destroy() }
 }
 
 function onConnect(this: OwnedSocket): void {
@@ -401,7 +418,8 @@ async function probe(): Promise<boolean> {
   })
   server.on('error', reject)
   const limit = setTimeout(() => reject(new Error('self-test timed out')), 2000)
-  server.listen(0, '127.0.0.1', () => {
+  // Exclusive: within a cluster worker Node would otherwise ask a primary that gives out no sockets.
+  server.listen({ port: 0, host: '127.0.0.1', exclusive: true }, () => {
     const client = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1', () => client.write('ping'))
     client.on('data', chunk => chunk.toString() === 'pong' ? client.end() : reject(new Error('wrong bytes')))
     client.on('error', reject)

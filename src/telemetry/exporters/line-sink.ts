@@ -6,6 +6,8 @@
  *
  * Only one write is in the sink at a time, so that the rest stays ours at the end of the process: the sink's own
  * flushSync() would retry a full disk for ever, and waits for readers of a pipe that nobody empties.
+ * A pipe or socket is written to directly, because the other workers write to it as well: pieces of at most PIPE_BUF bytes,
+ * which the kernel takes whole or not at all, so that no line is torn by another one (longer lines may be).
  * A failed write is tried again after RETRY_MS; a reader that is gone (EPIPE) does not come back, so lines are dropped.
  */
 import fs from 'node:fs'
@@ -28,6 +30,10 @@ const PIECE_LENGTH = 16_384
 /** Pieces that are written in one go. A write is answered once a turn of the event loop, so one piece at a time would be too slow under load. */
 const MAX_PIECES_PER_WRITE = 16
 const RETRY_MS = 1000
+/** What a pipe takes in one piece (pipe(7)), in bytes. */
+const PIPE_BUF = 4096
+/** A full pipe is looked at again after this. */
+const FULL_PIPE_MS = 10
 /** Readable by the group, which log shippers are in. */
 const FILE_MODE = 0o640
 
@@ -46,6 +52,11 @@ export class LineSink {
   readonly #ownFd: number
   /** A write to this descriptor returns at once, whatever the reader does. */
   readonly #neverWaits: boolean
+  /** Others write to the same pipe or socket in between. */
+  readonly #shared: boolean
+  /** Of a shared stream: bytes in #current, and what is left of a line that was too long for one write. */
+  #currentBytes = 0
+  #rest: Buffer | null = null
   #queue: string[] = []
   #current = ''
   #queued = 0
@@ -63,9 +74,10 @@ export class LineSink {
     this.#maxQueued = maxLogQueueBytes
     this.#collectMs = collectMs
     if (typeof destination === 'string') {
-      const { fd, own, neverWaits } = openStandardStream(destination)
+      const { fd, own, neverWaits, shared } = openStandardStream(destination)
       this.#ownFd = own ? fd : -1
       this.#neverWaits = neverWaits
+      this.#shared = shared
       this.#sink = pino.destination({ dest: fd, sync: false, minLength: 0 }) as Sink
     } else {
       const file = path.resolve(destination.file)
@@ -73,6 +85,7 @@ export class LineSink {
       fs.closeSync(fs.openSync(file, 'a', FILE_MODE))
       this.#ownFd = -1
       this.#neverWaits = true
+      this.#shared = false
       this.#sink = pino.destination({ dest: file, sync: false, minLength: 0, append: true, mode: FILE_MODE }) as Sink
     }
     // pino's listener would replace write() after EPIPE and throw after anything else; the end is handled here as well.
@@ -93,6 +106,11 @@ export class LineSink {
       return false
     }
     this.#queued += line.length
+    if (this.#shared) {
+      const bytes = Buffer.byteLength(line)
+      if (this.#currentBytes > 0 && this.#currentBytes + bytes > PIPE_BUF) this.#handOver()
+      this.#currentBytes += bytes
+    }
     this.#current += line
     if (this.#current.length >= PIECE_LENGTH) this.#handOver()
     else this.#timer ??= this.#arm()
@@ -114,8 +132,42 @@ export class LineSink {
     if (this.#current !== '') {
       this.#queue.push(this.#current)
       this.#current = ''
+      this.#currentBytes = 0
     }
-    this.#pump()
+    if (this.#shared) this.#pumpShared()
+    else this.#pump()
+  }
+
+  #pumpShared(): void {
+    if (this.#retry !== null || this.#gone) return
+    for (let pieces = 0; pieces < MAX_PIECES_PER_WRITE; pieces++) {
+      const piece = this.#queue[0]
+      if (piece === undefined) {
+        this.#closed?.()
+        return
+      }
+      const bytes = this.#rest ?? Buffer.from(piece)
+      let written: number
+      try {
+        written = fs.writeSync(this.#sink.fd, bytes)
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'EAGAIN') this.#pumpSharedIn(FULL_PIPE_MS)
+        else this.#failed(error as NodeJS.ErrnoException)
+        return
+      }
+      this.#rest = written < bytes.length ? bytes.subarray(written) : null
+      if (this.#rest !== null) continue
+      this.#queue.shift()
+      this.#queued -= piece.length
+    }
+    this.#pumpSharedIn(0)
+  }
+
+  #pumpSharedIn(ms: number): void {
+    this.#retry ??= setTimeout(() => {
+      this.#retry = null
+      this.#pumpShared()
+    }, ms).unref()
   }
 
   #pump(): void {
@@ -147,6 +199,10 @@ export class LineSink {
     this.faults++
     if (error.code === 'EPIPE' || error.code === 'EBADF') {
       this.#giveUp()
+      return
+    }
+    if (this.#shared) {
+      this.#pumpSharedIn(RETRY_MS)
       return
     }
     // The sink keeps the piece; an empty write makes it try again.
@@ -201,11 +257,11 @@ export class LineSink {
   /** The event loop has ended: writes as much as can be written without waiting for anybody. */
   #writeRest(): void {
     if (this.#gone || this.#queued === 0 || (!this.#neverWaits && this.#inFlight !== '')) return
-    const rest = this.#queue.join('') + this.#current
+    const pieces: Buffer[] = [...this.#queue, this.#current].map(piece => Buffer.from(piece))
+    if (this.#rest !== null) pieces[0] = this.#rest
     try {
       const fd = typeof this.#destination === 'string' ? this.#sink.fd : fs.openSync(path.resolve(this.#destination.file), 'a', FILE_MODE)
-      const bytes = Buffer.from(rest)
-      for (let from = 0; from < bytes.length;) from += fs.writeSync(fd, bytes, from)
+      for (const bytes of pieces) for (let from = 0; from < bytes.length;) from += fs.writeSync(fd, bytes, from)
     } catch {
       // A full disk or pipe, or a reader that is gone: the lines are lost, and nobody is left to be told.
     }
@@ -225,18 +281,18 @@ function countLines(text: string): number {
  * for as long as nobody reads. Not so for files, as a second description has a position of its own. Sockets cannot be
  * opened, but are made non-blocking as they are; so they are for everybody as soon as process.stdout is named anywhere.
  */
-function openStandardStream(name: 'stdout' | 'stderr'): { fd: number; own: boolean; neverWaits: boolean } {
+function openStandardStream(name: 'stdout' | 'stderr'): { fd: number; own: boolean; neverWaits: boolean; shared: boolean } {
   const inherited = name === 'stdout' ? 1 : 2
   try {
     const stat = fs.fstatSync(inherited)
-    if (stat.isFile()) return { fd: inherited, own: false, neverWaits: true }
+    if (stat.isFile()) return { fd: inherited, own: false, neverWaits: true, shared: false }
     if (stat.isFIFO() || stat.isCharacterDevice()) {
-      return { fd: fs.openSync(`/proc/self/fd/${inherited}`, fs.constants.O_WRONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOCTTY), own: true, neverWaits: true }
+      return { fd: fs.openSync(`/proc/self/fd/${inherited}`, fs.constants.O_WRONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOCTTY), own: true, neverWaits: true, shared: !stat.isCharacterDevice() }
     }
     // The journal, or a parent that is Node: naming the stream makes Node set the socket to non-blocking.
-    if (stat.isSocket()) return { fd: inherited, own: false, neverWaits: process[name].writable }
+    if (stat.isSocket() && process[name].writable) return { fd: inherited, own: false, neverWaits: true, shared: true }
   } catch {
     // Belongs to another user, or there is no /proc: the inherited descriptor will do.
   }
-  return { fd: inherited, own: false, neverWaits: false }
+  return { fd: inherited, own: false, neverWaits: false, shared: false }
 }

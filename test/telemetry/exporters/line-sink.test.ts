@@ -132,6 +132,42 @@ for (const kind of ['socket', 'pipe'] as const) {
   })
 }
 
+for (const kind of ['socket', 'pipe'] as const) {
+  test(`line sink: processes that write to one ${kind} tear no line of each other, whatever its reader does`, async t => {
+    const code = `
+      const sink = new LineSink("stdout", { collectMs: 0 })
+      const line = JSON.stringify({ id: process.argv[2], text: 'é'.repeat(100 + Math.floor(Math.random() * 300)) }) + '\\n'
+      let written = 0
+      const again = () => {
+        for (let i = 0; i < 40; i++) sink.write(line)
+        if (++written < 50) setImmediate(again)
+        else void sink.close().then(() => process.exit(sink.dropped))
+      }
+      again()`
+    const folder = temporaryFolder(t)
+    writeFileSync(path.join(folder, 'writer.mjs'), `import { LineSink } from ${JSON.stringify(MODULE)}\n${code}\n`)
+    const writers = `for id in 1 2 3; do "$0" "$1" $id & done; wait`
+    const reader = spawn('sh', ['-c', kind === 'pipe' ? `{ ${writers}; } | cat` : writers, process.execPath, path.join(folder, 'writer.mjs')], { stdio: ['ignore', 'pipe', 'inherit'] })
+    t.after(() => reader.kill('SIGKILL'))
+    const parts: Buffer[] = []
+    // Slow at first, so that the pipe fills and writes are refused.
+    reader.stdout.on('data', (part: Buffer) => {
+      parts.push(part)
+      if (parts.length > 20) return
+      reader.stdout.pause()
+      setTimeout(() => reader.stdout.resume(), 10)
+    })
+    await once(reader, 'close')
+    const lines = Buffer.concat(parts).toString().split('\n').slice(0, -1)
+    const counts: Record<string, number> = {}
+    for (const line of lines) {
+      const { id } = JSON.parse(line) as { id: string }
+      counts[id] = (counts[id] ?? 0) + 1
+    }
+    assert.deepEqual(counts, { 1: 2000, 2: 2000, 3: 2000 })
+  })
+}
+
 test('line sink: a reader that went away ends nothing', async t => {
   const child = program(t, `
     const sink = new LineSink("stdout", { collectMs: 0 })

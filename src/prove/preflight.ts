@@ -1,0 +1,83 @@
+/**
+ * One request of each kind before anything is counted: a path that does not exist is a mistake of whoever asks, not a
+ * loss. Learns what slow transfers are compared with.
+ */
+import { createHash } from 'node:crypto'
+import { HttpConnection, type RequestPlan } from './http-connection.ts'
+import { ledgerOf, requestHead, type ProofSetting } from './population.ts'
+import type { Reference } from './slow-download.ts'
+import { hashOf, shortUpload } from './slow-upload.ts'
+import { newHandshake } from './websocket-frames.ts'
+import { handshakeFault } from './websocket-echo.ts'
+
+/** Nothing can be proven; the message says what is missing. */
+export class CannotProve extends Error {
+  constructor(message: string) {
+    super(message)
+    this.name = 'CannotProve'
+  }
+}
+
+export interface Known {
+  readonly download: Reference | null
+  readonly answersUploadsWithHash: boolean
+}
+
+const SHORT_UPLOAD_BYTES = 1000
+const SWEEP_MS = 20
+
+/** @throws CannotProve */
+export async function preflight(setting: ProofSetting): Promise<Known> {
+  const { address: { authority }, options } = setting
+  const closing = 'Connection: close\r\n'
+  if (options.path !== '') await probe(setting, { method: 'GET', bytes: requestHead('GET', options.path, authority, closing), keepsConnection: false, sink: null, check: () => '' }, options.path)
+  if (options.ws !== '') {
+    const handshake = newHandshake()
+    const bytes = requestHead('GET', options.ws, authority, `Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ${handshake.key}\r\nSec-WebSocket-Version: 13\r\n`)
+    await probe(setting, { method: 'GET', bytes, keepsConnection: false, sink: null, check: reader => handshakeFault(reader, handshake) }, options.ws)
+  }
+  let download: Reference | null = null
+  if (options.download !== '') {
+    const hash = createHash('sha256')
+    let length = 0
+    await probe(setting, {
+      method: 'GET', bytes: requestHead('GET', options.download, authority, closing), keepsConnection: false,
+      sink: bytes => {
+        hash.update(bytes)
+        length += bytes.length
+      },
+      check: () => '',
+    }, options.download)
+    download = { bytes: length, sha256: hash.digest('hex') }
+  }
+  let answer = ''
+  if (options.upload !== '') {
+    const head = requestHead('POST', options.upload, authority, `${closing}Content-Length: ${SHORT_UPLOAD_BYTES}\r\n`)
+    await probe(setting, {
+      method: 'POST', bytes: Buffer.concat([head, shortUpload(SHORT_UPLOAD_BYTES)]), keepsConnection: false,
+      sink: bytes => { answer += bytes.toString('latin1') }, check: () => '',
+    }, options.upload)
+  }
+  return { download, answersUploadsWithHash: answer.includes(hashOf(SHORT_UPLOAD_BYTES)) }
+}
+
+/** @throws CannotProve */
+async function probe(setting: ProofSetting, plan: RequestPlan, path: string): Promise<void> {
+  const ledger = ledgerOf('fresh connections', setting)
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const connection = new HttpConnection(setting.address, 0, setting.clock, ledger, {
+    onIdle: each => {
+      each.close()
+      resolve()
+    },
+    onGone: () => resolve(),
+  })
+  connection.send(ledger.begin(setting.clock.exact()), plan)
+  const stop = setting.clock.every(SWEEP_MS, () => connection.sweep(setting.clock.exact()))
+  await promise
+  stop()
+  const loss = ledger.losses[0]
+  if (loss === undefined) return
+  if (loss.fault === 'refused') throw new CannotProve(`nothing listens at ${setting.options.url}`)
+  throw new CannotProve(`${plan.method} ${path} at ${setting.options.url} has no good answer to begin with: ${loss.detail}`)
+}

@@ -1,0 +1,179 @@
+/**
+ * `cirque prove`: starts the proof client (src/prove/main.ts), does one thing to the running server when the client has
+ * seen enough of the time before, and says what came of it. The action goes over the control socket, except for the
+ * deliberate kill of a worker, which is a `kill -9` of the pid that `status` names.
+ */
+import { spawn, type ChildProcess } from 'node:child_process'
+import path from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { FAULTS, PHASES, POPULATIONS, sharedNowMs } from '../src/config/prove-messages.ts'
+import type { Fault, FromProver, Kill, LossReport, PopulationReport, ProofReport, ToProver } from '../src/config/prove-messages.ts'
+import type { ResolvedProveOptions } from '../src/config/prove-options.ts'
+import { askSupervisor } from './control-client.ts'
+import { OWN_EXEC_ARGV } from './generation.ts'
+
+export const PROVE_ACTIONS = ['reload', 'crash', 'upgrade', 'watch'] as const
+export type ProveAction = (typeof PROVE_ACTIONS)[number]
+
+export interface ProveOutcome {
+  readonly action: ProveAction
+  /** Whether the action itself succeeded, and what it did; one line each. */
+  readonly acted: boolean
+  readonly actionLines: readonly string[]
+  /** null when the client could not even begin. It has said why on stderr. */
+  readonly report: ProofReport | null
+  /** One sentence, '' when the action succeeded and nothing was lost that it does not explain. */
+  readonly verdict: string
+}
+
+/** Whoever acts may take as long as the supervisor's own limits allow; this is only there so that a proof ends. */
+const REPLACEMENT_MAX_MS = 60_000
+const GONE_MAX_MS = 5000
+const POLL_MS = 5
+const SHOWN_LOSSES_MAX = 20
+
+/** @param folder of the control sockets; not looked at for `watch`. */
+export async function prove(action: ProveAction, folder: string, options: ResolvedProveOptions): Promise<ProveOutcome> {
+  const { acted, actionLines, report } = await runProof(options, action === 'watch' ? null : () => act(action, folder))
+  const verdict = report === null ? 'nothing could be proven'
+    : !acted ? `${action} failed: ${actionLines.join('; ')}`
+    : report.lost > 0 ? `${report.lost} of ${report.attempted} attempts were lost` : ''
+  return { action, acted, actionLines, report, verdict }
+}
+
+/** What an action did, and whether it killed somebody on purpose. */
+export interface Done { readonly lines: readonly string[]; readonly kill: Kill | null }
+
+/** The proof client around any action; null: it only watches. A throw of the action is an action that failed. */
+export async function runProof(options: ResolvedProveOptions, action: (() => Promise<Done>) | null): Promise<Pick<ProveOutcome, 'acted' | 'actionLines' | 'report'>> {
+  const entry = fileURLToPath(new URL(`../src/prove/main${path.extname(import.meta.filename)}`, import.meta.url))
+  const client = spawn(process.execPath, [...OWN_EXEC_ARGV, entry, JSON.stringify(options), ...action === null ? [] : ['act']], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
+  let acted = action === null
+  let actionLines: readonly string[] = []
+  client.on('message', (message: FromProver) => {
+    if (message.tag !== 'act' || action === null) return
+    tell(client, { tag: 'begins', atMs: sharedNowMs() })
+    void action().then(done => {
+      acted = true
+      actionLines = done.lines
+      return done.kill
+    }).catch((error: unknown) => {
+      actionLines = [error instanceof Error ? error.message : String(error)]
+      return null
+    }).then(kill => tell(client, { tag: 'ends', atMs: sharedNowMs(), kill }))
+  })
+  const report = await reportOf(client)
+  return { acted, actionLines, report }
+}
+
+/** Where the running server can be reached, from its status: the first TCP listener; '' when it has none. */
+export async function listenerUrl(folder: string): Promise<string> {
+  const { listeners } = await askSupervisor(folder, { tag: 'status' }) as { listeners: readonly { bound: string }[] }
+  const bound = listeners.map(listener => listener.bound).find(address => /:\d+$/.test(address) && !address.startsWith('unix:'))
+  if (bound === undefined) return ''
+  // An address that means all of them is not one to dial.
+  return `http://${bound.replace(/^(?:0\.0\.0\.0|\*)?:/, '127.0.0.1:').replace(/^\[::\]:/, '[::1]:')}`
+}
+
+function tell(client: ChildProcess, message: ToProver): void { if (client.connected) client.send(message, () => {}) }
+
+async function reportOf(client: ChildProcess): Promise<ProofReport | null> {
+  let output = ''
+  client.stdout?.setEncoding('utf8').on('data', (text: string) => { output += text })
+  const code = await new Promise<number | null>(resolve => {
+    client.once('close', resolve)
+    client.once('error', () => resolve(null))
+  })
+  return code === 0 ? JSON.parse(output) as ProofReport : null
+}
+
+async function act(action: ProveAction, folder: string): Promise<Done> {
+  switch (action) {
+    case 'reload': {
+      const { replaced } = await askSupervisor(folder, { tag: 'restart-workers', worker: '', wait: true }) as { replaced: readonly { slot: number; from: string; to: string }[] }
+      return { lines: replaced.map(({ slot, from, to }) => `slot ${slot}: ${from} -> ${to}`), kill: null }
+    }
+    case 'crash': return crash(folder)
+    case 'upgrade': throw new Error('the upgrade in place does not exist yet')
+    case 'watch': return { lines: [], kill: null }
+  }
+}
+
+interface SeenWorker { readonly id: string; readonly pid: number; readonly state: string; readonly open: { readonly connections: number } }
+interface SeenSlot { readonly slot: number; readonly adoptedBy: string | null; readonly worker: SeenWorker | null }
+
+/** Kills the accepting worker that has most connections, and waits until its slot has another one that accepts. */
+async function crash(folder: string): Promise<Done> {
+  const slotsNow = async (): Promise<readonly SeenSlot[]> => (await askSupervisor(folder, { tag: 'status' }) as { slots: readonly SeenSlot[] }).slots
+  const victim = (await slotsNow()).flatMap(({ slot, worker }) => worker?.state === 'accepting' ? [{ slot, worker }] : [])
+    .reduce<{ slot: number; worker: SeenWorker } | null>((most, each) => most === null || each.worker.open.connections > most.worker.open.connections ? each : most, null)
+  if (victim === null) throw new Error('no worker accepts')
+  const { slot, worker } = victim
+  const atMs = sharedNowMs()
+  process.kill(worker.pid, 'SIGKILL')
+  while (isThere(worker.pid)) {
+    if (sharedNowMs() - atMs > GONE_MAX_MS) throw new Error(`worker ${worker.id}, pid ${worker.pid}, is still there ${GONE_MAX_MS} ms after kill -9`)
+    await delay(POLL_MS)
+  }
+  const goneAtMs = sharedNowMs()
+  for (;;) {
+    const now = (await slotsNow()).find(each => each.slot === slot)
+    if (now?.worker?.state === 'accepting' && now.worker.id !== worker.id && now.adoptedBy === null) {
+      const line = `killed worker ${worker.id}, pid ${worker.pid}, which had ${worker.open.connections} connections at its last heartbeat; ${now.worker.id} accepts ${Math.round(sharedNowMs() - atMs)} ms later`
+      return { lines: [line], kill: { atMs, goneAtMs } }
+    }
+    if (sharedNowMs() - atMs > REPLACEMENT_MAX_MS) throw new Error(`worker ${worker.id} was killed and nobody accepts in its place after ${REPLACEMENT_MAX_MS} ms`)
+    await delay(4 * POLL_MS)
+  }
+}
+
+function isThere(pid: number): boolean {
+  try { return process.kill(pid, 0) } catch { return false }
+}
+
+// For people.
+
+const FAULT_NAMES: Readonly<Record<Fault, string>> = { refused: 'REFUSED', reset: 'RESET', truncated: 'TRUNCATED', wrong: 'WRONG', timedOut: 'TIMED OUT', unable: 'UNABLE' }
+
+export function proveText({ action, acted, actionLines, report, verdict }: ProveOutcome): string {
+  if (report === null) return ''
+  const phases = PHASES.filter(phase => report.phasesMs[phase] > 0)
+  const times = action === 'watch' ? seconds(report.phasesMs.before) : phases.map(phase => `${seconds(report.phasesMs[phase])} ${phase}`).join(', ')
+  // What could not be tried at all is a fault of the client and its machine, which hardly ever happens.
+  const faults = FAULTS.filter(fault => fault !== 'unable' || report.populations.some(({ outcomes }) => outcomes.unable > 0))
+  const rows: string[][] = [['', 'ATTEMPTED', 'OK', ...faults.map(fault => FAULT_NAMES[fault]), ...action === 'crash' ? ['EXPLAINED'] : [], 'CLOSED', ...phases.map(phase => action === 'watch' ? 'P99' : `P99 ${phase.toUpperCase()}`)]]
+  for (const name of POPULATIONS) {
+    const population: PopulationReport | undefined = report.populations.find(each => each.name === name)
+    if (population === undefined) rows.push([name, 'not run'])
+    else {
+      const { outcomes } = population
+      rows.push([name, String(population.attempted), String(outcomes.ok), ...faults.map(fault => String(outcomes[fault])), ...action === 'crash' ? [String(population.explained)] : [],
+        String(population.politeCloses), ...phases.map(phase => milliseconds(population.p99Ms[phase]))])
+    }
+  }
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map(row => row[column]?.length ?? 0)))
+  const gaps = phases.map(phase => `${milliseconds(report.longestGapMs[phase])}${action === 'watch' ? '' : ` ${phase}`}`).join(', ')
+  return [
+    `${action} at ${report.url}: ${times}`,
+    ...actionLines.map(line => acted ? line : `${action} failed: ${line}`),
+    '',
+    ...rows.map(row => row.map((cell, column) => column === 0 || row.length === 2 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)).join('  ').trimEnd()),
+    '',
+    `longest time in which a fresh connection was tried and none was answered: ${gaps}`,
+    ...action === 'crash' && report.explained > 0 ? [`${report.explained} attempts were on connections that the killed worker had accepted; they go with it`] : [],
+    ...report.losses.filter(loss => !loss.explained).slice(0, SHOWN_LOSSES_MAX).map(lossLine),
+    ...report.lost > SHOWN_LOSSES_MAX ? [`  and ${report.lost - SHOWN_LOSSES_MAX} more`] : [],
+    // Anything else goes to stderr, as with every command that fails.
+    ...verdict === '' ? [`nothing was lost in ${report.attempted} attempts`] : [],
+  ].join('\n')
+}
+
+function lossLine({ atMs, phase, population, fault, detail, connectionAgeMs }: LossReport): string {
+  const age = connectionAgeMs === null ? '' : `, on a connection ${seconds(connectionAgeMs)} old`
+  return `  lost after ${seconds(atMs)} (${phase}): ${population}: ${FAULT_NAMES[fault].toLowerCase()}: ${detail}${age}`
+}
+
+function seconds(ms: number): string { return `${(ms / 1000).toFixed(ms < 1000 ? 3 : 1)} s` }
+
+function milliseconds(ms: number | null): string { return ms === null ? '-' : `${ms < 100 ? ms.toFixed(1) : ms.toFixed(0)} ms` }

@@ -1,0 +1,102 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import net from 'node:net'
+import { test, type TestContext } from 'node:test'
+import type { StreamOwner } from '../../../src/protocols/byte-stream.ts'
+import { dialTcp, selfTest, TcpStream } from '../../../src/protocols/tcp/tcp-stream.ts'
+import { within } from '../../support/wait-for.ts'
+
+/** Both ways in which an accepted connection may be read. */
+const WAYS = [['onread', true], ["'data'", false]] as const
+
+interface Accepted { readonly stream: TcpStream; readonly client: net.Socket }
+
+/** Keeps what came; `onBytes` may do more before it is kept. */
+class Collector implements StreamOwner {
+  stream!: TcpStream
+  text = ''
+  readonly #onBytes: (collector: Collector) => void
+  readonly #length: number
+  readonly whole = Promise.withResolvers<string>()
+  constructor(length: number, onBytes: (collector: Collector) => void = () => {}) {
+    this.#length = length
+    this.#onBytes = onBytes
+  }
+  onConnected(): void {}
+  onBytes(buffer: Buffer, from: number, to: number): void {
+    this.#onBytes(this)
+    this.text += buffer.latin1Slice(from, to)
+    if (this.text.length >= this.#length) this.whole.resolve(this.text)
+  }
+  onEnd(): void {}
+  onDrained(): void {}
+  onClosed: (error: Error | null) => void = () => {}
+}
+
+async function accept(t: TestContext, owner: Collector, viaOnread: boolean): Promise<Accepted> {
+  const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const client = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1')
+  const [accepted] = await once(server, 'connection') as [net.Socket]
+  const stream = TcpStream.accept(accepted, owner, viaOnread)
+  owner.stream = stream
+  t.after(() => {
+    stream.destroy()
+    client.destroy()
+    server.close()
+  })
+  return { stream, client }
+}
+
+test('tcp stream: this Node.js reads accepted connections through onread', async () => assert.equal(await selfTest(), true))
+
+for (const [name, viaOnread] of WAYS) {
+  test(`tcp stream: bytes read through ${name} arrive in order whatever a read callback pauses and resumes`, async t => {
+    const sent = Array.from({ length: 60_000 }, (_, index) => String(index)).join(' ')
+    let reads = 0
+    const owner = new Collector(sent.length, ({ stream }) => {
+      stream.pause()
+      // Every other time resumed within the callback that paused it, then outside of any.
+      if (++reads % 2 === 0) stream.resume()
+      else setImmediate(() => stream.resume())
+    })
+    const { client } = await accept(t, owner, viaOnread)
+    client.write(sent)
+    assert.equal(await within('all bytes', owner.whole.promise), sent)
+  })
+}
+
+test("tcp stream: one that is read through 'data' leaves the buffers of others alone", async t => {
+  const other = 'answer '.repeat(20_000)
+  const origin = net.createServer(socket => { socket.on('data', () => socket.write(other)) }).listen(0, '127.0.0.1')
+  await once(origin, 'listening')
+  t.after(() => origin.close())
+  const dialledOwner = new Collector(other.length, ({ stream }) => stream.useOwnBuffer())
+  const owner = new Collector(1_000, ({ stream }) => {
+    stream.useOwnBuffer()
+    assert.equal(stream.ownsBuffer, true)
+    stream.useSharedBuffer()
+  })
+  const { client } = await accept(t, owner, false)
+  client.write('x'.repeat(500))
+  dialledOwner.stream = dialTcp({ address: { kind: 'tcp', host: '127.0.0.1', port: (origin.address() as net.AddressInfo).port } }, dialledOwner)
+  t.after(() => dialledOwner.stream.destroy())
+  assert.equal(dialledOwner.stream.ownsBuffer, false)
+  dialledOwner.stream.writeText('go')
+  client.write('x'.repeat(500))
+  assert.equal(await within('the answer', dialledOwner.whole.promise), other)
+  assert.equal(await within('the request', owner.whole.promise), 'x'.repeat(1_000))
+})
+
+test('tcp stream: a cut in the same turn as a FIN still closes the connection', async t => {
+  const owner = new Collector(1)
+  const closed = Promise.withResolvers<Error | null>()
+  owner.onClosed = error => closed.resolve(error)
+  const { stream, client } = await accept(t, owner, true)
+  client.on('error', () => { /* Cut is cut. */ })
+  client.resume()
+  stream.writeText('bye')
+  stream.end()
+  stream.destroy(true)
+  assert.equal(await within('the end of the connection', closed.promise), null)
+})

@@ -1,0 +1,76 @@
+/** `cirque prove` as people run it: the command line, the client's process, a supervisor with two workers. */
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import http from 'node:http'
+import type net from 'node:net'
+import path from 'node:path'
+import { test } from 'node:test'
+import type { ProveOutcome } from '../../supervisor/prove.ts'
+import { SupervisedApp } from '../support/supervised-app.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
+
+const CLI = path.join(import.meta.dirname, '../../supervisor/cli.ts')
+const EVERYTHING = ['--ws', '/ws', '--download', '/download?bytes=16777216', '--upload', '/upload']
+
+async function prove(folder: string, ...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', CLI, 'prove', ...args], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, XDG_RUNTIME_DIR: folder, RUNTIME_DIRECTORY: '' } })
+  let out = ''
+  let err = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => { out += text })
+  child.stderr.setEncoding('utf8').on('data', (text: string) => { err += text })
+  const [code] = await once(child, 'close') as [number | null]
+  return { code, out, err }
+}
+
+test('prove: replacing every worker and killing one lose nothing that is not explained', async t => {
+  const app = await SupervisedApp.start(t, { app: 'balanced' })
+  const before = await app.workerPids()
+  const reload = await prove(app.folder, 'reload', '--state-dir', app.stateDir, '--for', '600ms', ...EVERYTHING)
+  assert.equal(reload.code, 0, reload.out + reload.err + app.stderr)
+  assert.match(reload.out, /slot 0: 1\.0\.0 -> 1\.0\.1\nslot 1: 1\.1\.0 -> 1\.1\.1/)
+  assert.match(reload.out, /nothing was lost in \d+ attempts\n$/)
+  const between = await app.workerPids()
+  assert.deepEqual(between.filter(pid => before.includes(pid)), [])
+
+  const crash = await prove(app.folder, 'crash', '--json', '--state-dir', app.stateDir, '--for', '600ms', ...EVERYTHING)
+  assert.equal(crash.code, 0, crash.out + crash.err + app.stderr)
+  const { report, actionLines, verdict } = JSON.parse(crash.out) as ProveOutcome
+  assert.equal(verdict, '')
+  assert.match(actionLines[0]!, /^killed worker 1\.[01]\.1, pid \d+/)
+  assert.equal(report!.lost, 0)
+  assert.ok(report!.explained > 0, 'a WebSocket at least was on the killed worker')
+  assert.equal(report!.populations.find(({ name }) => name === 'fresh connections')!.outcomes.refused, 0)
+  assert.equal((await app.workerPids()).filter(pid => between.includes(pid)).length, 1)
+})
+
+test('prove: a server that drops something fails the proof and says what and when', async t => {
+  let count = 0
+  const server = http.createServer((request, response) => {
+    count++
+    if (count > 1 && count % 10 === 0) request.socket.resetAndDestroy()
+    else response.end('hello')
+  }).listen(0, '127.0.0.1')
+  t.after(() => {
+    server.close()
+    server.closeAllConnections()
+  })
+  await once(server, 'listening')
+  const { code, out, err } = await prove(temporaryFolder(t), 'watch', '--url', `http://127.0.0.1:${(server.address() as net.AddressInfo).port}`, '--for', '400ms')
+  assert.equal(code, 1, out + err)
+  assert.match(out, /WebSocket echo +not run\n/)
+  assert.match(out, /lost after 0\.\d+ s \(before\): (fresh connections|keep-alive): reset: ECONNRESET before the answer, on a connection 0\.\d+ s old\n/)
+  assert.match(err, /cirque: \d+ of \d+ attempts were lost\n$/)
+})
+
+test('prove: wrong usage is 2, nothing running is 3, what cannot be done is 1', async t => {
+  const folder = temporaryFolder(t)
+  const runs = await Promise.all([
+    prove(folder, 'bogus'), prove(folder, 'watch', '--url', 'https://127.0.0.1:1'), prove(folder, 'watch', '--url', 'http://127.0.0.1:1', '--rate', '5000'),
+    prove(folder, 'watch', '--url', 'http://127.0.0.1:1', '--for', '5'), prove(folder, 'reload'), prove(folder, 'upgrade'), prove(folder, 'watch', '--url', 'http://127.0.0.1:1'),
+  ])
+  assert.deepEqual(runs.map(({ code }) => code), [2, 2, 2, 2, 3, 1, 1])
+  assert.match(runs[2]!.err, /with 20 keep-alive connections, held for 20 ms each way, use at most 200/)
+  assert.match(runs[5]!.err, /the upgrade in place does not exist yet/)
+  assert.match(runs[6]!.err, /nothing listens at http:\/\/127\.0\.0\.1:1\n/)
+})

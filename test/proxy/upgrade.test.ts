@@ -1,0 +1,452 @@
+/**
+ * The end of a tunnel, on streams in memory and a clock that stands still: what each side is told, when, and what it
+ * gets of bytes that were under way.
+ */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Ticker } from '../../src/primitives/clock.ts'
+import { closeFrame, FrameTracker } from '../../src/protocols/websocket/frames.ts'
+import { Tunnel } from '../../src/proxy/upgrade.ts'
+import { clientFrame, closeCode, FrameReader, Opcode } from '../../src/prove/websocket-frames.ts'
+import { FakeClock } from '../support/fake-clock.ts'
+import { MemoryPair, WireEnd } from '../support/memory-stream.ts'
+
+/** The longest that a polite end may take, and a tick. */
+const END_MS = 5000 + 2000 + 2000 + 100
+const MASK = Buffer.from('37fa213d', 'hex')
+
+interface Options { webSocket?: boolean; idleTimeoutMs?: number; clientKernelBytes?: number; originKernelBytes?: number; earlyOfOrigin?: Buffer }
+
+class World {
+  readonly clock = new FakeClock()
+  readonly clientPair: MemoryPair
+  readonly originPair: MemoryPair
+  readonly client: WireEnd
+  readonly origin: WireEnd
+  readonly tunnel: Tunnel
+  outcome: { fromClient: number; fromOrigin: number; error: Error | null } | null = null
+  outcomes = 0
+
+  constructor({ webSocket = true, idleTimeoutMs = 0, clientKernelBytes = Infinity, originKernelBytes = Infinity, earlyOfOrigin }: Options = {}) {
+    this.clientPair = new MemoryPair({ kernelBytes: clientKernelBytes })
+    this.originPair = new MemoryPair({ kernelBytes: originKernelBytes })
+    this.client = new WireEnd(this.clientPair.far)
+    this.origin = new WireEnd(this.originPair.far)
+    const owner = {
+      onTunnelClosed: (fromClient: number, fromOrigin: number, error: Error | null): void => {
+        this.outcomes++
+        this.outcome = { fromClient, fromOrigin, error }
+      },
+    }
+    this.tunnel = new Tunnel({ stream: this.clientPair.near, early: null }, { stream: this.originPair.near, early: earlyOfOrigin ?? null }, owner, new Ticker(this.clock), { webSocket, idleTimeoutMs })
+  }
+
+  settle(): void {
+    for (let before = -1; before !== this.#moved;) {
+      before = this.#moved
+      this.clientPair.settle()
+      this.originPair.settle()
+    }
+  }
+
+  get #moved(): number { return [this.client, this.origin].reduce((sum, end) => sum + end.received.length + Number(end.ended) + Number(end.closed), this.clientPair.near.bytesRead + this.originPair.near.bytesRead + this.outcomes) }
+
+  pass(ms: number): void {
+    this.clock.advance(ms)
+    this.settle()
+  }
+
+  /** Ends the one that has its FIN, then the tunnel must be over, once, with nothing left that ticks. */
+  assertOver(): void {
+    assert.equal(this.outcomes, 1)
+    this.clock.advance(100)
+    assert.equal(this.clock.pending, 0)
+  }
+}
+
+/** What a client was sent: whole messages, then a Close with its code, or null. */
+function readByClient(bytes: Buffer): { texts: string[]; code: number | null; whole: boolean } {
+  const reader = new FrameReader(), messages = reader.feed(bytes)
+  assert.equal(reader.fault, '')
+  const closes = messages.filter(({ opcode }) => opcode === Opcode.Close)
+  assert.ok(closes.length <= 1, 'more than one Close')
+  if (closes.length === 1) assert.equal(messages.at(-1), closes[0], 'something came behind the Close')
+  return { texts: messages.filter(({ opcode }) => opcode < Opcode.Close).map(({ payload }) => payload.toString()), code: closes[0] === undefined ? null : closeCode(closes[0]), whole: reader.betweenMessages }
+}
+
+/** The same for an origin: frames of a client, all masked. */
+function readByOrigin(bytes: Buffer): ReturnType<typeof readByClient> {
+  const tracker = new FrameTracker(true)
+  tracker.scan(bytes, 0, bytes.length)
+  assert.equal(tracker.fault, 0)
+  return readByClient(unmask(bytes))
+}
+
+function unmask(bytes: Buffer): Buffer {
+  const parts: Buffer[] = []
+  for (let at = 0; at < bytes.length;) {
+    const short = bytes[at + 1]! & 0x7f, extra = short === 126 ? 2 : short === 127 ? 8 : 0
+    const size = extra === 2 ? bytes.readUInt16BE(at + 2) : extra === 8 ? Number(bytes.readBigUInt64BE(at + 2)) : short
+    const header = Buffer.from(bytes.subarray(at, at + 2 + extra)), start = at + 2 + extra + 4
+    header[1] = header[1]! & 0x7f
+    const mask = bytes.subarray(start - 4, start)
+    parts.push(header, Buffer.from(bytes.subarray(start, start + size).map((byte, index) => byte ^ mask[index & 3]!)))
+    at = start + size
+  }
+  return Buffer.concat(parts)
+}
+
+function serverFrame(text: string, first = 0x81): Buffer {
+  const size = Buffer.byteLength(text)
+  return Buffer.concat([Buffer.from(size < 126 ? [first, size] : [first, 126, size >> 8, size & 0xff]), Buffer.from(text)])
+}
+
+const textOfClient = (text: string): Buffer => clientFrame(Opcode.Text, Buffer.from(text), MASK)
+const echoOfClient = closeFrame(1001, '', MASK)
+const echoOfOrigin = closeFrame(1001, '', null)
+
+test('tunnel: between messages both sides get one Close 1001 at once, FIN when they answered, and nobody is cut', () => {
+  const world = new World()
+  world.client.send(textOfClient('up'))
+  world.origin.send(serverFrame('down'))
+  world.settle()
+  world.tunnel.close()
+  world.settle()
+  assert.deepEqual(readByClient(world.client.received), { texts: ['down'], code: 1001, whole: true })
+  assert.deepEqual(readByOrigin(world.origin.received), { texts: ['up'], code: 1001, whole: true })
+  assert.ok(unmask(world.origin.received).toString('latin1').endsWith('going away'))
+  assert.deepEqual([world.client.ended, world.origin.ended], [false, false])
+  world.client.send(echoOfClient)
+  world.settle()
+  assert.deepEqual([world.client.ended, world.origin.ended], [true, false])
+  world.origin.send(echoOfOrigin)
+  world.settle()
+  assert.equal(world.origin.ended, true)
+  world.client.stream.end()
+  world.origin.stream.end()
+  world.settle()
+  assert.deepEqual([world.client.error, world.origin.error], [null, null])
+  // The answers went nowhere: each had its Close already.
+  assert.deepEqual(world.outcome, { fromClient: textOfClient('up').length, fromOrigin: serverFrame('down').length, error: null })
+  assert.equal(readByOrigin(world.origin.received).code, 1001)
+  world.assertOver()
+})
+
+test('tunnel: the masks of two Closes towards origins differ', () => {
+  const masks = new Set(Array.from({ length: 8 }, () => {
+    const world = new World()
+    world.tunnel.close()
+    world.settle()
+    return world.origin.received.subarray(2, 6).toString('hex')
+  }))
+  assert.ok(masks.size > 6)
+})
+
+test('tunnel: a Close waits for the end of the frame under way, at every point of it, and what follows is thrown away', () => {
+  const frame = serverFrame('x'.repeat(200)), masked = textOfClient('y'.repeat(200))
+  for (let cut = 1; cut < frame.length; cut++) {
+    const world = new World()
+    world.origin.send(frame.subarray(0, cut))
+    world.client.send(masked.subarray(0, cut))
+    world.settle()
+    world.tunnel.close()
+    world.settle()
+    assert.equal(world.client.received.length, cut)
+    assert.equal(world.origin.received.length, cut)
+    world.pass(4000)
+    world.origin.send(Buffer.concat([frame.subarray(cut), serverFrame('late'), echoOfOrigin]))
+    world.client.send(Buffer.concat([masked.subarray(cut), textOfClient('late'), echoOfClient]))
+    world.settle()
+    assert.deepEqual(readByClient(world.client.received), { texts: ['x'.repeat(200)], code: 1001, whole: true }, `cut at ${cut}`)
+    assert.deepEqual(readByOrigin(world.origin.received), { texts: ['y'.repeat(200)], code: 1001, whole: true }, `cut at ${cut}`)
+    assert.deepEqual([world.client.ended, world.origin.ended], [true, true])
+  }
+})
+
+test('tunnel: a message of many fragments is awaited; past its time the Close goes between two of them', () => {
+  for (const inTime of [true, false]) {
+    const world = new World()
+    world.origin.send(serverFrame('one,', 0x01))
+    world.settle()
+    world.tunnel.close()
+    world.settle()
+    assert.equal(readByClient(world.client.received).code, null)
+    assert.equal(readByOrigin(world.origin.received).code, 1001)
+    if (!inTime) world.pass(5100)
+    else {
+      world.origin.send(Buffer.concat([serverFrame('', 0x89), serverFrame('two', 0x80), serverFrame('late')]))
+      world.settle()
+    }
+    const { texts, code } = readByClient(world.client.received)
+    assert.deepEqual([texts, code], [inTime ? ['one,two'] : [], 1001])
+  }
+})
+
+test('tunnel: a frame that does not end in time ends in FIN without a Close, and the other side is closed in order', () => {
+  const world = new World(), frame = serverFrame('x'.repeat(200))
+  world.origin.send(frame.subarray(0, 100))
+  world.settle()
+  world.tunnel.close()
+  world.settle()
+  assert.equal(readByOrigin(world.origin.received).code, 1001)
+  world.pass(4900)
+  assert.equal(world.client.ended, false)
+  world.pass(200)
+  assert.equal(world.client.ended, true)
+  assert.deepEqual(world.client.received, frame.subarray(0, 100))
+  assert.equal(world.origin.ended, false)
+  // Late bytes are read, so that nothing turns into a reset, and go nowhere.
+  world.origin.send(Buffer.concat([frame.subarray(100), echoOfOrigin]))
+  world.settle()
+  assert.equal(world.origin.ended, true)
+  world.client.stream.end()
+  world.origin.stream.end()
+  world.settle()
+  assert.equal(world.client.received.length, 100)
+  assert.deepEqual([world.client.error, world.origin.error], [null, null])
+  world.assertOver()
+})
+
+for (const silent of ['client', 'origin', 'both'] as const) {
+  test(`tunnel: whoever does not answer a Close gets FIN after 2 s, and is cut 2 s later (${silent})`, () => {
+    const world = new World()
+    world.tunnel.close()
+    world.settle()
+    if (silent === 'client') world.origin.send(echoOfOrigin)
+    if (silent === 'origin') world.client.send(echoOfClient)
+    world.settle()
+    assert.deepEqual([world.client.ended, world.origin.ended], [silent === 'origin', silent === 'client'])
+    world.pass(1900)
+    assert.equal(world.client.ended && world.origin.ended, false)
+    world.pass(200)
+    assert.deepEqual([world.client.ended, world.origin.ended], [true, true])
+    assert.equal(world.outcome, null)
+    world.pass(1800)
+    assert.equal(world.outcome, null)
+    world.pass(300)
+    assert.equal(world.outcome!.error, null)
+    assert.deepEqual([world.client.closed, world.origin.closed], [true, true])
+    world.assertOver()
+  })
+}
+
+test('tunnel: sides that close by themselves at the same moment are not told twice', () => {
+  for (const who of ['client', 'origin', 'both'] as const) {
+    const world = new World()
+    if (who !== 'origin') world.client.send(closeFrame(1000, 'bye', MASK))
+    if (who !== 'client') world.origin.send(closeFrame(1000, 'bye', null))
+    world.settle()
+    world.tunnel.close()
+    world.settle()
+    assert.equal(readByOrigin(world.origin.received).code, who === 'origin' ? 1001 : 1000)
+    assert.equal(readByClient(world.client.received).code, who === 'client' ? 1001 : 1000)
+    // Whoever said Close and was told has its FIN.
+    assert.deepEqual([world.client.ended, world.origin.ended], [who !== 'origin', who !== 'client'])
+    world.client.stream.end()
+    world.origin.stream.end()
+    world.settle()
+    assert.deepEqual([world.client.error, world.origin.error], [null, null])
+    world.assertOver()
+  }
+})
+
+test('tunnel: a Close that crosses ours answers it, whatever its code', () => {
+  const world = new World()
+  world.client.send(closeFrame(1000, 'bye', MASK))
+  world.origin.send(closeFrame(1000, 'bye', null))
+  world.tunnel.close()
+  world.settle()
+  assert.equal(readByClient(world.client.received).code, 1001)
+  assert.equal(readByOrigin(world.origin.received).code, 1001)
+  assert.deepEqual([world.client.ended, world.origin.ended], [true, true])
+})
+
+test('tunnel: a Close cut in half when the tunnel closes passes whole, and is the only one', () => {
+  const own = closeFrame(1000, 'bye', null)
+  for (let cut = 1; cut < own.length; cut++) {
+    const world = new World()
+    world.origin.send(own.subarray(0, cut))
+    world.settle()
+    world.tunnel.close()
+    world.origin.send(own.subarray(cut))
+    world.settle()
+    assert.deepEqual(world.client.received, own)
+  }
+})
+
+test('tunnel: bytes that are no frames pass as they are, and end in FIN while the other direction is closed in order', () => {
+  const world = new World()
+  world.origin.send('what is this')
+  world.client.send(textOfClient('up'))
+  world.settle()
+  world.origin.send(' and that')
+  world.settle()
+  assert.equal(world.client.text, 'what is this and that')
+  world.tunnel.close()
+  world.settle()
+  assert.equal(world.client.text, 'what is this and that')
+  assert.equal(world.client.ended, true)
+  assert.equal(readByOrigin(world.origin.received).code, 1001)
+  world.pass(END_MS)
+  world.assertOver()
+})
+
+test('tunnel: a direction that stops being frames while its end is awaited gets FIN', () => {
+  const world = new World()
+  world.origin.send(serverFrame('hello').subarray(0, 3))
+  world.settle()
+  world.tunnel.close()
+  world.origin.send(Buffer.concat([serverFrame('', 0x01).subarray(0, 0), Buffer.from('ello', 'latin1')]))
+  world.settle()
+  assert.deepEqual(readByClient(world.client.received), { texts: ['hello'], code: 1001, whole: true })
+  const other = new World()
+  other.origin.send(serverFrame('a', 0x01))
+  other.settle()
+  other.tunnel.close()
+  other.origin.send('nonsense')
+  other.settle()
+  assert.equal(other.client.ended, true)
+  assert.ok(other.client.text.endsWith('nonsense'))
+})
+
+test('tunnel: a side that half-closed before is told nothing more, the other one gets its Close', () => {
+  const world = new World()
+  world.client.stream.end()
+  world.settle()
+  assert.equal(world.origin.ended, true)
+  world.tunnel.close()
+  world.settle()
+  assert.equal(world.origin.received.length, 0)
+  assert.equal(readByClient(world.client.received).code, 1001)
+  assert.equal(world.client.ended, true)
+  world.origin.stream.end()
+  world.settle()
+  assert.deepEqual([world.client.error, world.origin.error], [null, null])
+  world.assertOver()
+})
+
+test('tunnel: a client that breaks after its Close does not take the answer of the origin with it', () => {
+  const world = new World()
+  world.tunnel.close()
+  world.settle()
+  world.client.stream.destroy(true)
+  world.settle()
+  assert.equal(world.origin.closed, false)
+  assert.equal(readByOrigin(world.origin.received).code, 1001)
+  world.origin.send(echoOfOrigin)
+  world.settle()
+  world.origin.stream.end()
+  world.settle()
+  assert.equal(world.origin.error, null)
+  world.assertOver()
+})
+
+test('tunnel: a client that breaks within a message while its end is awaited breaks the origin too', () => {
+  const world = new World()
+  world.client.send(textOfClient('hello').subarray(0, 5))
+  world.settle()
+  world.tunnel.close()
+  world.settle()
+  world.client.stream.destroy(true)
+  world.settle()
+  assert.notEqual(world.origin.error, null)
+  assert.notEqual(world.outcome!.error, null)
+  world.assertOver()
+})
+
+test('tunnel: the idle limit closes a WebSocket with 1001, and not one in which something moves', () => {
+  const world = new World({ idleTimeoutMs: 1000 })
+  for (let round = 0; round < 5; round++) {
+    world.pass(900)
+    world[round % 2 === 0 ? 'client' : 'origin'].send(round % 2 === 0 ? textOfClient('up') : serverFrame('down'))
+    world.settle()
+  }
+  assert.equal(world.tunnel.closing, false)
+  world.pass(1200)
+  assert.equal(readByClient(world.client.received).code, 1001)
+  assert.equal(readByOrigin(world.origin.received).code, 1001)
+  world.pass(END_MS)
+  world.assertOver()
+})
+
+test('tunnel: one that is no WebSocket ends with FIN both ways and is cut 2 s later', () => {
+  const world = new World({ webSocket: false })
+  world.origin.send('down')
+  world.settle()
+  world.tunnel.close()
+  world.settle()
+  assert.deepEqual([world.client.text, world.client.ended, world.origin.text, world.origin.ended], ['down', true, '', true])
+  // Bytes of somebody who has not noticed yet do no harm.
+  world.origin.send('more')
+  world.client.send('more')
+  world.pass(1900)
+  assert.deepEqual([world.client.text, world.outcome], ['down', null])
+  world.pass(200)
+  assert.deepEqual([world.client.closed, world.origin.closed, world.outcome!.error], [true, true, null])
+  world.assertOver()
+})
+
+test('tunnel: small pieces to a reader that does not read stop at once, and all arrive when it does', () => {
+  const world = new World({ clientKernelBytes: 100 })
+  world.clientPair.far.pause()
+  for (let sent = 0; sent < 1000; sent++) world.origin.send(serverFrame(`message ${String(sent).padStart(4, '0')}`))
+  // In reads of 14 bytes each, one frame at a time.
+  for (let read = 0; read < 1000; read++) if (world.originPair.far.deliver(14) === 0) break
+  world.clientPair.settle()
+  assert.ok(world.clientPair.near.bytesWritten < 200, `took ${world.clientPair.near.bytesWritten} bytes for a reader that reads none`)
+  assert.equal(world.originPair.near.paused, true)
+  world.clientPair.far.resume()
+  for (let round = 0; round < 2000 && world.client.received.length < 14_000; round++) world.settle()
+  assert.deepEqual(readByClient(world.client.received).texts.length, 1000)
+})
+
+test('tunnel: a Close queues behind what a slow reader has not taken, and the reader gets it whole', () => {
+  const world = new World({ clientKernelBytes: 1000 })
+  const big = serverFrame('z'.repeat(60_000))
+  world.clientPair.far.pause()
+  world.origin.send(big)
+  world.settle()
+  world.tunnel.close()
+  world.origin.send(echoOfOrigin)
+  world.settle()
+  world.pass(4500)
+  world.clientPair.far.resume()
+  world.settle()
+  assert.deepEqual(readByClient(world.client.received), { texts: ['z'.repeat(60_000)], code: 1001, whole: true })
+  world.client.send(echoOfClient)
+  world.settle()
+  assert.equal(world.client.ended, true)
+  assert.equal(world.origin.ended, true)
+})
+
+test('tunnel: a reader that never reads does not keep a tunnel open', () => {
+  const world = new World({ clientKernelBytes: 1000 })
+  world.clientPair.far.pause()
+  world.origin.send(serverFrame('z'.repeat(60_000)))
+  world.settle()
+  world.tunnel.close()
+  world.pass(END_MS + 200)
+  assert.equal(world.outcomes, 1)
+  world.assertOver()
+})
+
+test('tunnel: early bytes are part of the stream of frames', () => {
+  const frame = serverFrame('hello')
+  const world = new World({ earlyOfOrigin: frame.subarray(0, 4) })
+  world.tunnel.close()
+  world.settle()
+  assert.deepEqual(world.client.received, frame.subarray(0, 4))
+  world.origin.send(frame.subarray(4))
+  world.settle()
+  assert.deepEqual(readByClient(world.client.received), { texts: ['hello'], code: 1001, whole: true })
+})
+
+test('tunnel: an upgraded connection that says little holds no buffer of its own', () => {
+  const world = new World()
+  world.origin.send(serverFrame('z'.repeat(10_000)))
+  world.settle()
+  assert.equal(world.originPair.near.ownsBuffer, true)
+  world.origin.send(serverFrame('small'))
+  world.settle()
+  assert.equal(world.originPair.near.ownsBuffer, false)
+})
