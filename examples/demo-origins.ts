@@ -132,9 +132,16 @@ async function sendBytes(bytes: number, response: http.ServerResponse): Promise<
   response.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': bytes })
   for (let left = bytes; left > 0 && !response.destroyed; left -= PIECE.length) {
     const taken = response.write(left < PIECE.length ? PIECE.subarray(0, left) : PIECE)
-    if (!taken) await Promise.race([once(response, 'drain'), once(response, 'close')])
+    if (!taken) await drainedOrGone(response)
   }
   response.end()
+}
+
+async function drainedOrGone(response: http.ServerResponse): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  response.once('drain', resolve).once('close', resolve)
+  await promise
+  response.off('drain', resolve).off('close', resolve)
 }
 
 function sendEvents(name: string, response: http.ServerResponse): void {

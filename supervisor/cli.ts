@@ -220,7 +220,8 @@ interface ShownWorker { id: string; pid: number; state: string; silent: boolean;
 interface ShownSlot { slot: number; state: string; restarts: number; adoptedBy: string | null; worker: ShownWorker | null; incoming: ShownWorker | null; draining: ShownWorker[] }
 
 function statusText(status: SupervisorStatus): string {
-  const totals = status.totals as { connections?: number; activeExchanges?: number; exchanges?: number }
+  const totals = status.totals as { connections?: number; activeExchanges?: number; exchanges?: number; upgraded?: number; webSockets?: number; oldestUpgradedMs?: number }
+  const upgraded = (totals.upgraded ?? 0) === 0 ? '' : `, ${totals.upgraded} upgraded (${totals.webSockets ?? 0} WebSockets, the oldest for ${duration(totals.oldestUpgradedMs ?? 0)})`
   return [
     `cirque ${status.version}  ${status.state}${status.operation === '' ? '' : ` (${status.operation})`}  pid ${status.pid}  up ${duration(status.uptimeMs)}`,
     `application   ${status.application}`,
@@ -229,7 +230,7 @@ function statusText(status: SupervisorStatus): string {
     ...(status.admin === '' ? [] : [`admin         ${status.admin}`]),
     `control       ${status.controlSocket}`,
     ...(status.systemCalls === 'available' ? [] : [`system calls  ${status.systemCalls}: no replacement of the supervisor in place`]),
-    `open          ${totals.connections ?? 0} connections, ${totals.activeExchanges ?? 0} requests; ${totals.exchanges ?? 0} requests so far`,
+    `open          ${totals.connections ?? 0} connections, ${totals.activeExchanges ?? 0} requests${upgraded}; ${totals.exchanges ?? 0} requests so far`,
     '',
     workersText(status),
   ].join('\n')

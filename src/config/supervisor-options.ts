@@ -9,15 +9,15 @@ import os from 'node:os'
 export interface DrainOptions {
   /** An idle connection is kept this long for its next request, in ms; 0 closes it at once (spread over closeSpreadMs). @default 30_000 */
   idleDrainMs?: number
-  /** Closes of idle connections are spread over this time, in ms; 0 closes all in one go. @default 5_000 */
+  /** When retiring, closes of idle and of upgraded connections are spread over this time behind their own, in ms; 0 closes all in one go. @default 5_000 */
   closeSpreadMs?: number
   /** After this a line in the log says what is still open, in ms. 0 turns the line off. @default 30_000 */
   softDrainMs?: number
   /** After this requests are cut, in ms. 0 cuts at once. @default 300_000 */
   hardDrainMs?: number
-  /** WebSockets get Close 1001, spread over this time, in ms. 0 closes at once. @default 300_000 */
+  /** WebSockets get Close 1001 after this, in ms. 0 closes them now. @default 300_000 */
   webSocketDrainMs?: number
-  /** Tunnels are ended after this, in ms; only when retiring. 0 ends them at once. @default 600_000 */
+  /** Other upgraded connections are ended after this, in ms. 0 ends them now. @default 600_000 */
   tunnelDrainMs?: number
   /** Caps every other time when the whole server stops, in ms. 0 cuts at once. @default 300_000 */
   stopTimeoutMs?: number

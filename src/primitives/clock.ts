@@ -43,7 +43,7 @@ export const systemClock: Clock = new SystemClock()
 /** An object with deadlines. The two index fields belong to the Ticker: -1 while not registered. */
 export interface Timed {
   tickIndex: number
-  /** Called once a tick. Compares its deadlines with `now` and acts; must not throw. */
+  /** Called once a tick, rarely twice. Compares its deadlines with `now` and acts; must not throw. */
   onTick(now: number): void
 }
 
@@ -81,7 +81,7 @@ export class Ticker {
   /** The registered objects, as a copy: for rare walks that may remove what they meet. */
   snapshot(): Timed[] { return this.#timed.slice() }
 
-  /** One walk, from the last to the first: whatever is moved into a freed slot comes from behind, and was visited already. */
+  /** One walk, from the last to the first: what is moved into a freed slot comes from behind, so nobody is left out. It may be called a second time; that finds nothing more to do. */
   tick(): void {
     const now = this.clock.now()
     for (let at = this.#timed.length - 1; at >= 0; at--) {

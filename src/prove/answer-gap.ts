@@ -3,7 +3,7 @@
  * counts, not the handshake of TCP: the kernel completes that for a queue from which nobody accepts.
  * A try that failed goes on counting until the next one that is answered.
  */
-import { PHASES, type Phase } from '../config/prove-messages.ts'
+import type { Phase } from '../config/prove-messages.ts'
 import type { Clock } from '../primitives/clock.ts'
 import type { Stage } from './ledger.ts'
 
@@ -50,10 +50,4 @@ export class AnswerGap {
 
   /** Called when the phase changes: what waits across the border counts on both sides. */
   onPhase(): void { if (this.#trying > 0) this.#measure() }
-
-  /** The longest of all phases; null when nobody tried. */
-  get longestOfAllMs(): number | null {
-    const known = PHASES.map(phase => this.longestMs[phase]).filter(ms => ms !== null)
-    return known.length === 0 ? null : Math.max(...known)
-  }
 }

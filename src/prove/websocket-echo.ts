@@ -174,7 +174,7 @@ class EchoConnection implements LineOwner {
 
   #cut(code: string): void {
     if (this.state === EchoState.Closed) return
-    const doing = this.#line.connectedAtMs === null ? 'dialling' : this.state === EchoState.Opening ? 'in the handshake' : this.#attempt === null ? 'without Close' : 'without Close, a message on its way'
+    const doing = this.#line.connectedAtMs === null ? 'dialling' : this.state === EchoState.Opening ? 'in the handshake' : !this.#frames.betweenMessages ? 'in the middle of a frame' : this.#attempt === null ? 'without Close' : 'without Close, a message on its way'
     this.#lose(faultOf(code), `${code === '' ? 'closed' : code} ${doing}`)
   }
 

@@ -46,6 +46,9 @@ const ECHO_MS = 2000
 /** Between FIN and the cut. */
 const FAREWELL_MS = 2000
 
+/** Text that may wait for the end of the turn, where `bytesQueued` does not show it. */
+const UNCOUNTED_TEXT_MAX = 4 * TEXT_RUN_MAX
+
 /** What becomes of the bytes of one direction. Closed, Ended: they are thrown away, behind our Close or behind FIN. */
 const Flow = { Open: 0, UntilMessageEnd: 1, Closed: 2, Ended: 3 } as const
 
@@ -62,6 +65,8 @@ class Side implements StreamOwner {
   flow: number = Flow.Open
   ended = false
   closed = false
+  /** Bytes of text given to the other stream since it was last flushed from here. */
+  #text = 0
   constructor(stream: ByteStream, tunnel: Tunnel, frames: FrameTracker | null) {
     this.stream = stream
     this.tunnel = tunnel
@@ -103,13 +108,17 @@ class Side implements StreamOwner {
     const stream = this.stream, sink = this.other.stream
     if (to - from <= TEXT_RUN_MAX) {
       sink.writeText(buffer.latin1Slice(from, to))
+      // Text is not counted as queued before it is flushed, and many pieces may come in one turn.
+      if ((this.#text += to - from) > UNCOUNTED_TEXT_MAX) {
+        this.#text = 0
+        sink.flush()
+      }
       // Most upgraded connections say little and rarely: they hold no buffer while they wait.
       stream.useSharedBuffer()
     } else {
       sink.writeBytes(stream.ownsBuffer ? buffer.subarray(from, to) : Buffer.from(buffer.subarray(from, to)))
       stream.useOwnBuffer()
     }
-    // Text of this turn is not counted yet: one that is not taken stops the source at its next piece.
     if (sink.bytesQueued > 0) stream.pause()
   }
 

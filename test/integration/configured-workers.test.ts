@@ -59,6 +59,7 @@ test('configured workers: SIGUSR1 reopens the files of supervisor and workers, a
   const { app } = await start(t, { folder, wait: false, log: { access, process: log } })
   const running = await waitFor('the supervisor to run', () => fs.existsSync(log) && /"listeners":\["127\.0\.0\.1:(\d+)"\]/.exec(fs.readFileSync(log, 'utf8')), { deadlineMs: 20_000, seen: () => app.stderr })
   const load = new SteadyLoad({ port: Number(running[1]), fresh: 2, keepAlive: 4, pauseMs: 1 })
+  t.after(() => load.stop())
   for (let rotations = 1; rotations <= 3; rotations++) {
     const seen = load.ledger.ok
     await waitFor('load', () => load.ledger.ok > seen + 100 && linesIn(access).length > 0)

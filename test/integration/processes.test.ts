@@ -110,7 +110,7 @@ test('processes: an uncaught error ends its worker with 70, and the slot goes on
   const app = await SupervisedApp.start(t)
   const answer = await get(app.port, '/crash')
   assert.match(answer, /ECONNRESET|closed early/)
-  const line = await app.line('worker 1.')
+  const line = await waitFor('the end of the worker', () => app.lines.find(({ msg }) => /^worker 1\.\d\.0 died/.test(msg)))
   assert.equal(line['code'], 70)
   assert.match(line.msg, /died: crashed on request/)
   await app.until('a replacement', slots => slots.every(slot => slot.state === 'serving'))

@@ -50,17 +50,25 @@ function oldOnesGone(app: SupervisedApp): Promise<unknown> {
 
 for (const victims of ['one', 'all'] as const) {
   test(`retire and stop: kill -9 of ${victims} of the workers fails only requests that the dead had accepted`, LINUX_ONLY, async t => {
-    const { app } = await startPair(t)
-    const load = new SteadyLoad({ port: app.port, fresh: 12, keepAlive: 6, pauseMs: 1 })
+    const { app, connect } = await startPair(t)
+    const load = new SteadyLoad({ port: app.port, fresh: 6, keepAlive: 6, pauseMs: 1 })
+    t.after(() => load.stop())
     await waitFor('load', () => load.ledger.ok > 300)
     const pids = (await app.workerPids()).slice(0, victims === 'one' ? 1 : 2)
     for (const pid of pids) freeze(pid)
-    await waitFor('dials that nobody has accepted', () => waitingInQueue(app.port) >= 3)
+    // On top of the load, whose clients may all have been accepted.
+    const waiting = await Promise.all(Array.from({ length: 20 }, connect))
+    const answers = Promise.all(waiting.map(async client => {
+      await client.write(get())
+      return (await client.readResponse({ deadlineMs: 15_000 })).status
+    }))
+    assert.ok(waitingInQueue(app.port) > 0)
     const accepted = new Set(pids.flatMap(pid => [...acceptedBy(pid, app.port)]))
     for (const pid of pids) process.kill(pid, 'SIGKILL')
     const before = load.ledger.ok
     await app.until('replacements', slots => slots.every(slot => slot.state === 'serving' && !pids.includes(slot.worker!.pid)))
     await waitFor('more load', () => load.ledger.ok > before + 300)
+    assert.deepEqual([...new Set(await answers)], [200])
     const { lost, ok } = await load.stop()
     t.diagnostic(`${ok} answered, ${lost.length} failed, all among the ${accepted.size} connections that the dead had accepted`)
     assert.ok(accepted.size > 0)
@@ -79,17 +87,18 @@ for (const delayMs of [0, 20]) {
       port = relay.port
     }
     const load = new SteadyLoad({ port, fresh: 8, keepAlive: 24, pauseMs: 3 })
+    t.after(() => load.stop())
     await waitFor('load', () => load.ledger.ok > 200)
-    for (let rolls = 0; rolls < 3; rolls++) {
+    for (let rolls = 0; rolls < 2; rolls++) {
       await roll(app)
       await oldOnesGone(app)
       const seen = load.ledger.ok
       await waitFor('more load', () => load.ledger.ok > seen + 100)
     }
     const { ok, failed, lost, bodies } = await load.stop()
-    t.diagnostic(`${ok} answered by ${Object.keys(bodies).length} workers over 3 rolling restarts`)
+    t.diagnostic(`${ok} answered by ${Object.keys(bodies).length} workers over 2 rolling restarts`)
     assert.deepEqual({ failed, lost }, ALL_ANSWERED)
-    assert.equal(Object.keys(bodies).length, 8)
+    assert.equal(Object.keys(bodies).length, 6)
     assert.deepEqual(before.filter(isAlive), [])
   })
 }

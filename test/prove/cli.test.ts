@@ -11,7 +11,7 @@ import { SupervisedApp } from '../support/supervised-app.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 
 const CLI = path.join(import.meta.dirname, '../../supervisor/cli.ts')
-const EVERYTHING = ['--ws', '/ws', '--download', '/download?bytes=16777216', '--upload', '/upload']
+const EVERYTHING = ['--ws', '/ws', '--download', '/download?bytes=8388608', '--upload', '/upload']
 
 async function prove(folder: string, ...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', CLI, 'prove', ...args], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, XDG_RUNTIME_DIR: folder, RUNTIME_DIRECTORY: '' } })
@@ -26,14 +26,14 @@ async function prove(folder: string, ...args: string[]): Promise<{ code: number 
 test('prove: replacing every worker and killing one lose nothing that is not explained', async t => {
   const app = await SupervisedApp.start(t, { app: 'balanced' })
   const before = await app.workerPids()
-  const reload = await prove(app.folder, 'reload', '--state-dir', app.stateDir, '--for', '600ms', ...EVERYTHING)
+  const reload = await prove(app.folder, 'reload', '--state-dir', app.stateDir, '--for', '400ms', ...EVERYTHING)
   assert.equal(reload.code, 0, reload.out + reload.err + app.stderr)
   assert.match(reload.out, /slot 0: 1\.0\.0 -> 1\.0\.1\nslot 1: 1\.1\.0 -> 1\.1\.1/)
   assert.match(reload.out, /nothing was lost in \d+ attempts\n$/)
   const between = await app.workerPids()
   assert.deepEqual(between.filter(pid => before.includes(pid)), [])
 
-  const crash = await prove(app.folder, 'crash', '--json', '--state-dir', app.stateDir, '--for', '600ms', ...EVERYTHING)
+  const crash = await prove(app.folder, 'crash', '--json', '--state-dir', app.stateDir, '--for', '400ms', ...EVERYTHING)
   assert.equal(crash.code, 0, crash.out + crash.err + app.stderr)
   const { report, actionLines, verdict } = JSON.parse(crash.out) as ProveOutcome
   assert.equal(verdict, '')

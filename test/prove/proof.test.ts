@@ -112,8 +112,8 @@ test('proof: a server that says that it closes, or closes what is idle, loses no
   assert.ok(population(report, 'keep-alive').politeCloses > 0)
 })
 
-test('proof: a server that closes keep-alive connections without saying so loses requests on a long line', async t => {
-  // Whoever has just been answered sends its next request while the FIN is on its way to it.
+test('proof: closes that nobody announced are seen, as polite ones or by what was on its way', async t => {
+  // Which of the two depends on whether a request was due while the FIN was on the line.
   const url = await listening(t, rawServer((socket, count) => {
     if (count % 3 === 0) setImmediate(() => socket.end())
     return false

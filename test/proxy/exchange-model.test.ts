@@ -10,12 +10,12 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { ExchangeWorld, HOOKS_OF_MODEL, chance, type AnswerSpec, type RequestSpec, type Step, type WorldOptions } from '../support/exchange-world.ts'
 
-const RUNS = Number(process.env['CIRQUE_MODEL_RUNS'] ?? 2500)
+const RUNS = Number(process.env['CIRQUE_MODEL_RUNS'] ?? 8000)
 const SEED = process.env['CIRQUE_MODEL_SEED']
 const PATH = process.env['CIRQUE_MODEL_PATH']
 
 const small = fc.nat({ max: 5 })
-const pieceBytes = fc.constantFrom(100_000, 1, 7, 40, 200, 1000, 5000)
+const pieceBytes = fc.constantFrom(100_000, 1, 40, 200, 1000, 5000, 6000)
 const bodyBytes = fc.constantFrom(0, 1, 100, 1000, 5000, 9000, 20_000)
 const chunkBytes = fc.constantFrom(100_000, 10, 3000, 4500, 7000)
 const rarely = fc.integer({ min: 0, max: 9 }).map(one => one === 9)
@@ -51,7 +51,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 ) as fc.Arbitrary<Step>
 
 const options: fc.Arbitrary<WorldOptions> = fc.record({
-  hooks: fc.oneof(fc.constant([]), fc.subarray([...HOOKS_OF_MODEL])),
+  hooks: fc.oneof(fc.constant([]), fc.subarray([...HOOKS_OF_MODEL]), fc.subarray(['requestBodyFilter', 'responseBodyFilter', 'responseFilter'] as const)),
   keepsLength: fc.boolean(),
   clientKernelBytes: fc.constantFrom(Infinity, 60, 2000, 6000),
   originKernelBytes: fc.constantFrom(Infinity, 60, 2000, 6000),

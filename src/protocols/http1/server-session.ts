@@ -372,7 +372,9 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     if (this.#state !== State.Exchange || this.#flowing) return
     this.#flowing = true
     this.#lastReadAt = this.#flowingSince = this.#ticker.clock.now()
-    if (!this.#consuming) this.#goOn()
+    // Within a call that brought bytes those behind them go on by themselves; only the stream may have been paused.
+    if (this.#consuming) this.stream.resume()
+    else this.#goOn()
   }
 
   pauseRequest(): void {

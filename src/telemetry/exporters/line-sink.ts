@@ -64,6 +64,9 @@ export class LineSink {
   #timer: NodeJS.Timeout | null = null
   #retry: NodeJS.Timeout | null = null
   #gone = false
+  /** The sink is opening its file. Asked to reopen meanwhile it would say 'drain' with lines unwritten, so one opening follows the other. */
+  #opening = false
+  #reopenWanted = false
   #closed: (() => void) | null = null
   readonly #atExit = (): void => this.#writeRest()
 
@@ -86,12 +89,18 @@ export class LineSink {
       this.#ownFd = -1
       this.#neverWaits = true
       this.#shared = false
+      this.#opening = true
       this.#sink = pino.destination({ dest: file, sync: false, minLength: 0, append: true, mode: FILE_MODE }) as Sink
     }
     // pino's listener would replace write() after EPIPE and throw after anything else; the end is handled here as well.
     this.#sink.removeAllListeners('error')
     this.#sink.on('error', (error: NodeJS.ErrnoException) => this.#failed(error))
     this.#sink.on('drain', () => this.#written())
+    this.#sink.on('ready', () => {
+      this.#opening = false
+      // Not before the sink has begun to write what waited for the opening.
+      if (this.#reopenWanted) setImmediate(() => this.#reopen())
+    })
     this.#sink.flushSync = () => {}
     process.once('exit', this.#atExit)
   }
@@ -197,6 +206,7 @@ export class LineSink {
 
   #failed(error: NodeJS.ErrnoException): void {
     this.faults++
+    this.#opening = false
     if (error.code === 'EPIPE' || error.code === 'EBADF') {
       this.#giveUp()
       return
@@ -227,6 +237,14 @@ export class LineSink {
   reopen(): void {
     if (typeof this.#destination === 'string' || this.#closed !== null) return
     this.#handOver()
+    this.#reopenWanted = true
+    this.#reopen()
+  }
+
+  #reopen(): void {
+    if (this.#opening || !this.#reopenWanted || this.#closed !== null) return
+    this.#reopenWanted = false
+    this.#opening = true
     try {
       this.#sink.reopen()
     } catch (error) {

@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict'
+import net from 'node:net'
+import { test, type TestContext } from 'node:test'
+import { resolveListenerOptions, type ListenerOptions } from '../../src/listener/listener-options.ts'
+import { TcpListener, clientOf } from '../../src/listener/tcp-listener.ts'
+import type { ByteStream } from '../../src/protocols/byte-stream.ts'
+import { within } from '../support/wait-for.ts'
+
+for (const [ip, client] of [
+  ['', ''], ['127.0.0.1', ''], ['127.9.9.9', ''], ['::1', ''], ['::ffff:127.0.0.1', ''],
+  ['10.1.2.3', '10.1.2.3'], ['::ffff:10.1.2.3', '10.1.2.3'],
+  ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2'], ['2001:db8:1:2::6', '2001:db8:1:2'], ['2001:db8::1', '2001:db8:0:0'], ['2001:db8::1:2:3:4', '2001:db8:0:0'], ['fe80::1', 'fe80:0:0:0'], ['::', '0:0:0:0'], ['::2:3', '0:0:0:0'],
+] as const) {
+  test(`tcp listener: ${ip === '' ? 'an unknown address' : ip} counts as ${client === '' ? 'nobody' : client}`, () => assert.equal(clientOf(ip), client))
+}
+
+interface Started { readonly listener: TcpListener; readonly port: number; readonly streams: ByteStream[]; closeIdle: () => boolean; connect(): Promise<'in' | 'out'> }
+
+async function start(t: TestContext, options: ListenerOptions): Promise<Started> {
+  const streams: ByteStream[] = [], sockets: net.Socket[] = []
+  const started = { closeIdle: () => false } as { -readonly [Key in keyof Started]: Started[Key] }
+  let accepted: (() => void) | null = null
+  started.streams = streams
+  started.listener = new TcpListener(resolveListenerOptions(options), {
+    onAccepted(stream, countedAs) {
+      streams.push(stream)
+      stream.owner = { onBytes() {}, onEnd() { stream.end() }, onDrained() {}, onClosed: () => started.listener.left(countedAs) }
+      accepted?.()
+    },
+    closeOldestIdle: () => started.closeIdle(),
+  })
+  const server = started.listener.createAcceptor()
+  await new Promise<void>(resolve => { server.listen(0, '127.0.0.1', resolve) })
+  started.port = (server.address() as net.AddressInfo).port
+  started.connect = () => within('the connection to be let in or not', new Promise(resolve => {
+    accepted = () => resolve('in')
+    const socket = net.connect(started.port, '127.0.0.1')
+    sockets.push(socket)
+    socket.on('error', () => {})
+    socket.on('close', () => resolve('out'))
+    socket.resume()
+  }))
+  t.after(() => {
+    for (const socket of sockets) socket.destroy()
+    for (const stream of streams) stream.destroy()
+    server.close()
+  })
+  return started
+}
+
+test('tcp listener: over its limit the oldest idle connection makes room, and without one the new one is reset', async t => {
+  const started = await start(t, { maxConnections: 2 })
+  assert.deepEqual([await started.connect(), await started.connect()], ['in', 'in'])
+  assert.equal(await started.connect(), 'out')
+  let asked = 0
+  started.closeIdle = () => {
+    asked++
+    started.streams[0]!.destroy()
+    return true
+  }
+  assert.equal(await started.connect(), 'in')
+  const { accepted, refused } = started.listener
+  assert.deepEqual([accepted, refused, asked], [3, 1, 1])
+})
+
+test('tcp listener: the filter sees the address before anything is read, and one that throws lets nobody in', async t => {
+  const seen: string[] = []
+  const started = await start(t, { connectionFilter: ip => { seen.push(ip); if (seen.length > 2) throw new Error('no'); return seen.length === 2 } })
+  assert.deepEqual([await started.connect(), await started.connect(), await started.connect()], ['out', 'in', 'out'])
+  assert.deepEqual(seen, ['127.0.0.1', '127.0.0.1', '127.0.0.1'])
+  assert.deepEqual([started.listener.connections, started.listener.refused], [1, 2])
+})
+
+test('tcp listener: loopback is not counted against the limit of a client', async t => {
+  const started = await start(t, { maxConnectionsPerClient: 1 })
+  assert.deepEqual([await started.connect(), await started.connect()], ['in', 'in'])
+})

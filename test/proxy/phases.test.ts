@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { HttpModule } from '../../src/modules/http-module.ts'
+import { HttpPeer } from '../../src/peer/http-peer.ts'
+import { isPromise, planPhases } from '../../src/proxy/phases.ts'
+import { HOOKS, type ProxyHttp } from '../../src/proxy/proxy-http.ts'
+
+const peer = new HttpPeer('127.0.0.1:1')
+const bare: ProxyHttp = { newCtx: () => null, upstreamPeer: () => peer }
+
+test('phases: hooks that the application does not have are false, the others true', () => {
+  const { has } = planPhases({ ...bare, logging() {} })
+  assert.deepEqual(Object.keys(has), [...HOOKS])
+  assert.deepEqual(HOOKS.filter(name => has[name]), ['newCtx', 'upstreamPeer', 'logging'])
+})
+
+test('phases: hooks of a class are found on its prototype', () => {
+  class App implements ProxyHttp {
+    newCtx(): null { return null }
+    upstreamPeer(): HttpPeer { return peer }
+    requestFilter(): 'continue' { return 'continue' }
+  }
+  assert.equal(planPhases(new App()).has.requestFilter, true)
+})
+
+test('phases: an application without its required hooks, or with one that is no function, is refused by name', () => {
+  const { newCtx, upstreamPeer } = bare
+  assert.throws(() => planPhases({ newCtx } as ProxyHttp), /upstreamPeer/)
+  assert.throws(() => planPhases({ upstreamPeer } as ProxyHttp), /newCtx/)
+  assert.throws(() => planPhases({ ...bare, logging: 'yes' } as unknown as ProxyHttp), /logging of the application is string/)
+})
+
+test('phases: modules run in descending order, equal ones as given, and only where they have the hook', () => {
+  const named = (name: string, order?: number): HttpModule => ({ name, ...(order === undefined ? {} : { order }), requestFilter: () => 'continue' })
+  const plan = planPhases({ ...bare, modules: [named('a'), named('b', 5), named('c'), named('d', -1), { name: 'e', order: 9 }] })
+  assert.deepEqual(plan.requestModules?.map(module => module.name), ['b', 'a', 'c', 'd'])
+  assert.equal(plan.modules[0]!.name, 'e')
+  assert.equal(plan.responseModules, null)
+})
+
+test('phases: a filtered body keeps its length only when every filter says so', () => {
+  const body: HttpModule = { name: 'any', requestBodyFilter: (_session, chunk) => chunk, responseBodyFilter: (_session, chunk) => chunk }
+  const keeping: HttpModule = { ...body, keepsLength: true }
+  const filters = { requestBodyFilter: (_session: unknown, chunk: Buffer) => chunk, responseBodyFilter: (_session: unknown, chunk: Buffer) => chunk }
+  const keeps = (app: Partial<ProxyHttp>): boolean[] => {
+    const { requestKeepsLength, responseKeepsLength } = planPhases({ ...bare, ...app })
+    return [requestKeepsLength, responseKeepsLength]
+  }
+  assert.deepEqual(keeps({}), [true, true])
+  assert.deepEqual(keeps({ modules: [keeping] }), [true, true])
+  assert.deepEqual(keeps({ modules: [keeping, body] }), [false, false])
+  assert.deepEqual(keeps(filters), [false, false])
+  assert.deepEqual(keeps({ ...filters, keepsLength: { request: true } }), [true, false])
+  assert.deepEqual(keeps({ ...filters, keepsLength: { request: true, response: true }, responseTrailerFilter() {} }), [true, false])
+})
+
+test('phases: anything with a then is a promise, nothing else is', () => {
+  assert.equal(isPromise(Promise.resolve()), true)
+  assert.equal(isPromise({ then() {} }), true) // oxlint-disable-line unicorn/no-thenable -- this is what is tested
+  for (const value of [null, undefined, 'continue', Buffer.alloc(1), { chunk: null, delayMs: 0 }]) assert.equal(isPromise(value), false)
+})

@@ -1,0 +1,185 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { HeaderMap } from '../../src/http/header-map.ts'
+import type { BodyResult } from '../../src/proxy/session.ts'
+import { BodyPipe, type PipeEnds } from '../../src/proxy/relay.ts'
+import { FakeClock } from '../support/fake-clock.ts'
+
+/** Both ends of a pipe: what happens is written down, and the test says what a filter makes of a piece. */
+class Ends implements PipeEnds {
+  readonly events: string[] = []
+  sinkBlocked = false
+  filter: (chunk: Buffer, last: boolean) => BodyResult | Promise<BodyResult> = chunk => chunk
+  trailerFilter: (trailers: HeaderMap) => Buffer | void | Promise<Buffer | void> = () => {}
+  onResume: () => void = () => {}
+  pauseSource(): void { this.events.push('pause') }
+  resumeSource(): void {
+    this.events.push('resume')
+    this.onResume()
+  }
+  giveUpSourceBuffer(): boolean {
+    this.events.push('give up')
+    return true
+  }
+  filterChunk(chunk: Buffer, last: boolean): BodyResult | Promise<BodyResult> {
+    this.events.push(`filter ${chunk.toString()}${last ? ' last' : ''}`)
+    return this.filter(chunk, last)
+  }
+  filterTrailers(trailers: HeaderMap): Buffer | void | Promise<Buffer | void> { return this.trailerFilter(trailers) }
+  writeSink(buffer: Buffer, from: number, to: number): void { this.events.push(`write ${buffer.toString('latin1', from, to)}`) }
+  endSink(trailers: HeaderMap | null): void { this.events.push(trailers === null ? 'end' : `end ${[...trailers].join()}`) }
+  pipeFailed(thrown: unknown): void { this.events.push(`failed ${(thrown as Error).message}`) }
+  take(): string[] { return this.events.splice(0) }
+}
+
+function makePipe(filters = true): { pipe: BodyPipe; ends: Ends; clock: FakeClock; chunk(text: string): void } {
+  const ends = new Ends(), clock = new FakeClock(), pipe = new BodyPipe(ends, clock, filters)
+  return { pipe, ends, clock, chunk: text => pipe.chunk(Buffer.from(`__${text}__`), 2, 2 + text.length) }
+}
+
+test('relay: nothing passes before the head went out', () => {
+  const { pipe, ends, chunk } = makePipe(false)
+  chunk('a')
+  pipe.end(null)
+  assert.deepEqual(ends.take(), ['pause', 'give up'])
+  pipe.open()
+  assert.deepEqual(ends.take(), ['write a', 'end'])
+})
+
+test('relay: a filtered chunk is written and its source goes on; the end is filtered once and last', () => {
+  const { pipe, ends, chunk } = makePipe()
+  pipe.open()
+  chunk('a')
+  chunk('b')
+  pipe.end(null)
+  assert.deepEqual(ends.take(), ['resume', 'pause', 'filter a', 'write a', 'resume', 'pause', 'filter b', 'write b', 'resume', 'filter  last', 'end'])
+  pipe.drained()
+  pipe.end(null)
+  assert.deepEqual(ends.take(), [])
+})
+
+test('relay: chunks that the source had kept back come within its resume, and all of them pass', () => {
+  const { pipe, ends, chunk } = makePipe()
+  const kept = ['b', 'c']
+  ends.onResume = () => {
+    const next = kept.shift()
+    if (next !== undefined) chunk(next)
+    else pipe.end(null)
+  }
+  chunk('a')
+  pipe.open()
+  assert.deepEqual(ends.take().filter(event => event.startsWith('write') || event === 'end'), ['write a', 'write b', 'write c', 'end'])
+})
+
+test('relay: a promise holds the chunk, the end behind it and the source', async () => {
+  const { pipe, ends, chunk } = makePipe(), held = Promise.withResolvers<BodyResult>()
+  ends.filter = (piece, last) => last ? piece : held.promise
+  pipe.open()
+  ends.take()
+  chunk('a')
+  pipe.end(null)
+  pipe.drained()
+  assert.deepEqual(ends.take(), ['pause', 'filter a', 'give up'])
+  held.resolve(Buffer.from('later'))
+  await held.promise
+  await Promise.resolve()
+  assert.deepEqual(ends.take(), ['write later', 'filter  last', 'end'])
+})
+
+test('relay: a delay is waited out exactly, and ends with the pipe', () => {
+  const { pipe, ends, clock, chunk } = makePipe()
+  ends.filter = (piece, last) => last ? null : { chunk: piece, delayMs: 50 }
+  pipe.open()
+  ends.take()
+  chunk('a')
+  assert.equal(clock.pending, 1)
+  clock.advance(49)
+  assert.deepEqual(ends.take(), ['pause', 'filter a'])
+  clock.advance(1)
+  assert.deepEqual(ends.take(), ['write a', 'resume'])
+  chunk('b')
+  pipe.stop()
+  assert.equal(clock.pending, 0)
+  clock.advance(100)
+  assert.deepEqual(ends.take(), ['pause', 'filter b'])
+})
+
+test('relay: a slow sink holds the next chunk and the end until it drained', () => {
+  const { pipe, ends, chunk } = makePipe(false)
+  pipe.open()
+  ends.take()
+  ends.sinkBlocked = true
+  chunk('a')
+  pipe.end(null)
+  assert.deepEqual(ends.take(), ['pause', 'give up'])
+  ends.sinkBlocked = false
+  pipe.drained()
+  assert.deepEqual(ends.take(), ['write a', 'end'])
+})
+
+test('relay: a part of the chunk is written from where it lies, anything else as a buffer of its own; nothing is not written', () => {
+  const { pipe, ends, chunk } = makePipe()
+  const written: (readonly [whole: number, from: number, to: number])[] = []
+  ends.writeSink = (buffer, from, to) => { written.push([buffer.length, from, to]) }
+  const results: ((piece: Buffer) => BodyResult)[] = [piece => piece.subarray(1, 3), () => Buffer.from('xyz'), () => null, () => Buffer.alloc(0)]
+  ends.filter = (piece, last) => last ? null : results.shift()!(piece)
+  pipe.open()
+  for (let i = 0; i < 4; i++) chunk('abcd')
+  assert.deepEqual(written, [[8, 3, 5], [3, 0, 3]])
+})
+
+for (const [what, filter] of [
+  ['throws', () => { throw new Error('no') }],
+  ['rejects', () => Promise.reject(new Error('no'))],
+] as const) {
+  test(`relay: a filter that ${what} ends the pipe once, at a chunk as at the end`, async () => {
+    for (const atEnd of [false, true]) {
+      const { pipe, ends, chunk } = makePipe()
+      ends.filter = (piece, last) => last === atEnd ? filter() : piece
+      pipe.open()
+      chunk('a')
+      pipe.end(null)
+      await new Promise(setImmediate)
+      pipe.open()
+      pipe.drained()
+      chunk('b')
+      assert.deepEqual(ends.take().filter(event => event.startsWith('failed') || event.startsWith('end')), ['failed no'])
+    }
+  })
+}
+
+for (const result of ['text', 7, { chunk: null }, undefined, { chunk: 'text', delayMs: 0 }, { chunk: 'text', delayMs: 5 }]) {
+  test(`relay: a filter that returns ${JSON.stringify(result)} is told so at once`, () => {
+    const { pipe, ends, chunk } = makePipe()
+    ends.filter = () => result as unknown as BodyResult
+    pipe.open()
+    chunk('a')
+    const failures = ends.take().filter(event => event.startsWith('failed'))
+    assert.equal(failures.length, 1)
+  })
+}
+
+test('relay: trailers pass their filter behind the last piece, and what it returns is sent instead of them', async () => {
+  const trailers = HeaderMap.from({ 'X-Sum': '1' })
+  for (const [result, wanted] of [[undefined, ['filter  last', 'end X-Sum,1']], [Buffer.from('tail'), ['filter  last', 'write tail', 'end']], [Promise.resolve(Buffer.from('tail')), ['filter  last', 'write tail', 'end']]] as const) {
+    const { pipe, ends } = makePipe()
+    ends.trailerFilter = () => result
+    pipe.open()
+    ends.take()
+    pipe.end(trailers)
+    await new Promise(setImmediate)
+    assert.deepEqual(ends.take(), wanted)
+  }
+})
+
+test('relay: a pipe that was stopped does nothing when its promise comes', async () => {
+  const { pipe, ends, chunk } = makePipe(), held = Promise.withResolvers<BodyResult>()
+  ends.filter = () => held.promise
+  pipe.open()
+  chunk('a')
+  pipe.stop()
+  ends.take()
+  held.resolve(Buffer.from('late'))
+  await new Promise(setImmediate)
+  assert.deepEqual(ends.take(), [])
+})
