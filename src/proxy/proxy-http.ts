@@ -50,7 +50,7 @@ export interface ProxyHttp<Ctx = unknown> {
   failToConnect?(session: Session, peer: Peer, error: ProxyError, ctx: Ctx): ProxyError | void
   /** A connection is there, new or out of the pool. */
   connectedToUpstream?(session: Session, connection: { readonly reused: boolean; readonly peer: Peer; readonly digest: StreamDigest }, ctx: Ctx): MaybePromise<void>
-  /** The request as it will be sent, a copy for each attempt; `session.request` stays as the client sent it. Hop-by-hop fields are taken out and forwarded ones added behind this hook. */
+  /** The request as it will be sent, a copy for each attempt; `session.request` stays as the client sent it. Hop-by-hop fields are taken out and forwarded ones added behind this hook; those that the client's Connection names went before the first one, so that it cannot name what a filter adds. */
   upstreamRequestFilter?(session: Session, request: RequestHead, ctx: Ctx): MaybePromise<void>
   /** Each piece of the request body, possibly many times, for each attempt; a last call has `last` true and may have an empty chunk. `chunk` is borrowed: copy it to keep it. */
   requestBodyFilter?(session: Session, chunk: Buffer, last: boolean, ctx: Ctx): MaybePromise<BodyResult>

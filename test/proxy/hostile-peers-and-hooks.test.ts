@@ -6,6 +6,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ProxyError, type ProxyHttp, type Session } from '../../src/index.ts'
+import type { Verdict } from '../../src/proxy/session.ts'
 import { get, head, post, startProxy } from '../support/proxy.ts'
 import { answer, response } from '../support/scripted-origin.ts'
 import { waitFor } from '../support/wait-for.ts'
@@ -93,7 +94,7 @@ describe('proxy: results that hooks must not give', () => {
     const kept: Session[] = []
     const proxy = await startProxy(t, {
       hooks: {
-        async requestFilter(session) {
+        async requestFilter(session): Promise<Verdict> {
           kept.push(session)
           if (kept.length === 2) {
             kept[0]!.sendInterim(103, { 'X-Of': 'the first' })
@@ -116,7 +117,7 @@ describe('proxy: results that hooks must not give', () => {
   })
 
   it('an application that gives up reading a body passes all of it on', async t => {
-    const proxy = await startProxy(t, { hooks: { async requestFilter(session) { await session.readBody(10).catch(() => null); return 'continue' } }, script: async exchange => { await exchange.send(response(200, (await exchange.whole()).body)) } })
+    const proxy = await startProxy(t, { hooks: { async requestFilter(session): Promise<Verdict> { await session.readBody(10).catch(() => null); return 'continue' } }, script: async exchange => { await exchange.send(response(200, (await exchange.whole()).body)) } })
     const body = '0123456789'.repeat(5)
     const client = await proxy.connect()
     await client.writeSplit(head('POST / HTTP/1.1', 'Transfer-Encoding: chunked') + `8\r\n${body.slice(0, 8)}\r\n2a\r\n${body.slice(8)}\r\n0\r\n\r\n`, [70, 90])

@@ -242,7 +242,8 @@ export class MemoryStream implements ByteStream {
     this.#lending = false
     if (!this.#givenUp) {
       this.#lent = buffer
-      if (!this.paused || !this.#own) this.#takeBack()
+      // A buffer that was exchanged for the shared one goes to the next stream at once, whoever still looks at it.
+      if (!this.paused || !this.#own || !this.#ownNext) this.#takeBack()
     }
     this.#own = this.#ownNext
   }

@@ -131,6 +131,35 @@ describe('http1 server session: deadlines', () => {
     assert.deepEqual(connection.faults, [])
   })
 
+  it('the time before its owner wanted a body does not make it a slow one', () => {
+    const connection = new Connection({ minBodyBytesPerSecond: 500 }).say(upload(100_000)).wait(60_000)
+    connection.session.resumeRequest()
+    connection.wait(1000).say('x'.repeat(1000)).wait(10_000)
+    assert.deepEqual(connection.faults, [])
+    connection.wait(10_000)
+    assert.deepEqual(connection.faults.map(({ status, limit }) => [status, limit]), [[408, 'body-bytes-per-second']])
+  })
+
+  it('totalTimeoutMs is told once, and leaves time to answer it', () => {
+    const connection = new Connection({ totalTimeoutMs: 1000 }), faults: ProxyError[] = []
+    connection.onDownstreamFault = error => { faults.push(error) }
+    connection.say(GET).wait(1200).wait(600)
+    assert.deepEqual(faults.map(({ limit }) => limit), ['total-timeout'])
+    assert.deepEqual(connection.answer().answers, ['200'])
+  })
+
+  it('a body that its owner pauses and resumes while it is told of it goes on', () => {
+    const connection = new Connection()
+    connection.onRequestBody = (buffer, from, to) => {
+      connection.session.pauseRequest()
+      connection.body += buffer.latin1Slice(from, to)
+      connection.session.resumeRequest()
+    }
+    connection.begin = () => { connection.session.resumeRequest() }
+    connection.say(upload(6) + 'abc').say('def')
+    assert.deepEqual([connection.body, connection.ends], ['abcdef', 1])
+  })
+
   it('a connection past maxConnectionAgeMs is told so with its next answer', () => {
     const connection = new Connection({ maxConnectionAgeMs: 10_000, keepAliveTimeoutMs: 60_000 }).say(GET).answer().wait(12_000)
     assert.doesNotMatch(connection.client.text, /Connection: close/)
