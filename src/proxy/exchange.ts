@@ -26,6 +26,7 @@ import { BODY_UNKNOWN, BODY_UNTIL_CLOSE, type DownstreamOwner, type DownstreamSe
 import { checkUpgradeRequest, checkUpgradeResponse } from '../protocols/websocket/handshake.ts'
 import type { PendingAcquire, SessionWaiter } from '../connector/http-connector.ts'
 import type { ExchangeHost } from './exchange-host.ts'
+import { chain, type PieceFilter } from './body-filters.ts'
 import { errorPage, flagOf, statusOf, type Flag } from './fail-to-proxy.ts'
 import { MERGED_FIELDS, stripForwarded, type ConnectionFacts } from './forwarded-fields.ts'
 import { isPromise, type PhasePlan } from './phases.ts'
@@ -1046,39 +1047,6 @@ class ResponseEnds<Ctx> implements PipeEnds {
   endSink(trailers: HeaderMap | null): void { this.#exchange.endResponse(trailers) }
   get sinkBlocked(): boolean { return this.#exchange.responseBlocked }
   pipeFailed(thrown: unknown): void { this.#exchange.pipeFailed(thrown) }
-}
-
-type PieceFilter = (piece: Buffer) => BodyResult | Promise<BodyResult>
-
-/** A piece of a body through filters, one after another. It becomes asynchronous where one of them is, and adds up their delays. */
-function chain(chunk: Buffer, last: boolean, filters: readonly PieceFilter[]): BodyResult | Promise<BodyResult> {
-  let piece: Buffer | null = chunk, delayMs = 0
-  for (let i = 0; i < filters.length; i++) {
-    // A piece that was dropped is not shown to the filters behind; the end always is.
-    if (piece === null && !last) break
-    const result: BodyResult | Promise<BodyResult> = filters[i]!(piece ?? NOTHING)
-    if (isPromise(result)) return chainRest(result as Promise<BodyResult>, filters, i + 1, last, delayMs)
-    if (result === null || Buffer.isBuffer(result)) piece = result
-    else {
-      piece = (result as { chunk: Buffer | null }).chunk
-      delayMs += (result as { delayMs: number }).delayMs
-    }
-  }
-  return delayMs === 0 ? piece : { chunk: piece, delayMs }
-}
-
-async function chainRest(pending: Promise<BodyResult>, filters: readonly PieceFilter[], at: number, last: boolean, delay: number): Promise<BodyResult> {
-  let delayMs = delay, result = await pending
-  for (let i = at; ; i++) {
-    let piece: Buffer | null
-    if (result === null || Buffer.isBuffer(result)) piece = result
-    else {
-      piece = result.chunk
-      delayMs += result.delayMs
-    }
-    if (i === filters.length || (piece === null && !last)) return delayMs === 0 ? piece : { chunk: piece, delayMs }
-    result = await filters[i]!(piece ?? NOTHING)
-  }
 }
 
 /** The result of a hook that nobody waits for. A promise is refused, and what becomes of it is of no interest. */
