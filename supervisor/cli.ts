@@ -77,14 +77,19 @@ export function createCommandLine(): Command {
     })
 
   program.command('validate')
-    .description('load an application and its configuration, bind nothing')
+    .description('check a configuration file, and load the application that it is for; binds nothing')
     .argument('[application]', 'module that calls server.runForever()')
     .argument('[arguments...]', 'passed on to the application (put -- before them)')
     .option('-c, --config <file>', 'configuration file (default: cirque.yaml, if it is there)')
     .option('--json', 'for programs')
     .action(async (application: string | undefined, args: string[], options: Shared & { config?: string }) => {
-      const file = existingApplication(application)
       const { supervisor, log, limits, listeners } = configured(options.config, {})
+      if (application === undefined && options.config !== undefined) {
+        // Without the application only the names of its listeners stay unchecked.
+        say(options, { ok: true, application: null, supervisor, log, limits, listeners, description: null }, () => `${options.config} is valid`)
+        return
+      }
+      const file = existingApplication(application)
       const description = await describe(file, args, supervisor)
       checkListenerNames({ listeners }, description)
       say(options, { ok: true, application: file, supervisor, log, limits, listeners, description }, () => descriptionText(file, description))
@@ -213,7 +218,10 @@ function handOverToOwnInstallation(application: string): void {
 
 function exampleNames(): string[] {
   const folder = fileURLToPath(new URL('../examples', import.meta.url))
-  try { return fs.readdirSync(folder).filter(name => /\.[jt]s$/.test(name)).map(name => path.relative('', path.join(folder, name))) } catch { return [] }
+  try {
+    return fs.readdirSync(folder).filter(name => /\.[jt]s$/.test(name)).map(name => path.join(folder, name))
+      .filter(file => fs.readFileSync(file, 'utf8').includes('.runForever(')).map(file => path.relative('', file))
+  } catch { return [] }
 }
 
 interface ShownWorker { id: string; pid: number; state: string; silent: boolean; ageMs: number; loopLagMs: number | null; rssBytes: number | null; open: { connections: number; activeExchanges: number; exchanges: number } }

@@ -60,6 +60,18 @@ test('cli: validate loads an application and binds nothing', t => {
   assert.match(cirque(['validate', 'aborts.ts'], folder).err, /was ended by SIGABRT/)
 })
 
+test('cli: validate checks a configuration file without its application', t => {
+  const folder = temporaryFolder(t)
+  fs.writeFileSync(path.join(folder, 'good.yaml'), 'supervisor:\n  workers: 3\n')
+  const good = cirque(['validate', '-c', 'good.yaml', '--json'], folder)
+  assert.equal(good.code, 0)
+  assert.equal((JSON.parse(good.out) as { supervisor: { workers: number } }).supervisor.workers, 3)
+  fs.writeFileSync(path.join(folder, 'bad.yaml'), 'supervisor:\n  wokers: 3\n')
+  const bad = cirque(['validate', '-c', 'bad.yaml'], folder)
+  assert.equal(bad.code, 2)
+  assert.match(bad.err, /bad\.yaml:2:3: supervisor\.wokers: found an unknown key; expected workers/)
+})
+
 test('cli: status, workers and stop of a running one', async t => {
   const app = await SupervisedApp.start(t)
   const where = ['--state-dir', app.stateDir]
