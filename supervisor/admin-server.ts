@@ -5,12 +5,14 @@
  *   /readyz    traffic is welcome: somebody accepts and nobody has asked for a stop
  *   /startupz  every slot has accepted once
  */
-import { once } from 'node:events'
 import fs from 'node:fs'
 import http from 'node:http'
 import type net from 'node:net'
 import { hostAndPort } from '../src/ipc/server-description.ts'
 import { parseListenAddress } from '../src/ipc/listen-address.ts'
+import type { SystemCalls } from '../src/ipc/system-calls.ts'
+import { adoptedSocket, bindHeld, listenOnHeld } from './held-socket.ts'
+import type { HeldSocket } from './held-socket.ts'
 
 export interface Health {
   readonly ready: boolean
@@ -26,32 +28,40 @@ const REQUEST_TIMEOUT_MS = 10_000
 export class AdminServer {
   readonly #server: http.Server
   #unixPath = ''
+  #held: HeldSocket | null = null
 
   constructor(health: () => Health) {
     this.#server = http.createServer({ requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS }, (request, response) => answer(request, response, health()))
     this.#server.maxConnections = MAX_CONNECTIONS
   }
 
-  /** @returns where it listens. */
-  async listen(address: string): Promise<string> {
+  /** @param heldFd the socket of the image before; -1: it is bound. @returns where it listens. */
+  async listen(address: string, calls: SystemCalls | null, heldFd = -1): Promise<string> {
     const [where] = parseListenAddress(address, 'supervisor.adminAddress')
-    if (where!.kind === 'unix') {
-      this.#unixPath = where!.path
+    const unixPath = where!.kind === 'unix' ? where!.path : ''
+    if (heldFd !== -1) {
+      this.#held = adoptedSocket(heldFd)
+    } else if (where!.kind === 'unix') {
       fs.rmSync(where!.path, { force: true })
-      this.#server.listen({ path: where!.path })
-      await once(this.#server, 'listening')
+      this.#held = bindHeld({ path: where!.path })
       fs.chmodSync(where!.path, where!.mode)
-      return `unix:${where!.path}`
+    } else {
+      this.#held = bindHeld({ host: where!.host, port: where!.port })
     }
-    this.#server.listen({ host: where!.host, port: where!.port })
-    await once(this.#server, 'listening')
+    this.#unixPath = unixPath
+    await listenOnHeld(this.#server, this.#held, calls)
+    if (unixPath !== '') return `unix:${unixPath}`
     const bound = this.#server.address() as net.AddressInfo
     return hostAndPort(bound.address, bound.port)
   }
 
+  /** For the next image; -1: there is none. */
+  get descriptor(): number { return this.#held?.fd ?? -1 }
+
   close(): void {
     this.#server.close()
     this.#server.closeAllConnections()
+    this.#held?.close()
     if (this.#unixPath !== '') fs.rmSync(this.#unixPath, { force: true })
   }
 }

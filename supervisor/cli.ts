@@ -17,12 +17,15 @@ import type { ServerConfig } from '../src/config/server-config.ts'
 import { proveOptionsFromFlags, type ProveFlags } from '../src/config/prove-options.ts'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
 import type { ServerDescription } from '../src/ipc/server-description.ts'
-import { askSupervisor, NotRunning } from './control-client.ts'
+import type { FromOperator, OperationOutcome, OperationStarted } from '../src/ipc/messages.ts'
+import { askSupervisor, awaitOutcome, NotRunning } from './control-client.ts'
 import { describeApplication, DescribeFailed } from './describe-application.ts'
 import { OWN_EXEC_ARGV } from './generation.ts'
 import { resolveIdentity } from './identities.ts'
 import { listenerUrl, prove, PROVE_ACTIONS, proveText } from './prove.ts'
-import { runSupervisor } from './run.ts'
+import { releaseOf } from './releases.ts'
+import { passInheritedSockets } from '../src/ipc/inherited-sockets.ts'
+import { configFrom, originOf, runSupervisor } from './run.ts'
 import { runningFolders } from './state-folder.ts'
 import { checkListenerNames, EXIT, packageVersion } from './supervisor.ts'
 import type { SupervisorStatus } from './supervisor.ts'
@@ -57,9 +60,10 @@ export function createCommandLine(): Command {
     .option('--json', 'log JSON lines (as always when stderr is no terminal)')
     .action(async (application: string | undefined, args: string[], options: Shared & { config?: string; workers?: string; adminAddress?: string }) => {
       const file = existingApplication(application)
-      const config = configured(options.config, { 'supervisor.workers': options.workers, 'supervisor.stateDir': options.stateDir, 'supervisor.adminAddress': options.adminAddress, 'log.format': options.json === true ? 'json' : undefined })
-      handOverToOwnInstallation(file)
-      await runSupervisor({ application: file, args, config })
+      const origin = originOf(options.config, { 'supervisor.workers': options.workers, 'supervisor.stateDir': options.stateDir, 'supervisor.adminAddress': options.adminAddress, 'log.format': options.json === true ? 'json' : undefined })
+      const config = configFrom(origin)
+      await handOverToOwnInstallation(file)
+      await runSupervisor({ application: file, args, config, origin })
     })
 
   shared(program.command('status').description('what runs: workers, listeners, what is open'))
@@ -75,6 +79,20 @@ export function createCommandLine(): Command {
       const result = await ask(options, { tag: 'stop', force: options.force === true, wait: options.wait }, options.wait) as { cut?: number; operation?: string }
       say(options, result, () => options.wait ? `stopped${result.cut === 0 ? '' : `, ${String(result.cut)} requests were cut`}` : result.operation ?? '')
     })
+
+  shared(program.command('upgrade').description('replace everything by another release, or by what is in the running one\'s folder now; undone when it does not work'))
+    .argument('[folder]', 'the release: a folder like the one that runs')
+    .option('--supervisor', 'replace the supervisor in place even when its code is the same')
+    .option('--no-wait', 'print the id of the operation and do not wait for the outcome')
+    .action(async (folder: string | undefined, options: Shared & { wait: boolean; supervisor?: boolean }) => {
+      await operate(options, { tag: 'upgrade', folder: folder === undefined ? '' : existingFolder(folder), supervisor: options.supervisor === true ? 'always' : 'if-changed' })
+    })
+  shared(program.command('reload').description('read configuration and application again; nothing changes when something is wrong with them'))
+    .option('--no-wait', 'print the id of the operation and do not wait for the outcome')
+    .action(async (options: Shared & { wait: boolean }) => { await operate(options, { tag: 'reload' }) })
+  shared(program.command('rollback').description('upgrade to the release before the last upgrade'))
+    .option('--no-wait', 'print the id of the operation and do not wait for the outcome')
+    .action(async (options: Shared & { wait: boolean }) => { await operate(options, { tag: 'rollback' }) })
 
   program.command('validate')
     .description('check a configuration file, and load the application that it is for; binds nothing')
@@ -110,7 +128,7 @@ export function createCommandLine(): Command {
     })
 
   shared(program.command('prove').description('count, with clients that never retry, what an action loses'))
-    .argument('<action>', 'reload: replace every worker; crash: kill -9 one; watch: only look')
+    .argument('<action>', 'upgrade: replace workers and supervisor; reload: workers and configuration; crash: kill -9 a worker; watch: only look')
     .option('--url <url>', 'where the proxy listens (default: its first TCP listener)')
     .option('--path <path>', 'what fresh and keep-alive connections ask for (default: /)')
     .option('--ws <path>', 'a WebSocket that sends everything back')
@@ -122,7 +140,6 @@ export function createCommandLine(): Command {
     .action(async (name: string, options: Shared & ProveFlags) => {
       const action = PROVE_ACTIONS.find(each => each === name)
       if (action === undefined) throw new Failure(EXIT.usage, `prove ${name}? use one of ${PROVE_ACTIONS.join(', ')}`)
-      if (action === 'upgrade') throw new Failure(EXIT.failed, 'the upgrade in place does not exist yet; `cirque prove reload` proves the replacement of every worker')
       const folder = action === 'watch' && options.url !== undefined ? '' : await theFolder(chosenFolder(options))
       const url = options.url ?? await listenerUrl(folder)
       if (url === '') throw new Failure(EXIT.usage, 'there is no TCP listener; say where to look with --url')
@@ -171,6 +188,34 @@ async function ask(options: Shared, message: Parameters<typeof askSupervisor>[1]
   return askSupervisor(await theFolder(chosenFolder(options)), message, untilClosed)
 }
 
+/** Begins an operation and says how it ended, across the replacement of the supervisor that works on it. */
+async function operate(options: Shared & { wait: boolean }, message: Extract<FromOperator, { tag: 'upgrade' | 'reload' | 'rollback' }>): Promise<void> {
+  const folder = await theFolder(chosenFolder(options))
+  const { id } = await askSupervisor(folder, message) as OperationStarted
+  if (!options.wait) { say(options, { id }, () => id); return }
+  const outcome = await awaitOutcome(folder, id)
+  if (outcome.result === 'committed') { say(options, outcome, () => outcomeText(outcome)); return }
+  if (options.json === true) say(options, outcome, () => '')
+  throw new Failure(outcome.result === 'superseded' ? EXIT.superseded : outcome.configuration ? EXIT.usage : EXIT.failed, outcomeText(outcome))
+}
+
+function outcomeText({ id, result, reason, generation, to, supervisorReplaced, steps }: OperationOutcome): string {
+  const took = duration(steps.reduce((sum, { ms }) => sum + ms, 0))
+  switch (result) {
+    case 'committed': return `${id}: done in ${took}, generation ${generation}, ${to}${supervisorReplaced ? ', with a new supervisor' : ''}`
+    case 'refused': return `${id}: refused, nothing was changed: ${reason}`
+    case 'rolled-back': return `${id}: rolled back, everything is as it was: ${reason}`
+    case 'superseded': return `${id}: ${reason}`
+    default: return result satisfies never
+  }
+}
+
+function existingFolder(folder: string): string {
+  const full = path.resolve(folder)
+  if (!fs.statSync(full, { throwIfNoEntry: false })?.isDirectory()) throw new Failure(EXIT.usage, `there is no folder ${full}`)
+  return full
+}
+
 function chosenFolder(options: Shared): string { return options.stateDir ?? process.env['CIRQUE_SUPERVISOR_STATE_DIR'] ?? '' }
 
 /** The one supervisor that is meant. */
@@ -194,10 +239,9 @@ function existingApplication(application: string | undefined): string {
 }
 
 async function describe(application: string, args: readonly string[], options: ResolvedSupervisorOptions): Promise<ServerDescription> {
-  const entry = (name: string): string => fileURLToPath(new URL(`../${name}${path.extname(import.meta.filename)}`, import.meta.url))
   try {
     return await describeApplication({
-      application, args, execArgv: OWN_EXEC_ARGV, workerEntry: entry('workers/main'), describeEntry: entry('workers/describe'), ...resolveIdentity(options.user, options.group),
+      release: releaseOf(application), args, execArgv: OWN_EXEC_ARGV, ...resolveIdentity(options.user, options.group),
     }, options.describeTimeoutMs, new AbortController().signal)
   } catch (error) {
     if (error instanceof DescribeFailed) throw new DescribeFailed(`${application} could not be loaded: ${error.message}`, error.applicationStack)
@@ -206,13 +250,14 @@ async function describe(application: string, args: readonly string[], options: R
 }
 
 /** The installation of Cirque that an application finds is the one that runs it: its core and its supervisor belong together. */
-function handOverToOwnInstallation(application: string): void {
+async function handOverToOwnInstallation(application: string): Promise<void> {
   let theirs: string
   try { theirs = path.dirname(fs.realpathSync(createRequire(application).resolve('cirque/package.json'))) } catch { return }
   const here = fs.realpathSync(import.meta.filename)
   if (!path.relative(theirs, here).startsWith('..')) return
   const entry = ['supervisor/cli.ts', 'dist/supervisor/cli.js'].map(name => path.join(theirs, name)).find(name => fs.existsSync(name))
   if (entry === undefined || process.execve === undefined) return
+  await passInheritedSockets()
   process.execve(process.execPath, [process.execPath, ...process.execArgv, entry, ...process.argv.slice(2)], process.env as Record<string, string>)
 }
 
@@ -224,8 +269,8 @@ function exampleNames(): string[] {
   } catch { return [] }
 }
 
-interface ShownWorker { id: string; pid: number; state: string; silent: boolean; ageMs: number; loopLagMs: number | null; rssBytes: number | null; open: { connections: number; activeExchanges: number; exchanges: number } }
-interface ShownSlot { slot: number; state: string; restarts: number; adoptedBy: string | null; worker: ShownWorker | null; incoming: ShownWorker | null; draining: ShownWorker[] }
+interface ShownWorker { id: string; pid: number; state: string; silent: boolean; ageMs: number; drainingMs: number | null; drainEndsInMs: number | null; loopLagMs: number | null; rssBytes: number | null; open: { connections: number; activeExchanges: number; exchanges: number; upgraded: number } }
+interface ShownSlot { slot: number; state: string; restarts: number; adoptedBy: string | null; worker: ShownWorker | null; incoming: ShownWorker | null; previous: ShownWorker | null; draining: ShownWorker[] }
 
 function statusText(status: SupervisorStatus): string {
   const totals = status.totals as { connections?: number; activeExchanges?: number; exchanges?: number; upgraded?: number; webSockets?: number; oldestUpgradedMs?: number }
@@ -233,7 +278,9 @@ function statusText(status: SupervisorStatus): string {
   return [
     `cirque ${status.version}  ${status.state}${status.operation === '' ? '' : ` (${status.operation})`}  pid ${status.pid}  up ${duration(status.uptimeMs)}`,
     `application   ${status.application}`,
+    `release       ${status.release}${status.previousRelease === '' ? '' : `  (rollback: ${status.previousRelease})`}`,
     `generation    ${status.generation}`,
+    ...status.outcomes.slice(-1).map(outcome => `last change   ${outcomeText(outcome)}`),
     ...status.listeners.map(listener => `listener      ${listener.bound}  ${listener.service}`),
     ...(status.admin === '' ? [] : [`admin         ${status.admin}`]),
     `control       ${status.controlSocket}`,
@@ -248,16 +295,23 @@ function workersText(status: SupervisorStatus): string {
   const rows: string[][] = [['WORKER', 'PID', 'STATE', 'AGE', 'CONNECTIONS', 'REQUESTS', 'LAG', 'MEMORY', 'RESTARTS']]
   for (const slot of status.slots as ShownSlot[]) {
     const row = (worker: ShownWorker, restarts: string): string[] => [
-      worker.id, String(worker.pid), worker.silent ? `${worker.state}, silent` : worker.state, duration(worker.ageMs), String(worker.open.connections), String(worker.open.exchanges),
+      worker.id, String(worker.pid), stateText(worker), duration(worker.ageMs), String(worker.open.connections), String(worker.open.exchanges),
       worker.loopLagMs === null ? '-' : `${worker.loopLagMs} ms`, worker.rssBytes === null ? '-' : `${Math.round(worker.rssBytes / 1_048_576)} MiB`, restarts,
     ]
     if (slot.worker !== null) rows.push(row(slot.worker, String(slot.restarts)))
     else rows.push([`slot ${slot.slot}`, '-', slot.adoptedBy === null ? slot.state : `${slot.state}, served by ${slot.adoptedBy}`, '-', '-', '-', '-', '-', String(slot.restarts)])
-    if (slot.incoming !== null) rows.push(row(slot.incoming, ''))
+    for (const worker of [slot.incoming, slot.previous]) if (worker !== null) rows.push(row(worker, ''))
     for (const worker of slot.draining) rows.push(row(worker, ''))
   }
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map(row => row[column]!.length)))
   return rows.map(row => row.map((cell, column) => cell.padEnd(widths[column]!)).join('  ').trimEnd()).join('\n')
+}
+
+/** A worker that drains says what it waits for and how long it may. */
+function stateText(worker: ShownWorker): string {
+  if (worker.silent) return `${worker.state}, silent`
+  if (worker.drainingMs === null || worker.drainEndsInMs === null) return worker.state
+  return `${worker.state} for ${duration(worker.drainingMs)}: ${worker.open.activeExchanges} requests, ${worker.open.upgraded} upgraded; ends in ${duration(worker.drainEndsInMs)}`
 }
 
 function descriptionText(application: string, description: ServerDescription): string {

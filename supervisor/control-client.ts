@@ -1,9 +1,10 @@
 /** The command line's end of the control socket: one question, one answer. */
 import net from 'node:net'
 import path from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { Channel, ChannelError } from '../src/ipc/channel.ts'
 import { decodeNothing } from '../src/ipc/messages.ts'
-import type { FromOperator } from '../src/ipc/messages.ts'
+import type { FromOperator, OperationOutcome } from '../src/ipc/messages.ts'
 import { CONTROL_SOCKET } from './state-folder.ts'
 
 /** Answers carry whole status reports; more than any of ours. */
@@ -39,5 +40,24 @@ export async function askSupervisor(folder: string, message: FromOperator, until
     return result
   } finally {
     channel.close()
+  }
+}
+
+/** How often, and for how long, a supervisor that went away in the middle of an operation is looked for again, in ms. */
+const LOOK_AGAIN_MS = 50
+const LOOK_FOR_MS = 15_000
+
+/** How an operation ended. The supervisor that works on it may replace itself meanwhile, or be killed and started again. */
+export async function awaitOutcome(folder: string, id: string): Promise<OperationOutcome> {
+  let lostAtMs = 0
+  for (;;) {
+    try {
+      return await askSupervisor(folder, { tag: 'outcome', id }) as OperationOutcome
+    } catch (error) {
+      const away = error instanceof NotRunning || (error instanceof ChannelError && error.code === 'closed')
+      lostAtMs ||= performance.now()
+      if (!away || performance.now() - lostAtMs > LOOK_FOR_MS) throw error
+      await delay(LOOK_AGAIN_MS)
+    }
   }
 }

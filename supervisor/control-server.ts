@@ -12,6 +12,9 @@ import type { Question } from '../src/ipc/channel.ts'
 import { decodeFromOperator, decodeFromWorker } from '../src/ipc/messages.ts'
 import type { FromOperator, FromWorker, ToOperator, ToWorker } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
+import type { SystemCalls } from '../src/ipc/system-calls.ts'
+import { adoptedSocket, bindHeld, listenOnHeld } from './held-socket.ts'
+import type { HeldSocket } from './held-socket.ts'
 import { dialUnix } from './listener-table.ts'
 import { CONTROL_SOCKET, WORKER_SOCKET } from './state-folder.ts'
 import type { WorkerLink } from './worker-process.ts'
@@ -35,6 +38,10 @@ export interface ControlServerSetup {
   readonly workerUid: number | null
   readonly workerGid: number | null
   readonly handlers: ControlHandlers
+  /** With them the sockets can be handed to the next image. */
+  readonly calls: SystemCalls | null
+  /** Descriptors of the sockets of the image before; null: they are made. */
+  readonly held: { readonly control: number; readonly worker: number } | null
 }
 
 /** Somebody answers on the control socket already. */
@@ -53,6 +60,7 @@ export class ControlServer {
   readonly #unproven = new Set<net.Socket>()
   readonly #sockets = new Set<net.Socket>()
   #servers: net.Server[] = []
+  #held: { readonly control: HeldSocket; readonly worker: HeldSocket } | null = null
 
   constructor(setup: ControlServerSetup) {
     this.#setup = setup
@@ -62,15 +70,26 @@ export class ControlServer {
 
   /** @throws AlreadyRunning */
   async listen(): Promise<void> {
-    // A live one is never replaced; a socket that nobody answers on is left over from a kill.
-    if (await dialUnix(this.controlPath)) throw new AlreadyRunning(this.#setup.folder)
-    for (const socketPath of [this.controlPath, this.workerPath]) fs.rmSync(socketPath, { force: true })
+    const { calls, held, folder } = this.#setup
+    if (held !== null) {
+      this.#held = { control: adoptedSocket(held.control), worker: adoptedSocket(held.worker) }
+    } else {
+      // A live one is never replaced; a socket that nobody answers on is left over from a kill.
+      if (await dialUnix(this.controlPath)) throw new AlreadyRunning(folder)
+      for (const socketPath of [this.controlPath, this.workerPath]) fs.rmSync(socketPath, { force: true })
+      this.#held = { control: bindPrivately(this.controlPath), worker: bindPrivately(this.workerPath) }
+    }
     this.#servers = [
-      await listenPrivately(this.controlPath, socket => this.#onOperator(socket)),
-      await listenPrivately(this.workerPath, socket => this.#onWorker(socket)),
+      await listenOnHeld(net.createServer(socket => this.#onOperator(socket)), this.#held.control, calls),
+      await listenOnHeld(net.createServer(socket => this.#onWorker(socket)), this.#held.worker, calls),
     ]
     const { workerUid, workerGid } = this.#setup
     if (workerUid !== null || workerGid !== null) fs.chownSync(this.workerPath, workerUid ?? process.getuid!(), workerGid ?? process.getgid!())
+  }
+
+  /** For the next image; -1 without system calls. */
+  get descriptors(): { control: number; worker: number } {
+    return { control: this.#held?.control.fd ?? -1, worker: this.#held?.worker.fd ?? -1 }
   }
 
   /** Answers are written out, then everything is closed and the paths are gone. */
@@ -83,6 +102,8 @@ export class ControlServer {
       socket.end(() => { clearTimeout(timer); resolve() })
     })))
     for (const socket of this.#sockets) socket.destroy()
+    this.#held?.control.close()
+    this.#held?.worker.close()
     for (const socketPath of [this.controlPath, this.workerPath]) fs.rmSync(socketPath, { force: true })
   }
 
@@ -147,13 +168,8 @@ export class ControlServer {
   }
 }
 
-function listenPrivately(socketPath: string, onConnection: (socket: net.Socket) => void): Promise<net.Server> {
-  return new Promise((resolve, reject) => {
-    const server = net.createServer(onConnection)
-    server.once('error', reject)
-    // Bound during the call: the path never exists with other rights.
-    const umask = process.umask(0o177)
-    try { server.listen({ path: socketPath }) } finally { process.umask(umask) }
-    server.once('listening', () => { server.off('error', reject); resolve(server) })
-  })
+/** Bound during the call: the path never exists with other rights. */
+function bindPrivately(socketPath: string): HeldSocket {
+  const umask = process.umask(0o177)
+  try { return bindHeld({ path: socketPath }) } finally { process.umask(umask) }
 }

@@ -3,7 +3,7 @@ import { ROLE_VARIABLE } from '../src/ipc/worker-role.ts'
 import type { DescribeRole } from '../src/ipc/worker-role.ts'
 import { readDescription } from '../src/ipc/server-description.ts'
 import type { DescribeOutcome, ServerDescription } from '../src/ipc/server-description.ts'
-import type { Generation } from './generation.ts'
+import type { Blueprint } from './generation.ts'
 import { runDescribe } from './process-host.ts'
 import type { DescribeResult, DescribeRun } from './process-host.ts'
 
@@ -17,10 +17,11 @@ export class DescribeFailed extends Error {
   }
 }
 
-export async function describeApplication(of: Omit<Generation, 'description' | 'number'>, timeoutMs: number, signal: AbortSignal, run: (run: DescribeRun) => Promise<DescribeResult> = runDescribe): Promise<ServerDescription> {
-  const role: DescribeRole = { role: 'describe', application: of.application }
+export async function describeApplication(of: Blueprint, timeoutMs: number, signal: AbortSignal, run: (run: DescribeRun) => Promise<DescribeResult> = runDescribe): Promise<ServerDescription> {
+  const { release } = of
+  const role: DescribeRole = { role: 'describe', application: release.application }
   const result = await run({
-    exec: of.describeEntry, args: [of.application, ...of.args], execArgv: of.execArgv,
+    node: release.node, exec: release.entries.describe, args: [release.application, ...of.args], execArgv: of.execArgv,
     env: { ...process.env, [ROLE_VARIABLE]: JSON.stringify(role) }, uid: of.uid, gid: of.gid, timeoutMs, signal,
   })
   const outcome = readOutcome(result.output)

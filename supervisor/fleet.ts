@@ -1,27 +1,31 @@
 /**
- * All workers of the running generation: starts, replaces, watches and ends them.
+ * All workers, of whatever generation: starts, replaces, watches and ends them. Which generation comes next, and whether
+ * it may stay, is decided in upgrade.ts; the single steps of that (`introduce`, `takeOver`, `lend`, `revert`, `commit`)
+ * are here, next to the restarts, deaths and stand-ins that they meet on their way.
  *
- * Driven by four things only: orders (`start`, `restart`, `stop`, `force`), messages of workers, ends of processes, and
- * its own tick. Touches the world through ProcessHost and WorkerLink.
+ * Driven by four things only: orders, messages of workers, ends of processes, and its own tick. Touches the world through
+ * ProcessHost and WorkerLink.
  *
  * Invariants: a slot that ever listened is served by its worker or adopted by a sibling, as soon as one can;
- * an old worker stops accepting only after its replacement accepts; a slot is never given up in steady state.
+ * an old worker stops accepting only after its replacement accepts; until `commit` it can take its place back;
+ * a slot is never given up in steady state.
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
 import { ChannelError } from '../src/ipc/channel.ts'
-import type { DescriptorLayout } from '../src/ipc/descriptor-layout.ts'
 import { NO_COUNTS } from '../src/ipc/messages.ts'
-import type { DrainOrder, FromWorker, OpenCounts } from '../src/ipc/messages.ts'
+import type { DrainOrder, FromWorker, OpenCounts, SelfTestOutcome } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import { ROLE_VARIABLE } from '../src/ipc/worker-role.ts'
 import type { WorkerRole } from '../src/ipc/worker-role.ts'
+import { missingListeners } from './generation.ts'
 import type { Generation } from './generation.ts'
 import type { ExitReport, ProcessHost } from './process-host.ts'
 import { restartDelayMs, startFailed } from './restart-policy.ts'
 import { WORKER_STATE_NAMES, WorkerProcess, WorkerState } from './worker-process.ts'
 import type { WorkerLink } from './worker-process.ts'
 import { WorkerSlot } from './worker-slot.ts'
+import type { SlotRecord } from './worker-slot.ts'
 
 /** Nobody was ever ready, so often that trying on is pointless. `stack`: the application's own, if it said. */
 export class StartFailed extends Error {
@@ -45,6 +49,8 @@ export class Refused extends Error {
 const DRAIN_GRACE_MS = 2_000
 /** A polite close of an upgraded connection takes up to 9 s (src/proxy/upgrade.ts). */
 const TUNNEL_CLOSE_MS = 9_000
+/** A restart that falls into the replacement of the supervisor waits this much longer, in ms. */
+const FROZEN_RETRY_MS = 50
 /** A replacement that fails is tried this often before the operation is given up. */
 const REPLACE_ATTEMPTS = 2
 
@@ -53,8 +59,8 @@ export interface FleetSetup {
   readonly options: ResolvedSupervisorOptions
   readonly log: ProcessLog
   readonly generation: Generation
-  readonly layout: DescriptorLayout
-  readonly descriptors: readonly number[]
+  /** The supervisor's own numbers of the sockets that a generation's workers inherit, in the order of its layout. */
+  readonly descriptors: (generation: Generation) => readonly number[]
   /** Where workers register. */
   readonly controlPath: string
   /** Something that status, journal or readiness may show has changed. */
@@ -73,12 +79,31 @@ export interface StopRequest {
   readonly onListenersClosed: () => void
 }
 
+/** What the journal keeps of the fleet. */
+export interface FleetRecord {
+  /** Number of the generation that is committed. */
+  readonly committed: number
+  /** All that have a living worker, and the committed one. */
+  readonly generations: readonly Generation[]
+  readonly slots: readonly SlotRecord[]
+  readonly buried: { readonly exchanges: number; readonly ownFaults: number }
+}
+
 export class Fleet {
-  readonly slots: readonly WorkerSlot[]
+  slots: readonly WorkerSlot[]
   readonly #setup: FleetSetup
   readonly #host: ProcessHost
-  readonly #options: ResolvedSupervisorOptions
+  #options: ResolvedSupervisorOptions
   readonly #log: ProcessLog
+  #generation: Generation
+  /** By number: the committed one, the one on trial, and those that still have workers. */
+  readonly #generations = new Map<number, Generation>()
+  /** The one on trial, which may have no worker at a time; 0. */
+  #expected = 0
+  /** Forks wait: this process is about to be replaced, and a worker that has not started to run our code would die with it. */
+  #frozen = false
+  #settled = true
+  #onCameBack: () => void = () => {}
   readonly #started = Promise.withResolvers<void>()
   #allStarted = false
   #everReady = false
@@ -96,8 +121,43 @@ export class Fleet {
     this.#host = setup.host
     this.#options = setup.options
     this.#log = setup.log
-    this.slots = Array.from({ length: setup.layout.slots }, (_, index) => new WorkerSlot(index))
+    this.#generation = setup.generation
+    this.#generations.set(setup.generation.number, setup.generation)
+    this.slots = Array.from({ length: setup.generation.layout.slots }, (_, index) => new WorkerSlot(index))
+    for (const slot of this.slots) slot.lent = slot.index >= setup.generation.workers
     this.#started.promise.catch(() => {})
+  }
+
+  /** The fleet of an earlier supervisor. Its workers are expected to say hello; `settle` then goes on with what they are. */
+  static restore(setup: FleetSetup, record: FleetRecord, wallMs: number): Fleet {
+    const fleet = new Fleet(setup)
+    fleet.#settled = false
+    fleet.#everReady = true
+    fleet.#allStarted = true
+    fleet.#started.resolve()
+    fleet.#buried = { ...record.buried }
+    for (const generation of record.generations) fleet.#generations.set(generation.number, generation)
+    const host = fleet.#host
+    const ageShiftMs = wallMs - host.nowMs()
+    fleet.slots = record.slots.map((kept, index) => {
+      const slot = new WorkerSlot(index)
+      Object.assign(slot, { hasQueue: kept.hasQueue, lent: kept.lent, restarts: kept.restarts, nextN: kept.nextN })
+      for (const known of kept.workers) {
+        const worker = WorkerProcess.restore(known, ageShiftMs)
+        if (known.place === 'draining') slot.draining.add(worker)
+        else slot[known.place] = worker
+        host.adopt(worker.pid, worker.startTime, report => fleet.#onGone(worker, report))
+      }
+      return slot
+    })
+    for (const [index, { adoptedBy }] of record.slots.entries()) fleet.slots[index]!.adoptedBy = fleet.#find(adoptedBy)
+    return fleet
+  }
+
+  /** @param wallMs now, in ms since 1970. */
+  record(wallMs: number): FleetRecord {
+    const ageShiftMs = wallMs - this.#host.nowMs()
+    return { committed: this.#generation.number, generations: [...this.#generations.values()], slots: this.slots.map(slot => slot.record(ageShiftMs)), buried: this.#buried }
   }
 
   /** Every slot has accepted at least once. */
@@ -107,13 +167,16 @@ export class Fleet {
   get operationName(): string { return this.#operationName }
   /** Somebody accepts. */
   get accepting(): boolean { return this.slots.some(slot => slot.current?.state === WorkerState.Accepting) }
-  get generation(): Generation { return this.#setup.generation }
+  /** The committed one. */
+  get generation(): Generation { return this.#generation }
+  get options(): ResolvedSupervisorOptions { return this.#options }
+  generationOf(worker: WorkerProcess): Generation { return this.#generations.get(worker.generation) ?? this.#generation }
 
   *workers(): Generator<WorkerProcess> { for (const slot of this.slots) yield* slot.workers() }
 
   /** Resolves when every slot accepts; rejects with StartFailed when no worker was ever ready. */
   start(): Promise<void> {
-    for (const slot of this.slots) slot.current = this.#fork(slot)
+    for (const slot of this.slots) if (!slot.lent) slot.current = this.#fork(slot, this.#generation)
     this.#tickLater()
     return this.#started.promise
   }
@@ -125,6 +188,13 @@ export class Fleet {
     worker.link?.close()
     worker.link = link
     worker.silentTicks = 0
+    // What it was told last may have been lost on the way.
+    for (const slot of this.slots) if (slot.index !== worker.slot && worker.state !== WorkerState.Starting) slot.unsure = true
+    if (worker.awaited) {
+      worker.cameBack(hello.phase, this.#host.nowMs())
+      this.#onCameBack()
+      if (this.#settled) this.#settleWorker(worker)
+    }
     return worker
   }
 
@@ -137,7 +207,7 @@ export class Fleet {
         this.#onReady(worker)
         break
       case 'heartbeat': {
-        const wasSilent = this.#silent(worker)
+        const wasSilent = this.isSilent(worker)
         worker.heartbeat = message
         worker.silentTicks = 0
         if (wasSilent) {
@@ -167,17 +237,25 @@ export class Fleet {
   /** Replaces workers one slot at a time on the same sockets. @param which '' for all, a slot's number, or a worker's id. Waits for an operation that runs already. */
   restart(which: string): Promise<RestartOutcome> {
     const slots = this.#pick(which)
-    const run = async (): Promise<RestartOutcome> => {
-      this.#operationName = which === '' ? 'restart of all workers' : `restart of worker ${which}`
+    return this.exclusive(which === '' ? 'restart of all workers' : `restart of worker ${which}`, async () => {
+      const replaced: { slot: number; from: string; to: string }[] = []
+      for (const slot of slots) {
+        if (slot.lent) continue
+        const from = slot.current?.id ?? ''
+        await this.#replace(slot)
+        replaced.push({ slot: slot.index, from, to: slot.current?.id ?? '' })
+      }
+      return { replaced }
+    })
+  }
+
+  /** Runs an operation when no other one runs. */
+  exclusive<T>(name: string, operation: () => Promise<T>): Promise<T> {
+    const run = async (): Promise<T> => {
+      this.#operationName = name
       this.#setup.onChange()
       try {
-        const replaced: { slot: number; from: string; to: string }[] = []
-        for (const slot of slots) {
-          const from = slot.current?.id ?? ''
-          await this.#replace(slot)
-          replaced.push({ slot: slot.index, from, to: slot.current?.id ?? '' })
-        }
-        return { replaced }
+        return await operation()
       } finally {
         this.#operationName = ''
         this.#setup.onChange()
@@ -187,6 +265,282 @@ export class Fleet {
     this.#operation = outcome.catch(() => {})
     return outcome
   }
+
+  // ---- from one generation to the next; upgrade.ts decides
+
+  /** Makes room for a generation's slots; nothing is started yet. */
+  expect(generation: Generation): void {
+    this.#expected = generation.number
+    this.#generations.set(generation.number, generation)
+    const missing = generation.layout.slots - this.slots.length
+    if (missing > 0) {
+      this.slots = [...this.slots, ...Array.from({ length: missing }, (_, more) => {
+        const slot = new WorkerSlot(this.slots.length + more)
+        slot.lent = true
+        return slot
+      })]
+    }
+  }
+
+  /** Starts a worker of a generation beside the one that serves a slot. Resolves when it is ready; nobody lets it accept. @throws Error with the reason */
+  async introduce(slot: WorkerSlot, generation: Generation): Promise<WorkerProcess> {
+    if (this.#stopping) throw new Refused('the server is stopping')
+    slot.replacing = true
+    slot.clearRestart()
+    const incoming = this.#fork(slot, generation)
+    incoming.acceptsWhenReady = false
+    slot.incoming = incoming
+    await incoming.ready
+    return incoming
+  }
+
+  /** A worker answers the application's own question over a private socket. @throws Refused with what came instead */
+  async selfTest(worker: WorkerProcess): Promise<string> {
+    const timeoutMs = this.generationOf(worker).description.selfTest.timeoutMs + this.#options.ackTimeoutMs
+    let outcome: SelfTestOutcome
+    try {
+      if (worker.link === null) throw new ChannelError('closed', 'it is not connected')
+      outcome = await worker.link.ask({ tag: 'self-test' }, timeoutMs) as SelfTestOutcome
+    } catch (error) {
+      throw new Refused(`the self-test of worker ${worker.id} could not be run: ${worker.failure?.message ?? (error instanceof Error ? error.message : String(error))}`)
+    }
+    if (outcome.passed !== true) throw new Refused(`worker ${worker.id} failed its self-test: ${outcome.detail}`)
+    return outcome.detail
+  }
+
+  /** The incoming worker of a slot accepts, then the one before it stops, able to resume. @throws Refused */
+  async takeOver(slot: WorkerSlot): Promise<void> {
+    const incoming = slot.incoming
+    if (incoming === null || !await this.#askOrKill(incoming, { tag: 'accept' }, this.#options.ackTimeoutMs) || !incoming.markAccepting(this.#host.nowMs())) {
+      throw new Refused(`slot ${slot.index}: the new worker could not accept${incoming?.failure === null || incoming === null ? '' : `: ${incoming.failure.message}`}`)
+    }
+    const old = slot.current
+    slot.hasQueue = true
+    slot.lent = false
+    slot.current = incoming
+    slot.incoming = null
+    slot.replacing = false
+    this.#reconcile()
+    if (old !== null) await this.#pause(slot, old, missingListeners(this.generationOf(old).layout, this.generationOf(incoming).layout))
+    this.#setup.onChange()
+  }
+
+  /** A slot that the next generation has no worker for: a sibling accepts here, then its own worker stops, able to resume. @throws Refused */
+  async lend(slot: WorkerSlot): Promise<void> {
+    const old = slot.current
+    slot.lent = true
+    slot.clearRestart()
+    if (old === null) return
+    slot.current = null
+    slot.previous = old
+    if (this.#hasOwnSockets() && slot.hasQueue && !await this.#adopt(slot)) {
+      slot.current = old
+      slot.previous = null
+      slot.lent = false
+      throw new Refused(`slot ${slot.index} is not needed any more, but no sibling could accept for it`)
+    }
+    await this.#pause(slot, old, slot.adoptedBy === null ? [] : missingListeners(this.generationOf(old).layout, this.generationOf(slot.adoptedBy).layout))
+    this.#setup.onChange()
+  }
+
+  /** Back to a generation, whatever of another one has been started: first its workers accept again, then the others retire. */
+  async revert(to: Generation): Promise<void> {
+    await Promise.all(this.slots.map(slot => this.#revertSlot(slot, to)))
+    this.#expected = 0
+    this.#reconcile()
+    this.#forgetGenerations()
+    this.#setup.onChange()
+  }
+
+  /** The generation on trial is the one. Resolves when no worker holds a listener that it does not have any more. */
+  async commit(generation: Generation, options: ResolvedSupervisorOptions): Promise<void> {
+    const before = this.#generation
+    this.#generation = generation
+    this.#generations.set(generation.number, generation)
+    this.#expected = 0
+    this.#options = options
+    const listenersGo = missingListeners(before.layout, generation.layout).length > 0
+    const retired: Promise<unknown>[] = []
+    for (const slot of this.slots) {
+      slot.lent = slot.index >= generation.workers
+      slot.replacing = false
+      const old = slot.previous
+      slot.previous = null
+      if (old !== null && old.alive) {
+        slot.draining.add(old)
+        retired.push(listenersGo ? this.#emptyThenDrain(slot, old) : Promise.resolve(this.#drain(old, this.#retireOrder())))
+        this.#limitDraining(slot)
+      }
+      if (slot.current === null && slot.incoming === null && !slot.lent) this.#restartLater(slot)
+    }
+    this.#reconcile()
+    this.#setup.onChange()
+    await Promise.all(retired)
+  }
+
+  /** No fork from now on; resolves when every worker runs our code and would outlive us. */
+  async freeze(): Promise<void> {
+    this.#frozen = true
+    for (const worker of this.workers()) {
+      if (worker.state !== WorkerState.Starting || worker.link !== null) continue
+      // Nothing is lost with one that holds nothing; its slot gets another one afterwards.
+      await Promise.race([worker.ready.catch(() => {}), worker.gone])
+    }
+  }
+
+  thaw(): void { this.#frozen = false }
+
+  /** They finish what they have and end; nobody here looks after them any more. */
+  abandon(): void {
+    this.#stopping = true
+    for (const worker of this.workers()) {
+      worker.clearTimer()
+      worker.link?.ask({ tag: 'drain', order: this.#retireOrder() }, this.#options.ackTimeoutMs).catch(() => {})
+    }
+  }
+
+  /** Resolves when every worker that an earlier supervisor left has said hello or is gone, or after `timeoutMs`. @returns how many did neither. */
+  awaitWorkers(timeoutMs: number): Promise<number> {
+    const awaited = (): number => [...this.workers()].filter(worker => worker.awaited && worker.alive).length
+    const { promise, resolve } = Promise.withResolvers<number>()
+    const finish = (): void => {
+      cancel()
+      this.#onCameBack = () => {}
+      resolve(awaited())
+    }
+    const cancel = this.#host.after(timeoutMs, finish)
+    this.#onCameBack = () => { if (awaited() === 0) finish() }
+    this.#onCameBack()
+    return promise
+  }
+
+  /** Goes on with restored workers. @param trial an upgrade is still to be committed or reverted: its workers are left where they are. */
+  settle(trial: boolean): void {
+    this.#settled = true
+    for (const slot of this.slots) {
+      if (!trial) {
+        if (slot.previous !== null) {
+          slot.draining.add(slot.previous)
+          slot.previous = null
+        }
+        const { incoming, current } = slot
+        if (incoming !== null && incoming.state === WorkerState.Accepting) {
+          slot.current = incoming
+          slot.incoming = null
+          if (current !== null) this.#retire(slot, current)
+        } else if (incoming !== null && current !== null) {
+          // Whoever wanted it is gone; it holds nothing.
+          this.#kill(incoming, 'SIGKILL')
+        }
+      }
+      for (const worker of slot.workers()) this.#settleWorker(worker)
+      if (slot.current === null && slot.incoming === null && !slot.lent && !trial) this.#restartLater(slot)
+    }
+    this.#forgetGenerations()
+    this.#reconcile()
+    this.#tickLater()
+    this.#setup.onChange()
+  }
+
+  #settleWorker(worker: WorkerProcess): void {
+    const slot = this.slots[worker.slot]!
+    if (!worker.alive || worker.awaited) return
+    if (worker.state === WorkerState.Starting) {
+      this.#watchStart(worker)
+    } else if (slot.draining.has(worker)) {
+      if (worker.state === WorkerState.Draining && worker.drainEndsAtMs !== null) this.#guardDrain(worker)
+      else this.#drain(worker, this.#retireOrder())
+    } else if (worker === slot.current && worker.state === WorkerState.Paused) {
+      void this.#resume(worker)
+    } else if (worker.state === WorkerState.Draining) {
+      // It gave up waiting for a supervisor.
+      if (slot.current === worker) slot.current = null
+      if (slot.incoming === worker) slot.incoming = null
+      if (slot.previous === worker) slot.previous = null
+      slot.draining.add(worker)
+      if (slot.current === null && !slot.lent) this.#restartLater(slot)
+    }
+  }
+
+  async #revertSlot(slot: WorkerSlot, to: Generation): Promise<void> {
+    if (this.#stopping) return
+    const places = [slot.previous, slot.current, slot.incoming].filter(worker => worker !== null && worker.alive) as WorkerProcess[]
+    const lent = slot.index >= to.workers
+    const others = places.filter(worker => worker.generation !== to.number)
+    let keep = places.find(worker => worker.generation === to.number && worker.state !== WorkerState.Draining) ?? null
+    slot.replacing = true
+    if (lent) {
+      // In one place or another until it is gone.
+      if (slot.current !== null) slot.draining.add(slot.current)
+      slot.current = null
+      if (slot.hasQueue && this.#hasOwnSockets()) await this.#adopt(slot)
+    } else {
+      if (keep !== null && keep.state === WorkerState.Paused && !await this.#resume(keep)) keep = null
+      while (keep === null && !this.#stopping) {
+        keep = await this.#forkAgain(slot, to)
+        // As long as somebody accepts here there is time; without anybody it is an ordinary restart.
+        if (keep !== null || !others.some(worker => worker.state === WorkerState.Accepting)) break
+        await new Promise<void>(resolve => { this.#host.after(restartDelayMs(slot.history, this.#options.restart, this.#host.random()), resolve) })
+      }
+      slot.current = keep
+    }
+    slot.lent = lent
+    slot.previous = null
+    slot.incoming = null
+    slot.replacing = false
+    for (const other of others) this.#retire(slot, other)
+    if (slot.current === null && !lent) this.#restartLater(slot)
+  }
+
+  /** The worker that should come back has died: another one of its generation, beside the one that is to go. */
+  async #forkAgain(slot: WorkerSlot, generation: Generation): Promise<WorkerProcess | null> {
+    if (this.#stopping) return null
+    const worker = this.#fork(slot, generation)
+    if (slot.incoming !== null) slot.draining.add(slot.incoming)
+    slot.incoming = worker
+    try {
+      await worker.accepting
+      return worker
+    } catch {
+      return null
+    }
+  }
+
+  async #resume(worker: WorkerProcess): Promise<boolean> {
+    if (!await this.#askOrKill(worker, { tag: 'accept' }, this.#options.ackTimeoutMs)) return false
+    worker.markAccepting(this.#host.nowMs())
+    this.#reconcile()
+    return worker.state === WorkerState.Accepting
+  }
+
+  /** Stops accepting, able to resume: the slot's `previous` until the generation on trial is committed. */
+  async #pause(slot: WorkerSlot, old: WorkerProcess, except: readonly string[]): Promise<void> {
+    if (!old.alive) return
+    if (old.state !== WorkerState.Accepting) { slot.draining.add(old); this.#kill(old, 'SIGKILL'); return }
+    slot.previous = old
+    await this.#releaseStandIns(old)
+    if (old.moveTo(WorkerState.Paused)) await this.#askOrKill(old, { tag: 'stop-accept', except }, this.#options.ackTimeoutMs)
+  }
+
+  async #emptyThenDrain(slot: WorkerSlot, old: WorkerProcess): Promise<void> {
+    await this.#askOrKill(old, { tag: 'close-listeners', emptyQueueMs: this.#options.emptyQueueMs }, this.#options.emptyQueueMs + this.#options.ackTimeoutMs)
+    if (slot.draining.has(old)) this.#drain(old, this.#retireOrder())
+  }
+
+  /** A slot that it stood in for needs somebody else before it stops. Resolves when somebody does, or nobody can. */
+  async #releaseStandIns(worker: WorkerProcess): Promise<void> {
+    const stoodIn = this.slots.filter(slot => slot.adoptedBy === worker)
+    for (const slot of stoodIn) slot.adoptedBy = null
+    await Promise.all(stoodIn.map(slot => this.#serves(slot.current) || this.#adopt(slot)))
+    this.#reconcile()
+  }
+
+  #forgetGenerations(): void {
+    const living = new Set([...this.workers()].map(worker => worker.generation))
+    for (const number of this.#generations.keys()) if (number !== this.#generation.number && number !== this.#expected && !living.has(number)) this.#generations.delete(number)
+  }
+
+  #hasOwnSockets(): boolean { return this.#generation.layout.listeners.some(listener => !listener.shared) }
 
   /** Ends everything politely: listeners first, then what is in flight. Resolves when the last worker is gone. */
   async stop(request: StopRequest): Promise<{ cut: number }> {
@@ -252,38 +606,46 @@ export class Fleet {
   status(): object[] {
     const nowMs = this.#host.nowMs()
     const show = (worker: WorkerProcess): object => ({
-      id: worker.id, pid: worker.pid, state: WORKER_STATE_NAMES[worker.state], silent: this.#silent(worker), ageMs: Math.round(nowMs - worker.startedAtMs),
+      id: worker.id, pid: worker.pid, generation: worker.generation, state: WORKER_STATE_NAMES[worker.state], silent: this.isSilent(worker), ageMs: Math.round(nowMs - worker.startedAtMs),
       acceptingMs: worker.acceptingSinceMs === null ? null : Math.round(nowMs - worker.acceptingSinceMs),
+      drainingMs: worker.drainingSinceMs === null ? null : Math.round(nowMs - worker.drainingSinceMs),
+      drainEndsInMs: worker.drainEndsAtMs === null ? null : Math.max(0, Math.round(worker.drainEndsAtMs - nowMs)),
       loopLagMs: worker.heartbeat?.loopLagMs ?? null, utilization: worker.heartbeat?.utilization ?? null, rssBytes: worker.heartbeat?.rssBytes ?? null, open: worker.open,
     })
     return this.slots.map(slot => ({
       slot: slot.index, state: slot.state, restarts: slot.restarts, adoptedBy: slot.adoptedBy?.id ?? null,
-      worker: slot.current === null ? null : show(slot.current), incoming: slot.incoming === null ? null : show(slot.incoming), draining: [...slot.draining].map(show),
+      worker: slot.current === null ? null : show(slot.current), incoming: slot.incoming === null ? null : show(slot.incoming), previous: slot.previous === null ? null : show(slot.previous), draining: [...slot.draining].map(show),
     }))
   }
 
   /** How a worker that lost its supervisor drains. */
   get orphanDrain(): DrainOrder { return this.#retireOrder() }
 
-  #fork(slot: WorkerSlot): WorkerProcess {
-    const { generation, layout, descriptors, controlPath } = this.#setup
+  #fork(slot: WorkerSlot, generation: Generation): WorkerProcess {
+    const { descriptors, controlPath } = this.#setup
+    const { release, layout } = generation
     const worker = new WorkerProcess({ generation: generation.number, slot: slot.index, n: slot.nextN++, token: randomBytes(24).toString('base64url'), startedAtMs: this.#host.nowMs() })
     const role: WorkerRole = {
-      role: 'worker', worker: worker.id, slot: slot.index, application: generation.application, controlPath, token: worker.token, layout,
+      role: 'worker', worker: worker.id, slot: slot.index, application: release.application, controlPath, token: worker.token, layout,
       maxControlMessageBytes: this.#options.maxControlMessageBytes,
     }
     const { pid } = this.#host.fork({
-      exec: generation.workerEntry, args: [generation.application, ...generation.args], execArgv: generation.execArgv,
-      env: { [ROLE_VARIABLE]: JSON.stringify(role) }, descriptors, uid: generation.uid, gid: generation.gid,
+      node: release.node, exec: release.entries.worker, args: [release.application, ...generation.args], execArgv: generation.execArgv,
+      env: { [ROLE_VARIABLE]: JSON.stringify(role) }, descriptors: descriptors(generation), uid: generation.uid, gid: generation.gid,
     }, report => this.#onGone(worker, report))
     worker.pid = pid
     worker.startTime = this.#host.startTime(pid)
-    worker.setTimer(this.#host.after(this.#options.readyTimeoutMs, () => {
-      worker.failure ??= { message: `not ready within ${this.#options.readyTimeoutMs} ms; does the application reach server.runForever()?`, stack: '' }
-      this.#kill(worker, 'SIGKILL')
-    }))
+    this.#watchStart(worker)
     this.#setup.onChange()
     return worker
+  }
+
+  #watchStart(worker: WorkerProcess): void {
+    const { readyTimeoutMs } = this.#options
+    worker.setTimer(this.#host.after(readyTimeoutMs, () => {
+      worker.failure ??= { message: `not ready within ${readyTimeoutMs} ms; does the application reach server.runForever()?`, stack: '' }
+      this.#kill(worker, 'SIGKILL')
+    }))
   }
 
   #onReady(worker: WorkerProcess): void {
@@ -291,6 +653,7 @@ export class Fleet {
     worker.clearTimer()
     this.#everReady = true
     if (this.#stopping) { this.#kill(worker, 'SIGKILL'); return }
+    if (!worker.acceptsWhenReady) return
     void this.#askOrKill(worker, { tag: 'accept' }, this.#options.ackTimeoutMs).then(accepts => { if (accepts) this.#onAccepting(worker) })
   }
 
@@ -306,7 +669,7 @@ export class Fleet {
       if (old !== null) this.#retire(slot, old)
     }
     this.#reconcile()
-    if (!this.#allStarted && this.slots.every(other => other.hasQueue)) {
+    if (!this.#allStarted && this.slots.every(other => other.hasQueue || other.lent)) {
       this.#allStarted = true
       this.#started.resolve()
     }
@@ -317,14 +680,21 @@ export class Fleet {
   #retire(slot: WorkerSlot, old: WorkerProcess): void {
     if (!old.alive) return
     slot.draining.add(old)
-    // A slot that it stood in for needs somebody else before it stops.
-    for (const other of this.slots) if (other.adoptedBy === old) other.adoptedBy = null
-    this.#reconcile()
-    if (old.state !== WorkerState.Accepting) { this.#kill(old, 'SIGKILL'); return }
-    old.moveTo(WorkerState.Paused)
-    void this.#askOrKill(old, { tag: 'stop-accept' }, this.#options.ackTimeoutMs).then(stopped => {
-      if (stopped && old.state === WorkerState.Paused) this.#drain(old, this.#retireOrder())
-    })
+    if (old.state === WorkerState.Paused) this.#drain(old, this.#retireOrder())
+    else if (old.state !== WorkerState.Accepting) this.#kill(old, 'SIGKILL')
+    else void this.#stopThenDrain(old)
+    this.#limitDraining(slot)
+  }
+
+  async #stopThenDrain(old: WorkerProcess): Promise<void> {
+    await this.#releaseStandIns(old)
+    if (!old.moveTo(WorkerState.Paused)) return
+    const stopped = await this.#askOrKill(old, { tag: 'stop-accept' }, this.#options.ackTimeoutMs)
+    if (stopped && old.state === WorkerState.Paused) this.#drain(old, this.#retireOrder())
+  }
+
+  /** The oldest gets its deadline now: long-lived connections must not pile up processes. */
+  #limitDraining(slot: WorkerSlot): void {
     const max = this.#options.drain.maxDrainingGenerations
     for (const oldest of [...slot.draining].slice(0, Math.max(0, slot.draining.size - max))) {
       this.#log.warn(`worker ${oldest.id} is cut: more than ${max} retired workers in slot ${slot.index}`)
@@ -337,12 +707,17 @@ export class Fleet {
     if (!worker.alive) return
     worker.moveTo(WorkerState.Draining)
     worker.drainingSinceMs ??= this.#host.nowMs()
+    worker.drainEndsAtMs = Math.min(worker.drainEndsAtMs ?? Number.POSITIVE_INFINITY, this.#host.nowMs() + order.endAfterMs)
     void this.#askOrKill(worker, { tag: 'drain', order }, this.#options.ackTimeoutMs)
-    worker.setTimer(this.#host.after(order.endAfterMs + DRAIN_GRACE_MS, () => {
+    this.#guardDrain(worker)
+    this.#setup.onChange()
+  }
+
+  #guardDrain(worker: WorkerProcess): void {
+    worker.setTimer(this.#host.after(Math.max(0, worker.drainEndsAtMs! - this.#host.nowMs()) + DRAIN_GRACE_MS, () => {
       this.#log.warn(`worker ${worker.id} outlived its drain deadline and is killed`)
       this.#kill(worker, 'SIGKILL')
     }))
-    this.#setup.onChange()
   }
 
   async #replace(slot: WorkerSlot): Promise<void> {
@@ -354,7 +729,7 @@ export class Fleet {
         if (slot.current !== null && slot.current.state < WorkerState.Accepting) await slot.current.accepting.catch(() => {})
         if (this.#stopping) throw new Refused('the server is stopping')
         slot.clearRestart()
-        const incoming = this.#fork(slot)
+        const incoming = this.#fork(slot, this.#generation)
         slot.incoming = incoming
         try {
           await incoming.accepting
@@ -383,10 +758,13 @@ export class Fleet {
     slot.draining.delete(worker)
     if (slot.incoming === worker) slot.incoming = null
     if (slot.current === worker) slot.current = null
+    if (slot.previous === worker) slot.previous = null
+    if (!this.#settled) { this.#onCameBack(); return }
+    this.#forgetGenerations()
     this.#reconcile()
 
     if (state === WorkerState.Draining) {
-      this.#log.info(`worker ${worker.id} is gone`, { workerPid: worker.pid, cut: worker.cut, ...(report.code === 0 ? {} : { reason }) })
+      this.#log.info(`worker ${worker.id} is gone`, { workerPid: worker.pid, cut: worker.cut, ...(report.code === 0 || (report.code === null && report.signal === null) ? {} : { reason }) })
     } else if (!this.#stopping) {
       slot.recordDeath({ acceptingSinceMs: worker.acceptingSinceMs, diedAtMs: nowMs })
       slot.restarts++
@@ -400,59 +778,75 @@ export class Fleet {
       } else {
         this.#log.error(`worker ${worker.id} died: ${reason}`, { workerPid: worker.pid, code: report.code, signal: report.signal, ...(state < WorkerState.Accepting && worker.failure !== null ? { stack: worker.failure.stack } : {}) })
       }
-      if (slot.current === null && slot.incoming === null && !slot.replacing) this.#restartLater(slot)
+      // One that can take its place back is the way back of an upgrade, which has seen the death as well.
+      if (slot.current === null && slot.incoming === null && slot.previous === null && !slot.replacing && !slot.lent) this.#restartLater(slot)
     }
     this.#setup.onChange()
   }
 
-  #restartLater(slot: WorkerSlot): void {
+  #restartLater(slot: WorkerSlot, waitMs = restartDelayMs(slot.history, this.#options.restart, this.#host.random())): void {
     if (this.#stopping || slot.cancelRestart !== null) return
-    const delayMs = restartDelayMs(slot.history, this.#options.restart, this.#host.random())
-    slot.cancelRestart = this.#host.after(delayMs, () => {
+    slot.cancelRestart = this.#host.after(waitMs, () => {
       slot.cancelRestart = null
-      if (slot.current === null && slot.incoming === null && !this.#stopping) slot.current = this.#fork(slot)
+      if (slot.current !== null || slot.incoming !== null || slot.lent || this.#stopping) return
+      if (this.#frozen) this.#restartLater(slot, FROZEN_RETRY_MS)
+      else slot.current = this.#fork(slot, this.#generation)
     })
   }
 
   /** Gives every slot that has a queue somebody who accepts, and takes stand-ins back once they are not needed. */
   #reconcile(): void {
-    if (this.#stopping || !this.#setup.layout.listeners.some(listener => !listener.shared)) return
+    if (this.#stopping || !this.#settled || !this.#hasOwnSockets()) return
     for (const slot of this.slots) {
-      if (slot.adoptedBy !== null && (slot.adoptedBy.state !== WorkerState.Accepting || this.#silent(slot.adoptedBy))) {
+      if (slot.adoptedBy !== null && (slot.adoptedBy.state !== WorkerState.Accepting || this.isSilent(slot.adoptedBy))) {
         slot.adoptedBy.link?.send({ tag: 'release-slot', slot: slot.index })
         slot.adoptedBy = null
       }
       if (this.#serves(slot.current)) {
         slot.adoptedBy?.link?.send({ tag: 'release-slot', slot: slot.index })
         slot.adoptedBy = null
+        this.#releaseOthers(slot)
       } else if (slot.hasQueue && slot.adoptedBy === null) {
-        this.#adopt(slot)
+        void this.#adopt(slot)
       }
     }
   }
 
-  #adopt(slot: WorkerSlot): void {
+  /** Whoever may accept for a slot without our knowing. */
+  #releaseOthers(slot: WorkerSlot): void {
+    if (!slot.unsure) return
+    slot.unsure = false
+    for (const worker of this.workers()) if (worker.slot !== slot.index && worker !== slot.adoptedBy) worker.link?.send({ tag: 'release-slot', slot: slot.index })
+  }
+
+  /** @returns whether a sibling accepts for the slot now. */
+  async #adopt(slot: WorkerSlot): Promise<boolean> {
     const load = (worker: WorkerProcess): number => this.slots.filter(other => other.adoptedBy === worker).length
-    const siblings = this.slots.flatMap(other => other !== slot && other.current !== null && this.#serves(other.current) ? [other.current] : [])
+    const siblings = this.slots.flatMap(({ current }) => current !== null && current.slot !== slot.index && this.#serves(current) && slot.index < this.generationOf(current).layout.slots ? [current] : [])
     const sibling = siblings.sort((a, b) => load(a) - load(b))[0]
-    if (sibling === undefined) return
+    if (sibling === undefined) return false
     slot.adoptedBy = sibling
-    sibling.link!.ask({ tag: 'adopt-slot', slot: slot.index }, this.#options.ackTimeoutMs).then(
-      () => { this.#log.info(`worker ${sibling.id} accepts for slot ${slot.index} as well`) },
-      (error: unknown) => {
-        // The next tick looks for another one.
-        if (slot.adoptedBy === sibling) slot.adoptedBy = null
-        this.#log.warn(`worker ${sibling.id} could not adopt slot ${slot.index}`, { error })
-      },
-    )
     this.#setup.onChange()
+    try {
+      await sibling.link!.ask({ tag: 'adopt-slot', slot: slot.index }, this.#options.ackTimeoutMs)
+      this.#log.info(`worker ${sibling.id} accepts for slot ${slot.index} as well`)
+      if (slot.adoptedBy === sibling) this.#releaseOthers(slot)
+      return true
+    } catch (error) {
+      // The next tick looks for another one. This one may have obeyed all the same.
+      if (slot.adoptedBy === sibling) slot.adoptedBy = null
+      slot.unsure = true
+      this.#log.warn(`worker ${sibling.id} could not adopt slot ${slot.index}`, { error })
+      return false
+    }
   }
 
   #serves(worker: WorkerProcess | null): boolean {
-    return worker !== null && worker.state === WorkerState.Accepting && worker.link !== null && !this.#silent(worker)
+    return worker !== null && worker.state === WorkerState.Accepting && worker.link !== null && !this.isSilent(worker)
   }
 
-  #silent(worker: WorkerProcess): boolean {
+  /** Nothing was heard of it for so long that siblings stand in. */
+  isSilent(worker: WorkerProcess): boolean {
     return worker.silentTicks * this.#options.heartbeatMs >= this.#options.adoptAfterSilenceMs
   }
 
@@ -462,9 +856,9 @@ export class Fleet {
     for (const worker of this.workers()) {
       // Its own deadline watches over a start.
       if (worker.state === WorkerState.Starting) continue
-      const wasSilent = this.#silent(worker)
+      const wasSilent = this.isSilent(worker)
       worker.silentTicks++
-      if (!wasSilent && this.#silent(worker)) this.#log.warn(`worker ${worker.id} has been silent for ${worker.silentTicks * heartbeatMs} ms`)
+      if (!wasSilent && this.isSilent(worker)) this.#log.warn(`worker ${worker.id} has been silent for ${worker.silentTicks * heartbeatMs} ms`)
       if (!worker.aborted && worker.silentTicks * heartbeatMs >= abortAfterSilenceMs) {
         worker.aborted = true
         worker.failure ??= { message: `silent for ${worker.silentTicks * heartbeatMs} ms`, stack: '' }

@@ -1,23 +1,44 @@
 /**
- * Everything that workers of one release and configuration have in common. Workers of two generations may live side by
- * side; a worker is named `<generation>.<slot>.<n>`.
+ * Everything that workers of one release and one configuration have in common, as plain JSON: it travels in the journal
+ * and across the supervisor's own replacement. Workers of several generations may live side by side; a worker is named
+ * `<generation>.<slot>.<n>`.
  */
+import type { WorkerSettings } from '../src/config/worker-settings.ts'
+import type { DescriptorLayout } from '../src/ipc/descriptor-layout.ts'
 import type { ServerDescription } from '../src/ipc/server-description.ts'
+import type { Release } from './releases.ts'
 
-export interface Generation {
-  readonly number: number
-  /** Absolute path of the application's module, and what follows it on its command line. */
-  readonly application: string
+/** How processes of a generation are started. */
+export interface Blueprint {
+  readonly release: Release
+  /** What follows the application on its command line. */
   readonly args: readonly string[]
   /** Options of Node.js for its workers. */
   readonly execArgv: readonly string[]
-  /** Entry modules of the workers' side. */
-  readonly workerEntry: string
-  readonly describeEntry: string
   readonly uid: number | null
   readonly gid: number | null
+}
+
+export interface Generation extends Blueprint {
+  readonly number: number
   readonly description: ServerDescription
+  readonly settings: WorkerSettings
+  /** Workers that it wants; slots beyond them are lent to siblings. */
+  readonly workers: number
+  /** Which sockets its workers inherit. */
+  readonly layout: DescriptorLayout
 }
 
 /** What every process of ours that runs application code gets: no inspector by signal, no warnings about what we chose knowingly. */
 export const OWN_EXEC_ARGV: readonly string[] = ['--disable-sigusr1', '--disable-warning=ExperimentalWarning']
+
+/** What the process that we are was started with, for the processes that we start. */
+export function workerExecArgv(own: readonly string[] = process.execArgv): string[] {
+  return [...own.filter(argument => !OWN_EXEC_ARGV.includes(argument)), ...OWN_EXEC_ARGV]
+}
+
+/** Listeners that the first has and the second has not, by name. */
+export function missingListeners(of: DescriptorLayout, inOther: DescriptorLayout): string[] {
+  const there = new Set(inOther.listeners.map(listener => listener.name))
+  return of.listeners.flatMap(({ name }) => there.has(name) ? [] : [name])
+}

@@ -1,28 +1,49 @@
 /**
- * What a supervisor leaves behind for the next one: who it was, which generation runs, which workers live (a pid alone
- * proves nothing; with its start time it does). Written whole, by rename, whenever a worker comes or goes; removed at an
- * orderly end. Holds the workers' tokens, so it is readable by its owner only.
+ * What a supervisor leaves behind for the next one, and hands to its own next image: who it was, what it was asked to
+ * run, which sockets it holds, which workers live (a pid alone proves nothing; with its start time it does) and what
+ * was being done. Written whole, by rename, whenever something of that changes; removed at an orderly end. Holds the
+ * workers' tokens, so it is readable by its owner only.
  */
 import fs from 'node:fs'
+import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
+import type { FleetRecord } from './fleet.ts'
+import type { ListenerRecord } from './listener-table.ts'
 import { processStartTime } from './process-host.ts'
+import type { UpgradesRecord } from './upgrade.ts'
+import type { WorkerRecord } from './worker-process.ts'
 
-export const JOURNAL_FORMAT = 1
+/** Raised when a field changes its meaning. */
+export const JOURNAL_FORMAT = 2
 
-export interface JournalWorker {
-  readonly id: string
-  readonly pid: number
-  readonly startTime: string
-  readonly slot: number
-  readonly token: string
+/** Where the configuration comes from, for those who read it again. */
+export interface ConfigOrigin {
+  readonly file: string
+  readonly folder: string
+  readonly flags: Readonly<Record<string, string>>
 }
 
 export interface JournalEntry {
   readonly format: number
   readonly pid: number
   readonly startTime: string
+  /** As it was given on the command line, absolute. */
   readonly application: string
+  readonly args: readonly string[]
+  readonly origin: ConfigOrigin
+  /** Of the committed generation. */
+  readonly options: ResolvedSupervisorOptions
+  /** Of the supervisor's own code and runtime. */
+  readonly fingerprint: string
+  /** In ms since 1970. */
+  readonly startedAt: number
+  /** Highest generation number so far; 0: none yet. */
   readonly generation: number
-  readonly workers: readonly JournalWorker[]
+  readonly slots: number
+  readonly listeners: readonly ListenerRecord[]
+  /** Descriptors of control, worker and admin socket, for the next image; -1: there is none. */
+  readonly sockets: { readonly control: number; readonly worker: number; readonly admin: number }
+  readonly fleet: FleetRecord | null
+  readonly upgrades: UpgradesRecord | null
 }
 
 export class Journal {
@@ -35,8 +56,7 @@ export class Journal {
   /** @returns null when there is none or none that this build can read. */
   read(): JournalEntry | null {
     try {
-      const entry = JSON.parse(fs.readFileSync(this.#file, 'utf8')) as JournalEntry
-      return entry.format === JOURNAL_FORMAT && Array.isArray(entry.workers) ? entry : null
+      return readEntry(JSON.parse(fs.readFileSync(this.#file, 'utf8')))
     } catch {
       // Absent, or half written by a machine that lost power: the same as nothing.
       return null
@@ -47,15 +67,11 @@ export class Journal {
   write(entry: () => JournalEntry): void {
     const scheduled = this.#pending !== null
     this.#pending = entry
-    if (!scheduled) setImmediate(() => this.#flush())
+    if (!scheduled) setImmediate(() => this.flush())
   }
 
-  remove(): void {
-    this.#closed = true
-    fs.rmSync(this.#file, { force: true })
-  }
-
-  #flush(): void {
+  /** Writes what waits, now. */
+  flush(): void {
     const entry = this.#pending
     this.#pending = null
     if (entry === null || this.#closed) return
@@ -63,9 +79,21 @@ export class Journal {
     fs.writeFileSync(next, `${JSON.stringify(entry())}\n`, { mode: 0o600 })
     fs.renameSync(next, this.#file)
   }
+
+  remove(): void {
+    this.#closed = true
+    fs.rmSync(this.#file, { force: true })
+  }
+}
+
+/** @returns null for what this build cannot read. */
+export function readEntry(value: unknown): JournalEntry | null {
+  const entry = value as Partial<JournalEntry> | null
+  return typeof entry === 'object' && entry !== null && entry.format === JOURNAL_FORMAT && Array.isArray(entry.listeners) ? entry as JournalEntry : null
 }
 
 /** Workers of the journal that still run. */
-export function livingWorkers(entry: JournalEntry, startTimeOf: (pid: number) => string = processStartTime): JournalWorker[] {
-  return entry.workers.filter(worker => worker.startTime !== '' && startTimeOf(worker.pid) === worker.startTime)
+export function livingWorkers(entry: JournalEntry, startTimeOf: (pid: number) => string = processStartTime): WorkerRecord[] {
+  const workers = (entry.fleet?.slots ?? []).flatMap(slot => slot.workers)
+  return workers.filter(worker => worker.startTime !== '' && startTimeOf(worker.pid) === worker.startTime)
 }

@@ -3,8 +3,11 @@
  * the kernel spreads connections), one for all slots for a Unix path and where SO_REUSEPORT does not exist.
  * The supervisor never listens or accepts on them.
  *
- * Invariant: a socket with a queue is closed only when its listener is removed for good, because closing resets the
- * queue. `close()` therefore belongs to the very end of a stop, after the workers have let go.
+ * A socket may also come from elsewhere: from the image before (the same number), from a worker that outlived its
+ * supervisor, or from the service manager. What it is bound to decides which listener it belongs to, never its name.
+ *
+ * Invariants: a socket with a queue is closed only when its listener is removed for good, because closing resets the
+ * queue, so `retain` and `close` come after the workers have let go; sockets of a slot that is not wanted any more stay.
  */
 import dns from 'node:dns/promises'
 import fs from 'node:fs'
@@ -43,9 +46,13 @@ export interface SocketBinder {
   /** 'live': somebody accepts there. 'stale': a socket file that nobody listens on. 'other': a file that is no socket. */
   probeUnix(path: string): Promise<'absent' | 'live' | 'stale' | 'other'>
   unlink(path: string): void
+  /** Names a socket for as long as anyone holds it. */
+  inode(fd: number): string
 }
 
 export interface HeldListener {
+  /** What it is known by: its address, and which of them when an address with port 0 is asked for several times. */
+  readonly key: string
   readonly name: string
   readonly service: string
   /** As the application wrote it, canonical. */
@@ -53,6 +60,7 @@ export interface HeldListener {
   /** Where it really is: names resolved, port 0 replaced. */
   readonly bound: string
   readonly shared: boolean
+  readonly ipv6Only: boolean
   /** One per slot, or one. */
   readonly sockets: readonly HeldSocket[]
   readonly unixPath: string
@@ -60,12 +68,26 @@ export interface HeldListener {
 
 interface HeldSocket {
   readonly fd: number
-  readonly socket: BoundSocketLike
+  close(): void
+}
+
+/** What the journal keeps: the numbers hold for the image that is executed next, the inodes prove that they still do. */
+export interface ListenerRecord extends Omit<HeldListener, 'sockets'> {
+  readonly sockets: readonly { readonly fd: number; readonly inode: string }[]
+}
+
+/** A socket that somebody else has bound. */
+export interface GivenSocket {
+  readonly fd: number
+  /** As HeldListener.bound. */
+  readonly bound: string
 }
 
 export class ListenerTable {
-  readonly slots: number
+  /** Sockets of each listener that has one per slot. Grows, never shrinks. */
+  slots: number
   #held: HeldListener[] = []
+  #given: GivenSocket[] = []
   readonly #binder: SocketBinder
   readonly #log: ProcessLog
 
@@ -77,54 +99,133 @@ export class ListenerTable {
 
   get listeners(): readonly HeldListener[] { return this.#held }
 
-  /** Binds everything or nothing. @throws BindError */
-  async bind(described: readonly DescribedListener[]): Promise<void> {
+  /** Sockets that came with the start are used where they fit. */
+  offer(given: readonly GivenSocket[]): void { this.#given.push(...given) }
+
+  /** Those of `offer` that nobody wanted. */
+  takeUnused(): readonly GivenSocket[] { return this.#given.splice(0) }
+
+  /** Binds what is described and not held yet, and sockets for more slots: everything or nothing. @throws BindError */
+  async bind(described: readonly DescribedListener[], slots = this.slots): Promise<void> {
     const seen = new Map<string, string>()
     for (const { canonical, name, address } of described) {
       const other = seen.get(canonical)
       if (other !== undefined && !(address.kind === 'tcp' && address.port === 0)) throw new BindError('EADDRINUSE', `${canonical} is asked for twice, by '${other}' and '${name}'; give one of them another address`)
       seen.set(canonical, name)
     }
+    const before = { held: this.#held, slots: this.slots }
+    const fresh: HeldSocket[] = []
     try {
-      for (const listener of described) {
-        const held = listener.address.kind === 'unix' ? await this.#bindUnix(listener) : await this.#bindTcp(listener, described)
-        if (held !== null) this.#held.push(held)
+      this.slots = Math.max(slots, before.slots)
+      this.#held = [...before.held.map(listener => this.#extend(listener, fresh))]
+      for (const [index, listener] of described.entries()) {
+        const key = keyOf(described, index)
+        if (this.#held.some(held => held.key === key)) continue
+        const held = listener.address.kind === 'unix' ? await this.#bindUnix(listener, key) : await this.#bindTcp(listener, key, described)
+        if (held === null) continue
+        fresh.push(...held.sockets)
+        this.#held = [...this.#held, held]
       }
     } catch (error) {
-      this.#release(null)
+      for (const socket of fresh) socket.close()
+      for (const { unixPath } of this.#held) if (unixPath !== '' && !before.held.some(held => held.unixPath === unixPath)) this.#binder.unlink(unixPath)
+      this.#held = before.held
+      this.slots = before.slots
       throw error
     }
   }
 
-  layout(copies: number): DescriptorLayout {
-    return { slots: this.slots, copies, listeners: this.#held.map(({ name, shared }) => ({ name, shared })) }
+  /** The sockets that an image or a supervisor before us held. @param fdOf null where one could not be had: then its listener is bound again. */
+  restore(records: readonly ListenerRecord[], slots: number, fdOf: (listener: ListenerRecord, index: number) => number | null): void {
+    this.slots = slots
+    this.#held = records.flatMap(record => {
+      const fds = record.sockets.map((_, index) => fdOf(record, index))
+      if (fds.includes(null)) {
+        for (const fd of fds) if (fd !== null) fs.closeSync(fd)
+        return []
+      }
+      return [{ ...record, sockets: fds.map(fd => rawSocket(fd!)) }]
+    })
   }
 
-  /** In the order of `layout`. */
-  descriptors(copies: number): number[] {
-    const once = this.#held.flatMap(listener => listener.sockets.map(socket => socket.fd))
-    return Array.from({ length: copies }, () => once).flat()
+  record(): ListenerRecord[] {
+    return this.#held.map(listener => ({ ...listener, sockets: listener.sockets.map(({ fd }) => ({ fd, inode: this.#binder.inode(fd) })) }))
   }
 
-  /** The end of every listener: later dials are refused at once, whoever still holds a copy. @param calls null: only our copies can be closed. */
-  close(calls: SystemCalls | null): void { this.#release(calls) }
+  /** What workers of an application that is described like this inherit. Listeners that could not be bound here are left out. */
+  layout(described: readonly DescribedListener[], copies: number): DescriptorLayout {
+    const listeners = described.flatMap((listener, index) => {
+      const held = this.#heldAs(keyOf(described, index))
+      return held === undefined ? [] : [{ name: listener.name, shared: held.shared }]
+    })
+    return { slots: this.slots, copies, listeners }
+  }
 
-  #release(calls: SystemCalls | null): void {
-    for (const { sockets, unixPath, bound } of this.#held) {
-      for (const { fd, socket } of sockets) {
+  /** In the order of `layout`, which may have fewer slots than there are now. */
+  descriptors(described: readonly DescribedListener[], layout: DescriptorLayout): number[] {
+    const once = layout.listeners.flatMap(({ name, shared }) => {
+      const held = this.#heldAs(keyOf(described, described.findIndex(listener => listener.name === name)))
+      if (held === undefined) throw new Error(`the socket of ${name} is gone`)
+      return held.sockets.slice(0, shared ? 1 : layout.slots).map(socket => socket.fd)
+    })
+    return Array.from({ length: layout.copies }, () => once).flat()
+  }
+
+  /** Every descriptor, once. */
+  get allDescriptors(): number[] { return this.#held.flatMap(listener => listener.sockets.map(({ fd }) => fd)) }
+
+  /** The end of listeners that are not described any more: later dials are refused at once. Their workers have let go before. @returns those. */
+  retain(described: readonly DescribedListener[], calls: SystemCalls | null): readonly HeldListener[] {
+    const keys = new Set(described.map((_, index) => keyOf(described, index)))
+    const gone = this.#held.filter(held => !keys.has(held.key))
+    if (gone.length === 0) return gone
+    this.#held = this.#held.filter(held => keys.has(held.key))
+    this.#release(gone, calls)
+    this.#log.info('closed listeners that are not wanted any more', { listeners: gone.map(({ bound }) => bound) })
+    return gone
+  }
+
+  #heldAs(key: string): HeldListener | undefined { return this.#held.find(held => held.key === key) }
+
+  /** The end of every listener: later dials are refused at once, whoever still holds a copy. @param calls null: only our copies can be closed. @param keepPaths somebody else keeps the sockets. */
+  close(calls: SystemCalls | null, keepPaths = false): void {
+    this.#release(this.#held, calls, keepPaths)
+    this.#held = []
+  }
+
+  #release(listeners: readonly HeldListener[], calls: SystemCalls | null, keepPaths = false): void {
+    for (const { sockets, unixPath, bound } of listeners) {
+      for (const socket of sockets) {
         try {
-          calls?.shutdown(fd)
+          calls?.shutdown(socket.fd)
           socket.close()
         } catch (error) {
           this.#log.warn(`could not close ${bound}`, { error })
         }
       }
-      if (unixPath !== '') this.#binder.unlink(unixPath)
+      if (unixPath !== '' && !keepPaths) this.#binder.unlink(unixPath)
     }
-    this.#held = []
   }
 
-  async #bindTcp(listener: DescribedListener, described: readonly DescribedListener[]): Promise<HeldListener | null> {
+  /** A listener with a socket for every slot. */
+  #extend(listener: HeldListener, fresh: HeldSocket[]): HeldListener {
+    if (listener.shared || listener.sockets.length >= this.slots) return listener
+    const { host, port } = addressOf(listener.bound)
+    const more: HeldSocket[] = []
+    while (listener.sockets.length + more.length < this.slots) {
+      const socket = this.#takeGiven(listener.bound) ?? boundSocket(this.#binder.bindTcp(host, port, listener.ipv6Only, true))
+      more.push(socket)
+      fresh.push(socket)
+    }
+    return { ...listener, sockets: [...listener.sockets, ...more] }
+  }
+
+  #takeGiven(bound: string): HeldSocket | null {
+    const index = this.#given.findIndex(given => given.bound === bound)
+    return index === -1 ? null : rawSocket(this.#given.splice(index, 1)[0]!.fd)
+  }
+
+  async #bindTcp(listener: DescribedListener, key: string, described: readonly DescribedListener[]): Promise<HeldListener | null> {
     const { address } = listener
     if (address.kind !== 'tcp') throw new Error('not a TCP address')
     const shared = !this.#binder.reusePort
@@ -139,17 +240,21 @@ export class ListenerTable {
     const where = hostAndPort(host, address.port)
     const sockets: HeldSocket[] = []
     try {
+      const first = address.port === 0 ? null : this.#takeGiven(where)
+      if (first !== null) sockets.push(first)
       // Without SO_REUSEPORT first: with it we would silently join another program's group and take half its connections.
-      if (address.port !== 0) this.#binder.bindTcp(host, address.port, address.ipv6Only, false).close()
+      if (address.port !== 0 && first === null) this.#binder.bindTcp(host, address.port, address.ipv6Only, false).close()
       let port = address.port
-      for (let slot = 0; slot < (shared ? 1 : this.slots); slot++) {
+      while (sockets.length < (shared ? 1 : this.slots)) {
+        const given = address.port === 0 ? null : this.#takeGiven(where)
+        if (given !== null) { sockets.push(given); continue }
         const socket = this.#binder.bindTcp(host, port, address.ipv6Only, !shared)
-        sockets.push({ fd: socket.fd(), socket })
+        sockets.push(boundSocket(socket))
         port = socket.address().port ?? port
       }
-      return { name: listener.name, service: listener.service, canonical: listener.canonical, bound: hostAndPort(host, port), shared, sockets, unixPath: '' }
+      return { key, name: listener.name, service: listener.service, canonical: listener.canonical, bound: hostAndPort(host, port), shared, ipv6Only: address.ipv6Only, sockets, unixPath: '' }
     } catch (error) {
-      for (const { socket } of sockets) socket.close()
+      for (const socket of sockets) socket.close()
       const code = codeOf(error)
       // `:port` means both families; a machine without IPv6 still has the other.
       const bothFamilies = address.host === '::' && address.ipv6Only && described.some(other => other.address.kind === 'tcp' && other.address.host === '0.0.0.0' && other.address.port === address.port)
@@ -161,22 +266,40 @@ export class ListenerTable {
     }
   }
 
-  async #bindUnix(listener: DescribedListener): Promise<HeldListener> {
+  async #bindUnix(listener: DescribedListener, key: string): Promise<HeldListener> {
     const { address } = listener
     if (address.kind !== 'unix') throw new Error('not a Unix address')
     const where = `unix:${address.path}`
+    const given = this.#takeGiven(where)
+    if (given !== null) return { key, name: listener.name, service: listener.service, canonical: listener.canonical, bound: where, shared: true, ipv6Only: false, sockets: [given], unixPath: address.path }
     const found = await this.#binder.probeUnix(address.path)
     if (found === 'live') throw new BindError('EADDRINUSE', `${where} of service '${listener.service}' cannot be bound: another program listens there; stop it or choose another path`)
     if (found === 'other') throw new BindError('EEXIST', `${where} of service '${listener.service}' cannot be bound: there is a file that is no socket; remove it or choose another path`)
     if (found === 'stale') this.#binder.unlink(address.path)
     try {
       const socket = this.#binder.bindUnix(address.path, address.mode)
-      return { name: listener.name, service: listener.service, canonical: listener.canonical, bound: canonicalAddress(address), shared: true, sockets: [{ fd: socket.fd(), socket }], unixPath: address.path }
+      return { key, name: listener.name, service: listener.service, canonical: listener.canonical, bound: canonicalAddress(address), shared: true, ipv6Only: false, sockets: [boundSocket(socket)], unixPath: address.path }
     } catch (error) {
       const code = codeOf(error)
       throw new BindError(code, `${where} of service '${listener.service}' cannot be bound: ${REMEDIES[code] ?? (error instanceof Error ? error.message : code)}`, error)
     }
   }
+}
+
+/** The nth listener of an address; more than one can only be asked for with port 0. */
+function keyOf(described: readonly DescribedListener[], index: number): string {
+  const canonical = described[index]?.canonical ?? ''
+  const nth = described.slice(0, index).filter(other => other.canonical === canonical).length
+  return nth === 0 ? canonical : `${canonical}#${nth}`
+}
+
+function boundSocket(socket: BoundSocketLike): HeldSocket { return { fd: socket.fd(), close: () => socket.close() } }
+function rawSocket(fd: number): HeldSocket { return { fd, close: () => fs.closeSync(fd) } }
+
+/** Of a bound TCP socket. */
+function addressOf(bound: string): { host: string; port: number } {
+  const colon = bound.lastIndexOf(':')
+  return { host: bound.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(bound.slice(colon + 1)) }
 }
 
 const REMEDIES: Readonly<Record<string, string>> = {
@@ -209,6 +332,7 @@ export const SYSTEM_BINDER: SocketBinder = {
     return await dialUnix(path) ? 'live' : 'stale'
   },
   unlink: path => fs.rmSync(path, { force: true }),
+  inode: fd => String(fs.fstatSync(fd).ino),
 }
 
 /** Whether somebody listens on a Unix path. Only a refusal proves that nobody does: a full queue or a lack of rights is somebody. */

@@ -4,9 +4,8 @@
  */
 import '../src/runtime-check.ts'
 import './early-signals.ts'
-import { loadConfig } from '../src/config/load-config.ts'
 import { ConfigError } from '../src/config/server-config.ts'
-import { runSupervisor } from './run.ts'
+import { configFrom, originOf, runSupervisor } from './run.ts'
 import { EXIT } from './supervisor.ts'
 
 const [application, ...args] = process.argv.slice(2)
@@ -16,7 +15,8 @@ if (application === undefined) {
 }
 
 try {
-  await runSupervisor({ application, args, config: loadConfig() })
+  const origin = originOf(undefined)
+  await runSupervisor({ application, args, origin, config: configFrom(origin) })
 } catch (error) {
   if (!(error instanceof ConfigError)) throw error
   process.stderr.write(`${error.message}\n`)

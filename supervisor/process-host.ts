@@ -5,8 +5,11 @@
 import { spawn } from 'node:child_process'
 import cluster from 'node:cluster'
 import fs from 'node:fs'
+import type { SystemCalls } from '../src/ipc/system-calls.ts'
 
 export interface ForkRequest {
+  /** Runtime. */
+  readonly node: string
   /** Entry module of the worker, and what its argv carries behind it. */
   readonly exec: string
   readonly args: readonly string[]
@@ -36,6 +39,12 @@ export interface ProcessHost {
   fork(request: ForkRequest, onExit: (report: ExitReport) => void): ForkedProcess
   /** @returns false when there is no such process. */
   kill(pid: number, signal: NodeJS.Signals): boolean
+  /**
+   * Watches a process that was not forked by this image: a child from before it was replaced in place, or a stranger
+   * left by a supervisor that was killed. A stranger's exit code is not known.
+   * @param onExit called once, never during the call.
+   */
+  adopt(pid: number, startTime: string, onExit: (report: ExitReport) => void): void
   /** Monotonic, in ms. */
   nowMs(): number
   /** 0 to 1. */
@@ -46,9 +55,47 @@ export interface ProcessHost {
   startTime(pid: number): string
 }
 
+/** How often processes that were not forked here are looked at, in ms; for children SIGCHLD is faster. */
+const SWEEP_MS = 200
+
+interface Adopted {
+  readonly startTime: string
+  readonly onExit: (report: ExitReport) => void
+}
+
 export class SystemProcessHost implements ProcessHost {
+  /** null: children from before a replacement cannot be told from zombies, but there is no replacement without system calls. */
+  readonly #calls: () => SystemCalls | null
+  readonly #adopted = new Map<number, Adopted>()
+  #sweeper: NodeJS.Timeout | null = null
+
+  constructor(calls: () => SystemCalls | null = () => null) { this.#calls = calls }
+
+  adopt(pid: number, startTime: string, onExit: (report: ExitReport) => void): void {
+    this.#adopted.set(pid, { startTime, onExit })
+    if (this.#sweeper !== null) return
+    const sweep = (): void => this.#sweep()
+    process.on('SIGCHLD', sweep)
+    this.#sweeper = setInterval(sweep, SWEEP_MS)
+    // One that died before anyone looked has sent its signal to nobody.
+    setImmediate(sweep)
+  }
+
+  #sweep(): void {
+    for (const [pid, { startTime, onExit }] of this.#adopted) {
+      const status = this.#calls()?.reap(pid) ?? null
+      const gone = status === null || status === 'not-a-child' ? processStartTime(pid) !== startTime : true
+      if (!gone) continue
+      this.#adopted.delete(pid)
+      onExit(status === null || status === 'not-a-child' ? { code: null, signal: null, problem: '' } : { ...status, problem: '' })
+    }
+  }
+
   fork(request: ForkRequest, onExit: (report: ExitReport) => void): ForkedProcess {
+    const { execPath } = process
     try {
+      // cluster.fork always takes this one, so a release's own runtime has to stand here meanwhile.
+      process.execPath = request.node
       // setupPrimary remembers what it is not given, so everything is given, right before the fork.
       cluster.setupPrimary({
         exec: request.exec,
@@ -75,6 +122,8 @@ export class SystemProcessHost implements ProcessHost {
       const problem = error instanceof Error ? error.message : String(error)
       setImmediate(() => onExit({ code: null, signal: null, problem }))
       return { pid: 0 }
+    } finally {
+      process.execPath = execPath
     }
   }
 
@@ -104,6 +153,7 @@ export function processStartTime(pid: number): string {
 }
 
 export interface DescribeRun {
+  readonly node: string
   readonly exec: string
   readonly args: readonly string[]
   readonly execArgv: readonly string[]
@@ -130,7 +180,7 @@ const MAX_STDERR_BYTES = 64 * 1024
 /** Runs the describe process to its end. The application's stdout is dropped (workers will print it again), its stderr kept for a failure. */
 export function runDescribe(run: DescribeRun): Promise<DescribeResult> {
   return new Promise(resolve => {
-    const child = spawn(process.execPath, [...run.execArgv, run.exec, ...run.args], {
+    const child = spawn(run.node, [...run.execArgv, run.exec, ...run.args], {
       stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
       env: run.env as NodeJS.ProcessEnv,
       signal: run.signal,

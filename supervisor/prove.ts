@@ -10,7 +10,8 @@ import { fileURLToPath } from 'node:url'
 import { FAULTS, PHASES, POPULATIONS, sharedNowMs } from '../src/config/prove-messages.ts'
 import type { Fault, FromProver, Kill, LossReport, PopulationReport, ProofReport, ToProver } from '../src/config/prove-messages.ts'
 import type { ResolvedProveOptions } from '../src/config/prove-options.ts'
-import { askSupervisor } from './control-client.ts'
+import type { FromOperator, OperationStarted } from '../src/ipc/messages.ts'
+import { askSupervisor, awaitOutcome } from './control-client.ts'
 import { OWN_EXEC_ARGV } from './generation.ts'
 
 export const PROVE_ACTIONS = ['reload', 'crash', 'upgrade', 'watch'] as const
@@ -90,14 +91,20 @@ async function reportOf(client: ChildProcess): Promise<ProofReport | null> {
 
 async function act(action: ProveAction, folder: string): Promise<Done> {
   switch (action) {
-    case 'reload': {
-      const { replaced } = await askSupervisor(folder, { tag: 'restart-workers', worker: '', wait: true }) as { replaced: readonly { slot: number; from: string; to: string }[] }
-      return { lines: replaced.map(({ slot, from, to }) => `slot ${slot}: ${from} -> ${to}`), kill: null }
-    }
+    case 'reload': return operate(folder, { tag: 'reload' })
+    // Even if nothing has changed: a proof replaces everything that an upgrade can replace.
+    case 'upgrade': return operate(folder, { tag: 'upgrade', folder: '', supervisor: 'always' })
     case 'crash': return crash(folder)
-    case 'upgrade': throw new Error('the upgrade in place does not exist yet')
     case 'watch': return { lines: [], kill: null }
   }
+}
+
+async function operate(folder: string, message: Extract<FromOperator, { tag: 'reload' | 'upgrade' }>): Promise<Done> {
+  const { id } = await askSupervisor(folder, message) as OperationStarted
+  const { result, reason, generation, supervisorReplaced, steps } = await awaitOutcome(folder, id)
+  if (result !== 'committed') throw new Error(`${result}: ${reason}`)
+  const took = steps.map(({ step, ms }) => `${step} ${milliseconds(ms)}`).join(', ')
+  return { lines: [`generation ${generation} serves${supervisorReplaced ? ', with a new supervisor in the same process' : ''} (${took})`], kill: null }
 }
 
 interface SeenWorker { readonly id: string; readonly pid: number; readonly state: string; readonly open: { readonly connections: number } }

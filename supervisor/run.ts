@@ -5,9 +5,13 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { loadConfig } from '../src/config/load-config.ts'
 import type { ServerConfig } from '../src/config/server-config.ts'
 import { openLogs, type ConfiguredLogs } from '../src/telemetry/exporters/configured-logs.ts'
 import { onSignals } from './early-signals.ts'
+import { readEntry } from './journal.ts'
+import type { ConfigOrigin } from './journal.ts'
+import type { BootControl, Handover } from './reexec.ts'
 import { EXIT, Supervisor } from './supervisor.ts'
 import type { SupervisorStatus } from './supervisor.ts'
 
@@ -17,10 +21,50 @@ export interface RunRequest {
   /** What follows it on its command line. */
   readonly args: readonly string[]
   readonly config: ServerConfig
+  /** Where `config` came from. */
+  readonly origin: ConfigOrigin
+}
+
+/** Reads the configuration as somebody who asks again would. @throws ConfigError */
+export function configFrom({ file, folder, flags }: ConfigOrigin): ServerConfig { return loadConfig({ file, folder, flags }) }
+
+export function originOf(file: string | undefined, flags: Readonly<Record<string, string | undefined>> = {}): ConfigOrigin {
+  const given = Object.entries(flags).filter((entry): entry is [string, string] => entry[1] !== undefined)
+  return { file: file ?? '', folder: process.cwd(), flags: Object.fromEntries(given) }
 }
 
 export async function runSupervisor(request: RunRequest): Promise<never> {
-  const { application, args, config } = request
+  const { config } = request
+  const { supervisor, logs } = createSupervisor({ ...request, application: path.resolve(request.application) })
+  return end(await supervisor.run(), logs, config)
+}
+
+/** Goes on with what the image before this one has handed over. */
+export async function resumeSupervisor(handover: Handover, boot: BootControl): Promise<void> {
+  const entry = readEntry(handover.state)
+  if (entry === null) throw new Error('the state that was handed over is of a format that this release does not read')
+  const { application, args, origin } = entry
+  const plan = entry.upgrades?.running?.plan ?? null
+  const forward = handover.attempt === 'forward'
+  const committed = entry.fleet?.generations.find(({ number }) => number === entry.fleet?.committed)
+  const generation = forward ? plan?.generation : committed
+  if (generation === undefined) throw new Error('the state that was handed over names no generation')
+  const { log, limits, listeners } = generation.settings
+  const config: ServerConfig = { file: origin.file, supervisor: forward ? plan!.options : entry.options, log, limits, listeners }
+  const { supervisor, logs } = createSupervisor({ application, args, config, origin })
+  let takenOver = false
+  const code = await supervisor.resume(entry, forward ? { how: 'forward' } : { how: 'back', reason: handover.reason }, () => {
+    takenOver = true
+    boot.commit()
+  }).catch((error: unknown) => {
+    if (takenOver) throw error
+    return boot.goBack(error instanceof Error ? error.message : String(error))
+  })
+  return end(code, logs, config)
+}
+
+function createSupervisor(request: RunRequest): { supervisor: Supervisor; logs: ConfiguredLogs } {
+  const { application, args, config, origin } = request
   let logs: ConfiguredLogs
   try {
     logs = openLogs(config.log, 'supervisor', null)
@@ -29,9 +73,8 @@ export async function runSupervisor(request: RunRequest): Promise<never> {
     process.exit(EXIT.usage)
   }
   const { log } = logs
-  const { supervisor: options, limits, listeners } = config
   const supervisor = new Supervisor({
-    application: path.resolve(application), args, options, log, settings: { log: config.log, limits, listeners },
+    application, args, config, origin, readConfig: () => configFrom(origin), log,
     onReopenLogs: () => logs.reopen(),
     onRunning: status => {
       if (config.log.process === 'stderr' && config.log.format !== 'json' && process.stderr.isTTY === true) { process.stderr.write(firstScreen(status, config)); return }
@@ -40,7 +83,10 @@ export async function runSupervisor(request: RunRequest): Promise<never> {
     },
   })
   onSignals(signal => supervisor.onSignal(signal))
-  const code = await supervisor.run()
+  return { supervisor, logs }
+}
+
+async function end(code: number, logs: ConfiguredLogs, config: Pick<ServerConfig, 'log'>): Promise<never> {
   await logs.close()
   // Whoever watches the terminal would otherwise see nothing but the prompt.
   if (code !== EXIT.ok && config.log.process !== 'stderr') process.stderr.write(`cirque: ended with code ${code}; the reason is in ${config.log.process}\n`)
@@ -59,7 +105,7 @@ export function firstScreen(status: SupervisorStatus, config: Pick<ServerConfig,
   const rows: readonly (readonly [string, string])[] = [
     ...open.map(([address, service]) => ['open', open.length === 1 ? address : `${address}  ${service}`] as const),
     ...(status.admin === '' ? [] : [['health', `http://${status.admin}/readyz`] as const]),
-    ['change', `edit ${file}, then \`${command} workers restart\` elsewhere`],
+    ['change', `edit ${file}, then \`${command} reload\` elsewhere`],
     ['look', `\`${command} status\``],
     ...(requests === '' ? [] : [['requests', requests] as const]),
     ['stop', 'Ctrl-C'],

@@ -3,43 +3,59 @@
  * and answers operators until somebody stops it. Runs no application code and accepts no connection of a listener.
  *
  *   Claiming --control socket is ours--> Describing --> Binding --> Starting --all slots accept--> Running
- *       \                                    \             \           \                             \
- *        +-- running already: 3               +-- failed: 1 +-- 1       +-- nobody ever ready: 1      +-- stop --> Stopping --> Ended: 0
+ *       \   \                                \             \           \                           ^ \
+ *        \   \                                +-- failed: 1 +-- 1       +-- nobody ever ready: 1    |  +-- stop --> Stopping --> Ended: 0
+ *         \   +-- workers of a killed supervisor serve: they are adopted --------------------------+
+ *          +-- running already: 3                        an image before us handed over in place --+
  *
- * A stop is taken in any state. Whatever ends here closes what it opened and removes its sockets from the file system.
+ * What comes next, and whether it may stay, is decided in upgrade.ts. A stop is taken in any state. Whatever ends here closes what it opened and removes its sockets from the file system.
  */
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { isDeepStrictEqual } from 'node:util'
 import { ConfigError, formatMistake } from '../src/config/server-config.ts'
+import type { ServerConfig } from '../src/config/server-config.ts'
+import { OptionError } from '../src/config/supervisor-options.ts'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
 import { unknownListeners, type WorkerSettings } from '../src/config/worker-settings.ts'
 import { PROTOCOL_VERSION } from '../src/ipc/messages.ts'
-import type { FromOperator, FromWorker, Welcome } from '../src/ipc/messages.ts'
+import type { FromOperator, FromWorker, OperationOutcome, OperationStarted, Welcome } from '../src/ipc/messages.ts'
 import type { Question } from '../src/ipc/channel.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
+import { hostAndPort } from '../src/ipc/server-description.ts'
 import type { ServerDescription } from '../src/ipc/server-description.ts'
 import { loadSystemCalls } from '../src/ipc/system-calls.ts'
-import type { SystemCallsState } from '../src/ipc/system-calls.ts'
+import type { SystemCalls, SystemCallsState } from '../src/ipc/system-calls.ts'
 import { AdminServer } from './admin-server.ts'
 import type { Health } from './admin-server.ts'
+import { collectDescriptors } from './adoption.ts'
 import { AlreadyRunning, ControlServer } from './control-server.ts'
 import type { WorkerConversation } from './control-server.ts'
 import { describeApplication, DescribeFailed } from './describe-application.ts'
 import { Fleet, Refused, StartFailed } from './fleet.ts'
-import { OWN_EXEC_ARGV } from './generation.ts'
-import type { Generation } from './generation.ts'
+import type { FleetSetup } from './fleet.ts'
+import { workerExecArgv } from './generation.ts'
+import type { Blueprint, Generation } from './generation.ts'
 import { resolveIdentity } from './identities.ts'
 import type { Identity } from './identities.ts'
 import { Journal, JOURNAL_FORMAT, livingWorkers } from './journal.ts'
+import type { ConfigOrigin, JournalEntry } from './journal.ts'
 import { BindError, ListenerTable, SYSTEM_BINDER } from './listener-table.ts'
 import type { SocketBinder } from './listener-table.ts'
 import { processStartTime, SystemProcessHost } from './process-host.ts'
 import type { ProcessHost } from './process-host.ts'
+import { replaceSupervisor } from './reexec.ts'
+import type { Image } from './reexec.ts'
+import { currentLinkOf, flipCurrent, readRelease, ReleaseError, releaseOf } from './releases.ts'
+import type { Release } from './releases.ts'
 import { SignalPolicy } from './signals.ts'
 import type { HandledSignal } from './signals.ts'
-import { JOURNAL, ownFolder, prepareStateFolder, StateFolderError, stateFolderOf } from './state-folder.ts'
+import { JOURNAL, ownFolder, prepareStateFolder, StateFolderError, stateFolderOf, WORKER_SOCKET } from './state-folder.ts'
+import { ServiceManager } from './systemd.ts'
+import { Upgrades } from './upgrade.ts'
+import type { OperationRequest, Plan, Resumption, UpgradeWorld } from './upgrade.ts'
 import type { WorkerLink } from './worker-process.ts'
 
 /** Of a process of ours that ended; the command line uses the same. */
@@ -62,10 +78,13 @@ export interface SupervisorSetup {
   /** Absolute path of the application's module, and what follows it on its command line. */
   readonly application: string
   readonly args: readonly string[]
-  readonly options: ResolvedSupervisorOptions
-  /** What workers are told of the configuration. */
-  readonly settings: WorkerSettings
+  readonly config: ServerConfig
+  /** Where the configuration came from, and how it is read again. @throws ConfigError */
+  readonly origin: ConfigOrigin
+  readonly readConfig: () => ServerConfig
   readonly log: ProcessLog
+  /** Resolves when the log has written what waits. */
+  readonly flushLogs?: () => Promise<void>
   /** The supervisor's own log files were renamed. */
   readonly onReopenLogs?: () => void
   /** Told once, when every slot accepts. */
@@ -82,6 +101,9 @@ export interface SupervisorStatus {
   readonly node: string
   readonly state: string
   readonly application: string
+  /** Folder of the release that serves, and of the one that `rollback` goes back to; ''. */
+  readonly release: string
+  readonly previousRelease: string
   readonly generation: number
   readonly startedAt: string
   readonly uptimeMs: number
@@ -93,28 +115,33 @@ export interface SupervisorStatus {
   readonly listeners: readonly { readonly name: string; readonly service: string; readonly address: string; readonly bound: string; readonly sockets: number }[]
   readonly slots: readonly object[]
   readonly totals: object
+  /** Of upgrades, reloads and roll-backs, oldest first. */
+  readonly outcomes: readonly OperationOutcome[]
 }
 
 export class Supervisor {
   state: SupervisorState = SupervisorState.Claiming
   readonly #setup: SupervisorSetup
-  readonly #options: ResolvedSupervisorOptions
+  #options: ResolvedSupervisorOptions
   readonly #log: ProcessLog
   readonly #host: ProcessHost
+  readonly #binder: SocketBinder
   readonly #folder: string
-  readonly #startedAt = new Date()
+  #startedAt = Date.now()
   readonly #signals = new SignalPolicy()
   readonly #journal: Journal
   readonly #ended = Promise.withResolvers<number>()
   #systemCalls: SystemCallsState = { available: false, reason: 'not loaded yet' }
+  #serviceManager: ServiceManager
   #control: ControlServer | null = null
   #admin: AdminServer | null = null
   #adminAddress = ''
-  #table: ListenerTable | null = null
+  #table: ListenerTable
   #fleet: Fleet | null = null
+  #upgrades: Upgrades | null = null
   #generationNumber = 0
-  /** Waits for a rolling replacement that a signal asked for. */
-  #signalRestartWaits = false
+  /** Of our own code and runtime. */
+  #fingerprint = ''
   #stopQuestions: Question[] = []
   #forced = false
   /** Resolves when nobody wants to wait any more. */
@@ -124,14 +151,20 @@ export class Supervisor {
 
   constructor(setup: SupervisorSetup) {
     this.#setup = setup
-    this.#options = setup.options
+    this.#options = setup.config.supervisor
     this.#log = setup.log
-    this.#host = setup.host ?? new SystemProcessHost()
-    this.#folder = stateFolderOf(setup.application, setup.options.stateDir)
+    this.#host = setup.host ?? new SystemProcessHost(() => this.#calls)
+    this.#binder = setup.binder ?? SYSTEM_BINDER
+    this.#folder = stateFolderOf(setup.application, this.#options.stateDir)
     this.#journal = new Journal(path.join(this.#folder, JOURNAL))
+    this.#table = new ListenerTable(this.#options.workers, this.#log, this.#binder)
+    // Of an empty environment: somebody to talk to before the system calls are there.
+    this.#serviceManager = ServiceManager.fromEnvironment({}, null, this.#log)
   }
 
-  /** The whole life. @returns the exit code. */
+  get #calls(): SystemCalls | null { return this.#systemCalls.available ? this.#systemCalls.calls : null }
+
+  /** The whole life, from a start by hand. @returns the exit code. */
   run(): Promise<number> {
     this.#start().catch((error: unknown) => {
       // Stopped while it started: what was under way failed because of that.
@@ -140,19 +173,22 @@ export class Supervisor {
     return this.#ended.promise
   }
 
+  /** The rest of a life that another image of this process began. Rejects before `onTakenOver` was called when it cannot be done. @returns the exit code. */
+  async resume(entry: JournalEntry, resumption: Resumption, onTakenOver: () => void): Promise<number> {
+    await this.#takeOver(entry, resumption, onTakenOver)
+    return this.#ended.promise
+  }
+
   onSignal(signal: HandledSignal): void {
     const meaning = this.#signals.meaning(signal, performance.now())
     if (meaning === 'nothing') return
-    if (meaning === 'upgrade') {
-      this.#log.warn(`${signal}: refused, there is no upgrade in place yet; \`cirque workers restart\` or SIGHUP replaces the workers, a new start runs another version`)
-      return
-    }
     this.#log.info(`${signal}: ${MEANINGS[meaning]}`)
     switch (meaning) {
       case 'stop': void this.#stop(this.#options.drain.stopTimeoutMs, this.#options.drain.lameDuckMs); break
       case 'interrupt': void this.#stop(this.#options.drain.interruptTimeoutMs, 0); break
       case 'force': this.#force(); break
-      case 'replace-workers': this.#replaceWorkers(); break
+      case 'reload': this.#onHangUp(); break
+      case 'upgrade': this.#operate({ kind: 'upgrade', folder: '', supervisor: 'if-changed' }, null); break
       case 'reopen-logs': this.#reopenLogs(); break
       default: meaning satisfies never
     }
@@ -160,63 +196,89 @@ export class Supervisor {
 
   status(): SupervisorStatus {
     const { application } = this.#setup
+    const fleet = this.#fleet
     return {
       version: packageVersion(), protocol: PROTOCOL_VERSION, pid: process.pid, node: process.version, state: STATE_NAMES[this.state], application,
-      generation: this.#generationNumber, startedAt: this.#startedAt.toISOString(), uptimeMs: Date.now() - this.#startedAt.getTime(), operation: this.#fleet?.operationName ?? '',
-      stateDir: this.#folder, controlSocket: this.#control?.controlPath ?? '', admin: this.#adminAddress,
+      release: fleet?.generation.release.folder ?? '', previousRelease: this.#upgrades?.previousFolder ?? '',
+      generation: fleet?.generation.number ?? this.#generationNumber, startedAt: new Date(this.#startedAt).toISOString(), uptimeMs: Date.now() - this.#startedAt,
+      operation: this.#operationText(), stateDir: this.#folder, controlSocket: this.#control?.controlPath ?? '', admin: this.#adminAddress,
       systemCalls: this.#systemCalls.available ? 'available' : `not available: ${this.#systemCalls.reason}`,
-      listeners: (this.#table?.listeners ?? []).map(({ name, service, canonical, bound, sockets }) => ({ name, service, address: canonical, bound, sockets: sockets.length })),
-      slots: this.#fleet?.status() ?? [], totals: this.#fleet?.totals() ?? {},
+      listeners: this.#table.listeners.map(({ name, service, canonical, bound, sockets }) => ({ name, service, address: canonical, bound, sockets: sockets.length })),
+      slots: fleet?.status() ?? [], totals: fleet?.totals() ?? {}, outcomes: this.#upgrades?.outcomes ?? [],
     }
   }
 
+  // ---- starting
+
   async #start(): Promise<void> {
-    const { application, args } = this.#setup
     const identity = resolveIdentity(this.#options.user, this.#options.group)
     prepareStateFolder(this.#folder, identity.uid !== null || identity.gid !== null)
-    const before = this.#journal.read()
-    const orphans = before === null ? [] : livingWorkers(before)
-    await this.#claim(identity)
-
-    this.#moveTo(SupervisorState.Describing)
     this.#systemCalls = await loadSystemCalls()
     if (!this.#systemCalls.available) this.#log.warn('system calls are not available: workers carry spare copies of their sockets', { reason: this.#systemCalls.reason })
-    const entries = { workerEntry: entry('workers/main'), describeEntry: entry('workers/describe') }
-    const blueprint = { application, args, execArgv: [...process.execArgv.filter(argument => !OWN_EXEC_ARGV.includes(argument)), ...OWN_EXEC_ARGV], ...entries, ...identity }
+    this.#serviceManager = ServiceManager.fromEnvironment(process.env, this.#calls, this.#log)
+    const before = this.#journal.read()
+    const orphans = before === null ? [] : livingWorkers(before)
+    const release = releaseOf(this.#setup.application)
+    this.#fingerprint = release.fingerprint
+    this.#generationNumber = before?.generation ?? 0
+    // Before its workers can ask: one that is refused drains and ends.
+    const adopting = before !== null && orphans.length > 0 && this.#calls !== null && this.#restoreFleet(before)
+    await this.#claim(identity, null)
+    if (adopting && await this.#adopt(before)) return
+    this.#table.offer(this.#serviceManager.inherited.map(({ fd, address }) => ({ fd, bound: address.kind === 'unix' ? `unix:${address.path}` : hostAndPort(address.host, address.port) })))
+    await this.#startFresh(release, identity, orphans.map(orphan => orphan.pid))
+  }
+
+  async #startFresh(release: Release, identity: Identity, orphans: readonly number[]): Promise<void> {
+    this.#moveTo(SupervisorState.Describing)
+    const blueprint: Blueprint = { release, args: this.#setup.args, execArgv: workerExecArgv(), ...identity }
     const description = await describeApplication(blueprint, this.#options.describeTimeoutMs, this.#describing.signal)
     this.#checkGoingOn()
-    checkListenerNames(this.#setup.settings, description)
+    const settings = settingsOf(this.#setup.config)
+    checkListenerNames(settings, description)
 
     this.#moveTo(SupervisorState.Binding)
-    const table = new ListenerTable(this.#options.workers, this.#log, this.#setup.binder ?? SYSTEM_BINDER)
-    await this.#bind(table, description, orphans.map(orphan => orphan.pid))
-    this.#table = table
-    this.#warnAboutBacklog(Math.max(0, ...description.listeners.map(listener => listener.backlog)))
-    if (this.#options.adminAddress !== '') {
-      this.#admin = new AdminServer(() => this.#health())
-      try {
-        this.#adminAddress = await this.#admin.listen(this.#options.adminAddress)
-      } catch (error) {
-        throw new BindError((error as NodeJS.ErrnoException).code ?? '', `the admin listener cannot listen on ${this.#options.adminAddress}: ${(error as Error).message}`, error)
-      }
+    await this.#bind(description, orphans)
+    for (const { fd, bound } of this.#table.takeUnused()) {
+      this.#log.warn(`the service manager gave us a socket for ${bound}, where the application does not listen; it is closed`)
+      fs.closeSync(fd)
     }
+    this.#warnAboutBacklog(Math.max(0, ...description.listeners.map(listener => listener.backlog)))
+    await this.#listenAdmin(-1)
     this.#checkGoingOn()
 
     this.#moveTo(SupervisorState.Starting)
-    this.#generationNumber = (before?.generation ?? 0) + 1
-    const generation: Generation = { number: this.#generationNumber, ...blueprint, description }
-    const copies = this.#systemCalls.available ? 1 : COPIES_WITHOUT_SYSTEM_CALLS
-    this.#fleet = new Fleet({
-      host: this.#host, options: this.#options, log: this.#log, generation, layout: table.layout(copies), descriptors: table.descriptors(copies),
-      controlPath: this.#control!.workerPath, onChange: () => this.#writeJournal(),
-    })
+    this.#generationNumber++
+    const generation: Generation = {
+      number: this.#generationNumber, ...blueprint, description, settings, workers: this.#options.workers, layout: this.#table.layout(description.listeners, this.#copies),
+    }
+    this.#fleet = new Fleet(this.#fleetSetup(generation))
+    this.#upgrades = new Upgrades(this.#fleet, this.#world(), this.#host, this.#log)
     await this.#fleet.start()
-    if (this.#moveTo(SupervisorState.Running)) this.#setup.onRunning?.(this.status())
+    this.#serving()
   }
 
-  async #claim(identity: Identity): Promise<void> {
+  #serving(): void {
+    if (!this.#moveTo(SupervisorState.Running)) return
+    this.#keepSockets()
+    this.#serviceManager.ready(this.#statusLine())
+    this.#serviceManager.startWatchdog()
+    this.#setup.onRunning?.(this.status())
+  }
+
+  /** The service manager holds copies, so that the queue survives even the end of all of us. */
+  #keepSockets(): void {
+    if (this.#serviceManager.present) for (const { key, sockets } of this.#table.listeners) this.#serviceManager.store(key, sockets.map(({ fd }) => fd))
+  }
+
+  #statusLine(): string {
+    const fleet = this.#fleet!
+    return `generation ${fleet.generation.number}, ${fleet.generation.workers} workers, ${fleet.generation.release.folder}`
+  }
+
+  async #claim(identity: Identity, held: { readonly control: number; readonly worker: number } | null): Promise<void> {
     const control = new ControlServer({
-      folder: this.#folder, options: this.#options, log: this.#log, workerUid: identity.uid, workerGid: identity.gid,
+      folder: this.#folder, options: this.#options, log: this.#log, workerUid: identity.uid, workerGid: identity.gid, calls: this.#calls, held,
       handlers: {
         onOperator: (message, question) => this.#onOperator(message, question),
         onHello: (hello, link, question) => this.#onHello(hello, link, question),
@@ -228,13 +290,23 @@ export class Supervisor {
     this.#checkGoingOn()
   }
 
-  /** Workers of a killed supervisor hold the addresses until they have drained; they are told to when they come back. */
-  async #bind(table: ListenerTable, description: Generation['description'], orphans: readonly number[]): Promise<void> {
+  async #listenAdmin(heldFd: number): Promise<void> {
+    if (this.#options.adminAddress === '') return
+    this.#admin = new AdminServer(() => this.#health())
+    try {
+      this.#adminAddress = await this.#admin.listen(this.#options.adminAddress, this.#calls, heldFd)
+    } catch (error) {
+      throw new BindError((error as NodeJS.ErrnoException).code ?? '', `the admin listener cannot listen on ${this.#options.adminAddress}: ${(error as Error).message}`, error)
+    }
+  }
+
+  /** Workers of a killed supervisor that nobody adopted hold the addresses until they have drained; they are told to when they come back. */
+  async #bind(description: ServerDescription, orphans: readonly number[]): Promise<void> {
     const deadlineMs = performance.now() + this.#options.orphanDrainAfterMs + this.#options.ackTimeoutMs
     let said = false
     for (;;) {
       try {
-        await table.bind(description.listeners)
+        await this.#table.bind(description.listeners, this.#options.workers)
         return
       } catch (error) {
         const orphansLive = orphans.some(pid => processStartTime(pid) !== '')
@@ -246,6 +318,196 @@ export class Supervisor {
       }
     }
   }
+
+  get #copies(): number { return this.#systemCalls.available ? 1 : COPIES_WITHOUT_SYSTEM_CALLS }
+
+  #fleetSetup(generation: Generation): FleetSetup {
+    return {
+      host: this.#host, options: this.#options, log: this.#log, generation,
+      descriptors: of => this.#table.descriptors(of.description.listeners, of.layout),
+      controlPath: path.join(this.#folder, WORKER_SOCKET), onChange: () => this.#writeJournal(),
+    }
+  }
+
+  // ---- taking over from an earlier supervisor
+
+  /** @returns false when the journal names no generation that serves. */
+  #restoreFleet(entry: JournalEntry): boolean {
+    const committed = entry.fleet?.generations.find(generation => generation.number === entry.fleet!.committed)
+    if (entry.fleet === null || committed === undefined) return false
+    this.#generationNumber = entry.generation
+    this.#startedAt = entry.startedAt
+    this.#fleet = Fleet.restore(this.#fleetSetup(committed), entry.fleet, Date.now())
+    this.#upgrades = new Upgrades(this.#fleet, this.#world(), this.#host, this.#log, entry.upgrades)
+    return true
+  }
+
+  /** After a kill: workers serve on and say hello again; one of them gives the sockets back. @returns false when none could: then everything starts anew. */
+  async #adopt(entry: JournalEntry): Promise<boolean> {
+    const fleet = this.#fleet!
+    const sinceMs = performance.now()
+    const unheard = await fleet.awaitWorkers(this.#options.upgrade.adoptTimeoutMs)
+    const workers = [...fleet.workers()].filter(worker => worker.alive)
+    const given = await collectDescriptors(fleet, this.#folder, this.#calls!, this.#log)
+    for (const { fd } of this.#serviceManager.inherited) given.add(fd)
+    this.#table.restore(entry.listeners, entry.slots, (listener, index) => given.take(listener, index))
+    given.close()
+    const { generation } = fleet
+    try {
+      await this.#table.bind(generation.description.listeners, Math.max(entry.slots, generation.layout.slots))
+    } catch (error) {
+      this.#log.warn('the workers of the supervisor before could not be adopted; they finish what they have', { error, pids: workers.map(worker => worker.pid) })
+      this.#table.close(null)
+      this.#table = new ListenerTable(this.#options.workers, this.#log, this.#binder)
+      fleet.abandon()
+      this.#fleet = null
+      this.#upgrades = null
+      return false
+    }
+    this.#checkGoingOn()
+    await this.#listenAdmin(-1)
+    const trial = (entry.upgrades?.running ?? null) !== null
+    fleet.settle(trial)
+    this.#log.warn('adopted the workers of a supervisor that was killed', { workers: workers.map(worker => worker.id), unheard, tookMs: Math.round(performance.now() - sinceMs) })
+    this.#serving()
+    await this.#upgrades!.resume({ how: 'killed', reason: 'the supervisor was killed meanwhile' })
+    this.#catchUp(generation)
+    return true
+  }
+
+  /** Whoever started us may have changed something since the workers were started. */
+  #catchUp(generation: Generation): void {
+    const release = releaseOf(this.#setup.application)
+    const changed = release.folder !== generation.release.folder || release.application !== generation.release.application || !isDeepStrictEqual(settingsOf(this.#setup.config), generation.settings)
+      || !isDeepStrictEqual(this.#setup.args, generation.args) || this.#setup.config.supervisor.workers !== generation.workers || changedSince(release.application, this.#startedAt)
+    if (!changed || this.state !== SupervisorState.Running) return
+    this.#log.info('the workers run what the supervisor before had read; reading it again')
+    this.#operate({ kind: release.folder === generation.release.folder ? 'reload' : 'upgrade', folder: release.folder, supervisor: 'if-changed' }, null)
+  }
+
+  /** After an exec: everything is still open, children are still children, only their connections to us are gone. */
+  async #takeOver(entry: JournalEntry, resumption: Resumption, onTakenOver: () => void): Promise<void> {
+    this.#systemCalls = await loadSystemCalls()
+    if (this.#calls === null) throw new Error('system calls are not available any more')
+    this.#serviceManager = ServiceManager.fromEnvironment(process.env, this.#calls, this.#log)
+    this.#serviceManager.startWatchdog()
+    this.#fingerprint = resumption.how === 'forward' ? entry.upgrades?.running?.plan?.generation.release.fingerprint ?? entry.fingerprint : entry.fingerprint
+    this.#table.restore(entry.listeners, entry.slots, (listener, index) => {
+      const { fd, inode } = listener.sockets[index]!
+      return this.#binder.inode(fd) === inode ? fd : null
+    })
+    if (!this.#restoreFleet(entry)) throw new Error('the journal names no generation that serves')
+    const { uid, gid } = this.#fleet!.generation
+    await this.#claim({ uid, gid }, entry.sockets)
+    await this.#listenAdmin(entry.sockets.admin)
+    const unheard = await this.#fleet!.awaitWorkers(this.#options.upgrade.adoptTimeoutMs)
+    this.#fleet!.settle(true)
+    this.#log.info('took over in place', { unheard })
+    this.#moveTo(SupervisorState.Running)
+    if (resumption.how === 'forward') {
+      await this.#upgrades!.resume(resumption, onTakenOver)
+    } else {
+      onTakenOver()
+      void this.#upgrades!.resume(resumption)
+    }
+    this.#serviceManager.ready(this.#statusLine())
+  }
+
+  // ---- upgrades
+
+  #operate(request: OperationRequest, question: Question | null): void {
+    if (this.#upgrades === null || this.state !== SupervisorState.Running) { question?.refuse('refused', `the server is ${STATE_NAMES[this.state]}`); return }
+    try {
+      const id = this.#upgrades.request(request)
+      question?.ok({ id } satisfies OperationStarted)
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error
+      if (question === null) this.#log.warn(error.message)
+      else question.refuse('refused', error.message)
+    }
+  }
+
+  #world(): UpgradeWorld {
+    return {
+      prepare: (request, number, signal) => this.#prepare(request, number, signal),
+      bind: async plan => {
+        const { generation } = plan
+        await this.#table.bind(generation.description.listeners, generation.workers)
+        this.#keepSockets()
+        return { ...plan, generation: { ...generation, layout: this.#table.layout(generation.description.listeners, this.#copies) } }
+      },
+      retain: generation => {
+        for (const { key } of this.#table.retain(generation.description.listeners, this.#calls)) this.#serviceManager.remove(key)
+        this.#serviceManager.status(this.#statusLine())
+      },
+      replaceSupervisor: plan => this.#replaceSupervisor(plan),
+      flip: plan => {
+        const link = currentLinkOf(this.#setup.application)
+        if (link !== null) flipCurrent(link.link, plan.to)
+        this.#options = plan.options
+        this.#generationNumber = plan.generation.number
+      },
+      flipped: plan => {
+        const link = currentLinkOf(this.#setup.application)
+        return link === null ? null : fs.realpathSync(link.link) === plan.to
+      },
+      record: () => {
+        this.#writeJournal()
+        this.#journal.flush()
+      },
+    }
+  }
+
+  async #prepare(request: OperationRequest, number: number, signal: AbortSignal): Promise<Plan> {
+    const config = this.#setup.readConfig()
+    const options = config.supervisor
+    for (const key of ['stateDir', 'adminAddress'] as const) {
+      if (options[key] !== this.#options[key]) throw new OptionError(`supervisor.${key}`, options[key], `it was ${JSON.stringify(this.#options[key])} at the start and cannot change while the server runs; leave it, or stop and start`)
+    }
+    const here = this.#fleet!.generation.release
+    const folder = request.folder === '' ? here.folder : path.resolve(this.#setup.origin.folder, request.folder)
+    const release = readRelease(folder, path.relative(here.folder, here.application))
+    const blueprint: Blueprint = { release, args: this.#setup.args, execArgv: workerExecArgv(), ...resolveIdentity(options.user, options.group) }
+    const description = await describeApplication(blueprint, options.describeTimeoutMs, signal)
+    const settings = settingsOf(config)
+    checkListenerNames(settings, description)
+    const changed = request.kind !== 'reload' && (request.supervisor === 'always' || release.fingerprint !== this.#fingerprint)
+    if (changed && this.#calls === null) {
+      if (request.supervisor === 'always') throw new Refused(`the supervisor cannot replace itself: ${this.status().systemCalls}`)
+      this.#log.warn('the workers get the new release, the supervisor stays as it is until the next start: system calls are not available')
+    }
+    // Described now, laid out when its sockets are bound.
+    const generation: Generation = { number, ...blueprint, description, settings, workers: options.workers, layout: { slots: 0, copies: 1, listeners: [] } }
+    return { generation, options, replaceSupervisor: changed && this.#calls !== null, from: here.folder, to: release.folder }
+  }
+
+  async #replaceSupervisor(plan: Plan): Promise<never> {
+    const fleet = this.#fleet!
+    await fleet.freeze()
+    await this.#setup.flushLogs?.()
+    const { control, worker } = this.#control!.descriptors
+    const admin = this.#admin?.descriptor ?? -1
+    const state = this.#journalEntry()
+    const execArgv = [...process.execArgv.filter(argument => argument !== NO_WARNINGS), NO_WARNINGS]
+    const imageOf = (release: Release): Image => ({ node: release.node, execArgv, entry: release.entries.resume, boot: release.entries.boot })
+    this.#serviceManager.reloading()
+    const told = this.#serviceManager.environmentForExec()
+    Object.assign(process.env, told)
+    try {
+      replaceSupervisor(this.#folder, {
+        format: 1, attempt: 'forward', reason: '', to: imageOf(plan.generation.release),
+        back: { node: process.execPath, execArgv, entry: entry('supervisor/resume'), boot: entry('supervisor/boot') },
+        descriptors: [...this.#table.allDescriptors, control, worker, ...(admin === -1 ? [] : [admin])], bootTimeoutMs: plan.options.upgrade.bootTimeoutMs, state,
+      }, this.#calls!)
+    } catch (error) {
+      for (const name of Object.keys(told)) delete process.env[name]
+      this.#serviceManager.ready(this.#statusLine())
+      fleet.thaw()
+      throw new Refused(`the supervisor could not be replaced: ${error instanceof Error ? error.message : String(error)}`)
+    }
+  }
+
+  // ---- messages
 
   #onHello(hello: Extract<FromWorker, { tag: 'hello' }>, link: WorkerLink, question: Question): WorkerConversation | null {
     if (Math.abs(hello.protocol - PROTOCOL_VERSION) > 1) {
@@ -259,8 +521,9 @@ export class Supervisor {
       question.refuse('refused', `${hello.worker} is no worker of this supervisor`)
       return null
     }
-    const { heartbeatMs, orphanPolicy, orphanDrainAfterMs, maxControlMessageBytes } = this.#options
-    const welcome: Welcome = { protocol: PROTOCOL_VERSION, heartbeatMs, orphanPolicy, orphanDrainAfterMs, orphanDrain: fleet.orphanDrain, maxControlMessageBytes, settings: this.#setup.settings }
+    const { heartbeatMs, orphanDrainAfterMs, maxControlMessageBytes } = this.#options
+    const orphanPolicy = this.#options.orphanPolicy !== 'auto' ? this.#options.orphanPolicy : this.#serviceManager.present ? 'keep' : 'drain-after'
+    const welcome: Welcome = { protocol: PROTOCOL_VERSION, heartbeatMs, orphanPolicy, orphanDrainAfterMs, orphanDrain: fleet.orphanDrain, maxControlMessageBytes, settings: fleet.generationOf(worker).settings }
     question.ok(welcome)
     return { onMessage: message => fleet.onMessage(worker, message), onClose: () => fleet.linkLost(worker, link) }
   }
@@ -284,9 +547,25 @@ export class Supervisor {
         this.#reopenLogs()
         question.ok(null)
         break
+      case 'upgrade':
+        this.#operate({ kind: 'upgrade', folder: message.folder, supervisor: message.supervisor === 'always' ? 'always' : 'if-changed' }, question)
+        break
+      case 'reload':
+      case 'rollback':
+        this.#operate({ kind: message.tag, folder: '', supervisor: 'if-changed' }, question)
+        break
+      case 'outcome':
+        if (this.#upgrades === null) { question.refuse('refused', `there is no operation '${message.id}'`); break }
+        this.#upgrades.outcome(message.id).then(outcome => question.ok(outcome), (error: Error) => question.refuse('refused', error.message))
+        break
       default:
         message satisfies never
     }
+  }
+
+  #operationText(): string {
+    const running = this.#upgrades?.running ?? null
+    return running === null ? this.#fleet?.operationName ?? '' : `${running.id}: ${running.step}`
   }
 
   #reopenLogs(): void {
@@ -310,19 +589,17 @@ export class Supervisor {
     }
   }
 
-  #replaceWorkers(): void {
+  #onHangUp(): void {
     // A hang-up because the terminal is gone is the end of the session, not a wish for new workers.
-    if (process.stdin.isTTY === true && !terminalLives()) { void this.#stop(this.#options.drain.stopTimeoutMs, 0); return }
-    if (this.#fleet === null || this.state !== SupervisorState.Running || this.#signalRestartWaits) return
-    this.#signalRestartWaits = this.#fleet.operationName !== ''
-    this.#fleet.restart('').then(
-      ({ replaced }) => this.#log.info('workers were replaced', { replaced: replaced.length }),
-      (error: unknown) => this.#log.error('the replacement of workers failed', { error }),
-    ).finally(() => { this.#signalRestartWaits = false })
+    if (process.stdin.isTTY === true && !terminalLives()) void this.#stop(this.#options.drain.stopTimeoutMs, 0)
+    else this.#operate({ kind: 'reload', folder: '', supervisor: 'if-changed' }, null)
   }
+
+  // ---- stopping
 
   async #stop(capMs: number, lameDuckMs: number): Promise<void> {
     if (!this.#moveTo(SupervisorState.Stopping)) return
+    this.#serviceManager.stopping()
     this.#describing.abort()
     if (lameDuckMs > 0 && this.#fleet?.accepting === true) {
       this.#log.info(`not ready any more; accepting for another ${lameDuckMs} ms`)
@@ -359,18 +636,24 @@ export class Supervisor {
     this.#ended.resolve(code)
   }
 
-  #closeListeners(): void { this.#table?.close(this.#systemCalls.available ? this.#systemCalls.calls : null) }
+  /** What the service manager keeps is not shut down: a restart goes on with its queue, and at a stop it is let go. */
+  #closeListeners(): void { this.#table.close(this.#serviceManager.present ? null : this.#calls, this.#serviceManager.present) }
 
   #health(): Health {
     const reason = this.state >= SupervisorState.Stopping ? 'stopping' : this.#fleet?.accepting === true ? '' : 'no worker accepts'
     return { ready: reason === '', started: this.#fleet?.started ?? false, reason }
   }
 
-  #writeJournal(): void {
-    this.#journal.write(() => ({
-      format: JOURNAL_FORMAT, pid: process.pid, startTime: processStartTime(process.pid), application: this.#setup.application, generation: this.#generationNumber,
-      workers: [...this.#fleet?.workers() ?? []].map(({ id, pid, startTime, slot, token }) => ({ id, pid, startTime, slot, token })),
-    }))
+  #writeJournal(): void { this.#journal.write(() => this.#journalEntry()) }
+
+  #journalEntry(): JournalEntry {
+    const { application, args, origin } = this.#setup
+    return {
+      format: JOURNAL_FORMAT, pid: process.pid, startTime: processStartTime(process.pid), application, args, origin, options: this.#options, fingerprint: this.#fingerprint,
+      startedAt: this.#startedAt, generation: this.#generationNumber, slots: this.#table.slots, listeners: this.#table.record(),
+      sockets: { ...this.#control?.descriptors ?? { control: -1, worker: -1 }, admin: this.#admin?.descriptor ?? -1 },
+      fleet: this.#fleet?.record(Date.now()) ?? null, upgrades: this.#upgrades?.record() ?? null,
+    }
   }
 
   #warnAboutBacklog(backlog: number): void {
@@ -395,7 +678,7 @@ export class Supervisor {
     else if (error instanceof ConfigError) {
       for (const mistake of error.mistakes) this.#log.error(formatMistake(mistake))
       return EXIT.usage
-    } else if (error instanceof StateFolderError || (error instanceof Error && error.name === 'OptionError')) { this.#log.error(error.message); return EXIT.usage }
+    } else if (error instanceof StateFolderError || error instanceof ReleaseError || (error instanceof Error && error.name === 'OptionError')) { this.#log.error(error.message); return EXIT.usage }
     else this.#log.error(`the supervisor failed: ${error instanceof Error ? error.message : String(error)}`, { stack: error instanceof Error ? error.stack : undefined })
     return EXIT.failed
   }
@@ -408,8 +691,11 @@ export class Supervisor {
   }
 }
 
+/** Of node:ffi and execve, which we chose knowingly. */
+const NO_WARNINGS = '--disable-warning=ExperimentalWarning'
+
 const MEANINGS = {
-  'stop': 'stopping', 'interrupt': 'stopping within seconds', 'force': 'killing what is left', 'replace-workers': 'replacing the workers', 'reopen-logs': 'reopening logs',
+  'stop': 'stopping', 'interrupt': 'stopping within seconds', 'force': 'killing what is left', 'reload': 'reading configuration and application again', 'upgrade': 'upgrading in place', 'reopen-logs': 'reopening logs',
 } as const
 
 /** An override for a listener that does not exist would be ignored in silence. @throws ConfigError */
@@ -418,6 +704,13 @@ export function checkListenerNames(settings: Pick<WorkerSettings, 'listeners'>, 
   const unknown = unknownListeners(settings.listeners, names)
   if (unknown.length === 0) return
   throw new ConfigError(unknown.map(name => ({ path: `listeners.${name}`, found: 'the name of no listener', expected: `one of *, ${names.join(', ')}`, where: 'configuration' })))
+}
+
+/** What workers are told of the configuration. */
+function settingsOf({ log, limits, listeners }: ServerConfig): WorkerSettings { return { log, limits, listeners } }
+
+function changedSince(file: string, wallMs: number): boolean {
+  try { return fs.statSync(file).mtimeMs > wallMs } catch { return false }
 }
 
 /** Absolute path of an entry module of ours; source runs as .ts, the built package as .js. */

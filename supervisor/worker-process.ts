@@ -9,7 +9,7 @@
  * Only Gone is final, and only the end of the process leads there: a kill is a request, its report is the fact.
  * Decides nothing; fleet.ts does.
  */
-import type { FromWorker, OpenCounts, ToWorker, WorkerId } from '../src/ipc/messages.ts'
+import type { FromWorker, OpenCounts, ToWorker, WorkerId, WorkerPhase } from '../src/ipc/messages.ts'
 import { NO_COUNTS } from '../src/ipc/messages.ts'
 import type { ExitReport } from './process-host.ts'
 
@@ -21,6 +21,10 @@ export const WORKER_STATE_NAMES: Readonly<Record<WorkerState, string>> = {
   [WorkerState.Paused]: 'paused', [WorkerState.Draining]: 'draining', [WorkerState.Gone]: 'gone',
 }
 
+const PHASES: Partial<Readonly<Record<WorkerState, WorkerPhase>>> = {
+  [WorkerState.Starting]: 'starting', [WorkerState.Ready]: 'ready', [WorkerState.Accepting]: 'accepting', [WorkerState.Paused]: 'paused', [WorkerState.Draining]: 'draining',
+}
+
 const MOVES: Readonly<Record<WorkerState, readonly WorkerState[]>> = {
   [WorkerState.Starting]: [WorkerState.Ready, WorkerState.Draining, WorkerState.Gone],
   [WorkerState.Ready]: [WorkerState.Accepting, WorkerState.Draining, WorkerState.Gone],
@@ -28,6 +32,30 @@ const MOVES: Readonly<Record<WorkerState, readonly WorkerState[]>> = {
   [WorkerState.Paused]: [WorkerState.Accepting, WorkerState.Draining, WorkerState.Gone],
   [WorkerState.Draining]: [WorkerState.Gone],
   [WorkerState.Gone]: [],
+}
+
+/** By what a worker says about itself when it comes back to us. */
+const STATE_OF_PHASE: Readonly<Record<WorkerPhase, WorkerState>> = {
+  starting: WorkerState.Starting, ready: WorkerState.Ready, accepting: WorkerState.Accepting, paused: WorkerState.Paused, draining: WorkerState.Draining,
+}
+
+/** What the journal keeps of a worker: enough to know it again and to go on with it. */
+export interface WorkerRecord {
+  readonly generation: number
+  readonly slot: number
+  readonly n: number
+  readonly token: string
+  readonly pid: number
+  readonly startTime: string
+  readonly phase: WorkerPhase
+  /** Wall clock, in ms since 1970: the monotonic clock starts anew with a machine, not with a process, but nobody promises that. */
+  readonly startedAt: number
+  readonly acceptingSince: number | null
+  readonly drainingSince: number | null
+  readonly drainEndsAt: number | null
+  readonly exchanges: number
+  readonly ownFaults: number
+  readonly acceptsWhenReady: boolean
 }
 
 /** The way to a worker that has said hello. */
@@ -54,6 +82,8 @@ export class WorkerProcess {
   link: WorkerLink | null = null
   acceptingSinceMs: number | null = null
   drainingSinceMs: number | null = null
+  /** When it ends whatever is still open then. */
+  drainEndsAtMs: number | null = null
   /** Ticks of the supervisor since it was last heard of. */
   silentTicks = 0
   aborted = false
@@ -61,7 +91,12 @@ export class WorkerProcess {
   /** What it said about its own end, or what the supervisor knows about it. */
   failure: { readonly message: string; readonly stack: string } | null = null
   cut = 0
+  /** Accepts as soon as it is ready; otherwise somebody looks at it first. */
+  acceptsWhenReady = true
+  /** Comes from an earlier supervisor and has not said hello to this one. */
+  awaited = false
   cancelTimer: (() => void) | null = null
+  readonly #ready = Promise.withResolvers<void>()
   readonly #accepting = Promise.withResolvers<void>()
   readonly #gone = Promise.withResolvers<ExitReport>()
 
@@ -74,8 +109,55 @@ export class WorkerProcess {
     this.id = `${identity.generation}.${identity.slot}.${identity.n}`
     // Whoever waits handles it; nobody has to wait.
     this.#accepting.promise.catch(() => {})
+    this.#ready.promise.catch(() => {})
   }
 
+  /** One that an earlier supervisor knew. @param ageShiftMs what to take from the wall clock to get to ours. */
+  static restore(record: WorkerRecord, ageShiftMs: number): WorkerProcess {
+    const worker = new WorkerProcess({ ...record, startedAtMs: record.startedAt - ageShiftMs })
+    worker.pid = record.pid
+    worker.startTime = record.startTime
+    worker.awaited = true
+    worker.acceptsWhenReady = record.acceptsWhenReady
+    worker.acceptingSinceMs = record.acceptingSince === null ? null : record.acceptingSince - ageShiftMs
+    worker.drainingSinceMs = record.drainingSince === null ? null : record.drainingSince - ageShiftMs
+    worker.drainEndsAtMs = record.drainEndsAt === null ? null : record.drainEndsAt - ageShiftMs
+    // One that was only ready says so again, and then gets the order that may have been lost.
+    worker.#enter(record.phase === 'ready' ? WorkerState.Starting : STATE_OF_PHASE[record.phase] ?? WorkerState.Starting)
+    // Its first heartbeat will say more; until then totals must not go backwards.
+    worker.heartbeat = { tag: 'heartbeat', seq: 0, loopLagMs: 0, utilization: 0, rssBytes: 0, open: { ...NO_COUNTS, exchanges: record.exchanges, ownFaults: record.ownFaults } }
+    return worker
+  }
+
+  record(ageShiftMs: number): WorkerRecord {
+    const { generation, slot, n, token, pid, startTime, acceptingSinceMs, drainingSinceMs, drainEndsAtMs, startedAtMs, acceptsWhenReady, open: { exchanges, ownFaults } } = this
+    const wall = (ms: number | null): number | null => ms === null ? null : ms + ageShiftMs
+    return {
+      generation, slot, n, token, pid, startTime, phase: PHASES[this.state] ?? 'draining', startedAt: startedAtMs + ageShiftMs,
+      acceptingSince: wall(acceptingSinceMs), drainingSince: wall(drainingSinceMs), drainEndsAt: wall(drainEndsAtMs), exchanges, ownFaults, acceptsWhenReady,
+    }
+  }
+
+  /** It is back, and knows better than the journal where it stands. */
+  cameBack(phase: WorkerPhase, nowMs: number): void {
+    this.awaited = false
+    if (this.state === WorkerState.Gone) return
+    // 'ready' follows as a message of its own and has its consequences.
+    const state = STATE_OF_PHASE[phase]
+    if (state === undefined || state === WorkerState.Ready || state === this.state) return
+    this.#enter(state)
+    if (state === WorkerState.Accepting) this.acceptingSinceMs ??= nowMs
+  }
+
+  #enter(state: WorkerState): void {
+    this.state = state
+    if (state === WorkerState.Gone || state === WorkerState.Starting) return
+    this.#ready.resolve()
+    if (state !== WorkerState.Ready) this.#accepting.resolve()
+  }
+
+  /** Resolves when it is able to accept; rejects when it is gone before. */
+  get ready(): Promise<void> { return this.#ready.promise }
   /** Resolves when it accepts for the first time; rejects when it is gone before. */
   get accepting(): Promise<void> { return this.#accepting.promise }
   /** Resolves when the process has ended. */
@@ -88,6 +170,7 @@ export class WorkerProcess {
   moveTo(to: WorkerState): boolean {
     if (!MOVES[this.state].includes(to)) return false
     this.state = to
+    if (to === WorkerState.Ready) this.#ready.resolve()
     return true
   }
 
@@ -104,7 +187,9 @@ export class WorkerProcess {
     this.clearTimer()
     this.link?.close()
     this.link = null
-    this.#accepting.reject(new Error(this.endReason(report)))
+    const reason = new Error(this.endReason(report))
+    this.#ready.reject(reason)
+    this.#accepting.reject(reason)
     this.#gone.resolve(report)
     return true
   }
@@ -114,6 +199,8 @@ export class WorkerProcess {
     if (this.failure !== null) return this.failure.message
     if (report.problem !== '') return `could not be started: ${report.problem}`
     if (report.signal !== null) return `ended by ${report.signal}`
+    // It was not our child: only its parent is told.
+    if (report.code === null) return 'ended, how is not known'
     return `ended with code ${String(report.code)}`
   }
 

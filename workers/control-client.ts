@@ -15,13 +15,19 @@ import type { FromWorker, ToWorker, Welcome, WorkerPhase } from '../src/ipc/mess
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { WorkerRole } from '../src/ipc/worker-role.ts'
 
-/** A supervisor that was replaced or restarted is back within a second or two: look often at first, then spare the machine. */
-const RETRY_MS = 100
-const RETRY_OFTEN_FOR_MS = 10_000
+/** A supervisor that replaces itself is back in less than a tenth of a second, one that is restarted within one or two: look often at first, then spare the machine. */
+const FIRST_RETRY_MS = 20
+const RETRIES = [{ awayMs: 2_000, everyMs: 50 }, { awayMs: 10_000, everyMs: 100 }] as const
 const RETRY_LATER_MS = 1_000
 /** A worker that never reached its supervisor holds nothing: it waits no longer than this. */
 const FIRST_CONNECT_MS = 5_000
 const HELLO_TIMEOUT_MS = 10_000
+
+/** How long to wait before the next look. @param awayMs since the supervisor was lost; 0: it was lost this moment. */
+export function retryDelayMs(awayMs: number): number {
+  if (awayMs === 0) return FIRST_RETRY_MS
+  return RETRIES.find(row => awayMs < row.awayMs)?.everyMs ?? RETRY_LATER_MS
+}
 
 export const ControlState = { Connecting: 0, Connected: 1, Orphaned: 2, Closed: 3 } as const
 export type ControlState = (typeof ControlState)[keyof typeof ControlState]
@@ -100,7 +106,9 @@ export class ControlClient {
     if (this.state === ControlState.Closed) return
     if (this.#orphanTimer !== null) clearTimeout(this.#orphanTimer)
     this.#orphanTimer = null
+    if (this.state === ControlState.Orphaned) this.#log.info('a supervisor is back', { awayMs: Math.round(performance.now() - this.#lostAtMs) })
     this.#welcome = welcome
+    this.#lastProblem = ''
     this.state = ControlState.Connected
     this.#handlers.onWelcome(welcome)
     this.#welcomed.resolve(welcome)
@@ -108,9 +116,10 @@ export class ControlClient {
 
   #onClose(channel: Channel<FromWorker, ToWorker>, reason: string): void {
     if (this.state === ControlState.Closed || channel !== this.#channel) return
+    const nowMs = performance.now()
     if (this.state === ControlState.Connected) {
       this.state = ControlState.Orphaned
-      this.#lostAtMs = performance.now()
+      this.#lostAtMs = nowMs
       this.#log.warn('lost the supervisor; serving on', reason === '' ? {} : { reason })
       const welcome = this.#welcome
       if (welcome !== null && welcome.orphanPolicy === 'drain-after') {
@@ -118,8 +127,7 @@ export class ControlClient {
       }
     }
     if (reason !== '') this.#lastProblem = `: ${reason}`
-    const waitMs = performance.now() - this.#lostAtMs < RETRY_OFTEN_FOR_MS ? RETRY_MS : RETRY_LATER_MS
-    this.#retryTimer = setTimeout(() => this.#connect(), waitMs)
+    this.#retryTimer = setTimeout(() => this.#connect(), retryDelayMs(nowMs - this.#lostAtMs))
   }
 
   #giveUp(reason: string): void {

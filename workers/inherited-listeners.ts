@@ -11,7 +11,7 @@ import { once } from 'node:events'
 import fs from 'node:fs'
 import net from 'node:net'
 import { setImmediate, setTimeout } from 'node:timers/promises'
-import { descriptorOf } from '../src/ipc/descriptor-layout.ts'
+import { descriptorOf, FIRST_SOCKET_FD, socketCount } from '../src/ipc/descriptor-layout.ts'
 import type { DescriptorLayout } from '../src/ipc/descriptor-layout.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
 import type { RunningListener } from '../src/server/service.ts'
@@ -24,6 +24,12 @@ export class CopiesUsedUp extends Error {
     this.name = 'CopiesUsedUp'
   }
 }
+
+/** Less than the kernel takes in one message (SCM_MAX_FD is 253). */
+const DESCRIPTORS_A_DATAGRAM = 200
+/** The queue of a datagram socket holds about ten; a reader that makes no room for this long is gone, in ms. */
+const SEND_LIMIT_MS = 1_000
+const SEND_RETRY_MS = 5
 
 /** Without system calls: how long an accept queue must bring nothing to be taken for empty, in ms. */
 const QUIET_QUEUE_MS = 50
@@ -42,6 +48,29 @@ export async function listenOn(server: net.Server, fd: number, backlog: number):
   await once(server, 'listening')
 }
 
+/**
+ * Sends copy 0 of every inherited socket to the datagram socket at `path`, in the order of the layout. Each datagram
+ * starts with the index of its first descriptor in that order, 4 bytes, little endian. Needs no application: the sockets
+ * are there from the fork on, until they are `closed`.
+ */
+export async function sendInherited(layout: DescriptorLayout, calls: SystemCalls, path: string, closed: () => boolean): Promise<void> {
+  const count = socketCount(layout)
+  const deadline = performance.now() + SEND_LIMIT_MS
+  for (let index = 0; index < count;) {
+    if (closed()) throw new Error('the listening sockets were closed for good')
+    const payload = Buffer.alloc(4)
+    payload.writeUInt32LE(index)
+    const descriptors = Array.from({ length: Math.min(DESCRIPTORS_A_DATAGRAM, count - index) }, (_, offset) => FIRST_SOCKET_FD + index + offset)
+    try {
+      calls.sendDatagram(path, payload, descriptors)
+      index += descriptors.length
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN' || performance.now() > deadline) throw error
+      await setTimeout(SEND_RETRY_MS)
+    }
+  }
+}
+
 interface InheritedListener {
   /** Index in the layout. */
   readonly index: number
@@ -54,8 +83,8 @@ export class InheritedListeners {
   readonly #slot: number
   readonly #calls: SystemCalls | null
   readonly #listeners: readonly InheritedListener[]
-  /** Acceptors by the slot they accept for. */
-  readonly #acceptors = new Map<number, net.Server[]>()
+  /** Acceptors by the slot they accept for. A slot without one is not in it; one of which only some listen was paused with exceptions. */
+  readonly #acceptors = new Map<number, Map<InheritedListener, net.Server>>()
   /** Without system calls: copies that an acceptor took, by the number of the first copy. */
   readonly #copiesTaken = new Map<number, number>()
   #closed = false
@@ -79,10 +108,12 @@ export class InheritedListeners {
     return { unserved: [...bound].filter(name => !served.has(name)), unbound: [...served].filter(name => !bound.has(name)) }
   }
 
+  /** Slots for which at least one listener accepts. */
   get acceptingSlots(): readonly number[] { return [...this.#acceptors.keys()] }
+  get closed(): boolean { return this.#closed }
 
-  /** Accepts for the own slot; does nothing when it does already. @throws CopiesUsedUp */
-  accept(): Promise<void> { return this.#listenFor(this.#slot) }
+  /** Accepts for the own slot, and wholly for slots of which a pause left something open; whatever listens is not touched. @throws CopiesUsedUp */
+  async accept(): Promise<void> { for (const slot of new Set([this.#slot, ...this.acceptingSlots])) await this.#listenFor(slot) }
 
   /** Accepts for a sibling's slot as well. Shared sockets are ours anyway. */
   adopt(slot: number): Promise<void> {
@@ -92,8 +123,10 @@ export class InheritedListeners {
 
   release(slot: number): void { if (slot !== this.#slot) this.#stop(slot) }
 
-  /** Stops accepting on everything; `accept` may follow. */
-  pause(): void { for (const slot of this.acceptingSlots) this.#stop(slot) }
+  /** Stops accepting on everything but the listeners named in `except`; `accept` may follow. */
+  pause(except: readonly string[] = []): void {
+    for (const slot of this.acceptingSlots) this.#stop(slot, listener => !except.includes(listener.running.spec.name))
+  }
 
   /** Accepts until the queues that this worker serves are empty, then closes everything for good. */
   async emptyAndClose(emptyQueueMs: number): Promise<void> {
@@ -120,27 +153,32 @@ export class InheritedListeners {
 
   async #listenFor(slot: number): Promise<void> {
     if (this.#closed) throw new Error('the listening sockets were closed for good')
-    if (this.#acceptors.has(slot)) return
-    const acceptors: net.Server[] = []
+    const missing = this.#listeners.filter(listener => !(listener.shared && slot !== this.#slot) && this.#acceptors.get(slot)?.has(listener) !== true)
+    if (missing.length === 0) return
+    const acceptors = this.#acceptors.get(slot) ?? new Map<InheritedListener, net.Server>()
     this.#acceptors.set(slot, acceptors)
     try {
-      for (const listener of this.#listeners) {
-        if (listener.shared && slot !== this.#slot) continue
+      for (const listener of missing) {
         const acceptor = listener.running.createAcceptor()
-        acceptors.push(acceptor)
+        acceptors.set(listener, acceptor)
         await listenOn(acceptor, this.#copy(listener, slot), backlogOf(listener.running.spec))
       }
     } catch (error) {
-      this.#stop(slot)
+      this.#stop(slot, listener => missing.includes(listener))
       throw error
     }
   }
 
-  #stop(slot: number): void {
-    const acceptors = this.#acceptors.get(slot) ?? []
-    this.#acceptors.delete(slot)
-    // Not http.Server.close, which would cut idle connections.
-    for (const acceptor of acceptors) if (acceptor.listening) net.Server.prototype.close.call(acceptor)
+  #stop(slot: number, which: (listener: InheritedListener) => boolean = () => true): void {
+    const acceptors = this.#acceptors.get(slot)
+    if (acceptors === undefined) return
+    for (const [listener, acceptor] of acceptors) {
+      if (!which(listener)) continue
+      acceptors.delete(listener)
+      // Not http.Server.close, which would cut idle connections.
+      if (acceptor.listening) net.Server.prototype.close.call(acceptor)
+    }
+    if (acceptors.size === 0) this.#acceptors.delete(slot)
   }
 
   #copy(listener: InheritedListener, slot: number): number {
@@ -155,6 +193,10 @@ export class InheritedListeners {
   #hasQueued(): boolean {
     const calls = this.#calls
     if (calls === null) return false
-    return this.acceptingSlots.some(slot => this.#listeners.some(listener => calls.hasQueued(descriptorOf(this.#layout, listener.index, slot, 0))))
+    // Where others accept, or nobody, our turns would empty nothing.
+    for (const [slot, acceptors] of this.#acceptors) {
+      for (const { index } of acceptors.keys()) if (calls.hasQueued(descriptorOf(this.#layout, index, slot, 0))) return true
+    }
+    return false
   }
 }

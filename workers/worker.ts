@@ -1,7 +1,7 @@
 /**
  * One worker: prepares the application's server, says `ready`, then does what the supervisor orders.
  *
- *   Starting --prepared--> Ready --accept--> Accepting <--accept / stop-accept--> Paused
+ *   Starting --prepared--> Ready --accept--> Accepting <--accept / stop-accept--> Paused (but for listeners that only we have)
  *       \                    \                   \                                   \
  *        +--------------------+-------------------+---------- drain ------------------+--> Draining --> process ends, 0
  *
@@ -9,14 +9,14 @@
  * that it cannot survive. Exit codes: 0 drained, 1 could not start or never had a supervisor, 70 uncaught error.
  */
 import type { Question } from '../src/ipc/channel.ts'
-import type { DrainOrder, FromWorker, ToWorker, Welcome, WorkerPhase } from '../src/ipc/messages.ts'
+import type { DrainOrder, FromWorker, SelfTestOutcome, SentDescriptors, ToWorker, Welcome, WorkerPhase } from '../src/ipc/messages.ts'
 import { NO_COUNTS } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
 import type { WorkerRole } from '../src/ipc/worker-role.ts'
 import type { RunHost } from '../src/server/run-host.ts'
 import type { Server } from '../src/server/server.ts'
-import { CopiesUsedUp, InheritedListeners } from './inherited-listeners.ts'
+import { CopiesUsedUp, InheritedListeners, sendInherited } from './inherited-listeners.ts'
 
 /** EX_SOFTWARE: an error that nobody caught. */
 export const EXIT_UNCAUGHT = 70
@@ -143,7 +143,7 @@ export class Worker implements RunHost {
         this.moveTo(WorkerState.Accepting)
         break
       case 'stop-accept':
-        this.#ready().pause()
+        this.#ready().pause(order.except)
         this.moveTo(WorkerState.Paused)
         break
       case 'adopt-slot':
@@ -163,6 +163,12 @@ export class Worker implements RunHost {
       case 'reopen-logs':
         this.#host.reopenLogs()
         break
+      case 'self-test':
+        question?.ok(await this.#selfTest())
+        return
+      case 'send-descriptors':
+        question?.ok(await this.#sendDescriptors(order.path))
+        return
       default:
         order satisfies never
     }
@@ -172,6 +178,19 @@ export class Worker implements RunHost {
   #ready(): InheritedListeners {
     if (this.#listeners === null) throw new Error('the application is not ready yet')
     return this.#listeners
+  }
+
+  #selfTest(): Promise<SelfTestOutcome> {
+    this.#ready()
+    return this.#server!.runSelfTest()
+  }
+
+  /** For a supervisor that came back with nothing. */
+  async #sendDescriptors(path: string): Promise<SentDescriptors> {
+    const { layout } = this.#role
+    if (this.#calls === null) throw new Error('without system calls descriptors cannot be sent')
+    await sendInherited(layout, this.#calls, path, () => this.#listeners?.closed === true)
+    return { layout }
   }
 
   #drain(order: DrainOrder): void {

@@ -375,7 +375,7 @@ function resolveTogether(sections: Readonly<Record<string, Readonly<Record<strin
   }
   if (mistakes.length > 0) throw new ConfigError(mistakes)
   try {
-    return resolveSupervisorOptions({ ...sections['supervisor'], drain: { ...sections['drain'] }, restart: { ...sections['restart'] } } as SupervisorOptions)
+    return resolveSupervisorOptions({ ...sections['supervisor'], drain: { ...sections['drain'] }, restart: { ...sections['restart'] }, upgrade: { ...sections['upgrade'] } } as SupervisorOptions)
   } catch (error) {
     // The schema lets nothing through that this refuses; a test holds them together. Said plainly should they part.
     if (error instanceof OptionError) throw new ConfigError([{ path: 'supervisor', found: error.message, expected: 'values that go together', where: 'configuration' }])

@@ -7,7 +7,7 @@
  * names and numbers of the code. load-config.ts reads the three sources, and docs/configuration.md lists the keys.
  */
 import { z } from 'zod'
-import { DRAIN_DEFAULTS, MAX_WORKERS, RESTART_DEFAULTS, SUPERVISOR_DEFAULTS, type DrainOptions, type ResolvedSupervisorOptions, type RestartOptions, type SupervisorOptions } from './supervisor-options.ts'
+import { DRAIN_DEFAULTS, MAX_WORKERS, RESTART_DEFAULTS, SUPERVISOR_DEFAULTS, type DrainOptions, type ResolvedSupervisorOptions, type RestartOptions, type SupervisorOptions, UPGRADE_DEFAULTS, type UpgradeOptions } from './supervisor-options.ts'
 import { DURATION_PATTERN, formatDuration, formatSize, parseDuration, parseSize, SIZE_PATTERN } from './units.ts'
 
 export interface LogOptions {
@@ -132,7 +132,7 @@ function workers(): Field {
 
 type Fields<Options> = { readonly [Key in keyof Options]-?: Field }
 
-const SUPERVISOR_FIELDS: Fields<Omit<SupervisorOptions, 'drain' | 'restart'>> = {
+const SUPERVISOR_FIELDS: Fields<Omit<SupervisorOptions, 'drain' | 'restart' | 'upgrade'>> = {
   workers: workers(),
   stateDir: text('a folder'),
   user: text('a user, by name or number'),
@@ -146,7 +146,7 @@ const SUPERVISOR_FIELDS: Fields<Omit<SupervisorOptions, 'drain' | 'restart'>> = 
   describeTimeoutMs: duration(1, '15s'),
   ackTimeoutMs: duration(1, '2s'),
   emptyQueueMs: duration(0, '1s'),
-  orphanPolicy: choice('drain-after', 'keep'),
+  orphanPolicy: choice('auto', 'drain-after', 'keep'),
   orphanDrainAfterMs: duration(0, '10s'),
   maxControlMessageBytes: size(1024, '1MiB'),
   maxControlClients: count(1),
@@ -172,6 +172,15 @@ const RESTART_FIELDS: Fields<RestartOptions> = {
   backoffJitter: fraction(0, 1),
   forgetAfterMs: duration(0, '60s'),
   maxStartDeaths: count(1),
+}
+
+const UPGRADE_FIELDS: Fields<UpgradeOptions> = {
+  soakMs: duration(0, '10s'),
+  maxFaultShare: fraction(0, 1),
+  minFaults: count(1),
+  maxLoopLagMs: duration(0, '200ms'),
+  bootTimeoutMs: duration(1, '5s'),
+  adoptTimeoutMs: duration(1, '2s'),
 }
 
 const LOG_FIELDS: Fields<LogOptions> = {
@@ -232,6 +241,7 @@ export const SECTIONS: readonly Section[] = [
   { name: 'supervisor', declared: 'SupervisorOptions', fields: SUPERVISOR_FIELDS, defaults: SUPERVISOR_DEFAULTS },
   { name: 'drain', declared: 'DrainOptions', fields: DRAIN_FIELDS, defaults: DRAIN_DEFAULTS },
   { name: 'restart', declared: 'RestartOptions', fields: RESTART_FIELDS, defaults: RESTART_DEFAULTS },
+  { name: 'upgrade', declared: 'UpgradeOptions', fields: UPGRADE_FIELDS, defaults: UPGRADE_DEFAULTS },
   { name: 'log', declared: 'LogOptions', fields: LOG_FIELDS, defaults: LOG_DEFAULTS },
   { name: 'limits', declared: 'LimitOptions', fields: LIMIT_FIELDS, defaults: LIMIT_DEFAULTS },
 ]

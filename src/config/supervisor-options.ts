@@ -54,6 +54,26 @@ export type ResolvedRestartOptions = Readonly<Required<RestartOptions>>
 
 export const RESTART_DEFAULTS: ResolvedRestartOptions = { backoffMs: 100, backoffMsMax: 30_000, backoffJitter: 0.2, forgetAfterMs: 60_000, maxStartDeaths: 3 }
 
+/** When a new generation may stay, and how long its steps may take. */
+export interface UpgradeOptions {
+  /** How long the first new worker serves alone before the others follow, in ms. 0 skips it. @default 10_000 */
+  soakMs?: number
+  /** 5xx answers of its own that new workers may give beyond the share of the old ones, as a share of their requests, 0 to 1. 1 never objects. @default 0.05 */
+  maxFaultShare?: number
+  /** So many such answers there must be before anyone objects. At least 1. @default 3 */
+  minFaults?: number
+  /** New workers whose event loop is late by more than this, and by four times as much as the old ones', three reports in a row, are taken back, in ms. 0 never objects. @default 200 */
+  maxLoopLagMs?: number
+  /** A supervisor that has replaced itself and is not done by then is taken back, in ms. At least 1. @default 5_000 */
+  bootTimeoutMs?: number
+  /** How long a new supervisor waits for the workers of the one before it, in ms. At least 1. @default 2_000 */
+  adoptTimeoutMs?: number
+}
+
+export type ResolvedUpgradeOptions = Readonly<Required<UpgradeOptions>>
+
+export const UPGRADE_DEFAULTS: ResolvedUpgradeOptions = { soakMs: 10_000, maxFaultShare: 0.05, minFaults: 3, maxLoopLagMs: 200, bootTimeoutMs: 5_000, adoptTimeoutMs: 2_000 }
+
 export interface SupervisorOptions {
   /** Worker processes, 1 to 256. 'auto': as many as the machine can run at once. @default 'auto' */
   workers?: number | 'auto'
@@ -81,8 +101,8 @@ export interface SupervisorOptions {
   ackTimeoutMs?: number
   /** On stop, how long workers go on accepting what the kernel had queued, in ms. 0 does not look at the queue. @default 1_000 */
   emptyQueueMs?: number
-  /** What workers do when their supervisor is gone. 'keep': serve on and wait to be adopted. @default 'drain-after' */
-  orphanPolicy?: 'drain-after' | 'keep'
+  /** What workers do when their supervisor is gone. 'keep': serve on and wait to be adopted. 'auto': keep under systemd, which starts the next one, and drain-after elsewhere. @default 'auto' */
+  orphanPolicy?: 'auto' | 'drain-after' | 'keep'
   /** With 'drain-after', how long workers wait for a supervisor before they drain and end, in ms. 0 drains at once. @default 10_000 */
   orphanDrainAfterMs?: number
   /** Longest line on a control socket, in bytes; past it the connection is closed. At least 1024. @default 1_048_576 */
@@ -95,22 +115,25 @@ export interface SupervisorOptions {
   drain?: DrainOptions
   /** When workers that died are started again. @default RESTART_DEFAULTS */
   restart?: RestartOptions
+  /** When a new generation may stay. @default UPGRADE_DEFAULTS */
+  upgrade?: UpgradeOptions
 }
 
 /** `workers` is a number here. */
-export interface ResolvedSupervisorOptions extends Readonly<Required<Omit<SupervisorOptions, 'workers' | 'drain' | 'restart'>>> {
+export interface ResolvedSupervisorOptions extends Readonly<Required<Omit<SupervisorOptions, 'workers' | 'drain' | 'restart' | 'upgrade'>>> {
   readonly workers: number
   readonly drain: ResolvedDrainOptions
   readonly restart: ResolvedRestartOptions
+  readonly upgrade: ResolvedUpgradeOptions
 }
 
-export const SUPERVISOR_DEFAULTS: Readonly<Required<SupervisorOptions>> & { readonly drain: ResolvedDrainOptions; readonly restart: ResolvedRestartOptions } = {
+export const SUPERVISOR_DEFAULTS: Readonly<Required<SupervisorOptions>> & { readonly drain: ResolvedDrainOptions; readonly restart: ResolvedRestartOptions; readonly upgrade: ResolvedUpgradeOptions } = {
   workers: 'auto', stateDir: '', user: '', group: '', adminAddress: '',
   heartbeatMs: 1_000, adoptAfterSilenceMs: 3_000, abortAfterSilenceMs: 10_000, killAfterAbortMs: 1_000,
   readyTimeoutMs: 15_000, describeTimeoutMs: 15_000, ackTimeoutMs: 2_000, emptyQueueMs: 1_000,
-  orphanPolicy: 'drain-after', orphanDrainAfterMs: 10_000,
+  orphanPolicy: 'auto', orphanDrainAfterMs: 10_000,
   maxControlMessageBytes: 1_048_576, maxControlClients: 16, controlTimeoutMs: 10_000,
-  drain: DRAIN_DEFAULTS, restart: RESTART_DEFAULTS,
+  drain: DRAIN_DEFAULTS, restart: RESTART_DEFAULTS, upgrade: UPGRADE_DEFAULTS,
 }
 
 /** The most workers that anyone may ask for; every one inherits every slot's sockets. */
@@ -131,6 +154,7 @@ export function resolveSupervisorOptions(options: SupervisorOptions = {}, sectio
     ...SUPERVISOR_DEFAULTS, ...given,
     drain: { ...DRAIN_DEFAULTS, ...withoutUndefined(options.drain ?? {}) },
     restart: { ...RESTART_DEFAULTS, ...withoutUndefined(options.restart ?? {}) },
+    upgrade: { ...UPGRADE_DEFAULTS, ...withoutUndefined(options.upgrade ?? {}) },
   }
   const workers = merged.workers === 'auto' ? Math.min(os.availableParallelism(), MAX_WORKERS) : merged.workers
   integer(`${section}.workers`, workers, 1, MAX_WORKERS)
@@ -142,12 +166,16 @@ export function resolveSupervisorOptions(options: SupervisorOptions = {}, sectio
   for (const key of ['readyTimeoutMs', 'describeTimeoutMs', 'ackTimeoutMs', 'controlTimeoutMs', 'maxControlClients'] as const) integer(`${section}.${key}`, merged[key], 1)
   for (const key of ['killAfterAbortMs', 'emptyQueueMs', 'orphanDrainAfterMs'] as const) integer(`${section}.${key}`, merged[key], 0)
   integer(`${section}.maxControlMessageBytes`, merged.maxControlMessageBytes, 1024)
-  if (merged.orphanPolicy !== 'keep' && merged.orphanPolicy !== 'drain-after') throw new OptionError(`${section}.orphanPolicy`, merged.orphanPolicy, "use 'keep' or 'drain-after'")
+  if (!['auto', 'drain-after', 'keep'].includes(merged.orphanPolicy)) throw new OptionError(`${section}.orphanPolicy`, merged.orphanPolicy, "use 'auto', 'keep' or 'drain-after'")
   for (const key of Object.keys(DRAIN_DEFAULTS) as (keyof DrainOptions)[]) integer(`${section}.drain.${key}`, merged.drain[key], key === 'maxDrainingGenerations' ? 1 : 0)
   integer(`${section}.restart.backoffMs`, merged.restart.backoffMs, 0)
   integer(`${section}.restart.backoffMsMax`, merged.restart.backoffMsMax, merged.restart.backoffMs)
   integer(`${section}.restart.forgetAfterMs`, merged.restart.forgetAfterMs, 0)
   integer(`${section}.restart.maxStartDeaths`, merged.restart.maxStartDeaths, 1)
+  for (const key of ['soakMs', 'maxLoopLagMs'] as const) integer(`${section}.upgrade.${key}`, merged.upgrade[key], 0)
+  for (const key of ['minFaults', 'bootTimeoutMs', 'adoptTimeoutMs'] as const) integer(`${section}.upgrade.${key}`, merged.upgrade[key], 1)
+  const share = merged.upgrade.maxFaultShare
+  if (typeof share !== 'number' || !(share >= 0 && share <= 1)) throw new OptionError(`${section}.upgrade.maxFaultShare`, share, 'use a number from 0 to 1')
   const jitter = merged.restart.backoffJitter
   if (typeof jitter !== 'number' || !(jitter >= 0 && jitter <= 1)) throw new OptionError(`${section}.restart.backoffJitter`, jitter, 'use a number from 0 to 1')
   return { ...merged, workers }

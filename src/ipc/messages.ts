@@ -7,6 +7,7 @@
  */
 
 import type { WorkerSettings } from '../config/worker-settings.ts'
+import type { DescriptorLayout } from './descriptor-layout.ts'
 
 /** Builds whose numbers differ by at most one can talk. */
 export const PROTOCOL_VERSION = 1
@@ -42,12 +43,16 @@ export interface DrainOrder {
   readonly endAfterMs: number
 }
 
-/** Orders to a worker. All but `reopen-logs` are asked and answered. */
+/** Orders to a worker. All but `reopen-logs` and `release-slot` are asked and answered. */
 export type ToWorker =
   /** Listen on (a copy of) the own slot's sockets. Answered when listening. Also resumes after `stop-accept`. */
   | { readonly tag: 'accept' }
-  /** Stop listening, keep every descriptor so that `accept` may follow. */
-  | { readonly tag: 'stop-accept' }
+  /** Stop listening, keep every descriptor so that `accept` may follow. On the listeners in `except` it goes on: its successor does not have them. */
+  | { readonly tag: 'stop-accept'; readonly except?: readonly string[] }
+  /** Run the application's self-test through the whole pipeline, without a listener that anyone else can reach. Answered with SelfTestOutcome. */
+  | { readonly tag: 'self-test' }
+  /** Send (copy 0 of) every inherited socket, in the order of the layout, to the datagram socket at `path`. Answered with SentDescriptors once they are there. */
+  | { readonly tag: 'send-descriptors'; readonly path: string }
   /** Listen for a sibling's slot as well, until `release-slot`. */
   | { readonly tag: 'adopt-slot'; readonly slot: number }
   | { readonly tag: 'release-slot'; readonly slot: number }
@@ -68,6 +73,16 @@ export interface Welcome {
   readonly maxControlMessageBytes: number
   /** Left out by a supervisor that knows of none. What a worker started with holds for its whole life. */
   readonly settings?: WorkerSettings
+}
+
+export interface SelfTestOutcome {
+  readonly passed: boolean
+  /** What was asked and what came, in a few words: `GET / answered 200 in 4 ms`. */
+  readonly detail: string
+}
+
+export interface SentDescriptors {
+  readonly layout: DescriptorLayout
 }
 
 export type WorkerPhase = 'starting' | 'ready' | 'accepting' | 'paused' | 'draining'
@@ -101,6 +116,37 @@ export type FromOperator =
   /** worker: an id or a slot number; '' means all, slot by slot. */
   | { readonly tag: 'restart-workers'; readonly worker: string; readonly wait: boolean }
   | { readonly tag: 'reopen-logs' }
+  /** Replace everything by what is in a release's folder; '' reads the running one's again. Answered with OperationStarted. */
+  | { readonly tag: 'upgrade'; readonly folder: string; readonly supervisor: 'if-changed' | 'always' }
+  /** Read configuration and application again. Answered with OperationStarted. */
+  | { readonly tag: 'reload' }
+  /** Upgrade to the release before the last committed upgrade. Answered with OperationStarted. */
+  | { readonly tag: 'rollback' }
+  /** Answered with OperationOutcome when the operation has ended, however long that takes; also when it ended before. */
+  | { readonly tag: 'outcome'; readonly id: string }
+
+export interface OperationStarted { readonly id: string }
+
+export type OperationKind = 'upgrade' | 'reload' | 'rollback'
+
+/** How an upgrade, a reload or a roll-back ended. */
+export interface OperationOutcome {
+  readonly id: string
+  readonly kind: OperationKind
+  /** `refused`: nothing had been touched yet. `rolled-back`: all is as it was before. */
+  readonly result: 'committed' | 'refused' | 'rolled-back' | 'superseded'
+  /** Why it did not commit; ''. */
+  readonly reason: string
+  /** Found in the configuration: whoever asked has something to mend. */
+  readonly configuration: boolean
+  /** Folders of the releases. */
+  readonly from: string
+  readonly to: string
+  /** Generation that serves now. */
+  readonly generation: number
+  readonly supervisorReplaced: boolean
+  readonly steps: readonly { readonly step: string; readonly ms: number }[]
+}
 
 /** The supervisor sends operators nothing but answers. */
 export type ToOperator = never
@@ -113,11 +159,13 @@ export type Answer =
   | { readonly tag: 'answer'; readonly re: number; readonly ok: false; readonly code: RefusalCode; readonly reason: string }
 
 type FieldKind = 'string' | 'number' | 'boolean' | 'object'
-type FieldTable<M extends { readonly tag: string }> = { readonly [T in M['tag']]: Readonly<Record<Exclude<keyof Extract<M, { tag: T }>, 'tag'>, FieldKind>> }
+type RequiredKeys<T> = { [K in keyof T]-?: undefined extends T[K] ? never : K }[keyof T]
+/** Fields that must be there; those that a later build added are optional. */
+type FieldTable<M extends { readonly tag: string }> = { readonly [T in M['tag']]: Readonly<Record<Exclude<RequiredKeys<Extract<M, { tag: T }>>, 'tag'>, FieldKind>> }
 
 const TO_WORKER: FieldTable<ToWorker> = {
   'accept': {}, 'stop-accept': {}, 'adopt-slot': { slot: 'number' }, 'release-slot': { slot: 'number' },
-  'close-listeners': { emptyQueueMs: 'number' }, 'drain': { order: 'object' }, 'reopen-logs': {},
+  'close-listeners': { emptyQueueMs: 'number' }, 'drain': { order: 'object' }, 'reopen-logs': {}, 'self-test': {}, 'send-descriptors': { path: 'string' },
 }
 const FROM_WORKER: FieldTable<FromWorker> = {
   'hello': { protocol: 'number', worker: 'string', token: 'string', pid: 'number', phase: 'string' },
@@ -127,6 +175,7 @@ const FROM_WORKER: FieldTable<FromWorker> = {
 }
 const FROM_OPERATOR: FieldTable<FromOperator> = {
   'status': {}, 'stop': { force: 'boolean', wait: 'boolean' }, 'restart-workers': { worker: 'string', wait: 'boolean' }, 'reopen-logs': {},
+  'upgrade': { folder: 'string', supervisor: 'string' }, 'reload': {}, 'rollback': {}, 'outcome': { id: 'string' },
 }
 
 /** Reads one received object as a message of a union. 'unknown': a tag of another build; 'bad': a known tag with a field missing. */

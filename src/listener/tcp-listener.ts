@@ -14,8 +14,8 @@ export interface AcceptOwner {
   closeOldestIdle(): boolean
 }
 
-/** Until its session takes it over, which happens in the same call. */
-const NOBODY: StreamOwner = { onBytes() {}, onEnd() {}, onDrained() {}, onClosed() {} }
+/** Owner of a stream until its session takes it over, which happens in the same call. */
+export const NOBODY: StreamOwner = { onBytes() {}, onEnd() {}, onDrained() {}, onClosed() {} }
 
 export class TcpListener {
   readonly #options: ResolvedListenerOptions

@@ -167,7 +167,8 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
       this.#fail(asProxyError(thrown, 'newCtx or onConnectionReuse'))
       return
     }
-    this.#host.tracer?.exchangeStarted?.(this.requestId, this.request.method, this.request.target)
+    const { tracer } = this.#host
+    if (tracer !== null && !this.#facts.selfTest) tracer.exchangeStarted?.(this.requestId, this.request.method, this.request.target)
     if (refusal === null) this.#advance()
     else this.#fail(refusal)
   }
@@ -836,7 +837,7 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
     }
     this.#settlePeer(null)
     this.#earlierError = error
-    this.#host.tracer?.exchangeRetried?.(this.requestId, this.attempts, error)
+    if (!this.#facts.selfTest) this.#host.tracer?.exchangeRetried?.(this.requestId, this.attempts, error)
     this.#step = Step.Peer
     const delay = retryDelayMs(this.attempts)
     if (delay === 0) {

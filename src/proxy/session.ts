@@ -34,7 +34,10 @@ export interface Session {
   readonly digest: StreamDigest
   /** The client's address is inside `trustedHops`. */
   readonly trusted: boolean
-  /** The process tests itself: kept out of metrics and access log. */
+  /**
+   * The process tests itself before it gets traffic (`server.selfTest`): kept out of metrics, tracers and access log.
+   * `if (session.isSelfTest) return session.respond(200)` in a request filter keeps it from the upstream.
+   */
   readonly isSelfTest: boolean
   /** Attempts to reach an upstream so far, this one included. */
   readonly attempts: number

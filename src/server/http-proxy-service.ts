@@ -9,12 +9,12 @@ import { ProxyError } from '../errors/proxy-error.ts'
 import type { PathNormalization } from '../http/target-path.ts'
 import { parseListenAddress } from '../ipc/listen-address.ts'
 import { LISTENER_DEFAULTS, resolveListenerOptions, type ListenerOptions, type ResolvedListenerOptions } from '../listener/listener-options.ts'
-import { TcpListener, type AcceptOwner } from '../listener/tcp-listener.ts'
+import { NOBODY, TcpListener, type AcceptOwner } from '../listener/tcp-listener.ts'
 import { Ticker, type Clock } from '../primitives/clock.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
 import type { DownstreamOwner } from '../protocols/http-session.ts'
 import { Http1ServerSession, type ServerSessionHost } from '../protocols/http1/server-session.ts'
-import { selfTest } from '../protocols/tcp/tcp-stream.ts'
+import { selfTest, TcpStream } from '../protocols/tcp/tcp-stream.ts'
 import { Exchange } from '../proxy/exchange.ts'
 import type { ExchangeHost } from '../proxy/exchange-host.ts'
 import { flagOf } from '../proxy/fail-to-proxy.ts'
@@ -179,6 +179,15 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
     this.accepted(stream, { spec: bound.spec, options: bound.options, listener: null }, '')
   }
 
+  /** Through everything that a client's connection goes through, but for the listener's own limits; the marked facts keep it out of every count and log. */
+  acceptSelfTest(socket: net.Socket): void {
+    const { spec, options } = this.#bound[0]!
+    const stream = TcpStream.accept(socket, NOBODY)
+    const session = new Http1ServerSession(stream, spec.name, options, this, this.ticker)
+    session.attachment = this.forwarded.factsOf('', true)
+    stream.owner = session
+  }
+
   closeOldestIdle(listener: TcpListener | null): boolean {
     let oldest: Http1ServerSession | null = null
     for (const timed of this.ticker.snapshot()) {
@@ -192,36 +201,40 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
 
   onRequest(session: Http1ServerSession): DownstreamOwner & { begin(refusal: ProxyError | null): void } {
     const facts = (session.attachment ??= this.forwarded.factsOf(session.digest.remoteIp, false)) as ConnectionFacts
+    const exchange = new Exchange(this, session, facts)
+    if (facts.selfTest) return exchange
     this.#exchanges++
     this.retryBudget.earn()
-    const exchange = new Exchange(this, session, facts)
     if (++this.#active > this.#maxActive && this.#maxActive !== 0) return new Shed(exchange)
     return exchange
   }
 
   onRefused(session: Http1ServerSession, error: ProxyError): void {
-    this.#accessLog?.refused(session.listener, session.digest.remoteIp, error, flagOf(error), this.clock.wall())
+    if (!isSelfTest(session)) this.#accessLog?.refused(session.listener, session.digest.remoteIp, error, flagOf(error), this.clock.wall())
   }
 
   onClosed(session: Http1ServerSession): void {
+    if (isSelfTest(session)) return
     this.#connections--
     ;(session.acceptedBy as TcpListener | null)?.left(session.countedAs)
     this.#drain?.look()
   }
 
   exchangeEnded(exchange: Exchange<Ctx>): void {
-    this.#active--
     const status = exchange.response === null ? 0 : exchange.response.status
-    if (exchange.ownAnswer && status >= 500) this.#ownFaults++
+    const counted = !exchange.isSelfTest
+    if (counted) {
+      this.#active--
+      if (exchange.ownAnswer && status >= 500) this.#ownFaults++
+    }
     if (exchange.error !== null && exchange.error.source === 'internal' && !exchange.errorLogSuppressed) {
       serviceOutlets.log.error('a request failed inside the proxy', { service: this.name, request: exchange.requestId, what: exchange.summary(), error: exchange.error.message, stack: causeStack(exchange.error) })
     }
-    if (this.timed) this.#report(exchange, status)
+    if (this.timed && counted) this.#report(exchange, status)
     this.#drain?.look()
   }
 
   #report(exchange: Exchange<Ctx>, status: number): void {
-    if (exchange.isSelfTest) return
     this.#accessLog?.exchange(exchange, status)
     this.tracer?.exchangeEnded?.({
       requestId: exchange.requestId, listener: exchange.listener, method: exchange.request.method, target: exchange.request.target, status,
@@ -247,7 +260,7 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
 
   stats(): ServiceStats {
     let idle = 0
-    for (const timed of this.ticker.snapshot()) if (timed instanceof Http1ServerSession && timed.idle) idle++
+    for (const timed of this.ticker.snapshot()) if (timed instanceof Http1ServerSession && timed.idle && !isSelfTest(timed)) idle++
     let oldestUpgradedMs = 0
     // The first one that was added is the oldest.
     for (const tunnel of this.#tunnels) {
@@ -312,5 +325,8 @@ class Shed<Ctx> implements DownstreamOwner {
   onDownstreamDrained(): void { this.#exchange.onDownstreamDrained() }
   onDownstreamFault(error: ProxyError): void { this.#exchange.onDownstreamFault(error) }
 }
+
+/** Known from the start of such a connection; an ordinary one has no facts before its first request. */
+function isSelfTest(session: Http1ServerSession): boolean { return session.attachment !== null && (session.attachment as ConnectionFacts).selfTest }
 
 function causeStack(error: ProxyError): string | undefined { return error.cause instanceof Error ? error.cause.stack : undefined }

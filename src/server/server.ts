@@ -15,8 +15,10 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { DRAIN_DEFAULTS } from '../config/supervisor-options.ts'
 import { canonicalAddress, DESCRIPTION_FORMAT, hostAndPort } from '../ipc/server-description.ts'
+import type { SelfTestOutcome } from '../ipc/messages.ts'
 import type { SelfTest, ServerDescription } from '../ipc/server-description.ts'
 import { currentRunHost } from './run-host.ts'
+import { runSelfTest } from './self-test.ts'
 import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, Service, ServiceStats } from './service.ts'
 import { startOrder } from './start-order.ts'
 
@@ -149,6 +151,14 @@ export class Server {
 
   /** What can be listened on; empty before `prepare()`. */
   listeners(): readonly RunningListener[] { return this.#running }
+
+  /** Sends the self-test's request through the first service that can serve it, accepting or not. Never rejects. */
+  async runSelfTest(): Promise<SelfTestOutcome> {
+    const service = this.#listening().find(one => one.acceptSelfTest !== undefined && one.listeners.length > 0)
+    if (service === undefined) return { passed: true, detail: 'nothing to test' }
+    if (this.#running.length === 0) return { passed: false, detail: 'the server is not ready yet' }
+    return runSelfTest(this.#selfTest, socket => service.acceptSelfTest!(socket))
+  }
 
   /** Finishes what is in flight. Whoever listens stops accepting first. Resolves when nothing is open any more; asking again with shorter times shortens. */
   async drain(request: DrainRequest): Promise<{ cut: number }> {

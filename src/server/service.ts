@@ -57,6 +57,11 @@ export interface ListeningService {
   /** Builds what is built once per service; called before any listener accepts. */
   start(): Promise<void> | void
   bind(spec: ListenerSpec): RunningListener
+  /**
+   * Serves a connection of this process to itself, which no listener accepted and nobody counts; from a `net.Server` with
+   * `pauseOnConnect`. Left out: there is nothing that a request could test.
+   */
+  acceptSelfTest?(socket: net.Socket): void
   /** From now on answers say `Connection: close`; resolves when nothing is open any more (or all of it was cut). */
   drain(request: DrainRequest): Promise<{ cut: number }>
   stats(): ServiceStats

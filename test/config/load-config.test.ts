@@ -135,7 +135,7 @@ test('config: all mistakes of all sources come at once, in order, with their pla
     'cirque.yaml:12:37: listeners.*.allowConnect: found "perhaps"; expected true or false',
     'cirque.yaml:13:27: restart.backoffJitter: found 2; expected a number from 0 to 1',
     'cirque.yaml:13:46: restart.maxStartDeaths: found 1.5; expected a whole number from 1 to 2147483647',
-    'cirque.yaml:14:1: foo: found an unknown key; expected one of version, listeners, supervisor, drain, restart, log, limits',
+    'cirque.yaml:14:1: foo: found an unknown key; expected one of version, listeners, supervisor, drain, restart, upgrade, log, limits',
     'CIRQUE_DRAIN_HARD: found a variable that sets nothing; expected CIRQUE_DRAIN_HARD_DRAIN',
     'CIRQUE_DRIAN_HARD_DRAIN: found a variable that sets nothing; expected CIRQUE_DRAIN_HARD_DRAIN',
     'CIRQUE_DRAIN_HARD_DRAIN: drain.hardDrain: found "3"; expected a duration with a unit (ms, s, m, h, d) such as 300s, or 0',

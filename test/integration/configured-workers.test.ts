@@ -84,9 +84,10 @@ test('configured workers: SIGUSR1 reopens the files of supervisor and workers, a
 
 test('configured workers: level and format hold for supervisor and workers', async t => {
   const { app } = await start(t, { wait: false, log: { format: 'text', level: 'warn', access: 'off' } }, exchange => { exchange.destroy() })
-  await waitFor('all slots', async () => (await app.slots().catch(() => [])).length === 2)
-  app.signal('SIGUSR2')
-  await waitFor('the warning', () => app.stderr.includes('supervisor: warning: SIGUSR2'))
+  await waitFor('all slots', async () => (await app.slots().catch(() => [])).filter(({ state }) => state === 'serving').length === 2)
+  app.configure({ options: { stateDir: '/elsewhere' } })
+  await app.ask({ tag: 'reload' })
+  await waitFor('the refusal', () => app.stderr.includes('supervisor: error: reload-1: refused'))
   app.signal('SIGTERM')
   await app.end()
   assert.doesNotMatch(app.stderr, /^\{|stopped|running/m)

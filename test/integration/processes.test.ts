@@ -81,13 +81,14 @@ test('processes: a rolling restart loses no request, kept connections included',
   const app = await SupervisedApp.start(t)
   const before = await app.workerPids()
   const load = new SteadyLoad({ port: app.port, fresh: 4, keepAlive: 8, pauseMs: 2 })
+  t.after(() => load.stop())
   await waitFor('load', () => load.ledger.ok > 100)
   const outcome = await app.ask({ tag: 'restart-workers', worker: '', wait: true }) as { replaced: { from: string; to: string }[] }
   assert.deepEqual(outcome.replaced.map(({ from, to }) => `${from} -> ${to}`), ['1.0.0 -> 1.0.1', '1.1.0 -> 1.1.1'])
   app.signal('SIGHUP')
-  await app.line('workers were replaced')
+  await app.line('reload-1: committed')
   const slots = await app.until('the old ones to be gone', now => now.every(slot => slot.draining.length === 0 && slot.state === 'serving'))
-  assert.deepEqual(slots.map(slot => slot.worker!.id), ['1.0.2', '1.1.2'])
+  assert.deepEqual(slots.map(slot => slot.worker!.id), ['2.0.2', '2.1.2'])
   const { ok, failed } = await load.stop()
   assert.deepEqual(failed, {})
   assert.ok(ok > 200)
@@ -211,7 +212,7 @@ test('processes: workers outlive a killed supervisor, serve on, and drain when n
   assert.equal(await get(app.port), 'ECONNREFUSED')
 })
 
-test('processes: the next supervisor waits for the workers of a killed one', async t => {
+test('processes: the next supervisor adopts the workers of a killed one, with their sockets', async t => {
   const folder = temporaryFolder(t)
   const probe = net.createServer().listen(0, '127.0.0.1')
   await new Promise(resolve => probe.once('listening', resolve))
@@ -223,9 +224,13 @@ test('processes: the next supervisor waits for the workers of a killed one', asy
   first.signal('SIGKILL')
   await first.ended
   const second = await SupervisedApp.start(t, { folder, env })
-  assert.deepEqual(orphans.filter(isAlive), [])
-  assert.match((await second.slots())[0]!.worker!.id, /^2\./)
+  await second.line('adopted the workers of a supervisor that was killed')
+  assert.deepEqual(await second.workerPids(), orphans)
   assert.match(await get(port), /^\d+$/)
+  second.signal('SIGTERM')
+  await second.end()
+  assert.deepEqual(orphans.filter(isAlive), [])
+  assert.equal(await get(port), 'ECONNREFUSED')
 })
 
 test('processes: an application that cannot be loaded is refused once, with its own error', async t => {

@@ -17,7 +17,7 @@ async function start(t: TestContext, options: SupervisorOptions = {}): Promise<{
   const hellos: FromWorker[] = []
   const said: FromWorker[] = []
   const server = new ControlServer({
-    folder, options: resolveSupervisorOptions(options), log: SILENT_LOG, workerUid: null, workerGid: null,
+    folder, options: resolveSupervisorOptions(options), log: SILENT_LOG, workerUid: null, workerGid: null, calls: null, held: null,
     handlers: {
       onOperator: (message, question) => { if (message.tag === 'status') question.ok({ up: true }); else question.refuse('refused', 'no') },
       onHello: (hello, _link, question) => {
@@ -50,7 +50,7 @@ test('control server: sockets are private, claimed once, and gone after the end'
   const { server, folder } = await start(t)
   assert.equal(fs.statSync(server.controlPath).mode & 0o777, 0o600)
   assert.equal(fs.statSync(server.workerPath).mode & 0o777, 0o600)
-  const second = new ControlServer({ folder, options: resolveSupervisorOptions(), log: SILENT_LOG, workerUid: null, workerGid: null, handlers: { onOperator() {}, onHello: () => null } })
+  const second = new ControlServer({ folder, options: resolveSupervisorOptions(), log: SILENT_LOG, workerUid: null, workerGid: null, calls: null, held: null, handlers: { onOperator() {}, onHello: () => null } })
   await assert.rejects(second.listen(), AlreadyRunning)
   assert.deepEqual(await askSupervisor(folder, { tag: 'status' }), { up: true })
   await assert.rejects(askSupervisor(folder, { tag: 'reopen-logs' }), { code: 'refused', message: 'no' })
@@ -66,7 +66,7 @@ test('control server: a socket left over from a kill is replaced', async t => {
   fs.renameSync(`${folder}/control.sock`, `${folder}/kept`)
   await new Promise(resolve => stale.close(resolve))
   fs.renameSync(`${folder}/kept`, `${folder}/control.sock`)
-  const server = new ControlServer({ folder, options: resolveSupervisorOptions(), log: SILENT_LOG, workerUid: null, workerGid: null, handlers: { onOperator() {}, onHello: () => null } })
+  const server = new ControlServer({ folder, options: resolveSupervisorOptions(), log: SILENT_LOG, workerUid: null, workerGid: null, calls: null, held: null, handlers: { onOperator() {}, onHello: () => null } })
   await server.listen()
   await server.close()
 })

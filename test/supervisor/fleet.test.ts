@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
+import { LOG_DEFAULTS } from '../../src/config/server-config.ts'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { SupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'
@@ -8,10 +9,12 @@ import type { Generation } from '../../supervisor/generation.ts'
 import { FakeProcessHost, settle } from '../support/fake-process-host.ts'
 import type { FakeWorker } from '../support/fake-process-host.ts'
 
-const GENERATION: Generation = {
-  number: 7, application: '/app.ts', args: ['--x'], execArgv: [], workerEntry: '/workers/main.ts', describeEntry: '', uid: null, gid: null,
+const generation = (slots: number): Generation => ({
+  number: 7, args: ['--x'], execArgv: [], uid: null, gid: null, settings: { log: LOG_DEFAULTS, limits: {}, listeners: {} }, workers: slots,
+  release: { folder: '/r', application: '/app.ts', installation: '/r', node: '/node', fingerprint: '', entries: { worker: '/workers/main.ts', describe: '', boot: '', resume: '' } },
+  layout: { slots, copies: 1, listeners: [{ name: 'a', shared: false }] },
   description: { format: 1, services: [], listeners: [], selfTest: { method: 'GET', path: '/', headers: {}, expect: { statusMin: 100, statusMax: 499 }, timeoutMs: 1 } },
-}
+})
 
 interface Fixture { host: FakeProcessHost; fleet: Fleet; log: string[]; started: Promise<void>; autostart(worker: FakeWorker): void }
 
@@ -21,8 +24,8 @@ function fixture(options: SupervisorOptions = {}, slots = 2): Fixture {
   const write = (level: string) => (message: string, fields?: LogFields): void => { lines.push(`${level}: ${message}${fields?.['reason'] === undefined ? '' : ` (${String(fields['reason'])})`}`) }
   const log: ProcessLog = { info: write('info'), warn: write('warn'), error: write('error') }
   const fleet = new Fleet({
-    host, options: resolveSupervisorOptions({ workers: slots, ...options }), log, generation: GENERATION,
-    layout: { slots, copies: 1, listeners: [{ name: 'a', shared: false }] }, descriptors: [21, 22], controlPath: '/w.sock', onChange() {},
+    host, options: resolveSupervisorOptions({ workers: slots, ...options }), log, generation: generation(slots),
+    descriptors: () => [21, 22], controlPath: '/w.sock', onChange() {},
   })
   /** A worker that connects, is ready and obeys. */
   const autostart = (worker: FakeWorker): void => {

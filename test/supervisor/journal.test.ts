@@ -5,16 +5,26 @@ import test from 'node:test'
 import { Journal, JOURNAL_FORMAT, livingWorkers } from '../../supervisor/journal.ts'
 import type { JournalEntry } from '../../supervisor/journal.ts'
 import { processStartTime } from '../../supervisor/process-host.ts'
+import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
+import type { WorkerRecord } from '../../supervisor/worker-process.ts'
+import type { SlotRecord } from '../../supervisor/worker-slot.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 import { waitFor } from '../support/wait-for.ts'
 
 function entry(generation: number): JournalEntry {
-  return { format: JOURNAL_FORMAT, pid: 1, startTime: '1', application: '/a', generation, workers: [
-    { id: '1.0.0', pid: process.pid, startTime: processStartTime(process.pid), slot: 0, token: 't' },
-    // The same pid, but another process.
-    { id: '1.1.0', pid: process.pid, startTime: '1', slot: 1, token: 't' },
-    { id: '1.2.0', pid: 0, startTime: '', slot: 2, token: 't' },
-  ] }
+  const worker = (slot: number, pid: number, startTime: string): WorkerRecord & { place: 'current' } => ({
+    generation: 1, slot, n: 0, token: 't', pid, startTime, phase: 'accepting', startedAt: 0, acceptingSince: 0, drainingSince: null, drainEndsAt: null, exchanges: 0, ownFaults: 0, place: 'current',
+  })
+  const slot = (record: ReturnType<typeof worker>): SlotRecord => ({ hasQueue: true, lent: false, restarts: 0, nextN: 1, adoptedBy: '', workers: [record] })
+  return {
+    format: JOURNAL_FORMAT, pid: 1, startTime: '1', application: '/a', args: [], origin: { file: '', folder: '/', flags: {} }, options: resolveSupervisorOptions({}), fingerprint: '', startedAt: 0,
+    generation, slots: 3, listeners: [], sockets: { control: -1, worker: -1, admin: -1 }, upgrades: null,
+    fleet: {
+      committed: 1, generations: [], buried: { exchanges: 0, ownFaults: 0 },
+      // The second is the same pid, but another process.
+      slots: [slot(worker(0, process.pid, processStartTime(process.pid))), slot(worker(1, process.pid, '1')), slot(worker(2, 0, ''))],
+    },
+  }
 }
 
 test('journal: what is written last is read, privately, and an orderly end leaves none', async t => {
@@ -41,5 +51,5 @@ test('journal: half a file and another format count as nothing', t => {
 })
 
 test('journal: a worker lives when its pid was started when the journal says', { skip: process.platform !== 'linux' }, () => {
-  assert.deepEqual(livingWorkers(entry(1)).map(worker => worker.id), ['1.0.0'])
+  assert.deepEqual(livingWorkers(entry(1)).map(worker => worker.slot), [0])
 })

@@ -5,6 +5,7 @@ import { parseListenAddress } from '../../src/ipc/listen-address.ts'
 import { canonicalAddress } from '../../src/ipc/server-description.ts'
 import type { DescribedListener } from '../../src/ipc/server-description.ts'
 import { BindError, ListenerTable } from '../../supervisor/listener-table.ts'
+import type { SystemCalls } from '../../src/ipc/system-calls.ts'
 import type { SocketBinder } from '../../supervisor/listener-table.ts'
 
 function listeners(...texts: string[]): DescribedListener[] {
@@ -27,6 +28,7 @@ class FakeBinder implements SocketBinder {
   resolve(host: string): Promise<string> { return host === 'nowhere' ? Promise.reject(Object.assign(new Error('no'), { code: 'ENOTFOUND' })) : Promise.resolve('10.0.0.1') }
   probeUnix(): Promise<'absent' | 'live' | 'stale' | 'other'> { return Promise.resolve(this.unix) }
   unlink(path: string): void { this.unlinked.push(path) }
+  inode(fd: number): string { return `inode ${fd}` }
   #open(call: string, port: number) {
     this.calls.push(call)
     const code = this.fail(call)
@@ -40,13 +42,14 @@ class FakeBinder implements SocketBinder {
 test('listener table: one socket per slot, after a probe without reusePort; descriptors in the order of the layout', async () => {
   const binder = new FakeBinder()
   const table = new ListenerTable(2, SILENT_LOG, binder)
-  await table.bind(listeners('0.0.0.0:80', 'unix:/a?mode=600'))
+  const described = listeners('0.0.0.0:80', 'unix:/a?mode=600')
+  await table.bind(described)
   assert.deepEqual(binder.calls, ['0.0.0.0:80', '0.0.0.0:80 reuse', '0.0.0.0:80 reuse', '/a 600'])
-  assert.deepEqual(table.layout(1), { slots: 2, copies: 1, listeners: [{ name: 'l0', shared: false }, { name: 'l1', shared: true }] })
-  assert.deepEqual(table.descriptors(1), [21, 22, 23])
-  assert.deepEqual(table.descriptors(2), [21, 22, 23, 21, 22, 23])
+  assert.deepEqual(table.layout(described, 1), { slots: 2, copies: 1, listeners: [{ name: 'l0', shared: false }, { name: 'l1', shared: true }] })
+  assert.deepEqual(table.descriptors(described, table.layout(described, 1)), [21, 22, 23])
+  assert.deepEqual(table.descriptors(described, table.layout(described, 2)), [21, 22, 23, 21, 22, 23])
   const shut: number[] = []
-  table.close({ dup: fd => fd, setInheritable() {}, hasQueued: () => false, shutdown: fd => { shut.push(fd) } })
+  table.close({ shutdown: (fd: number) => { shut.push(fd) } } as SystemCalls)
   assert.deepEqual(shut, [21, 22, 23])
   assert.equal(binder.open.size, 0)
   assert.deepEqual(binder.unlinked, ['/a'])
@@ -72,9 +75,10 @@ test('listener table: without SO_REUSEPORT all slots share one socket', async ()
   const binder = new FakeBinder()
   binder.reusePort = false
   const table = new ListenerTable(3, SILENT_LOG, binder)
-  await table.bind(listeners('127.0.0.1:80'))
-  assert.deepEqual(table.descriptors(1).length, 1)
-  assert.equal(table.layout(1).listeners[0]!.shared, true)
+  const described = listeners('127.0.0.1:80')
+  await table.bind(described)
+  assert.deepEqual(table.allDescriptors.length, 1)
+  assert.equal(table.layout(described, 1).listeners[0]!.shared, true)
 })
 
 test('listener table: an address in use is named with a remedy, and nothing stays bound', async () => {
@@ -108,4 +112,42 @@ test('listener table: a stale Unix path is replaced, a live one and a file are n
   await assert.rejects(new ListenerTable(1, SILENT_LOG, binder).bind(listeners('unix:/a')), /another program listens there/)
   binder.unix = 'other'
   await assert.rejects(new ListenerTable(1, SILENT_LOG, binder).bind(listeners('unix:/a')), /a file that is no socket/)
+})
+
+test('listener table: what is held stays, what is new is bound, more slots get sockets; on a fault all is as before', async () => {
+  const binder = new FakeBinder()
+  const table = new ListenerTable(1, SILENT_LOG, binder)
+  await table.bind(listeners('127.0.0.1:80'))
+  const [first] = table.allDescriptors
+  binder.fail = call => call === '127.0.0.1:81' ? 'EADDRINUSE' : ''
+  await assert.rejects(table.bind(listeners('127.0.0.1:80', '127.0.0.1:81'), 3), BindError)
+  assert.deepEqual([table.allDescriptors, table.slots, binder.open.size], [[first], 1, 1])
+  binder.fail = () => ''
+  const described = listeners('127.0.0.1:80', '127.0.0.1:81')
+  await table.bind(described, 2)
+  assert.deepEqual(table.layout(described, 1), { slots: 2, copies: 1, listeners: [{ name: 'l0', shared: false }, { name: 'l1', shared: false }] })
+  assert.equal(table.descriptors(described, table.layout(described, 1))[0], first)
+  assert.equal(binder.open.size, 4)
+})
+
+test('listener table: listeners that are not described any more are closed, whatever they are called now', async () => {
+  const binder = new FakeBinder()
+  const table = new ListenerTable(1, SILENT_LOG, binder)
+  await table.bind(listeners('127.0.0.1:80', '127.0.0.1:81', 'unix:/a'))
+  const renamed = listeners('127.0.0.1:81').map(listener => ({ ...listener, name: 'other' }))
+  table.retain(renamed, null)
+  assert.deepEqual(table.listeners.map(({ bound }) => bound), ['127.0.0.1:81'])
+  assert.deepEqual(binder.unlinked, ['/a'])
+  assert.equal(table.descriptors(renamed, table.layout(renamed, 1)).length, 1)
+})
+
+test('listener table: sockets that came with the start are used by their address, the rest is left', async () => {
+  const binder = new FakeBinder()
+  const table = new ListenerTable(2, SILENT_LOG, binder)
+  table.offer([{ fd: 7, bound: '127.0.0.1:80' }, { fd: 8, bound: '127.0.0.1:99' }])
+  await table.bind(listeners('127.0.0.1:80'))
+  // One was given, so the address is ours: it is not tried first.
+  assert.deepEqual(binder.calls, ['127.0.0.1:80 reuse'])
+  assert.deepEqual(table.allDescriptors, [7, 20])
+  assert.deepEqual(table.takeUnused(), [{ fd: 8, bound: '127.0.0.1:99' }])
 })

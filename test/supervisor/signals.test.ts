@@ -15,10 +15,10 @@ test('signals: another stop signal forces at once', () => {
   assert.equal(policy.meaning('SIGQUIT', 1), 'force')
 })
 
-test('signals: HUP replaces workers and USR2 asks for an upgrade until a stop, USR1 reopens logs always', () => {
+test('signals: HUP reloads and USR2 asks for an upgrade until a stop, USR1 reopens logs always', () => {
   const policy = new SignalPolicy()
   assert.equal(policy.meaning('SIGUSR2', 0), 'upgrade')
-  assert.equal(policy.meaning('SIGHUP', 0), 'replace-workers')
+  assert.equal(policy.meaning('SIGHUP', 0), 'reload')
   assert.equal(policy.meaning('SIGQUIT', 0), 'stop')
   assert.equal(policy.meaning('SIGHUP', 5_000), 'nothing')
   assert.equal(policy.meaning('SIGUSR2', 5_000), 'nothing')

@@ -34,6 +34,10 @@ export class FakeProcessHost implements ProcessHost {
     return true
   }
 
+  /** Told of every process that is taken over. */
+  onAdopt: (pid: number, onExit: (report: ExitReport) => void) => void = () => {}
+  adopt(pid: number, _startTime: string, onExit: (report: ExitReport) => void): void { this.onAdopt(pid, onExit) }
+
   nowMs(): number { return this.clock.now() }
   random(): number { return 0.5 }
   after(ms: number, run: () => void): () => void { return this.clock.after(ms, run) }

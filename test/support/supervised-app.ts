@@ -1,21 +1,20 @@
 /**
  * An application under a real supervisor with real workers, for one test: started in a folder of its own with short
  * timings, watched through its log and its control socket, and ended with every worker by pid whatever the test did.
- * Run as a program this file is the supervisor's process.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import type { TestContext } from 'node:test'
-import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
-import { LOG_DEFAULTS, type ServerConfig } from '../../src/config/server-config.ts'
+import { SECTIONS, writtenKey, writtenValue, type ServerConfig } from '../../src/config/server-config.ts'
 import type { SupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { FromOperator } from '../../src/ipc/messages.ts'
 import { temporaryFolder } from './temporary-folder.ts'
 import { waitFor, within } from './wait-for.ts'
 
-const OPTIONS_VARIABLE = 'TEST_SUPERVISOR_OPTIONS'
+const CLI = path.resolve(import.meta.dirname, '../../supervisor/cli.ts')
+const CONFIG = 'app.yaml'
 
 export interface LogLine { readonly level: string; readonly who: string; readonly msg: string; readonly [field: string]: unknown }
 export interface Exit { readonly code: number | null; readonly signal: string | null }
@@ -38,14 +37,16 @@ export interface SupervisedOptions {
   folder?: string
   /** Start it with `node FILE`, so that runForever() makes the supervisor; its options are the defaults. @default false */
   direct?: boolean
+  /** Runtime. @default ours */
+  node?: string
   /** Wait until it runs; otherwise only until it was started. @default true */
   wait?: boolean
 }
 
-type Given = { readonly options: SupervisorOptions } & { readonly [Key in 'log' | 'limits' | 'listeners']?: SupervisedOptions[Key] | undefined }
+export type Configured = Pick<SupervisedOptions, 'options' | 'log' | 'limits' | 'listeners'>
 
 /** Everything happens fast, nothing is cut. */
-const SHORT: SupervisorOptions = { workers: 2, heartbeatMs: 50, adoptAfterSilenceMs: 200, abortAfterSilenceMs: 20_000, killAfterAbortMs: 100, restart: { backoffMs: 20, backoffJitter: 0 } }
+const SHORT: SupervisorOptions = { workers: 2, heartbeatMs: 50, adoptAfterSilenceMs: 200, abortAfterSilenceMs: 20_000, killAfterAbortMs: 100, restart: { backoffMs: 20, backoffJitter: 0 }, upgrade: { soakMs: 200 } }
 
 export class SupervisedApp {
   readonly folder: string
@@ -75,17 +76,21 @@ export class SupervisedApp {
 
   static async start(t: TestContext, options: SupervisedOptions = {}): Promise<SupervisedApp> {
     const folder = options.folder ?? temporaryFolder(t)
-    const resolved: SupervisorOptions = { ...SHORT, stateDir: path.join(folder, 'state'), ...options.options, restart: { ...SHORT.restart, ...options.options?.restart } }
+    writeConfig(folder, options)
     const file = options.file ?? path.join(import.meta.dirname, 'apps', `${options.app ?? 'plain'}.ts`)
-    const child = spawn(process.execPath, [...options.direct === true ? [] : ['--disable-warning=ExperimentalWarning', import.meta.filename], file, ...options.args ?? []], {
+    const flags = options.direct === true ? [file, ...options.args ?? []] : ['--disable-warning=ExperimentalWarning', CLI, 'run', '-c', path.join(folder, CONFIG), file, '--', ...options.args ?? []]
+    const child = spawn(options.node ?? process.execPath, flags, {
       stdio: ['ignore', 'pipe', 'pipe'], cwd: folder,
-      env: { ...process.env, ...options.env, ...options.direct === true ? { CIRQUE_SUPERVISOR_STATE_DIR: path.join(folder, 'state'), CIRQUE_SUPERVISOR_WORKERS: '2' } : { [OPTIONS_VARIABLE]: JSON.stringify({ options: resolved, log: options.log, limits: options.limits, listeners: options.listeners } satisfies Given) } },
+      env: { ...process.env, ...options.env, ...options.direct === true ? { CIRQUE_SUPERVISOR_STATE_DIR: path.join(folder, 'state'), CIRQUE_SUPERVISOR_WORKERS: '2' } : {} },
     })
     const app = new SupervisedApp(child, folder)
     t.after(() => app.#endAll())
     if (options.wait !== false) await app.line('running', 20_000)
     return app
   }
+
+  /** What the next reload reads. */
+  configure(options: Configured): void { writeConfig(this.folder, options) }
 
   get stateDir(): string { return path.join(this.folder, 'state') }
 
@@ -171,11 +176,18 @@ export function get(to: number | string, target = '/', onConnect?: () => void): 
 
 function kill(pid: number): void { try { process.kill(pid, 'SIGKILL') } catch { /* Gone already. */ } }
 
-const given = process.env[OPTIONS_VARIABLE]
-if (given !== undefined && import.meta.main) {
-  delete process.env[OPTIONS_VARIABLE]
-  const { runSupervisor } = await import('../../supervisor/run.ts')
-  const { options, log, limits, listeners } = JSON.parse(given) as Given
-  const config: ServerConfig = { file: '', supervisor: resolveSupervisorOptions(options), log: { ...LOG_DEFAULTS, ...log }, limits: limits ?? {}, listeners: listeners ?? {} }
-  await runSupervisor({ application: process.argv[2]!, args: process.argv.slice(3), config })
+/** As an operator would write it (JSON is YAML). */
+function writeConfig(folder: string, { options, log, limits, listeners }: Configured): void {
+  const supervisor: SupervisorOptions = { ...SHORT, stateDir: path.join(folder, 'state'), ...options }
+  const values: Readonly<Record<string, object | undefined>> = {
+    supervisor, drain: supervisor.drain, restart: { ...SHORT.restart, ...options?.restart }, upgrade: { ...SHORT.upgrade, ...options?.upgrade }, log, limits,
+  }
+  const sections = SECTIONS.map(({ name, fields }) => [name, written(values[name] ?? {}, Object.keys(fields))])
+  const named = Object.entries(listeners ?? {}).map(([name, given]) => [name, written(given, Object.keys(given))])
+  fs.writeFileSync(path.join(folder, CONFIG), JSON.stringify({ ...Object.fromEntries(sections) as object, listeners: Object.fromEntries(named) as object }))
+}
+
+function written(values: object, keys: readonly string[]): object {
+  const given = Object.entries(values).filter(([key, value]) => value !== undefined && keys.includes(key))
+  return Object.fromEntries(given.map(([key, value]: [string, unknown]) => [writtenKey(key), typeof value === 'boolean' ? value : writtenValue(key, value).replace(/^''$/, '')]))
 }

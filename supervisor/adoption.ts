@@ -1,0 +1,87 @@
+/**
+ * Sockets that come back after the supervisor was killed: its workers have inherited all of them, and one worker of each
+ * generation sends them over (SCM_RIGHTS) to a datagram socket that exists only for that. A socket is what its inode
+ * says, so what the journal does not know is closed again.
+ */
+import fs from 'node:fs'
+import path from 'node:path'
+import { socketCount } from '../src/ipc/descriptor-layout.ts'
+import type { SentDescriptors } from '../src/ipc/messages.ts'
+import type { ProcessLog } from '../src/ipc/process-log.ts'
+import type { DatagramInbox, SystemCalls } from '../src/ipc/system-calls.ts'
+import type { Fleet } from './fleet.ts'
+import type { ListenerRecord } from './listener-table.ts'
+import { WorkerState } from './worker-process.ts'
+import type { WorkerProcess } from './worker-process.ts'
+
+/** As long as the names of the other sockets of the state folder, whose length is checked. */
+const INBOX = 'handoff.sock'
+
+/** Sockets that came back, by what they are. */
+export class ReturnedSockets {
+  readonly #byInode = new Map<string, number>()
+
+  /** A second copy of what is here already is closed. */
+  add(fd: number): void {
+    const inode = String(fs.fstatSync(fd).ino)
+    if (this.#byInode.has(inode)) fs.closeSync(fd)
+    else this.#byInode.set(inode, fd)
+  }
+
+  take(listener: ListenerRecord, index: number): number | null {
+    const { inode } = listener.sockets[index]!
+    const fd = this.#byInode.get(inode) ?? null
+    this.#byInode.delete(inode)
+    return fd
+  }
+
+  /** What nobody took. */
+  close(): void {
+    for (const fd of this.#byInode.values()) fs.closeSync(fd)
+    this.#byInode.clear()
+  }
+}
+
+/** Never rejects: what could not be had is missing. */
+export async function collectDescriptors(fleet: Fleet, folder: string, calls: SystemCalls, log: ProcessLog): Promise<ReturnedSockets> {
+  const returned = new ReturnedSockets()
+  const inboxPath = path.join(folder, INBOX)
+  let inbox: DatagramInbox
+  try {
+    fs.rmSync(inboxPath, { force: true })
+    inbox = calls.openInbox(inboxPath)
+  } catch (error) {
+    log.warn('the sockets of the workers cannot be taken back', { error })
+    return returned
+  }
+  try {
+    const { uid, gid } = fleet.generation
+    if (uid !== null || gid !== null) fs.chownSync(inboxPath, uid ?? process.getuid!(), gid ?? process.getgid!())
+    const numbers = new Set([...fleet.workers()].map(worker => worker.generation))
+    for (const number of numbers) {
+      // One that drains has closed its copies.
+      for (const worker of [...fleet.workers()].filter(one => one.generation === number && holdsSockets(one))) {
+        try {
+          const { layout } = await worker.link!.ask({ tag: 'send-descriptors', path: inboxPath }, fleet.options.ackTimeoutMs) as SentDescriptors
+          const expected = socketCount(layout)
+          let received = 0
+          for (let message = inbox.receive(); message !== null; message = inbox.receive()) {
+            received += message.descriptors.length
+            for (const fd of message.descriptors) returned.add(fd)
+          }
+          if (received === expected) break
+          log.warn(`worker ${worker.id} sent ${received} of ${expected} sockets`)
+        } catch (error) {
+          log.warn(`worker ${worker.id} could not send its sockets`, { error })
+        }
+      }
+    }
+  } finally {
+    inbox.close()
+  }
+  return returned
+}
+
+function holdsSockets(worker: WorkerProcess): boolean {
+  return worker.link !== null && (worker.state === WorkerState.Ready || worker.state === WorkerState.Accepting || worker.state === WorkerState.Paused)
+}

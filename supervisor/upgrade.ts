@@ -1,0 +1,450 @@
+/**
+ * From one generation to the next, and back when the next one is no good: `upgrade`, `rollback` and `reload` are one
+ * machine that differs only in what it prepares. One runs at a time.
+ *
+ *   preflight --> canary --> soak --> rolling --> [supervisor] --> committing --> committed
+ *      |            |          |         |             |               |
+ *      v            +----------+---------+-------------+---------------+--> reverting --> rolled-back (or superseded)
+ *   refused                                            |
+ *                                                      +-- execve: the next image resumes here, or the trampoline brings
+ *                                                          this one back, which then reverts
+ *
+ * Invariants: nothing is touched before preflight has passed; until `committing` every old worker can take its place
+ * back; `current` moves only in `committing`; every request gets exactly one outcome, also across an exec or a kill.
+ *
+ * Before `rolling` a newer request supersedes. From then on one request waits, and the newest wins that place.
+ */
+import type { ResolvedSupervisorOptions, ResolvedUpgradeOptions } from '../src/config/supervisor-options.ts'
+import type { OperationKind, OperationOutcome } from '../src/ipc/messages.ts'
+import type { ProcessLog } from '../src/ipc/process-log.ts'
+import { Refused } from './fleet.ts'
+import type { Fleet } from './fleet.ts'
+import type { Generation } from './generation.ts'
+import type { ProcessHost } from './process-host.ts'
+import { WorkerState } from './worker-process.ts'
+import type { WorkerProcess } from './worker-process.ts'
+import type { WorkerSlot } from './worker-slot.ts'
+
+export interface OperationRequest {
+  readonly kind: OperationKind
+  /** Of the release; '' for the one that runs. */
+  readonly folder: string
+  readonly supervisor: 'if-changed' | 'always'
+}
+
+/** What preflight found out: everything that the rest needs, as plain JSON. */
+export interface Plan {
+  readonly generation: Generation
+  readonly options: ResolvedSupervisorOptions
+  /** The supervisor's own code or its runtime differs. */
+  readonly replaceSupervisor: boolean
+  /** Folders. */
+  readonly from: string
+  readonly to: string
+}
+
+/** The world beyond processes, as an operation touches it. */
+export interface UpgradeWorld {
+  /** Reads what the next generation is, binds nothing. @throws Refused, or an error whose `configuration` is true. */
+  prepare(request: OperationRequest, number: number, signal: AbortSignal): Promise<Plan>
+  /** Binds the listeners that the plan has and we have not. @returns the plan with its descriptors laid out. @throws when one cannot be bound; nothing is left then. */
+  bind(plan: Plan): Promise<Plan>
+  /** Closes the sockets of listeners that this generation does not have. */
+  retain(generation: Generation): void
+  /** Becomes the plan's own supervisor; does not come back unless that cannot even be tried. @throws */
+  replaceSupervisor(plan: Plan): Promise<never>
+  /** `current` is the plan's release from now on. @throws when it cannot be moved. */
+  flip(plan: Plan): void
+  /** Whether `current` is the plan's release; null when there is no such link. */
+  flipped(plan: Plan): boolean | null
+  /** Writes the journal before anything else happens. */
+  record(): void
+}
+
+/** What the journal keeps of the operation that runs, and of the one that waits. */
+export interface OperationRecord {
+  readonly id: string
+  readonly request: OperationRequest
+  readonly step: string
+  readonly plan: Plan | null
+  readonly steps: readonly { readonly step: string; readonly ms: number }[]
+}
+
+export interface UpgradesRecord {
+  readonly running: OperationRecord | null
+  readonly waiting: { readonly id: string; readonly request: OperationRequest } | null
+  readonly outcomes: readonly OperationOutcome[]
+  /** The highest generation number ever given. */
+  readonly lastNumber: number
+  readonly lastId: number
+  /** Folder of the release before the last committed upgrade; ''. */
+  readonly previousFolder: string
+}
+
+/** How a supervisor comes to an operation that another image began. */
+export type Resumption = { readonly how: 'forward' } | { readonly how: 'back' | 'killed'; readonly reason: string }
+
+/** Outcomes that are remembered for those who ask late. */
+const MAX_OUTCOMES = 32
+/** A new worker that does not come up is tried this often. */
+const BRING_UP_ATTEMPTS = 2
+/** Late reports in a row that count as a slow worker. */
+const LATE_REPORTS = 3
+/** How much later than the old workers' it must be. */
+const LAG_FACTOR = 4
+
+class Superseded extends Error {
+  constructor(by: string) {
+    super(`superseded by ${by}`)
+    this.name = 'Superseded'
+  }
+}
+
+interface Operation {
+  readonly id: string
+  readonly request: OperationRequest
+  step: string
+  plan: Plan | null
+  steps: { step: string; ms: number }[]
+  stepSinceMs: number
+  /** Aborted with the reason when a newer request takes over. */
+  readonly superseded: AbortController
+  supervisorReplaced: boolean
+}
+
+export class Upgrades {
+  readonly #fleet: Fleet
+  readonly #world: UpgradeWorld
+  readonly #host: ProcessHost
+  readonly #log: ProcessLog
+  #running: Operation | null = null
+  #waiting: { id: string; request: OperationRequest } | null = null
+  #outcomes: OperationOutcome[] = []
+  readonly #waiters = new Map<string, PromiseWithResolvers<OperationOutcome>>()
+  #lastNumber: number
+  #lastId = 0
+  #previousFolder = ''
+
+  constructor(fleet: Fleet, world: UpgradeWorld, host: ProcessHost, log: ProcessLog, kept: UpgradesRecord | null = null) {
+    this.#fleet = fleet
+    this.#world = world
+    this.#host = host
+    this.#log = log
+    this.#lastNumber = Math.max(kept?.lastNumber ?? 0, fleet.generation.number)
+    this.#lastId = kept?.lastId ?? 0
+    this.#previousFolder = kept?.previousFolder ?? ''
+    this.#outcomes = [...kept?.outcomes ?? []]
+    this.#waiting = kept?.waiting ?? null
+    const running = kept?.running ?? null
+    if (running !== null) this.#running = { ...running, steps: [...running.steps], stepSinceMs: host.nowMs(), superseded: new AbortController(), supervisorReplaced: false }
+  }
+
+  get step(): string { return this.#running?.step ?? '' }
+  get running(): { readonly id: string; readonly kind: OperationKind; readonly step: string } | null {
+    return this.#running === null ? null : { id: this.#running.id, kind: this.#running.request.kind, step: this.#running.step }
+  }
+  get outcomes(): readonly OperationOutcome[] { return this.#outcomes }
+  get previousFolder(): string { return this.#previousFolder }
+
+  record(): UpgradesRecord {
+    const running = this.#running
+    return {
+      running: running === null ? null : { id: running.id, request: running.request, step: running.step, plan: running.plan, steps: running.steps },
+      waiting: this.#waiting, outcomes: this.#outcomes, lastNumber: this.#lastNumber, lastId: this.#lastId, previousFolder: this.#previousFolder,
+    }
+  }
+
+  /** Begins, or waits for its turn. @returns the operation's id. @throws Refused when it could never be done. */
+  request(request: OperationRequest): string {
+    if (this.#fleet.stopping) throw new Refused('the server is stopping')
+    if (request.kind === 'rollback') {
+      if (this.#previousFolder === '') throw new Refused('there is no release to go back to: nothing was upgraded to another folder since the start')
+      request = { ...request, folder: this.#previousFolder }
+    }
+    const id = `${request.kind}-${++this.#lastId}`
+    this.#log.info(`${id}: asked for${request.folder === '' ? '' : ` ${request.folder}`}`)
+    if (this.#running === null) {
+      this.#begin({ id, request })
+    } else {
+      if (this.#waiting !== null) this.#finish(this.#waiting.id, this.#waiting.request, null, 'superseded', `superseded by ${id}`)
+      this.#waiting = { id, request }
+      if (SUPERSEDABLE.has(this.#running.step)) this.#running.superseded.abort(new Superseded(id))
+    }
+    this.#world.record()
+    return id
+  }
+
+  /** Resolves when it has ended. @throws Refused for an id that nobody knows (any more). */
+  outcome(id: string): Promise<OperationOutcome> {
+    const known = this.#outcomes.find(outcome => outcome.id === id)
+    if (known !== undefined) return Promise.resolve(known)
+    if (this.#running?.id !== id && this.#waiting?.id !== id) return Promise.reject(new Refused(`there is no operation '${id}'`))
+    let waiter = this.#waiters.get(id)
+    if (waiter === undefined) this.#waiters.set(id, waiter = Promise.withResolvers())
+    return waiter.promise
+  }
+
+  /** Goes on with what the journal says was running. @throws when `forward` cannot be committed: the caller goes back to the image before. */
+  async resume(resumption: Resumption, onCommitted: () => void = () => {}): Promise<void> {
+    const operation = this.#running
+    if (operation === null) { this.#next(); return }
+    const { plan } = operation
+    if (resumption.how === 'forward') {
+      if (plan === null) throw new Error('the plan of the upgrade was lost')
+      operation.supervisorReplaced = true
+      this.#checkServing(plan.generation)
+      await this.#fleet.selfTest(this.#fleet.slots[0]!.current!)
+      this.#stepTo(operation, 'committing')
+      this.#world.flip(plan)
+      onCommitted()
+      await this.#fleet.exclusive(operation.id, () => this.#committed(operation, plan))
+      return
+    }
+    await this.#fleet.exclusive(operation.id, async () => {
+      if (plan === null) {
+        this.#finish(operation.id, operation.request, operation, 'refused', resumption.reason)
+      } else if (resumption.how === 'killed' && operation.step === 'committing' && this.#world.flipped(plan) !== false) {
+        // The decision had been made; what followed had not.
+        await this.#committed(operation, plan)
+      } else {
+        await this.#goBack(operation)
+        this.#finish(operation.id, operation.request, operation, 'rolled-back', resumption.reason)
+      }
+    })
+  }
+
+  #begin({ id, request }: { id: string; request: OperationRequest }): void {
+    const operation: Operation = { id, request, step: 'waiting', plan: null, steps: [], stepSinceMs: this.#host.nowMs(), superseded: new AbortController(), supervisorReplaced: false }
+    this.#running = operation
+    void this.#fleet.exclusive(id, () => this.#run(operation))
+  }
+
+  async #run(operation: Operation): Promise<void> {
+    const { id, request } = operation
+    try {
+      this.#checkGoingOn(operation)
+      this.#stepTo(operation, 'preflight')
+      const plan = await this.#world.prepare(request, ++this.#lastNumber, operation.superseded.signal)
+      this.#checkGoingOn(operation)
+      operation.plan = await this.#world.bind(plan)
+    } catch (error) {
+      this.#finish(id, request, operation, error instanceof Superseded || operation.superseded.signal.aborted ? 'superseded' : 'refused', reasonOf(operation, error), isConfiguration(error))
+      return
+    }
+    const { plan } = operation
+    try {
+      this.#fleet.expect(plan.generation)
+      await this.#trial(operation, plan)
+      this.#checkServing(plan.generation)
+      this.#stepTo(operation, 'committing')
+      this.#world.flip(plan)
+    } catch (error) {
+      const reason = reasonOf(operation, error)
+      this.#log.error(`${id}: going back: ${reason}`)
+      await this.#goBack(operation)
+      this.#finish(id, request, operation, error instanceof Superseded ? 'superseded' : 'rolled-back', reason)
+      return
+    }
+    await this.#committed(operation, plan)
+  }
+
+  async #trial(operation: Operation, plan: Plan): Promise<void> {
+    const { generation, options } = plan
+    const slots = this.#fleet.slots.filter(slot => slot.index < generation.workers)
+    const judge = new Judge(this.#fleet, generation, options.upgrade)
+    this.#stepTo(operation, 'canary')
+    await this.#bringUp(operation, slots[0]!, generation, true)
+    this.#stepTo(operation, 'soak')
+    for (const untilMs = this.#host.nowMs() + options.upgrade.soakMs; this.#host.nowMs() < untilMs;) {
+      await this.#wait(Math.min(options.heartbeatMs, untilMs - this.#host.nowMs()), operation, [slots[0]!.current])
+      judge.check()
+    }
+    this.#stepTo(operation, 'rolling')
+    for (const slot of slots.slice(1)) {
+      await this.#bringUp(operation, slot, generation, false)
+      judge.check()
+    }
+    for (const slot of this.#fleet.slots) if (slot.index >= generation.workers && slot.current !== null) await this.#fleet.lend(slot)
+    judge.check()
+    if (plan.replaceSupervisor) {
+      this.#stepTo(operation, 'supervisor')
+      await this.#world.replaceSupervisor(plan)
+    }
+  }
+
+  /** A new worker accepts in a slot, having shown that it works. */
+  async #bringUp(operation: Operation, slot: WorkerSlot, generation: Generation, canary: boolean): Promise<void> {
+    const worker = await this.#introduce(operation, slot, generation)
+    const detail = await this.#fleet.selfTest(worker)
+    if (canary) {
+      this.#log.info(`${operation.id}: worker ${worker.id} passed its self-test: ${detail}`)
+      // One that ends by itself right after it was ready shall not take a connection with it.
+      await this.#wait(this.#fleet.options.heartbeatMs, operation, [worker])
+    }
+    this.#checkGoingOn(operation)
+    await this.#fleet.takeOver(slot)
+  }
+
+  async #introduce(operation: Operation, slot: WorkerSlot, generation: Generation): Promise<WorkerProcess> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#fleet.introduce(slot, generation)
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error)
+        this.#log.warn(`${operation.id}: a new worker for slot ${slot.index} did not come up`, { attempt, reason })
+        if (error instanceof Refused || attempt === BRING_UP_ATTEMPTS) throw new Refused(`no new worker came up in slot ${slot.index}: ${reason}`)
+        this.#checkGoingOn(operation)
+      }
+    }
+  }
+
+  /** Waits, unless one of the workers ends or a newer request takes over before. @throws with why */
+  async #wait(ms: number, operation: Operation, workers: readonly (WorkerProcess | null)[]): Promise<void> {
+    const stopped = Promise.withResolvers<never>()
+    const { signal } = operation.superseded
+    const onAbort = (): void => { stopped.reject(signal.reason as Error) }
+    signal.addEventListener('abort', onAbort, { once: true })
+    const elapsed = Promise.withResolvers<void>()
+    const cancel = this.#host.after(ms, elapsed.resolve)
+    try {
+      this.#checkGoingOn(operation)
+      await Promise.race([elapsed.promise, stopped.promise, ...workers.map(async worker => {
+        if (worker === null) throw new Refused('a new worker died')
+        const report = await worker.gone
+        throw new Refused(`worker ${worker.id} died: ${worker.endReason(report)}`)
+      })])
+    } finally {
+      cancel()
+      signal.removeEventListener('abort', onAbort)
+    }
+  }
+
+  #checkGoingOn(operation: Operation): void {
+    if (this.#fleet.stopping) throw new Refused('the server is stopping')
+    if (operation.superseded.signal.aborted) throw operation.superseded.signal.reason
+  }
+
+  /** @throws unless a new worker accepts in every slot that wants one. */
+  #checkServing(generation: Generation): void {
+    for (const slot of this.#fleet.slots) {
+      if (slot.index >= generation.workers) continue
+      const { current } = slot
+      if (current === null || current.generation !== generation.number || current.state !== WorkerState.Accepting || current.link === null) throw new Refused(`slot ${slot.index} has no new worker that accepts`)
+    }
+  }
+
+  async #goBack(operation: Operation): Promise<void> {
+    this.#stepTo(operation, 'reverting')
+    if (!this.#fleet.stopping) await this.#fleet.revert(this.#fleet.generation)
+    this.#world.retain(this.#fleet.generation)
+  }
+
+  async #committed(operation: Operation, plan: Plan): Promise<void> {
+    if (plan.from !== plan.to) this.#previousFolder = plan.from
+    const emptied = this.#fleet.commit(plan.generation, plan.options)
+    operation.step = 'committed'
+    this.#world.record()
+    await emptied
+    this.#world.retain(plan.generation)
+    this.#finish(operation.id, operation.request, operation, 'committed', '')
+  }
+
+  #stepTo(operation: Operation, step: string): void {
+    const nowMs = this.#host.nowMs()
+    if (operation.step !== 'waiting') operation.steps.push({ step: operation.step, ms: Math.round(nowMs - operation.stepSinceMs) })
+    operation.step = step
+    operation.stepSinceMs = nowMs
+    this.#log.info(`${operation.id}: ${step}`)
+    this.#world.record()
+  }
+
+  #finish(id: string, request: OperationRequest, operation: Operation | null, result: OperationOutcome['result'], reason: string, configuration = false): void {
+    const here = this.#fleet.generation.release.folder
+    const outcome: OperationOutcome = {
+      id, kind: request.kind, result, reason, configuration, from: operation?.plan?.from ?? here, to: operation?.plan?.to ?? (request.folder === '' ? here : request.folder),
+      generation: this.#fleet.generation.number, supervisorReplaced: operation?.supervisorReplaced ?? false, steps: operation?.steps ?? [],
+    }
+    if (result === 'committed') this.#log.info(`${id}: committed, generation ${outcome.generation}`)
+    else this.#log.error(`${id}: ${result}: ${reason}`)
+    this.#outcomes = [...this.#outcomes, outcome].slice(-MAX_OUTCOMES)
+    if (operation !== null) this.#running = null
+    this.#world.record()
+    this.#waiters.get(id)?.resolve(outcome)
+    this.#waiters.delete(id)
+    if (operation !== null) this.#next()
+  }
+
+  #next(): void {
+    const next = this.#waiting
+    if (next === null || this.#running !== null) return
+    this.#waiting = null
+    if (this.#fleet.stopping) this.#finish(next.id, next.request, null, 'refused', 'the server is stopping')
+    else this.#begin(next)
+  }
+}
+
+/** Steps in which a newer request need not wait. */
+const SUPERSEDABLE: ReadonlySet<string> = new Set(['waiting', 'preflight', 'canary', 'soak'])
+
+function reasonOf(operation: Operation, error: unknown): string {
+  const { signal } = operation.superseded
+  const said = signal.aborted && (error as { name?: unknown } | null)?.name === 'AbortError' ? signal.reason as unknown : error
+  return said instanceof Error ? said.message : String(said)
+}
+
+function isConfiguration(error: unknown): boolean { return error instanceof Error && (error.name === 'ConfigError' || error.name === 'OptionError') }
+
+/** Compares new workers with old ones, by what both report. */
+class Judge {
+  readonly #fleet: Fleet
+  readonly #generation: Generation
+  readonly #options: ResolvedUpgradeOptions
+  readonly #oldBefore: { readonly exchanges: number; readonly ownFaults: number }
+  /** Late reports in a row, and the number of the last one looked at, by worker. */
+  readonly #late = new Map<string, { seq: number; inARow: number }>()
+
+  constructor(fleet: Fleet, generation: Generation, options: ResolvedUpgradeOptions) {
+    this.#fleet = fleet
+    this.#generation = generation
+    this.#options = options
+    this.#oldBefore = this.#count(false)
+  }
+
+  /** @throws Refused with what is wrong with the new ones. */
+  check(): void {
+    const { maxFaultShare, minFaults, maxLoopLagMs } = this.#options
+    const fresh = this.#count(true)
+    const old = this.#count(false)
+    const share = fresh.ownFaults / Math.max(1, fresh.exchanges)
+    const oldShare = Math.max(0, old.ownFaults - this.#oldBefore.ownFaults) / Math.max(1, old.exchanges - this.#oldBefore.exchanges)
+    if (fresh.ownFaults >= minFaults && share > oldShare + maxFaultShare) {
+      throw new Refused(`new workers answered ${fresh.ownFaults} of ${fresh.exchanges} requests with an error of their own, old ones ${percent(oldShare)}`)
+    }
+    const workers = [...this.#fleet.workers()]
+    const oldLag = Math.max(0, ...workers.filter(worker => !this.#isNew(worker)).map(worker => worker.heartbeat?.loopLagMs ?? 0))
+    for (const worker of workers) {
+      if (!this.#isNew(worker) || !worker.alive) continue
+      if (this.#fleet.isSilent(worker)) throw new Refused(`worker ${worker.id} has fallen silent`)
+      const { heartbeat } = worker
+      const before = this.#late.get(worker.id)
+      if (heartbeat === null || maxLoopLagMs === 0 || before?.seq === heartbeat.seq) continue
+      const inARow = heartbeat.loopLagMs > maxLoopLagMs && heartbeat.loopLagMs > LAG_FACTOR * oldLag ? (before?.inARow ?? 0) + 1 : 0
+      this.#late.set(worker.id, { seq: heartbeat.seq, inARow })
+      if (inARow >= LATE_REPORTS) throw new Refused(`the event loop of worker ${worker.id} is ${heartbeat.loopLagMs} ms late, that of old ones ${oldLag} ms`)
+    }
+  }
+
+  #isNew(worker: WorkerProcess): boolean { return worker.generation === this.#generation.number }
+
+  #count(fresh: boolean): { exchanges: number; ownFaults: number } {
+    const sum = { exchanges: 0, ownFaults: 0 }
+    for (const worker of this.#fleet.workers()) {
+      if (this.#isNew(worker) !== fresh) continue
+      sum.exchanges += worker.open.exchanges
+      sum.ownFaults += worker.open.ownFaults
+    }
+    return sum
+  }
+}
+
+function percent(share: number): string { return `${Math.round(share * 1000) / 10} %` }

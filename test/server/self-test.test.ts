@@ -1,0 +1,136 @@
+/** The self-test through a real service: what passes, what is said when it does not, and that nobody counts or logs it. */
+import assert from 'node:assert/strict'
+import net from 'node:net'
+import { test, type TestContext } from 'node:test'
+import { HttpPeer, httpProxyService, Server, type SelfTestOptions, type Tracer } from '../../src/index.ts'
+import type { Service } from '../../src/server/service.ts'
+import { PlainService } from '../support/plain-service.ts'
+import { get, startProxy, type ProxyUnderTest } from '../support/proxy.ts'
+import { answer, answerOk, response, type Script } from '../support/scripted-origin.ts'
+import { waitFor, within } from '../support/wait-for.ts'
+
+async function startTested(t: TestContext, selfTest: SelfTestOptions, script: Script = answerOk): Promise<ProxyUnderTest> {
+  const proxy = await startProxy(t, { script })
+  proxy.server.selfTest(selfTest)
+  return proxy
+}
+
+test('self-test: the request goes the whole way, with the application\'s own method, path and fields', async t => {
+  const proxy = await startTested(t, { method: 'POST', path: '/health?deep=1', headers: { Host: 'health.example', 'X-Probe': 'yes' }, expect: 200 })
+  const { passed, detail } = await proxy.server.runSelfTest()
+  assert.match(detail, /^POST \/health\?deep=1 answered 200 in \d+ ms$/)
+  assert.equal(passed, true)
+  assert.equal(proxy.origin.requests.length, 1)
+  const request = proxy.origin.requests[0]!
+  assert.deepEqual([request.method, request.target, request.field('host'), request.field('x-probe')], ['POST', '/health?deep=1', 'health.example', 'yes'])
+})
+
+test('self-test: it is asked once, whatever is answered', async t => {
+  const rows: readonly { script: Script; expect?: SelfTestOptions['expect']; passed: boolean; detail: RegExp }[] = [
+    { script: answer(response(404)), passed: true, detail: /answered 404 in/ },
+    { script: answer(response(500)), passed: false, detail: /^GET \/ answered 500, expected 100 to 499$/ },
+    { script: answer(response(204)), expect: 200, passed: false, detail: /answered 204, expected 200$/ },
+    { script: answer('HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n'), passed: false, detail: /answered 503/ },
+    { script: exchange => exchange.reset(), passed: false, detail: /answered 502/ },
+    { script: answer(response(200, 'x'.repeat(3_000_000))), passed: true, detail: /answered 200/ },
+    { script: async exchange => { await exchange.send('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf'); exchange.reset() }, passed: false, detail: /^GET \/ (answered 200, but not to the end|was not answered): / },
+  ]
+  for (const { script, expect, passed, detail } of rows) {
+    const proxy = await startTested(t, expect === undefined ? {} : { expect }, script)
+    const outcome = await proxy.server.runSelfTest()
+    assert.match(outcome.detail, detail)
+    assert.equal(outcome.passed, passed)
+    assert.equal(proxy.origin.requests.length, 1, outcome.detail)
+  }
+})
+
+test('self-test: it ends with its own time, before an answer or within one', async t => {
+  for (const [script, detail] of [
+    [() => {}, 'GET / was not answered within 50 ms'],
+    [async exchange => exchange.send('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf'), 'GET / answered 200, but not to the end within 50 ms'],
+  ] as const satisfies readonly (readonly [Script, string])[]) {
+    const proxy = await startTested(t, { timeoutMs: 50 }, script)
+    assert.deepEqual(await within('the outcome', proxy.server.runSelfTest(), 2_000), { passed: false, detail })
+  }
+})
+
+test('self-test: a request that cannot be written is told, not thrown', async t => {
+  const proxy = await startTested(t, { headers: { 'no name': '' } })
+  const { passed, detail } = await proxy.server.runSelfTest()
+  assert.equal(passed, false)
+  assert.match(detail, /^GET \/ was not answered: .*no name/)
+})
+
+test('self-test: no count, no access log and no tracer sees it, a hook does', async t => {
+  const seen: string[] = []
+  const tracer: Tracer = {
+    exchangeStarted: (_id, _method, target) => seen.push(`started ${target}`),
+    exchangeRetried: () => seen.push('retried'),
+    exchangeEnded: ({ target }) => seen.push(`ended ${target}`),
+  }
+  const nobody = net.createServer().listen(0, '127.0.0.1')
+  await new Promise(resolve => { nobody.once('listening', resolve) })
+  const { port } = nobody.address() as net.AddressInfo
+  await new Promise(resolve => { nobody.close(resolve) })
+  const marks: boolean[] = []
+  const server = new Server()
+  server.addService(httpProxyService<undefined>({
+    newCtx: () => undefined,
+    upstreamPeer: () => new HttpPeer(`127.0.0.1:${port}`, { maxAttempts: 3 }),
+    requestFilter(session) {
+      marks.push(session.isSelfTest)
+      return 'continue'
+    },
+  }, { tracers: [tracer], accessLog: { exchange: exchange => { seen.push(`logged ${exchange.request.target}`) }, refused: () => { seen.push('refused') } } }).addTcp('127.0.0.1:0'))
+  t.after(() => server.close())
+  const bound = await server.start()
+  const empty = server.stats()
+
+  server.selfTest({ path: '/self' })
+  assert.match((await server.runSelfTest()).detail, /answered 502/)
+  // A head that the proxy refuses by itself: longer than it reads.
+  server.selfTest({ path: `/${'x'.repeat(100_000)}` })
+  assert.match((await server.runSelfTest()).detail, /answered 414/)
+  assert.deepEqual(server.stats(), empty)
+  assert.equal(seen.join(), '')
+  assert.deepEqual(marks, [true])
+
+  const ordinary = net.connect(bound[0]!.port, '127.0.0.1')
+  ordinary.end(get('/real')).resume()
+  await waitFor('the ordinary request to be logged', () => seen.includes('ended /real'))
+  assert.deepEqual(seen.filter(what => what !== 'retried'), ['started /real', 'logged /real', 'ended /real'])
+  assert.deepEqual(marks, [true, false])
+  const { exchanges, ownFaults } = server.stats()
+  assert.deepEqual({ exchanges, ownFaults }, { exchanges: 1, ownFaults: 1 })
+})
+
+test('self-test: one that is under way is not counted either, and a drain does not wait for it', async t => {
+  const proxy = await startTested(t, { timeoutMs: 5_000 }, () => {})
+  const outcome = proxy.server.runSelfTest()
+  await waitFor('the request at the origin', () => proxy.origin.requests.length === 1)
+  const { connections, idleConnections, activeExchanges } = proxy.server.stats()
+  assert.deepEqual({ connections, idleConnections, activeExchanges }, { connections: 0, idleConnections: 0, activeExchanges: 0 })
+  assert.deepEqual(await within('the drain', proxy.server.stop()), { cut: 0 })
+  assert.equal((await outcome).passed, false)
+})
+
+test('self-test: without an HTTP listener of ours there is nothing to test; before the server is ready it cannot be', async () => {
+  const plain: Service = new PlainService('plain', '127.0.0.1:0')
+  const nothing = new Server()
+  nothing.addService(plain)
+  await nothing.prepare()
+  assert.deepEqual(await nothing.runSelfTest(), { passed: true, detail: 'nothing to test' })
+  nothing.close()
+  const early = new Server()
+  early.addService(httpProxyService<undefined>({ newCtx: () => undefined, upstreamPeer: () => new HttpPeer('127.0.0.1:1') }).addTcp('127.0.0.1:0'))
+  assert.deepEqual(await early.runSelfTest(), { passed: false, detail: 'the server is not ready yet' })
+})
+
+test('self-test: a service that throws at the connection fails the test and nothing else', async () => {
+  const service = new PlainService('odd', '127.0.0.1:0')
+  const server = new Server()
+  server.addService(Object.assign(service, { acceptSelfTest() { throw new Error('not today') } }))
+  await server.prepare()
+  assert.deepEqual(await server.runSelfTest(), { passed: false, detail: 'GET / was not answered: not today' })
+  server.close()
+})
