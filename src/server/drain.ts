@@ -33,7 +33,7 @@ const LOOK_MS = 100
 /** On stop, an upgraded connection gets at least this much of hardDrainMs to close in order. */
 const STOP_CLOSE_MS = 2000
 
-/** On stop, what only waits for the client's FIN gets this long. */
+/** On stop, what only waits for the client's FIN, or for a first request, gets this long. */
 const STOP_LINGER_MS = 1000
 
 const NEVER = Number.POSITIVE_INFINITY
@@ -139,7 +139,8 @@ export class Drain {
     }
     if (this.#quietSince === NEVER) {
       this.#quietSince = now
-      for (const session of subject.sessions()) session.closeIdle()
+      // The request of a client that has just been accepted is on its way; one that was answered has been told to go.
+      for (const session of subject.sessions()) if (session.requests > 0) session.closeIdle()
     } else if (now - this.#quietSince >= STOP_LINGER_MS) {
       for (const session of subject.sessions()) if (session.lingering || session.idle) session.destroy()
     }

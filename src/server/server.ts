@@ -14,6 +14,7 @@ import net from 'node:net'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { DRAIN_DEFAULTS } from '../config/supervisor-options.ts'
+import { passInheritedSockets } from '../ipc/inherited-sockets.ts'
 import { canonicalAddress, DESCRIPTION_FORMAT, hostAndPort } from '../ipc/server-description.ts'
 import type { SelfTestOutcome } from '../ipc/messages.ts'
 import type { SelfTest, ServerDescription } from '../ipc/server-description.ts'
@@ -273,13 +274,14 @@ function resolveSelfTest(options: SelfTestOptions): SelfTest {
 export function backlogOf(spec: ListenerSpec): number { return spec.options.backlog ?? DEFAULT_BACKLOG }
 
 /** Same pid, same terminal, same environment: this image is replaced by the supervisor's, which never evaluates the application. */
-function becomeSupervisor(): never {
+async function becomeSupervisor(): Promise<never> {
   const application = process.argv[1]
   if (application === undefined) throw new Error('runForever() needs an application file: start it with `node app.ts` or `cirque run app.ts`, or use start() to serve in this process')
   if (process.execve === undefined) throw new Error(`runForever() cannot hand over to the supervisor on ${process.platform}; use start() to serve in this process`)
   // Source runs as .ts, the built package as .js.
   const main = fileURLToPath(new URL(`../../supervisor/main${path.extname(import.meta.filename)}`, import.meta.url))
   if (!fs.existsSync(main)) throw new Error(`the supervisor is missing: ${main}`)
+  await passInheritedSockets()
   process.execve(process.execPath, [process.execPath, ...process.execArgv, '--disable-warning=ExperimentalWarning', main, application, ...process.argv.slice(2)], process.env as Record<string, string>)
   throw new Error('execve returned')
 }

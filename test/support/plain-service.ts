@@ -14,11 +14,15 @@ import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, Ser
 
 const LINGER_MS = 1_000
 
+/** On stop, how long a connection that has not asked yet is waited for, in ms. */
+const FIRST_REQUEST_MS = 1_000
+
 interface Connection {
   readonly socket: net.Socket
   received: string
   active: boolean
   lingering: boolean
+  asked: boolean
 }
 
 export class PlainService implements ListeningService {
@@ -63,7 +67,7 @@ export class PlainService implements ListeningService {
   close(): void { this.#cut() }
 
   #onConnection(socket: net.Socket): void {
-    const connection: Connection = { socket, received: '', active: false, lingering: false }
+    const connection: Connection = { socket, received: '', active: false, lingering: false, asked: false }
     this.#connections.add(connection)
     socket.setEncoding('latin1')
     socket.on('data', (text: string) => {
@@ -86,6 +90,7 @@ export class PlainService implements ListeningService {
     const head = connection.received.slice(0, end)
     connection.received = connection.received.slice(end + 4)
     connection.active = true
+    connection.asked = true
     this.#exchanges++
     const target = head.split(' ', 2)[1] ?? '/'
     const { pathname, searchParams } = new URL(target, 'http://plain.invalid')
@@ -124,7 +129,13 @@ export class PlainService implements ListeningService {
     setTimeout(() => connection.socket.destroy(), LINGER_MS).unref()
   }
 
-  #closeIdle(): void { for (const connection of this.#connections) if (!connection.active && !connection.lingering) this.#linger(connection) }
+  #closeIdle(): void {
+    for (const connection of this.#connections) {
+      if (connection.active || connection.lingering) continue
+      if (connection.asked) this.#linger(connection)
+      else this.#timers.push(setTimeout(() => { if (!connection.active) this.#linger(connection) }, FIRST_REQUEST_MS))
+    }
+  }
 
   #lookDrained(): void {
     if (this.#draining === null) return
