@@ -18,12 +18,29 @@ export class NotRunning extends Error {
   }
 }
 
+/** A supervisor that replaces itself drops its connections, with what it had not read: the next image is asked again, so often. */
+const ASK_AGAIN = 2
+
 /**
  * Asks and waits for the outcome, however long that takes.
  * @param untilClosed also wait until the supervisor has closed the connection, which is its last act.
  * @throws NotRunning, or ChannelError when it refused or went away.
  */
 export async function askSupervisor(folder: string, message: FromOperator, untilClosed = false): Promise<unknown> {
+  let lost: unknown = null
+  for (let again = 0; ; again++) {
+    try {
+      return await askOnce(folder, message, untilClosed)
+    } catch (error) {
+      // Nobody is there any more: what was lost first says more.
+      if (lost !== null && error instanceof NotRunning) throw lost
+      if (again === ASK_AGAIN || !(error instanceof ChannelError) || error.code !== 'closed') throw error
+      lost = error
+    }
+  }
+}
+
+async function askOnce(folder: string, message: FromOperator, untilClosed: boolean): Promise<unknown> {
   const socket = net.connect({ path: path.join(folder, CONTROL_SOCKET) })
   await new Promise<void>((resolve, reject) => {
     socket.once('connect', resolve)

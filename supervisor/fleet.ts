@@ -18,7 +18,6 @@ import type { DrainOrder, FromWorker, OpenCounts, SelfTestOutcome } from '../src
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import { ROLE_VARIABLE } from '../src/ipc/worker-role.ts'
 import type { WorkerRole } from '../src/ipc/worker-role.ts'
-import { missingListeners } from './generation.ts'
 import type { Generation } from './generation.ts'
 import type { ExitReport, ProcessHost } from './process-host.ts'
 import { restartDelayMs, startFailed } from './restart-policy.ts'
@@ -51,6 +50,8 @@ const DRAIN_GRACE_MS = 2_000
 const TUNNEL_CLOSE_MS = 9_000
 /** A restart that falls into the replacement of the supervisor waits this much longer, in ms. */
 const FROZEN_RETRY_MS = 50
+/** So many siblings are asked to stand in before a worker that did so stops nevertheless. */
+const ADOPT_ATTEMPTS = 3
 /** A replacement that fails is tried this often before the operation is given up. */
 const REPLACE_ATTEMPTS = 2
 
@@ -102,6 +103,7 @@ export class Fleet {
   #expected = 0
   /** Forks wait: this process is about to be replaced, and a worker that has not started to run our code would die with it. */
   #frozen = false
+  #trial: { readonly number: number; readonly options: ResolvedSupervisorOptions } | null = null
   #settled = true
   #onCameBack: () => void = () => {}
   readonly #started = Promise.withResolvers<void>()
@@ -170,6 +172,8 @@ export class Fleet {
   /** The committed one. */
   get generation(): Generation { return this.#generation }
   get options(): ResolvedSupervisorOptions { return this.#options }
+  /** What a worker is told: those of its own generation, if that is on trial. */
+  optionsOf(worker: WorkerProcess): ResolvedSupervisorOptions { return this.#trial?.number === worker.generation ? this.#trial.options : this.#options }
   generationOf(worker: WorkerProcess): Generation { return this.#generations.get(worker.generation) ?? this.#generation }
 
   *workers(): Generator<WorkerProcess> { for (const slot of this.slots) yield* slot.workers() }
@@ -187,6 +191,7 @@ export class Fleet {
     if (worker === null || !sameSecret(worker.token, hello.token)) return null
     worker.link?.close()
     worker.link = link
+    worker.heartbeatMs = this.optionsOf(worker).heartbeatMs
     worker.silentTicks = 0
     // What it was told last may have been lost on the way.
     for (const slot of this.slots) if (slot.index !== worker.slot && worker.state !== WorkerState.Starting) slot.unsure = true
@@ -269,7 +274,8 @@ export class Fleet {
   // ---- from one generation to the next; upgrade.ts decides
 
   /** Makes room for a generation's slots; nothing is started yet. */
-  expect(generation: Generation): void {
+  expect(generation: Generation, options: ResolvedSupervisorOptions): void {
+    this.#trial = { number: generation.number, options }
     this.#expected = generation.number
     this.#generations.set(generation.number, generation)
     const missing = generation.layout.slots - this.slots.length
@@ -321,7 +327,7 @@ export class Fleet {
     slot.incoming = null
     slot.replacing = false
     this.#reconcile()
-    if (old !== null) await this.#pause(slot, old, missingListeners(this.generationOf(old).layout, this.generationOf(incoming).layout))
+    if (old !== null) await this.#pause(slot, old, goneListeners(this.generationOf(old), this.generationOf(incoming)))
     this.#setup.onChange()
   }
 
@@ -339,13 +345,16 @@ export class Fleet {
       slot.lent = false
       throw new Refused(`slot ${slot.index} is not needed any more, but no sibling could accept for it`)
     }
-    await this.#pause(slot, old, slot.adoptedBy === null ? [] : missingListeners(this.generationOf(old).layout, this.generationOf(slot.adoptedBy).layout))
+    await this.#pause(slot, old, slot.adoptedBy === null ? [] : goneListeners(this.generationOf(old), this.generationOf(slot.adoptedBy)))
     this.#setup.onChange()
   }
 
   /** Back to a generation, whatever of another one has been started: first its workers accept again, then the others retire. */
   async revert(to: Generation): Promise<void> {
-    await Promise.all(this.slots.map(slot => this.#revertSlot(slot, to)))
+    const wide = this.#widened(to)
+    await Promise.all(this.slots.map(slot => slot.index < wide.workers ? this.#revertSlot(slot, wide) : null))
+    // Those that come back may have to accept for these.
+    await Promise.all(this.slots.map(slot => slot.index < wide.workers ? null : this.#revertLent(slot, wide)))
     this.#expected = 0
     this.#reconcile()
     this.#forgetGenerations()
@@ -359,7 +368,8 @@ export class Fleet {
     this.#generations.set(generation.number, generation)
     this.#expected = 0
     this.#options = options
-    const listenersGo = missingListeners(before.layout, generation.layout).length > 0
+    this.#trial = null
+    const listenersGo = goneListeners(before, generation).length > 0
     const retired: Promise<unknown>[] = []
     for (const slot of this.slots) {
       slot.lent = slot.index >= generation.workers
@@ -373,6 +383,7 @@ export class Fleet {
       }
       if (slot.current === null && slot.incoming === null && !slot.lent) this.#restartLater(slot)
     }
+    this.#forgetGenerations()
     this.#reconcile()
     this.#setup.onChange()
     await Promise.all(retired)
@@ -449,6 +460,7 @@ export class Fleet {
       this.#watchStart(worker)
     } else if (slot.draining.has(worker)) {
       if (worker.state === WorkerState.Draining && worker.drainEndsAtMs !== null) this.#guardDrain(worker)
+      else if (worker.state === WorkerState.Accepting) void this.#stopThenDrain(worker)
       else this.#drain(worker, this.#retireOrder())
     } else if (worker === slot.current && worker.state === WorkerState.Paused) {
       void this.#resume(worker)
@@ -462,34 +474,61 @@ export class Fleet {
     }
   }
 
+  /** Slots that came with the generation on trial have queues that go on filling: from now on its predecessor's workers get their sockets as well. */
+  #widened(to: Generation): Generation {
+    if (this.#reach() <= to.layout.slots) return to
+    const wide = { ...to, layout: { ...to.layout, slots: this.slots.length } }
+    this.#generations.set(wide.number, wide)
+    if (wide.number === this.#generation.number) this.#generation = wide
+    return wide
+  }
+
+  /** So many slots from the first on have queues of their own. */
+  #reach(): number { return this.#hasOwnSockets() ? this.slots.findLastIndex(slot => slot.hasQueue) + 1 : 0 }
+
+  /** A slot that nobody has a worker for any more: a sibling accepts here, then whoever did retires. */
+  async #revertLent(slot: WorkerSlot, to: Generation): Promise<void> {
+    if (this.#stopping) return
+    const places = [slot.previous, slot.current, slot.incoming].filter(worker => worker !== null && worker.alive) as WorkerProcess[]
+    const serving = slot.current?.state === WorkerState.Accepting ? slot.current : null
+    // In one place or another until it is gone.
+    for (const worker of places) slot.draining.add(worker)
+    slot.current = slot.previous = slot.incoming = null
+    slot.lent = true
+    slot.replacing = false
+    if (slot.hasQueue && this.#hasOwnSockets() && slot.adoptedBy === null && !await this.#adopt(slot) && serving?.state === WorkerState.Accepting) {
+      this.#log.error(`nobody of generation ${to.number} can accept for slot ${slot.index}: worker ${serving.id} goes on`)
+      slot.draining.delete(serving)
+      slot.current = serving
+      slot.lent = false
+    }
+    for (const worker of places) if (worker !== slot.current) this.#retire(slot, worker)
+  }
+
   async #revertSlot(slot: WorkerSlot, to: Generation): Promise<void> {
     if (this.#stopping) return
     const places = [slot.previous, slot.current, slot.incoming].filter(worker => worker !== null && worker.alive) as WorkerProcess[]
-    const lent = slot.index >= to.workers
-    const others = places.filter(worker => worker.generation !== to.number)
     let keep = places.find(worker => worker.generation === to.number && worker.state !== WorkerState.Draining) ?? null
+    // One worker must hold the sockets of every slot that has a queue.
+    const narrow = keep !== null && slot.index === 0 && keep.slotsHeld < this.#reach() ? keep : null
+    if (narrow !== null) keep = null
+    const others = places.filter(worker => worker !== keep)
     slot.replacing = true
-    if (lent) {
-      // In one place or another until it is gone.
-      if (slot.current !== null) slot.draining.add(slot.current)
-      slot.current = null
-      if (slot.hasQueue && this.#hasOwnSockets()) await this.#adopt(slot)
-    } else {
-      if (keep !== null && keep.state === WorkerState.Paused && !await this.#resume(keep)) keep = null
-      while (keep === null && !this.#stopping) {
-        keep = await this.#forkAgain(slot, to)
-        // As long as somebody accepts here there is time; without anybody it is an ordinary restart.
-        if (keep !== null || !others.some(worker => worker.state === WorkerState.Accepting)) break
-        await new Promise<void>(resolve => { this.#host.after(restartDelayMs(slot.history, this.#options.restart, this.#host.random()), resolve) })
-      }
-      slot.current = keep
+    if (keep !== null && keep.state === WorkerState.Paused && !await this.#resume(keep)) keep = null
+    while (keep === null && !this.#stopping) {
+      keep = await this.#forkAgain(slot, to)
+      // As long as somebody accepts here there is time; without anybody it is an ordinary restart.
+      if (keep !== null || !others.some(worker => worker.state === WorkerState.Accepting)) break
+      await new Promise<void>(resolve => { this.#host.after(restartDelayMs(slot.history, this.#options.restart, this.#host.random()), resolve) })
     }
-    slot.lent = lent
+    if (keep === null && narrow !== null && narrow.alive && await this.#resume(narrow)) keep = narrow
+    slot.current = keep
+    slot.lent = false
     slot.previous = null
     slot.incoming = null
     slot.replacing = false
-    for (const other of others) this.#retire(slot, other)
-    if (slot.current === null && !lent) this.#restartLater(slot)
+    for (const other of others) if (other !== keep) this.#retire(slot, other)
+    if (slot.current === null) this.#restartLater(slot)
   }
 
   /** The worker that should come back has died: another one of its generation, beside the one that is to go. */
@@ -516,9 +555,14 @@ export class Fleet {
   /** Stops accepting, able to resume: the slot's `previous` until the generation on trial is committed. */
   async #pause(slot: WorkerSlot, old: WorkerProcess, except: readonly string[]): Promise<void> {
     if (!old.alive) return
-    if (old.state !== WorkerState.Accepting) { slot.draining.add(old); this.#kill(old, 'SIGKILL'); return }
+    if (old.state !== WorkerState.Accepting) {
+      if (slot.previous === old) slot.previous = null
+      slot.draining.add(old)
+      this.#kill(old, 'SIGKILL')
+      return
+    }
     slot.previous = old
-    await this.#releaseStandIns(old)
+    if (!await this.#othersServe(old) && !this.#stopping) throw new Refused(`nobody else could accept what worker ${old.id} accepts`)
     if (old.moveTo(WorkerState.Paused)) await this.#askOrKill(old, { tag: 'stop-accept', except }, this.#options.ackTimeoutMs)
   }
 
@@ -527,12 +571,18 @@ export class Fleet {
     if (slot.draining.has(old)) this.#drain(old, this.#retireOrder())
   }
 
-  /** A slot that it stood in for needs somebody else before it stops. Resolves when somebody does, or nobody can. */
-  async #releaseStandIns(worker: WorkerProcess): Promise<void> {
-    const stoodIn = this.slots.filter(slot => slot.adoptedBy === worker)
-    for (const slot of stoodIn) slot.adoptedBy = null
-    await Promise.all(stoodIn.map(slot => this.#serves(slot.current) || this.#adopt(slot)))
+  /** Its own slot, and those that it stood in for, need somebody else before it stops. @returns whether each has somebody. */
+  async #othersServe(worker: WorkerProcess): Promise<boolean> {
+    if (!this.#hasOwnSockets()) return this.slots.some(({ current }) => current !== worker && this.#serves(current))
+    const concerned = this.slots.filter(slot => slot.hasQueue && (slot.index === worker.slot || slot.adoptedBy === worker))
+    for (const slot of concerned) if (slot.adoptedBy === worker) slot.adoptedBy = null
+    // Whoever is being asked may be the worker itself.
+    await Promise.all(concerned.map(slot => slot.adopting))
+    const served = (slot: WorkerSlot): boolean => this.#serves(slot.current) || (slot.adopting === null && this.#serves(slot.adoptedBy))
+    // Whoever is asked may die of it, and who served a moment ago as well.
+    for (let attempt = 1; attempt <= ADOPT_ATTEMPTS && !concerned.every(served); attempt++) await Promise.all(concerned.map(slot => served(slot) || this.#adopt(slot)))
     this.#reconcile()
+    return concerned.every(served)
   }
 
   #forgetGenerations(): void {
@@ -634,6 +684,7 @@ export class Fleet {
       env: { [ROLE_VARIABLE]: JSON.stringify(role) }, descriptors: descriptors(generation), uid: generation.uid, gid: generation.gid,
     }, report => this.#onGone(worker, report))
     worker.pid = pid
+    worker.slotsHeld = layout.slots
     worker.startTime = this.#host.startTime(pid)
     this.#watchStart(worker)
     this.#setup.onChange()
@@ -678,7 +729,8 @@ export class Fleet {
 
   /** A replacement accepts: the old one stops accepting, then finishes what it has. */
   #retire(slot: WorkerSlot, old: WorkerProcess): void {
-    if (!old.alive) return
+    if (!old.alive || old.retiring) return
+    old.retiring = true
     slot.draining.add(old)
     if (old.state === WorkerState.Paused) this.#drain(old, this.#retireOrder())
     else if (old.state !== WorkerState.Accepting) this.#kill(old, 'SIGKILL')
@@ -687,7 +739,11 @@ export class Fleet {
   }
 
   async #stopThenDrain(old: WorkerProcess): Promise<void> {
-    await this.#releaseStandIns(old)
+    // Until somebody else does, it accepts.
+    while (!await this.#othersServe(old)) {
+      if (this.#stopping || old.state !== WorkerState.Accepting) return
+      await new Promise<void>(resolve => { this.#host.after(this.#options.heartbeatMs, resolve) })
+    }
     if (!old.moveTo(WorkerState.Paused)) return
     const stopped = await this.#askOrKill(old, { tag: 'stop-accept' }, this.#options.ackTimeoutMs)
     if (stopped && old.state === WorkerState.Paused) this.#drain(old, this.#retireOrder())
@@ -696,9 +752,11 @@ export class Fleet {
   /** The oldest gets its deadline now: long-lived connections must not pile up processes. */
   #limitDraining(slot: WorkerSlot): void {
     const max = this.#options.drain.maxDrainingGenerations
-    for (const oldest of [...slot.draining].slice(0, Math.max(0, slot.draining.size - max))) {
+    // One that still accepts has nobody yet who does so for it.
+    const retired = [...slot.draining].filter(worker => worker.state !== WorkerState.Accepting)
+    for (const oldest of retired.slice(0, Math.max(0, retired.length - max))) {
       this.#log.warn(`worker ${oldest.id} is cut: more than ${max} retired workers in slot ${slot.index}`)
-      this.#drain(oldest, { ...this.#retireOrder(), hardDrainMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0, idleDrainMs: 0, closeSpreadMs: 0, endAfterMs: 0 })
+      this.#drain(oldest, { ...this.#retireOrder(), hardDrainMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0, idleDrainMs: 0, closeSpreadMs: 0, endAfterMs: TUNNEL_CLOSE_MS + DRAIN_GRACE_MS })
     }
   }
 
@@ -820,9 +878,13 @@ export class Fleet {
   }
 
   /** @returns whether a sibling accepts for the slot now. */
-  async #adopt(slot: WorkerSlot): Promise<boolean> {
+  #adopt(slot: WorkerSlot): Promise<boolean> {
+    return slot.adopting ??= this.#askToAdopt(slot).finally(() => { slot.adopting = null })
+  }
+
+  async #askToAdopt(slot: WorkerSlot): Promise<boolean> {
     const load = (worker: WorkerProcess): number => this.slots.filter(other => other.adoptedBy === worker).length
-    const siblings = this.slots.flatMap(({ current }) => current !== null && current.slot !== slot.index && this.#serves(current) && slot.index < this.generationOf(current).layout.slots ? [current] : [])
+    const siblings = this.slots.flatMap(({ current }) => current !== null && current.slot !== slot.index && this.#serves(current) && slot.index < current.slotsHeld ? [current] : [])
     const sibling = siblings.sort((a, b) => load(a) - load(b))[0]
     if (sibling === undefined) return false
     slot.adoptedBy = sibling
@@ -842,12 +904,15 @@ export class Fleet {
   }
 
   #serves(worker: WorkerProcess | null): boolean {
-    return worker !== null && worker.state === WorkerState.Accepting && worker.link !== null && !this.isSilent(worker)
+    return worker !== null && worker.state === WorkerState.Accepting && worker.link !== null && !worker.aborted && !this.isSilent(worker)
   }
+
+  /** One that was told to report less often, by an earlier configuration, is given as much more time. */
+  #slowness(worker: WorkerProcess): number { return Math.max(1, worker.heartbeatMs / this.#options.heartbeatMs) }
 
   /** Nothing was heard of it for so long that siblings stand in. */
   isSilent(worker: WorkerProcess): boolean {
-    return worker.silentTicks * this.#options.heartbeatMs >= this.#options.adoptAfterSilenceMs
+    return worker.silentTicks * this.#options.heartbeatMs >= this.#options.adoptAfterSilenceMs * this.#slowness(worker)
   }
 
   /** Silence is counted in our own ticks: a machine that slept has not made anyone silent. */
@@ -859,8 +924,7 @@ export class Fleet {
       const wasSilent = this.isSilent(worker)
       worker.silentTicks++
       if (!wasSilent && this.isSilent(worker)) this.#log.warn(`worker ${worker.id} has been silent for ${worker.silentTicks * heartbeatMs} ms`)
-      if (!worker.aborted && worker.silentTicks * heartbeatMs >= abortAfterSilenceMs) {
-        worker.aborted = true
+      if (!worker.aborted && worker.silentTicks * heartbeatMs >= abortAfterSilenceMs * this.#slowness(worker)) {
         worker.failure ??= { message: `silent for ${worker.silentTicks * heartbeatMs} ms`, stack: '' }
         this.#kill(worker, 'SIGABRT')
         // A stopped process takes no SIGABRT.
@@ -894,7 +958,11 @@ export class Fleet {
     }
   }
 
-  #kill(worker: WorkerProcess, signal: NodeJS.Signals): void { if (worker.alive) this.#host.kill(worker.pid, signal) }
+  #kill(worker: WorkerProcess, signal: NodeJS.Signals): void {
+    if (!worker.alive) return
+    worker.aborted = true
+    this.#host.kill(worker.pid, signal)
+  }
 
   #retireOrder(): DrainOrder {
     const { hardDrainMs, idleDrainMs, closeSpreadMs, webSocketDrainMs, tunnelDrainMs, softDrainMs } = this.#options.drain
@@ -919,6 +987,12 @@ export class Fleet {
     if (slot === undefined) throw new Refused(`there is no worker '${which}'; \`cirque workers ls\` lists them`)
     return [slot]
   }
+}
+
+/** Names of listeners whose address another generation does not have; what it calls them does not matter. */
+function goneListeners(of: Generation, inOther: Generation): string[] {
+  const there = new Set(inOther.description.listeners.map(listener => listener.canonical))
+  return of.description.listeners.flatMap(({ name, canonical }) => there.has(canonical) ? [] : [name])
 }
 
 function sameSecret(a: string, b: string): boolean {

@@ -21,6 +21,8 @@ export interface Blueprint {
 
 export interface Generation extends Blueprint {
   readonly number: number
+  /** When application and configuration were read, in ms since 1970. */
+  readonly readAt: number
   readonly description: ServerDescription
   readonly settings: WorkerSettings
   /** Workers that it wants; slots beyond them are lent to siblings. */

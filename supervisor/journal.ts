@@ -34,6 +34,8 @@ export interface JournalEntry {
   readonly options: ResolvedSupervisorOptions
   /** Of the supervisor's own code and runtime. */
   readonly fingerprint: string
+  /** The Node.js of a release that brings none: what the first image was started with. Absent in journals before it was kept. */
+  readonly usualNode?: string
   /** In ms since 1970. */
   readonly startedAt: number
   /** Highest generation number so far; 0: none yet. */

@@ -65,8 +65,8 @@ export function currentLinkOf(application: string): CurrentLink | null {
   return null
 }
 
-/** @param applicationInFolder path of its module, relative to `folder`. @throws ReleaseError */
-export function readRelease(folder: string, applicationInFolder: string): Release {
+/** @param applicationInFolder path of its module, relative to `folder`. @param usualNode runs a release that brings no Node.js. @throws ReleaseError */
+export function readRelease(folder: string, applicationInFolder: string, usualNode = process.execPath): Release {
   const given = path.resolve(folder)
   if (statOf(given)?.isDirectory() !== true) throw new ReleaseError(`${given} is not a folder; name the folder of a release`)
   const real = fs.realpathSync(given)
@@ -75,7 +75,7 @@ export function readRelease(folder: string, applicationInFolder: string): Releas
   if (statOf(application)?.isFile() !== true) throw new ReleaseError(`${real} has no file ${applicationInFolder}, which is the application; put it there, or start anew from the other path`)
   const installation = installationOf(application)
   const entries = entriesOf(installation)
-  const node = nodeOf(real, installation)
+  const node = nodeOf(real, installation, usualNode)
   return { folder: real, application, installation, entries, node, fingerprint: fingerprintOf(installation, node) }
 }
 
@@ -146,19 +146,20 @@ function entriesOf(installation: string): ReleaseEntries {
 function isSource(installation: string): boolean { return statOf(path.join(installation, 'supervisor/cli.ts'))?.isFile() === true }
 
 /**
- * The release's own bin/node counts over everything. Without it the runtime stays what it is, unless it is a pinned one
- * and the release brings another of those: whoever started us with a Node.js of his own choice keeps it.
+ * The release's own bin/node counts over everything. Without it the runtime is what we were started with, even if another
+ * release's runs us now, unless that is a pinned one and the release brings another of those: whoever started us with a
+ * Node.js of his own choice keeps it.
  */
-function nodeOf(folder: string, installation: string): string {
+function nodeOf(folder: string, installation: string, usual: string): string {
   const own = path.join(folder, 'bin/node')
   if (statOf(own) !== undefined) {
     if (!isExecutable(own)) throw new ReleaseError(`${own} cannot be executed by this user; make it executable, or remove it`)
     return sameFile(own, process.execPath) ? process.execPath : own
   }
-  if (PINNED === '' || !isPinned(process.execPath)) return process.execPath
+  if (PINNED === '' || !isPinned(usual)) return usual
   const pinned = [path.join(installation, 'node_modules'), path.join(installation, '..'), path.join(folder, 'node_modules')]
     .map(modules => path.join(modules, PINNED, 'bin/node')).find(isExecutable)
-  return pinned === undefined || sameFile(pinned, process.execPath) ? process.execPath : pinned
+  return pinned === undefined || sameFile(pinned, usual) ? usual : pinned
 }
 
 function isPinned(node: string): boolean { return realPathOf(node).endsWith(path.join(path.sep, PINNED, 'bin/node')) }

@@ -5,9 +5,11 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { isDeepStrictEqual } from 'node:util'
 import { loadConfig } from '../src/config/load-config.ts'
 import type { ServerConfig } from '../src/config/server-config.ts'
 import { openLogs, type ConfiguredLogs } from '../src/telemetry/exporters/configured-logs.ts'
+import type { ProcessLog } from '../src/ipc/process-log.ts'
 import { onSignals } from './early-signals.ts'
 import { readEntry } from './journal.ts'
 import type { ConfigOrigin } from './journal.ts'
@@ -35,8 +37,8 @@ export function originOf(file: string | undefined, flags: Readonly<Record<string
 
 export async function runSupervisor(request: RunRequest): Promise<never> {
   const { config } = request
-  const { supervisor, logs } = createSupervisor({ ...request, application: path.resolve(request.application) })
-  return end(await supervisor.run(), logs, config)
+  const { supervisor, closeLogs } = createSupervisor({ ...request, application: path.resolve(request.application) })
+  return end(await supervisor.run(), closeLogs, config)
 }
 
 /** Goes on with what the image before this one has handed over. */
@@ -51,7 +53,7 @@ export async function resumeSupervisor(handover: Handover, boot: BootControl): P
   if (generation === undefined) throw new Error('the state that was handed over names no generation')
   const { log, limits, listeners } = generation.settings
   const config: ServerConfig = { file: origin.file, supervisor: forward ? plan!.options : entry.options, log, limits, listeners }
-  const { supervisor, logs } = createSupervisor({ application, args, config, origin })
+  const { supervisor, closeLogs } = createSupervisor({ application, args, config, origin })
   let takenOver = false
   const code = await supervisor.resume(entry, forward ? { how: 'forward' } : { how: 'back', reason: handover.reason }, () => {
     takenOver = true
@@ -60,10 +62,10 @@ export async function resumeSupervisor(handover: Handover, boot: BootControl): P
     if (takenOver) throw error
     return boot.goBack(error instanceof Error ? error.message : String(error))
   })
-  return end(code, logs, config)
+  return end(code, closeLogs, config)
 }
 
-function createSupervisor(request: RunRequest): { supervisor: Supervisor; logs: ConfiguredLogs } {
+function createSupervisor(request: RunRequest): { supervisor: Supervisor; closeLogs: () => Promise<void> } {
   const { application, args, config, origin } = request
   let logs: ConfiguredLogs
   try {
@@ -72,9 +74,26 @@ function createSupervisor(request: RunRequest): { supervisor: Supervisor; logs: 
     process.stderr.write(`cirque: log.process is ${config.log.process}, which cannot be opened: ${error instanceof Error ? error.message : String(error)}\n`)
     process.exit(EXIT.usage)
   }
-  const { log } = logs
+  const log: ProcessLog = {
+    info: (message, fields) => logs.log.info(message, fields),
+    warn: (message, fields) => logs.log.warn(message, fields),
+    error: (message, fields) => logs.log.error(message, fields),
+  }
+  let opened = config.log
   const supervisor = new Supervisor({
     application, args, config, origin, readConfig: () => configFrom(origin), log,
+    flushLogs: () => logs.log.flush(),
+    onConfigured: ({ log: wanted }) => {
+      if (isDeepStrictEqual(wanted, opened)) return
+      const before = logs
+      try {
+        logs = openLogs(wanted, 'supervisor', null)
+        opened = wanted
+        void before.close()
+      } catch (error) {
+        log.error(`log.process is ${wanted.process}, which cannot be opened; the supervisor goes on where it wrote before`, { error })
+      }
+    },
     onReopenLogs: () => logs.reopen(),
     onRunning: status => {
       if (config.log.process === 'stderr' && config.log.format !== 'json' && process.stderr.isTTY === true) { process.stderr.write(firstScreen(status, config)); return }
@@ -83,11 +102,11 @@ function createSupervisor(request: RunRequest): { supervisor: Supervisor; logs: 
     },
   })
   onSignals(signal => supervisor.onSignal(signal))
-  return { supervisor, logs }
+  return { supervisor, closeLogs: () => logs.close() }
 }
 
-async function end(code: number, logs: ConfiguredLogs, config: Pick<ServerConfig, 'log'>): Promise<never> {
-  await logs.close()
+async function end(code: number, closeLogs: () => Promise<void>, config: Pick<ServerConfig, 'log'>): Promise<never> {
+  await closeLogs()
   // Whoever watches the terminal would otherwise see nothing but the prompt.
   if (code !== EXIT.ok && config.log.process !== 'stderr') process.stderr.write(`cirque: ended with code ${code}; the reason is in ${config.log.process}\n`)
   process.exit(code)

@@ -83,6 +83,8 @@ export interface SupervisorSetup {
   readonly origin: ConfigOrigin
   readonly readConfig: () => ServerConfig
   readonly log: ProcessLog
+  /** What a reload or an upgrade has read is committed. */
+  readonly onConfigured?: (settings: WorkerSettings) => void
   /** Resolves when the log has written what waits. */
   readonly flushLogs?: () => Promise<void>
   /** The supervisor's own log files were renamed. */
@@ -142,6 +144,8 @@ export class Supervisor {
   #generationNumber = 0
   /** Of our own code and runtime. */
   #fingerprint = ''
+  /** Of releases that bring no Node.js. */
+  #usualNode = process.execPath
   #stopQuestions: Question[] = []
   #forced = false
   /** Resolves when nobody wants to wait any more. */
@@ -250,7 +254,7 @@ export class Supervisor {
     this.#moveTo(SupervisorState.Starting)
     this.#generationNumber++
     const generation: Generation = {
-      number: this.#generationNumber, ...blueprint, description, settings, workers: this.#options.workers, layout: this.#table.layout(description.listeners, this.#copies),
+      number: this.#generationNumber, ...blueprint, readAt: Date.now(), description, settings, workers: this.#options.workers, layout: this.#table.layout(description.listeners, this.#copies),
     }
     this.#fleet = new Fleet(this.#fleetSetup(generation))
     this.#upgrades = new Upgrades(this.#fleet, this.#world(), this.#host, this.#log)
@@ -379,7 +383,7 @@ export class Supervisor {
   #catchUp(generation: Generation): void {
     const release = releaseOf(this.#setup.application)
     const changed = release.folder !== generation.release.folder || release.application !== generation.release.application || !isDeepStrictEqual(settingsOf(this.#setup.config), generation.settings)
-      || !isDeepStrictEqual(this.#setup.args, generation.args) || this.#setup.config.supervisor.workers !== generation.workers || changedSince(release.application, this.#startedAt)
+      || !isDeepStrictEqual(this.#setup.args, generation.args) || this.#setup.config.supervisor.workers !== generation.workers || changedSince(release.application, generation.readAt)
     if (!changed || this.state !== SupervisorState.Running) return
     this.#log.info('the workers run what the supervisor before had read; reading it again')
     this.#operate({ kind: release.folder === generation.release.folder ? 'reload' : 'upgrade', folder: release.folder, supervisor: 'if-changed' }, null)
@@ -392,6 +396,7 @@ export class Supervisor {
     this.#serviceManager = ServiceManager.fromEnvironment(process.env, this.#calls, this.#log)
     this.#serviceManager.startWatchdog()
     this.#fingerprint = resumption.how === 'forward' ? entry.upgrades?.running?.plan?.generation.release.fingerprint ?? entry.fingerprint : entry.fingerprint
+    this.#usualNode = entry.usualNode ?? process.execPath
     this.#table.restore(entry.listeners, entry.slots, (listener, index) => {
       const { fd, inode } = listener.sockets[index]!
       return this.#binder.inode(fd) === inode ? fd : null
@@ -408,7 +413,7 @@ export class Supervisor {
       await this.#upgrades!.resume(resumption, onTakenOver)
     } else {
       onTakenOver()
-      void this.#upgrades!.resume(resumption)
+      this.#upgrades!.resume(resumption).catch((error: unknown) => this.#log.error('the upgrade could not be rolled back', { error }))
     }
     this.#serviceManager.ready(this.#statusLine())
   }
@@ -445,6 +450,7 @@ export class Supervisor {
         const link = currentLinkOf(this.#setup.application)
         if (link !== null) flipCurrent(link.link, plan.to)
         this.#options = plan.options
+        this.#setup.onConfigured?.(plan.generation.settings)
         this.#generationNumber = plan.generation.number
       },
       flipped: plan => {
@@ -459,14 +465,15 @@ export class Supervisor {
   }
 
   async #prepare(request: OperationRequest, number: number, signal: AbortSignal): Promise<Plan> {
+    const readAt = Date.now()
     const config = this.#setup.readConfig()
     const options = config.supervisor
-    for (const key of ['stateDir', 'adminAddress'] as const) {
+    for (const key of ['stateDir', 'adminAddress', 'user', 'group'] as const) {
       if (options[key] !== this.#options[key]) throw new OptionError(`supervisor.${key}`, options[key], `it was ${JSON.stringify(this.#options[key])} at the start and cannot change while the server runs; leave it, or stop and start`)
     }
     const here = this.#fleet!.generation.release
     const folder = request.folder === '' ? here.folder : path.resolve(this.#setup.origin.folder, request.folder)
-    const release = readRelease(folder, path.relative(here.folder, here.application))
+    const release = readRelease(folder, path.relative(here.folder, here.application), this.#usualNode)
     const blueprint: Blueprint = { release, args: this.#setup.args, execArgv: workerExecArgv(), ...resolveIdentity(options.user, options.group) }
     const description = await describeApplication(blueprint, options.describeTimeoutMs, signal)
     const settings = settingsOf(config)
@@ -477,7 +484,7 @@ export class Supervisor {
       this.#log.warn('the workers get the new release, the supervisor stays as it is until the next start: system calls are not available')
     }
     // Described now, laid out when its sockets are bound.
-    const generation: Generation = { number, ...blueprint, description, settings, workers: options.workers, layout: { slots: 0, copies: 1, listeners: [] } }
+    const generation: Generation = { number, ...blueprint, readAt, description, settings, workers: options.workers, layout: { slots: 0, copies: 1, listeners: [] } }
     return { generation, options, replaceSupervisor: changed && this.#calls !== null, from: here.folder, to: release.folder }
   }
 
@@ -485,6 +492,10 @@ export class Supervisor {
     const fleet = this.#fleet!
     await fleet.freeze()
     await this.#setup.flushLogs?.()
+    if (this.state >= SupervisorState.Stopping) {
+      fleet.thaw()
+      throw new Refused('the server is stopping')
+    }
     const { control, worker } = this.#control!.descriptors
     const admin = this.#admin?.descriptor ?? -1
     const state = this.#journalEntry()
@@ -521,8 +532,9 @@ export class Supervisor {
       question.refuse('refused', `${hello.worker} is no worker of this supervisor`)
       return null
     }
-    const { heartbeatMs, orphanDrainAfterMs, maxControlMessageBytes } = this.#options
-    const orphanPolicy = this.#options.orphanPolicy !== 'auto' ? this.#options.orphanPolicy : this.#serviceManager.present ? 'keep' : 'drain-after'
+    const options = fleet.optionsOf(worker)
+    const { heartbeatMs, orphanDrainAfterMs, maxControlMessageBytes } = options
+    const orphanPolicy = options.orphanPolicy !== 'auto' ? options.orphanPolicy : this.#serviceManager.present ? 'keep' : 'drain-after'
     const welcome: Welcome = { protocol: PROTOCOL_VERSION, heartbeatMs, orphanPolicy, orphanDrainAfterMs, orphanDrain: fleet.orphanDrain, maxControlMessageBytes, settings: fleet.generationOf(worker).settings }
     question.ok(welcome)
     return { onMessage: message => fleet.onMessage(worker, message), onClose: () => fleet.linkLost(worker, link) }
@@ -649,7 +661,7 @@ export class Supervisor {
   #journalEntry(): JournalEntry {
     const { application, args, origin } = this.#setup
     return {
-      format: JOURNAL_FORMAT, pid: process.pid, startTime: processStartTime(process.pid), application, args, origin, options: this.#options, fingerprint: this.#fingerprint,
+      format: JOURNAL_FORMAT, pid: process.pid, startTime: processStartTime(process.pid), application, args, origin, options: this.#options, fingerprint: this.#fingerprint, usualNode: this.#usualNode,
       startedAt: this.#startedAt, generation: this.#generationNumber, slots: this.#table.slots, listeners: this.#table.record(),
       sockets: { ...this.#control?.descriptors ?? { control: -1, worker: -1 }, admin: this.#admin?.descriptor ?? -1 },
       fleet: this.#fleet?.record(Date.now()) ?? null, upgrades: this.#upgrades?.record() ?? null,

@@ -194,6 +194,8 @@ export class Upgrades {
       operation.supervisorReplaced = true
       this.#checkServing(plan.generation)
       await this.#fleet.selfTest(this.#fleet.slots[0]!.current!)
+      this.#checkGoingOn(operation)
+      this.#checkServing(plan.generation)
       this.#stepTo(operation, 'committing')
       this.#world.flip(plan)
       onCommitted()
@@ -202,6 +204,8 @@ export class Upgrades {
     }
     await this.#fleet.exclusive(operation.id, async () => {
       if (plan === null) {
+        // Nothing had been touched, but workers may have died since.
+        await this.#fleet.revert(this.#fleet.generation)
         this.#finish(operation.id, operation.request, operation, 'refused', resumption.reason)
       } else if (resumption.how === 'killed' && operation.step === 'committing' && this.#world.flipped(plan) !== false) {
         // The decision had been made; what followed had not.
@@ -211,6 +215,18 @@ export class Upgrades {
         this.#finish(operation.id, operation.request, operation, 'rolled-back', resumption.reason)
       }
     })
+  }
+
+  /** Nobody goes on with what runs or waits: the server ends, or nothing is left of what it was about. @returns what the next supervisor has to know. */
+  giveUp(reason: string): UpgradesRecord {
+    const [waiting, running] = [this.#waiting, this.#running]
+    this.#waiting = null
+    if (waiting !== null) this.#finish(waiting.id, waiting.request, null, 'refused', reason)
+    if (running !== null) {
+      const result = running.step === 'committed' ? 'committed' : running.plan === null ? 'refused' : 'rolled-back'
+      this.#finish(running.id, running.request, running, result, result === 'committed' ? '' : reason)
+    }
+    return this.record()
   }
 
   #begin({ id, request }: { id: string; request: OperationRequest }): void {
@@ -233,7 +249,7 @@ export class Upgrades {
     }
     const { plan } = operation
     try {
-      this.#fleet.expect(plan.generation)
+      this.#fleet.expect(plan.generation, plan.options)
       await this.#trial(operation, plan)
       this.#checkServing(plan.generation)
       this.#stepTo(operation, 'committing')
@@ -359,6 +375,8 @@ export class Upgrades {
   }
 
   #finish(id: string, request: OperationRequest, operation: Operation | null, result: OperationOutcome['result'], reason: string, configuration = false): void {
+    // Given up meanwhile: its outcome has been told.
+    if (this.#outcomes.some(outcome => outcome.id === id)) return
     const here = this.#fleet.generation.release.folder
     const outcome: OperationOutcome = {
       id, kind: request.kind, result, reason, configuration, from: operation?.plan?.from ?? here, to: operation?.plan?.to ?? (request.folder === '' ? here : request.folder),

@@ -55,7 +55,10 @@ export interface WorkerRecord {
   readonly drainEndsAt: number | null
   readonly exchanges: number
   readonly ownFaults: number
-  readonly acceptsWhenReady: boolean
+  /** Left out by builds that did not know it: true. */
+  readonly acceptsWhenReady?: boolean
+  /** Left out by builds that did not know it: as many as its generation says. */
+  readonly slotsHeld?: number
 }
 
 /** The way to a worker that has said hello. */
@@ -79,6 +82,8 @@ export class WorkerProcess {
   state: WorkerState = WorkerState.Starting
   pid = 0
   startTime = ''
+  /** It has the sockets of so many slots, from the first on. */
+  slotsHeld = 0
   link: WorkerLink | null = null
   acceptingSinceMs: number | null = null
   drainingSinceMs: number | null = null
@@ -86,13 +91,18 @@ export class WorkerProcess {
   drainEndsAtMs: number | null = null
   /** Ticks of the supervisor since it was last heard of. */
   silentTicks = 0
+  /** A signal was sent that it will not survive. */
   aborted = false
+  /** How often it was told to report; 0: it has not been told. */
+  heartbeatMs = 0
   heartbeat: Heartbeat | null = null
   /** What it said about its own end, or what the supervisor knows about it. */
   failure: { readonly message: string; readonly stack: string } | null = null
   cut = 0
   /** Accepts as soon as it is ready; otherwise somebody looks at it first. */
   acceptsWhenReady = true
+  /** On its way out: nobody need tell it again. */
+  retiring = false
   /** Comes from an earlier supervisor and has not said hello to this one. */
   awaited = false
   cancelTimer: (() => void) | null = null
@@ -118,7 +128,8 @@ export class WorkerProcess {
     worker.pid = record.pid
     worker.startTime = record.startTime
     worker.awaited = true
-    worker.acceptsWhenReady = record.acceptsWhenReady
+    worker.acceptsWhenReady = record.acceptsWhenReady !== false
+    worker.slotsHeld = record.slotsHeld ?? Number.POSITIVE_INFINITY
     worker.acceptingSinceMs = record.acceptingSince === null ? null : record.acceptingSince - ageShiftMs
     worker.drainingSinceMs = record.drainingSince === null ? null : record.drainingSince - ageShiftMs
     worker.drainEndsAtMs = record.drainEndsAt === null ? null : record.drainEndsAt - ageShiftMs
@@ -130,11 +141,11 @@ export class WorkerProcess {
   }
 
   record(ageShiftMs: number): WorkerRecord {
-    const { generation, slot, n, token, pid, startTime, acceptingSinceMs, drainingSinceMs, drainEndsAtMs, startedAtMs, acceptsWhenReady, open: { exchanges, ownFaults } } = this
+    const { generation, slot, n, token, pid, startTime, acceptingSinceMs, drainingSinceMs, drainEndsAtMs, startedAtMs, acceptsWhenReady, slotsHeld, open: { exchanges, ownFaults } } = this
     const wall = (ms: number | null): number | null => ms === null ? null : ms + ageShiftMs
     return {
       generation, slot, n, token, pid, startTime, phase: PHASES[this.state] ?? 'draining', startedAt: startedAtMs + ageShiftMs,
-      acceptingSince: wall(acceptingSinceMs), drainingSince: wall(drainingSinceMs), drainEndsAt: wall(drainEndsAtMs), exchanges, ownFaults, acceptsWhenReady,
+      acceptingSince: wall(acceptingSinceMs), drainingSince: wall(drainingSinceMs), drainEndsAt: wall(drainEndsAtMs), exchanges, ownFaults, acceptsWhenReady, slotsHeld,
     }
   }
 

@@ -41,6 +41,8 @@ export class WorkerSlot {
   /** Somebody has listened here once: from then on the kernel queues connections, worker or not. */
   hasQueue = false
   stopped = false
+  /** A sibling is being asked. */
+  adopting: Promise<boolean> | null = null
   /** A sibling may accept here that is not `adoptedBy`: an order or its answer was lost. */
   unsure = false
   /** No worker is wanted here. */

@@ -7,8 +7,9 @@
 #   restart       a full stop and start; the sockets wait in systemd's store
 #   stop          ends everything; a dial is refused
 #
-# All but the last under clients that never repeat a request: a single failed one fails the run. Prints `ok`, `FAIL` or
-# `SKIP` and why; exits with 1 when something failed.
+# All but the last under clients that never repeat a request: a single failed one fails the run. Once with a service of
+# a few lines (test/support/plain-service.ts) and once with the real proxy service. Prints `ok`, `FAIL` or `SKIP` and why;
+# exits with 1 when something failed.
 set -euo pipefail
 
 here=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -39,7 +40,7 @@ outer() {
   local status=0
   # The first process of a process namespace takes all others with it when it ends.
   bash -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$group" \
-    timeout --kill-after=5 180 unshare --mount --pid --fork --kill-child --cgroup --mount-proc --propagation private \
+    timeout --kill-after=5 240 unshare --mount --pid --fork --kill-child --cgroup --mount-proc --propagation private \
     bash "$here/try-systemd.sh" --inside "$work" || status=$?
   exit "$status"
 }
@@ -55,11 +56,12 @@ clean_up() {
 }
 
 failures=0
+app=
 
-ok() { printf 'ok   %s\n' "$1"; }
+ok() { printf 'ok   %s: %s\n' "$app" "$1"; }
 
 fail() {
-  printf 'FAIL %s\n' "$1"
+  printf 'FAIL %s: %s\n' "$app" "$1"
   failures=$((failures + 1))
 }
 
@@ -130,10 +132,10 @@ inside() {
   cat >"$work/units/cirque.service.d/try.conf" <<UNIT
 [Service]
 ExecStart=
-ExecStart=$root/bin/cirque run $root/test/support/apps/plain.ts --workers 2
+ExecStart=$root/bin/cirque run $work/app.ts --workers 2
 ExecReload=
 ExecReload=$root/bin/cirque reload
-Environment=PLAIN_LISTEN=127.0.0.1:$port
+Environment=PLAIN_LISTEN=127.0.0.1:$port PROXY_LISTEN=127.0.0.1:$port
 User=
 Group=
 AmbientCapabilities=
@@ -159,6 +161,19 @@ LOAD
   local manager=$!
   until_true 10 manager_runs || skip "no user manager runs here: $(tail --lines=3 "$work/systemd.log")"
 
+  for app in plain self-tested; do prove; done
+
+  if [ "$failures" -gt 0 ]; then
+    printf '%s checks failed; the end of the log:\n' "$failures"
+    tail --lines=40 "$work/log"
+  fi
+  kill "$manager"
+  [ "$failures" -eq 0 ]
+}
+
+# The whole life of one application of test/support/apps, from a start to a stop.
+prove() {
+  printf "import '%s'\n" "$root/test/support/apps/$app.ts" >"$work/app.ts"
   if ! user start cirque.service; then
     fail 'start'
     tail --lines=20 "$work/log"
@@ -195,13 +210,6 @@ LOAD
   check 'stop: succeeds' user stop cirque.service
   check 'stop: a dial is refused' refused
   check 'stop: no worker is left' until_true 10 no_worker_left
-
-  if [ "$failures" -gt 0 ]; then
-    printf '%s checks failed; the end of the log:\n' "$failures"
-    tail --lines=40 "$work/log"
-  fi
-  kill "$manager"
-  [ "$failures" -eq 0 ]
 }
 
 case "${1:-}" in

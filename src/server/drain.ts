@@ -1,8 +1,8 @@
 /**
  * Finishes what is in flight and takes nothing new. Two words: **retire** (a replacement serves new connections; an idle one
  * is kept for its next request, which gets `Connection: close`, and closed only after idleDrainMs) and **stop** (the same
- * until nothing is in flight, then idle ones get a lingering close). Ends as soon as the last connection is gone; requests
- * left at hardDrainMs are cut.
+ * for STOP_IDLE_MS and until nothing is in flight, then idle ones get a lingering close). Ends as soon as the last
+ * connection is gone; requests left at hardDrainMs are cut.
  *
  * Upgraded connections have times of their own, webSocketDrainMs and tunnelDrainMs. A retirement spreads what it closes
  * over closeSpreadMs, so that not all clients come back at once. A stop has hardDrainMs for everything: they are closed
@@ -33,6 +33,13 @@ const LOOK_MS = 100
 /** On stop, an upgraded connection gets at least this much of hardDrainMs to close in order. */
 const STOP_CLOSE_MS = 2000
 
+/**
+ * On stop, an idle connection is kept this long: a request that crosses our FIN on the way is lost, and of busy clients
+ * one is always on its way. Its answer says `Connection: close`. Longer than the pauses of such clients and a round trip
+ * around the world; short enough for a stop with nothing but idle connections.
+ */
+const STOP_IDLE_MS = 300
+
 /** On stop, what only waits for the client's FIN, or for a first request, gets this long. */
 const STOP_LINGER_MS = 1000
 
@@ -58,7 +65,7 @@ export class Drain {
   readonly #turns = new WeakMap<Tunnel, number>()
   #over = false
   #idleClosed = false
-  /** Since when nothing has been in flight, on stop; NEVER: something is. */
+  /** Since when nothing has been in flight and idle ones have had their time, on stop; NEVER: not yet. */
   #quietSince = NEVER
 
   constructor(request: DrainRequest, subject: DrainSubject) {
@@ -85,7 +92,8 @@ export class Drain {
     this.#webSocketsEndAt = Math.min(this.#webSocketsEndAt, now + request.webSocketDrainMs, latest)
     this.#tunnelsEndAt = Math.min(this.#tunnelsEndAt, now + request.tunnelDrainMs, latest)
     this.#tunnelsLookedAt = -NEVER
-    this.#idleEndAt = Math.min(this.#idleEndAt, now + request.idleDrainMs)
+    // Well before the cut, which is not polite.
+    this.#idleEndAt = Math.min(this.#idleEndAt, now + (this.#stops ? Math.min(STOP_IDLE_MS, request.hardDrainMs / 4) : request.idleDrainMs))
     this.#closeSpreadMs = Math.min(this.#closeSpreadMs, request.closeSpreadMs)
   }
 
@@ -133,7 +141,7 @@ export class Drain {
 
   #lookAtStop(now: number): void {
     const subject = this.#subject
-    if (subject.active() > 0) {
+    if (subject.active() > 0 || now < this.#idleEndAt) {
       this.#quietSince = NEVER
       return
     }

@@ -36,7 +36,7 @@ export interface ServiceStats {
   readonly ownFaults: number
 }
 
-/** `retire`: a replacement serves new connections, idle ones wait for their next request or idleDrainMs. `stop`: the same until nothing is in flight, then idle ones are closed. */
+/** `retire`: a replacement serves new connections, idle ones wait for their next request or idleDrainMs. `stop`: the same for a moment and until nothing is in flight, then idle ones are closed. */
 export interface DrainRequest {
   readonly mode: 'retire' | 'stop'
   /** Requests still in flight after this are cut; on stop everything is. ms. */

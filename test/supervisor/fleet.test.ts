@@ -10,7 +10,7 @@ import { FakeProcessHost, settle } from '../support/fake-process-host.ts'
 import type { FakeWorker } from '../support/fake-process-host.ts'
 
 const generation = (slots: number): Generation => ({
-  number: 7, args: ['--x'], execArgv: [], uid: null, gid: null, settings: { log: LOG_DEFAULTS, limits: {}, listeners: {} }, workers: slots,
+  number: 7, readAt: 0, args: ['--x'], execArgv: [], uid: null, gid: null, settings: { log: LOG_DEFAULTS, limits: {}, listeners: {} }, workers: slots,
   release: { folder: '/r', application: '/app.ts', installation: '/r', node: '/node', fingerprint: '', entries: { worker: '/workers/main.ts', describe: '', boot: '', resume: '' } },
   layout: { slots, copies: 1, listeners: [{ name: 'a', shared: false }] },
   description: { format: 1, services: [], listeners: [], selfTest: { method: 'GET', path: '/', headers: {}, expect: { statusMin: 100, statusMax: 499 }, timeoutMs: 1 } },
@@ -248,7 +248,7 @@ test('fleet: operations run one after the other, and unknown workers are refused
   assert.throws(() => f.fleet.restart('7.0.0'), Refused)
 })
 
-test('fleet: too many retired workers in a slot: the oldest is cut', async () => {
+test('fleet: too many retired workers in a slot: the oldest has no time left but for a polite close', async () => {
   const f = fixture({ drain: { maxDrainingGenerations: 1 } })
   await f.started
   const [first] = f.host.workers as [FakeWorker]
@@ -258,7 +258,9 @@ test('fleet: too many retired workers in a slot: the oldest is cut', async () =>
   f.host.newest(0).drainsAtOnce = false
   await f.fleet.restart('0')
   await settle()
-  assert.deepEqual(first.ordered('drain').map(order => (order as { order: { endAfterMs: number } }).order.endAfterMs > 0), [true, false])
+  const orders = first.ordered('drain').map(order => (order as { order: { hardDrainMs: number; webSocketDrainMs: number; endAfterMs: number } }).order)
+  assert.deepEqual(orders.map(({ hardDrainMs, webSocketDrainMs }) => [hardDrainMs > 0, webSocketDrainMs > 0]), [[true, true], [false, false]])
+  assert.ok(orders[1]!.endAfterMs > 0 && orders[1]!.endAfterMs < orders[0]!.endAfterMs)
 })
 
 test('fleet: a stop closes listeners first, then drains, and waits for everyone', async () => {

@@ -17,6 +17,9 @@ const LINGER_MS = 1_000
 /** On stop, how long a connection that has not asked yet is waited for, in ms. */
 const FIRST_REQUEST_MS = 1_000
 
+/** On stop, how long an idle connection is kept for a request that is on its way, in ms; no longer than there is time. */
+const STOP_IDLE_MS = 300
+
 interface Connection {
   readonly socket: net.Socket
   received: string
@@ -32,6 +35,7 @@ export class PlainService implements ListeningService {
   readonly #connections = new Set<Connection>()
   #exchanges = 0
   #draining: DrainRequest | null = null
+  #keepsIdle = false
   #drained = Promise.withResolvers<{ cut: number }>()
   #timers: NodeJS.Timeout[] = []
 
@@ -54,6 +58,13 @@ export class PlainService implements ListeningService {
     for (const timer of this.#timers) clearTimeout(timer)
     this.#timers = [setTimeout(() => this.#cut(), request.hardDrainMs)]
     if (request.mode === 'retire') this.#timers.push(setTimeout(() => this.#closeIdle(), request.idleDrainMs))
+    else {
+      this.#keepsIdle = true
+      this.#timers.push(setTimeout(() => {
+        this.#keepsIdle = false
+        this.#lookDrained()
+      }, Math.min(STOP_IDLE_MS, request.hardDrainMs / 4)))
+    }
     this.#lookDrained()
     return this.#drained.promise
   }
@@ -140,7 +151,7 @@ export class PlainService implements ListeningService {
   #lookDrained(): void {
     if (this.#draining === null) return
     // On stop idle connections wait only as long as something is in flight.
-    if (this.#draining.mode === 'stop' && ![...this.#connections].some(connection => connection.active)) this.#closeIdle()
+    if (this.#draining.mode === 'stop' && !this.#keepsIdle && ![...this.#connections].some(connection => connection.active)) this.#closeIdle()
     if (this.#connections.size === 0) {
       for (const timer of this.#timers) clearTimeout(timer)
       this.#drained.resolve({ cut: 0 })

@@ -9,8 +9,8 @@ export interface Ledger {
   readonly failed: Record<string, number>
   /** Bodies seen, by count; the plain service answers with its pid. */
   readonly bodies: Record<string, number>
-  /** Each failed request: how, and the local port of its connection. */
-  readonly lost: { readonly port: number; readonly how: string }[]
+  /** Each failed request: how, the local port of its connection, and how many that had brought answers to before. */
+  readonly lost: { readonly port: number; readonly how: string; readonly answered: number }[]
 }
 
 export interface LoadOptions {
@@ -57,6 +57,7 @@ export class SteadyLoad {
     let waiting = true
     let done = false
     let localPort = 0
+    let answered = 0
     const request = (): void => {
       waiting = true
       socket.write(`GET / HTTP/1.1\r\nHost: load\r\n${keepAlive ? '' : 'Connection: close\r\n'}\r\n`)
@@ -66,7 +67,7 @@ export class SteadyLoad {
       done = true
       if (how !== '') {
         this.ledger.failed[how] = (this.ledger.failed[how] ?? 0) + 1
-        this.ledger.lost.push({ port: localPort, how })
+        this.ledger.lost.push({ port: localPort, how, answered })
       }
       socket.destroy()
       if (this.#running) setTimeout(resolve, pauseMs)
@@ -87,6 +88,7 @@ export class SteadyLoad {
       const close = /\r\nconnection: close/i.test(received.slice(0, head))
       if (!received.startsWith('HTTP/1.1 200 ') || body.length !== length) { end('wrong answer'); return }
       this.ledger.ok++
+      answered++
       this.ledger.bodies[body] = (this.ledger.bodies[body] ?? 0) + 1
       received = ''
       waiting = false

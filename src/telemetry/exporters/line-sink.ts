@@ -68,6 +68,8 @@ export class LineSink {
   #opening = false
   #reopenWanted = false
   #closed: (() => void) | null = null
+  /** Wait until nothing waits. */
+  #flushes: (() => void)[] = []
   readonly #atExit = (): void => this.#writeRest()
 
   /** @throws when the file cannot be opened: a wrong path is better found at the start. */
@@ -152,7 +154,7 @@ export class LineSink {
     for (let pieces = 0; pieces < MAX_PIECES_PER_WRITE; pieces++) {
       const piece = this.#queue[0]
       if (piece === undefined) {
-        this.#closed?.()
+        this.#emptied()
         return
       }
       const bytes = this.#rest ?? Buffer.from(piece)
@@ -182,7 +184,7 @@ export class LineSink {
   #pump(): void {
     if (this.#inFlight !== '' || this.#gone) return
     if (this.#queue.length === 0) {
-      this.#closed?.()
+      this.#emptied()
       return
     }
     this.#inFlight = this.#queue.splice(0, MAX_PIECES_PER_WRITE).join('')
@@ -222,6 +224,11 @@ export class LineSink {
     }, RETRY_MS).unref()
   }
 
+  #emptied(): void {
+    this.#closed?.()
+    for (const done of this.#flushes.splice(0)) done()
+  }
+
   /** Nobody will ever read what waits. */
   #giveUp(): void {
     this.#gone = true
@@ -230,7 +237,7 @@ export class LineSink {
     this.#current = ''
     this.#inFlight = ''
     this.#queued = 0
-    this.#closed?.()
+    this.#emptied()
   }
 
   /** Goes on in a new file of the same name, after somebody renamed the old one. Without effect on standard streams. */
@@ -250,6 +257,17 @@ export class LineSink {
     } catch (error) {
       this.#failed(error as NodeJS.ErrnoException)
     }
+  }
+
+  /** Writes what waits and stays open. Resolves after CLOSE_LIMIT_MS at the latest. */
+  async flush(): Promise<void> {
+    if (this.#queued === 0 || this.#closed !== null) return
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const limit = setTimeout(resolve, CLOSE_LIMIT_MS)
+    this.#flushes.push(resolve)
+    this.#handOver()
+    await promise
+    clearTimeout(limit)
   }
 
   /** Writes what waits and closes the file. Resolves after CLOSE_LIMIT_MS at the latest; what then still waits is dropped. */

@@ -27,6 +27,8 @@ export interface PinoLog extends ProcessLog {
   readonly dropped: number
   /** Goes on in a new file of the same name. */
   reopen(): void
+  /** Writes what waits, for a few seconds at most. */
+  flush(): Promise<void>
   close(): Promise<void>
 }
 
@@ -47,6 +49,7 @@ export function createPinoLog(options: PinoLogOptions = {}): PinoLog {
     debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error'),
     get dropped() { return sink.dropped },
     reopen: () => sink.reopen(),
+    flush: () => sink.flush(),
     close: () => sink.close(),
   }
 }

@@ -1,4 +1,4 @@
-/** The real proxy service, which answers everything itself: on `/` its pid, and whether it is asked by a self-test. */
+/** The real proxy service on $PROXY_LISTEN (default one free port), which answers everything itself: its pid, or 204 to a self-test. */
 import { HttpPeer, httpProxyService, Server, type Session } from '../../../src/index.ts'
 
 const peer = new HttpPeer('127.0.0.1:1')
@@ -7,6 +7,6 @@ server.addService(httpProxyService<undefined>({
   newCtx: () => undefined,
   upstreamPeer: () => peer,
   requestFilter(session: Session) { return session.respond(session.isSelfTest ? 204 : 200, {}, session.isSelfTest ? null : String(process.pid)) },
-}).addTcp('127.0.0.1:0'))
+}).addTcp(process.env['PROXY_LISTEN'] ?? '127.0.0.1:0'))
 server.selfTest({ expect: 204 })
 await server.runForever()

@@ -1,0 +1,142 @@
+/** What operators ask for while something is being done already, and what they are told. */
+import '../../support/no-process-left.ts'
+import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import path from 'node:path'
+import test, { type TestContext } from 'node:test'
+import { WebSocket } from 'ws'
+import { pidsOf, ReleasedApp } from '../../support/released-app.ts'
+import { isAlive, SupervisedApp } from '../../support/supervised-app.ts'
+import { UpgradeLoad } from '../../support/upgrade-load.ts'
+import { waitFor, within } from '../../support/wait-for.ts'
+
+const LINUX_ONLY = { skip: process.platform !== 'linux' }
+
+for (const supervisor of ['if-changed', 'always'] as const) {
+  test(`upgrade: before the roll a newer request supersedes the older one${supervisor === 'always' ? ', supervisors included' : ''}`, LINUX_ONLY, async t => {
+    const server = await ReleasedApp.start(t, { upgrade: { soakMs: 60_000 } })
+    const load = await UpgradeLoad.start(t, server.port)
+    const [two, three] = [server.root.add('two'), server.root.add('three')]
+    const flags = supervisor === 'always' ? ['--supervisor'] : []
+    const first = server.cirque('upgrade', two, ...flags)
+    await server.app.line('upgrade-1: soak')
+    server.configure({ upgrade: { soakMs: 100 } })
+    const second = await server.cirque('upgrade', three, ...flags)
+    const { code, stderr } = await first
+    assert.deepEqual([code, stderr], [4, 'cirque: upgrade-1: superseded by upgrade-2\n'])
+    assert.deepEqual([second.code, second.stderr], [0, ''])
+    assert.match(second.stdout, /^upgrade-2: done in \d+s, generation 3, .*\/releases\/three/)
+    assert.equal(server.root.current, 'three')
+    await load.goesOn()
+    await load.losesNothing()
+  })
+
+  test(`upgrade: from the roll on a newer request waits, and both are done${supervisor === 'always' ? ', supervisors included' : ''}`, LINUX_ONLY, async t => {
+    const server = await ReleasedApp.start(t)
+    const load = await UpgradeLoad.start(t, server.port)
+    const [two, three, four] = [server.root.add('two'), server.root.add('three'), server.root.add('four')]
+    const first = await server.begin({ tag: 'upgrade', folder: two, supervisor })
+    await server.app.line(`${first}: rolling`)
+    // Of those that wait the newest wins.
+    const second = await server.begin({ tag: 'upgrade', folder: three, supervisor })
+    const third = await server.begin({ tag: 'upgrade', folder: four, supervisor })
+    const outcomes = await Promise.all([first, second, third].map(id => server.outcome(id)))
+    assert.deepEqual(outcomes.map(({ result, to }) => [result, path.basename(to)]), [['committed', 'two'], ['superseded', 'three'], ['committed', 'four']])
+    assert.equal(outcomes[1]!.reason, `superseded by ${third}`)
+    assert.equal(server.root.current, 'four')
+    await load.goesOn()
+    await load.losesNothing()
+  })
+}
+
+interface Echo { readonly socket: WebSocket; echoes: number; code: number }
+
+async function openWebSocket(t: TestContext, port: number): Promise<Echo> {
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`)
+  const echo: Echo = { socket, echoes: 0, code: 0 }
+  socket.on('message', bytes => {
+    echo.echoes++
+    if (socket.readyState === WebSocket.OPEN) setTimeout(() => socket.send(bytes as Buffer, () => {}), 10)
+  })
+  socket.on('close', code => { echo.code = code })
+  socket.on('error', error => { echo.code = -1; t.diagnostic(`WebSocket: ${error.message}`) })
+  t.after(() => socket.terminate())
+  await within('the upgrade', new Promise(resolve => { socket.once('open', resolve) }))
+  socket.send('to and fro')
+  return echo
+}
+
+test('upgrade: five upgrades in a row keep WebSockets until too many generations drain, which then get Close 1001', LINUX_ONLY, async t => {
+  const maxDrainingGenerations = 3
+  const server = await ReleasedApp.start(t, { drain: { maxDrainingGenerations, closeSpreadMs: 0 } })
+  const load = await UpgradeLoad.start(t, server.port)
+  const generations: Echo[][] = []
+  for (let round = 0; round < 5; round++) {
+    // Enough for both workers of the generation to hold some.
+    generations.push(await Promise.all(Array.from({ length: 12 }, () => openWebSocket(t, server.port))))
+    assert.equal((await server.upgrade(server.root.add(`next-${round}`))).result, 'committed')
+    await waitFor('no more generations than allowed', async () => (await server.status()).slots.every(({ draining }) => draining.length <= maxDrainingGenerations))
+    const kept = generations.slice(Math.max(0, generations.length - maxDrainingGenerations)).flat()
+    const before = kept.map(({ echoes }) => echoes)
+    await waitFor('echoes of those that may stay', () => kept.every(({ echoes }, index) => echoes > before[index]!), { seen: () => kept.map(({ echoes, code }) => [echoes, code]) })
+    assert.deepEqual(kept.filter(({ code }) => code !== 0), [])
+  }
+  const ended = generations.slice(0, 5 - maxDrainingGenerations).flat()
+  await waitFor('the oldest to be closed', () => ended.every(({ code }) => code !== 0))
+  assert.deepEqual([...new Set(ended.map(({ code }) => code))], [1001])
+  await load.losesNothing()
+})
+
+for (const step of ['preflight', 'canary', 'soak', 'rolling', 'supervisor'] as const) {
+  test(`upgrade: a stop in the step ${step} stops, and leaves nothing behind`, LINUX_ONLY, async t => {
+    const server = await ReleasedApp.start(t, { drain: { idleDrainMs: 0 } })
+    const { port } = server
+    const load = await UpgradeLoad.start(t, port)
+    await load.losesNothing()
+    const pids = new Set(pidsOf(await server.status()))
+    const id = await server.begin({ tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' })
+    await server.app.line(`${id}: ${step}`)
+    for (const pid of server.app.everyWorkerPid()) pids.add(pid)
+    // A signal that meets the first milliseconds of the next image ends it, which no Node.js can help.
+    if (step === 'supervisor') {
+      const { code, stderr } = await server.cirque('stop')
+      assert.deepEqual([code, stderr], [0, ''])
+    } else server.app.signal('SIGTERM')
+    assert.deepEqual(await server.app.end(20_000), { code: 0, signal: null })
+    assert.deepEqual([[...pids].filter(isAlive), server.app.everyWorkerPid()], [[], []])
+    assert.match(server.root.current, step === 'supervisor' ? /^(one|two)$/ : /^one$/)
+    assert.deepEqual(fs.readdirSync(server.app.stateDir), [])
+  })
+}
+
+test('upgrade: a second start is refused while one runs and while it is replaced, and leaves it alone', LINUX_ONLY, async t => {
+  const server = await ReleasedApp.start(t)
+  const load = await UpgradeLoad.start(t, server.port)
+  const again = async (): Promise<void> => {
+    const second = await SupervisedApp.start(t, { folder: server.root.folder, file: server.root.application, options: { workers: 2 }, wait: false })
+    assert.deepEqual(await second.end(), { code: 3, signal: null })
+    assert.equal(second.lines.at(-1)!.msg, `already running, pid ${server.pid}`)
+  }
+  await again()
+  const outcome = server.upgrade(server.root.add('two'), 'always')
+  await again()
+  assert.equal((await outcome).result, 'committed')
+  await again()
+  await load.losesNothing()
+})
+
+test('upgrade: what is no release is refused in a sentence', LINUX_ONLY, async t => {
+  const server = await ReleasedApp.start(t)
+  const before = pidsOf(await server.status())
+  const missing = await server.cirque('upgrade', path.join(server.root.folder, 'nowhere'))
+  assert.deepEqual([missing.code, missing.stderr], [2, `cirque: there is no folder ${path.join(server.root.folder, 'nowhere')}\n`])
+  const empty = path.join(server.root.folder, 'empty')
+  fs.mkdirSync(empty)
+  const without = await server.cirque('upgrade', empty)
+  assert.equal(without.code, 1)
+  assert.match(without.stderr, /^cirque: upgrade-1: refused, nothing was changed: .*\/empty has no file app\.ts, which is the application; .*\n$/)
+  const back = await server.cirque('rollback')
+  assert.equal(back.code, 1)
+  assert.match(back.stderr, /^cirque: there is no release to go back to: .*\n$/)
+  assert.deepEqual(pidsOf(await server.status()), before)
+})

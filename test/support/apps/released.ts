@@ -1,0 +1,45 @@
+/**
+ * The application of a release (test/support/release-folder.ts copies it there): the real proxy service in front of an
+ * origin, which is told who asks. release.json beside it says its name, where the origin is, and what is wrong with it.
+ */
+import fs from 'node:fs'
+import { HttpPeer, httpProxyService, Server, type RequestHead, type Session } from 'cirque'
+import type { ReleaseFacts } from '../release-folder.ts'
+
+const { name, fault, origin, listen } = JSON.parse(fs.readFileSync(new URL('release.json', import.meta.url), 'utf8')) as ReleaseFacts
+/** Later than `ready`, earlier than the first connection. */
+const SOON_MS = 30
+
+if (fault === 'throws at import') throw new Error(`${name} has no licence file`)
+if (fault === 'hangs at import') spin()
+
+const peer = new HttpPeer(origin)
+const service = httpProxyService<undefined>({
+  newCtx: () => undefined,
+  upstreamPeer: () => peer,
+  requestFilter(session: Session) {
+    if (session.isSelfTest) return session.respond(fault === 'fails the self-test' ? 500 : 200)
+    return fault === 'answers 5xx' ? session.respond(500, {}, who()) : 'continue'
+  },
+  upstreamRequestFilter(_session: Session, request: RequestHead): void { request.headers.set('x-who', who()) },
+})
+for (const address of fs.readFileSync(listen, 'utf8').trim().split('\n')) service.addTcp(address)
+const server = new Server()
+server.addService({ kind: 'background', name: 'fault', start: misbehave })
+server.addService(service)
+await server.runForever()
+
+/** What every answer of `/` says, so that a test sees who gave it. */
+function who(): string { return `${name} ${process.pid}` }
+
+function misbehave(): Promise<void> | void {
+  switch (fault) {
+    case 'throws at start': throw new Error(`${name} finds no database`)
+    case 'is never ready': return new Promise(() => {})
+    case 'exits after ready': setTimeout(() => process.exit(7), SOON_MS); break
+    case 'hangs after ready': setTimeout(spin, SOON_MS); break
+    default:
+  }
+}
+
+function spin(): never { for (;;); }

@@ -1,0 +1,132 @@
+/**
+ * Clients of every kind in front of a server that is being replaced: those of the proof client (src/prove: fresh
+ * connections, keep-alive and WebSockets 20 ms away, a slow download, a slow upload), and a few whose answers say who
+ * gave them. None of them ever repeats a request.
+ */
+import assert from 'node:assert/strict'
+import http from 'node:http'
+import type net from 'node:net'
+import type { TestContext } from 'node:test'
+import { createOrigin } from '../../examples/demo-origins.ts'
+import { FAULTS, type Kill } from '../../src/config/prove-messages.ts'
+import { resolveProveOptions } from '../../src/config/prove-options.ts'
+import { systemClock } from '../../src/primitives/clock.ts'
+import { Proof } from '../../src/prove/proof.ts'
+import { SteadyLoad, type Ledger } from './steady-load.ts'
+import { waitFor } from './wait-for.ts'
+
+const RATE = 40
+const CONNECTIONS = 8
+/** How long a slow transfer takes; then the next one begins. */
+const TRANSFER_MS = 3_000
+/** More than the kernel holds between origin and client. */
+const DOWNLOAD_BYTES = 16 * 1024 * 1024
+const UPLOAD_BYTES = 4 * 1024 * 1024
+
+/** The demo origin, whose `/` says who asked. */
+export async function startOrigin(t: TestContext): Promise<string> {
+  const demo = createOrigin('demo')
+  const origin = http.createServer((request, response) => {
+    if (request.url !== '/') { demo.emit('request', request, response); return }
+    const body = String(request.headers['x-who'] ?? 'nobody')
+    response.writeHead(200, { 'content-length': Buffer.byteLength(body) }).end(body)
+  })
+  origin.on('upgrade', (request, socket, head) => demo.emit('upgrade', request, socket, head))
+  origin.keepAliveTimeout = 75_000
+  await new Promise<void>(resolve => { origin.listen(0, '127.0.0.1', resolve) })
+  t.after(() => {
+    origin.close()
+    origin.closeAllConnections()
+  })
+  return `127.0.0.1:${(origin.address() as net.AddressInfo).port}`
+}
+
+export interface LoadResult {
+  readonly attempted: number
+  /** Faults that no kill explains, a line each. */
+  readonly lost: readonly string[]
+  readonly explained: number
+  /** Answers of `/`, by `release pid`. */
+  readonly answeredBy: Readonly<Record<string, number>>
+}
+
+export class UpgradeLoad {
+  readonly #t: TestContext
+  readonly #proof: Proof
+  readonly #witness: SteadyLoad | null
+  #stopped: Promise<LoadResult> | null = null
+  #kill: Kill | null = null
+
+  private constructor(t: TestContext, proof: Proof, witness: SteadyLoad | null) {
+    this.#t = t
+    this.#proof = proof
+    this.#witness = witness
+  }
+
+  /** Resolves when every client has been answered at least once. @param witnessed false where workers are killed: what their clients lose has no explanation. */
+  static async start(t: TestContext, port: number, witnessed = true): Promise<UpgradeLoad> {
+    const proof = await Proof.prepare(resolveProveOptions({
+      url: `http://127.0.0.1:${port}`, path: '/', ws: '/ws', download: `/download?bytes=${DOWNLOAD_BYTES}`, upload: '/upload',
+      rate: RATE, connections: CONNECTIONS, beforeMs: 0, forMs: TRANSFER_MS, uploadBytes: UPLOAD_BYTES, timeoutMs: 10_000,
+    }))
+    proof.start()
+    proof.enter('during')
+    const load = new UpgradeLoad(t, proof, witnessed ? new SteadyLoad({ port, fresh: 2, keepAlive: 4, pauseMs: 10 }) : null)
+    // When the test has not come to its end, what is lost by now says nothing.
+    t.after(() => load.#stopped ?? load.#end())
+    await load.goesOn()
+    return load
+  }
+
+  /** Resolves when a good deal more has been answered. */
+  async goesOn(): Promise<void> {
+    const before = this.#answered()
+    await waitFor('more load', () => this.#answered() > before + 100, { deadlineMs: 20_000, seen: () => this.#answered() })
+  }
+
+  /** Answers of `/` so far, by `release pid`. */
+  get answeredBy(): Readonly<Record<string, number>> { return this.#witness?.ledger.bodies ?? {} }
+
+  /** Answers so far that came whole and were errors, or not what was asked for. */
+  get wrong(): number { return this.#proof.report(null).populations.reduce((sum, { outcomes }) => sum + outcomes.wrong, 0) + (this.#witness?.ledger.failed['wrong answer'] ?? 0) }
+
+  /** What workers that are killed inside have accepted is lost with them, and that alone. */
+  async killing(kill: () => Promise<unknown>): Promise<void> {
+    const atMs = this.#kill?.atMs ?? systemClock.exact()
+    await kill()
+    this.#kill = { atMs, goneAtMs: systemClock.exact() }
+  }
+
+  /** Everything that was begun ends first. */
+  stop(): Promise<LoadResult> { return this.#stopped ??= this.#stop() }
+
+  /** The claim of all of this. */
+  async losesNothing(): Promise<LoadResult> {
+    const result = await this.stop()
+    assert.deepEqual(result.lost, [])
+    return result
+  }
+
+  async #end(): Promise<Ledger | undefined> { return (await Promise.all([this.#witness?.stop(), this.#proof.finish()]))[0] }
+
+  async #stop(): Promise<LoadResult> {
+    const ledger = await this.#end()
+    const report = this.#proof.report(this.#kill)
+    const losses = report.losses.filter(loss => !loss.explained)
+    const lost = losses.map(({ population, fault, atMs, connectionAgeMs, detail }) => `${population}: ${fault} after ${Math.round(atMs)} ms, connection ${connectionAgeMs === null ? 'never there' : `${Math.round(connectionAgeMs)} ms old`}: ${detail}`)
+    for (const { how } of ledger?.lost ?? []) lost.push(`witness: ${how}`)
+    const witnessed = ledger === undefined ? 0 : ledger.ok + ledger.lost.length
+    const attempted = report.attempted + witnessed
+    const outcomes = (fault: (typeof FAULTS)[number]): number => report.populations.reduce((sum, population) => sum + population.outcomes[fault], 0)
+    const faults = FAULTS.map(fault => [fault, outcomes(fault)] as const).filter(([, count]) => count > 0).map(([fault, count]) => `${count} ${fault}`)
+    this.#t.diagnostic(`load: ${attempted} attempted, ${lost.length} lost, ${report.explained} explained by a kill${faults.length === 0 ? '' : ` (${faults.join(', ')})`}`)
+    return {
+      attempted, lost, explained: report.explained, answeredBy: ledger?.bodies ?? {},
+    }
+  }
+
+  #answered(): number {
+    const { populations } = this.#proof.report(null)
+    return populations.reduce((sum, { outcomes }) => sum + outcomes.ok, 0) + (this.#witness?.ledger.ok ?? 0)
+  }
+}
