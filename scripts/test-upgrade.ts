@@ -2,7 +2,9 @@
  * `npm run test:upgrade -- --repeat 20`: every scenario of test/integration/upgrade so many times, and what the clients
  * in front of it have attempted and lost. `npm test` runs each once.
  *
- *   node scripts/test-upgrade.ts [--repeat N] [--name PATTERN] [PATH...]
+ *   node scripts/test-upgrade.ts [--repeat N] [--jobs N] [--name PATTERN] [PATH...]
+ *
+ * Scenarios run one by one, as in `npm test`; with --jobs that many files at once.
  */
 import '../src/runtime-check.ts'
 import path from 'node:path'
@@ -17,11 +19,12 @@ const FILE_TIMEOUT_MS = 300_000
 
 interface Scenario { runs: number; failures: number; skipped: number; attempted: number; lost: number; durationMs: number }
 
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { repeat: { type: 'string', default: '20' }, name: { type: 'string' } } })
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { repeat: { type: 'string', default: '20' }, jobs: { type: 'string', default: '1' }, name: { type: 'string' } } })
 const repeat = Number(values.repeat)
+const jobs = Number(values.jobs)
 const files = listTypeScript(path.join(ROOT, FOLDER)).filter(file => file.endsWith('.test.ts') && (positionals.length === 0 || positionals.some(part => file.includes(part)))).map(file => path.join(ROOT, FOLDER, file))
-if (!Number.isInteger(repeat) || repeat < 1 || files.length === 0) {
-  console.error(files.length === 0 ? `no test file of ${FOLDER} matches ${positionals.join(' ')}` : `--repeat is ${values.repeat}; use a positive whole number`)
+if (!Number.isInteger(repeat) || repeat < 1 || !Number.isInteger(jobs) || jobs < 1 || files.length === 0) {
+  console.error(files.length === 0 ? `no test file of ${FOLDER} matches ${positionals.join(' ')}` : `--repeat is ${values.repeat} and --jobs ${values.jobs}; use positive whole numbers`)
   process.exit(2)
 }
 // Tests that start `node` get the pinned one, however this script was started.
@@ -32,7 +35,7 @@ let broken = 0
 for (let round = 1; round <= repeat; round++) {
   console.log(`round ${round} of ${repeat}`)
   let last: Scenario | null = null
-  const events = run({ files, concurrency: 1, timeout: FILE_TIMEOUT_MS, cwd: ROOT, ...(values.name === undefined ? {} : { testNamePatterns: [values.name] }) })
+  const events = run({ files, concurrency: jobs, timeout: FILE_TIMEOUT_MS, cwd: ROOT, ...(values.name === undefined ? {} : { testNamePatterns: [values.name] }) })
   for await (const event of events as AsyncIterable<TestEvent>) {
     if (event.type === 'test:pass' || event.type === 'test:fail') last = take(event)
     // Diagnostics of a test follow its end.

@@ -5,7 +5,8 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { askSupervisor } from '../../supervisor/control-client.ts'
+import type { FromOperator, OperationStarted } from '../../src/ipc/messages.ts'
+import { askSupervisor, awaitOutcome } from '../../supervisor/control-client.ts'
 import { findProgram, missingLine, type Program } from '../../test/support/programs.ts'
 import { ManagedProcess } from './managed-process.ts'
 import { runAs } from './origin.ts'
@@ -226,23 +227,35 @@ const nodeCluster: UpgradeContender = {
   start: place => new Signalled(new ManagedProcess('cluster', { command: process.execPath, args: [path.join(benchFolder, 'reload-cluster.ts')], env: portVariables(place) }, null), 'SIGUSR2', 2),
 }
 
+type CirqueOrder = Extract<FromOperator, { tag: 'reload' | 'upgrade' }>
+
+/** The others do not look before they go on either. */
+const SOAK = '200ms'
+
 class SupervisedCirque implements RunningProxy {
   readonly #process: ManagedProcess
   readonly #stateFolder: string
+  readonly #order: CirqueOrder
 
-  constructor(place: UpgradePlace) {
+  constructor(place: UpgradePlace, order: CirqueOrder) {
+    this.#order = order
     this.#stateFolder = path.join(place.folder, 'state')
     const args = ['run', path.join(benchFolder, 'app.ts'), '--workers', '2', '--state-dir', this.#stateFolder]
-    this.#process = new ManagedProcess('cirque', { command: path.join(checkout, 'bin', 'cirque'), args, env: portVariables(place), cwd: checkout }, null)
+    this.#process = new ManagedProcess('cirque', { command: path.join(checkout, 'bin', 'cirque'), args, env: { ...portVariables(place), CIRQUE_UPGRADE_SOAK: SOAK }, cwd: checkout }, null)
   }
 
-  async replace(): Promise<void> { await askSupervisor(this.#stateFolder, { tag: 'restart-workers', worker: '', wait: true }) }
+  async replace(): Promise<void> {
+    const { id } = await askSupervisor(this.#stateFolder, this.#order) as OperationStarted
+    const { result, reason } = await awaitOutcome(this.#stateFolder, id)
+    if (result !== 'committed') throw new Error(`${this.#order.tag}: ${result}: ${reason}`)
+  }
   stop(): Promise<void> { return this.#process.stop() }
   kill(): void { this.#process.kill() }
 }
 
 export const UPGRADE_CONTENDERS: readonly UpgradeContender[] = [
-  { name: 'cirque (rolling replacement)', replacementsPerRun: Infinity, missing: () => null, start: place => new SupervisedCirque(place) },
+  { name: 'cirque reload', replacementsPerRun: Infinity, missing: () => null, start: place => new SupervisedCirque(place, { tag: 'reload' }) },
+  { name: 'cirque upgrade, supervisor included', replacementsPerRun: Infinity, missing: () => null, start: place => new SupervisedCirque(place, { tag: 'upgrade', folder: '', supervisor: 'always' }) },
   nginxReload,
   nginxUpgrade,
   haproxy('haproxy reload (USR2)', ''),
