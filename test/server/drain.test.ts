@@ -39,3 +39,25 @@ test('drain: a stop after a retirement closes what is idle, in order', async t =
   client.end()
   assert.deepEqual(await within('the outcome', first), { cut: 0 })
 })
+
+test('drain: on a stop the next request of a busy client is answered, and told to be the last', async t => {
+  const proxy = await startProxy(t)
+  const [busy, idle] = [await proxy.connect(), await proxy.connect()]
+  for (const client of [busy, idle]) {
+    await client.write(get())
+    assert.equal((await client.readResponse()).status, 200)
+  }
+  const outcome = proxy.server.drain({ ...LONG, mode: 'stop' })
+  await busy.write(get())
+  const { status, field } = await busy.readResponse()
+  assert.deepEqual([status, field('connection'), idle.ended], [200, 'close', false])
+  assert.deepEqual(await Promise.all([busy, idle].map(client => client.closes())), [true, true])
+  assert.deepEqual([busy.error, idle.error], [null, null])
+  for (const client of [busy, idle]) client.end()
+  assert.deepEqual(await within('the outcome', outcome), { cut: 0 })
+})
+
+test('drain: a stop without an idle connection does not wait', async t => {
+  const proxy = await startProxy(t)
+  assert.deepEqual(await within('the outcome', proxy.server.drain({ ...LONG, mode: 'stop' }), 100), { cut: 0 })
+})

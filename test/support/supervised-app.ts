@@ -35,6 +35,8 @@ export interface SupervisedOptions {
   env?: Readonly<Record<string, string>>
   /** State folder of an earlier one. */
   folder?: string
+  /** Descriptors that it is born with, from 3 on, as a service manager hands them over. @default none */
+  listen?: readonly number[]
   /** Start it with `node FILE`, so that runForever() makes the supervisor; its options are the defaults. @default false */
   direct?: boolean
   /** Runtime. @default ours */
@@ -79,9 +81,12 @@ export class SupervisedApp {
     writeConfig(folder, options)
     const file = options.file ?? path.join(import.meta.dirname, 'apps', `${options.app ?? 'plain'}.ts`)
     const flags = options.direct === true ? [file, ...options.args ?? []] : ['--disable-warning=ExperimentalWarning', CLI, 'run', '-c', path.join(folder, CONFIG), file, '--', ...options.args ?? []]
-    const child = spawn(options.node ?? process.execPath, flags, {
-      stdio: ['ignore', 'pipe', 'pipe'], cwd: folder,
-      env: { ...process.env, ...options.env, ...options.direct === true ? { CIRQUE_SUPERVISOR_STATE_DIR: path.join(folder, 'state'), CIRQUE_SUPERVISOR_WORKERS: '2' } : {} },
+    const { node = process.execPath, listen = [] } = options
+    // LISTEN_PID is known once the process is there; the exec keeps it.
+    const [command, ...before] = listen.length === 0 ? [node] : ['sh', '-c', 'export LISTEN_PID=$$; exec "$@"', 'sh', node]
+    const child = spawn(command!, [...before, ...flags], {
+      stdio: ['ignore', 'pipe', 'pipe', ...listen], cwd: folder,
+      env: { ...process.env, ...options.env, ...listen.length === 0 ? {} : { LISTEN_FDS: String(listen.length) }, ...options.direct === true ? { CIRQUE_SUPERVISOR_STATE_DIR: path.join(folder, 'state'), CIRQUE_SUPERVISOR_WORKERS: '2' } : {} },
     })
     const app = new SupervisedApp(child, folder)
     t.after(() => app.#endAll())
