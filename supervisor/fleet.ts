@@ -143,7 +143,9 @@ export class Fleet {
     const ageShiftMs = wallMs - host.nowMs()
     fleet.slots = record.slots.map((kept, index) => {
       const slot = new WorkerSlot(index)
-      Object.assign(slot, { hasQueue: kept.hasQueue, lent: kept.lent, restarts: kept.restarts, nextN: kept.nextN })
+      // One that was ready may have been told to listen.
+      const mayListen = kept.workers.some(worker => worker.phase !== 'starting')
+      Object.assign(slot, { hasQueue: kept.hasQueue || mayListen, lent: kept.lent, restarts: kept.restarts, nextN: kept.nextN })
       for (const known of kept.workers) {
         const worker = WorkerProcess.restore(known, ageShiftMs)
         if (known.place === 'draining') slot.draining.add(worker)
@@ -152,7 +154,7 @@ export class Fleet {
       }
       return slot
     })
-    for (const [index, { adoptedBy }] of record.slots.entries()) fleet.slots[index]!.adoptedBy = fleet.#find(adoptedBy)
+    // Who stands in is asked anew: the record does not say whether the one that was asked had obeyed.
     return fleet
   }
 
@@ -194,8 +196,10 @@ export class Fleet {
     worker.heartbeatMs = this.optionsOf(worker).heartbeatMs
     worker.silentTicks = 0
     // What it was told last may have been lost on the way.
-    for (const slot of this.slots) if (slot.index !== worker.slot && worker.state !== WorkerState.Starting) slot.unsure = true
-    if (worker.awaited) {
+    for (const slot of this.slots) if (slot.index !== worker.slot && hello.phase !== 'starting') slot.unsure = true
+    // It also comes back when it stopped accepting without our asking: as an orphan, or by an order of the supervisor before us.
+    const stoppedByItself = worker.state === WorkerState.Accepting && (hello.phase === 'paused' || hello.phase === 'draining')
+    if (worker.awaited || stoppedByItself) {
       worker.cameBack(hello.phase, this.#host.nowMs())
       this.#onCameBack()
       if (this.#settled) this.#settleWorker(worker)
@@ -317,11 +321,12 @@ export class Fleet {
   /** The incoming worker of a slot accepts, then the one before it stops, able to resume. @throws Refused */
   async takeOver(slot: WorkerSlot): Promise<void> {
     const incoming = slot.incoming
+    // Whether it obeys or not: it may have listened before it was given up.
+    if (incoming !== null) slot.hasQueue = true
     if (incoming === null || !await this.#askOrKill(incoming, { tag: 'accept' }, this.#options.ackTimeoutMs) || !incoming.markAccepting(this.#host.nowMs())) {
       throw new Refused(`slot ${slot.index}: the new worker could not accept${incoming?.failure === null || incoming === null ? '' : `: ${incoming.failure.message}`}`)
     }
     const old = slot.current
-    slot.hasQueue = true
     slot.lent = false
     slot.current = incoming
     slot.incoming = null
@@ -354,7 +359,7 @@ export class Fleet {
     const wide = this.#widened(to)
     await Promise.all(this.slots.map(slot => slot.index < wide.workers ? this.#revertSlot(slot, wide) : null))
     // Those that come back may have to accept for these.
-    await Promise.all(this.slots.map(slot => slot.index < wide.workers ? null : this.#revertLent(slot, wide)))
+    await Promise.all(this.slots.map(slot => slot.index < wide.workers ? null : this.#revertLent(slot)))
     this.#expected = 0
     this.#reconcile()
     this.#forgetGenerations()
@@ -457,7 +462,9 @@ export class Fleet {
     const slot = this.slots[worker.slot]!
     if (!worker.alive || worker.awaited) return
     if (worker.state === WorkerState.Starting) {
-      this.#watchStart(worker)
+      // On its way out before it held anything.
+      if (slot.draining.has(worker)) this.#kill(worker, 'SIGKILL')
+      else this.#watchStart(worker)
     } else if (slot.draining.has(worker)) {
       if (worker.state === WorkerState.Draining && worker.drainEndsAtMs !== null) this.#guardDrain(worker)
       else if (worker.state === WorkerState.Accepting) void this.#stopThenDrain(worker)
@@ -487,22 +494,16 @@ export class Fleet {
   #reach(): number { return this.#hasOwnSockets() ? this.slots.findLastIndex(slot => slot.hasQueue) + 1 : 0 }
 
   /** A slot that nobody has a worker for any more: a sibling accepts here, then whoever did retires. */
-  async #revertLent(slot: WorkerSlot, to: Generation): Promise<void> {
+  async #revertLent(slot: WorkerSlot): Promise<void> {
     if (this.#stopping) return
     const places = [slot.previous, slot.current, slot.incoming].filter(worker => worker !== null && worker.alive) as WorkerProcess[]
-    const serving = slot.current?.state === WorkerState.Accepting ? slot.current : null
     // In one place or another until it is gone.
     for (const worker of places) slot.draining.add(worker)
     slot.current = slot.previous = slot.incoming = null
     slot.lent = true
     slot.replacing = false
-    if (slot.hasQueue && this.#hasOwnSockets() && slot.adoptedBy === null && !await this.#adopt(slot) && serving?.state === WorkerState.Accepting) {
-      this.#log.error(`nobody of generation ${to.number} can accept for slot ${slot.index}: worker ${serving.id} goes on`)
-      slot.draining.delete(serving)
-      slot.current = serving
-      slot.lent = false
-    }
-    for (const worker of places) if (worker !== slot.current) this.#retire(slot, worker)
+    if (slot.hasQueue && this.#hasOwnSockets()) await this.#adopt(slot)
+    for (const worker of places) this.#retire(slot, worker)
   }
 
   async #revertSlot(slot: WorkerSlot, to: Generation): Promise<void> {
@@ -514,6 +515,7 @@ export class Fleet {
     if (narrow !== null) keep = null
     const others = places.filter(worker => worker !== keep)
     slot.replacing = true
+    slot.clearRestart()
     if (keep !== null && keep.state === WorkerState.Paused && !await this.#resume(keep)) keep = null
     while (keep === null && !this.#stopping) {
       keep = await this.#forkAgain(slot, to)
@@ -705,7 +707,11 @@ export class Fleet {
     this.#everReady = true
     if (this.#stopping) { this.#kill(worker, 'SIGKILL'); return }
     if (!worker.acceptsWhenReady) return
-    void this.#askOrKill(worker, { tag: 'accept' }, this.#options.ackTimeoutMs).then(accepts => { if (accepts) this.#onAccepting(worker) })
+    void this.#askOrKill(worker, { tag: 'accept' }, this.#options.ackTimeoutMs).then(accepts => {
+      // Otherwise it may have listened before it was given up.
+      if (accepts) this.#onAccepting(worker)
+      else this.slots[worker.slot]!.hasQueue = true
+    })
   }
 
   #onAccepting(worker: WorkerProcess): void {
@@ -745,6 +751,7 @@ export class Fleet {
       await new Promise<void>(resolve => { this.#host.after(this.#options.heartbeatMs, resolve) })
     }
     if (!old.moveTo(WorkerState.Paused)) return
+    this.#limitDraining(this.slots[old.slot]!)
     const stopped = await this.#askOrKill(old, { tag: 'stop-accept' }, this.#options.ackTimeoutMs)
     if (stopped && old.state === WorkerState.Paused) this.#drain(old, this.#retireOrder())
   }
@@ -821,7 +828,7 @@ export class Fleet {
     this.#forgetGenerations()
     this.#reconcile()
 
-    if (state === WorkerState.Draining) {
+    if (state === WorkerState.Draining || worker.retiring) {
       this.#log.info(`worker ${worker.id} is gone`, { workerPid: worker.pid, cut: worker.cut, ...(report.code === 0 || (report.code === null && report.signal === null) ? {} : { reason }) })
     } else if (!this.#stopping) {
       slot.recordDeath({ acceptingSinceMs: worker.acceptingSinceMs, diedAtMs: nowMs })
@@ -846,7 +853,7 @@ export class Fleet {
     if (this.#stopping || slot.cancelRestart !== null) return
     slot.cancelRestart = this.#host.after(waitMs, () => {
       slot.cancelRestart = null
-      if (slot.current !== null || slot.incoming !== null || slot.lent || this.#stopping) return
+      if (slot.current !== null || slot.incoming !== null || slot.lent || slot.replacing || this.#stopping) return
       if (this.#frozen) this.#restartLater(slot, FROZEN_RETRY_MS)
       else slot.current = this.#fork(slot, this.#generation)
     })
@@ -866,6 +873,8 @@ export class Fleet {
         this.#releaseOthers(slot)
       } else if (slot.hasQueue && slot.adoptedBy === null) {
         void this.#adopt(slot)
+      } else if (slot.adopting === null && this.#serves(slot.adoptedBy)) {
+        this.#releaseOthers(slot)
       }
     }
   }
@@ -879,6 +888,7 @@ export class Fleet {
 
   /** @returns whether a sibling accepts for the slot now. */
   #adopt(slot: WorkerSlot): Promise<boolean> {
+    if (slot.adopting === null && this.#serves(slot.adoptedBy)) return Promise.resolve(true)
     return slot.adopting ??= this.#askToAdopt(slot).finally(() => { slot.adopting = null })
   }
 

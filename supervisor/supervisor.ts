@@ -150,6 +150,8 @@ export class Supervisor {
   #forced = false
   /** Resolves when nobody wants to wait any more. */
   readonly #now = Promise.withResolvers<void>()
+  /** Resolves when the workers of an earlier supervisor are ours. */
+  #takingOver: Promise<void> = Promise.resolve()
   readonly #describing = new AbortController()
   #cut = 0
 
@@ -179,7 +181,7 @@ export class Supervisor {
 
   /** The rest of a life that another image of this process began. Rejects before `onTakenOver` was called when it cannot be done. @returns the exit code. */
   async resume(entry: JournalEntry, resumption: Resumption, onTakenOver: () => void): Promise<number> {
-    await this.#takeOver(entry, resumption, onTakenOver)
+    await this.#whileTakingOver(() => this.#takeOver(entry, resumption, onTakenOver))
     return this.#ended.promise
   }
 
@@ -227,8 +229,11 @@ export class Supervisor {
     this.#generationNumber = before?.generation ?? 0
     // Before its workers can ask: one that is refused drains and ends.
     const adopting = before !== null && orphans.length > 0 && this.#calls !== null && this.#restoreFleet(before)
-    await this.#claim(identity, null)
-    if (adopting && await this.#adopt(before)) return
+    const adopted = await this.#whileTakingOver(async () => {
+      await this.#claim(identity, null)
+      return adopting && this.#adopt(before)
+    })
+    if (adopted) return
     this.#table.offer(this.#serviceManager.inherited.map(({ fd, address }) => ({ fd, bound: address.kind === 'unix' ? `unix:${address.path}` : hostAndPort(address.host, address.port) })))
     await this.#startFresh(release, identity, orphans.map(orphan => orphan.pid))
   }
@@ -334,6 +339,16 @@ export class Supervisor {
   }
 
   // ---- taking over from an earlier supervisor
+
+  async #whileTakingOver<T>(run: () => Promise<T>): Promise<T> {
+    const over = Promise.withResolvers<void>()
+    this.#takingOver = over.promise
+    try {
+      return await run()
+    } finally {
+      over.resolve()
+    }
+  }
 
   /** @returns false when the journal names no generation that serves. */
   #restoreFleet(entry: JournalEntry): boolean {
@@ -610,6 +625,8 @@ export class Supervisor {
   // ---- stopping
 
   async #stop(capMs: number, lameDuckMs: number): Promise<void> {
+    // Workers that are not back yet could not be told, and an image that has not committed would go back.
+    await Promise.race([this.#takingOver, this.#now.promise])
     if (!this.#moveTo(SupervisorState.Stopping)) return
     this.#serviceManager.stopping()
     this.#describing.abort()

@@ -251,6 +251,7 @@ export class Upgrades {
     try {
       this.#fleet.expect(plan.generation, plan.options)
       await this.#trial(operation, plan)
+      if (this.#fleet.stopping) throw new Refused('the server is stopping')
       this.#checkServing(plan.generation)
       this.#stepTo(operation, 'committing')
       this.#world.flip(plan)
@@ -283,6 +284,8 @@ export class Upgrades {
     for (const slot of this.#fleet.slots) if (slot.index >= generation.workers && slot.current !== null) await this.#fleet.lend(slot)
     judge.check()
     if (plan.replaceSupervisor) {
+      // The next image would not know of a stop.
+      if (this.#fleet.stopping) throw new Refused('the server is stopping')
       this.#stepTo(operation, 'supervisor')
       await this.#world.replaceSupervisor(plan)
     }

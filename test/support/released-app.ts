@@ -56,8 +56,8 @@ export class ReleasedApp {
   get pid(): number { return this.app.pid }
 
   /** What whoever watches over the server does after its supervisor was killed: the same start again. */
-  async startAgain(): Promise<SupervisedApp> {
-    this.app = await SupervisedApp.start(this.#t, { folder: this.root.folder, file: this.root.application, options: this.#options, log: { access: 'off' } })
+  async startAgain(wait = true): Promise<SupervisedApp> {
+    this.app = await SupervisedApp.start(this.#t, { folder: this.root.folder, file: this.root.application, options: this.#options, log: { access: 'off' }, wait })
     return this.app
   }
 

@@ -52,7 +52,7 @@ test('upgrade: a supervisor killed at rest is followed by one that adopts its wo
   await load.losesNothing()
 })
 
-for (const step of ['preflight', 'canary', 'soak', 'rolling', 'supervisor'] as const) {
+for (const step of ['canary', 'rolling', 'supervisor'] as const) {
   test(`upgrade: a supervisor killed in the step ${step} loses nothing, and the next one leaves no half of it`, LINUX_ONLY, async t => {
     const server = await ReleasedApp.start(t, { drain: { webSocketDrainMs: 200 } })
     const before = pidsOf(await server.status())
@@ -68,20 +68,22 @@ for (const step of ['preflight', 'canary', 'soak', 'rolling', 'supervisor'] as c
   })
 }
 
-test('upgrade: a supervisor killed within 50 ms of its replacement in place loses nothing', LINUX_ONLY, async t => {
-  const server = await ReleasedApp.start(t, { drain: { webSocketDrainMs: 200 } })
-  const load = await UpgradeLoad.start(t, server.port)
-  const id = await server.begin({ tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' })
-  await waitFor('the next image', () => commandLine(server.pid).includes('/supervisor/boot'), { deadlineMs: 20_000 })
-  // At which moment is the point; no wait for anything.
-  const afterMs = Math.random() * 50
-  await delay(afterMs)
-  const status = await killAndStartAgain(t, server)
-  const outcome = await server.outcome(id)
-  t.diagnostic(`killed ${Math.round(afterMs)} ms after the exec; ${outcome.result}: ${outcome.reason}`)
-  await isWhole(server, status, outcome)
-  await load.losesNothing()
-})
+for (const withinMs of [50, 800]) {
+  test(`upgrade: a supervisor killed within ${withinMs} ms of its replacement in place loses nothing`, LINUX_ONLY, async t => {
+    const server = await ReleasedApp.start(t, { drain: { webSocketDrainMs: 200 } })
+    const load = await UpgradeLoad.start(t, server.port)
+    const id = await server.begin({ tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' })
+    await waitFor('the next image', () => commandLine(server.pid).includes('/supervisor/boot'), { deadlineMs: 20_000 })
+    // At which moment is the point; no wait for anything.
+    const afterMs = Math.random() * withinMs
+    await delay(afterMs)
+    const status = await killAndStartAgain(t, server)
+    const outcome = await server.outcome(id)
+    t.diagnostic(`killed ${Math.round(afterMs)} ms after the exec; ${outcome.result}: ${outcome.reason}`)
+    await isWhole(server, status, outcome)
+    await load.losesNothing()
+  })
+}
 
 for (const operation of ['upgrade', 'reload'] as const) {
   test(`upgrade: a supervisor killed at any moment of ${operation === 'reload' ? 'a' : 'an'} ${operation} loses nothing`, LINUX_ONLY, async t => {
@@ -89,7 +91,7 @@ for (const operation of ['upgrade', 'reload'] as const) {
     const load = await UpgradeLoad.start(t, server.port)
     const message: Operation = operation === 'reload' ? { tag: 'reload' } : { tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' }
     const id = await server.begin(message)
-    const afterMs = Math.random() * 4_000
+    const afterMs = Math.random() * 2_500
     await delay(afterMs)
     const steps = server.app.lines.filter(({ msg }) => msg.startsWith(`${id}: `)).map(({ msg }) => msg)
     const status = await killAndStartAgain(t, server)

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
 import test, { type TestContext } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import { WebSocket } from 'ws'
 import { pidsOf, ReleasedApp } from '../../support/released-app.ts'
 import { isAlive, SupervisedApp } from '../../support/supervised-app.ts'
@@ -12,42 +13,39 @@ import { waitFor, within } from '../../support/wait-for.ts'
 
 const LINUX_ONLY = { skip: process.platform !== 'linux' }
 
-for (const supervisor of ['if-changed', 'always'] as const) {
-  test(`upgrade: before the roll a newer request supersedes the older one${supervisor === 'always' ? ', supervisors included' : ''}`, LINUX_ONLY, async t => {
-    const server = await ReleasedApp.start(t, { upgrade: { soakMs: 60_000 } })
-    const load = await UpgradeLoad.start(t, server.port)
-    const [two, three] = [server.root.add('two'), server.root.add('three')]
-    const flags = supervisor === 'always' ? ['--supervisor'] : []
-    const first = server.cirque('upgrade', two, ...flags)
-    await server.app.line('upgrade-1: soak')
-    server.configure({ upgrade: { soakMs: 100 } })
-    const second = await server.cirque('upgrade', three, ...flags)
-    const { code, stderr } = await first
-    assert.deepEqual([code, stderr], [4, 'cirque: upgrade-1: superseded by upgrade-2\n'])
-    assert.deepEqual([second.code, second.stderr], [0, ''])
-    assert.match(second.stdout, /^upgrade-2: done in \d+s, generation 3, .*\/releases\/three/)
-    assert.equal(server.root.current, 'three')
-    await load.goesOn()
-    await load.losesNothing()
-  })
+test('upgrade: before the roll a newer request supersedes the older one', LINUX_ONLY, async t => {
+  const server = await ReleasedApp.start(t, { upgrade: { soakMs: 60_000 } })
+  const load = await UpgradeLoad.start(t, server.port)
+  const [two, three] = [server.root.add('two'), server.root.add('three')]
+  const first = server.cirque('upgrade', two, '--supervisor')
+  await server.app.line('upgrade-1: soak')
+  server.configure({ upgrade: { soakMs: 100 } })
+  const second = await server.cirque('upgrade', three)
+  const { code, stderr } = await first
+  assert.deepEqual([code, stderr], [4, 'cirque: upgrade-1: superseded by upgrade-2\n'])
+  assert.deepEqual([second.code, second.stderr], [0, ''])
+  assert.match(second.stdout, /^upgrade-2: done in \d+s, generation 3, .*\/releases\/three/)
+  assert.equal(server.root.current, 'three')
+  await load.goesOn()
+  await load.losesNothing()
+})
 
-  test(`upgrade: from the roll on a newer request waits, and both are done${supervisor === 'always' ? ', supervisors included' : ''}`, LINUX_ONLY, async t => {
-    const server = await ReleasedApp.start(t)
-    const load = await UpgradeLoad.start(t, server.port)
-    const [two, three, four] = [server.root.add('two'), server.root.add('three'), server.root.add('four')]
-    const first = await server.begin({ tag: 'upgrade', folder: two, supervisor })
-    await server.app.line(`${first}: rolling`)
-    // Of those that wait the newest wins.
-    const second = await server.begin({ tag: 'upgrade', folder: three, supervisor })
-    const third = await server.begin({ tag: 'upgrade', folder: four, supervisor })
-    const outcomes = await Promise.all([first, second, third].map(id => server.outcome(id)))
-    assert.deepEqual(outcomes.map(({ result, to }) => [result, path.basename(to)]), [['committed', 'two'], ['superseded', 'three'], ['committed', 'four']])
-    assert.equal(outcomes[1]!.reason, `superseded by ${third}`)
-    assert.equal(server.root.current, 'four')
-    await load.goesOn()
-    await load.losesNothing()
-  })
-}
+test('upgrade: from the roll on a newer request waits, across the replacement of the supervisor, and both are done', LINUX_ONLY, async t => {
+  const server = await ReleasedApp.start(t)
+  const load = await UpgradeLoad.start(t, server.port)
+  const folders = ['two', 'three', 'four'].map(name => server.root.add(name))
+  const first = await server.begin({ tag: 'upgrade', folder: folders[0]!, supervisor: 'always' })
+  await server.app.line(`${first}: rolling`)
+  // Of those that wait the newest wins.
+  const second = await server.begin({ tag: 'upgrade', folder: folders[1]!, supervisor: 'if-changed' })
+  const third = await server.begin({ tag: 'upgrade', folder: folders[2]!, supervisor: 'if-changed' })
+  const outcomes = await Promise.all([first, second, third].map(id => server.outcome(id)))
+  assert.deepEqual(outcomes.map(({ result, to }) => [result, path.basename(to)]), [['committed', 'two'], ['superseded', 'three'], ['committed', 'four']])
+  assert.equal(outcomes[1]!.reason, `superseded by ${third}`)
+  assert.equal(server.root.current, 'four')
+  await load.goesOn()
+  await load.losesNothing()
+})
 
 interface Echo { readonly socket: WebSocket; echoes: number; code: number }
 
@@ -87,7 +85,7 @@ test('upgrade: five upgrades in a row keep WebSockets until too many generations
   await load.losesNothing()
 })
 
-for (const step of ['preflight', 'canary', 'soak', 'rolling', 'supervisor'] as const) {
+for (const step of ['preflight', 'rolling', 'supervisor'] as const) {
   test(`upgrade: a stop in the step ${step} stops, and leaves nothing behind`, LINUX_ONLY, async t => {
     const server = await ReleasedApp.start(t, { drain: { idleDrainMs: 0 } })
     const { port } = server
@@ -100,7 +98,7 @@ for (const step of ['preflight', 'canary', 'soak', 'rolling', 'supervisor'] as c
     // A signal that meets the first milliseconds of the next image ends it, which no Node.js can help.
     if (step === 'supervisor') {
       const { code, stderr } = await server.cirque('stop')
-      assert.deepEqual([code, stderr], [0, ''])
+      assert.deepEqual([code, stderr], [0, ''], server.app.stderr)
     } else server.app.signal('SIGTERM')
     assert.deepEqual(await server.app.end(20_000), { code: 0, signal: null })
     assert.deepEqual([[...pids].filter(isAlive), server.app.everyWorkerPid()], [[], []])
@@ -108,6 +106,33 @@ for (const step of ['preflight', 'canary', 'soak', 'rolling', 'supervisor'] as c
     assert.deepEqual(fs.readdirSync(server.app.stateDir), [])
   })
 }
+
+test('upgrade: a stop signal that meets the replacement of the supervisor stops, or leaves workers that the next start adopts', LINUX_ONLY, async t => {
+  const server = await ReleasedApp.start(t, { drain: { idleDrainMs: 0 } })
+  const id = await server.begin({ tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' })
+  await server.app.line(`${id}: supervisor`)
+  await delay(Math.random() * 150)
+  server.app.signal('SIGTERM')
+  const { signal } = await server.app.end(20_000)
+  t.diagnostic(signal === null ? 'it stopped' : `it was ended by ${signal}`)
+  if (signal !== null) {
+    const app = await server.startAgain()
+    await app.line('adopted the workers of a supervisor that was killed')
+    app.signal('SIGTERM')
+    assert.deepEqual(await app.end(20_000), { code: 0, signal: null })
+  }
+  assert.deepEqual(server.app.everyWorkerPid(), [])
+})
+
+test('upgrade: a stop that comes while workers are adopted waits for them, and kills none', LINUX_ONLY, async t => {
+  const server = await ReleasedApp.start(t, { drain: { idleDrainMs: 0 } })
+  await server.kill()
+  const app = await server.startAgain(false)
+  await waitFor('somebody to ask', () => app.ask({ tag: 'stop', force: false, wait: false }).then(() => true, () => false), { deadlineMs: 20_000 })
+  assert.deepEqual(await app.end(20_000), { code: 0, signal: null })
+  assert.deepEqual(app.lines.filter(({ msg }) => msg.includes('is killed')), [])
+  assert.deepEqual(app.everyWorkerPid(), [])
+})
 
 test('upgrade: a second start is refused while one runs and while it is replaced, and leaves it alone', LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t)

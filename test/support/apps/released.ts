@@ -7,9 +7,6 @@ import { HttpPeer, httpProxyService, Server, type RequestHead, type Session } fr
 import type { ReleaseFacts } from '../release-folder.ts'
 
 const { name, fault, origin, listen } = JSON.parse(fs.readFileSync(new URL('release.json', import.meta.url), 'utf8')) as ReleaseFacts
-/** Later than `ready`, earlier than the first connection. */
-const SOON_MS = 30
-
 if (fault === 'throws at import') throw new Error(`${name} has no licence file`)
 if (fault === 'hangs at import') spin()
 
@@ -18,7 +15,7 @@ const service = httpProxyService<undefined>({
   newCtx: () => undefined,
   upstreamPeer: () => peer,
   requestFilter(session: Session) {
-    if (session.isSelfTest) return session.respond(fault === 'fails the self-test' ? 500 : 200)
+    if (session.isSelfTest) return answerSelfTest(session)
     return fault === 'answers 5xx' ? session.respond(500, {}, who()) : 'continue'
   },
   upstreamRequestFilter(_session: Session, request: RequestHead): void { request.headers.set('x-who', who()) },
@@ -33,13 +30,16 @@ await server.runForever()
 function who(): string { return `${name} ${process.pid}` }
 
 function misbehave(): Promise<void> | void {
-  switch (fault) {
-    case 'throws at start': throw new Error(`${name} finds no database`)
-    case 'is never ready': return new Promise(() => {})
-    case 'exits after ready': setTimeout(() => process.exit(7), SOON_MS); break
-    case 'hangs after ready': setTimeout(spin, SOON_MS); break
-    default:
-  }
+  if (fault === 'throws at start') throw new Error(`${name} finds no database`)
+  if (fault === 'is never ready') return new Promise(() => {})
+}
+
+/** Comes after `ready` and before the first connection. */
+function answerSelfTest(session: Session): 'responded' {
+  if (fault === 'hangs after ready') spin()
+  // The answer is on its way by then.
+  if (fault === 'exits after ready') setTimeout(() => process.exit(7), 10)
+  return session.respond(fault === 'fails the self-test' ? 500 : 200)
 }
 
 function spin(): never { for (;;); }

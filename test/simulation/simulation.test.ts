@@ -1,0 +1,105 @@
+/**
+ * Thousands of simulated machines, and whether the simulation would notice: each planted bug breaks one rule of every
+ * supervisor and has to be found. More seeds: `npm run simulate -- --seeds 200000`.
+ */
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import type { SimSupervisor } from './sim-supervisor.ts'
+import { failureText, runSeed } from './world.ts'
+import type { Plant, RunResult, World } from './world.ts'
+
+const SEEDS = 5_000
+/** On a machine that is busy with something else there are fewer. */
+const LIMIT_MS = 60_000
+/** A planted bug that is not found in so many is not found. */
+const PLANT_SEEDS = 400
+
+test('simulation: whatever happens, every rule holds and everything comes to rest', { timeout: 2 * LIMIT_MS }, async t => {
+  const startedMs = performance.now()
+  let [seeds, events, virtualMs] = [0, 0, 0]
+  const counts: Record<string, number> = {}
+  while (seeds < SEEDS && performance.now() - startedMs < LIMIT_MS) {
+    const result = await runSeed(++seeds)
+    events += result.events
+    virtualMs += result.virtualMs
+    for (const [what, count] of Object.entries(result.counts)) counts[what] = (counts[what] ?? 0) + count
+    if (result.failure !== '') assert.fail(failureText(await runSeed(seeds, { keepLog: true })))
+  }
+  const seconds = (performance.now() - startedMs) / 1_000
+  t.diagnostic(`${seeds} seeds in ${seconds.toFixed(1)} s, ${Math.round(seeds / seconds)} a second; ${Math.round(events / seeds)} events and ${Math.round(virtualMs / seeds / 1_000)} s of virtual time each`)
+  t.diagnostic(JSON.stringify(counts))
+  // What never happened was not looked at.
+  for (const what of ['committed', 'rolled-back', 'superseded', 'refused', 'execs', 'execs back', 'supervisor deaths', 'flips', 'ended 0']) assert.ok((counts[what] ?? 0) > 0, `no seed saw '${what}'`)
+})
+
+test('simulation: a seed does the same every time', async () => {
+  const [one, other] = [await runSeed(7, { keepLog: true }), await runSeed(7, { keepLog: true })]
+  assert.deepEqual(one.log, other.log)
+  assert.equal((await runSeed(7)).events, one.events)
+})
+
+async function firstFailure(plant: Plant): Promise<RunResult> {
+  for (let seed = 1; seed <= PLANT_SEEDS; seed++) {
+    const result = await runSeed(seed, { plant })
+    if (result.failure !== '') return result
+  }
+  assert.fail(`${PLANT_SEEDS} seeds did not find the planted bug`)
+}
+
+const PLANTS: readonly { readonly bug: string; readonly plant: Plant; readonly found: RegExp }[] = [
+  {
+    bug: 'the old worker stops before its replacement accepts',
+    plant: ({ fleet }) => {
+      const takeOver = fleet!.takeOver.bind(fleet)
+      fleet!.takeOver = async slot => {
+        await slot.current?.link?.ask({ tag: 'stop-accept' }, 1_000).catch(() => {})
+        await takeOver(slot)
+      }
+    },
+    found: /told to 'stop-accept', but nobody else accepts/,
+  },
+  {
+    bug: '`current` moves before the commit',
+    plant: (image: SimSupervisor, world: World) => {
+      const introduce = image.fleet!.introduce.bind(image.fleet)
+      image.fleet!.introduce = async (slot, generation) => {
+        const plan = image.upgrades!.record().running?.plan ?? null
+        if (plan !== null) world.flip(image, plan)
+        return introduce(slot, generation)
+      }
+    },
+    found: /current moves in step 'canary'/,
+  },
+  {
+    bug: 'a slot that the next generation does not want is not lent',
+    plant: ({ fleet }) => { fleet!.lend = () => Promise.resolve() },
+    found: /is not lent|is lent, but has|lives, but is in no slot|not of generation/,
+  },
+  {
+    bug: 'a slot whose old worker died is not reverted',
+    plant: ({ fleet }) => {
+      const revert = fleet!.revert.bind(fleet)
+      fleet!.revert = to => {
+        const all = fleet!.slots
+        fleet!.slots = all.filter(slot => slot.index >= to.workers || [slot.current, slot.previous].some(worker => worker?.generation === to.number))
+        const reverted = revert(to)
+        fleet!.slots = all
+        return reverted
+      }
+    },
+    found: /not of generation|has a worker too many|is being replaced|has no worker that accepts|is in no slot/,
+  },
+  {
+    bug: 'a release is committed without its self-test',
+    plant: ({ fleet }) => { fleet!.selfTest = () => Promise.resolve('not asked') },
+    found: /a release that fails self-test is committed/,
+  },
+]
+
+for (const { bug, plant, found } of PLANTS) {
+  test(`simulation: a planted bug is found: ${bug}`, { timeout: LIMIT_MS }, async t => {
+    const { seed, failure } = await firstFailure(plant)
+    t.diagnostic(`seed ${seed}: ${failure}`)
+    assert.match(failure, found)
+  })
+}

@@ -1,0 +1,809 @@
+/**
+ * A whole machine in virtual time: kernel, workers, a supervisor (and whoever starts it again), clients that dial,
+ * operators that ask, and everything that goes wrong. One seed decides all of it. What must always hold is looked at
+ * after every event; when the disturbances end, everything has to come to rest (see invariants.ts).
+ *
+ * The order of things is real: an event is one turn of an event loop, and every promise that it settles runs before the
+ * next one.
+ */
+import { setImmediate as turn } from 'node:timers/promises'
+import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
+import type { ResolvedSupervisorOptions, SupervisorOptions } from '../../src/config/supervisor-options.ts'
+import type { WorkerSettings } from '../../src/config/worker-settings.ts'
+import type { FromOperator, OperationOutcome, ToWorker } from '../../src/ipc/messages.ts'
+import type { SystemCalls } from '../../src/ipc/system-calls.ts'
+import type { Fleet } from '../../supervisor/fleet.ts'
+import type { Generation } from '../../supervisor/generation.ts'
+import type { ExitReport, ForkedProcess, ForkRequest } from '../../supervisor/process-host.ts'
+import type { Release } from '../../supervisor/releases.ts'
+import type { Plan } from '../../supervisor/upgrade.ts'
+import { SimConnection } from './connection.ts'
+import type { SimAnswer, SimEnd, Wire } from './connection.ts'
+import { EventQueue } from './event-queue.ts'
+import type { SimEvent } from './event-queue.ts'
+import { checkAlways, checkFlip, checkOrder, restlessness } from './invariants.ts'
+import { Kernel } from './kernel.ts'
+import type { Dial, SimSocket } from './kernel.ts'
+import { Random } from './random.ts'
+import { SimState, SimSupervisor } from './sim-supervisor.ts'
+import type { SimHandover } from './sim-supervisor.ts'
+import { SimWorker } from './sim-worker.ts'
+import type { Behaviour } from './sim-worker.ts'
+
+/** Breaks a rule in every supervisor of a run, to see that the simulation notices. */
+export type Plant = (image: SimSupervisor, world: World) => void
+
+export interface WorldOptions {
+  /** Keeps the log of events; a run without it is faster and otherwise the same. */
+  readonly keepLog?: boolean
+  readonly plant?: Plant
+  /** Every line of the log, as it is written. */
+  readonly onLine?: (line: string) => void
+}
+
+export interface RunResult {
+  readonly seed: number
+  /** '' when everything held. */
+  readonly failure: string
+  readonly log: readonly string[]
+  readonly events: number
+  readonly virtualMs: number
+  readonly counts: Readonly<Record<string, number>>
+}
+
+export interface SimListener { readonly name: string; readonly address: string }
+interface SimRelease { readonly behaviour: Behaviour; readonly fingerprint: string }
+type Boot = 'good' | 'throws' | 'hangs' | 'dies'
+
+interface Timer { cancel(): void }
+
+/** How a worker's end reaches somebody. */
+interface Watcher { readonly image: SimSupervisor; readonly onExit: (report: ExitReport) => void }
+
+interface Family {
+  /** Process that would reap it; 1: init. */
+  parent: number
+  /** Image that forked it. */
+  readonly by: SimSupervisor
+  watchers: Watcher[]
+  /** Images that were told of its end. */
+  readonly told: Set<SimSupervisor>
+  /** What it accepted from when it died. */
+  lastAccepted: ReadonlySet<SimSocket>
+}
+
+const BAD: readonly Behaviour[] = ['dies at start', 'exits after ready', 'hangs', 'fails self-test', 'only 5xx', 'slow loop', 'ignores orders', 'dies at random']
+/** Everything must be at rest this long after the disturbances ended, in ms of virtual time. */
+const REST_LIMIT_MS = 240_000
+const REST_POLL_MS = 2_000
+const GHOST_MS = 1_000
+const MAX_LOG_LINES = 4_000
+/** Of one run; most need a few thousand. */
+const MAX_EVENTS = 60_000
+
+export class World implements Wire {
+  readonly seed: number
+  readonly random: Random
+  readonly kernel: Kernel
+  nowMs = 0
+  journal: string | null = null
+  /** Where the link `current` leads to. */
+  current = '/r0'
+  /** What stands in the configuration. */
+  workersWanted: number
+  listeners: SimListener[]
+  readonly settings: WorkerSettings = { log: {} as WorkerSettings['log'], limits: {}, listeners: {} }
+  /** The disturbances are over, every release is a good one. */
+  calm = false
+  /** Supervisor process: alive, perhaps between two images. */
+  supervisorPid = 0
+  image: SimSupervisor | null = null
+  readonly workers = new Set<SimWorker>()
+  /** Dead and reaped, but a supervisor may not have been told. */
+  readonly ghosts = new Set<SimWorker>()
+  readonly families = new Map<SimWorker, Family>()
+  readonly refused = new Set<string>()
+  /** Stopped by an operator: nobody starts it again by himself. */
+  stopped = false
+  /** Goes up when a supervisor starts without knowing what was before. */
+  lineage = 0
+  /** A fleet was given up or stopped: dials may be refused and queues lost, until every slot of the next one accepts. */
+  gap = true
+  /** A listener is being removed. */
+  removing: ReadonlySet<string> | null = null
+  /** Operations that run now. */
+  active = 0
+  failure = ''
+  readonly counts: Record<string, number> = {}
+  readonly #queue = new EventQueue()
+  readonly #options: WorldOptions
+  #log: string[] = []
+  #floorMs = 0
+  #wallOffsetMs = 1_800_000_000_000
+  #nextPid = 100
+  #nextDial = 1
+  #events = 0
+  #connections: { readonly connection: SimConnection; readonly serverEnd: SimEnd; worker: SimWorker | null }[] = []
+  /** Connections that wait for the next image to accept them. */
+  #waiting: { readonly end: SimEnd; readonly take: (image: SimSupervisor) => void }[] = []
+  #inbox: SimSocket[] | null = null
+  readonly #releases = new Map<string, SimRelease>()
+  readonly #boots = new Map<string, Boot>()
+  readonly #baseOptions: SupervisorOptions
+  /** Chance that a step of an operation is followed by a disturbance. */
+  readonly #stepTrouble: number
+  readonly #lateShare: number
+  #lastStep = ''
+  /** Operators whose questions have not been answered. */
+  readonly asking = new Set<string>()
+  #done = false
+  #finalOutcome: OperationOutcome | null = null
+  #finalAsked = false
+  #bootTimer: Timer | null = null
+
+  constructor(seed: number, options: WorldOptions = {}) {
+    this.seed = seed
+    this.#options = options
+    const random = this.random = new Random(seed)
+    this.kernel = new Kernel({
+      onQueueLost: (socket, dials, how) => this.#onQueueLost(socket, dials, how),
+      onFault: message => this.violation(message),
+    }, count => Math.floor(random.next() * count))
+    this.workersWanted = random.int(1, 4)
+    this.listeners = [{ name: 'a', address: '127.0.0.1:80' }]
+    if (random.chance(0.4)) this.listeners.push({ name: 'b', address: '127.0.0.1:81' })
+    if (random.chance(0.2)) this.listeners.push({ name: 'u', address: 'unix:/u.sock' })
+    if (random.chance(0.05)) this.listeners = [{ name: 'u', address: 'unix:/u.sock' }]
+    this.#stepTrouble = random.pick([0, 0, 0.03, 0.1, 0.25])
+    this.#lateShare = random.pick([0, 0.005, 0.03])
+    this.#baseOptions = {
+      heartbeatMs: 1_000, adoptAfterSilenceMs: 3_000, abortAfterSilenceMs: 6_000, killAfterAbortMs: 1_000, readyTimeoutMs: 4_000, describeTimeoutMs: 3_000, ackTimeoutMs: 1_000, emptyQueueMs: 200,
+      orphanPolicy: random.pick(['keep', 'keep', 'drain-after']), orphanDrainAfterMs: 5_000,
+      drain: { idleDrainMs: 2_000, closeSpreadMs: 500, softDrainMs: 0, hardDrainMs: 10_000, webSocketDrainMs: 10_000, tunnelDrainMs: 15_000, stopTimeoutMs: 10_000, maxDrainingGenerations: random.int(1, 3) },
+      restart: { backoffMsMax: 4_000, forgetAfterMs: 10_000 },
+      upgrade: { soakMs: random.pick([0, 1_500, 3_000]), adoptTimeoutMs: 2_000, bootTimeoutMs: 5_000 },
+    }
+    for (let index = 0; index < 8; index++) {
+      this.#releases.set(`/r${index}`, { behaviour: index === 0 || random.chance(0.55) ? 'good' : random.pick(BAD), fingerprint: index === 0 ? 'f0' : `f${random.int(0, 3)}` })
+    }
+    for (const fingerprint of ['f0', 'f1', 'f2', 'f3']) this.#boots.set(fingerprint, fingerprint === 'f0' || random.chance(0.6) ? 'good' : random.pick(['throws', 'hangs', 'dies']))
+  }
+
+  // ---- time
+
+  get wallMs(): number { return this.nowMs + this.#wallOffsetMs }
+
+  after(ms: number, run: () => void): Timer { return this.at(this.nowMs + ms, run) }
+  at(atMs: number, run: () => void): Timer { return cancellable(this.#queue.add(atMs, run)) }
+  /** Only sockets and connections of clients are concerned. */
+  plainAfter(ms: number, run: () => void): Timer { return cancellable(this.#queue.add(this.nowMs + ms, run, true)) }
+  arrivalMs(): number { return this.nowMs + this.random.delay(3, 1_500, this.calm ? 0 : this.#lateShare) }
+
+  async run(): Promise<RunResult> {
+    this.kernel.use()
+    watchRejections(this)
+    const { stackTraceLimit } = Error
+    if (this.#options.keepLog !== true) Error.stackTraceLimit = 0
+    try {
+      this.#begin()
+      while (this.failure === '' && !this.#done) {
+        const event = this.#queue.take()
+        if (event === undefined) { this.violation('nothing will ever happen again'); break }
+        const { run } = event
+        if (run === null) continue
+        this.nowMs = Math.max(this.nowMs, event.at, this.#floorMs)
+        if (++this.#events > MAX_EVENTS) this.violation('so many events that something must go round in circles')
+        run()
+        if (event.plain) continue
+        await turn()
+        checkAlways(this)
+      }
+    } catch (error) {
+      this.violation(`the simulation itself failed: ${error instanceof Error ? error.stack ?? error.message : String(error)}`)
+    } finally {
+      Error.stackTraceLimit = stackTraceLimit
+      this.image?.die()
+      inUse = null
+    }
+    return { seed: this.seed, failure: this.failure, log: this.#log, events: this.#events, virtualMs: this.nowMs, counts: this.counts }
+  }
+
+  log(line: () => string): void {
+    if (this.#options.keepLog !== true) return
+    const text = `${(this.nowMs / 1_000).toFixed(3).padStart(8)} ${line()}`
+    this.#options.onLine?.(text)
+    this.#log.push(text)
+    if (this.#log.length > MAX_LOG_LINES) this.#log = this.#log.slice(-MAX_LOG_LINES / 2)
+  }
+
+  count(what: string): void { this.counts[what] = (this.counts[what] ?? 0) + 1 }
+
+  violation(message: string): void {
+    if (this.failure !== '') return
+    this.failure = message
+    this.log(() => `VIOLATION ${message}`)
+  }
+
+  /** Errors that a start may end with. */
+  unexpected(error: unknown): boolean { return !(error instanceof Error) || !['Refused', 'BindError', 'StartFailed'].includes(error.name) }
+
+  // ---- what is installed and configured
+
+  get options(): ResolvedSupervisorOptions { return resolveSupervisorOptions({ ...this.#baseOptions, workers: this.workersWanted }) }
+  behaviourOf(folder: string): Behaviour { return this.#releases.get(folder)?.behaviour ?? 'good' }
+
+  releaseOf(folder: string): Release {
+    return { folder, application: `${folder}/app.ts`, installation: folder, entries: { worker: 'w', describe: 'd', boot: 'b', resume: 'r' }, node: 'node', fingerprint: this.#releases.get(folder)!.fingerprint }
+  }
+
+  // ---- processes
+
+  fork(image: SimSupervisor, request: ForkRequest, onExit: (report: ExitReport) => void): ForkedProcess {
+    if (!this.calm && this.random.chance(0.005)) {
+      this.log(() => 'a fork fails')
+      image.later(0, () => onExit({ code: null, signal: null, problem: 'EAGAIN' }))
+      return { pid: 0 }
+    }
+    const worker = new SimWorker(this, this.#nextPid++, request, request.descriptors.map(fd => this.kernel.socketOf(fd)))
+    this.workers.add(worker)
+    this.families.set(worker, { parent: image.pid, by: image, watchers: [{ image, onExit }], told: new Set(), lastAccepted: new Set() })
+    this.count('forks')
+    this.log(() => `fork ${worker.id} (pid ${worker.pid}, ${worker.behaviour})`)
+    return { pid: worker.pid }
+  }
+
+  watch(image: SimSupervisor, pid: number, startTime: string, onExit: (report: ExitReport) => void): void {
+    const worker = this.#process(pid)
+    if (worker === undefined || worker.startTime !== startTime) {
+      image.later(this.random.next() * 200, () => onExit({ code: null, signal: null, problem: '' }))
+      return
+    }
+    const watcher: Watcher = { image, onExit }
+    this.families.get(worker)!.watchers.push(watcher)
+    if (!worker.alive) this.#tell(worker, watcher)
+  }
+
+  signalWorker(pid: number, signal: NodeJS.Signals): boolean {
+    const worker = this.#process(pid)
+    if (worker === undefined) return false
+    this.log(() => `${signal} to worker ${worker.id}`)
+    if (!worker.alive) return true
+    if (signal === 'SIGKILL') worker.die({ signal })
+    else if (signal === 'SIGABRT' && !worker.stopped) worker.die({ signal })
+    return true
+  }
+
+  startTimeOf(pid: number): string {
+    const worker = this.#process(pid)
+    return worker?.alive === true ? worker.startTime : ''
+  }
+
+  #process(pid: number): SimWorker | undefined {
+    for (const worker of this.workers) if (worker.pid === pid) return worker
+    return undefined
+  }
+
+  /** Notes what a dying worker accepted from, before that is gone. */
+  inDying(worker: SimWorker, close: () => void): void {
+    const family = this.families.get(worker)!
+    family.lastAccepted = new Set([...worker.acceptors.values()].flatMap(acceptors => [...acceptors.values()]))
+    close()
+  }
+
+  onWorkerDead(worker: SimWorker): void {
+    const { watchers, parent } = this.families.get(worker)!
+    if (parent === 1) this.#reap(worker)
+    for (const watcher of watchers) this.#tell(worker, watcher)
+  }
+
+  #tell(worker: SimWorker, watcher: Watcher): void {
+    const { image, onExit } = watcher
+    if (image.dead) return
+    const family = this.families.get(worker)!
+    const isChild = family.parent === image.pid
+    image.later(this.random.delay(isChild ? 5 : 200, 300), () => {
+      if (isChild) this.#reap(worker)
+      family.told.add(image)
+      onExit(isChild ? worker.report : { code: null, signal: null, problem: '' })
+    })
+  }
+
+  #reap(worker: SimWorker): void {
+    if (worker.reaped) { this.violation(`worker ${worker.id} is reaped twice`); return }
+    worker.reaped = true
+    this.workers.delete(worker)
+    this.ghosts.add(worker)
+    this.plainAfter(GHOST_MS, () => { this.ghosts.delete(worker) })
+  }
+
+  // ---- the supervisor's process
+
+  #startSupervisor(): void {
+    if (this.supervisorPid !== 0) return
+    this.stopped = false
+    this.supervisorPid = this.#nextPid++
+    const { current } = this
+    this.log(() => `supervisor starts (pid ${this.supervisorPid}, ${current})`)
+    this.#runImage(new SimSupervisor(this, this.supervisorPid, current, null))
+  }
+
+  #runImage(image: SimSupervisor): void {
+    this.image = image
+    this.active = 0
+    this.#lastStep = ''
+    image.run()
+  }
+
+  killSupervisor(why: string): void {
+    if (this.supervisorPid === 0) return
+    this.log(() => `supervisor (pid ${this.supervisorPid}) is dead: ${why}`)
+    this.count('supervisor deaths')
+    this.#supervisorGone()
+    this.after(this.calm ? 100 : this.random.delay(500, 20_000, 0.1), () => this.#startSupervisor())
+  }
+
+  /** The process is gone, however. */
+  #supervisorGone(): void {
+    const pid = this.supervisorPid
+    this.supervisorPid = 0
+    this.#bootTimer?.cancel()
+    this.image?.die()
+    this.image = null
+    this.#dropConnections()
+    for (const { end } of this.#waiting) end.die()
+    this.#waiting = []
+    this.kernel.closeAllOf(pid)
+    for (const worker of [...this.workers]) {
+      const family = this.families.get(worker)!
+      if (family.parent !== pid) continue
+      family.parent = 1
+      if (!worker.alive) this.#reap(worker)
+      else if (!worker.booted) worker.die({ code: 0 })
+    }
+  }
+
+  #dropConnections(): void {
+    for (const { serverEnd } of this.#connections) serverEnd.die()
+    this.#connections = []
+  }
+
+  /** Exec in place: the process and the descriptors that are named go on. */
+  exec(image: SimSupervisor, handover: SimHandover, bootTimeoutMs: number): void {
+    this.count('execs')
+    this.log(() => `exec of ${handover.folder} in place (${handover.attempt})`)
+    for (const fd of handover.descriptors) this.kernel.socketOf(fd)
+    this.#leaveImage(image, handover)
+    const boot = this.calm ? 'good' : this.#boots.get(this.releaseOf(handover.folder).fingerprint)!
+    this.#bootTimer = this.after(bootTimeoutMs, () => this.execBack(this.image, handover, 'not done in time'))
+    const pid = this.supervisorPid
+    this.after(20 + this.random.delay(80, 1_000), () => {
+      if (this.supervisorPid !== pid) return
+      if (boot === 'throws') this.execBack(null, handover, 'boot threw')
+      else if (boot === 'dies') this.killSupervisor('boot crashed')
+      else if (boot === 'good') this.#runImage(new SimSupervisor(this, pid, handover.folder, handover))
+    })
+  }
+
+  #leaveImage(image: SimSupervisor | null, handover: SimHandover): void {
+    image?.die()
+    this.image = null
+    this.#dropConnections()
+    this.kernel.closeAllOf(this.supervisorPid, new Set(handover.descriptors))
+    for (const worker of this.workers) if (this.families.get(worker)!.parent === this.supervisorPid && worker.alive && !worker.booted) worker.die({ code: 0 })
+  }
+
+  execBack(image: SimSupervisor | null, handover: SimHandover, reason: string): void {
+    if (handover.attempt === 'back') { this.killSupervisor(`the image before failed as well: ${reason}`); return }
+    this.count('execs back')
+    this.log(() => `the trampoline goes back to ${handover.backFolder}: ${reason}`)
+    this.#bootTimer?.cancel()
+    this.#leaveImage(image, handover)
+    const back: SimHandover = { ...handover, attempt: 'back', reason, folder: handover.backFolder }
+    const pid = this.supervisorPid
+    this.after(20 + this.random.next() * 80, () => { if (this.supervisorPid === pid) this.#runImage(new SimSupervisor(this, pid, back.folder, back)) })
+  }
+
+  onBootCommitted(image: SimSupervisor): void {
+    this.log(() => `the image ${image.folder} has taken over`)
+    this.#bootTimer?.cancel()
+  }
+
+  onClaimed(image: SimSupervisor): void {
+    image.claimed = true
+    for (const { take } of this.#waiting.splice(0)) take(image)
+  }
+
+  /** Fleet and operations of an image exist. */
+  onComposed(image: SimSupervisor): void {
+    const fleet = image.fleet!
+    const exclusive = fleet.exclusive.bind(fleet)
+    fleet.exclusive = <T>(name: string, operation: () => Promise<T>): Promise<T> => exclusive(name, async () => {
+      if (++this.active > 1) this.violation(`'${name}' runs beside another operation`)
+      try { return await operation() } finally { this.active-- }
+    })
+    this.#options.plant?.(image, this)
+  }
+
+  onFreshStart(_image: SimSupervisor): void {
+    this.lineage++
+    this.gap = true
+    this.log(() => 'a fresh start')
+  }
+
+  onAbandoned(image: SimSupervisor, fleet: Fleet): void {
+    this.gap = true
+    this.count('abandoned')
+    const able = [...this.workers].filter(worker => worker.alive && !worker.stopped && worker.connected && !worker.closed && worker.phase !== 'starting' && worker.phase !== 'ready' && !worker.askedForSockets && [...fleet.workers()].some(one => one.id === worker.id))
+    if (able.length > 0 && !image.sendFailed) this.violation(`workers ${able.map(worker => worker.id).join(', ')} hold sockets and are connected, but were not adopted`)
+  }
+
+  onStopping(_image: SimSupervisor): void {
+    this.gap = true
+    this.log(() => 'the supervisor is stopping')
+  }
+
+  onEnded(image: SimSupervisor, code: number): void {
+    this.log(() => `the supervisor ended with code ${code}`)
+    this.count(`ended ${code}`)
+    this.supervisorPid = 0
+    image.die()
+    this.image = null
+    for (const { serverEnd } of this.#connections) serverEnd.close()
+    this.#connections = []
+    const left = [...this.kernel.descriptors].filter(([, { pid }]) => pid === image.pid)
+    // One that was stopped while it took over may not have got to its table.
+    if (left.length > 0 && image.wasRunning) this.violation(`the supervisor ended with ${left.length} sockets open`)
+    if (code === 0) for (const worker of this.workers) if (worker.alive && this.families.get(worker)!.parent === image.pid) this.violation(`the supervisor ended while its worker ${worker.id} lives`)
+    this.kernel.closeAllOf(image.pid)
+    for (const worker of [...this.workers]) {
+      const family = this.families.get(worker)!
+      if (family.parent !== image.pid) continue
+      family.parent = 1
+      if (!worker.alive) this.#reap(worker)
+    }
+    if (code === 0) {
+      this.stopped = true
+      if (!this.calm && this.random.chance(0.5)) this.after(this.random.next() * 5_000, () => this.#startSupervisor())
+    } else {
+      this.after(this.random.delay(300, 3_000), () => this.#startSupervisor())
+    }
+  }
+
+  onRefusedWorker(id: string): void {
+    this.refused.add(id)
+    this.log(() => `the supervisor refuses ${id}`)
+  }
+
+  // ---- connections to the supervisor
+
+  /** @returns null when nobody listens there. */
+  connectWorker(worker: SimWorker): SimEnd | null {
+    return this.#connect(worker, (image, end) => image.onWorker(end))
+  }
+
+  #connect(worker: SimWorker | null, take: (image: SimSupervisor, end: SimEnd) => void): SimEnd | null {
+    if (this.supervisorPid === 0) return null
+    // Before a first claim there is no socket; across an exec it stays, and whoever connects waits for the next image.
+    if (this.image !== null && !this.image.claimed && !this.#isExecImage(this.image)) return null
+    const connection = new SimConnection(this)
+    const [clientEnd, serverEnd] = connection.ends
+    if (this.#connections.length > 64) this.#connections = this.#connections.filter(known => known.serverEnd.open)
+    const known = { connection, serverEnd, worker }
+    if (this.image?.claimed === true) {
+      this.#connections.push(known)
+      take(this.image, serverEnd)
+    } else {
+      // It waits in the queue of the socket, which outlives images.
+      const backlog: (() => void)[] = []
+      serverEnd.through = run => { backlog.push(run) }
+      this.#waiting.push({ end: serverEnd, take: image => {
+        serverEnd.through = run => { run() }
+        this.#connections.push(known)
+        take(image, serverEnd)
+        for (const run of backlog) run()
+      } })
+    }
+    return clientEnd
+  }
+
+  #isExecImage(image: SimSupervisor): boolean { return image.resumed }
+
+  // ---- descriptors that travel
+
+  callsFor(pid: number): SystemCalls {
+    const calls: Partial<SystemCalls> = {
+      shutdown: fd => this.kernel.shutdown(fd),
+      openInbox: () => {
+        this.#inbox = []
+        return {
+          receive: () => {
+            const sockets = this.#inbox?.splice(0) ?? []
+            return sockets.length === 0 ? null : { payload: Buffer.alloc(4), descriptors: sockets.map(socket => this.kernel.open(socket, pid)) }
+          },
+          close: () => { this.#inbox = null },
+        }
+      },
+    }
+    return calls as SystemCalls
+  }
+
+  sendDescriptors(_path: string, sockets: readonly SimSocket[]): void {
+    if (this.#inbox === null) throw new Error('ENOENT')
+    this.#inbox.push(...sockets)
+  }
+
+  // ---- what an operation touches
+
+  flip(image: SimSupervisor, plan: Plan): void {
+    checkFlip(this, image, plan)
+    this.log(() => `current is ${plan.to}`)
+    this.current = plan.to
+    this.count('flips')
+  }
+
+  inRetain(_image: SimSupervisor, generation: Generation, retain: () => void): void {
+    this.removing = new Set(generation.description.listeners.map(listener => listener.canonical))
+    try { retain() } finally { this.removing = null }
+  }
+
+  onOrder(image: SimSupervisor, id: string, order: ToWorker): void {
+    this.log(() => `order to ${id}: ${order.tag}${'slot' in order ? ` ${order.slot}` : ''}${'order' in order ? ` (${order.order.mode}, ends after ${order.order.endAfterMs} ms)` : ''}`)
+    if (order.tag === 'send-descriptors') for (const worker of this.workers) if (worker.id === id) worker.askedForSockets = true
+    checkOrder(this, image, id, order)
+  }
+
+  /** The journal was written: a step may have begun. */
+  onRecorded(image: SimSupervisor): void {
+    const step = `${image.upgrades?.running?.id ?? ''} ${image.upgrades?.step ?? ''}`
+    if (step === this.#lastStep) return
+    this.#lastStep = step
+    if (this.calm || !this.random.chance(this.#stepTrouble)) return
+    this.after(this.random.pick([0, 5, 50, 400, 1_500]) * this.random.next(), () => { if (!this.calm) this.#disturbStep() })
+  }
+
+  // ---- queues that end
+
+  #onQueueLost(socket: SimSocket, dials: readonly Dial[], how: string): void {
+    this.log(() => `the queue of ${socket.address} (socket ${socket.inode}) is gone by ${how}, ${dials.length} dials are reset`)
+    const { image } = this
+    if (this.supervisorPid === 0 || (image !== null && (image.stopping || (image.state < SimState.Running && !image.resumed)))) {
+      // Nobody was left who could have kept it.
+      this.gap = true
+      return
+    }
+    if (this.gap) return
+    if (this.removing !== null && !this.removing.has(socket.address)) return
+    // Somebody else still has sockets of a listener that was removed, or was never committed.
+    const committed = image?.fleet?.generation.description.listeners
+    if (how === 'last holder' && committed?.some(listener => listener.canonical === socket.address) === false) return
+    this.violation(`(1) the queue of ${socket.address} (socket ${socket.inode}) was lost by ${how}`)
+  }
+
+  onAccepted(dial: Dial): void {
+    this.count('accepted')
+    if (this.nowMs - dial.atMs > 1_000) this.count('accepted late')
+  }
+
+  #dial(): void {
+    const { address } = this.random.pick(this.listeners)
+    const usedMs = this.random.chance(0.1) ? this.random.next() * 20_000 : this.random.next() * 500
+    const accepted = this.kernel.dial(address, { number: this.#nextDial++, atMs: this.nowMs, usedMs })
+    this.count('dials')
+    const { image } = this
+    const fleet = image?.fleet ?? null
+    if (accepted || image === null || fleet === null || image.state !== SimState.Running || this.gap) return
+    if (fleet.generation.description.listeners.some(listener => listener.canonical === address)) this.violation(`(1) a dial to ${address} was refused while the server runs`)
+  }
+
+  // ---- operators
+
+  /** Asks; across the loss of a connection an operator asks for the outcome again. */
+  ask(message: FromOperator, done: (result: unknown, refusal: string | null) => void = () => {}): void {
+    this.count('asked')
+    const question = `${message.tag} #${this.counts['asked']}`
+    this.asking.add(question)
+    this.log(() => `operator: ${JSON.stringify(message)}`)
+    const { lineage } = this
+    this.#question(message, (result, refusal) => {
+      this.asking.delete(question)
+      this.log(() => `answer to ${message.tag}: ${refusal ?? JSON.stringify(result).slice(0, 300)}`)
+      done(result, refusal)
+      const id = (result as { id?: string } | null)?.id
+      if (refusal === null && id !== undefined && message.tag !== 'outcome') this.#follow(id, lineage, done)
+    })
+  }
+
+  /** Waits for an operation's outcome, through whatever happens to supervisors. */
+  #follow(id: string, lineage: number, done: (result: unknown, refusal: string | null) => void): void {
+    const question = `outcome of ${id} (${lineage})`
+    this.asking.add(question)
+    const again = (): void => {
+      if (this.lineage !== lineage || this.stopped) { this.asking.delete(question); return }
+      let heard = false
+      this.#question({ tag: 'outcome', id }, (result, refusal) => {
+        if (refusal === 'lost') {
+          if (this.stopped && heard && this.supervisorPid === 0) this.violation(`(5) the server stopped without saying how ${id} ended`)
+          this.after(500, again)
+          return
+        }
+        this.asking.delete(question)
+        this.log(() => `outcome of ${id}: ${refusal ?? JSON.stringify(result).slice(0, 300)}`)
+        if (refusal !== null) {
+          if (this.lineage === lineage && refusal.includes('no operation')) this.violation(`(5) nobody knows ${id} any more: ${refusal}`)
+          return
+        }
+        const outcome = result as OperationOutcome
+        if (outcome.id !== id) this.violation(`(5) asked for ${id}, told of ${outcome.id}`)
+        this.count(outcome.result)
+        if (outcome.result !== 'committed' && outcome.reason === '') this.violation(`(5) ${id} is ${outcome.result} for no reason`)
+        done(result, null)
+      }, () => { heard = true })
+    }
+    again()
+  }
+
+  /** @param heard the supervisor has the question. */
+  #question(message: FromOperator, answered: (result: unknown, refusal: string | null) => void, heard: () => void = () => {}): void {
+    const end = this.#connect(null, (image, serverEnd) => {
+      serverEnd.onMessage = (asked: FromOperator, answer) => {
+        if (image.dead || answer === null) return
+        heard()
+        image.onOperator(asked, this.#onlyOnce(asked, answer))
+      }
+    })
+    if (end === null) { this.after(1, () => answered(null, 'lost')); return }
+    end.ask(message, null, (ms, run) => this.after(ms, run)).then(
+      result => answered(result, null),
+      (error: { code: string; message: string }) => answered(null, error.code === 'closed' ? 'lost' : error.message),
+    )
+  }
+
+  #onlyOnce(message: FromOperator, answer: SimAnswer): SimAnswer {
+    const count = (): void => { if (answer.answered > 1) this.violation(`(5) ${JSON.stringify(message)} was answered twice`) }
+    return {
+      ok: result => { answer.ok(result); count() },
+      refuse: (code, reason) => { answer.refuse(code, reason); count() },
+      get answered() { return answer.answered },
+    }
+  }
+
+  // ---- what happens
+
+  #begin(): void {
+    const { random } = this
+    this.#startSupervisor()
+    const dial = (): void => {
+      if (this.#done) return
+      this.#dial()
+      this.plainAfter(random.next() * (this.calm ? 4_000 : 600), dial)
+    }
+    this.plainAfter(1_000, dial)
+    const disturbances = random.pick([0, 1, 2, 3, 5, 8, 12, 20])
+    const lastsMs = 3_000 + disturbances * random.next() * 6_000
+    for (let index = 0; index < disturbances; index++) this.after(1_500 + random.next() * lastsMs, () => this.#disturb())
+    if (random.chance(0.08)) this.after(lastsMs, () => this.ask({ tag: 'stop', force: random.chance(0.2), wait: random.chance(0.7) }))
+    this.after(lastsMs + 3_000, () => this.#calmDown())
+  }
+
+  #calmDown(): void {
+    this.log(() => 'the disturbances are over')
+    this.calm = true
+    this.#floorMs = 0
+    this.kernel.foreign.clear()
+    for (const worker of this.workers) if (worker.stopped) worker.resume()
+    if (this.supervisorPid === 0 && !this.stopped) this.#startSupervisor()
+    const sinceMs = this.nowMs
+    const look = (): void => {
+      const reason = restlessness(this)
+      if (reason === '') {
+        if (this.stopped) { this.#done = true; return }
+        // The last word of a run: a good release goes through.
+        if (!this.#finalAsked) {
+          this.#finalAsked = true
+          this.ask(this.random.pick([{ tag: 'reload' }, { tag: 'upgrade', folder: '/r0', supervisor: 'if-changed' }, { tag: 'upgrade', folder: '', supervisor: 'always' }]), result => {
+            if ((result as { result?: string } | null)?.result !== undefined) this.#finalOutcome = result as OperationOutcome
+          })
+        } else if (this.#finalOutcome !== null) {
+          if (this.#finalOutcome.result !== 'committed') this.violation(`(7) nothing is wrong, but the last operation is ${this.#finalOutcome.result}: ${this.#finalOutcome.reason}`)
+          this.#done = true
+          return
+        }
+      }
+      if (this.nowMs - sinceMs > REST_LIMIT_MS) { this.violation(`(7) no rest: ${reason === '' ? 'the last operation has no outcome' : reason}`); return }
+      this.after(REST_POLL_MS, look)
+    }
+    this.after(REST_POLL_MS, look)
+  }
+
+  #disturbStep(): void {
+    const { random } = this
+    const living = [...this.workers].filter(worker => worker.alive)
+    switch (random.int(0, 4)) {
+      case 0: case 1: this.killSupervisor('SIGKILL'); break
+      case 2: case 3: if (living.length > 0) random.pick(living).die({ signal: 'SIGKILL' }); break
+      default: this.#disturb()
+    }
+  }
+
+  #disturb(): void {
+    if (this.calm) return
+    const { random } = this
+    const living = [...this.workers].filter(worker => worker.alive)
+    const upgrade = (supervisor: 'if-changed' | 'always' = 'if-changed'): void => this.ask({ tag: 'upgrade', folder: random.chance(0.15) ? '' : `/r${random.int(0, 7)}`, supervisor })
+    const what = random.int(0, 99)
+    if (what < 24) upgrade()
+    else if (what < 30) upgrade('always')
+    else if (what < 38) this.ask({ tag: 'reload' })
+    else if (what < 42) this.ask({ tag: 'rollback' })
+    else if (what < 50) this.ask({ tag: 'restart-workers', worker: random.chance(0.5) ? '' : String(random.int(0, 4)), wait: random.chance(0.7) })
+    else if (what < 59) {
+      this.workersWanted = random.int(1, 4)
+      this.log(() => `configuration: ${this.workersWanted} workers`)
+      if (random.chance(0.5)) this.ask({ tag: 'reload' }); else upgrade()
+    } else if (what < 65) {
+      this.#changeListeners()
+      if (random.chance(0.5)) this.ask({ tag: 'reload' }); else upgrade()
+    } else if (what < 73) {
+      this.killSupervisor('SIGKILL')
+    } else if (what < 83) {
+      if (living.length > 0) random.pick(living).die({ signal: random.pick(['SIGKILL', 'SIGSEGV']) })
+    } else if (what < 88) {
+      if (living.length > 0) {
+        const worker = random.pick(living)
+        this.log(() => `SIGSTOP to ${worker.id}`)
+        worker.stop()
+        this.after(random.next() * 15_000, () => { if (worker.alive && worker.stopped) { this.log(() => `SIGCONT to ${worker.id}`); worker.resume() } })
+      }
+    } else if (what < 91) {
+      const open = this.#connections.filter(({ serverEnd, worker }) => serverEnd.open && worker !== null)
+      if (open.length > 0) {
+        const { connection, worker } = random.pick(open)
+        this.log(() => `the connection of ${worker!.id} breaks`)
+        connection.cut()
+      }
+    } else if (what < 94) {
+      const ms = random.next() * 5_000
+      this.log(() => `the machine stalls for ${Math.round(ms)} ms`)
+      this.#floorMs = this.nowMs + ms
+    } else if (what < 96) {
+      this.#wallOffsetMs += random.int(-1, 1) * random.next() * 3_600_000
+    } else if (what < 98) {
+      for (let count = random.int(2, 5); count > 0; count--) this.after(random.next() * 2_000, () => { if (!this.calm) upgrade() })
+    } else if (what < 99) {
+      for (const worker of living) worker.die({ signal: 'SIGKILL' })
+    } else {
+      this.ask(random.chance(0.5) ? { tag: 'status' } : { tag: 'reopen-logs' })
+    }
+  }
+
+  #changeListeners(): void {
+    const { random } = this
+    const extra = { name: 'c', address: `127.0.0.1:${random.int(90, 92)}` }
+    if (this.listeners.length > 1 && random.chance(0.5)) this.listeners = this.listeners.filter((_, index) => index !== this.listeners.length - 1)
+    else this.listeners = [...this.listeners.filter(listener => listener.name !== 'c'), extra]
+    if (random.chance(0.1)) this.kernel.foreign.add(extra.address)
+    this.log(() => `configuration: listeners ${this.listeners.map(listener => `${listener.name}=${listener.address}`).join(' ')}`)
+  }
+}
+
+function cancellable(event: SimEvent): Timer { return { cancel: () => { event.run = null } } }
+
+let inUse: World | null = null
+let watching = false
+
+function watchRejections(world: World): void {
+  inUse = world
+  if (watching) return
+  watching = true
+  process.on('unhandledRejection', (error: unknown) => { inUse?.violation(`(8) a rejection that nobody handled: ${error instanceof Error ? error.stack ?? error.message : String(error)}`) })
+}
+
+/** A run of one seed. */
+export function runSeed(seed: number, options: WorldOptions = {}): Promise<RunResult> { return new World(seed, options).run() }
+
+const SHOWN_LINES = 200
+
+/** For whoever has to find out: the end of the log, and how to see it again. @param result of a run with a log. */
+export function failureText({ seed, failure, log }: RunResult): string {
+  return [...log.slice(-SHOWN_LINES), '', `seed ${seed}: ${failure}`, `again: npm run simulate -- --from ${seed} --seeds 1 --log`].join('\n')
+}
