@@ -63,15 +63,12 @@ export async function collectDescriptors(fleet: Fleet, folder: string, calls: Sy
       for (const worker of [...fleet.workers()].filter(one => one.generation === number && holdsSockets(one))) {
         try {
           const { layout } = await worker.link!.ask({ tag: 'send-descriptors', path: inboxPath }, fleet.options.ackTimeoutMs) as SentDescriptors
-          const expected = socketCount(layout)
-          let received = 0
-          for (let message = inbox.receive(); message !== null; message = inbox.receive()) {
-            received += message.descriptors.length
-            for (const fd of message.descriptors) returned.add(fd)
-          }
+          const [received, expected] = [takeAll(inbox, returned), socketCount(layout)]
           if (received === expected) break
           log.warn(`worker ${worker.id} sent ${received} of ${expected} sockets`)
         } catch (error) {
+          // It may have sent them all and only its word is late.
+          takeAll(inbox, returned)
           log.warn(`worker ${worker.id} could not send its sockets`, { error })
         }
       }
@@ -82,6 +79,14 @@ export async function collectDescriptors(fleet: Fleet, folder: string, calls: Sy
   return returned
 }
 
-function holdsSockets(worker: WorkerProcess): boolean {
-  return worker.link !== null && (worker.state === WorkerState.Ready || worker.state === WorkerState.Accepting || worker.state === WorkerState.Paused)
+/** @returns how many sockets came. */
+function takeAll(inbox: DatagramInbox, returned: ReturnedSockets): number {
+  let received = 0
+  for (let message = inbox.receive(); message !== null; message = inbox.receive()) {
+    received += message.descriptors.length
+    for (const fd of message.descriptors) returned.add(fd)
+  }
+  return received
 }
+
+function holdsSockets(worker: WorkerProcess): boolean { return worker.alive && worker.link !== null && worker.state !== WorkerState.Draining }

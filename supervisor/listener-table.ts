@@ -297,7 +297,7 @@ function boundSocket(socket: BoundSocketLike): HeldSocket { return { fd: socket.
 function rawSocket(fd: number): HeldSocket { return { fd, close: () => fs.closeSync(fd) } }
 
 /** Of a bound TCP socket. */
-function addressOf(bound: string): { host: string; port: number } {
+export function addressOf(bound: string): { host: string; port: number } {
   const colon = bound.lastIndexOf(':')
   return { host: bound.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(bound.slice(colon + 1)) }
 }

@@ -12,7 +12,7 @@
  */
 import fs from 'node:fs'
 import path from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
+import { setImmediate, setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
 import { ConfigError, formatMistake } from '../src/config/server-config.ts'
@@ -31,6 +31,7 @@ import type { SystemCalls, SystemCallsState } from '../src/ipc/system-calls.ts'
 import { AdminServer } from './admin-server.ts'
 import type { Health } from './admin-server.ts'
 import { collectDescriptors } from './adoption.ts'
+import type { ReturnedSockets } from './adoption.ts'
 import { AlreadyRunning, ControlServer } from './control-server.ts'
 import type { WorkerConversation } from './control-server.ts'
 import { describeApplication, DescribeFailed } from './describe-application.ts'
@@ -42,8 +43,8 @@ import { resolveIdentity } from './identities.ts'
 import type { Identity } from './identities.ts'
 import { Journal, JOURNAL_FORMAT, livingWorkers } from './journal.ts'
 import type { ConfigOrigin, JournalEntry } from './journal.ts'
-import { BindError, ListenerTable, SYSTEM_BINDER } from './listener-table.ts'
-import type { SocketBinder } from './listener-table.ts'
+import { addressOf, BindError, ListenerTable, SYSTEM_BINDER } from './listener-table.ts'
+import type { BoundSocketLike, ListenerRecord, SocketBinder } from './listener-table.ts'
 import { processStartTime, SystemProcessHost } from './process-host.ts'
 import type { ProcessHost } from './process-host.ts'
 import { replaceSupervisor } from './reexec.ts'
@@ -55,7 +56,7 @@ import type { HandledSignal } from './signals.ts'
 import { JOURNAL, ownFolder, prepareStateFolder, StateFolderError, stateFolderOf, WORKER_SOCKET } from './state-folder.ts'
 import { ServiceManager } from './systemd.ts'
 import { Upgrades } from './upgrade.ts'
-import type { OperationRequest, Plan, Resumption, UpgradeWorld } from './upgrade.ts'
+import type { OperationRequest, Plan, Resumption, UpgradesRecord, UpgradeWorld } from './upgrade.ts'
 import type { WorkerLink } from './worker-process.ts'
 
 /** Of a process of ours that ended; the command line uses the same. */
@@ -152,6 +153,9 @@ export class Supervisor {
   readonly #now = Promise.withResolvers<void>()
   /** Resolves when the workers of an earlier supervisor are ours. */
   #takingOver: Promise<void> = Promise.resolve()
+  /** Of the supervisor before us, until we have something of our own: a kill in between must not lose it. */
+  #inherited: JournalEntry | null = null
+  readonly #boundBeside: BoundSocketLike[] = []
   readonly #describing = new AbortController()
   #cut = 0
 
@@ -181,7 +185,13 @@ export class Supervisor {
 
   /** The rest of a life that another image of this process began. Rejects before `onTakenOver` was called when it cannot be done. @returns the exit code. */
   async resume(entry: JournalEntry, resumption: Resumption, onTakenOver: () => void): Promise<number> {
-    await this.#whileTakingOver(() => this.#takeOver(entry, resumption, onTakenOver))
+    try {
+      await this.#whileTakingOver(() => this.#takeOver(entry, resumption, onTakenOver))
+    } catch (error) {
+      if (!this.#forced) throw error
+      // Told to kill everything: there is nothing to bring back.
+      onTakenOver()
+    }
     return this.#ended.promise
   }
 
@@ -226,7 +236,8 @@ export class Supervisor {
     const orphans = before === null ? [] : livingWorkers(before)
     const release = releaseOf(this.#setup.application)
     this.#fingerprint = release.fingerprint
-    this.#generationNumber = before?.generation ?? 0
+    this.#generationNumber = Math.max(before?.generation ?? 0, before?.upgrades?.lastNumber ?? 0)
+    this.#inherited = before
     // Before its workers can ask: one that is refused drains and ends.
     const adopting = before !== null && orphans.length > 0 && this.#calls !== null && this.#restoreFleet(before)
     const adopted = await this.#whileTakingOver(async () => {
@@ -235,10 +246,10 @@ export class Supervisor {
     })
     if (adopted) return
     this.#table.offer(this.#serviceManager.inherited.map(({ fd, address }) => ({ fd, bound: address.kind === 'unix' ? `unix:${address.path}` : hostAndPort(address.host, address.port) })))
-    await this.#startFresh(release, identity, orphans.map(orphan => orphan.pid))
+    await this.#startFresh(release, identity, orphans.map(orphan => orphan.pid), before?.upgrades ?? null)
   }
 
-  async #startFresh(release: Release, identity: Identity, orphans: readonly number[]): Promise<void> {
+  async #startFresh(release: Release, identity: Identity, orphans: readonly number[], kept: UpgradesRecord | null): Promise<void> {
     this.#moveTo(SupervisorState.Describing)
     const blueprint: Blueprint = { release, args: this.#setup.args, execArgv: workerExecArgv(), ...identity }
     const description = await describeApplication(blueprint, this.#options.describeTimeoutMs, this.#describing.signal)
@@ -262,7 +273,9 @@ export class Supervisor {
       number: this.#generationNumber, ...blueprint, readAt: Date.now(), description, settings, workers: this.#options.workers, layout: this.#table.layout(description.listeners, this.#copies),
     }
     this.#fleet = new Fleet(this.#fleetSetup(generation))
-    this.#upgrades = new Upgrades(this.#fleet, this.#world(), this.#host, this.#log)
+    this.#inherited = null
+    this.#upgrades = new Upgrades(this.#fleet, this.#world(), this.#host, this.#log, kept)
+    this.#upgrades.giveUp('the supervisor was killed meanwhile, and nothing was left of it')
     await this.#fleet.start()
     this.#serving()
   }
@@ -369,7 +382,7 @@ export class Supervisor {
     const workers = [...fleet.workers()].filter(worker => worker.alive)
     const given = await collectDescriptors(fleet, this.#folder, this.#calls!, this.#log)
     for (const { fd } of this.#serviceManager.inherited) given.add(fd)
-    this.#table.restore(entry.listeners, entry.slots, (listener, index) => given.take(listener, index))
+    this.#table.restore(entry.listeners, entry.slots, this.#takerOf(entry, given))
     given.close()
     const { generation } = fleet
     try {
@@ -379,10 +392,13 @@ export class Supervisor {
       this.#table.close(null)
       this.#table = new ListenerTable(this.#options.workers, this.#log, this.#binder)
       fleet.abandon()
+      this.#upgrades!.giveUp('the supervisor was killed meanwhile, and its workers could not be adopted')
       this.#fleet = null
       this.#upgrades = null
+      this.#inherited = { ...entry, listeners: [], fleet: null }
       return false
     }
+    this.#inherited = null
     this.#checkGoingOn()
     await this.#listenAdmin(-1)
     const trial = (entry.upgrades?.running ?? null) !== null
@@ -392,6 +408,24 @@ export class Supervisor {
     await this.#upgrades!.resume({ how: 'killed', reason: 'the supervisor was killed meanwhile' })
     this.#catchUp(generation)
     return true
+  }
+
+  /** A slot that came last may have had no worker yet that holds its socket: as long as there is one of the listener, it is bound beside. */
+  #takerOf(entry: JournalEntry, given: ReturnedSockets): (listener: ListenerRecord, index: number) => number | null {
+    const found = new Map(entry.listeners.map(listener => [listener.key, listener.sockets.map((_, index) => given.take(listener, index))]))
+    return (listener, index) => {
+      const fds = found.get(listener.key)!
+      const fd = fds[index]!
+      if (fd !== null || listener.shared || fds.every(other => other === null)) return fd
+      const { host, port } = addressOf(listener.bound)
+      try { return this.#keepOpen(this.#binder.bindTcp(host, port, listener.ipv6Only, true)) } catch { return null }
+    }
+  }
+
+  /** Its descriptor is what counts from now on; the object must not be collected, because that closes it. */
+  #keepOpen(socket: BoundSocketLike): number {
+    this.#boundBeside.push(socket)
+    return socket.fd()
   }
 
   /** Whoever started us may have changed something since the workers were started. */
@@ -417,17 +451,24 @@ export class Supervisor {
       return this.#binder.inode(fd) === inode ? fd : null
     })
     if (!this.#restoreFleet(entry)) throw new Error('the journal names no generation that serves')
+    // A worker that is forked now would be a child that the image before does not know.
+    if (resumption.how === 'forward') void this.#fleet!.freeze()
     const { uid, gid } = this.#fleet!.generation
     await this.#claim({ uid, gid }, entry.sockets)
     await this.#listenAdmin(entry.sockets.admin)
     const unheard = await this.#fleet!.awaitWorkers(this.#options.upgrade.adoptTimeoutMs)
     this.#fleet!.settle(true)
     this.#log.info('took over in place', { unheard })
-    this.#moveTo(SupervisorState.Running)
     if (resumption.how === 'forward') {
-      await this.#upgrades!.resume(resumption, onTakenOver)
+      // Not running before: what would be asked now is lost when the image before comes back.
+      await this.#upgrades!.resume(resumption, () => {
+        onTakenOver()
+        this.#fleet!.thaw()
+        this.#moveTo(SupervisorState.Running)
+      })
     } else {
       onTakenOver()
+      this.#moveTo(SupervisorState.Running)
       this.#upgrades!.resume(resumption).catch((error: unknown) => this.#log.error('the upgrade could not be rolled back', { error }))
     }
     this.#serviceManager.ready(this.#statusLine())
@@ -507,6 +548,10 @@ export class Supervisor {
     const fleet = this.#fleet!
     await fleet.freeze()
     await this.#setup.flushLogs?.()
+    if (this.state >= SupervisorState.Stopping) {
+      fleet.thaw()
+      throw new Refused('the server is stopping')
+    }
     if (this.state >= SupervisorState.Stopping) {
       fleet.thaw()
       throw new Refused('the server is stopping')
@@ -651,6 +696,11 @@ export class Supervisor {
     if (!this.#moveTo(SupervisorState.Ended)) return
     this.#closeListeners()
     this.#admin?.close()
+    if (this.#upgrades !== null) {
+      this.#upgrades.giveUp('the server stopped')
+      // Whoever waits for an outcome is answered before the connections end.
+      await setImmediate()
+    }
     for (const question of this.#stopQuestions) {
       if (code === EXIT.ok) question.ok({ cut: this.#cut })
       else question.refuse('failed', 'workers had to be killed')
@@ -679,9 +729,9 @@ export class Supervisor {
     const { application, args, origin } = this.#setup
     return {
       format: JOURNAL_FORMAT, pid: process.pid, startTime: processStartTime(process.pid), application, args, origin, options: this.#options, fingerprint: this.#fingerprint, usualNode: this.#usualNode,
-      startedAt: this.#startedAt, generation: this.#generationNumber, slots: this.#table.slots, listeners: this.#table.record(),
+      startedAt: this.#startedAt, generation: this.#generationNumber, slots: this.#inherited?.slots ?? this.#table.slots, listeners: this.#inherited?.listeners ?? this.#table.record(),
       sockets: { ...this.#control?.descriptors ?? { control: -1, worker: -1 }, admin: this.#admin?.descriptor ?? -1 },
-      fleet: this.#fleet?.record(Date.now()) ?? null, upgrades: this.#upgrades?.record() ?? null,
+      fleet: this.#fleet?.record(Date.now()) ?? this.#inherited?.fleet ?? null, upgrades: this.#upgrades?.record() ?? this.#inherited?.upgrades ?? null,
     }
   }
 

@@ -47,6 +47,9 @@ export class ControlClient {
   readonly #phase: () => WorkerPhase
   readonly #handlers: ControlHandlers
   #channel: Channel<FromWorker, ToWorker> | null = null
+  /** The connection over which the last order came. */
+  #orderedBy: Channel<FromWorker, ToWorker> | null = null
+  #saidPhase: WorkerPhase = 'starting'
   #welcome: Welcome | null = null
   #lostAtMs = performance.now()
   #retryTimer: NodeJS.Timeout | null = null
@@ -84,13 +87,17 @@ export class ControlClient {
     this.#retryTimer = null
     const socket = net.connect({ path: this.#role.controlPath })
     const channel = new Channel<FromWorker, ToWorker>(socket, decodeToWorker, { maxMessageBytes: this.#role.maxControlMessageBytes }, {
-      onMessage: (order, question) => this.#handlers.onOrder(order, question),
+      onMessage: (order, question) => {
+        this.#orderedBy = channel
+        this.#handlers.onOrder(order, question)
+      },
       onClose: reason => this.#onClose(channel, reason),
       onIgnored: (tag, why) => this.#log.warn('a message of the supervisor was ignored', { tag, why }),
     })
     this.#channel = channel
     socket.once('connect', () => {
-      const hello: FromWorker = { tag: 'hello', protocol: PROTOCOL_VERSION, worker: this.#role.worker, token: this.#role.token, pid: process.pid, phase: this.#phase() }
+      this.#saidPhase = this.#phase()
+      const hello: FromWorker = { tag: 'hello', protocol: PROTOCOL_VERSION, worker: this.#role.worker, token: this.#role.token, pid: process.pid, phase: this.#saidPhase }
       channel.ask(hello, HELLO_TIMEOUT_MS).then(
         result => this.#onWelcome(result as Welcome),
         (error: ChannelError) => {
@@ -112,7 +119,17 @@ export class ControlClient {
     this.state = ControlState.Connected
     this.#handlers.onWelcome(welcome)
     this.#welcomed.resolve(welcome)
+    // It drained as an orphan while its hello was under way. That it is ready it says anyway.
+    const phase = this.#phase()
+    if (phase !== this.#saidPhase && phase !== 'ready') this.#sayHelloAgain()
   }
+
+  /** Obeyed an order: whoever gave it knows, a supervisor that came after it does not. */
+  phaseChanged(): void {
+    if (this.state === ControlState.Connected && this.#orderedBy !== null && this.#orderedBy !== this.#channel) this.#sayHelloAgain()
+  }
+
+  #sayHelloAgain(): void { this.#channel?.destroy('it has more to say of itself than a hello said') }
 
   #onClose(channel: Channel<FromWorker, ToWorker>, reason: string): void {
     if (this.state === ControlState.Closed || channel !== this.#channel) return

@@ -25,6 +25,7 @@ const { log } = telemetry
 const systemCalls = await loadSystemCalls()
 const worker = new Worker(role, systemCalls.available ? systemCalls.calls : null, {
   send: message => client.send(message),
+  phaseChanged: () => client.phaseChanged(),
   exit: code => process.exit(code),
   flushLogs: () => telemetry.close(),
   reopenLogs: () => telemetry.reopen(),

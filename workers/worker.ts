@@ -39,9 +39,13 @@ const MOVES: Readonly<Record<WorkerState, readonly WorkerState[]>> = {
   [WorkerState.Draining]: [],
 }
 
+const ABOUT_LISTENERS: ReadonlySet<ToWorker['tag']> = new Set(['accept', 'stop-accept', 'adopt-slot', 'release-slot', 'close-listeners'])
+
 /** The process around the worker, replaced in tests. */
 export interface WorkerHost {
   send(message: FromWorker): void
+  /** For a supervisor that was told another phase. */
+  phaseChanged(): void
   /** Ends the process; what was sent before is on its way. */
   exit(code: number): void
   /** Resolves when the logs have written what waits, or have given up. */
@@ -64,6 +68,8 @@ export class Worker implements RunHost {
   #endAtMs = Number.POSITIVE_INFINITY
   #softTimer: NodeJS.Timeout | null = null
   #ended = false
+  /** The last order about listeners; never rejects. */
+  #listening: Promise<void> = Promise.resolve()
   /** How to drain when no supervisor is left to say so. */
   #orphanDrain: DrainOrder | null = null
 
@@ -108,10 +114,13 @@ export class Worker implements RunHost {
   }
 
   onOrder(order: ToWorker, question: Question | null): void {
-    this.#obey(order, question).catch((error: unknown) => {
+    const obey = (): Promise<void> => this.#obey(order, question).catch((error: unknown) => {
       if (error instanceof CopiesUsedUp) this.#host.send({ tag: 'cannot-accept', reason: error.message })
       question?.refuse('failed', error instanceof Error ? error.message : String(error))
     })
+    // Listening takes a turn: what is said of listeners meanwhile has to wait for it.
+    if (ABOUT_LISTENERS.has(order.tag)) this.#listening = this.#listening.then(obey)
+    else void obey()
   }
 
   onOrphaned(reason: string): void {
@@ -133,6 +142,7 @@ export class Worker implements RunHost {
   moveTo(to: WorkerState): boolean {
     if (!MOVES[this.state].includes(to)) return false
     this.state = to
+    this.#host.phaseChanged()
     return true
   }
 
@@ -154,6 +164,7 @@ export class Worker implements RunHost {
         break
       case 'close-listeners':
         await this.#listeners?.emptyAndClose(order.emptyQueueMs)
+        this.moveTo(WorkerState.Paused)
         break
       case 'drain':
         // Answered first: with nothing open the process ends at once.

@@ -21,7 +21,8 @@ function fixture(): Fixture {
   const exits: number[] = []
   const worker = new Worker(
     { role: 'worker', worker: '1.0.0', slot: 0, application: '/a.ts', controlPath: '/w', token: 't', maxControlMessageBytes: 1024, layout: { slots: 1, copies: 1, listeners: [] } },
-    null, { send: message => { sent.push(message) }, exit: code => { exits.push(code) }, flushLogs: async () => {}, reopenLogs() {}, log: SILENT_LOG },
+    null, { send: message => { sent.push(message) }, exit: code => { exits.push(code) }, flushLogs: async () => {}, phaseChanged() {},
+    reopenLogs() {}, log: SILENT_LOG },
   )
   const order = (given: ToWorker): Promise<string> => new Promise(resolve => {
     const question: Question = { ok: () => resolve('ok'), refuse: (_code, reason) => resolve(reason) }
