@@ -415,6 +415,13 @@ export class Fleet {
     }
   }
 
+  /** Resolves when all that were abandoned are gone; who is not by then is killed. */
+  async outlive(capMs: number): Promise<void> {
+    const cancel = this.#host.after(capMs, () => this.force())
+    await Promise.all([...this.workers()].map(worker => worker.gone))
+    cancel()
+  }
+
   /** Resolves when every worker that an earlier supervisor left has said hello or is gone, or after `timeoutMs`. @returns how many did neither. */
   awaitWorkers(timeoutMs: number): Promise<number> {
     const awaited = (): number => [...this.workers()].filter(worker => worker.awaited && worker.alive).length
@@ -550,6 +557,8 @@ export class Fleet {
   async #resume(worker: WorkerProcess): Promise<boolean> {
     if (!await this.#askOrKill(worker, { tag: 'accept' }, this.#options.ackTimeoutMs)) return false
     worker.markAccepting(this.#host.nowMs())
+    // Where it stood in before it stopped it may do so again.
+    for (const slot of this.slots) if (slot.index !== worker.slot) slot.unsure = true
     this.#reconcile()
     return worker.state === WorkerState.Accepting
   }
@@ -585,6 +594,13 @@ export class Fleet {
     for (let attempt = 1; attempt <= ADOPT_ATTEMPTS && !concerned.every(served); attempt++) await Promise.all(concerned.map(slot => served(slot) || this.#adopt(slot)))
     this.#reconcile()
     return concerned.every(served)
+  }
+
+  /** Whoever accepts in its slot now is of a generation on trial that has not all of its listeners. */
+  #lastOfListener(worker: WorkerProcess): boolean {
+    const { current, adoptedBy } = this.slots[worker.slot]!
+    const heir = this.#serves(current) ? current! : adoptedBy
+    return heir !== null && heir.generation !== this.#generation.number && goneListeners(this.generationOf(worker), this.generationOf(heir)).length > 0
   }
 
   #forgetGenerations(): void {
@@ -746,7 +762,7 @@ export class Fleet {
 
   async #stopThenDrain(old: WorkerProcess): Promise<void> {
     // Until somebody else does, it accepts.
-    while (!await this.#othersServe(old)) {
+    while (!await this.#othersServe(old) || this.#lastOfListener(old)) {
       if (this.#stopping || old.state !== WorkerState.Accepting) return
       await new Promise<void>(resolve => { this.#host.after(this.#options.heartbeatMs, resolve) })
     }

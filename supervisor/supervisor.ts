@@ -155,6 +155,8 @@ export class Supervisor {
   #takingOver: Promise<void> = Promise.resolve()
   /** Of the supervisor before us, until we have something of our own: a kill in between must not lose it. */
   #inherited: JournalEntry | null = null
+  /** Of a supervisor before us, and not adopted. */
+  #abandoned: Fleet | null = null
   readonly #boundBeside: BoundSocketLike[] = []
   readonly #describing = new AbortController()
   #cut = 0
@@ -392,6 +394,7 @@ export class Supervisor {
       this.#table.close(null)
       this.#table = new ListenerTable(this.#options.workers, this.#log, this.#binder)
       fleet.abandon()
+      this.#abandoned = fleet
       this.#upgrades!.giveUp('the supervisor was killed meanwhile, and its workers could not be adopted')
       this.#fleet = null
       this.#upgrades = null
@@ -680,7 +683,9 @@ export class Supervisor {
       await Promise.race([delay(lameDuckMs), this.#now.promise])
     }
     const fleet = this.#fleet
+    const abandoned = this.#abandoned?.outlive(capMs)
     if (fleet !== null) this.#cut = (await fleet.stop({ capMs, onListenersClosed: () => this.#closeListeners() })).cut
+    await abandoned
     await this.#end(this.#forced ? EXIT.failed : EXIT.ok)
   }
 
@@ -688,6 +693,7 @@ export class Supervisor {
     this.#forced = true
     this.#now.resolve()
     this.#fleet?.force()
+    this.#abandoned?.force()
     // Not stopping yet: nothing is left to wait for.
     void this.#stop(0, 0)
   }

@@ -510,7 +510,9 @@ export class SimSupervisor implements ProcessHost {
     if (!this.#moveTo(SimState.Stopping)) return
     this.#world.onStopping(this)
     const { fleet } = this
+    const abandoned = Promise.all(this.abandoned.map(each => each.outlive(capMs)))
     if (fleet !== null) await fleet.stop({ capMs, onListenersClosed: () => this.table.close(this.#calls) })
+    await abandoned
     await this.#end(this.#forced ? 1 : 0)
   }
 

@@ -35,7 +35,8 @@ async function isWhole(server: ReleasedApp, status: Status, outcome: OperationOu
   assert.deepEqual([server.root.current, status.release], [release, server.root.folderOf(release)])
   assert.equal(pidsOf(status).length, 2)
   assert.deepEqual(status.slots.map(({ worker }) => worker!.generation), [status.generation, status.generation])
-  assert.equal((await server.upgrade(server.root.add('three'))).result, 'committed')
+  const { result, reason } = await server.upgrade(server.root.add('three'))
+  assert.deepEqual([result, reason], ['committed', ''], server.app.stderr)
   assert.equal(server.root.current, 'three')
 }
 
