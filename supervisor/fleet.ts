@@ -52,6 +52,8 @@ const TUNNEL_CLOSE_MS = 9_000
 const FROZEN_RETRY_MS = 50
 /** So many siblings are asked to stand in before a worker that did so stops nevertheless. */
 const ADOPT_ATTEMPTS = 3
+/** How much later than its connection the end of a process is seen, at most, in ms. */
+const END_FOLLOWS_MS = 500
 /** A replacement that fails is tried this often before the operation is given up. */
 const REPLACE_ATTEMPTS = 2
 
@@ -312,10 +314,20 @@ export class Fleet {
       if (worker.link === null) throw new ChannelError('closed', 'it is not connected')
       outcome = await worker.link.ask({ tag: 'self-test' }, timeoutMs) as SelfTestOutcome
     } catch (error) {
-      throw new Refused(`the self-test of worker ${worker.id} could not be run: ${worker.failure?.message ?? (error instanceof Error ? error.message : String(error))}`)
+      throw new Refused(`the self-test of worker ${worker.id} could not be run: ${await this.#endOr(worker, error)}`)
     }
     if (outcome.passed !== true) throw new Refused(`worker ${worker.id} failed its self-test: ${outcome.detail}`)
     return outcome.detail
+  }
+
+  /** A connection that ended says less than the end of the process that follows it. */
+  async #endOr(worker: WorkerProcess, error: unknown): Promise<string> {
+    const late = Promise.withResolvers<null>()
+    const cancel = this.#host.after(END_FOLLOWS_MS, () => late.resolve(null))
+    const report = await Promise.race([worker.gone, late.promise])
+    cancel()
+    if (report !== null) return worker.endReason(report)
+    return worker.failure?.message ?? (error instanceof Error ? error.message : String(error))
   }
 
   /** The incoming worker of a slot accepts, then the one before it stops, able to resume. @throws Refused */
@@ -324,7 +336,7 @@ export class Fleet {
     // Whether it obeys or not: it may have listened before it was given up.
     if (incoming !== null) slot.hasQueue = true
     if (incoming === null || !await this.#askOrKill(incoming, { tag: 'accept' }, this.#options.ackTimeoutMs) || !incoming.markAccepting(this.#host.nowMs())) {
-      throw new Refused(`slot ${slot.index}: the new worker could not accept${incoming?.failure === null || incoming === null ? '' : `: ${incoming.failure.message}`}`)
+      throw new Refused(`slot ${slot.index}: the new worker could not accept${incoming === null ? '' : `: ${await this.#endOr(incoming, new Error('it did not answer'))}`}`)
     }
     const old = slot.current
     slot.lent = false

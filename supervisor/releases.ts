@@ -179,7 +179,7 @@ function realPathOf(file: string): string {
 }
 
 /** Sizes and times instead of contents: it is asked for at every upgrade, and a copy that differs only in its times is replaced once too often, not once too little. */
-function fingerprintOf(installation: string, node: string): string {
+export function fingerprintOf(installation: string, node: string): string {
   const hash = createHash('sha256')
   const files = (isSource(installation) ? ['src', 'supervisor'] : ['dist']).flatMap(name => filesBelow(path.join(installation, name)))
   for (const file of files.sort()) {

@@ -49,7 +49,7 @@ import { processStartTime, SystemProcessHost } from './process-host.ts'
 import type { ProcessHost } from './process-host.ts'
 import { replaceSupervisor } from './reexec.ts'
 import type { Image } from './reexec.ts'
-import { currentLinkOf, flipCurrent, readRelease, ReleaseError, releaseOf } from './releases.ts'
+import { currentLinkOf, fingerprintOf, flipCurrent, readRelease, ReleaseError, releaseOf } from './releases.ts'
 import type { Release } from './releases.ts'
 import { SignalPolicy } from './signals.ts'
 import type { HandledSignal } from './signals.ts'
@@ -153,6 +153,7 @@ export class Supervisor {
   readonly #now = Promise.withResolvers<void>()
   /** Resolves when the workers of an earlier supervisor are ours. */
   #takingOver: Promise<void> = Promise.resolve()
+  #handingOver = false
   /** Of the supervisor before us, until we have something of our own: a kill in between must not lose it. */
   #inherited: JournalEntry | null = null
   /** Of a supervisor before us, and not adopted. */
@@ -237,7 +238,8 @@ export class Supervisor {
     const before = this.#journal.read()
     const orphans = before === null ? [] : livingWorkers(before)
     const release = releaseOf(this.#setup.application)
-    this.#fingerprint = release.fingerprint
+    // Whoever started us may have used another Node.js than the release brings.
+    this.#fingerprint = fingerprintOf(release.installation, process.execPath)
     this.#generationNumber = Math.max(before?.generation ?? 0, before?.upgrades?.lastNumber ?? 0)
     this.#inherited = before
     // Before its workers can ask: one that is refused drains and ends.
@@ -358,9 +360,11 @@ export class Supervisor {
   async #whileTakingOver<T>(run: () => Promise<T>): Promise<T> {
     const over = Promise.withResolvers<void>()
     this.#takingOver = over.promise
+    this.#handingOver = true
     try {
       return await run()
     } finally {
+      this.#handingOver = false
       over.resolve()
     }
   }
@@ -604,6 +608,11 @@ export class Supervisor {
   }
 
   #onOperator(message: FromOperator, question: Question): void {
+    if (this.#handingOver && message.tag !== 'status' && message.tag !== 'stop') {
+      // A matter of milliseconds; then it is answered as ever.
+      void this.#takingOver.then(() => this.#onOperator(message, question))
+      return
+    }
     switch (message.tag) {
       case 'status':
         question.ok(this.status())
