@@ -597,7 +597,8 @@ export class Fleet {
   /** Its own slot, and those that it stood in for, need somebody else before it stops. @returns whether each has somebody. */
   async #othersServe(worker: WorkerProcess): Promise<boolean> {
     if (!this.#hasOwnSockets()) return this.slots.some(({ current }) => current !== worker && this.#serves(current))
-    const concerned = this.slots.filter(slot => slot.hasQueue && (slot.index === worker.slot || slot.adoptedBy === worker))
+    // It may be the one that accepts where somebody else has only been asked to.
+    const concerned = this.slots.filter(slot => slot.hasQueue && (slot.index === worker.slot || slot.adoptedBy === worker || slot.adopting !== null))
     for (const slot of concerned) if (slot.adoptedBy === worker) slot.adoptedBy = null
     // Whoever is being asked may be the worker itself.
     await Promise.all(concerned.map(slot => slot.adopting))
