@@ -59,8 +59,9 @@ export async function collectDescriptors(fleet: Fleet, folder: string, calls: Sy
     if (uid !== null || gid !== null) fs.chownSync(inboxPath, uid ?? process.getuid!(), gid ?? process.getgid!())
     const numbers = new Set([...fleet.workers()].map(worker => worker.generation))
     for (const number of numbers) {
-      // One that drains has closed its copies.
-      for (const worker of [...fleet.workers()].filter(one => one.generation === number && holdsSockets(one))) {
+      // One that drains has closed its copies; one that came later may have more of them.
+      const holders = [...fleet.workers()].filter(one => one.generation === number && holdsSockets(one)).sort((a, b) => b.slotsHeld - a.slotsHeld)
+      for (const worker of holders) {
         try {
           const { layout } = await worker.link!.ask({ tag: 'send-descriptors', path: inboxPath }, fleet.options.ackTimeoutMs) as SentDescriptors
           const [received, expected] = [takeAll(inbox, returned), socketCount(layout)]

@@ -879,7 +879,8 @@ export class Fleet {
   }
 
   #restartLater(slot: WorkerSlot, waitMs = restartDelayMs(slot.history, this.#options.restart, this.#host.random())): void {
-    if (this.#stopping || slot.cancelRestart !== null) return
+    // A slot that only the generation on trial has is its own affair: workers of the committed one have no sockets for it.
+    if (this.#stopping || slot.cancelRestart !== null || slot.index >= this.#generation.workers) return
     slot.cancelRestart = this.#host.after(waitMs, () => {
       slot.cancelRestart = null
       if (slot.current !== null || slot.incoming !== null || slot.lent || slot.replacing || this.#stopping) return

@@ -281,7 +281,7 @@ export class Upgrades {
       await this.#bringUp(operation, slot, generation, false)
       judge.check()
     }
-    for (const slot of this.#fleet.slots) if (slot.index >= generation.workers && slot.current !== null) await this.#fleet.lend(slot)
+    for (const slot of this.#fleet.slots) if (slot.index >= generation.workers && !slot.lent) await this.#fleet.lend(slot)
     judge.check()
     if (plan.replaceSupervisor) {
       // The next image would not know of a stop.

@@ -352,6 +352,7 @@ export class World implements Wire {
     this.#dropConnections()
     for (const { end } of this.#waiting) end.die()
     this.#waiting = []
+    this.#dropInbox()
     this.kernel.closeAllOf(pid)
     for (const worker of [...this.workers]) {
       const family = this.families.get(worker)!
@@ -388,6 +389,7 @@ export class World implements Wire {
     image?.die()
     this.image = null
     this.#dropConnections()
+    this.#dropInbox()
     this.kernel.closeAllOf(this.supervisorPid, new Set(handover.descriptors))
     for (const worker of this.workers) if (this.families.get(worker)!.parent === this.supervisorPid && worker.alive && !worker.booted) worker.die({ code: 0 })
   }
@@ -454,6 +456,7 @@ export class World implements Wire {
     // One that was stopped while it took over may not have got to its table.
     if (left.length > 0 && image.wasRunning) this.violation(`the supervisor ended with ${left.length} sockets open`)
     if (code === 0) for (const worker of this.workers) if (worker.alive && this.families.get(worker)!.parent === image.pid) this.violation(`the supervisor ended while its worker ${worker.id} lives`)
+    this.#dropInbox()
     this.kernel.closeAllOf(image.pid)
     for (const worker of [...this.workers]) {
       const family = this.families.get(worker)!
@@ -518,17 +521,28 @@ export class World implements Wire {
         return {
           receive: () => {
             const sockets = this.#inbox?.splice(0) ?? []
-            return sockets.length === 0 ? null : { payload: Buffer.alloc(4), descriptors: sockets.map(socket => this.kernel.open(socket, pid)) }
+            if (sockets.length === 0) return null
+            const descriptors = sockets.map(socket => this.kernel.open(socket, pid))
+            for (const socket of sockets) this.kernel.release(socket)
+            return { payload: Buffer.alloc(4), descriptors }
           },
-          close: () => { this.#inbox = null },
+          close: () => this.#dropInbox(),
         }
       },
     }
     return calls as SystemCalls
   }
 
+  /** What was sent and never received. */
+  #dropInbox(): void {
+    for (const socket of this.#inbox?.splice(0) ?? []) this.kernel.release(socket)
+    this.#inbox = null
+  }
+
   sendDescriptors(_path: string, sockets: readonly SimSocket[]): void {
     if (this.#inbox === null) throw new Error('ENOENT')
+    // A message on its way holds them.
+    for (const socket of sockets) this.kernel.hold(socket)
     this.#inbox.push(...sockets)
   }
 
