@@ -294,7 +294,7 @@ export class SimSupervisor implements ProcessHost {
       const fd = fds[index]!
       if (fd !== null || listener.shared || fds.every(other => other === null)) return fd
       const colon = listener.bound.lastIndexOf(':')
-      return this.#binder.bindTcp(listener.bound.slice(0, colon), Number(listener.bound.slice(colon + 1)), listener.ipv6Only, true).fd()
+      try { return this.#binder.bindTcp(listener.bound.slice(0, colon), Number(listener.bound.slice(colon + 1)), listener.ipv6Only, true).fd() } catch { return null }
     }
   }
 
