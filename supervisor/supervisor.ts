@@ -711,7 +711,7 @@ export class Supervisor {
     if (!this.#moveTo(SupervisorState.Ended)) return
     this.#closeListeners()
     this.#admin?.close()
-    if (this.#upgrades !== null) {
+    if (this.#upgrades !== null && this.#control !== null) {
       this.#upgrades.giveUp('the server stopped')
       // Whoever waits for an outcome is answered before the connections end.
       await setImmediate()
@@ -738,7 +738,8 @@ export class Supervisor {
     return { ready: reason === '', started: this.#fleet?.started ?? false, reason }
   }
 
-  #writeJournal(): void { this.#journal.write(() => this.#journalEntry()) }
+  /** Not before the folder is ours: until then it is the journal of whoever runs here. */
+  #writeJournal(): void { if (this.#control !== null) this.#journal.write(() => this.#journalEntry()) }
 
   #journalEntry(): JournalEntry {
     const { application, args, origin } = this.#setup
