@@ -38,9 +38,3 @@ export const OWN_EXEC_ARGV: readonly string[] = ['--disable-sigusr1', '--disable
 export function workerExecArgv(own: readonly string[] = process.execArgv): string[] {
   return [...own.filter(argument => !OWN_EXEC_ARGV.includes(argument)), ...OWN_EXEC_ARGV]
 }
-
-/** Listeners that the first has and the second has not, by name. */
-export function missingListeners(of: DescriptorLayout, inOther: DescriptorLayout): string[] {
-  const there = new Set(inOther.listeners.map(listener => listener.name))
-  return of.listeners.flatMap(({ name }) => there.has(name) ? [] : [name])
-}
