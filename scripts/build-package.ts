@@ -45,6 +45,8 @@ export function buildPackage(target: string): void {
     cwd: ROOT, encoding: 'utf8', env: { ...process.env, PATH: `${path.join(ROOT, 'node_modules/.bin')}${path.delimiter}${process.env['PATH'] ?? ''}` },
   })
   if (status !== 0) throw new Error(`the package does not compile:\n${stdout}`)
+  // Is JavaScript already.
+  cpSync(path.join(ROOT, 'supervisor/keep-signals.mjs'), path.join(target, 'dist/supervisor/keep-signals.mjs'))
   const manifest = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as Manifest
   writeFileSync(path.join(target, 'package.json'), `${JSON.stringify(publishedManifest(manifest), null, 2)}\n`)
   for (const name of ['bin/cirque', 'README.md', 'LICENSE', 'docs']) cpSync(path.join(ROOT, name), path.join(target, name), { recursive: true })

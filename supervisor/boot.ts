@@ -16,7 +16,7 @@
  *                      and are adopted by the next start
  *
  * Invariants: carried descriptors are close-on-exec before any code of the release runs; a signal is lost in neither
- * direction. Only signals of the first milliseconds, before early-signals.ts, and a SIGKILL end the process without this
+ * direction. Only signals of the first milliseconds, before keep-signals.mjs, and a SIGKILL end the process without this
  * file having a word; a signal to an image that hangs in a loop was never delivered.
  *
  * Unlike other entries it imports the runtime check late and not first: a check that fails must lead back, too.
@@ -30,7 +30,7 @@ import { loadSystemCalls } from '../src/ipc/system-calls.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
 import { BootProgress, BootState } from './boot-progress.ts'
 import type { WatchdogData } from './boot-watchdog.ts'
-import { goBack, messageOf, ownEnvironment, readHandover, removeHandover } from './reexec.ts'
+import { goBack, isPreloadOption, messageOf, ownEnvironment, readHandover, removeHandover } from './reexec.ts'
 import type { BootControl, Handover, ResumeModule, WayBack } from './reexec.ts'
 import { SIGNALS } from './signals.ts'
 import type { HandledSignal } from './signals.ts'
@@ -190,6 +190,8 @@ if (file === undefined) {
   say('boot is started by a supervisor that replaces itself; people use `cirque run` and `cirque upgrade`')
   process.exit(EXIT_USAGE)
 }
+// Neither workers nor the next image are to inherit it.
+process.execArgv = process.execArgv.filter(argument => !isPreloadOption(argument))
 const env = ownEnvironment()
 const loaded = await loadSystemCalls()
 let handover: Handover

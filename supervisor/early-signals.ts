@@ -1,9 +1,12 @@
 /**
  * The first import of a process that is, or may become, a supervisor: from its first line on a signal is kept for the
- * supervisor instead of ending the process. Client verbs of the command line keep the usual meaning of Ctrl-C.
+ * supervisor instead of ending the process; in an image that was executed in place, keep-signals.mjs has done so before.
+ * Client verbs of the command line keep the usual meaning of Ctrl-C.
  */
-import { SIGNALS } from './signals.ts'
+import { SIGNALS, STOP_SIGNALS } from './signals.ts'
 import type { HandledSignal } from './signals.ts'
+
+const takeKeptSignals = Symbol.for('cirque.takeKeptSignals')
 
 type Handler = (signal: HandledSignal) => void
 
@@ -12,10 +15,25 @@ const waiting: HandledSignal[] = []
 
 const becomesSupervisor = !/[\\/]cli\.[jt]s$|[\\/]cirque$/.test(process.argv[1] ?? '') || process.argv.slice(2).find(argument => !argument.startsWith('-')) === 'run'
 if (becomesSupervisor) {
-  for (const signal of SIGNALS) process.on(signal, () => { if (handler === null) waiting.push(signal); else handler(signal) })
+  for (const signal of SIGNALS) process.on(signal, take)
+  const preload = globalThis as { [takeKeptSignals]?: () => HandledSignal[] }
+  waiting.push(...preload[takeKeptSignals]?.() ?? [])
+  delete preload[takeKeptSignals]
   // A reader of our output that went away (EPIPE) must not end us.
   process.stdout.on('error', () => {})
   process.stderr.on('error', () => {})
+}
+
+function take(signal: HandledSignal): void { if (handler === null) waiting.push(signal); else handler(signal) }
+
+/**
+ * For what runs without a turn of the event loop until an exec: a stop that came meanwhile would be lost with this
+ * image, and whoever wants it would wait in vain. It ends the process instead, as it does while the next
+ * image starts. @returns undoes it.
+ */
+export function endByStopSignals(): () => void {
+  for (const signal of STOP_SIGNALS) process.off(signal, take)
+  return () => { for (const signal of STOP_SIGNALS) process.on(signal, take) }
 }
 
 /** From now on signals go to `run`; those that came before do at once. */

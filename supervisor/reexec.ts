@@ -16,6 +16,7 @@
  */
 import fs from 'node:fs'
 import path from 'node:path'
+import { pathToFileURL } from 'node:url'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
 import type { HandledSignal } from './signals.ts'
 
@@ -72,6 +73,9 @@ export class ReexecFailed extends Error {
 /** In the state folder, readable by its owner only: the state holds the workers' tokens. The name says which attempt reads it. */
 export const HANDOVER_FILES = { forward: 'handover.json', back: 'handover-back.json' } as const
 
+const PRELOAD = 'keep-signals.mjs'
+const PRELOAD_OPTION = '--import='
+
 /** Stands in the file of the way back until somebody knows better. */
 const REASON_UNKNOWN = 'the new supervisor went back, and its reason could not be written down'
 
@@ -83,7 +87,7 @@ export function replaceSupervisor(folder: string, handover: Handover, calls: Sys
   const forward: Handover = { ...handover, attempt: 'forward', reason: '' }
   try {
     // An exec succeeds whether or not Node.js then finds the module; what it does not find ends the process.
-    for (const file of [handover.back.boot, handover.back.entry, handover.to.entry]) fs.accessSync(file, fs.constants.R_OK)
+    for (const file of [handover.back.boot, preloadOf(handover), handover.back.entry, handover.to.entry]) fs.accessSync(file, fs.constants.R_OK)
     fs.accessSync(handover.back.node, fs.constants.X_OK)
     write(folder, forward)
     write(folder, { ...forward, attempt: 'back', reason: REASON_UNKNOWN })
@@ -131,9 +135,15 @@ export function ownEnvironment(): Record<string, string> { return { ...process.e
 
 export function messageOf(error: unknown): string { return error instanceof Error ? error.message : String(error) }
 
+/** What an image was executed with for its own sake, and what it starts need not have. */
+export function isPreloadOption(argument: string): boolean { return argument.startsWith(PRELOAD_OPTION) && argument.endsWith(`/${PRELOAD}`) }
+
+/** It lies beside the boot.ts that it prepares for. */
+function preloadOf(handover: Handover): string { return path.join(path.dirname(handover.back.boot), PRELOAD) }
+
 function execute(folder: string, handover: Handover, env: Readonly<Record<string, string>>, calls: SystemCalls | null): never {
   const { node, execArgv } = handover.attempt === 'forward' ? handover.to : handover.back
-  const argv = [node, ...execArgv, handover.back.boot, path.join(folder, HANDOVER_FILES[handover.attempt])]
+  const argv = [node, `${PRELOAD_OPTION}${pathToFileURL(preloadOf(handover)).href}`, ...execArgv, handover.back.boot, path.join(folder, HANDOVER_FILES[handover.attempt])]
   if (calls !== null) return calls.execve(node, argv, env)
   if (process.execve === undefined) throw new Error(`process.execve does not exist on ${process.platform}`)
   return process.execve(node, argv, env)

@@ -38,7 +38,9 @@ export function originOf(file: string | undefined, flags: Readonly<Record<string
 export async function runSupervisor(request: RunRequest): Promise<never> {
   const { config } = request
   const { supervisor, closeLogs } = createSupervisor({ ...request, application: path.resolve(request.application) })
-  return end(await supervisor.run(), closeLogs, config)
+  const code = supervisor.run()
+  onSignals(signal => supervisor.onSignal(signal))
+  return end(await code, closeLogs, config)
 }
 
 /** Goes on with what the image before this one has handed over. */
@@ -55,10 +57,13 @@ export async function resumeSupervisor(handover: Handover, boot: BootControl): P
   const config: ServerConfig = { file: origin.file, supervisor: forward ? plan!.options : entry.options, log, limits, listeners }
   const { supervisor, closeLogs } = createSupervisor({ application, args, config, origin })
   let takenOver = false
-  const code = await supervisor.resume(entry, forward ? { how: 'forward' } : { how: 'back', reason: handover.reason }, () => {
+  const resumed = supervisor.resume(entry, forward ? { how: 'forward' } : { how: 'back', reason: handover.reason }, () => {
     takenOver = true
     boot.commit()
-  }).catch((error: unknown) => {
+  })
+  // Not before: a stop that came on the way must find somebody who knows of the workers.
+  onSignals(signal => supervisor.onSignal(signal))
+  const code = await resumed.catch((error: unknown) => {
     if (takenOver) throw error
     return boot.goBack(error instanceof Error ? error.message : String(error))
   })
@@ -101,7 +106,6 @@ function createSupervisor(request: RunRequest): { supervisor: Supervisor; closeL
       log.info('running', { application: status.application, workers: status.slots.length, listeners: addresses, control: status.controlSocket, ...(status.admin === '' ? {} : { admin: status.admin }) })
     },
   })
-  onSignals(signal => supervisor.onSignal(signal))
   return { supervisor, closeLogs: () => logs.close() }
 }
 

@@ -5,6 +5,7 @@
  */
 
 export const SIGNALS = ['SIGTERM', 'SIGQUIT', 'SIGINT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const
+export const STOP_SIGNALS = ['SIGTERM', 'SIGQUIT', 'SIGINT'] as const
 export type HandledSignal = (typeof SIGNALS)[number]
 export type SignalMeaning = 'stop' | 'interrupt' | 'force' | 'reload' | 'reopen-logs' | 'upgrade' | 'nothing'
 

@@ -35,6 +35,7 @@ import type { ReturnedSockets } from './adoption.ts'
 import { AlreadyRunning, ControlServer } from './control-server.ts'
 import type { WorkerConversation } from './control-server.ts'
 import { describeApplication, DescribeFailed } from './describe-application.ts'
+import { endByStopSignals } from './early-signals.ts'
 import { Fleet, Refused, StartFailed } from './fleet.ts'
 import type { FleetSetup } from './fleet.ts'
 import { workerExecArgv } from './generation.ts'
@@ -96,6 +97,14 @@ export interface SupervisorSetup {
   readonly binder?: SocketBinder
 }
 
+interface FreshStart {
+  readonly release: Release
+  readonly identity: Identity
+  /** Pids of workers that an earlier supervisor left, and that may still hold the addresses. */
+  readonly orphans: readonly number[]
+  readonly kept: UpgradesRecord | null
+}
+
 /** The answer to `status`. */
 export interface SupervisorStatus {
   readonly version: string
@@ -151,7 +160,9 @@ export class Supervisor {
   #forced = false
   /** Resolves when nobody wants to wait any more. */
   readonly #now = Promise.withResolvers<void>()
-  /** Resolves when the workers of an earlier supervisor are ours. */
+  /** Resolves when it is known which workers an earlier supervisor has left. */
+  readonly #known = Promise.withResolvers<void>()
+  /** Resolves when these are ours. */
   #takingOver: Promise<void> = Promise.resolve()
   #handingOver = false
   /** Of the supervisor before us, until we have something of our own: a kill in between must not lose it. */
@@ -230,6 +241,13 @@ export class Supervisor {
   // ---- starting
 
   async #start(): Promise<void> {
+    // From the first line: a stop that comes before the workers of an earlier supervisor are known could not tell them.
+    const fresh = await this.#whileTakingOver(() => this.#claimOrAdopt())
+    if (fresh !== null) await this.#startFresh(fresh)
+  }
+
+  /** @returns null when the workers of an earlier supervisor are ours now; otherwise what a start from nothing needs. */
+  async #claimOrAdopt(): Promise<FreshStart | null> {
     const identity = resolveIdentity(this.#options.user, this.#options.group)
     prepareStateFolder(this.#folder, identity.uid !== null || identity.gid !== null)
     this.#systemCalls = await loadSystemCalls()
@@ -244,16 +262,14 @@ export class Supervisor {
     this.#inherited = before
     // Before its workers can ask: one that is refused drains and ends.
     const adopting = before !== null && orphans.length > 0 && this.#calls !== null && this.#restoreFleet(before)
-    const adopted = await this.#whileTakingOver(async () => {
-      await this.#claim(identity, null)
-      return adopting && this.#adopt(before)
-    })
-    if (adopted) return
-    this.#table.offer(this.#serviceManager.inherited.map(({ fd, address }) => ({ fd, bound: address.kind === 'unix' ? `unix:${address.path}` : hostAndPort(address.host, address.port) })))
-    await this.#startFresh(release, identity, orphans.map(orphan => orphan.pid), before?.upgrades ?? null)
+    await this.#claim(identity, null)
+    if (adopting && await this.#adopt(before)) return null
+    return { release, identity, orphans: orphans.map(orphan => orphan.pid), kept: before?.upgrades ?? null }
   }
 
-  async #startFresh(release: Release, identity: Identity, orphans: readonly number[], kept: UpgradesRecord | null): Promise<void> {
+  async #startFresh({ release, identity, orphans, kept }: FreshStart): Promise<void> {
+    this.#checkGoingOn()
+    this.#table.offer(this.#serviceManager.inherited.map(({ fd, address }) => ({ fd, bound: address.kind === 'unix' ? `unix:${address.path}` : hostAndPort(address.host, address.port) })))
     this.#moveTo(SupervisorState.Describing)
     const blueprint: Blueprint = { release, args: this.#setup.args, execArgv: workerExecArgv(), ...identity }
     const description = await describeApplication(blueprint, this.#options.describeTimeoutMs, this.#describing.signal)
@@ -365,6 +381,7 @@ export class Supervisor {
       return await run()
     } finally {
       this.#handingOver = false
+      this.#known.resolve()
       over.resolve()
     }
   }
@@ -377,6 +394,7 @@ export class Supervisor {
     this.#startedAt = entry.startedAt
     this.#fleet = Fleet.restore(this.#fleetSetup(committed), entry.fleet, Date.now())
     this.#upgrades = new Upgrades(this.#fleet, this.#world(), this.#host, this.#log, entry.upgrades)
+    this.#known.resolve()
     return true
   }
 
@@ -555,14 +573,13 @@ export class Supervisor {
     const fleet = this.#fleet!
     await fleet.freeze()
     await this.#setup.flushLogs?.()
+    // Signals that came until now have been told.
+    await setImmediate()
     if (this.state >= SupervisorState.Stopping) {
       fleet.thaw()
       throw new Refused('the server is stopping')
     }
-    if (this.state >= SupervisorState.Stopping) {
-      fleet.thaw()
-      throw new Refused('the server is stopping')
-    }
+    const takeStops = endByStopSignals()
     const { control, worker } = this.#control!.descriptors
     const admin = this.#admin?.descriptor ?? -1
     const state = this.#journalEntry()
@@ -578,6 +595,7 @@ export class Supervisor {
         descriptors: [...this.#table.allDescriptors, control, worker, ...(admin === -1 ? [] : [admin])], bootTimeoutMs: plan.options.upgrade.bootTimeoutMs, state,
       }, this.#calls!)
     } catch (error) {
+      takeStops()
       for (const name of Object.keys(told)) delete process.env[name]
       this.#serviceManager.ready(this.#statusLine())
       fleet.thaw()
@@ -683,7 +701,7 @@ export class Supervisor {
 
   async #stop(capMs: number, lameDuckMs: number): Promise<void> {
     // Workers that are not back yet could not be told, and an image that has not committed would go back.
-    await Promise.race([this.#takingOver, this.#now.promise])
+    await Promise.race([this.#takingOver, this.#now.promise.then(() => this.#known.promise)])
     if (!this.#moveTo(SupervisorState.Stopping)) return
     this.#serviceManager.stopping()
     this.#describing.abort()
@@ -701,10 +719,12 @@ export class Supervisor {
   #force(): void {
     this.#forced = true
     this.#now.resolve()
-    this.#fleet?.force()
-    this.#abandoned?.force()
-    // Not stopping yet: nothing is left to wait for.
-    void this.#stop(0, 0)
+    void this.#known.promise.then(() => {
+      this.#fleet?.force()
+      this.#abandoned?.force()
+      // Not stopping yet: nothing is left to wait for.
+      return this.#stop(0, 0)
+    })
   }
 
   async #end(code: number): Promise<void> {

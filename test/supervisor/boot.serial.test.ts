@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
+import { pathToFileURL } from 'node:url'
 import test from 'node:test'
 import type { TestContext } from 'node:test'
 import { loadSystemCalls } from '../../src/ipc/system-calls.ts'
@@ -270,5 +271,11 @@ test('replaceSupervisor: the way back is on the disk before the exec', linux, as
   }
   const handover: Handover = { format: 1, attempt: 'forward', reason: '', to: { ...image, node: '/new/node', execArgv: ['--x'], boot: '/new/boot.ts' }, back: image, descriptors: [], bootTimeoutMs: 1, state: { secret: 'x' } }
   assert.throws(() => replaceSupervisor(folder, handover, calls), ReexecFailed)
-  assert.deepEqual(seen, [['/new/node', '--x', BOOT, path.join(folder, HANDOVER_FILES.forward)], [0o600, 0o600], ['forward', 'back']])
+  assert.deepEqual(seen, [['/new/node', `--import=${new URL('keep-signals.mjs', pathToFileURL(BOOT)).href}`, '--x', BOOT, path.join(folder, HANDOVER_FILES.forward)], [0o600, 0o600], ['forward', 'back']])
+})
+
+test('boot: neither the new image nor what it starts has what was preloaded for it', linux, async t => {
+  const life = await Life.start(t)
+  await life.replace('commit')
+  assert.deepEqual((await life.status()).execArgv, ['--disable-warning=ExperimentalWarning'])
 })

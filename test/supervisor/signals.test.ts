@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import test from 'node:test'
-import { SignalPolicy } from '../../supervisor/signals.ts'
+import { SignalPolicy, SIGNALS } from '../../supervisor/signals.ts'
 
 test('signals: a Ctrl-C that arrives twice counts once, a later one forces', () => {
   const policy = new SignalPolicy()
@@ -23,4 +24,16 @@ test('signals: HUP reloads and USR2 asks for an upgrade until a stop, USR1 reope
   assert.equal(policy.meaning('SIGHUP', 5_000), 'nothing')
   assert.equal(policy.meaning('SIGUSR2', 5_000), 'nothing')
   assert.equal(policy.meaning('SIGUSR1', 5_000), 'reopen-logs')
+})
+
+test('signals: what is preloaded into an image keeps each of them until it is asked', () => {
+  const preload = new URL('../../supervisor/keep-signals.mjs', import.meta.url).href
+  const program = `
+    for (const signal of ${JSON.stringify(SIGNALS)}) process.kill(process.pid, signal)
+    setImmediate(() => setImmediate(() => {
+      const kept = globalThis[Symbol.for('cirque.takeKeptSignals')]()
+      console.log(JSON.stringify([kept.sort(), ${JSON.stringify(SIGNALS)}.map(signal => process.listenerCount(signal))]))
+    }))`
+  const { stdout, stderr } = spawnSync(process.execPath, [`--import=${preload}`, '--eval', program], { encoding: 'utf8' })
+  assert.deepEqual(JSON.parse(stdout || '[]'), [[...SIGNALS].sort(), SIGNALS.map(() => 0)], stderr)
 })

@@ -56,6 +56,8 @@ export interface ImageStatus {
   /** Of the state folder, now; and of the file that was read at the start. */
   readonly files: readonly string[]
   readonly fileMode: number
+  /** Of Node.js, as what it starts would inherit them. */
+  readonly execArgv: readonly string[]
 }
 
 const SELF = import.meta.filename
@@ -155,7 +157,7 @@ async function answer(socket: net.Socket, what: 'status' | 'end', handover: Hand
   const status: ImageStatus = {
     pid: process.pid, round, attempt: given === null ? 'first' : given.attempt, reason: handover.reason, signals, childEnd,
     socket: fs.readlinkSync(`/proc/self/fd/${fd}`), closeOnExec: (Number.parseInt(/flags:\s+(\d+)/.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))![1]!, 8) & 0o2000000) !== 0,
-    descriptors: fs.readdirSync('/proc/self/fd'), files: fs.readdirSync(folder()), fileMode,
+    descriptors: fs.readdirSync('/proc/self/fd'), files: fs.readdirSync(folder()), fileMode, execArgv: process.execArgv,
   }
   socket.end(JSON.stringify(status))
   if (what === 'end') socket.once('close', () => process.exit(0))

@@ -44,12 +44,12 @@ export class ReleasedApp {
   }
 
   /** Release `one` is `current` and serves. */
-  static async start(t: TestContext, options: SupervisorOptions = {}): Promise<ReleasedApp> {
+  static async start(t: TestContext, options: SupervisorOptions = {}, env: Readonly<Record<string, string>> = {}): Promise<ReleasedApp> {
     const root = new ReleaseRoot(temporaryFolder(t), await startOrigin(t))
     root.add('one')
     root.start('one')
     const merged = { ...SHORT, ...options, drain: { ...SHORT.drain, ...options.drain } }
-    return new ReleasedApp(t, root, merged, await SupervisedApp.start(t, { folder: root.folder, file: root.application, options: merged, log: { access: 'off' } }))
+    return new ReleasedApp(t, root, merged, await SupervisedApp.start(t, { folder: root.folder, file: root.application, options: merged, log: { access: 'off' }, env }))
   }
 
   get port(): number { return this.app.port }

@@ -124,6 +124,17 @@ test('upgrade: a stop signal that meets the replacement of the supervisor stops,
   assert.deepEqual(server.app.everyWorkerPid(), [])
 })
 
+for (const [signals, ended] of [[['SIGTERM'], 0], [['SIGTERM', 'SIGINT'], 1], [['SIGINT', 'SIGINT'], 0]] as const) {
+  test(`upgrade: ${signals.join(' and ')} to an image that has not taken over yet leaves no worker behind`, LINUX_ONLY, async t => {
+    const preload = `--import=${new URL('../../support/signal-at-boot.mjs', import.meta.url).href}`
+    const server = await ReleasedApp.start(t, { drain: { idleDrainMs: 0 } }, { NODE_OPTIONS: preload, SIGNALS_AT_BOOT: signals.join(',') })
+    await server.begin({ tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' })
+    assert.deepEqual(await server.app.end(20_000), { code: ended, signal: null }, server.app.stderr)
+    assert.deepEqual(server.app.everyWorkerPid(), [])
+    assert.deepEqual(fs.readdirSync(server.app.stateDir), [])
+  })
+}
+
 test('upgrade: a stop that comes while workers are adopted waits for them, and kills none', LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t, { drain: { idleDrainMs: 0 } })
   await server.kill()
