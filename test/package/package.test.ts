@@ -48,7 +48,7 @@ after(() => rmSync(folder, { recursive: true, force: true }))
 
 test('package: it holds JavaScript and declarations, the command, its licence and its pages, nothing else', () => {
   assert.ok(packed.includes('dist/src/index.js') && packed.includes('dist/src/index.d.ts') && packed.includes('dist/workers/main.js') && packed.includes('dist/supervisor/cli.js'))
-  for (const name of packed) assert.match(name, /^(?:dist\/(?:src|supervisor|workers)\/.*\.(?:js|d\.ts)|docs\/.*\.md|bin\/cirque|README\.md|LICENSE|package\.json)$/)
+  for (const name of packed) assert.match(name, /^(?:dist\/(?:src|supervisor|workers)\/.*\.(?:m?js|d\.ts)|docs\/.*\.md|bin\/cirque|README\.md|LICENSE|package\.json)$/)
   assert.equal(statSync(path.join(installed, 'bin/cirque')).mode & 0o111, 0o111)
 })
 
