@@ -90,4 +90,4 @@ function takeAll(inbox: DatagramInbox, returned: ReturnedSockets): number {
   return received
 }
 
-function holdsSockets(worker: WorkerProcess): boolean { return worker.alive && worker.link !== null && worker.state !== WorkerState.Draining }
+function holdsSockets(worker: WorkerProcess): boolean { return worker.alive && worker.link !== null && worker.state !== WorkerState.Draining && !worker.soleHolder }

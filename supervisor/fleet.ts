@@ -14,7 +14,7 @@ import { randomBytes, timingSafeEqual } from 'node:crypto'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
 import { ChannelError } from '../src/ipc/channel.ts'
 import { NO_COUNTS } from '../src/ipc/messages.ts'
-import type { DrainOrder, FromWorker, OpenCounts, SelfTestOutcome } from '../src/ipc/messages.ts'
+import type { DrainOrder, FromWorker, OpenCounts, SelfTestOutcome, ToWorker } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import { ROLE_VARIABLE } from '../src/ipc/worker-role.ts'
 import type { WorkerRole } from '../src/ipc/worker-role.ts'
@@ -56,6 +56,9 @@ const ADOPT_ATTEMPTS = 3
 const END_FOLLOWS_MS = 500
 /** A replacement that fails is tried this often before the operation is given up. */
 const REPLACE_ATTEMPTS = 2
+
+/** Who empties queues that nobody else has: best last. */
+const SUITABLE: readonly WorkerState[] = [WorkerState.Starting, WorkerState.Ready, WorkerState.Paused, WorkerState.Accepting]
 
 export interface FleetSetup {
   readonly host: ProcessHost
@@ -117,6 +120,9 @@ export class Fleet {
   #operation: Promise<unknown> = Promise.resolve()
   #operationName = ''
   #cancelTick: (() => void) | null = null
+  #dissolving = false
+  /** When a worker with too few sockets is replaced again. */
+  #widenAtMs = 0
   /** Requests and faults of workers that are gone, so that totals do not go backwards. */
   #buried = { exchanges: 0, ownFaults: 0 }
 
@@ -200,6 +206,8 @@ export class Fleet {
     // What it was told last may have been lost on the way.
     for (const slot of this.slots) if (slot.index !== worker.slot && hello.phase !== 'starting') slot.unsure = true
     // It also comes back when it stopped accepting without our asking: as an orphan, or by an order of the supervisor before us.
+    // Told by a supervisor before us, which may have had no time to write it down.
+    if (hello.phase === 'accepting' || hello.phase === 'paused') this.slots[worker.slot]!.hasQueue = true
     const stoppedByItself = worker.state === WorkerState.Accepting && (hello.phase === 'paused' || hello.phase === 'draining')
     if (worker.awaited || stoppedByItself) {
       worker.cameBack(hello.phase, this.#host.nowMs())
@@ -449,9 +457,29 @@ export class Fleet {
     return promise
   }
 
-  /** Goes on with restored workers. @param trial an upgrade is still to be committed or reverted: its workers are left where they are. */
-  settle(trial: boolean): void {
+  /** Whether a restored worker may still hold a socket: its own descriptor of it, whatever became of ours. */
+  holds(canonical: string, index: number): boolean {
+    for (const worker of this.workers()) if (this.#mayHold(worker, canonical, index)) return true
+    return false
+  }
+
+  /** A socket did not come back, and another one was bound beside it: whoever holds it is replaced, and ends when its queues are empty. */
+  lost(canonical: string, index: number): void { for (const worker of this.workers()) if (this.#mayHold(worker, canonical, index)) worker.soleHolder = true }
+
+  #mayHold(worker: WorkerProcess, canonical: string, index: number): boolean {
+    return worker.alive && worker.state !== WorkerState.Draining && index < worker.slotsHeld && this.generationOf(worker).description.listeners.some(listener => listener.canonical === canonical)
+  }
+
+  /** Workers of a generation that is not committed have places of their own: an operation that went back was not finished. */
+  get mixed(): boolean {
+    return this.slots.some(({ current, incoming, previous }) => [current, incoming, previous].some(worker => worker !== null && worker.alive && worker.generation !== this.#generation.number))
+  }
+
+  /** Goes on with restored workers. @param running an operation is still to be committed or reverted: its workers are left where they are. */
+  settle(running: boolean): void {
     this.#settled = true
+    for (const worker of [...this.workers()]) if (worker.soleHolder) this.#displace(this.slots[worker.slot]!, worker)
+    const trial = running || this.mixed
     for (const slot of this.slots) {
       if (!trial) {
         if (slot.previous !== null) {
@@ -477,25 +505,31 @@ export class Fleet {
     this.#setup.onChange()
   }
 
+  /** From its place to those that are on their way out. */
+  #displace(slot: WorkerSlot, worker: WorkerProcess): void {
+    if (slot.current === worker) slot.current = null
+    if (slot.incoming === worker) slot.incoming = null
+    if (slot.previous === worker) slot.previous = null
+    worker.acceptsWhenReady = false
+    slot.draining.add(worker)
+  }
+
   #settleWorker(worker: WorkerProcess): void {
     const slot = this.slots[worker.slot]!
-    if (!worker.alive || worker.awaited) return
+    if (!worker.alive || worker.awaited || worker.soleHolder) return
     if (worker.state === WorkerState.Starting) {
       // On its way out before it held anything.
       if (slot.draining.has(worker)) this.#kill(worker, 'SIGKILL')
       else this.#watchStart(worker)
     } else if (slot.draining.has(worker)) {
       if (worker.state === WorkerState.Draining && worker.drainEndsAtMs !== null) this.#guardDrain(worker)
-      else if (worker.state === WorkerState.Accepting) void this.#stopThenDrain(worker)
+      else if (worker.state === WorkerState.Accepting || worker.pausedInPart) void this.#stopThenDrain(worker)
       else this.#drain(worker, this.#retireOrder())
     } else if (worker === slot.current && worker.state === WorkerState.Paused) {
       void this.#resume(worker)
     } else if (worker.state === WorkerState.Draining) {
       // It gave up waiting for a supervisor.
-      if (slot.current === worker) slot.current = null
-      if (slot.incoming === worker) slot.incoming = null
-      if (slot.previous === worker) slot.previous = null
-      slot.draining.add(worker)
+      this.#displace(slot, worker)
       if (slot.current === null && !slot.lent) this.#restartLater(slot)
     }
   }
@@ -535,6 +569,8 @@ export class Fleet {
     const others = places.filter(worker => worker !== keep)
     slot.replacing = true
     slot.clearRestart()
+    // They hold nothing.
+    for (const other of others) if (other.state < WorkerState.Accepting) this.#retire(slot, other)
     if (keep !== null && keep.state === WorkerState.Paused && !await this.#resume(keep)) keep = null
     while (keep === null && !this.#stopping) {
       keep = await this.#forkAgain(slot, to)
@@ -568,7 +604,10 @@ export class Fleet {
 
   async #resume(worker: WorkerProcess): Promise<boolean> {
     if (!await this.#askOrKill(worker, { tag: 'accept' }, this.#options.ackTimeoutMs)) return false
+    // It has been told to stop since.
+    if (worker.retiring) return false
     worker.markAccepting(this.#host.nowMs())
+    worker.pausedInPart = false
     // Where it stood in before it stopped it may do so again.
     for (const slot of this.slots) if (slot.index !== worker.slot) slot.unsure = true
     this.#reconcile()
@@ -586,6 +625,7 @@ export class Fleet {
     }
     slot.previous = old
     if (!await this.#othersServe(old) && !this.#stopping) throw new Refused(`nobody else could accept what worker ${old.id} accepts`)
+    old.pausedInPart = except.length > 0
     if (old.moveTo(WorkerState.Paused)) await this.#askOrKill(old, { tag: 'stop-accept', except }, this.#options.ackTimeoutMs)
   }
 
@@ -609,11 +649,13 @@ export class Fleet {
     return concerned.every(served)
   }
 
-  /** Whoever accepts in its slot now is of a generation on trial that has not all of its listeners. */
+  /** Whoever accepts in its slot now, or where it stands in, is of a generation on trial that has not all of its listeners. */
   #lastOfListener(worker: WorkerProcess): boolean {
-    const { current, adoptedBy } = this.slots[worker.slot]!
-    const heir = this.#serves(current) ? current! : adoptedBy
-    return heir !== null && heir.generation !== this.#generation.number && goneListeners(this.generationOf(worker), this.generationOf(heir)).length > 0
+    return this.slots.some(slot => {
+      if (!slot.hasQueue || (slot.index !== worker.slot && !worker.pausedInPart)) return false
+      const heir = this.#serves(slot.current) ? slot.current : slot.adoptedBy
+      return heir !== null && heir.generation !== this.#generation.number && goneListeners(this.generationOf(worker), this.generationOf(heir)).length > 0
+    })
   }
 
   #forgetGenerations(): void {
@@ -767,7 +809,10 @@ export class Fleet {
     if (!old.alive || old.retiring) return
     old.retiring = true
     slot.draining.add(old)
-    if (old.state === WorkerState.Paused) this.#drain(old, this.#retireOrder())
+    // Nobody can tell it anything yet, or nobody else has its sockets: `#settleWorker` and `#dissolve` go on.
+    if (old.awaited || old.soleHolder) return
+    if (old.state === WorkerState.Paused && !old.pausedInPart) this.#drain(old, this.#retireOrder())
+    else if (old.state === WorkerState.Paused) void this.#stopThenDrain(old)
     else if (old.state !== WorkerState.Accepting) this.#kill(old, 'SIGKILL')
     else void this.#stopThenDrain(old)
     this.#limitDraining(slot)
@@ -776,10 +821,11 @@ export class Fleet {
   async #stopThenDrain(old: WorkerProcess): Promise<void> {
     // Until somebody else does, it accepts.
     while (!await this.#othersServe(old) || this.#lastOfListener(old)) {
-      if (this.#stopping || old.state !== WorkerState.Accepting) return
+      if (this.#stopping || (old.state !== WorkerState.Accepting && old.state !== WorkerState.Paused)) return
       await new Promise<void>(resolve => { this.#host.after(this.#options.heartbeatMs, resolve) })
     }
-    if (!old.moveTo(WorkerState.Paused)) return
+    if (!old.moveTo(WorkerState.Paused) && old.state !== WorkerState.Paused) return
+    old.pausedInPart = false
     this.#limitDraining(this.slots[old.slot]!)
     const stopped = await this.#askOrKill(old, { tag: 'stop-accept' }, this.#options.ackTimeoutMs)
     if (stopped && old.state === WorkerState.Paused) this.#drain(old, this.#retireOrder())
@@ -789,7 +835,7 @@ export class Fleet {
   #limitDraining(slot: WorkerSlot): void {
     const max = this.#options.drain.maxDrainingGenerations
     // One that still accepts has nobody yet who does so for it.
-    const retired = [...slot.draining].filter(worker => worker.state !== WorkerState.Accepting)
+    const retired = [...slot.draining].filter(worker => worker.state !== WorkerState.Accepting && !worker.pausedInPart && !worker.soleHolder)
     for (const oldest of retired.slice(0, Math.max(0, retired.length - max))) {
       this.#log.warn(`worker ${oldest.id} is cut: more than ${max} retired workers in slot ${slot.index}`)
       this.#drain(oldest, { ...this.#retireOrder(), hardDrainMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0, idleDrainMs: 0, closeSpreadMs: 0, endAfterMs: TUNNEL_CLOSE_MS + DRAIN_GRACE_MS })
@@ -913,7 +959,7 @@ export class Fleet {
   #releaseOthers(slot: WorkerSlot): void {
     if (!slot.unsure) return
     slot.unsure = false
-    for (const worker of this.workers()) if (worker.slot !== slot.index && worker !== slot.adoptedBy) worker.link?.send({ tag: 'release-slot', slot: slot.index })
+    for (const worker of this.workers()) if (worker.slot !== slot.index && worker !== slot.adoptedBy && !worker.soleHolder) worker.link?.send({ tag: 'release-slot', slot: slot.index })
   }
 
   /** @returns whether a sibling accepts for the slot now. */
@@ -972,6 +1018,43 @@ export class Fleet {
       }
     }
     this.#reconcile()
+    void this.#dissolve()
+    this.#widenNarrow()
+  }
+
+  /**
+   * Workers that alone hold some sockets end together: as long as one of them has a descriptor, the kernel queues
+   * connections there. The last one accepts from all of these queues, then empties and closes them; the sockets that were
+   * bound beside have taken over by then.
+   */
+  async #dissolve(): Promise<void> {
+    const holders = [...this.workers()].filter(worker => worker.soleHolder && worker.alive && worker.state !== WorkerState.Draining)
+    // Who is silent is heard of again, or killed.
+    if (holders.length === 0 || this.#dissolving || this.#stopping || holders.some(worker => worker.link === null || this.isSilent(worker))) return
+    if (!this.slots.every(slot => !slot.hasQueue || this.#serves(slot.current) || (slot.adopting === null && this.#serves(slot.adoptedBy)))) return
+    this.#dissolving = true
+    try {
+      const suits = (worker: WorkerProcess): number => SUITABLE.indexOf(worker.state)
+      const last = holders.sort((a, b) => suits(b) - suits(a) || b.slotsHeld - a.slotsHeld)[0]!
+      const queues = this.slots.filter(slot => slot.hasQueue && slot.index !== last.slot && slot.index < last.slotsHeld)
+      const orders: ToWorker[] = [{ tag: 'accept' }, ...queues.map(slot => ({ tag: 'adopt-slot' as const, slot: slot.index }))]
+      await Promise.all(orders.map(order => last.link?.ask(order, this.#options.ackTimeoutMs).catch((error: unknown) => {
+        this.#log.warn(`worker ${last.id} could not accept what waits for it alone`, { order: order.tag, error })
+      })))
+      for (const worker of holders) if (worker !== last) this.#drain(worker, this.#retireOrder())
+      await this.#emptyThenDrain(this.slots[last.slot]!, last)
+    } finally {
+      this.#dissolving = false
+    }
+  }
+
+  /** After a roll-back a worker may serve that has not the sockets of every slot with a queue: one that has them replaces it, as soon as one comes up. */
+  #widenNarrow(): void {
+    const [slot] = this.slots
+    const nowMs = this.#host.nowMs()
+    if (this.#stopping || this.#operationName !== '' || slot?.current?.state !== WorkerState.Accepting || slot.current.slotsHeld >= this.#reach() || nowMs < this.#widenAtMs) return
+    this.#widenAtMs = nowMs + restartDelayMs(slot.history, this.#options.restart, this.#host.random())
+    this.restart(String(slot.index)).catch((error: unknown) => this.#log.warn(`slot ${slot.index} needs a worker with more sockets`, { error }))
   }
 
   #tickLater(): void {

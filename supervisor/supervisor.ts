@@ -406,7 +406,7 @@ export class Supervisor {
     const workers = [...fleet.workers()].filter(worker => worker.alive)
     const given = await collectDescriptors(fleet, this.#folder, this.#calls!, this.#log)
     for (const { fd } of this.#serviceManager.inherited) given.add(fd)
-    this.#table.restore(entry.listeners, entry.slots, this.#takerOf(entry, given))
+    this.#table.restore(entry.listeners, entry.slots, this.#takerOf(fleet, entry, given))
     given.close()
     const { generation } = fleet
     try {
@@ -417,17 +417,16 @@ export class Supervisor {
       this.#table = new ListenerTable(this.#options.workers, this.#log, this.#binder)
       fleet.abandon()
       this.#abandoned = fleet
-      this.#upgrades!.giveUp('the supervisor was killed meanwhile, and its workers could not be adopted')
       this.#fleet = null
+      const upgrades = this.#upgrades!.giveUp('the supervisor was killed meanwhile, and its workers could not be adopted')
       this.#upgrades = null
-      this.#inherited = { ...entry, listeners: [], fleet: null }
+      this.#inherited = { ...entry, upgrades }
       return false
     }
     this.#inherited = null
     this.#checkGoingOn()
     await this.#listenAdmin(-1)
-    const trial = (entry.upgrades?.running ?? null) !== null
-    fleet.settle(trial)
+    fleet.settle((entry.upgrades?.running ?? null) !== null)
     this.#log.warn('adopted the workers of a supervisor that was killed', { workers: workers.map(worker => worker.id), unheard, tookMs: Math.round(performance.now() - sinceMs) })
     this.#serving()
     await this.#upgrades!.resume({ how: 'killed', reason: 'the supervisor was killed meanwhile' })
@@ -435,15 +434,24 @@ export class Supervisor {
     return true
   }
 
-  /** A slot that came last may have had no worker yet that holds its socket: as long as there is one of the listener, it is bound beside. */
-  #takerOf(entry: JournalEntry, given: ReturnedSockets): (listener: ListenerRecord, index: number) => number | null {
+  /**
+   * What did not come back is bound beside: because whoever holds it does not answer, or because its slot came last and had
+   * no worker yet. Not what nobody has anything of any more: that is bound again, unless somebody else is there.
+   */
+  #takerOf(fleet: Fleet, entry: JournalEntry, given: ReturnedSockets): (listener: ListenerRecord, index: number) => number | null {
     const found = new Map(entry.listeners.map(listener => [listener.key, listener.sockets.map((_, index) => given.take(listener, index))]))
     return (listener, index) => {
       const fds = found.get(listener.key)!
       const fd = fds[index]!
-      if (fd !== null || listener.shared || fds.every(other => other === null)) return fd
+      const held = fleet.holds(listener.canonical, index)
+      if (fd !== null || listener.shared || (!held && fds.every(other => other === null))) return fd
       const { host, port } = addressOf(listener.bound)
-      try { return this.#keepOpen(this.#binder.bindTcp(host, port, listener.ipv6Only, true)) } catch { return null }
+      try {
+        const beside = this.#keepOpen(this.#binder.bindTcp(host, port, listener.ipv6Only, true))
+        if (held) this.#log.warn(`the socket of slot ${index} at ${listener.bound} did not come back; another one is bound beside it`)
+        fleet.lost(listener.canonical, index)
+        return beside
+      } catch { return null }
     }
   }
 

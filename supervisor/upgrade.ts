@@ -187,7 +187,11 @@ export class Upgrades {
   /** Goes on with what the journal says was running. @throws when `forward` cannot be committed: the caller goes back to the image before. */
   async resume(resumption: Resumption, onCommitted: () => void = () => {}): Promise<void> {
     const operation = this.#running
-    if (operation === null) { this.#next(); return }
+    if (operation === null) {
+      if (this.#fleet.mixed) await this.#fleet.exclusive('roll-back', () => this.#fleet.revert(this.#fleet.generation))
+      this.#next()
+      return
+    }
     const { plan } = operation
     if (resumption.how === 'forward') {
       if (plan === null) throw new Error('the plan of the upgrade was lost')

@@ -55,10 +55,9 @@ export interface WorkerRecord {
   readonly drainEndsAt: number | null
   readonly exchanges: number
   readonly ownFaults: number
-  /** Left out by builds that did not know it: true. */
-  readonly acceptsWhenReady?: boolean
-  /** Left out by builds that did not know it: as many as its generation says. */
-  readonly slotsHeld?: number
+  readonly acceptsWhenReady: boolean
+  readonly slotsHeld: number
+  readonly soleHolder: boolean
 }
 
 /** The way to a worker that has said hello. */
@@ -84,6 +83,10 @@ export class WorkerProcess {
   startTime = ''
   /** It has the sockets of so many slots, from the first on. */
   slotsHeld = 0
+  /** It, and others that are marked so, hold sockets of which the supervisor has no descriptor: what waits in their queues is theirs to answer. */
+  soleHolder = false
+  /** It has stopped accepting but for listeners that those after it do not have. */
+  pausedInPart = false
   link: WorkerLink | null = null
   acceptingSinceMs: number | null = null
   drainingSinceMs: number | null = null
@@ -128,8 +131,11 @@ export class WorkerProcess {
     worker.pid = record.pid
     worker.startTime = record.startTime
     worker.awaited = true
-    worker.acceptsWhenReady = record.acceptsWhenReady !== false
-    worker.slotsHeld = record.slotsHeld ?? Number.POSITIVE_INFINITY
+    worker.acceptsWhenReady = record.acceptsWhenReady
+    worker.slotsHeld = record.slotsHeld
+    worker.soleHolder = record.soleHolder
+    // The record does not say; whoever lets it go looks first.
+    worker.pausedInPart = record.phase === 'paused'
     worker.acceptingSinceMs = record.acceptingSince === null ? null : record.acceptingSince - ageShiftMs
     worker.drainingSinceMs = record.drainingSince === null ? null : record.drainingSince - ageShiftMs
     worker.drainEndsAtMs = record.drainEndsAt === null ? null : record.drainEndsAt - ageShiftMs
@@ -141,11 +147,11 @@ export class WorkerProcess {
   }
 
   record(ageShiftMs: number): WorkerRecord {
-    const { generation, slot, n, token, pid, startTime, acceptingSinceMs, drainingSinceMs, drainEndsAtMs, startedAtMs, acceptsWhenReady, slotsHeld, open: { exchanges, ownFaults } } = this
+    const { generation, slot, n, token, pid, startTime, acceptingSinceMs, drainingSinceMs, drainEndsAtMs, startedAtMs, acceptsWhenReady, slotsHeld, soleHolder, open: { exchanges, ownFaults } } = this
     const wall = (ms: number | null): number | null => ms === null ? null : ms + ageShiftMs
     return {
       generation, slot, n, token, pid, startTime, phase: PHASES[this.state] ?? 'draining', startedAt: startedAtMs + ageShiftMs,
-      acceptingSince: wall(acceptingSinceMs), drainingSince: wall(drainingSinceMs), drainEndsAt: wall(drainEndsAtMs), exchanges, ownFaults, acceptsWhenReady, slotsHeld,
+      acceptingSince: wall(acceptingSinceMs), drainingSince: wall(drainingSinceMs), drainEndsAt: wall(drainEndsAtMs), exchanges, ownFaults, acceptsWhenReady, slotsHeld, soleHolder,
     }
   }
 
@@ -158,6 +164,7 @@ export class WorkerProcess {
     if (state === undefined || state === WorkerState.Ready || state === this.state) return
     this.#enter(state)
     if (state === WorkerState.Accepting) this.acceptingSinceMs ??= nowMs
+    if (state === WorkerState.Paused) this.pausedInPart = true
   }
 
   #enter(state: WorkerState): void {

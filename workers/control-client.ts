@@ -53,7 +53,9 @@ export class ControlClient {
   #welcome: Welcome | null = null
   #lostAtMs = performance.now()
   #retryTimer: NodeJS.Timeout | null = null
-  #orphanTimer: NodeJS.Timeout | null = null
+  /** A connection that is begun from then on, and fails, is the last hope gone: a process that was stopped or a machine that slept looks once more first. */
+  #giveUpAtMs = Number.POSITIVE_INFINITY
+  #triedAtMs = 0
   #orphanedSaid = false
   /** ': ' and why the last connection failed. */
   #lastProblem = ''
@@ -68,7 +70,7 @@ export class ControlClient {
 
   /** Resolves with the first welcome; never, when nobody welcomes us. */
   start(): Promise<Welcome> {
-    this.#orphanTimer = setTimeout(() => this.#giveUp(`the supervisor could not be reached${this.#lastProblem}`), FIRST_CONNECT_MS)
+    this.#giveUpAtMs = performance.now() + FIRST_CONNECT_MS
     this.#connect()
     return this.#welcomed.promise
   }
@@ -79,12 +81,12 @@ export class ControlClient {
   close(): void {
     this.state = ControlState.Closed
     if (this.#retryTimer !== null) clearTimeout(this.#retryTimer)
-    if (this.#orphanTimer !== null) clearTimeout(this.#orphanTimer)
     this.#channel?.close()
   }
 
   #connect(): void {
     this.#retryTimer = null
+    this.#triedAtMs = performance.now()
     const socket = net.connect({ path: this.#role.controlPath })
     const channel = new Channel<FromWorker, ToWorker>(socket, decodeToWorker, { maxMessageBytes: this.#role.maxControlMessageBytes }, {
       onMessage: (order, question) => {
@@ -111,8 +113,7 @@ export class ControlClient {
 
   #onWelcome(welcome: Welcome): void {
     if (this.state === ControlState.Closed) return
-    if (this.#orphanTimer !== null) clearTimeout(this.#orphanTimer)
-    this.#orphanTimer = null
+    this.#giveUpAtMs = Number.POSITIVE_INFINITY
     if (this.state === ControlState.Orphaned) this.#log.info('a supervisor is back', { awayMs: Math.round(performance.now() - this.#lostAtMs) })
     this.#welcome = welcome
     this.#lastProblem = ''
@@ -139,11 +140,12 @@ export class ControlClient {
       this.#lostAtMs = nowMs
       this.#log.warn('lost the supervisor; serving on', reason === '' ? {} : { reason })
       const welcome = this.#welcome
-      if (welcome !== null && welcome.orphanPolicy === 'drain-after') {
-        this.#orphanTimer = setTimeout(() => this.#giveUp(`no supervisor came back within ${welcome.orphanDrainAfterMs} ms`), welcome.orphanDrainAfterMs)
-      }
+      if (welcome?.orphanPolicy === 'drain-after') this.#giveUpAtMs = nowMs + welcome.orphanDrainAfterMs
     }
     if (reason !== '') this.#lastProblem = `: ${reason}`
+    if (this.#triedAtMs >= this.#giveUpAtMs) {
+      this.#giveUp(this.#welcome === null ? `the supervisor could not be reached${this.#lastProblem}` : `no supervisor came back within ${this.#welcome.orphanDrainAfterMs} ms`)
+    }
     this.#retryTimer = setTimeout(() => this.#connect(), retryDelayMs(nowMs - this.#lostAtMs))
   }
 

@@ -24,6 +24,8 @@ export const EXIT_START_FAILED = 1
 
 /** A reader of our output that takes nothing does not hold up the end for longer, in ms; less than what the supervisor grants beyond a deadline. */
 const FLUSH_LOGS_MS = 1_000
+/** An orphan gives its queues so long to become empty, in ms. */
+const ORPHAN_EMPTY_QUEUE_MS = 1_000
 
 export const WorkerState = { Starting: 0, Ready: 1, Accepting: 2, Paused: 3, Draining: 4 } as const
 export type WorkerState = (typeof WorkerState)[keyof typeof WorkerState]
@@ -126,8 +128,11 @@ export class Worker implements RunHost {
   onOrphaned(reason: string): void {
     if (this.state === WorkerState.Draining) return
     this.#host.log.warn('draining as an orphan', { reason })
-    if (this.#orphanDrain === null) { this.#end(EXIT_START_FAILED); return }
-    this.#drain(this.#orphanDrain)
+    const order = this.#orphanDrain
+    if (order === null) { this.#end(EXIT_START_FAILED); return }
+    // Whoever comes now must know; what waits in the queues has nobody else.
+    this.moveTo(WorkerState.Draining)
+    this.#listening = this.#listening.then(() => this.#listeners?.emptyAndClose(ORPHAN_EMPTY_QUEUE_MS)).then(() => this.#drain(order))
   }
 
   /** An error that ends the process: told to the supervisor, which replaces us. Only an error that it cannot be told is printed here. */

@@ -258,7 +258,7 @@ export class SimSupervisor implements ProcessHost {
     const fleet = this.fleet!
     const unheard = await fleet.awaitWorkers(this.#options.upgrade.adoptTimeoutMs)
     const given = await collectDescriptors(fleet, '/nonexistent/simulated', this.#calls, this.#log)
-    this.table.restore(entry.listeners, entry.slots, this.#takerOf(entry, given))
+    this.table.restore(entry.listeners, entry.slots, this.#takerOf(fleet, entry, given))
     given.close()
     const { generation } = fleet
     try {
@@ -269,11 +269,11 @@ export class SimSupervisor implements ProcessHost {
       this.table.close(null)
       this.table = new ListenerTable(this.#options.workers, this.#log, this.#binder)
       fleet.abandon()
-      this.upgrades!.giveUp('the supervisor was killed meanwhile, and its workers could not be adopted')
       this.abandoned.push(fleet)
       this.fleet = null
+      const upgrades = this.upgrades!.giveUp('the supervisor was killed meanwhile, and its workers could not be adopted')
       this.upgrades = null
-      this.#inherited = { ...entry, listeners: [], fleet: null }
+      this.#inherited = { ...entry, upgrades }
       return false
     }
     this.#inherited = null
@@ -286,15 +286,20 @@ export class SimSupervisor implements ProcessHost {
     return true
   }
 
-  /** A slot that came last may have had no worker yet that holds its socket: as long as there is one of the listener, it is bound beside. */
-  #takerOf(entry: JournalEntry, given: ReturnedSockets): (listener: ListenerRecord, index: number) => number | null {
+  #takerOf(fleet: Fleet, entry: JournalEntry, given: ReturnedSockets): (listener: ListenerRecord, index: number) => number | null {
     const found = new Map(entry.listeners.map(listener => [listener.key, listener.sockets.map((_, index) => given.take(listener, index))]))
     return (listener, index) => {
       const fds = found.get(listener.key)!
       const fd = fds[index]!
-      if (fd !== null || listener.shared || fds.every(other => other === null)) return fd
+      const held = fleet.holds(listener.canonical, index)
+      if (fd !== null || listener.shared || (!held && fds.every(other => other === null))) return fd
       const colon = listener.bound.lastIndexOf(':')
-      try { return this.#binder.bindTcp(listener.bound.slice(0, colon), Number(listener.bound.slice(colon + 1)), listener.ipv6Only, true).fd() } catch { return null }
+      try {
+        const beside = this.#binder.bindTcp(listener.bound.slice(0, colon), Number(listener.bound.slice(colon + 1)), listener.ipv6Only, true).fd()
+        if (held) this.#log.warn(`the socket of slot ${index} at ${listener.bound} did not come back; another one is bound beside it`)
+        fleet.lost(listener.canonical, index)
+        return beside
+      } catch { return null }
     }
   }
 

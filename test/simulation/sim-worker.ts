@@ -59,7 +59,8 @@ export class SimWorker implements Acceptor {
   #welcome: Welcome | null = null
   #started = false
   #lostAtMs: number
-  #orphanTimer: Timer | null = null
+  #giveUpAtMs = Number.POSITIVE_INFINITY
+  #triedAtMs = 0
   #orphanedSaid = false
   #heartbeat: Timer | null = null
   #seq = 0
@@ -86,7 +87,7 @@ export class SimWorker implements Acceptor {
     this.#deaf = this.#behaviour === 'ignores orders' && random.chance(0.5)
     this.#after(random.delay(40, 400), () => {
       this.booted = true
-      this.#orphanTimer = this.#after(FIRST_CONNECT_MS, () => this.#giveUp('the supervisor could not be reached'))
+      this.#giveUpAtMs = world.nowMs + FIRST_CONNECT_MS
       this.#connect()
     })
     if (this.#behaviour === 'dies at random') this.#after(random.next() * 20_000, () => this.die({ code: random.pick([70, 139]), signal: null }))
@@ -199,16 +200,23 @@ export class SimWorker implements Acceptor {
     if (mine.size === 0) this.acceptors.delete(slot)
   }
 
+  #acceptQueued(): void {
+    for (const acceptors of this.acceptors.values()) for (const socket of acceptors.values()) for (const dial of socket.queue.splice(0)) this.#accept(dial)
+  }
+
   #closeForGood(): void {
     if (this.closed) return
     this.closed = true
+    this.#world.closing = this
     for (const slot of [...this.acceptors.keys()]) this.#stopFor(slot)
     for (const socket of this.sockets) this.#world.kernel.release(socket)
+    this.#world.closing = null
   }
 
   // ---- the way to the supervisor, as control-client.ts
 
   #connect(): void {
+    this.#triedAtMs = this.#world.nowMs
     const end = this.#world.connectWorker(this)
     if (end === null) { this.#onClose(null); return }
     this.#end = end
@@ -234,8 +242,9 @@ export class SimWorker implements Acceptor {
       this.#lostAtMs = this.#world.nowMs
       this.#world.log(() => `worker ${this.id} lost its supervisor`)
       const welcome = this.#welcome
-      if (welcome?.orphanPolicy === 'drain-after') this.#orphanTimer = this.#after(welcome.orphanDrainAfterMs, () => this.#giveUp('no supervisor came back'))
+      if (welcome?.orphanPolicy === 'drain-after') this.#giveUpAtMs = this.#world.nowMs + welcome.orphanDrainAfterMs
     }
+    if (this.#triedAtMs >= this.#giveUpAtMs) this.#giveUp('no supervisor came back')
     this.#after(retryDelayMs(this.#world.nowMs - this.#lostAtMs), () => this.#connect())
   }
 
@@ -250,14 +259,14 @@ export class SimWorker implements Acceptor {
     this.#world.log(() => `worker ${this.id} drains as an orphan: ${reason}`)
     if (this.#welcome === null) this.die({ code: 1 })
     else {
+      this.#acceptQueued()
       this.#drain(this.#welcome.orphanDrain)
       this.#sayHelloAgain()
     }
   }
 
   #onWelcome(welcome: Welcome): void {
-    this.#orphanTimer?.cancel()
-    this.#orphanTimer = null
+    this.#giveUpAtMs = Number.POSITIVE_INFINITY
     this.#welcome = welcome
     this.#state = 'connected'
     this.#heartbeat?.cancel()
@@ -329,6 +338,7 @@ export class SimWorker implements Acceptor {
 
   #obey(order: ToWorker, answer: SimAnswer | null, by: SimEnd): void {
     const { phase } = this
+    this.#world.staleOrder = by !== this.#end
     this.#world.log(() => `worker ${this.id} ${order.tag}${'slot' in order ? ` ${order.slot}` : ''}`)
     try {
       if (order.tag === 'drain') {
@@ -341,6 +351,8 @@ export class SimWorker implements Acceptor {
       if (phase !== this.phase && by !== this.#end) this.#sayHelloAgain()
     } catch (error) {
       answer?.refuse('failed', error instanceof Error ? error.message : String(error))
+    } finally {
+      this.#world.staleOrder = false
     }
   }
 
@@ -365,9 +377,7 @@ export class SimWorker implements Acceptor {
         if (order.slot !== this.slot) this.#stopFor(order.slot)
         return null
       case 'close-listeners':
-        if (!this.closed) {
-          for (const acceptors of this.acceptors.values()) for (const socket of acceptors.values()) for (const dial of socket.queue.splice(0)) this.#accept(dial)
-        }
+        this.#acceptQueued()
         this.#closeForGood()
         this.#moveTo('paused')
         return null

@@ -284,6 +284,11 @@ export class World implements Wire {
   }
 
   /** Notes what a dying worker accepted from, before that is gone. */
+  /** A worker obeys a supervisor that has been killed since. */
+  staleOrder = false
+  /** Closes its copies of all sockets. */
+  closing: SimWorker | null = null
+
   inDying(worker: SimWorker, close: () => void): void {
     const family = this.families.get(worker)!
     family.lastAccepted = new Set([...worker.acceptors.values()].flatMap(acceptors => [...acceptors.values()]))
@@ -586,6 +591,10 @@ export class World implements Wire {
       return
     }
     if (this.gap) return
+    // Only its holder could have kept it: it was killed, or had answered all that waited.
+    const holder = this.closing
+    const known = holder === null ? undefined : [...image?.fleet?.workers() ?? []].find(worker => worker.id === holder.id)
+    if (how === 'last holder' && known?.soleHolder === true && (dials.length === 0 || !holder!.alive || this.staleOrder)) return
     if (this.removing !== null && !this.removing.has(socket.address)) return
     // Somebody else still has sockets of a listener that was removed, or was never committed.
     const committed = image?.fleet?.generation.description.listeners

@@ -13,7 +13,7 @@ import { waitFor } from '../support/wait-for.ts'
 
 function entry(generation: number): JournalEntry {
   const worker = (slot: number, pid: number, startTime: string): WorkerRecord & { place: 'current' } => ({
-    generation: 1, slot, n: 0, token: 't', pid, startTime, phase: 'accepting', startedAt: 0, acceptingSince: 0, drainingSince: null, drainEndsAt: null, exchanges: 0, ownFaults: 0, place: 'current',
+    generation: 1, slot, n: 0, token: 't', pid, startTime, phase: 'accepting', startedAt: 0, acceptingSince: 0, drainingSince: null, drainEndsAt: null, acceptsWhenReady: true, slotsHeld: 2, soleHolder: false, exchanges: 0, ownFaults: 0, place: 'current',
   })
   const slot = (record: ReturnType<typeof worker>): SlotRecord => ({ hasQueue: true, lent: false, restarts: 0, nextN: 1, adoptedBy: '', workers: [record] })
   return {

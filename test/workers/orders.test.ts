@@ -165,3 +165,11 @@ test('orders: an orphan\'s time starts anew with every loss, and at its end the 
   worker.leave()
   assert.deepEqual(await worker.end(), { code: 0, signal: null })
 })
+
+test('orders: an orphan whose time is over looks for a supervisor once more before it drains', async t => {
+  const worker = await OrderedWorker.start(t, { ...PLAIN, welcome: { orphanPolicy: 'drain-after', orphanDrainAfterMs: 1 } })
+  await worker.order({ tag: 'accept' })
+  worker.leave()
+  assert.equal((await worker.comeBack()).phase, 'accepting')
+  assert.equal(await get(worker.port(0)), String(worker.pid))
+})
