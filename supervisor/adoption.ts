@@ -10,7 +10,8 @@ import type { SentDescriptors } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { DatagramInbox, SystemCalls } from '../src/ipc/system-calls.ts'
 import type { Fleet } from './fleet.ts'
-import type { ListenerRecord } from './listener-table.ts'
+import type { JournalEntry } from './journal.ts'
+import type { ListenerRecord, ListenerTable } from './listener-table.ts'
 import { WorkerState } from './worker-process.ts'
 import type { WorkerProcess } from './worker-process.ts'
 
@@ -61,7 +62,8 @@ export async function collectDescriptors(fleet: Fleet, folder: string, calls: Sy
     for (const number of numbers) {
       // One that drains has closed its copies; one that came later may have more of them.
       const holders = [...fleet.workers()].filter(one => one.generation === number && holdsSockets(one)).sort((a, b) => b.slotsHeld - a.slotsHeld)
-      for (const worker of holders) {
+      // Without these sockets their queues are on their own: so it is worth asking again, in case somebody was only slow.
+      for (const worker of [...holders, ...holders]) {
         try {
           const { layout } = await worker.link!.ask({ tag: 'send-descriptors', path: inboxPath }, fleet.options.ackTimeoutMs) as SentDescriptors
           const [received, expected] = [takeAll(inbox, returned), socketCount(layout)]
@@ -78,6 +80,24 @@ export async function collectDescriptors(fleet: Fleet, folder: string, calls: Sy
     inbox.close()
   }
   return returned
+}
+
+/**
+ * Fills the table of a supervisor that adopts. What did not come back is bound beside: whoever holds it does not answer, or
+ * its slot came last and had no worker yet. Not what nobody has anything of any more: that is bound again, unless somebody
+ * else is there.
+ */
+export function restoreSockets(table: ListenerTable, fleet: Fleet, { listeners, slots }: JournalEntry, returned: ReturnedSockets, log: ProcessLog): void {
+  const found = new Map(listeners.map(listener => [listener.key, listener.sockets.map((_, index) => returned.take(listener, index))]))
+  table.restore(listeners, slots, (listener, index) => {
+    const fds = found.get(listener.key)!
+    const fd = fds[index]!
+    const held = fleet.holds(listener.canonical, index)
+    if (fd !== null || listener.shared || (!held && fds.every(other => other === null))) return fd
+    if (held) log.warn(`the socket of slot ${index} at ${listener.bound} did not come back; another one is bound beside it`)
+    fleet.lost(listener.canonical, index)
+    return 'beside'
+  })
 }
 
 /** @returns how many sockets came. */

@@ -121,6 +121,7 @@ export class Fleet {
   #operationName = ''
   #cancelTick: (() => void) | null = null
   #dissolving = false
+  #unfinished = false
   /** When a worker with too few sockets is replaced again. */
   #widenAtMs = 0
   /** Requests and faults of workers that are gone, so that totals do not go backwards. */
@@ -376,6 +377,7 @@ export class Fleet {
 
   /** Back to a generation, whatever of another one has been started: first its workers accept again, then the others retire. */
   async revert(to: Generation): Promise<void> {
+    this.#unfinished = false
     const wide = this.#widened(to)
     await Promise.all(this.slots.map(slot => slot.index < wide.workers ? this.#revertSlot(slot, wide) : null))
     // Those that come back may have to accept for these.
@@ -404,7 +406,6 @@ export class Fleet {
       if (old !== null && old.alive) {
         slot.draining.add(old)
         retired.push(listenersGo ? this.#emptyThenDrain(slot, old) : Promise.resolve(this.#drain(old, this.#retireOrder())))
-        this.#limitDraining(slot)
       }
       if (slot.current === null && slot.incoming === null && !slot.lent) this.#restartLater(slot)
     }
@@ -470,16 +471,15 @@ export class Fleet {
     return worker.alive && worker.state !== WorkerState.Draining && index < worker.slotsHeld && this.generationOf(worker).description.listeners.some(listener => listener.canonical === canonical)
   }
 
-  /** Workers of a generation that is not committed have places of their own: an operation that went back was not finished. */
-  get mixed(): boolean {
-    return this.slots.some(({ current, incoming, previous }) => [current, incoming, previous].some(worker => worker !== null && worker.alive && worker.generation !== this.#generation.number))
-  }
+  /** Workers of a generation that is not committed were restored, and no operation runs: one that went back was not finished, so `revert` is to be called. */
+  get unfinished(): boolean { return this.#unfinished }
 
   /** Goes on with restored workers. @param running an operation is still to be committed or reverted: its workers are left where they are. */
   settle(running: boolean): void {
     this.#settled = true
     for (const worker of [...this.workers()]) if (worker.soleHolder) this.#displace(this.slots[worker.slot]!, worker)
-    const trial = running || this.mixed
+    this.#unfinished = !running && this.slots.some(({ current, incoming, previous }) => [current, incoming, previous].some(worker => worker !== null && worker.alive && worker.generation !== this.#generation.number))
+    const trial = running || this.#unfinished
     for (const slot of this.slots) {
       if (!trial) {
         if (slot.previous !== null) {
@@ -532,6 +532,7 @@ export class Fleet {
       this.#displace(slot, worker)
       if (slot.current === null && !slot.lent) this.#restartLater(slot)
     }
+    this.#limitDraining(slot)
   }
 
   /** Slots that came with the generation on trial have queues that go on filling: from now on its predecessor's workers get their sockets as well. */
@@ -815,7 +816,6 @@ export class Fleet {
     else if (old.state === WorkerState.Paused) void this.#stopThenDrain(old)
     else if (old.state !== WorkerState.Accepting) this.#kill(old, 'SIGKILL')
     else void this.#stopThenDrain(old)
-    this.#limitDraining(slot)
   }
 
   async #stopThenDrain(old: WorkerProcess): Promise<void> {
@@ -826,7 +826,6 @@ export class Fleet {
     }
     if (!old.moveTo(WorkerState.Paused) && old.state !== WorkerState.Paused) return
     old.pausedInPart = false
-    this.#limitDraining(this.slots[old.slot]!)
     const stopped = await this.#askOrKill(old, { tag: 'stop-accept' }, this.#options.ackTimeoutMs)
     if (stopped && old.state === WorkerState.Paused) this.#drain(old, this.#retireOrder())
   }
@@ -834,8 +833,8 @@ export class Fleet {
   /** The oldest gets its deadline now: long-lived connections must not pile up processes. */
   #limitDraining(slot: WorkerSlot): void {
     const max = this.#options.drain.maxDrainingGenerations
-    // One that still accepts has nobody yet who does so for it.
-    const retired = [...slot.draining].filter(worker => worker.state !== WorkerState.Accepting && !worker.pausedInPart && !worker.soleHolder)
+    // One that has not stopped accepting may have nobody yet who does so for it.
+    const retired = [...slot.draining].filter(worker => worker.state === WorkerState.Draining)
     for (const oldest of retired.slice(0, Math.max(0, retired.length - max))) {
       this.#log.warn(`worker ${oldest.id} is cut: more than ${max} retired workers in slot ${slot.index}`)
       this.#drain(oldest, { ...this.#retireOrder(), hardDrainMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0, idleDrainMs: 0, closeSpreadMs: 0, endAfterMs: TUNNEL_CLOSE_MS + DRAIN_GRACE_MS })
@@ -845,11 +844,12 @@ export class Fleet {
   /** Sends (or sharpens) the drain order. The worker keeps its own deadline; this side only guards it. */
   #drain(worker: WorkerProcess, order: DrainOrder): void {
     if (!worker.alive) return
-    worker.moveTo(WorkerState.Draining)
+    const first = worker.moveTo(WorkerState.Draining)
     worker.drainingSinceMs ??= this.#host.nowMs()
     worker.drainEndsAtMs = Math.min(worker.drainEndsAtMs ?? Number.POSITIVE_INFINITY, this.#host.nowMs() + order.endAfterMs)
     void this.#askOrKill(worker, { tag: 'drain', order }, this.#options.ackTimeoutMs)
     this.#guardDrain(worker)
+    if (first && order.mode === 'retire') this.#limitDraining(this.slots[worker.slot]!)
     this.#setup.onChange()
   }
 
@@ -1030,7 +1030,7 @@ export class Fleet {
   async #dissolve(): Promise<void> {
     const holders = [...this.workers()].filter(worker => worker.soleHolder && worker.alive && worker.state !== WorkerState.Draining)
     // Who is silent is heard of again, or killed.
-    if (holders.length === 0 || this.#dissolving || this.#stopping || holders.some(worker => worker.link === null || this.isSilent(worker))) return
+    if (holders.length === 0 || this.#dissolving || this.#stopping || holders.some(worker => worker.link === null || worker.aborted || this.isSilent(worker))) return
     if (!this.slots.every(slot => !slot.hasQueue || this.#serves(slot.current) || (slot.adopting === null && this.#serves(slot.adoptedBy)))) return
     this.#dissolving = true
     try {
@@ -1038,10 +1038,14 @@ export class Fleet {
       const last = holders.sort((a, b) => suits(b) - suits(a) || b.slotsHeld - a.slotsHeld)[0]!
       const queues = this.slots.filter(slot => slot.hasQueue && slot.index !== last.slot && slot.index < last.slotsHeld)
       const orders: ToWorker[] = [{ tag: 'accept' }, ...queues.map(slot => ({ tag: 'adopt-slot' as const, slot: slot.index }))]
-      await Promise.all(orders.map(order => last.link?.ask(order, this.#options.ackTimeoutMs).catch((error: unknown) => {
-        this.#log.warn(`worker ${last.id} could not accept what waits for it alone`, { order: order.tag, error })
-      })))
-      for (const worker of holders) if (worker !== last) this.#drain(worker, this.#retireOrder())
+      try {
+        await Promise.all(orders.map(order => last.link!.ask(order, this.#options.ackTimeoutMs)))
+        for (const worker of holders) if (worker !== last) this.#drain(worker, this.#retireOrder())
+      } catch (error) {
+        // Out of reach for the moment: the next tick tries again, with whoever is left.
+        if (!(error instanceof ChannelError) || error.code === 'closed' || error.code === 'timeout') return
+        // It has closed them already, or cannot be helped: the others go on without it.
+      }
       await this.#emptyThenDrain(this.slots[last.slot]!, last)
     } finally {
       this.#dissolving = false

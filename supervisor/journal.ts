@@ -34,8 +34,8 @@ export interface JournalEntry {
   readonly options: ResolvedSupervisorOptions
   /** Of the supervisor's own code and runtime. */
   readonly fingerprint: string
-  /** The Node.js of a release that brings none: what the first image was started with. Absent in journals before it was kept. */
-  readonly usualNode?: string
+  /** The Node.js of a release that brings none: what the first image was started with. */
+  readonly usualNode: string
   /** In ms since 1970. */
   readonly startedAt: number
   /** Highest generation number so far; 0: none yet. */
@@ -52,8 +52,15 @@ export class Journal {
   readonly #file: string
   #pending: (() => JournalEntry) | null = null
   #closed = false
+  /** The last attempt to write failed. */
+  #failing = false
+  readonly #onTrouble: (error: unknown) => void
 
-  constructor(file: string) { this.#file = file }
+  /** @param onTrouble it cannot be written, because the disk is full or the folder is gone: said once, until it can again. */
+  constructor(file: string, onTrouble: (error: unknown) => void) {
+    this.#file = file
+    this.#onTrouble = onTrouble
+  }
 
   /** @returns null when there is none or none that this build can read. */
   read(): JournalEntry | null {
@@ -72,14 +79,21 @@ export class Journal {
     if (!scheduled) setImmediate(() => this.flush())
   }
 
-  /** Writes what waits, now. */
-  flush(): void {
+  /** Writes what waits, now. @returns false when it is not on the disk; a supervisor lives on without, and says so. */
+  flush(): boolean {
     const entry = this.#pending
     this.#pending = null
-    if (entry === null || this.#closed) return
+    if (entry === null || this.#closed) return true
     const next = `${this.#file}.next`
-    fs.writeFileSync(next, `${JSON.stringify(entry())}\n`, { mode: 0o600 })
-    fs.renameSync(next, this.#file)
+    try {
+      fs.writeFileSync(next, `${JSON.stringify(entry())}\n`, { mode: 0o600 })
+      fs.renameSync(next, this.#file)
+      this.#failing = false
+    } catch (error) {
+      if (!this.#failing) this.#onTrouble(error)
+      this.#failing = true
+    }
+    return !this.#failing
   }
 
   remove(): void {

@@ -135,17 +135,27 @@ export class ListenerTable {
     }
   }
 
-  /** The sockets that an image or a supervisor before us held. @param fdOf null where one could not be had: then its listener is bound again. */
-  restore(records: readonly ListenerRecord[], slots: number, fdOf: (listener: ListenerRecord, index: number) => number | null): void {
+  /**
+   * The sockets that an image or a supervisor before us held. @param socketOf a descriptor; 'beside' for another socket at the
+   * same address, because somebody may still hold the one before; null where nothing could be had: its listener is bound again.
+   */
+  restore(records: readonly ListenerRecord[], slots: number, socketOf: (listener: ListenerRecord, index: number) => number | 'beside' | null): void {
     this.slots = slots
     this.#held = records.flatMap(record => {
-      const fds = record.sockets.map((_, index) => fdOf(record, index))
-      if (fds.includes(null)) {
-        for (const fd of fds) if (fd !== null) fs.closeSync(fd)
-        return []
-      }
-      return [{ ...record, sockets: fds.map(fd => rawSocket(fd!)) }]
+      const sockets = record.sockets.flatMap((_, index) => {
+        const found = socketOf(record, index)
+        if (found === 'beside') return this.#bindBeside(record)
+        return found === null ? [] : [rawSocket(found)]
+      })
+      if (sockets.length === record.sockets.length) return [{ ...record, sockets }]
+      for (const socket of sockets) socket.close()
+      return []
     })
+  }
+
+  #bindBeside({ bound, ipv6Only }: ListenerRecord): HeldSocket[] {
+    const { host, port } = addressOf(bound)
+    try { return [boundSocket(this.#binder.bindTcp(host, port, ipv6Only, true))] } catch { return [] }
   }
 
   record(): ListenerRecord[] {
@@ -297,7 +307,7 @@ function boundSocket(socket: BoundSocketLike): HeldSocket { return { fd: socket.
 function rawSocket(fd: number): HeldSocket { return { fd, close: () => fs.closeSync(fd) } }
 
 /** Of a bound TCP socket. */
-export function addressOf(bound: string): { host: string; port: number } {
+function addressOf(bound: string): { host: string; port: number } {
   const colon = bound.lastIndexOf(':')
   return { host: bound.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(bound.slice(colon + 1)) }
 }

@@ -30,8 +30,7 @@ import { loadSystemCalls } from '../src/ipc/system-calls.ts'
 import type { SystemCalls, SystemCallsState } from '../src/ipc/system-calls.ts'
 import { AdminServer } from './admin-server.ts'
 import type { Health } from './admin-server.ts'
-import { collectDescriptors } from './adoption.ts'
-import type { ReturnedSockets } from './adoption.ts'
+import { collectDescriptors, restoreSockets } from './adoption.ts'
 import { AlreadyRunning, ControlServer } from './control-server.ts'
 import type { WorkerConversation } from './control-server.ts'
 import { describeApplication, DescribeFailed } from './describe-application.ts'
@@ -44,8 +43,8 @@ import { resolveIdentity } from './identities.ts'
 import type { Identity } from './identities.ts'
 import { Journal, JOURNAL_FORMAT, livingWorkers } from './journal.ts'
 import type { ConfigOrigin, JournalEntry } from './journal.ts'
-import { addressOf, BindError, ListenerTable, SYSTEM_BINDER } from './listener-table.ts'
-import type { BoundSocketLike, ListenerRecord, SocketBinder } from './listener-table.ts'
+import { BindError, ListenerTable, SYSTEM_BINDER } from './listener-table.ts'
+import type { SocketBinder } from './listener-table.ts'
 import { processStartTime, SystemProcessHost } from './process-host.ts'
 import type { ProcessHost } from './process-host.ts'
 import { replaceSupervisor } from './reexec.ts'
@@ -169,7 +168,6 @@ export class Supervisor {
   #inherited: JournalEntry | null = null
   /** Of a supervisor before us, and not adopted. */
   #abandoned: Fleet | null = null
-  readonly #boundBeside: BoundSocketLike[] = []
   readonly #describing = new AbortController()
   #cut = 0
 
@@ -180,7 +178,7 @@ export class Supervisor {
     this.#host = setup.host ?? new SystemProcessHost(() => this.#calls)
     this.#binder = setup.binder ?? SYSTEM_BINDER
     this.#folder = stateFolderOf(setup.application, this.#options.stateDir)
-    this.#journal = new Journal(path.join(this.#folder, JOURNAL))
+    this.#journal = new Journal(path.join(this.#folder, JOURNAL), error => this.#log.error('the journal cannot be written: if this supervisor is killed now, the next one may not know all of its workers', { error }))
     this.#table = new ListenerTable(this.#options.workers, this.#log, this.#binder)
     // Of an empty environment: somebody to talk to before the system calls are there.
     this.#serviceManager = ServiceManager.fromEnvironment({}, null, this.#log)
@@ -406,7 +404,7 @@ export class Supervisor {
     const workers = [...fleet.workers()].filter(worker => worker.alive)
     const given = await collectDescriptors(fleet, this.#folder, this.#calls!, this.#log)
     for (const { fd } of this.#serviceManager.inherited) given.add(fd)
-    this.#table.restore(entry.listeners, entry.slots, this.#takerOf(fleet, entry, given))
+    restoreSockets(this.#table, fleet, entry, given, this.#log)
     given.close()
     const { generation } = fleet
     try {
@@ -434,33 +432,6 @@ export class Supervisor {
     return true
   }
 
-  /**
-   * What did not come back is bound beside: because whoever holds it does not answer, or because its slot came last and had
-   * no worker yet. Not what nobody has anything of any more: that is bound again, unless somebody else is there.
-   */
-  #takerOf(fleet: Fleet, entry: JournalEntry, given: ReturnedSockets): (listener: ListenerRecord, index: number) => number | null {
-    const found = new Map(entry.listeners.map(listener => [listener.key, listener.sockets.map((_, index) => given.take(listener, index))]))
-    return (listener, index) => {
-      const fds = found.get(listener.key)!
-      const fd = fds[index]!
-      const held = fleet.holds(listener.canonical, index)
-      if (fd !== null || listener.shared || (!held && fds.every(other => other === null))) return fd
-      const { host, port } = addressOf(listener.bound)
-      try {
-        const beside = this.#keepOpen(this.#binder.bindTcp(host, port, listener.ipv6Only, true))
-        if (held) this.#log.warn(`the socket of slot ${index} at ${listener.bound} did not come back; another one is bound beside it`)
-        fleet.lost(listener.canonical, index)
-        return beside
-      } catch { return null }
-    }
-  }
-
-  /** Its descriptor is what counts from now on; the object must not be collected, because that closes it. */
-  #keepOpen(socket: BoundSocketLike): number {
-    this.#boundBeside.push(socket)
-    return socket.fd()
-  }
-
   /** Whoever started us may have changed something since the workers were started. */
   #catchUp(generation: Generation): void {
     const release = releaseOf(this.#setup.application)
@@ -478,7 +449,7 @@ export class Supervisor {
     this.#serviceManager = ServiceManager.fromEnvironment(process.env, this.#calls, this.#log)
     this.#serviceManager.startWatchdog()
     this.#fingerprint = resumption.how === 'forward' ? entry.upgrades?.running?.plan?.generation.release.fingerprint ?? entry.fingerprint : entry.fingerprint
-    this.#usualNode = entry.usualNode ?? process.execPath
+    this.#usualNode = entry.usualNode
     this.#table.restore(entry.listeners, entry.slots, (listener, index) => {
       const { fd, inode } = listener.sockets[index]!
       return this.#binder.inode(fd) === inode ? fd : null
@@ -548,7 +519,7 @@ export class Supervisor {
       },
       record: () => {
         this.#writeJournal()
-        this.#journal.flush()
+        return this.#journal.flush()
       },
     }
   }

@@ -57,8 +57,8 @@ export interface UpgradeWorld {
   flip(plan: Plan): void
   /** Whether `current` is the plan's release; null when there is no such link. */
   flipped(plan: Plan): boolean | null
-  /** Writes the journal before anything else happens. */
-  record(): void
+  /** Writes the journal before anything else happens. @returns false when it could not be written. */
+  record(): boolean
 }
 
 /** What the journal keeps of the operation that runs, and of the one that waits. */
@@ -188,7 +188,7 @@ export class Upgrades {
   async resume(resumption: Resumption, onCommitted: () => void = () => {}): Promise<void> {
     const operation = this.#running
     if (operation === null) {
-      if (this.#fleet.mixed) await this.#fleet.exclusive('roll-back', () => this.#fleet.revert(this.#fleet.generation))
+      if (this.#fleet.unfinished) await this.#fleet.exclusive('roll-back', () => this.#fleet.revert(this.#fleet.generation))
       this.#next()
       return
     }
@@ -200,8 +200,7 @@ export class Upgrades {
       await this.#fleet.selfTest(this.#fleet.slots[0]!.current!)
       this.#checkGoingOn(operation)
       this.#checkServing(plan.generation)
-      this.#stepTo(operation, 'committing')
-      this.#world.flip(plan)
+      this.#decide(operation, plan)
       onCommitted()
       await this.#fleet.exclusive(operation.id, () => this.#committed(operation, plan))
       return
@@ -257,8 +256,7 @@ export class Upgrades {
       await this.#trial(operation, plan)
       if (this.#fleet.stopping) throw new Refused('the server is stopping')
       this.#checkServing(plan.generation)
-      this.#stepTo(operation, 'committing')
-      this.#world.flip(plan)
+      this.#decide(operation, plan)
     } catch (error) {
       const reason = reasonOf(operation, error)
       this.#log.error(`${id}: going back: ${reason}`)
@@ -372,13 +370,20 @@ export class Upgrades {
     this.#finish(operation.id, operation.request, operation, 'committed', '')
   }
 
-  #stepTo(operation: Operation, step: string): void {
+  /** There is no way back from here. @throws Refused when a supervisor after a crash could not know of it */
+  #decide(operation: Operation, plan: Plan): void {
+    if (!this.#stepTo(operation, 'committing')) throw new Refused('the journal cannot be written, so the decision could not be kept')
+    this.#world.flip(plan)
+  }
+
+  /** @returns whether it is in the journal. */
+  #stepTo(operation: Operation, step: string): boolean {
     const nowMs = this.#host.nowMs()
     if (operation.step !== 'waiting') operation.steps.push({ step: operation.step, ms: Math.round(nowMs - operation.stepSinceMs) })
     operation.step = step
     operation.stepSinceMs = nowMs
     this.#log.info(`${operation.id}: ${step}`)
-    this.#world.record()
+    return this.#world.record()
   }
 
   #finish(id: string, request: OperationRequest, operation: Operation | null, result: OperationOutcome['result'], reason: string, configuration = false): void {

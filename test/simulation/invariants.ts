@@ -23,7 +23,7 @@ export function checkAlways(world: World): void {
   const max = fleet.options.drain.maxDrainingGenerations
   for (const slot of fleet.slots) {
     let uncut = 0
-    for (const worker of slot.draining) if (worker.alive && !worker.aborted && worker.state !== WorkerState.Accepting && !worker.pausedInPart && !worker.soleHolder && !(worker.drainEndsAtMs !== null && worker.drainEndsAtMs - nowMs <= CUT_MS)) uncut++
+    for (const worker of slot.draining) if (worker.state === WorkerState.Draining && !worker.aborted && !(worker.drainEndsAtMs !== null && worker.drainEndsAtMs - nowMs <= CUT_MS)) uncut++
     if (uncut > max + 1) world.violation(`(4) ${uncut} workers drain in slot ${slot.index}, ${max} may`)
   }
   if (world.gap && image.state === SimState.Running && fleet.slots.every(slot => slot.lent || [...world.workers].some(worker => worker.id === slot.current?.id && worker.alive && worker.phase === 'accepting'))) world.gap = false

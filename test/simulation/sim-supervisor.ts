@@ -9,15 +9,14 @@ import type { FromOperator, FromWorker, Welcome } from '../../src/ipc/messages.t
 import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'
 import type { DescribedListener, ServerDescription } from '../../src/ipc/server-description.ts'
 import type { SystemCalls } from '../../src/ipc/system-calls.ts'
-import { collectDescriptors } from '../../supervisor/adoption.ts'
-import type { ReturnedSockets } from '../../supervisor/adoption.ts'
+import { collectDescriptors, restoreSockets } from '../../supervisor/adoption.ts'
 import { Fleet, Refused } from '../../supervisor/fleet.ts'
 import type { FleetSetup } from '../../supervisor/fleet.ts'
 import type { Generation } from '../../supervisor/generation.ts'
 import { JOURNAL_FORMAT, livingWorkers, readEntry } from '../../supervisor/journal.ts'
 import type { JournalEntry } from '../../supervisor/journal.ts'
 import { BindError, ListenerTable } from '../../supervisor/listener-table.ts'
-import type { ListenerRecord, SocketBinder } from '../../supervisor/listener-table.ts'
+import type { SocketBinder } from '../../supervisor/listener-table.ts'
 import type { ExitReport, ForkedProcess, ForkRequest, ProcessHost } from '../../supervisor/process-host.ts'
 import type { Release } from '../../supervisor/releases.ts'
 import { Upgrades } from '../../supervisor/upgrade.ts'
@@ -258,7 +257,7 @@ export class SimSupervisor implements ProcessHost {
     const fleet = this.fleet!
     const unheard = await fleet.awaitWorkers(this.#options.upgrade.adoptTimeoutMs)
     const given = await collectDescriptors(fleet, '/nonexistent/simulated', this.#calls, this.#log)
-    this.table.restore(entry.listeners, entry.slots, this.#takerOf(fleet, entry, given))
+    restoreSockets(this.table, fleet, entry, given, this.#log)
     given.close()
     const { generation } = fleet
     try {
@@ -284,23 +283,6 @@ export class SimSupervisor implements ProcessHost {
     await this.upgrades!.resume({ how: 'killed', reason: 'the supervisor was killed meanwhile' })
     this.#catchUp(generation)
     return true
-  }
-
-  #takerOf(fleet: Fleet, entry: JournalEntry, given: ReturnedSockets): (listener: ListenerRecord, index: number) => number | null {
-    const found = new Map(entry.listeners.map(listener => [listener.key, listener.sockets.map((_, index) => given.take(listener, index))]))
-    return (listener, index) => {
-      const fds = found.get(listener.key)!
-      const fd = fds[index]!
-      const held = fleet.holds(listener.canonical, index)
-      if (fd !== null || listener.shared || (!held && fds.every(other => other === null))) return fd
-      const colon = listener.bound.lastIndexOf(':')
-      try {
-        const beside = this.#binder.bindTcp(listener.bound.slice(0, colon), Number(listener.bound.slice(colon + 1)), listener.ipv6Only, true).fd()
-        if (held) this.#log.warn(`the socket of slot ${index} at ${listener.bound} did not come back; another one is bound beside it`)
-        fleet.lost(listener.canonical, index)
-        return beside
-      } catch { return null }
-    }
   }
 
   #catchUp(generation: Generation): void {
@@ -381,8 +363,13 @@ export class SimSupervisor implements ProcessHost {
       },
       flipped: plan => this.#world.current === plan.to,
       record: () => {
+        if (this.upgrades?.step === 'committing' && !this.#world.calm && this.#world.random.chance(0.03)) {
+          this.#world.log(() => '  the disk is full')
+          return false
+        }
         this.#flushJournal()
         this.#world.onRecorded(this)
+        return true
       },
     }
   }
@@ -562,7 +549,7 @@ export class SimSupervisor implements ProcessHost {
 
   #journalEntry(): JournalEntry {
     return {
-      format: JOURNAL_FORMAT, pid: this.pid, startTime: String(this.pid), application: `${this.folder}/app.ts`, args: [], origin: { file: '', folder: '', flags: {} }, options: this.#options, fingerprint: this.#fingerprint,
+      format: JOURNAL_FORMAT, pid: this.pid, startTime: String(this.pid), application: `${this.folder}/app.ts`, args: [], origin: { file: '', folder: '', flags: {} }, options: this.#options, fingerprint: this.#fingerprint, usualNode: '/node',
       startedAt: this.#startedAt, generation: this.#generationNumber, slots: this.#inherited?.slots ?? this.table.slots, listeners: this.#inherited?.listeners ?? this.table.record(),
       sockets: { control: -1, worker: -1, admin: -1 }, fleet: this.fleet?.record(this.#world.wallMs) ?? this.#inherited?.fleet ?? null, upgrades: this.upgrades?.record() ?? this.#inherited?.upgrades ?? null,
     }

@@ -594,7 +594,11 @@ export class World implements Wire {
     // Only its holder could have kept it: it was killed, or had answered all that waited.
     const holder = this.closing
     const known = holder === null ? undefined : [...image?.fleet?.workers() ?? []].find(worker => worker.id === holder.id)
-    if (how === 'last holder' && known?.soleHolder === true && (dials.length === 0 || !holder!.alive || this.staleOrder)) return
+    if (how === 'last holder' && known?.soleHolder === true && (dials.length === 0 || !holder!.alive || this.staleOrder)) {
+      // Nobody may have listened yet on what was bound beside.
+      this.gap = true
+      return
+    }
     if (this.removing !== null && !this.removing.has(socket.address)) return
     // Somebody else still has sockets of a listener that was removed, or was never committed.
     const committed = image?.fleet?.generation.description.listeners

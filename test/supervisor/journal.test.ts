@@ -11,13 +11,15 @@ import type { SlotRecord } from '../../supervisor/worker-slot.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 import { waitFor } from '../support/wait-for.ts'
 
+const BROKEN = (error: unknown): never => assert.fail(String(error))
+
 function entry(generation: number): JournalEntry {
   const worker = (slot: number, pid: number, startTime: string): WorkerRecord & { place: 'current' } => ({
     generation: 1, slot, n: 0, token: 't', pid, startTime, phase: 'accepting', startedAt: 0, acceptingSince: 0, drainingSince: null, drainEndsAt: null, acceptsWhenReady: true, slotsHeld: 2, soleHolder: false, exchanges: 0, ownFaults: 0, place: 'current',
   })
   const slot = (record: ReturnType<typeof worker>): SlotRecord => ({ hasQueue: true, lent: false, restarts: 0, nextN: 1, adoptedBy: '', workers: [record] })
   return {
-    format: JOURNAL_FORMAT, pid: 1, startTime: '1', application: '/a', args: [], origin: { file: '', folder: '/', flags: {} }, options: resolveSupervisorOptions({}), fingerprint: '', startedAt: 0,
+    format: JOURNAL_FORMAT, pid: 1, startTime: '1', application: '/a', args: [], origin: { file: '', folder: '/', flags: {} }, options: resolveSupervisorOptions({}), fingerprint: '', usualNode: '/node', startedAt: 0,
     generation, slots: 3, listeners: [], sockets: { control: -1, worker: -1, admin: -1 }, upgrades: null,
     fleet: {
       committed: 1, generations: [], buried: { exchanges: 0, ownFaults: 0 },
@@ -29,7 +31,7 @@ function entry(generation: number): JournalEntry {
 
 test('journal: what is written last is read, privately, and an orderly end leaves none', async t => {
   const file = path.join(temporaryFolder(t), 'journal.json')
-  const journal = new Journal(file)
+  const journal = new Journal(file, BROKEN)
   assert.equal(journal.read(), null)
   journal.write(() => entry(1))
   journal.write(() => entry(2))
@@ -42,12 +44,27 @@ test('journal: what is written last is read, privately, and an orderly end leave
   assert.equal(fs.existsSync(file), false)
 })
 
+test('journal: one that cannot be written is said once until it can again, and ends nobody', t => {
+  const folder = path.join(temporaryFolder(t), 'state')
+  const troubles: string[] = []
+  const journal = new Journal(path.join(folder, 'journal.json'), error => troubles.push((error as NodeJS.ErrnoException).code!))
+  const written = (): boolean => {
+    journal.write(() => entry(1))
+    return journal.flush()
+  }
+  assert.deepEqual([written(), written(), troubles], [false, false, ['ENOENT']])
+  fs.mkdirSync(folder)
+  assert.deepEqual([written(), troubles.length], [true, 1])
+  fs.rmSync(folder, { recursive: true })
+  assert.deepEqual([written(), troubles.length], [false, 2])
+})
+
 test('journal: half a file and another format count as nothing', t => {
   const file = path.join(temporaryFolder(t), 'journal.json')
   fs.writeFileSync(file, '{"format":1,"work')
-  assert.equal(new Journal(file).read(), null)
+  assert.equal(new Journal(file, BROKEN).read(), null)
   fs.writeFileSync(file, '{"format":99,"workers":[]}')
-  assert.equal(new Journal(file).read(), null)
+  assert.equal(new Journal(file, BROKEN).read(), null)
 })
 
 test('journal: a worker lives when its pid was started when the journal says', { skip: process.platform !== 'linux' }, () => {
