@@ -92,9 +92,8 @@ export function restoreSockets(table: ListenerTable, fleet: Fleet, { listeners, 
   table.restore(listeners, slots, (listener, index) => {
     const fds = found.get(listener.key)!
     const fd = fds[index]!
-    const held = fleet.holds(listener.canonical, index)
-    if (fd !== null || listener.shared || (!held && fds.every(other => other === null))) return fd
-    if (held) log.warn(`the socket of slot ${index} at ${listener.bound} did not come back; another one is bound beside it`)
+    if (fd !== null || listener.shared || !fds.some((other, slot) => other !== null || fleet.holds(listener.canonical, slot))) return fd
+    if (fleet.holds(listener.canonical, index)) log.warn(`the socket of slot ${index} at ${listener.bound} did not come back; another one is bound beside it`)
     fleet.lost(listener.canonical, index)
     return 'beside'
   })

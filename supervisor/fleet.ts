@@ -655,6 +655,8 @@ export class Fleet {
     return this.slots.some(slot => {
       if (!slot.hasQueue || (slot.index !== worker.slot && !worker.pausedInPart)) return false
       const heir = this.#serves(slot.current) ? slot.current : slot.adoptedBy
+      // Only asked yet.
+      if (slot.adopting !== null && heir === slot.adoptedBy) return true
       return heir !== null && heir.generation !== this.#generation.number && goneListeners(this.generationOf(worker), this.generationOf(heir)).length > 0
     })
   }

@@ -258,6 +258,7 @@ export class SimSupervisor implements ProcessHost {
     const unheard = await fleet.awaitWorkers(this.#options.upgrade.adoptTimeoutMs)
     const given = await collectDescriptors(fleet, '/nonexistent/simulated', this.#calls, this.#log)
     restoreSockets(this.table, fleet, entry, given, this.#log)
+    this.#world.onSocketsRestored(fleet)
     given.close()
     const { generation } = fleet
     try {

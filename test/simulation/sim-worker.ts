@@ -98,6 +98,8 @@ export class SimWorker implements Acceptor {
   get generation(): number { return Number.parseInt(this.role.worker, 10) }
   get layout(): DescriptorLayout { return this.role.layout }
   get connected(): boolean { return this.#state === 'connected' }
+  /** Its application came up. */
+  get able(): boolean { return this.#ready }
   get behaviour(): Behaviour { return this.#behaviour }
 
   // ---- the process

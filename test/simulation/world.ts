@@ -284,6 +284,8 @@ export class World implements Wire {
   }
 
   /** Notes what a dying worker accepted from, before that is gone. */
+  /** Ids of workers that have ever held sockets alone. */
+  readonly #soleHolders = new Set<string>()
   /** A worker obeys a supervisor that has been killed since. */
   staleOrder = false
   /** Closes its copies of all sockets. */
@@ -436,6 +438,9 @@ export class World implements Wire {
     this.gap = true
     this.log(() => 'a fresh start')
   }
+
+  /** The sockets are back, or others are bound beside them. */
+  onSocketsRestored(fleet: Fleet): void { for (const worker of fleet.workers()) if (worker.soleHolder) this.#soleHolders.add(worker.id) }
 
   onAbandoned(image: SimSupervisor, fleet: Fleet): void {
     this.gap = true
@@ -591,10 +596,9 @@ export class World implements Wire {
       return
     }
     if (this.gap) return
-    // Only its holder could have kept it: it was killed, or had answered all that waited.
+    // Only its holder could have kept it: it was killed, cannot accept, or had answered all that waited.
     const holder = this.closing
-    const known = holder === null ? undefined : [...image?.fleet?.workers() ?? []].find(worker => worker.id === holder.id)
-    if (how === 'last holder' && known?.soleHolder === true && (dials.length === 0 || !holder!.alive || this.staleOrder)) {
+    if (how === 'last holder' && holder !== null && this.#soleHolders.has(holder.id) && (dials.length === 0 || !holder.alive || !holder.able || this.staleOrder)) {
       // Nobody may have listened yet on what was bound beside.
       this.gap = true
       return
@@ -646,10 +650,10 @@ export class World implements Wire {
     this.asking.add(question)
     const again = (): void => {
       if (this.lineage !== lineage || this.stopped) { this.asking.delete(question); return }
-      let heard = false
+      let heard = false, said = false
       this.#question({ tag: 'outcome', id }, (result, refusal) => {
         if (refusal === 'lost') {
-          if (this.stopped && heard && this.supervisorPid === 0) this.violation(`(5) the server stopped without saying how ${id} ended`)
+          if (this.stopped && heard && !said && this.supervisorPid === 0) this.violation(`(5) the server stopped without saying how ${id} ended`)
           this.after(500, again)
           return
         }
@@ -664,18 +668,18 @@ export class World implements Wire {
         this.count(outcome.result)
         if (outcome.result !== 'committed' && outcome.reason === '') this.violation(`(5) ${id} is ${outcome.result} for no reason`)
         done(result, null)
-      }, () => { heard = true })
+      }, () => { heard = true }, () => { said = true })
     }
     again()
   }
 
-  /** @param heard the supervisor has the question. */
-  #question(message: FromOperator, answered: (result: unknown, refusal: string | null) => void, heard: () => void = () => {}): void {
+  /** @param heard the supervisor has the question. @param said it has answered; whoever asked may be gone by then. */
+  #question(message: FromOperator, answered: (result: unknown, refusal: string | null) => void, heard: () => void = () => {}, said: () => void = () => {}): void {
     const end = this.#connect(null, (image, serverEnd) => {
       serverEnd.onMessage = (asked: FromOperator, answer) => {
         if (image.dead || answer === null) return
         heard()
-        image.onOperator(asked, this.#onlyOnce(asked, answer))
+        image.onOperator(asked, this.#onlyOnce(asked, answer, said))
       }
     })
     if (end === null) { this.after(1, () => answered(null, 'lost')); return }
@@ -685,8 +689,11 @@ export class World implements Wire {
     )
   }
 
-  #onlyOnce(message: FromOperator, answer: SimAnswer): SimAnswer {
-    const count = (): void => { if (answer.answered > 1) this.violation(`(5) ${JSON.stringify(message)} was answered twice`) }
+  #onlyOnce(message: FromOperator, answer: SimAnswer, said: () => void): SimAnswer {
+    const count = (): void => {
+      said()
+      if (answer.answered > 1) this.violation(`(5) ${JSON.stringify(message)} was answered twice`)
+    }
     return {
       ok: result => { answer.ok(result); count() },
       refuse: (code, reason) => { answer.refuse(code, reason); count() },
@@ -808,7 +815,8 @@ export class World implements Wire {
     const extra = { name: 'c', address: `127.0.0.1:${random.int(90, 92)}` }
     if (this.listeners.length > 1 && random.chance(0.5)) this.listeners = this.listeners.filter((_, index) => index !== this.listeners.length - 1)
     else this.listeners = [...this.listeners.filter(listener => listener.name !== 'c'), extra]
-    if (random.chance(0.1)) this.kernel.foreign.add(extra.address)
+    // Nobody else can have what we hold.
+    if (random.chance(0.1) && ![...this.kernel.sockets].some(socket => socket.address === extra.address)) this.kernel.foreign.add(extra.address)
     this.log(() => `configuration: listeners ${this.listeners.map(listener => `${listener.name}=${listener.address}`).join(' ')}`)
   }
 }
