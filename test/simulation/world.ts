@@ -650,10 +650,11 @@ export class World implements Wire {
     this.asking.add(question)
     const again = (): void => {
       if (this.lineage !== lineage || this.stopped) { this.asking.delete(question); return }
-      let heard = false, said = false
+      let said = false
+      let heardBy: SimSupervisor | null = null
       this.#question({ tag: 'outcome', id }, (result, refusal) => {
         if (refusal === 'lost') {
-          if (this.stopped && heard && !said && this.supervisorPid === 0) this.violation(`(5) the server stopped without saying how ${id} ended`)
+          if (this.stopped && heardBy?.stopping === true && !said) this.violation(`(5) the server stopped without saying how ${id} ended`)
           this.after(500, again)
           return
         }
@@ -668,17 +669,17 @@ export class World implements Wire {
         this.count(outcome.result)
         if (outcome.result !== 'committed' && outcome.reason === '') this.violation(`(5) ${id} is ${outcome.result} for no reason`)
         done(result, null)
-      }, () => { heard = true }, () => { said = true })
+      }, image => { heardBy = image }, () => { said = true })
     }
     again()
   }
 
   /** @param heard the supervisor has the question. @param said it has answered; whoever asked may be gone by then. */
-  #question(message: FromOperator, answered: (result: unknown, refusal: string | null) => void, heard: () => void = () => {}, said: () => void = () => {}): void {
+  #question(message: FromOperator, answered: (result: unknown, refusal: string | null) => void, heard: (image: SimSupervisor) => void = () => {}, said: () => void = () => {}): void {
     const end = this.#connect(null, (image, serverEnd) => {
       serverEnd.onMessage = (asked: FromOperator, answer) => {
         if (image.dead || answer === null) return
-        heard()
+        heard(image)
         image.onOperator(asked, this.#onlyOnce(asked, answer, said))
       }
     })
