@@ -103,7 +103,7 @@ export interface SupervisorOptions {
   emptyQueueMs?: number
   /** What workers do when their supervisor is gone. 'keep': serve on and wait to be adopted. 'auto': keep under systemd, which starts the next one, and drain-after elsewhere. @default 'auto' */
   orphanPolicy?: 'auto' | 'drain-after' | 'keep'
-  /** With 'drain-after', how long workers wait for a supervisor before they drain and end, in ms. 0 drains at once. @default 10_000 */
+  /** With 'drain-after', how long workers wait for a supervisor before they drain and end, in ms. They look once more then. 0: one look. @default 10_000 */
   orphanDrainAfterMs?: number
   /** Longest line on a control socket, in bytes; past it the connection is closed. At least 1024. @default 1_048_576 */
   maxControlMessageBytes?: number

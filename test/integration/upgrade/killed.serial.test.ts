@@ -140,3 +140,34 @@ test('upgrade: a worker that stands still is detected and replaced, and what wai
   await server.app.line('worker 1.0.0 died: silent for')
   assert.ok(!pidsOf(await server.settled()).includes(pid))
 })
+
+test('upgrade: workers that do not answer the supervisor that adopts are replaced beside, and answer what waits for them alone when they wake', LINUX_ONLY, async t => {
+  const server = await ReleasedApp.start(t, { orphanPolicy: 'keep' })
+  const { port } = server
+  const before = pidsOf(await server.status())
+  for (const pid of before) freeze(pid)
+  const dial = async (): Promise<RawClient> => {
+    const client = await RawClient.connect({ host: '127.0.0.1', port })
+    t.after(() => client.destroy())
+    await client.write('GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n')
+    return client
+  }
+  const waiting = await Promise.all(Array.from({ length: 30 }, dial))
+  assert.equal(waitingInQueue(port), waiting.length)
+  await server.kill()
+  const app = await server.startAgain()
+  await app.line('the socket of slot 0 at')
+  await waitFor('others that serve', async () => pidsOf(await server.status()).length === 2, { seen: () => app.stderr })
+  // Some of them meet the new workers, some go to the sockets that only those hold who stand still.
+  waiting.push(...await Promise.all(Array.from({ length: 30 }, dial)))
+  const bodyOf = async (client: RawClient): Promise<string> => (await client.readResponse({ deadlineMs: 15_000 })).body.toString()
+  const after = pidsOf(await server.status())
+  assert.ok(waitingInQueue(port) >= 30)
+  for (const pid of before) process.kill(pid, 'SIGCONT')
+  const bodies = await Promise.all(waiting.map(bodyOf))
+  assert.deepEqual([...new Set(bodies)].filter(body => ![...before, ...after].some(pid => body === `one ${pid}`)), [])
+  assert.ok(bodies.slice(0, 30).every(body => before.some(pid => body === `one ${pid}`)))
+  await waitFor('the end of those who woke', () => before.every(pid => !isAlive(pid)), { deadlineMs: 20_000, seen: () => app.stderr })
+  assert.deepEqual(pidsOf(await server.settled()), after)
+  for (const body of await Promise.all(Array.from({ length: 20 }, async () => bodyOf(await dial())))) assert.ok(after.some(pid => body === `one ${pid}`), body)
+})
