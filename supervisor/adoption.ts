@@ -76,6 +76,8 @@ export async function collectDescriptors(fleet: Fleet, folder: string, calls: Sy
         }
       }
     }
+  } catch (error) {
+    log.warn('not all sockets of the workers can be taken back', { error })
   } finally {
     inbox.close()
   }

@@ -21,7 +21,7 @@
  *
  * Unlike other entries it imports the runtime check late and not first: a check that fails must lead back, too.
  */
-import './early-signals.ts'
+import { signalsWaiting } from './early-signals.ts'
 import fs from 'node:fs'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -103,6 +103,7 @@ class Boot implements BootControl {
   #watch(): void {
     const { attempt, bootTimeoutMs, signals = [] } = this.#handover
     for (const signal of SIGNALS) this.#during(signal, () => this.#progress.keep(signal))
+    for (const signal of signalsWaiting()) this.#progress.keep(signal)
     // As if they had come now: early-signals.ts keeps them for whoever asks.
     for (const signal of signals) if (SIGNALS.includes(signal)) process.emit(signal, signal)
     this.#during('uncaughtException', error => { this.#step = 'left an error uncaught'; this.#fail(error) })

@@ -26,14 +26,19 @@ if (becomesSupervisor) {
 
 function take(signal: HandledSignal): void { if (handler === null) waiting.push(signal); else handler(signal) }
 
+/** That came, and that nobody has asked for yet. */
+export function signalsWaiting(): readonly HandledSignal[] { return waiting }
+
 /**
  * For what runs without a turn of the event loop until an exec: a stop that came meanwhile would be lost with this
  * image, and whoever wants it would wait in vain. It ends the process instead, as it does while the next
  * image starts. @returns undoes it.
  */
 export function endByStopSignals(): () => void {
-  for (const signal of STOP_SIGNALS) process.off(signal, take)
-  return () => { for (const signal of STOP_SIGNALS) process.on(signal, take) }
+  // Also those of the image's trampoline, which may have a copy of this file of its own.
+  const before = STOP_SIGNALS.map(signal => [signal, process.listeners(signal)] as const)
+  for (const signal of STOP_SIGNALS) process.removeAllListeners(signal)
+  return () => { for (const [signal, listeners] of before) for (const listener of listeners) process.on(signal, listener) }
 }
 
 /** From now on signals go to `run`; those that came before do at once. */

@@ -205,10 +205,11 @@ export class Fleet {
     worker.heartbeatMs = this.optionsOf(worker).heartbeatMs
     worker.silentTicks = 0
     // What it was told last may have been lost on the way.
+    if (worker.state === WorkerState.Draining && this.#settled && (worker.drainOrder !== null || hello.phase !== 'draining')) this.#drain(worker, worker.drainOrder ?? this.#retireOrder())
     for (const slot of this.slots) if (slot.index !== worker.slot && hello.phase !== 'starting') slot.unsure = true
-    // It also comes back when it stopped accepting without our asking: as an orphan, or by an order of the supervisor before us.
     // Told by a supervisor before us, which may have had no time to write it down.
     if (hello.phase === 'accepting' || hello.phase === 'paused') this.slots[worker.slot]!.hasQueue = true
+    // It also comes back when it stopped accepting without our asking: as an orphan, or by an order of the supervisor before us.
     const stoppedByItself = worker.state === WorkerState.Accepting && (hello.phase === 'paused' || hello.phase === 'draining')
     if (worker.awaited || stoppedByItself) {
       worker.cameBack(hello.phase, this.#host.nowMs())
@@ -478,6 +479,8 @@ export class Fleet {
   settle(running: boolean): void {
     this.#settled = true
     for (const worker of [...this.workers()]) if (worker.soleHolder) this.#displace(this.slots[worker.slot]!, worker)
+    // Also one that never says hello.
+    for (const worker of this.workers()) if (worker.alive && worker.state === WorkerState.Starting) this.#watchStart(worker)
     this.#unfinished = !running && this.slots.some(({ current, incoming, previous }) => [current, incoming, previous].some(worker => worker !== null && worker.alive && worker.generation !== this.#generation.number))
     const trial = running || this.#unfinished
     for (const slot of this.slots) {
@@ -770,6 +773,7 @@ export class Fleet {
   #watchStart(worker: WorkerProcess): void {
     const { readyTimeoutMs } = this.#options
     worker.setTimer(this.#host.after(readyTimeoutMs, () => {
+      if (worker.state !== WorkerState.Starting) return
       worker.failure ??= { message: `not ready within ${readyTimeoutMs} ms; does the application reach server.runForever()?`, stack: '' }
       this.#kill(worker, 'SIGKILL')
     }))
@@ -849,7 +853,9 @@ export class Fleet {
     const first = worker.moveTo(WorkerState.Draining)
     worker.drainingSinceMs ??= this.#host.nowMs()
     worker.drainEndsAtMs = Math.min(worker.drainEndsAtMs ?? Number.POSITIVE_INFINITY, this.#host.nowMs() + order.endAfterMs)
-    void this.#askOrKill(worker, { tag: 'drain', order }, this.#options.ackTimeoutMs)
+    worker.drainOrder = order
+    const leftMs = worker.drainEndsAtMs - this.#host.nowMs()
+    void this.#askOrKill(worker, { tag: 'drain', order: { ...order, endAfterMs: Math.max(0, leftMs) } }, this.#options.ackTimeoutMs)
     this.#guardDrain(worker)
     if (first && order.mode === 'retire') this.#limitDraining(this.slots[worker.slot]!)
     this.#setup.onChange()
@@ -905,7 +911,7 @@ export class Fleet {
     this.#forgetGenerations()
     this.#reconcile()
 
-    if (state === WorkerState.Draining || worker.retiring) {
+    if (state === WorkerState.Draining || worker.retiring || worker.soleHolder) {
       this.#log.info(`worker ${worker.id} is gone`, { workerPid: worker.pid, cut: worker.cut, ...(report.code === 0 || (report.code === null && report.signal === null) ? {} : { reason }) })
     } else if (!this.#stopping) {
       slot.recordDeath({ acceptingSinceMs: worker.acceptingSinceMs, diedAtMs: nowMs })
@@ -932,8 +938,14 @@ export class Fleet {
     slot.cancelRestart = this.#host.after(waitMs, () => {
       slot.cancelRestart = null
       if (slot.current !== null || slot.incoming !== null || slot.lent || slot.replacing || this.#stopping) return
-      if (this.#frozen) this.#restartLater(slot, FROZEN_RETRY_MS)
-      else slot.current = this.#fork(slot, this.#generation)
+      if (this.#frozen) { this.#restartLater(slot, FROZEN_RETRY_MS); return }
+      try {
+        slot.current = this.#fork(slot, this.#generation)
+      } catch (error) {
+        // One of its sockets is gone.
+        this.#log.error(`slot ${slot.index} cannot be given a worker`, { error })
+        this.#restartLater(slot)
+      }
     })
   }
 
@@ -1037,12 +1049,12 @@ export class Fleet {
     this.#dissolving = true
     try {
       const suits = (worker: WorkerProcess): number => SUITABLE.indexOf(worker.state)
-      const last = holders.sort((a, b) => suits(b) - suits(a) || b.slotsHeld - a.slotsHeld)[0]!
+      const last = holders.sort((a, b) => b.slotsHeld - a.slotsHeld || suits(b) - suits(a))[0]!
       const queues = this.slots.filter(slot => slot.hasQueue && slot.index !== last.slot && slot.index < last.slotsHeld)
       const orders: ToWorker[] = [{ tag: 'accept' }, ...queues.map(slot => ({ tag: 'adopt-slot' as const, slot: slot.index }))]
       try {
         await Promise.all(orders.map(order => last.link!.ask(order, this.#options.ackTimeoutMs)))
-        for (const worker of holders) if (worker !== last) this.#drain(worker, this.#retireOrder())
+        await Promise.all(holders.map(worker => worker === last ? null : this.#emptyThenDrain(this.slots[worker.slot]!, worker)))
       } catch (error) {
         // Out of reach for the moment: the next tick tries again, with whoever is left.
         if (!(error instanceof ChannelError) || error.code === 'closed' || error.code === 'timeout') return

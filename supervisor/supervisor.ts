@@ -159,9 +159,9 @@ export class Supervisor {
   #forced = false
   /** Resolves when nobody wants to wait any more. */
   readonly #now = Promise.withResolvers<void>()
-  /** Resolves when it is known which workers an earlier supervisor has left. */
+  /** Resolves when the folder is ours, and with it the workers that an earlier supervisor has left. */
   readonly #known = Promise.withResolvers<void>()
-  /** Resolves when these are ours. */
+  /** Resolves when these have been adopted; never, when that fails: somebody else goes on then, or nobody. */
   #takingOver: Promise<void> = Promise.resolve()
   #handingOver = false
   /** Of the supervisor before us, until we have something of our own: a kill in between must not lose it. */
@@ -200,8 +200,8 @@ export class Supervisor {
     try {
       await this.#whileTakingOver(() => this.#takeOver(entry, resumption, onTakenOver))
     } catch (error) {
-      if (!this.#forced) throw error
-      // Told to kill everything: there is nothing to bring back.
+      // Told to kill everything, and able to: there is nothing to bring back.
+      if (!this.#forced || this.#control === null) throw error
       onTakenOver()
     }
     return this.#ended.promise
@@ -260,7 +260,13 @@ export class Supervisor {
     this.#inherited = before
     // Before its workers can ask: one that is refused drains and ends.
     const adopting = before !== null && orphans.length > 0 && this.#calls !== null && this.#restoreFleet(before)
-    await this.#claim(identity, null)
+    try {
+      await this.#claim(identity, null)
+    } catch (error) {
+      // They are somebody else's, who runs.
+      if (this.#control === null) this.#fleet = this.#upgrades = null
+      throw error
+    }
     if (adopting && await this.#adopt(before)) return null
     return { release, identity, orphans: orphans.map(orphan => orphan.pid), kept: before?.upgrades ?? null }
   }
@@ -326,6 +332,7 @@ export class Supervisor {
     })
     await control.listen()
     this.#control = control
+    this.#known.resolve()
     this.#writeJournal()
     this.#checkGoingOn()
   }
@@ -375,13 +382,10 @@ export class Supervisor {
     const over = Promise.withResolvers<void>()
     this.#takingOver = over.promise
     this.#handingOver = true
-    try {
-      return await run()
-    } finally {
-      this.#handingOver = false
-      this.#known.resolve()
-      over.resolve()
-    }
+    const result = await run()
+    this.#handingOver = false
+    over.resolve()
+    return result
   }
 
   /** @returns false when the journal names no generation that serves. */
@@ -392,7 +396,6 @@ export class Supervisor {
     this.#startedAt = entry.startedAt
     this.#fleet = Fleet.restore(this.#fleetSetup(committed), entry.fleet, Date.now())
     this.#upgrades = new Upgrades(this.#fleet, this.#world(), this.#host, this.#log, entry.upgrades)
-    this.#known.resolve()
     return true
   }
 
@@ -423,12 +426,17 @@ export class Supervisor {
     }
     this.#inherited = null
     this.#checkGoingOn()
-    await this.#listenAdmin(-1)
+    try {
+      await this.#listenAdmin(-1)
+    } catch (error) {
+      // No reason to leave workers alone that serve.
+      this.#log.error(error instanceof Error ? error.message : String(error))
+    }
     fleet.settle((entry.upgrades?.running ?? null) !== null)
     this.#log.warn('adopted the workers of a supervisor that was killed', { workers: workers.map(worker => worker.id), unheard, tookMs: Math.round(performance.now() - sinceMs) })
     this.#serving()
-    await this.#upgrades!.resume({ how: 'killed', reason: 'the supervisor was killed meanwhile' })
-    this.#catchUp(generation)
+    // May take as long as workers take to start; whoever asks for something, or stops, does not wait for it.
+    this.#upgrades!.resume({ how: 'killed', reason: 'the supervisor was killed meanwhile' }).then(() => this.#catchUp(generation), (error: unknown) => this.#log.error('what was under way could not be ended', { error }))
     return true
   }
 
@@ -552,7 +560,8 @@ export class Supervisor {
     const fleet = this.#fleet!
     await fleet.freeze()
     await this.#setup.flushLogs?.()
-    // Signals that came until now have been told.
+    // Signals that came until now have been told: they are polled for between the two.
+    await setImmediate()
     await setImmediate()
     if (this.state >= SupervisorState.Stopping) {
       fleet.thaw()
@@ -605,8 +614,8 @@ export class Supervisor {
   }
 
   #onOperator(message: FromOperator, question: Question): void {
-    if (this.#handingOver && message.tag !== 'status' && message.tag !== 'stop') {
-      // A matter of milliseconds; then it is answered as ever.
+    if (this.#handingOver && message.tag !== 'status' && !(message.tag === 'stop' && message.force)) {
+      // A matter of milliseconds; then it is answered as ever. When it fails the connection ends, and whoever asked asks again.
       void this.#takingOver.then(() => this.#onOperator(message, question))
       return
     }

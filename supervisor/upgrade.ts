@@ -188,7 +188,10 @@ export class Upgrades {
   async resume(resumption: Resumption, onCommitted: () => void = () => {}): Promise<void> {
     const operation = this.#running
     if (operation === null) {
-      if (this.#fleet.unfinished) await this.#fleet.exclusive('roll-back', () => this.#fleet.revert(this.#fleet.generation))
+      if (this.#fleet.unfinished) {
+        await this.#fleet.exclusive('roll-back', () => this.#fleet.revert(this.#fleet.generation))
+        this.#world.retain(this.#fleet.generation)
+      }
       this.#next()
       return
     }
@@ -210,7 +213,7 @@ export class Upgrades {
         // Nothing had been touched, but workers may have died since.
         await this.#fleet.revert(this.#fleet.generation)
         this.#finish(operation.id, operation.request, operation, 'refused', resumption.reason)
-      } else if (resumption.how === 'killed' && operation.step === 'committing' && this.#world.flipped(plan) !== false) {
+      } else if (resumption.how === 'killed' && (operation.step === 'committed' || (operation.step === 'committing' && this.#world.flipped(plan) !== false))) {
         // The decision had been made; what followed had not.
         await this.#committed(operation, plan)
       } else {

@@ -9,7 +9,7 @@
  * Only Gone is final, and only the end of the process leads there: a kill is a request, its report is the fact.
  * Decides nothing; fleet.ts does.
  */
-import type { FromWorker, OpenCounts, ToWorker, WorkerId, WorkerPhase } from '../src/ipc/messages.ts'
+import type { DrainOrder, FromWorker, OpenCounts, ToWorker, WorkerId, WorkerPhase } from '../src/ipc/messages.ts'
 import { NO_COUNTS } from '../src/ipc/messages.ts'
 import type { ExitReport } from './process-host.ts'
 
@@ -92,6 +92,8 @@ export class WorkerProcess {
   drainingSinceMs: number | null = null
   /** When it ends whatever is still open then. */
   drainEndsAtMs: number | null = null
+  /** As it was told last, by this supervisor. */
+  drainOrder: DrainOrder | null = null
   /** Ticks of the supervisor since it was last heard of. */
   silentTicks = 0
   /** A signal was sent that it will not survive. */

@@ -281,8 +281,11 @@ export class SimSupervisor implements ProcessHost {
     fleet.settle((entry.upgrades?.running ?? null) !== null)
     this.#log.warn(`adopted the workers of a supervisor that was killed, unheard ${unheard}`)
     this.#moveTo(SimState.Running)
-    await this.upgrades!.resume({ how: 'killed', reason: 'the supervisor was killed meanwhile' })
-    this.#catchUp(generation)
+    this.upgrades!.resume({ how: 'killed', reason: 'the supervisor was killed meanwhile' }).then(() => {
+      if (!this.dead) this.#catchUp(generation)
+    }, (error: unknown) => {
+      if (!this.dead) this.#world.violation(`what was under way could not be ended: ${String(error)}`)
+    })
     return true
   }
 

@@ -1,10 +1,12 @@
 /**
- * Preloaded by NODE_OPTIONS: a new image of the supervisor gets the signals of SIGNALS_AT_BOOT as soon as it keeps them,
- * long before there is a supervisor in it.
+ * Preloaded by NODE_OPTIONS: a process whose second argument is SIGNALS_AT_BOOT_OF (`run`, or the file of a hand-over) gets
+ * the signals of SIGNALS_AT_BOOT as soon as it keeps them, long before there is a supervisor in it.
  */
+import path from 'node:path'
+
 const signals = process.env.SIGNALS_AT_BOOT.split(',')
 process.on('newListener', function told(event) {
-  if (event !== signals[0] || !process.argv[2]?.endsWith('/handover.json')) return
+  if (event !== signals[0] || path.basename(process.argv[2] ?? '') !== process.env.SIGNALS_AT_BOOT_OF) return
   process.off('newListener', told)
   setImmediate(() => { for (const signal of signals) process.kill(process.pid, signal) })
 })

@@ -124,10 +124,11 @@ test('upgrade: a stop signal that meets the replacement of the supervisor stops,
   assert.deepEqual(server.app.everyWorkerPid(), [])
 })
 
+const SIGNAL_AT_BOOT = { NODE_OPTIONS: `--import=${new URL('../../support/signal-at-boot.mjs', import.meta.url).href}` }
+
 for (const [signals, ended] of [[['SIGTERM'], 0], [['SIGTERM', 'SIGINT'], 1], [['SIGINT', 'SIGINT'], 0]] as const) {
   test(`upgrade: ${signals.join(' and ')} to an image that has not taken over yet leaves no worker behind`, LINUX_ONLY, async t => {
-    const preload = `--import=${new URL('../../support/signal-at-boot.mjs', import.meta.url).href}`
-    const server = await ReleasedApp.start(t, { drain: { idleDrainMs: 0 } }, { NODE_OPTIONS: preload, SIGNALS_AT_BOOT: signals.join(',') })
+    const server = await ReleasedApp.start(t, { drain: { idleDrainMs: 0 } }, { ...SIGNAL_AT_BOOT, SIGNALS_AT_BOOT_OF: 'handover.json', SIGNALS_AT_BOOT: signals.join(',') })
     await server.begin({ tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' })
     assert.deepEqual(await server.app.end(20_000), { code: ended, signal: null }, server.app.stderr)
     assert.deepEqual(server.app.everyWorkerPid(), [])
@@ -148,8 +149,8 @@ test('upgrade: a stop that comes while workers are adopted waits for them, and k
 test('upgrade: a second start is refused while one runs and while it is replaced, and leaves it alone', LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t)
   const load = await UpgradeLoad.start(t, server.port)
-  const again = async (): Promise<void> => {
-    const second = await SupervisedApp.start(t, { folder: server.root.folder, file: server.root.application, options: { workers: 2 }, wait: false })
+  const again = async (env: Readonly<Record<string, string>> = {}): Promise<void> => {
+    const second = await SupervisedApp.start(t, { folder: server.root.folder, file: server.root.application, options: { workers: 2 }, env, wait: false })
     assert.deepEqual(await second.end(), { code: 3, signal: null })
     assert.equal(second.lines.at(-1)!.msg, `already running, pid ${server.pid}`)
   }
@@ -158,6 +159,8 @@ test('upgrade: a second start is refused while one runs and while it is replaced
   await again()
   assert.equal((await outcome).result, 'committed')
   await again()
+  // A stop of the second is none of the first one's workers'.
+  for (const signals of ['SIGTERM', 'SIGTERM,SIGINT']) await again({ ...SIGNAL_AT_BOOT, SIGNALS_AT_BOOT_OF: 'run', SIGNALS_AT_BOOT: signals })
   await load.losesNothing()
 })
 
