@@ -34,16 +34,16 @@ class Life {
   stderr = ''
   readonly ended: Promise<{ code: number | null; signal: string | null }>
 
-  private constructor(folder: string) {
+  private constructor(folder: string, env: Readonly<Record<string, string>>) {
     this.folder = folder
-    this.process = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', IMAGE, folder], { stdio: ['ignore', 'pipe', 'pipe'] })
+    this.process = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', IMAGE, folder], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } })
     this.process.stdout!.setEncoding('utf8').on('data', text => { this.stdout += String(text) })
     this.process.stderr!.setEncoding('utf8').on('data', text => { this.stderr += String(text) })
     this.ended = once(this.process, 'close').then(([code, signal]) => ({ code: code as number | null, signal: signal as string | null }))
   }
 
-  static async start(t: TestContext): Promise<Life> {
-    const life = new Life(temporaryFolder(t))
+  static async start(t: TestContext, env: Readonly<Record<string, string>> = {}): Promise<Life> {
+    const life = new Life(temporaryFolder(t), env)
     t.after(() => { for (const pid of [life.process.pid!, life.child]) if (pid > 0) try { process.kill(pid, 'SIGKILL') } catch { /* It has ended. */ } })
     await waitFor('the first image to serve', () => life.stdout.includes('\n'), { deadlineMs: ANSWER_MS, seen: () => life.stderr })
     const { port, child } = JSON.parse(life.stdout) as { port: number; child: number }
@@ -279,3 +279,14 @@ test('boot: neither the new image nor what it starts has what was preloaded for 
   await life.replace('commit')
   assert.deepEqual((await life.status()).execArgv, ['--disable-warning=ExperimentalWarning'])
 })
+
+for (const behaviour of ['own-signals', 'go-back'] as const) {
+  test(`boot: a signal that comes before the trampoline listens is told: ${behaviour}`, linux, async t => {
+    const preload = new URL('../support/signal-at-boot.mjs', import.meta.url).href
+    const life = await Life.start(t, { NODE_OPTIONS: `--import=${preload}`, SIGNALS_AT_BOOT_OF: HANDOVER_FILES.forward, SIGNALS_AT_BOOT: 'SIGTERM' })
+    await life.replace(behaviour)
+    const { attempt, signals } = await life.status()
+    assert.equal(attempt, behaviour === 'go-back' ? 'back' : 'forward')
+    assert.ok(signals.includes('SIGTERM'), JSON.stringify(signals))
+  })
+}

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import test from 'node:test'
-import { SignalPolicy, SIGNALS } from '../../supervisor/signals.ts'
+import { endByStopSignals } from '../../supervisor/early-signals.ts'
+import { SignalPolicy, SIGNALS, STOP_SIGNALS } from '../../supervisor/signals.ts'
 
 test('signals: a Ctrl-C that arrives twice counts once, a later one forces', () => {
   const policy = new SignalPolicy()
@@ -36,4 +37,15 @@ test('signals: what is preloaded into an image keeps each of them until it is as
     }))`
   const { stdout, stderr } = spawnSync(process.execPath, [`--import=${preload}`, '--eval', program], { encoding: 'utf8' })
   assert.deepEqual(JSON.parse(stdout || '[]'), [[...SIGNALS].sort(), SIGNALS.map(() => 0)], stderr)
+})
+
+test('signals: what must not be lost with an image ends it, whoever else listens; what is undone is as before', () => {
+  const other = (): void => {}
+  process.on('SIGTERM', other)
+  const before = STOP_SIGNALS.map(signal => process.listeners(signal))
+  const undo = endByStopSignals()
+  assert.deepEqual(STOP_SIGNALS.map(signal => process.listenerCount(signal)), [0, 0, 0])
+  undo()
+  assert.deepEqual(STOP_SIGNALS.map(signal => process.listeners(signal)), before)
+  process.off('SIGTERM', other)
 })

@@ -18,7 +18,7 @@ import type { BootControl, Handover } from '../../supervisor/reexec.ts'
 
 /** What a new image does instead of taking over, each until it is given up. */
 export type Behaviour =
-  | 'commit' | 'throw-at-import' | 'exit-at-import' | 'loop-at-import' | 'never-load' | 'no-resume' | 'remove-way-back' | 'remove-way-back-and-loop' | 'wait-for-signal'
+  | 'commit' | 'throw-at-import' | 'exit-at-import' | 'loop-at-import' | 'never-load' | 'no-resume' | 'remove-way-back' | 'remove-way-back-and-loop' | 'wait-for-signal' | 'own-signals'
   | 'reject' | 'exit-later' | 'crash' | 'unhandled' | 'late' | 'loop-later' | 'go-back' | 'close-socket'
 
 interface State {
@@ -83,8 +83,9 @@ async function beginAs(behaviour: Behaviour, handover: Handover): Promise<void> 
     case 'remove-way-back-and-loop':
       fs.rmSync(handover.back.node)
       for (;;);
+    case 'own-signals':
     case 'wait-for-signal': {
-      await once(process, 'SIGTERM')
+      if (behaviour === 'wait-for-signal') await once(process, 'SIGTERM')
       // A release of its own has files of its own.
       const own = await import(`${new URL('../../supervisor/early-signals.ts', import.meta.url).href}?own`) as { readonly onSignals: typeof onSignals }
       own.onSignals(signal => signals.push(signal))
@@ -98,7 +99,7 @@ async function beginAs(behaviour: Behaviour, handover: Handover): Promise<void> 
 export const resume = given?.attempt === 'forward' && (given.state as State).behaviour === 'no-resume' ? undefined : async (handover: Handover, boot: BootControl): Promise<void> => {
   const { behaviour } = handover.state as State
   if (handover.attempt === 'forward') await goOnAs(behaviour, handover, boot)
-  if (behaviour !== 'wait-for-signal') onSignals(signal => signals.push(signal))
+  if (behaviour !== 'wait-for-signal' && behaviour !== 'own-signals') onSignals(signal => signals.push(signal))
   await serve(handover, boot)
 }
 
