@@ -8,5 +8,6 @@ const signals = process.env.SIGNALS_AT_BOOT.split(',')
 process.on('newListener', function told(event) {
   if (event !== signals[0] || path.basename(process.argv[2] ?? '') !== process.env.SIGNALS_AT_BOOT_OF) return
   process.off('newListener', told)
-  setImmediate(() => { for (const signal of signals) process.kill(process.pid, signal) })
+  // As Node.js does when one arrives; this is the only way to be sure of the moment.
+  queueMicrotask(() => { for (const signal of signals) process.emit(signal, signal) })
 })
