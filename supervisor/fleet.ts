@@ -57,6 +57,9 @@ const END_FOLLOWS_MS = 500
 /** A replacement that fails is tried this often before the operation is given up. */
 const REPLACE_ATTEMPTS = 2
 
+/** Dials to a listener that goes are held off; handshakes that were under way then have ended after so long. */
+const HANDSHAKE_MS = 300
+
 /** Who empties queues that nobody else has: best last. */
 const SUITABLE: readonly WorkerState[] = [WorkerState.Starting, WorkerState.Ready, WorkerState.Paused, WorkerState.Accepting]
 
@@ -120,6 +123,7 @@ export class Fleet {
   #operation: Promise<unknown> = Promise.resolve()
   #operationName = ''
   #cancelTick: (() => void) | null = null
+  /** Workers that alone hold some sockets are being ended. */
   #dissolving = false
   #unfinished = false
   /** When a worker with too few sockets is replaced again. */
@@ -406,7 +410,7 @@ export class Fleet {
       slot.previous = null
       if (old !== null && old.alive) {
         slot.draining.add(old)
-        retired.push(listenersGo ? this.#emptyThenDrain(slot, old) : Promise.resolve(this.#drain(old, this.#retireOrder())))
+        retired.push(listenersGo ? this.#emptyThenDrain(slot, old, HANDSHAKE_MS) : Promise.resolve(this.#drain(old, this.#retireOrder())))
       }
       if (slot.current === null && slot.incoming === null && !slot.lent) this.#restartLater(slot)
     }
@@ -633,8 +637,8 @@ export class Fleet {
     if (old.moveTo(WorkerState.Paused)) await this.#askOrKill(old, { tag: 'stop-accept', except }, this.#options.ackTimeoutMs)
   }
 
-  async #emptyThenDrain(slot: WorkerSlot, old: WorkerProcess): Promise<void> {
-    await this.#askOrKill(old, { tag: 'close-listeners', emptyQueueMs: this.#options.emptyQueueMs }, this.#options.emptyQueueMs + this.#options.ackTimeoutMs)
+  async #emptyThenDrain(slot: WorkerSlot, old: WorkerProcess, atLeastMs = 0): Promise<void> {
+    await this.#askOrKill(old, { tag: 'close-listeners', emptyQueueMs: this.#options.emptyQueueMs, atLeastMs }, this.#options.emptyQueueMs + this.#options.ackTimeoutMs)
     if (slot.draining.has(old)) this.#drain(old, this.#retireOrder())
   }
 
@@ -841,9 +845,12 @@ export class Fleet {
     const max = this.#options.drain.maxDrainingGenerations
     // One that has not stopped accepting may have nobody yet who does so for it.
     const retired = [...slot.draining].filter(worker => worker.state === WorkerState.Draining)
+    const cut: DrainOrder = { ...this.#retireOrder(), hardDrainMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0, idleDrainMs: 0, closeSpreadMs: 0, endAfterMs: TUNNEL_CLOSE_MS + DRAIN_GRACE_MS }
     for (const oldest of retired.slice(0, Math.max(0, retired.length - max))) {
+      // It ends no later as it is.
+      if (oldest.drainEndsAtMs !== null && oldest.drainEndsAtMs <= this.#host.nowMs() + cut.endAfterMs) continue
       this.#log.warn(`worker ${oldest.id} is cut: more than ${max} retired workers in slot ${slot.index}`)
-      this.#drain(oldest, { ...this.#retireOrder(), hardDrainMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0, idleDrainMs: 0, closeSpreadMs: 0, endAfterMs: TUNNEL_CLOSE_MS + DRAIN_GRACE_MS })
+      this.#drain(oldest, cut)
     }
   }
 
@@ -1048,8 +1055,7 @@ export class Fleet {
     if (!this.slots.every(slot => !slot.hasQueue || this.#serves(slot.current) || (slot.adopting === null && this.#serves(slot.adoptedBy)))) return
     this.#dissolving = true
     try {
-      const suits = (worker: WorkerProcess): number => SUITABLE.indexOf(worker.state)
-      const last = holders.sort((a, b) => b.slotsHeld - a.slotsHeld || suits(b) - suits(a))[0]!
+      const last = holders.sort((a, b) => b.slotsHeld - a.slotsHeld || SUITABLE.indexOf(b.state) - SUITABLE.indexOf(a.state))[0]!
       const queues = this.slots.filter(slot => slot.hasQueue && slot.index !== last.slot && slot.index < last.slotsHeld)
       const orders: ToWorker[] = [{ tag: 'accept' }, ...queues.map(slot => ({ tag: 'adopt-slot' as const, slot: slot.index }))]
       try {

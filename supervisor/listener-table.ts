@@ -184,15 +184,34 @@ export class ListenerTable {
   /** Every descriptor, once. */
   get allDescriptors(): number[] { return this.#held.flatMap(listener => listener.sockets.map(({ fd }) => fd)) }
 
+  /**
+   * Dials to listeners that are not described any more wait from now on, so that none gets into a queue between its last
+   * look and its end. Not to a Unix path, where dials have no handshake that could wait.
+   */
+  holdOff(described: readonly DescribedListener[], calls: SystemCalls | null): void {
+    for (const { bound, unixPath, sockets } of this.#notIn(described)) {
+      if (unixPath !== '' || calls === null) continue
+      try {
+        for (const { fd } of sockets) calls.ignoreDials(fd)
+      } catch (error) {
+        this.#log.info(`dials to ${bound} cannot be held off; one that comes in its last moment may be reset`, { error })
+      }
+    }
+  }
+
   /** The end of listeners that are not described any more: later dials are refused at once. Their workers have let go before. @returns those. */
   retain(described: readonly DescribedListener[], calls: SystemCalls | null): readonly HeldListener[] {
-    const keys = new Set(described.map((_, index) => keyOf(described, index)))
-    const gone = this.#held.filter(held => !keys.has(held.key))
+    const gone = this.#notIn(described)
     if (gone.length === 0) return gone
-    this.#held = this.#held.filter(held => keys.has(held.key))
+    this.#held = this.#held.filter(held => !gone.includes(held))
     this.#release(gone, calls)
     this.#log.info('closed listeners that are not wanted any more', { listeners: gone.map(({ bound }) => bound) })
     return gone
+  }
+
+  #notIn(described: readonly DescribedListener[]): HeldListener[] {
+    const keys = new Set(described.map((_, index) => keyOf(described, index)))
+    return this.#held.filter(held => !keys.has(held.key))
   }
 
   #heldAs(key: string): HeldListener | undefined { return this.#held.find(held => held.key === key) }

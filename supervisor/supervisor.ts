@@ -509,6 +509,7 @@ export class Supervisor {
         this.#keepSockets()
         return { ...plan, generation: { ...generation, layout: this.#table.layout(generation.description.listeners, this.#copies) } }
       },
+      holdOff: generation => this.#table.holdOff(generation.description.listeners, this.#calls),
       retain: generation => {
         for (const { key } of this.#table.retain(generation.description.listeners, this.#calls)) this.#serviceManager.remove(key)
         this.#serviceManager.status(this.#statusLine())

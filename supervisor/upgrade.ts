@@ -49,6 +49,8 @@ export interface UpgradeWorld {
   prepare(request: OperationRequest, number: number, signal: AbortSignal): Promise<Plan>
   /** Binds the listeners that the plan has and we have not. @returns the plan with its descriptors laid out. @throws when one cannot be bound; nothing is left then. */
   bind(plan: Plan): Promise<Plan>
+  /** Dials to listeners that this generation does not have get no answer any more: they are refused once `retain` has closed the sockets. */
+  holdOff(generation: Generation): void
   /** Closes the sockets of listeners that this generation does not have. */
   retain(generation: Generation): void
   /** Becomes the plan's own supervisor; does not come back unless that cannot even be tried. @throws */
@@ -365,6 +367,7 @@ export class Upgrades {
 
   async #committed(operation: Operation, plan: Plan): Promise<void> {
     if (plan.from !== plan.to) this.#previousFolder = plan.from
+    this.#world.holdOff(plan.generation)
     const emptied = this.#fleet.commit(plan.generation, plan.options)
     operation.step = 'committed'
     this.#world.record()

@@ -128,10 +128,11 @@ export class InheritedListeners {
     for (const slot of this.acceptingSlots) this.#stop(slot, listener => !except.includes(listener.running.spec.name))
   }
 
-  /** Accepts until the queues that this worker serves are empty, then closes everything for good. */
-  async emptyAndClose(emptyQueueMs: number): Promise<void> {
+  /** Accepts until the queues that this worker serves are empty, then closes everything for good. @param atLeastMs for handshakes that are under way. */
+  async emptyAndClose(emptyQueueMs: number, atLeastMs = 0): Promise<void> {
     const deadline = performance.now() + emptyQueueMs
-    if (this.#calls === null) await setTimeout(Math.min(emptyQueueMs, QUIET_QUEUE_MS))
+    const waitMs = Math.min(emptyQueueMs, Math.max(atLeastMs, this.#calls === null ? QUIET_QUEUE_MS : 0))
+    if (waitMs > 0) await setTimeout(waitMs)
     // Each turn of the event loop accepts from every queue that has something.
     while (!this.#closed && performance.now() < deadline && this.#hasQueued()) await setImmediate()
     this.closeForGood()

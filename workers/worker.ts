@@ -168,7 +168,7 @@ export class Worker implements RunHost {
         this.#ready().release(order.slot)
         break
       case 'close-listeners':
-        await this.#listeners?.emptyAndClose(order.emptyQueueMs)
+        await this.#listeners?.emptyAndClose(order.emptyQueueMs, order.atLeastMs)
         this.moveTo(WorkerState.Paused)
         break
       case 'drain':

@@ -56,8 +56,8 @@ export type ToWorker =
   /** Listen for a sibling's slot as well, until `release-slot`. */
   | { readonly tag: 'adopt-slot'; readonly slot: number }
   | { readonly tag: 'release-slot'; readonly slot: number }
-  /** Accept until the queues are empty (at most emptyQueueMs), then close every descriptor for good. */
-  | { readonly tag: 'close-listeners'; readonly emptyQueueMs: number }
+  /** Accept until the queues are empty (at most emptyQueueMs, and at least atLeastMs, @default 0), then close every descriptor for good. */
+  | { readonly tag: 'close-listeners'; readonly emptyQueueMs: number; readonly atLeastMs?: number }
   /** Close every descriptor, finish what is in flight by the order, say `drained`, exit 0. Answered when it has begun. A second one shortens. */
   | { readonly tag: 'drain'; readonly order: DrainOrder }
   | { readonly tag: 'reopen-logs' }

@@ -27,6 +27,12 @@ export interface SystemCalls {
   /** Whether a listening socket has connections in its queue. */
   hasQueued(fd: number): boolean
   /**
+   * Dials to a listening TCP socket get no answer from now on: whoever dials repeats it after a second, and is refused when
+   * the socket is gone by then. Handshakes that are under way and what is in the queue go on. Stays with the socket, whoever
+   * holds it. @throws SystemCallError, and where there is no such filter: it is of Linux.
+   */
+  ignoreDials(fd: number): void
+  /**
    * Takes the end of a child that Node.js does not know, as after an exec in place; of one that it does know, it would
    * steal the 'exit' event. null: the child still runs. 'not-a-child': it is none of ours, or its end was taken before.
    */
@@ -107,6 +113,8 @@ const SOCK_STREAM = 1
 const SOCK_DGRAM = 2
 const SOL_SOCKET = MACOS ? 0xffff : 1
 const SO_TYPE = MACOS ? 0x1008 : 3
+/** Linux only. */
+const SO_ATTACH_FILTER = 26
 const ENOENT = 2
 const EBADF = 9
 const ECHILD = 10
@@ -142,6 +150,21 @@ const CONTROL_HEADER_BYTES = 16
 const MAX_CONTROL_BYTES = CONTROL_HEADER_BYTES + align8(4 * MAX_DATAGRAM_DESCRIPTORS)
 const PAYLOAD_AT = CONTROL_AT + MAX_CONTROL_BYTES
 
+/**
+ * struct sock_filter { u16 code, u8 jumpIfTrue, u8 jumpIfFalse, u32 operand } of a classic BPF program. It sees a packet from
+ * its TCP header on, whose byte 13 has the flags (RFC 9293 section 3.1); 0 drops the packet, all ones let it pass.
+ */
+const DROP_SYN: readonly (readonly [code: number, ifTrue: number, ifFalse: number, operand: number])[] = [
+  [0x30, 0, 0, 13], // load the byte with the flags
+  [0x54, 0, 0, 0x12], // SYN and ACK
+  [0x15, 0, 1, 0x02], // only SYN?
+  [0x06, 0, 0, 0],
+  [0x06, 0, 0, 0xffff_ffff],
+]
+const FILTER_BYTES = 8
+/** struct sock_fprog { u16 length, pointer to the first of them }. */
+const PROGRAM_BYTES = 16
+
 interface CLibrary {
   getpid(): number
   dup(fd: number): number
@@ -155,6 +178,7 @@ interface CLibrary {
   bind(fd: number, address: Buffer, length: number): number
   getsockname(fd: number, address: Buffer, length: Buffer): number
   getsockopt(fd: number, level: number, name: number, value: Buffer, length: Buffer): number
+  setsockopt(fd: number, level: number, name: number, value: Buffer, length: number): number
   sendmsg(fd: number, message: Buffer, flags: number): bigint
   recvmsg(fd: number, message: Buffer, flags: number): bigint
   execve(file: Buffer, argv: Buffer, env: Buffer): number
@@ -190,6 +214,7 @@ async function load(): Promise<SystemCalls> {
     bind: { arguments: ['int32', 'buffer', 'uint32'], return: 'int32' },
     getsockname: { arguments: ['int32', 'buffer', 'buffer'], return: 'int32' },
     getsockopt: { arguments: ['int32', 'int32', 'int32', 'buffer', 'buffer'], return: 'int32' },
+    setsockopt: { arguments: ['int32', 'int32', 'int32', 'buffer', 'uint32'], return: 'int32' },
     sendmsg: { arguments: ['int32', 'buffer', 'int32'], return: 'int64' },
     recvmsg: { arguments: ['int32', 'buffer', 'int32'], return: 'int64' },
     execve: { arguments: ['buffer', 'buffer', 'buffer'], return: 'int32' },
@@ -309,6 +334,20 @@ async function load(): Promise<SystemCalls> {
       const ready = call.poll(pollFd, 1n, 0)
       if (ready < 0) fail('poll', fd)
       return ready > 0 && (pollFd.readInt16LE(6) & POLLIN) !== 0
+    },
+    ignoreDials(fd) {
+      if (!messagesWork) throw new Error('there is no filter for sockets here')
+      const { bytes, at } = pinned(PROGRAM_BYTES + FILTER_BYTES * DROP_SYN.length)
+      bytes.writeUInt16LE(DROP_SYN.length, 0)
+      bytes.writeBigUInt64LE(at + BigInt(PROGRAM_BYTES), 8)
+      DROP_SYN.forEach(([code, ifTrue, ifFalse, operand], index) => {
+        const offset = PROGRAM_BYTES + FILTER_BYTES * index
+        bytes.writeUInt16LE(code, offset)
+        bytes.writeUInt8(ifTrue, offset + 2)
+        bytes.writeUInt8(ifFalse, offset + 3)
+        bytes.writeUInt32LE(operand, offset + 4)
+      })
+      if (call.setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, bytes, PROGRAM_BYTES) < 0) fail('setsockopt', fd)
     },
     reap(pid) {
       // 0 and negative numbers mean groups of children, and would take those of Node.js as well.

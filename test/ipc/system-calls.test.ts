@@ -73,6 +73,40 @@ test('system calls: loading them leaves no descriptor behind', linux, async () =
   assert.deepEqual(openDescriptors(), before)
 })
 
+for (const host of ['127.0.0.1', '::1']) {
+  test(`ignoreDials: what is connected, or in the queue, goes on; who dials then is refused when the socket is gone: ${host}`, linux, async t => {
+    const calls = systemCalls()
+    const socket = new net.BoundSocket({ host, port: 0 })
+    const { port } = socket.address() as net.AddressInfo
+    // Ours stays when the server has closed its own.
+    const fd = calls.dup(socket.fd())
+    const server = net.createServer(connection => { connection.on('error', () => {}).pipe(connection) })
+    server.listen(socket)
+    await once(server, 'listening')
+    const echo = async (client: net.Socket): Promise<string> => {
+      client.write('to and fro')
+      const [answer] = await within('an echo', once(client, 'data'), 10_000) as [Buffer]
+      return answer.toString()
+    }
+    const before = net.connect(port, host)
+    t.after(() => { before.destroy(); server.close() })
+    await once(before, 'connect')
+    calls.ignoreDials(fd)
+    assert.equal(await echo(before), 'to and fro')
+    const table = host === '::1' ? '/proc/net/tcp6' : '/proc/net/tcp'
+    const late = net.connect(port, host)
+    const end = new Promise(resolve => { late.once('connect', () => resolve('connected')).once('error', error => resolve((error as NodeJS.ErrnoException).code)) })
+    // 02: it has sent a SYN and waits.
+    await waitFor('the dial', () => fs.readFileSync(table, 'utf8').split('\n').some(line => new RegExp(`:${port.toString(16).toUpperCase().padStart(4, '0')} 02 `).test(line)))
+    assert.equal(await echo(before), 'to and fro')
+    assert.equal(calls.hasQueued(fd), false)
+    calls.shutdown(fd)
+    calls.close(fd)
+    assert.equal(await within('the refusal', end, 20_000), 'ECONNREFUSED')
+    assert.throws(() => calls.ignoreDials(999_999), { code: 'EBADF' })
+  })
+}
+
 test('system calls: a copy is another descriptor of the same socket; a queue is seen; shutdown refuses', linux, async () => {
   const calls = systemCalls()
   const bound = new net.BoundSocket({ host: '127.0.0.1', port: 0 })

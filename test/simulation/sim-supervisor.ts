@@ -358,6 +358,7 @@ export class SimSupervisor implements ProcessHost {
         await this.table.bind(generation.description.listeners, generation.workers)
         return { ...plan, generation: { ...generation, layout: this.table.layout(generation.description.listeners, 1) } }
       },
+      holdOff: () => {},
       retain: generation => { this.#world.inRetain(this, generation, () => this.table.retain(generation.description.listeners, this.#calls)) },
       replaceSupervisor: plan => this.#replaceSupervisor(plan),
       flip: plan => {

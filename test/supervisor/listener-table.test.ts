@@ -141,6 +141,18 @@ test('listener table: listeners that are not described any more are closed, what
   assert.equal(table.descriptors(renamed, table.layout(renamed, 1)).length, 1)
 })
 
+test('listener table: dials are held off where a listener goes, and where that cannot be done nothing else changes', async () => {
+  const table = new ListenerTable(2, SILENT_LOG, new FakeBinder())
+  await table.bind(listeners('127.0.0.1:80', '127.0.0.1:81', 'unix:/a'))
+  const gone = table.listeners.find(({ bound }) => bound === '127.0.0.1:80')!.sockets.map(({ fd }) => fd)
+  const ignored: number[] = []
+  table.holdOff(listeners('127.0.0.1:81'), { ignoreDials: (fd: number) => { ignored.push(fd) } } as SystemCalls)
+  assert.deepEqual(ignored, gone)
+  table.holdOff(listeners('127.0.0.1:81'), { ignoreDials: () => { throw new Error('no filter here') } } as unknown as SystemCalls)
+  table.holdOff([], null)
+  assert.equal(table.listeners.length, 3)
+})
+
 test('listener table: sockets that came with the start are used by their address, the rest is left', async () => {
   const binder = new FakeBinder()
   const table = new ListenerTable(2, SILENT_LOG, binder)
