@@ -406,7 +406,8 @@ export class Supervisor {
     const unheard = await fleet.awaitWorkers(this.#options.upgrade.adoptTimeoutMs)
     const workers = [...fleet.workers()].filter(worker => worker.alive)
     const given = await collectDescriptors(fleet, this.#folder, this.#calls!, this.#log)
-    for (const { fd } of this.#serviceManager.inherited) given.add(fd)
+    // Copies: should we have to start anew, that will want them.
+    for (const { fd } of this.#serviceManager.inherited) given.add(this.#calls!.dup(fd))
     restoreSockets(this.#table, fleet, entry, given, this.#log)
     given.close()
     const { generation } = fleet
@@ -424,6 +425,7 @@ export class Supervisor {
       this.#inherited = { ...entry, upgrades }
       return false
     }
+    for (const { fd } of this.#serviceManager.inherited) fs.closeSync(fd)
     this.#inherited = null
     this.#checkGoingOn()
     try {
