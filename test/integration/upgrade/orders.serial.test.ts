@@ -6,6 +6,7 @@ import path from 'node:path'
 import test, { type TestContext } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { WebSocket } from 'ws'
+import { acceptedBy } from '../../support/accepted-connections.ts'
 import { pidsOf, ReleasedApp } from '../../support/released-app.ts'
 import { isAlive, SupervisedApp } from '../../support/supervised-app.ts'
 import { UpgradeLoad } from '../../support/upgrade-load.ts'
@@ -47,21 +48,32 @@ test('upgrade: from the roll on a newer request waits, across the replacement of
   await load.losesNothing()
 })
 
-interface Echo { readonly socket: WebSocket; echoes: number; code: number }
+interface Echo { readonly socket: WebSocket; readonly localPort: number; echoes: number; code: number }
 
 async function openWebSocket(t: TestContext, port: number): Promise<Echo> {
   const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`)
-  const echo: Echo = { socket, echoes: 0, code: 0 }
+  const { promise: opened, resolve: onOpen } = Promise.withResolvers<number>()
+  socket.once('upgrade', answer => onOpen(answer.socket.localPort!))
+  t.after(() => socket.terminate())
+  const echo: Echo = { socket, localPort: await within('the upgrade', opened), echoes: 0, code: 0 }
   socket.on('message', bytes => {
     echo.echoes++
     if (socket.readyState === WebSocket.OPEN) setTimeout(() => socket.send(bytes as Buffer, () => {}), 10)
   })
   socket.on('close', code => { echo.code = code })
   socket.on('error', error => { echo.code = -1; t.diagnostic(`WebSocket: ${error.message}`) })
-  t.after(() => socket.terminate())
-  await within('the upgrade', new Promise(resolve => { socket.once('open', resolve) }))
+  if (socket.readyState === WebSocket.CONNECTING) await within('the opening', new Promise(resolve => { socket.once('open', resolve) }))
   socket.send('to and fro')
   return echo
+}
+
+/** At least one in each worker that serves: one that holds none would end at once, and another one of its slot be kept in its place. */
+async function openWebSockets(t: TestContext, server: ReleasedApp): Promise<Echo[]> {
+  const pids = pidsOf(await server.status())
+  const echoes: Echo[] = []
+  do echoes.push(await openWebSocket(t, server.port))
+  while (!pids.every(pid => { const held = acceptedBy(pid, server.port); return echoes.some(({ localPort }) => held.has(localPort)) }))
+  return echoes
 }
 
 test('upgrade: five upgrades in a row keep WebSockets until too many generations drain, which then get Close 1001', LINUX_ONLY, async t => {
@@ -70,8 +82,7 @@ test('upgrade: five upgrades in a row keep WebSockets until too many generations
   const load = await UpgradeLoad.start(t, server.port)
   const generations: Echo[][] = []
   for (let round = 0; round < 5; round++) {
-    // Enough for both workers of the generation to hold some.
-    generations.push(await Promise.all(Array.from({ length: 12 }, () => openWebSocket(t, server.port))))
+    generations.push(await openWebSockets(t, server))
     assert.equal((await server.upgrade(server.root.add(`next-${round}`))).result, 'committed')
     await waitFor('no more generations than allowed', async () => (await server.status()).slots.every(({ draining }) => draining.length <= maxDrainingGenerations))
     const kept = generations.slice(Math.max(0, generations.length - maxDrainingGenerations)).flat()
