@@ -30,7 +30,8 @@ export type CirqueForm = 'supervised' | 'in-process'
 const benchFolder = import.meta.dirname
 const checkout = path.join(benchFolder, '..', '..')
 
-function missingProgram(name: string): string | null {
+/** @returns why a program cannot be started, or null. */
+export function missingProgram(name: string): string | null {
   for (const folder of (process.env['PATH'] ?? '').split(':')) {
     try {
       accessSync(path.join(folder, name), constants.X_OK)

@@ -5,7 +5,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import { setTimeout as delay } from 'node:timers/promises'
-import { contendersFor, type Contender } from './contenders.ts'
+import { contendersFor, missingProgram, type Contender } from './contenders.ts'
 import { stopAll, stopEverything } from './managed-process.ts'
 import { checkAnswer, measureClosed, measureIdle, measureOpen, startContender, warmUp, type Cores, type RunningContender } from './measure.ts'
 import { summarize, type Measurement, type Summary } from './measurement.ts'
@@ -177,6 +177,9 @@ async function main(): Promise<number> {
   const cores = { proxy: options.proxyCore, load: options.loadCore }
   for (const core of [cores.proxy, cores.load]) {
     if (core >= os.cpus().length) throw new UsageError(`core ${core} does not exist here; use --proxy-core and --load-core below ${os.cpus().length}`)
+  }
+  for (const program of ['nginx', 'wrk', 'taskset']) {
+    if (missingProgram(program) !== null) throw new UsageError(`${program} is not in the PATH; it is the origin, or drives the load. Debian's nginx-light, wrk and util-linux have these programs, nginx in /usr/sbin`)
   }
   const host = machine()
   console.log(`${host['cpu']}, ${host['cores']} cores, Linux ${host['kernel']}, Node ${host['node']}, load ${host['load']}`)
