@@ -8,7 +8,7 @@
  * What a tracer throws is swallowed and counted in `tracerFaults`.
  */
 import type { ProxyError } from '../errors/proxy-error.ts'
-import { BUFFER_RESERVE, type ByteStream, type StreamDigest, type StreamOwner } from '../protocols/byte-stream.ts'
+import { BUFFER_RESERVE, type ByteStream, type ReceiveBuffer, type StreamDigest, type StreamOwner } from '../protocols/byte-stream.ts'
 import { tracerFaults, type Tracer } from '../telemetry/tracer.ts'
 
 export function traceConnected(tracer: Tracer, peer: string, digest: StreamDigest): void {
@@ -54,7 +54,7 @@ export class TracedStream implements ByteStream, StreamOwner {
   get destroyed(): boolean { return this.#stream.destroyed }
   get digest(): StreamDigest { return this.#stream.digest }
   get paused(): boolean { return this.#stream.paused && !this.#resuming }
-  get ownsBuffer(): boolean { return this.#stream.ownsBuffer }
+  get receiveBuffer(): ReceiveBuffer | null { return this.#stream.receiveBuffer }
 
   writeText(text: string): void { this.#stream.writeText(text) }
   writeBytes(bytes: Buffer): void { this.#stream.writeBytes(bytes) }
@@ -72,9 +72,6 @@ export class TracedStream implements ByteStream, StreamOwner {
       queueMicrotask(() => this.#deliverEarly())
     }
   }
-  useOwnBuffer(): void { this.#stream.useOwnBuffer() }
-  useSharedBuffer(): void { this.#stream.useSharedBuffer() }
-  giveUpBuffer(): boolean { return this.#stream.giveUpBuffer() }
 
   onBytes(buffer: Buffer, from: number, to: number): void { this.owner.onBytes(buffer, from, to) }
   onEnd(): void { this.owner.onEnd() }

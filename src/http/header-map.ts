@@ -13,6 +13,8 @@
  * when it holds CR, LF, NUL or another control, or anything above U+00FF (whose low byte could be one).
  */
 
+import { parseContentLength } from './content-length.ts'
+
 /** Field names that the proxy itself looks at, as bit positions of `mask`. 0 is every other name. */
 export const FieldKind = {
   Other: 0, Host: 1, ContentLength: 2, TransferEncoding: 3, Connection: 4, KeepAlive: 5, Upgrade: 6, Expect: 7, Te: 8,
@@ -20,6 +22,15 @@ export const FieldKind = {
   XRealIp: 16, XRequestId: 17, Date: 18, UserAgent: 19,
 } as const
 export type FieldKind = (typeof FieldKind)[keyof typeof FieldKind]
+
+/**
+ * Kinds that fit the mask: `1 << 32` is `1 << 0` again, so one more would make hop-by-hop fields pass, or others vanish, in
+ * silence. Fields that are only looked up, and never skipped, need no kind.
+ */
+const MAX_KIND = 31
+for (const [name, kind] of Object.entries(FieldKind)) {
+  if (kind > MAX_KIND) throw new RangeError(`FieldKind.${name} is ${kind}, but a mask has ${MAX_KIND + 1} bits; look that field up by its name`)
+}
 
 const SPAN = 6
 
@@ -41,16 +52,24 @@ export function fieldKind(text: string, start: number, end: number): FieldKind {
     case 6: return matches(text, start, 'expect') ? FieldKind.Expect : 0
     case 7: return matches(text, start, 'upgrade') ? FieldKind.Upgrade : matches(text, start, 'trailer') ? FieldKind.Trailer : 0
     case 9: return matches(text, start, 'forwarded') ? FieldKind.Forwarded : matches(text, start, 'x-real-ip') ? FieldKind.XRealIp : 0
-    case 10: return matches(text, start, 'connection') ? FieldKind.Connection : matches(text, start, 'keep-alive') ? FieldKind.KeepAlive : matches(text, start, 'user-agent') ? FieldKind.UserAgent : 0
+    case 10:
+      if (matches(text, start, 'connection')) return FieldKind.Connection
+      if (matches(text, start, 'keep-alive')) return FieldKind.KeepAlive
+      return matches(text, start, 'user-agent') ? FieldKind.UserAgent : 0
     case 12: return matches(text, start, 'x-request-id') ? FieldKind.XRequestId : 0
-    case 14: return matches(text, start, 'content-length') ? FieldKind.ContentLength : matches(text, start, 'http2-settings') ? FieldKind.Http2Settings : matches(text, start, 'x-forwarded-') ? FieldKind.XForwarded : 0
-    case 16: return matches(text, start, 'proxy-connection') ? FieldKind.ProxyConnection : matches(text, start, 'x-forwarded-') ? FieldKind.XForwarded : 0
-    case 17: return matches(text, start, 'transfer-encoding') ? FieldKind.TransferEncoding : matches(text, start, 'x-forwarded-') ? FieldKind.XForwarded : 0
-    case 18: return matches(text, start, 'proxy-authenticate') ? FieldKind.ProxyAuthentication : matches(text, start, 'x-forwarded-') ? FieldKind.XForwarded : 0
-    case 19: return matches(text, start, 'proxy-authorization') ? FieldKind.ProxyAuthentication : matches(text, start, 'x-forwarded-') ? FieldKind.XForwarded : 0
-    default: return end - start > 12 && matches(text, start, 'x-forwarded-') ? FieldKind.XForwarded : 0
+    case 14:
+      if (matches(text, start, 'content-length')) return FieldKind.ContentLength
+      return matches(text, start, 'http2-settings') ? FieldKind.Http2Settings : xForwarded(text, start)
+    case 16: return matches(text, start, 'proxy-connection') ? FieldKind.ProxyConnection : xForwarded(text, start)
+    case 17: return matches(text, start, 'transfer-encoding') ? FieldKind.TransferEncoding : xForwarded(text, start)
+    case 18: return matches(text, start, 'proxy-authenticate') ? FieldKind.ProxyAuthentication : xForwarded(text, start)
+    case 19: return matches(text, start, 'proxy-authorization') ? FieldKind.ProxyAuthentication : xForwarded(text, start)
+    default: return end - start > 12 ? xForwarded(text, start) : 0
   }
 }
+
+/** For names longer than the prefix. */
+function xForwarded(text: string, start: number): FieldKind { return matches(text, start, 'x-forwarded-') ? FieldKind.XForwarded : 0 }
 
 /** token = 1*tchar (RFC 9110 5.6.2): 1 for every byte that may stand in a field name or method. */
 export const TOKEN_CHAR: Readonly<Uint8Array> = (() => {
@@ -82,9 +101,9 @@ function checkName(name: string): void {
 function checkValue(name: string, value: string): void {
   for (let i = 0; i < value.length; i++) {
     const code = value.charCodeAt(i)
-    if (code > 0xff || VALUE_CHAR[code] === 0) {
-      throw new TypeError(`field ${name}: value has ${code > 0xff ? 'a character outside latin1' : 'a control character'} (U+${code.toString(16).padStart(4, '0')}) at ${i}`)
-    }
+    if (code <= 0xff && VALUE_CHAR[code] === 1) continue
+    const what = code > 0xff ? 'a character outside latin1' : 'a control character'
+    throw new TypeError(`field ${name}: value has ${what} (U+${code.toString(16).padStart(4, '0')}) at ${i}`)
   }
 }
 
@@ -106,15 +125,23 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
   /** From pairs or a record, checked. @throws TypeError on a name or value that must not be written. */
   static from(fields: Iterable<readonly [string, string]> | Readonly<Record<string, string | readonly string[]>>): HeaderMap {
     const map = new HeaderMap()
-    if (Symbol.iterator in fields) for (const [name, value] of fields as Iterable<readonly [string, string]>) map.append(name, value)
-    else for (const [name, value] of Object.entries(fields)) for (const one of typeof value === 'string' ? [value] : value) map.append(name, one)
+    if (Symbol.iterator in fields) {
+      for (const [name, value] of fields as Iterable<readonly [string, string]>) map.append(name, value)
+      return map
+    }
+    for (const [name, value] of Object.entries(fields)) {
+      for (const one of typeof value === 'string' ? [value] : value) map.append(name, one)
+    }
     return map
   }
 
   /** Number of field lines. */
   get size(): number { return this.#spans.length / SPAN }
 
-  clone(): HeaderMap { return new HeaderMap(this.#text, this.#spans.slice(), this.mask, this.#strings === null ? null : this.#strings.slice()) }
+  clone(): HeaderMap {
+    const strings = this.#strings === null ? null : this.#strings.slice()
+    return new HeaderMap(this.#text, this.#spans.slice(), this.mask, strings)
+  }
 
   nameAt(index: number): string {
     const spans = this.#spans, at = index * SPAN, end = spans[at + 1]!
@@ -175,14 +202,8 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
       const end = spans[at + 3]!
       const text = end === -1 ? this.#strings![spans[at + 2]!]! : this.#text
       const from = end === -1 ? 0 : spans[at + 2]!, to = end === -1 ? text.length : end
-      if (to === from || to - from > 16) return -1
-      let value = 0
-      for (let i = from; i < to; i++) {
-        const digit = text.charCodeAt(i) - 0x30
-        if (digit < 0 || digit > 9) return -1
-        value = value * 10 + digit
-      }
-      found = value
+      found = parseContentLength(text, from, to)
+      if (found === -1) return -1
     }
     return found
   }
@@ -232,6 +253,9 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
     }
     return spans.length !== before
   }
+
+  /** Removes every line of those names. */
+  deleteAll(names: readonly string[]): void { for (const name of names) this.delete(name) }
 
   #keep(text: string): number { return (this.#strings ??= []).push(text) - 1 }
 

@@ -7,6 +7,16 @@
 /** `resolve` removes dot segments, `reject` refuses targets that have any, `off` sends all byte for byte (refusing `\` and `%00` still). */
 export type PathNormalization = 'resolve' | 'reject' | 'off'
 
+const SLASH = 0x2f, DOT = 0x2e, PERCENT = 0x25, BACKSLASH = 0x5c, HASH = 0x23
+
+/**
+ * Whether a byte of a target, behind `previous`, asks for the closer look: `//`, `/.`, `%`, `\\` or `#`. Parsers ask it
+ * for each byte as they go, so that ordinary targets are never looked at twice.
+ */
+export function isUnusual(byte: number, previous: number): boolean {
+  return byte === PERCENT || byte === BACKSLASH || byte === HASH || (previous === SLASH && (byte === SLASH || byte === DOT))
+}
+
 /** The target to match and send, or null when it is to be refused with 400. */
 export function normalizeTarget(target: string, mode: PathNormalization): string | null {
   const query = target.indexOf('?')
@@ -40,4 +50,6 @@ function wellEncoded(path: string): boolean {
   return true
 }
 
-function isHex(code: number): boolean { return (code >= 0x30 && code <= 0x39) || (code >= 0x41 && code <= 0x46) || (code >= 0x61 && code <= 0x66) }
+function isHex(code: number): boolean {
+  return (code >= 0x30 && code <= 0x39) || (code >= 0x41 && code <= 0x46) || (code >= 0x61 && code <= 0x66)
+}

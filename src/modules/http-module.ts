@@ -4,7 +4,7 @@
  * Modules run in descending `order`, before the application's hook of the same name.
  */
 import type { HeaderMap } from '../http/header-map.ts'
-import type { ResponseHead } from '../http/message-head.ts'
+import type { RequestHead, ResponseHead } from '../http/message-head.ts'
 import type { BodyResult, Session, Verdict } from '../proxy/session.ts'
 
 type MaybePromise<T> = T | Promise<T>
@@ -18,6 +18,11 @@ export interface HttpModule<State = unknown> {
   /** Behind `earlyRequestFilter`, before `requestFilter`. */
   requestFilter?(session: Session, state: State): MaybePromise<Verdict>
   requestBodyFilter?(session: Session, chunk: Buffer, last: boolean, state: State): MaybePromise<BodyResult>
+  /**
+   * The request as it will be sent, behind the application's `upstreamRequestFilter`, in every attempt: the place for fields
+   * that belong to an attempt, such as a `traceparent`. `request` is a copy for this attempt; `attempt` counts from 1.
+   */
+  upstreamRequestFilter?(session: Session, request: RequestHead, attempt: number, state: State): MaybePromise<void>
   /** Behind the application's `responseFilter`; also for answers of filters and for error pages. */
   responseFilter?(session: Session, response: ResponseHead, state: State): MaybePromise<void>
   responseBodyFilter?(session: Session, chunk: Buffer, last: boolean, state: State): MaybePromise<BodyResult>

@@ -3,11 +3,15 @@
  * TLS later, and in-memory pairs for tests and `inject`.
  *
  * It is push-based and has exactly one owner, so that nothing on the way allocates a listener, a closure or a promise:
- * bytes come as calls on the owner, and are *borrowed*: valid until the call returns. Only where `ownsBuffer` holds they
- * also stay untouched for as long as the owner keeps the stream paused. Whoever keeps bytes longer copies them.
+ * bytes come as calls on the owner, and are *borrowed*: valid until the call returns. Where the receive buffer is the
+ * stream's own they also stay untouched for as long as the owner keeps the stream paused. An owner that keeps bytes longer
+ * copies them.
  */
 
-/** Free bytes that every receive buffer has before and behind the bytes that are handed out: a chunk header and its CRLF can be written around a body in place. */
+/**
+ * Free bytes that every receive buffer has before and behind the bytes that are handed out: a chunk header and its CRLF can
+ * be written around a body in place.
+ */
 export const BUFFER_RESERVE = 20
 
 declare global {
@@ -27,9 +31,12 @@ export interface StreamOwner {
 }
 
 export interface ByteStream {
-  /** Never null: a stream that nobody wants any more is destroyed, and one that waits belongs to whoever keeps it. */
+  /** Never null: a stream that is no longer wanted is destroyed, and one that waits belongs to the part that keeps it. */
   owner: StreamOwner
-  /** Bytes handed to the kernel that it has not taken yet, text that waits for the end of the turn aside. 0: every buffer written is free again. */
+  /**
+   * Bytes handed to the kernel that it has not taken yet, text that waits for the end of the turn aside.
+   * 0: every buffer written is free again.
+   */
   readonly bytesQueued: number
   /** Bytes received and sent so far. */
   readonly bytesRead: number
@@ -53,12 +60,21 @@ export interface ByteStream {
   pause(): void
   resume(): void
   readonly paused: boolean
-  /** Within `onBytes` only: reads into a buffer of its own from the next read on (relayed bodies), or again into the one that all waiting streams share. */
+  /** What the receiver may say of its buffer; null: every buffer handed to `onBytes` is the receiver's for good. */
+  readonly receiveBuffer: ReceiveBuffer | null
+}
+
+/** The receive buffer of a transport that reads many connections into one: the receiver says when it needs one of its own. */
+export interface ReceiveBuffer {
+  /** Within `onBytes` only: the next read goes into a buffer of this stream's own (relayed bodies), or again into the shared one. */
   useOwnBuffer(): void
   useSharedBuffer(): void
   /** The bytes handed to `onBytes` are in a buffer that no other stream reads into. */
   readonly ownsBuffer: boolean
-  /** The current buffer now belongs to a write still under way: the next read takes another. False outside of `onBytes`, where it cannot be changed: keep the stream paused until that write is done. */
+  /**
+   * Leaves the current buffer to a write still under way: the next read takes another. Returns false outside of `onBytes`,
+   * where it cannot be changed: keep the stream paused until that write is done.
+   */
   giveUpBuffer(): boolean
 }
 
@@ -71,6 +87,21 @@ export interface StreamDigest {
   readonly localAddress: string
   /** When the connection was accepted or established. */
   readonly establishedAt: number
+  /** Of the handshake on top of the transport; null: plain text. */
+  readonly tls: TlsFacts | null
+}
+
+/** What a TLS handshake settled. '' for what was not said. */
+export interface TlsFacts {
+  /** `TLSv1.3` or `TLSv1.2`. */
+  readonly version: string
+  /** OpenSSL's name of the cipher suite. */
+  readonly cipher: string
+  /** Protocol chosen by ALPN: `h2`, `http/1.1`. */
+  readonly alpn: string
+  /** SNI. */
+  readonly serverName: string
+  readonly resumed: boolean
 }
 
 /** A copy of [from, to) with BUFFER_RESERVE free bytes on either side. */
@@ -78,4 +109,22 @@ export function copyWithReserve(buffer: Buffer, from: number, to: number): Buffe
   const copy = Buffer.allocUnsafe(to - from + 2 * BUFFER_RESERVE)
   buffer.copy(copy, BUFFER_RESERVE, from, to)
   return copy
+}
+
+/** A run up to this long is sent as text together with what stands before it: cheaper than a vectored write, and a copy anyway. */
+export const TEXT_RUN_MAX = 4096
+
+/**
+ * Sends [from, to) as it is.
+ * @param owned the bytes stay untouched until `bytesQueued` is 0; otherwise what the stream has to keep is copied
+ * @returns whether the bytes are free again at once
+ */
+export function writeRun(stream: ByteStream, buffer: Buffer, from: number, to: number, owned: boolean): boolean {
+  if (to - from <= TEXT_RUN_MAX) {
+    stream.writeText(buffer.latin1Slice(from, to))
+    return true
+  }
+  const run = from === 0 && to === buffer.length ? buffer : buffer.subarray(from, to)
+  stream.writeBytes(owned ? run : Buffer.from(run))
+  return !owned
 }

@@ -1,23 +1,45 @@
 /**
- * The one shape of a session, whatever the protocol: one request and its response, on one side of the proxy.
- * An exchange (proxy/exchange.ts) owns one downstream session and one upstream session a time, and never asks whether
- * they are HTTP/1 connections or HTTP/2 streams.
+ * One request and its response, on one side of the proxy, whatever the protocol. An exchange (proxy/exchange.ts) owns one
+ * downstream session, and one upstream session at a time, and never asks whether they are HTTP/1 connections or HTTP/2
+ * streams. What carries sessions is a connection (http-connection.ts).
  *
- * Everything is a plain call. A body chunk is borrowed: its receiver may pause the session in that call, and then the
- * chunk stays untouched until it resumes (of an upstream session: only where `ownsBuffer` says so). The end of the message may still be told while paused, right behind the last
- * chunk: whoever has not finished with that chunk then calls `giveUpBuffer()`.
+ *   client's session        exchange              origin's session
+ *        │ onRequest, begin()  │                         │
+ *        ├────────────────────▶│  begin(owner, limits)   │
+ *        │                     ├────────────────────────▶│ writeHead(head, setup)
+ *        │ resumeRequest()     │                         │
+ *        │◀────────────────────┤                         │
+ *        │ onRequestBody … End │        writeBody … endRequest
+ *        ├────────────────────▶├────────────────────────▶│
+ *        │                     │ onResponseHead, Body, End
+ *        │ writeHead, writeBody, endResponse             │
+ *        │◀────────────────────┤◀────────────────────────┤
+ *        │ release()           │  connector.release()    │
+ *
+ * Everything is a plain call. A body chunk is borrowed: the receiver may pause the session in that call, and the chunk then
+ * stays untouched until the session is resumed, if it was called `owned`; otherwise it is gone when the call returns. The end of
+ * the message may be told although the session is paused, right behind the last chunk: a receiver that still needs that chunk
+ * then calls `giveUpBuffer()`.
+ *
+ * Heads are neutral. A session removes the fields that belong to its connection before it hands a head over, and adds its own
+ * when it writes one. A request to switch protocols is a GET with an Upgrade field, and the answer that switches has that
+ * field and status 101, in every version of HTTP: a session of HTTP/2 makes extended CONNECT and 200 of them (RFC 8441).
  */
 import type { ProxyError } from '../errors/proxy-error.ts'
+import type { FieldLines } from '../http/field-lines.ts'
 import type { HeaderMap } from '../http/header-map.ts'
 import type { RequestHead, ResponseHead } from '../http/message-head.ts'
 import type { ByteStream, StreamDigest } from './byte-stream.ts'
+import type { DownstreamConnection, UpstreamConnection } from './http-connection.ts'
 
 /** Length of a body that is about to be sent: bytes, or one of these. */
 export const BODY_NONE = 0
 /** Unknown when it starts; its end is marked by the framing (chunked, END_STREAM). */
 export const BODY_UNKNOWN = -1
-/** Ends with the connection: only responses to HTTP/1.0, or from such origins. */
+/** Ends with the connection: only responses of such origins. */
 export const BODY_UNTIL_CLOSE = -2
+/** No body: the head switches protocols or opens a tunnel, and `detach()` follows. */
+export const BODY_TUNNEL = -3
 
 /** What a downstream session tells the exchange that owns it. */
 export interface DownstreamOwner {
@@ -25,16 +47,27 @@ export interface DownstreamOwner {
   onRequestEnd(trailers: HeaderMap | null): void
   /** `bytesQueued` is 0 again after it had been seen above 0. */
   onDownstreamDrained(): void
-  /** The client is gone, broke the protocol, or was too slow. The session is unusable, except to answer when `error.status` is set. */
+  /**
+   * The client is gone, broke the protocol, or was too slow. The session is unusable, except to answer when `error.status`
+   * is set.
+   */
   onDownstreamFault(error: ProxyError): void
 }
 
+/** The transport of a session that is over, for raw bytes. */
+export interface DetachedStream {
+  readonly stream: ByteStream
+  /** Bytes that came behind the head; null: none. */
+  readonly early: Buffer | null
+}
+
 export interface DownstreamSession {
+  readonly connection: DownstreamConnection
   readonly digest: StreamDigest
   /** Name of the listener that accepted the connection. */
   readonly listener: string
   readonly request: RequestHead
-  /** Declared length of the request body: bytes, BODY_UNKNOWN (chunked), or 0. */
+  /** Declared length of the request body: bytes, BODY_UNKNOWN, or 0. */
   readonly requestBodyLength: number
   readonly requestEnded: boolean
   readonly bytesQueued: number
@@ -43,16 +76,12 @@ export interface DownstreamSession {
   readonly bodyBytesOut: number
   /** A final head was written; no other can be. */
   readonly responseStarted: boolean
-  /** Fields (lower case) that the client's Connection asks to drop on the way; null: none besides the usual ones. */
-  readonly hopNames: readonly string[] | null
   /** The client waits for 100 Continue before it sends its body. */
   readonly awaitsContinue: boolean
-  /** `Connection: upgrade` with an Upgrade field, on a request without a body. */
-  readonly wantsUpgrade: boolean
+  /** The request asks to switch to the protocols in its Upgrade field, and has no body. */
+  readonly wantsSwitch: boolean
   /** The client takes part in trailers (`TE: trailers`, or HTTP/2). */
   readonly acceptsTrailers: boolean
-  /** What the service knows of the connection behind this session; kept from request to request, null until it sets it. */
-  attachment: object | null
   /** The target has something that wants a closer look before it is matched or sent on (http/target-path.ts). */
   readonly targetUnusual: boolean
 
@@ -61,91 +90,82 @@ export interface DownstreamSession {
   pauseRequest(): void
   /** Sends 100 Continue if the client waits for it. */
   sendContinue(): void
-  /** 100 Continue, 103 and other 1xx (never 101 here). Ignored for HTTP/1.0 clients. */
+  /** 100 Continue, 103 and other 1xx (never 101 here). Ignored for clients that do not know them. */
   writeInterim(head: ResponseHead): void
   /**
-   * `length`: bytes, BODY_UNKNOWN or BODY_UNTIL_CLOSE. The session adds framing and connection fields and removes any it
-   * finds; `extra` is field lines with their CRLF, already checked; fields in `hopNames` (lower case) are left out.
+   * Writes the final head. The session adds framing and connection fields and removes any it finds.
+   * @param length bytes, BODY_UNKNOWN, or BODY_TUNNEL: then only `detach()` may follow
+   * @param lines written behind the fields of the head; the session reads them within this call
    */
-  writeHead(head: ResponseHead, length: number, extra: string, hopNames: readonly string[] | null): void
-  writeBody(buffer: Buffer, from: number, to: number): void
+  writeHead(head: ResponseHead, length: number, lines: FieldLines): void
+  /** @param owned the bytes stay untouched until `bytesQueued` is 0; otherwise the session copies what has to wait */
+  writeBody(buffer: Buffer, from: number, to: number, owned: boolean): void
   endResponse(trailers: HeaderMap | null): void
-  /** The owner is done: it was told nothing more, and the transport goes on to the next request, lingers or closes. Called once, last. */
+  /** The owner is done and is told nothing more: the transport goes on to the next request, lingers or closes. Called once, last. */
   release(): void
   /** The transport must not carry another request: the next head says so, or `release()` closes it. */
   refuseReuse(): void
   /** Ends this session now, in a way that the client cannot mistake for a complete answer. `release()` still follows. */
   abort(): void
-  /** Within a call of the owner: the last chunk stays valid for ever. False when that cannot be had: finish with it before `release()`. */
+  /**
+   * Within a call of the owner: leaves the last chunk to the owner for good. Returns false when the transport still needs that
+   * buffer: finish with the chunk before `release()`.
+   */
   giveUpBuffer(): boolean
-  /** 101 was written, or 2xx to CONNECT: hands over the transport with bytes already read; the session is over. */
-  detach(): { stream: ByteStream; early: Buffer | null }
+  /** A head with BODY_TUNNEL was written: hands over the transport; the session is over. */
+  detach(): DetachedStream
 }
 
 /** What an upstream session tells the exchange that owns it. */
 export interface UpstreamOwner {
   /** A 1xx head other than 101. */
   onInterim(head: ResponseHead): void
-  /** `length`: bytes, BODY_UNKNOWN or BODY_UNTIL_CLOSE; 0 when the answer has no body. For 101 nothing but `detach()` may follow. */
+  /**
+   * `length`: bytes, BODY_UNKNOWN or BODY_UNTIL_CLOSE; 0 when the answer has no body. BODY_TUNNEL: the origin switches
+   * protocols or opened a tunnel, and only `detach()` may follow.
+   */
   onResponseHead(head: ResponseHead, length: number): void
-  onResponseBody(buffer: Buffer, from: number, to: number): void
+  /** `owned`: the chunk stays untouched while the session is paused; otherwise it is gone when the call returns. */
+  onResponseBody(buffer: Buffer, from: number, to: number, owned: boolean): void
   onResponseEnd(trailers: HeaderMap | null): void
   onUpstreamDrained(): void
-  /** The attempt failed; the session is already closed. */
+  /** The attempt failed; the session is already over. */
   onUpstreamFault(error: ProxyError): void
 }
 
-/** Who keeps an idle session: the pool. */
-export interface IdleKeeper {
-  /** The parked session ended by itself: closed or half-closed by the origin ('closed'), sent bytes that nobody asked for ('unexpected-bytes'), or passed its idle deadline ('idle'). It is destroyed already. */
-  onParkedLost(session: UpstreamSession, reason: 'closed' | 'unexpected-bytes' | 'idle'): void
+/** How a request is to be sent, besides its head. The session reads it within `writeHead`: one object serves all. */
+export interface RequestSetup {
+  /** Bytes, BODY_UNKNOWN, or 0: no body. */
+  length: number
+  /** Written behind the fields of the head. */
+  lines: FieldLines
+  /** The origin may switch to the protocols in the Upgrade field of the head; otherwise that field is left out. */
+  switches: boolean
+  /** Trailers of the response are of use. */
+  acceptsTrailers: boolean
+  /** Sent as the authority of a request that names none, since every version that is written wants one. */
+  defaultAuthority: string
 }
 
 export interface UpstreamSession {
+  readonly connection: UpstreamConnection
   readonly digest: StreamDigest
-  /** Set once by the connector. */
-  reuseKey: string
-  /** True from its second exchange on. */
-  readonly reused: boolean
-  /** Exchanges served so far, this one included. */
-  readonly exchanges: number
   readonly bytesQueued: number
   readonly bodyBytesIn: number
   readonly bodyBytesOut: number
-  /** Body chunks stay untouched while the session is paused. Otherwise they are gone when the call returns: keep a copy. */
-  readonly ownsBuffer: boolean
   /** Response bytes seen in this exchange, so that a retry can be ruled out. */
   readonly responseStarted: boolean
-  /** Both messages ended in a way that leaves the connection usable; known when the exchange is over. */
-  readonly reusable: boolean
-  /** What the origin's `Keep-Alive: timeout` allows, less a second for the way; 0 when it said nothing. ms. */
-  readonly originIdleMs: number
 
-  /** Fields (lower case) that the origin's Connection asks to drop on the way; null: none besides the usual ones. */
-  readonly hopNames: readonly string[] | null
-
-  /** Starts an exchange on this session. */
-  begin(owner: UpstreamOwner): void
-  /** `length`: bytes, or BODY_UNKNOWN (chunked); 0: no body. `extra` and `hopNames` as for the downstream head; `upgrade`: the Upgrade field to send, '' for none. */
-  writeHead(head: RequestHead, length: number, extra: string, hopNames: readonly string[] | null, upgrade: string): void
-  writeBody(buffer: Buffer, from: number, to: number): void
+  writeHead(head: RequestHead, setup: RequestSetup): void
+  /** @param owned the bytes stay untouched until `bytesQueued` is 0; otherwise the session copies what has to wait */
+  writeBody(buffer: Buffer, from: number, to: number, owned: boolean): void
   endRequest(trailers: HeaderMap | null): void
   resumeResponse(): void
   pauseResponse(): void
+  /** As for downstream sessions. */
   giveUpBuffer(): boolean
-  /** 101 or 2xx to CONNECT was received: hands over the transport with bytes already read; the session is over. */
-  detach(): { stream: ByteStream; early: Buffer | null }
-  /** Closes it now. No callback follows. */
+  /** A head with BODY_TUNNEL was received: hands over the transport; the session is over. */
+  detach(): DetachedStream
+  /** Ends the exchange now: a connection of its own is closed, a stream of a shared one reset. No callback follows. */
   abort(): void
-
-  /** Idle from now on, for at most `idleTimeoutMs` (> 0). */
-  park(keeper: IdleKeeper, idleTimeoutMs: number): void
-  /** Back from the pool; `begin` follows. False when it was lost in the meantime. */
-  unpark(): boolean
-
-  // Links of the pool's list, so that taking and putting allocate nothing. Only the pool touches them.
-  poolNewer: UpstreamSession | null
-  poolOlder: UpstreamSession | null
-  poolKeyNewer: UpstreamSession | null
-  poolKeyOlder: UpstreamSession | null
 }

@@ -19,7 +19,7 @@ export class MemoryStream implements ByteStream {
   destroyed = false
   paused = false
   /** The reader may keep what it was given: every delivery has a buffer of its own. */
-  readonly ownsBuffer = true
+  readonly receiveBuffer = null
   #other!: MemoryStream
   /** On the way to this end. */
   #incoming: Buffer[] = []
@@ -33,7 +33,7 @@ export class MemoryStream implements ByteStream {
   #closed = false
 
   private constructor(address: string) {
-    this.digest = { remoteAddress: address, remoteIp: '', remotePort: 0, localAddress: address, establishedAt: systemClock.now() }
+    this.digest = { remoteAddress: address, remoteIp: '', remotePort: 0, localAddress: address, establishedAt: systemClock.now(), tls: null }
   }
 
   /** Two ends of one connection. `address` is what both see as the other side's. */
@@ -82,9 +82,6 @@ export class MemoryStream implements ByteStream {
     this.paused = false
     this.#schedule()
   }
-  useOwnBuffer(): void { /* always */ }
-  useSharedBuffer(): void { /* never */ }
-  giveUpBuffer(): boolean { return true }
 
   #schedule(): void {
     if (this.#scheduled) return

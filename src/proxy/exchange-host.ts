@@ -1,37 +1,45 @@
 /**
- * What an exchange asks of the service that runs it. The service (server/http-proxy-service.ts) makes one exchange per
- * request and outlives them all.
+ * What an exchange asks of the service that runs it, and what it shows the service when it is over. The service
+ * (server/http-proxy-service.ts) makes one exchange per request and outlives them all.
  */
-import type { HttpConnector } from '../connector/http-connector.ts'
 import type { PathNormalization } from '../http/target-path.ts'
-import type { Clock, Ticker } from '../primitives/clock.ts'
+import type { Ticker } from '../primitives/clock.ts'
+import type { LoggedExchange } from '../telemetry/access-record.ts'
 import type { Tracer } from '../telemetry/tracer.ts'
-import type { Exchange } from './exchange.ts'
+import type { AttemptHost } from './attempt.ts'
 import type { ForwardedFields } from './forwarded-fields.ts'
 import type { PhasePlan } from './phases.ts'
 import type { RetryBudget } from './retry-budget.ts'
 import type { Tunnel } from './upgrade.ts'
 
-export interface ExchangeHost<Ctx> {
+export interface ExchangeHost<Ctx> extends AttemptHost {
   readonly plan: PhasePlan<Ctx>
-  readonly connector: HttpConnector
   readonly ticker: Ticker
-  readonly clock: Clock
   readonly tracer: Tracer | null
   readonly forwarded: ForwardedFields
   readonly retryBudget: RetryBudget
   readonly pathNormalization: PathNormalization
-  /** Whether Upgrade requests are passed on. */
+  /** Whether requests to switch protocols are passed on. */
   readonly upgrades: boolean
   readonly tunnelIdleTimeoutMs: number
   readonly showsRequestId: boolean
   readonly draining: boolean
-  /** Somebody reads times (access log, tracer): then they are taken. */
-  readonly timed: boolean
+  /** From 0 to 1, for jitter. */
+  random(): number
   tunnelOpened(tunnel: Tunnel): void
   tunnelClosed(tunnel: Tunnel): void
   /** Exactly once per exchange, before `logging`. */
-  exchangeEnded(exchange: Exchange<Ctx>): void
-  /** A hook whose result nobody waits for failed. */
+  exchangeEnded(exchange: FinishedExchange): void
+  /** A hook whose result nothing waits for failed. */
   hookFailed(hook: string, thrown: unknown): void
+}
+
+/** An exchange that is over, for counts and logs. */
+export interface FinishedExchange extends LoggedExchange {
+  /** The answer was made here, by a filter or as an error page. */
+  readonly ownAnswer: boolean
+  /** The application does not want this fault in the process log. */
+  readonly errorLogSuppressed: boolean
+  /** One line for the process log. */
+  summary(): string
 }

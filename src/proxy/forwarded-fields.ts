@@ -7,9 +7,11 @@
 import { createHash, randomBytes } from 'node:crypto'
 import net from 'node:net'
 import os from 'node:os'
+import { FieldLines } from '../http/field-lines.ts'
 import { FieldKind, fieldKind, isToken, type HeaderMap } from '../http/header-map.ts'
 import { FORWARDED_FIELDS } from '../http/hop-by-hop.ts'
-import type { RequestHead } from '../http/message-head.ts'
+import type { HttpVersion, RequestHead, ResponseHead } from '../http/message-head.ts'
+import type { StreamDigest } from '../protocols/byte-stream.ts'
 
 export interface ForwardedOptions {
   /** Addresses and CIDR blocks of proxies in front whose forwarded fields are believed. @default [] */
@@ -27,10 +29,12 @@ export const FORWARDED_DEFAULTS = { trustedHops: [], forwarded: 'x-forwarded', v
 /** What is known of a client's connection, once per connection. */
 export interface ConnectionFacts {
   readonly clientIp: string
+  /** Of the connection, for X-Forwarded-Proto and Forwarded. */
+  readonly scheme: 'http' | 'https'
   readonly trusted: boolean
   readonly selfTest: boolean
-  /** X-Forwarded-For and -Proto, or Forwarded, as lines. */
-  readonly text: string
+  /** X-Forwarded-For and -Proto, or Forwarded: the same for each request. */
+  readonly lines: FieldLines
   /** From `persistConnectionContext`. */
   kept: unknown
 }
@@ -47,37 +51,49 @@ export function stripForwarded(headers: HeaderMap): void {
 }
 
 export class ForwardedFields {
-  /** `Via: 1.1 name` with its CRLF; '' when off. */
-  readonly viaText: string
   readonly #viaName: string
+  /** Via of the version seen last: nearly all messages have the same. */
+  #viaVersion: HttpVersion = '1.1'
+  #viaValue: string
   readonly #style: 'x-forwarded' | 'forwarded' | 'both' | 'off'
   readonly #sendsId: boolean
   readonly #trusted: net.BlockList | null
   /** Start of every request id of this process; the rest is a counter. */
   readonly #idPrefix = randomBytes(8).toString('hex')
   #idCounter = 0
+  /** Filled for each message, and read before the next one. */
+  readonly #requestLines = new FieldLines()
+  readonly #responseLines = new FieldLines()
 
   /** @throws TypeError on an address in `trustedHops` or a `viaName` that would not do. */
   constructor(options: ForwardedOptions = {}) {
-    const name = options.viaName ?? `cirque-${createHash('sha256').update(`${os.hostname()}\0${os.userInfo().uid}`).digest('hex').slice(0, 8)}`
-    if (name !== '' && !isToken(name)) throw new TypeError(`viaName is ${JSON.stringify(name)}; use letters, digits and hyphens, or '' for none`)
+    const name = options.viaName ?? defaultViaName()
+    if (name !== '' && !isToken(name)) {
+      throw new TypeError(`viaName is ${JSON.stringify(name)}; use letters, digits and hyphens, or '' for none`)
+    }
     this.#viaName = name
-    this.viaText = name === '' ? '' : `Via: 1.1 ${name}\r\n`
+    this.#viaValue = `${this.#viaVersion} ${name}`
     this.#style = options.forwarded ?? FORWARDED_DEFAULTS.forwarded
     this.#sendsId = options.requestId ?? FORWARDED_DEFAULTS.requestId
-    this.#trusted = options.trustedHops === undefined || options.trustedHops.length === 0 ? null : blockList(options.trustedHops)
+    const hops = options.trustedHops ?? FORWARDED_DEFAULTS.trustedHops
+    this.#trusted = hops.length === 0 ? null : blockList(hops)
   }
 
-  factsOf(clientIp: string, selfTest: boolean): ConnectionFacts {
-    const trusted = this.#trusted !== null && clientIp !== '' && this.#trusted.check(clientIp, clientIp.includes(':') ? 'ipv6' : 'ipv4')
-    let text = ''
+  factsOf(digest: Pick<StreamDigest, 'remoteIp' | 'tls'>, selfTest: boolean): ConnectionFacts {
+    const clientIp = digest.remoteIp, scheme = digest.tls === null ? 'http' : 'https'
+    const family = clientIp.includes(':') ? 'ipv6' : 'ipv4'
+    const trusted = this.#trusted !== null && clientIp !== '' && this.#trusted.check(clientIp, family)
+    const lines = new FieldLines()
     if (clientIp !== '') {
-      if (this.#style === 'x-forwarded' || this.#style === 'both') text += `X-Forwarded-For: ${clientIp}\r\n`
-      if (this.#style === 'forwarded' || this.#style === 'both') text += `Forwarded: for=${nodeName(clientIp)};proto=http\r\n`
+      if (this.#sendsXForwarded) lines.add('X-Forwarded-For', clientIp)
+      if (this.#sendsForwarded) lines.add('Forwarded', `for=${nodeName(clientIp)};proto=${scheme}`)
     }
-    if (this.#style === 'x-forwarded' || this.#style === 'both') text += 'X-Forwarded-Proto: http\r\n'
-    return { clientIp, trusted, selfTest, text, kept: undefined }
+    if (this.#sendsXForwarded) lines.add('X-Forwarded-Proto', scheme)
+    return { clientIp, scheme, trusted, selfTest, lines, kept: undefined }
   }
+
+  get #sendsXForwarded(): boolean { return this.#style === 'x-forwarded' || this.#style === 'both' }
+  get #sendsForwarded(): boolean { return this.#style === 'forwarded' || this.#style === 'both' }
 
   /** The client's own id when it is trusted and the id is short and plain, else a new one. */
   requestIdFor(request: RequestHead, facts: ConnectionFacts): string {
@@ -97,36 +113,67 @@ export class ForwardedFields {
     return false
   }
 
-  /** Lines to send behind the fields of `request`, which is a copy that may be changed when it has one of MERGED_FIELDS. */
-  textFor(request: RequestHead, facts: ConnectionFacts, exchange: { readonly requestId: string; readonly request: RequestHead }): string {
+  /**
+   * Lines to send behind the fields of `request`, which is a copy that may be changed when it has one of MERGED_FIELDS.
+   * They are good until the next call.
+   */
+  linesFor(
+    request: RequestHead, facts: ConnectionFacts, exchange: { readonly requestId: string; readonly request: RequestHead },
+  ): FieldLines {
     if ((request.headers.mask & MERGED_FIELDS) !== 0) return this.#merge(request, facts, exchange)
-    let text = facts.text
-    if (this.#style === 'x-forwarded' || this.#style === 'both') {
+    const lines = this.#requestLines.startFrom(facts.lines)
+    if (this.#sendsXForwarded) {
       const host = exchange.request.headers.getKind(FieldKind.Host)
-      if (host !== undefined) text += 'X-Forwarded-Host: ' + host + '\r\n'
+      if (host !== undefined) lines.add('X-Forwarded-Host', host)
     }
-    if (this.#sendsId) text += 'X-Request-Id: ' + exchange.requestId + '\r\n'
-    return text + this.viaText
+    if (this.#sendsId) lines.add('X-Request-Id', exchange.requestId)
+    return this.#addVia(lines, exchange.request.version)
   }
 
-  /** Fields that the request has already: from a trusted hop they are continued, from a filter they are kept. */
-  #merge(request: RequestHead, facts: ConnectionFacts, exchange: { readonly requestId: string; readonly request: RequestHead }): string {
-    const headers = request.headers
-    let text = this.viaText
-    if (this.#sendsId) headers.set('X-Request-Id', exchange.requestId)
-    if (this.#style === 'x-forwarded' || this.#style === 'both') {
-      const chain = headers.getAll('x-forwarded-for').join(', ')
-      if (facts.clientIp !== '') headers.set('X-Forwarded-For', chain === '' ? facts.clientIp : facts.trusted ? `${chain}, ${facts.clientIp}` : chain)
-      if (!headers.has('x-forwarded-proto')) text += 'X-Forwarded-Proto: http\r\n'
-      const host = exchange.request.headers.getKind(FieldKind.Host)
-      if (!headers.has('x-forwarded-host') && host !== undefined) text += `X-Forwarded-Host: ${host}\r\n`
-    }
-    if ((this.#style === 'forwarded' || this.#style === 'both') && facts.clientIp !== '') {
-      const own = `for=${nodeName(facts.clientIp)};proto=http`, chain = headers.getAll('forwarded').join(', ')
-      headers.set('Forwarded', chain === '' ? own : facts.trusted ? `${chain}, ${own}` : chain)
-    }
-    return text
+  /** Lines to send behind the fields of a response that came from an origin. They are good until the next call. */
+  linesForResponse(response: ResponseHead): FieldLines {
+    return this.#addVia(this.#responseLines.startFrom(FieldLines.NONE), response.version)
   }
+
+  /** `received-protocol` is the version in which the message came (RFC 9110 7.6.3). */
+  #addVia(lines: FieldLines, version: HttpVersion): FieldLines {
+    if (this.#viaName === '') return lines
+    if (version !== this.#viaVersion) {
+      this.#viaVersion = version
+      this.#viaValue = `${version} ${this.#viaName}`
+    }
+    return lines.add('Via', this.#viaValue)
+  }
+
+  #merge(
+    request: RequestHead, facts: ConnectionFacts, exchange: { readonly requestId: string; readonly request: RequestHead },
+  ): FieldLines {
+    const headers = request.headers, lines = this.#requestLines.startFrom(FieldLines.NONE), { clientIp, scheme, trusted } = facts
+    if (this.#sendsId) headers.set('X-Request-Id', exchange.requestId)
+    if (this.#sendsXForwarded) {
+      const chain = headers.getAll('x-forwarded-for').join(', ')
+      if (clientIp !== '') headers.set('X-Forwarded-For', joined(chain, clientIp, trusted))
+      if (!headers.has('x-forwarded-proto')) lines.add('X-Forwarded-Proto', scheme)
+      const host = exchange.request.headers.getKind(FieldKind.Host)
+      if (!headers.has('x-forwarded-host') && host !== undefined) lines.add('X-Forwarded-Host', host)
+    }
+    if (this.#sendsForwarded && clientIp !== '') {
+      const chain = headers.getAll('forwarded').join(', ')
+      headers.set('Forwarded', joined(chain, `for=${nodeName(clientIp)};proto=${scheme}`, trusted))
+    }
+    return this.#addVia(lines, exchange.request.version)
+  }
+}
+
+/** What a trusted hop said goes on with us; what a filter set on behalf of another client stays alone. */
+function joined(chain: string, own: string, trusted: boolean): string {
+  if (chain === '') return own
+  return trusted ? `${chain}, ${own}` : chain
+}
+
+function defaultViaName(): string {
+  const identity = `${os.hostname()}\0${os.userInfo().uid}`
+  return `cirque-${createHash('sha256').update(identity).digest('hex').slice(0, 8)}`
 }
 
 /** An address as RFC 7239 6 wants it: IPv6 in brackets and quotes. */

@@ -29,3 +29,9 @@ export class RetryBudget {
     return true
   }
 }
+
+/** First retry at once, then 25 ms doubling up to 250, with jitter of a quarter. @param random from 0 to 1 */
+export function retryDelayMs(attempt: number, random: number): number {
+  if (attempt <= 1) return 0
+  return Math.min(250, 25 * 2 ** (attempt - 2)) * (0.75 + random * 0.5)
+}

@@ -114,14 +114,15 @@ async function exchangeOnce(client: Http1ClientSession, request: InjectRequest):
     onUpstreamFault: reject,
   }
   const headers = request.headers instanceof HeaderMap ? request.headers.clone() : HeaderMap.from(request.headers ?? {})
-  if (!headers.has('host')) headers.set('Host', 'inject.test')
-  const upgrade = headers.get('upgrade') ?? ''
   const body = request.body === undefined ? null : toBuffer(request.body)
-  client.begin(owner)
-  client.writeHead(RequestHead.build(request.method ?? 'GET', request.target ?? '/', headers), request.chunks !== undefined ? BODY_UNKNOWN : body?.length ?? 0, '', null, upgrade)
+  client.begin(owner, HTTP1_CLIENT_DEFAULTS)
+  client.writeHead(RequestHead.build(request.method ?? 'GET', request.target ?? '/', headers), {
+    length: request.chunks !== undefined ? BODY_UNKNOWN : body?.length ?? 0,
+    lines: FieldLines.NONE, switches: headers.has('upgrade'), acceptsTrailers: false, defaultAuthority: 'inject.test',
+  })
   for (const piece of request.chunks ?? (body === null ? [] : [body])) {
     const bytes = toBuffer(piece)
-    client.writeBody(bytes, 0, bytes.length)
+    client.writeBody(bytes, 0, bytes.length, true)
   }
   client.endRequest(request.trailers === undefined ? null : request.trailers instanceof HeaderMap ? request.trailers : HeaderMap.from(request.trailers))
   return promise
@@ -145,8 +146,9 @@ class OriginHost implements ServerSessionHost {
         const given = await this.#origin({ head: session.request, body: Buffer.concat(pieces), peer: this.#peer })
         const body = toBuffer(given.body ?? '')
         const fields = given.headers instanceof HeaderMap ? given.headers : HeaderMap.from(given.headers ?? {})
-        session.writeHead(ResponseHead.build(given.status ?? 200, fields), given.trailers === undefined ? body.length : BODY_UNKNOWN, '', null)
-        session.writeBody(body, 0, body.length)
+        const length = given.trailers === undefined ? body.length : BODY_UNKNOWN
+        session.writeHead(ResponseHead.build(given.status ?? 200, fields), length, FieldLines.NONE)
+        session.writeBody(body, 0, body.length, true)
         session.endResponse(given.trailers === undefined ? null : given.trailers instanceof HeaderMap ? given.trailers : HeaderMap.from(given.trailers))
       } catch {
         // An origin that throws is an origin that breaks the connection.

@@ -7,6 +7,10 @@ import type { Session } from '../proxy/session.ts'
 
 /** A finished exchange, as far as logs read it. Times are exact monotonic ms, 0 for what did not happen. */
 export interface LoggedExchange extends Session {
+  /** What the client was sent; 0 when nothing was. */
+  readonly status: number
+  /** What the origin of the last attempt sent, before any filter; 0 when it sent no final head. */
+  readonly upstreamStatus: number
   readonly flag: string
   readonly startedAt: number
   readonly connectedAt: number
@@ -16,8 +20,7 @@ export interface LoggedExchange extends Session {
 }
 
 export interface AccessLogSink {
-  /** `status` is what the client was sent; 0 when nothing was. */
-  exchange(exchange: LoggedExchange, status: number): void
+  exchange(exchange: LoggedExchange): void
   /** A head that broke the rules. `atMs` is wall-clock time. */
   refused(listener: string, clientIp: string, error: ProxyError, flag: string, atMs: number): void
 }

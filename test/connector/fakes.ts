@@ -16,7 +16,7 @@ export class FakeStream implements ByteStream {
   destroyed = false
   resetSent = false
   paused = false
-  readonly ownsBuffer = true
+  readonly receiveBuffer = null
   written = ''
   readonly digest: StreamDigest
   constructor(owner: StreamOwner, name = 'fake:1') {
@@ -34,9 +34,6 @@ export class FakeStream implements ByteStream {
   }
   pause(): void { this.paused = true }
   resume(): void { this.paused = false }
-  useOwnBuffer(): void {}
-  useSharedBuffer(): void {}
-  giveUpBuffer(): boolean { return true }
 
   /** The other side sends, in one read. */
   receive(text: string): void {

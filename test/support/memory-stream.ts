@@ -111,6 +111,7 @@ export class MemoryStream implements ByteStream {
     this.paused = false
     if (!this.#lending) this.#takeBack()
   }
+  get receiveBuffer(): ReceiveBuffer { return this }
   useOwnBuffer(): void { if (this.#lending) this.#ownNext = true }
   useSharedBuffer(): void { if (this.#lending) this.#ownNext = false }
   get ownsBuffer(): boolean { return this.#own }

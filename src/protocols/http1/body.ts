@@ -6,10 +6,10 @@
  * framing or into the reserve that every receive buffer has (byte-stream.ts): no body byte is copied to be framed.
  * Chunk extensions are dropped; trailers are kept within limits. Returns codes and never throws.
  */
-import { FieldKind, VALUE_CHAR, type HeaderMap } from '../../http/header-map.ts'
-import { FORWARDED_FIELDS, HOP_BY_HOP_REQUEST } from '../../http/hop-by-hop.ts'
+import { FORBIDDEN_TRAILERS, FORBIDDEN_TRAILER_KINDS } from '../../http/field-rules.ts'
+import { VALUE_CHAR, type HeaderMap } from '../../http/header-map.ts'
+import { copyWithReserve, BUFFER_RESERVE, TEXT_RUN_MAX, writeRun, type ByteStream } from '../byte-stream.ts'
 import { BODY_UNTIL_CLOSE } from '../http-session.ts'
-import type { ByteStream } from '../byte-stream.ts'
 import { HeadFault, HeadParser, Parsed, type FaultMeaning } from './parser.ts'
 
 export interface BodyLimits {
@@ -19,7 +19,9 @@ export interface BodyLimits {
   readonly maxTrailerCount: number
 }
 
-export const BodyFault = { None: 0, BadChunk: 1, ChunkLineTooLong: 2, ChunkOverhead: 3, BadTrailers: 4, TrailersTooLarge: 5, TooManyTrailers: 6 } as const
+export const BodyFault = {
+  None: 0, BadChunk: 1, ChunkLineTooLong: 2, ChunkOverhead: 3, BadTrailers: 4, TrailersTooLarge: 5, TooManyTrailers: 6,
+} as const
 
 /** Indexed by BodyFault. */
 export const BODY_FAULTS: Readonly<Record<number, FaultMeaning>> = {
@@ -31,7 +33,9 @@ export const BODY_FAULTS: Readonly<Record<number, FaultMeaning>> = {
   [BodyFault.TooManyTrailers]: { kind: 'BAD_TRAILERS', status: 400, limit: 'trailer-count', text: 'too many trailers' },
 }
 
-const State = { Idle: 0, Length: 1, UntilClose: 2, Size: 3, Extension: 4, SizeLf: 5, Data: 6, DataCr: 7, DataLf: 8, Trailers: 9, Done: 10 } as const
+const State = {
+  Idle: 0, Length: 1, UntilClose: 2, Size: 3, Extension: 4, SizeLf: 5, Data: 6, DataCr: 7, DataLf: 8, Trailers: 9, Done: 10,
+} as const
 
 const CR = 0x0d, LF = 0x0a, SEMICOLON = 0x3b
 
@@ -187,13 +191,15 @@ export class BodyReader {
         case State.Trailers: {
           const limits = this.#limits
           const parser = this.#trailerParser ??= new HeadParser('trailers', {
-            maxHeadBytes: limits.maxTrailerBytes, maxHeaderCount: limits.maxTrailerCount, maxHeaderLineBytes: limits.maxTrailerBytes, maxMethodBytes: 0, maxUriBytes: 0,
+            maxHeadBytes: limits.maxTrailerBytes, maxHeaderCount: limits.maxTrailerCount, maxHeaderLineBytes: limits.maxTrailerBytes,
+            maxMethodBytes: 0, maxUriBytes: 0,
           })
           const result = parser.parse(buffer, i, to)
           if (result === Parsed.More) { i = to; break }
           if (result !== Parsed.Done) {
-            return result === HeadFault.TooManyFields ? BodyFault.TooManyTrailers
-              : result === HeadFault.HeadTooLarge || result === HeadFault.LineTooLong ? BodyFault.TrailersTooLarge : BodyFault.BadTrailers
+            if (result === HeadFault.TooManyFields) return BodyFault.TooManyTrailers
+            const tooLarge = result === HeadFault.HeadTooLarge || result === HeadFault.LineTooLong
+            return tooLarge ? BodyFault.TrailersTooLarge : BodyFault.BadTrailers
           }
           const trailers = parser.takeTrailers()
           this.trailers = trailers.size === 0 ? null : trailers
@@ -208,33 +214,30 @@ export class BodyReader {
   }
 }
 
-/** Fields that must not come from a trailer section: they frame, route or authorise (RFC 9110 6.5.1). */
-export const FORBIDDEN_TRAILERS: readonly string[] = [
-  'age', 'authorization', 'cache-control', 'connection', 'content-encoding', 'content-length', 'content-range', 'content-type', 'cookie', 'expect', 'host', 'keep-alive',
-  'max-forwards', 'pragma', 'proxy-authenticate', 'proxy-authorization', 'proxy-connection', 'range', 'set-cookie', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'vary', 'www-authenticate',
-]
-
-/** And those that say who asked: an origin may take trailers for fields, and a client's own word for the proxy's. */
-const FORBIDDEN_KINDS = HOP_BY_HOP_REQUEST | FORWARDED_FIELDS | (1 << FieldKind.Via) | (1 << FieldKind.XRequestId)
-
-/** A run up to this long is sent as text together with what stands before it: cheaper than a vectored write, and a copy anyway. */
-export const TEXT_RUN_MAX = 4096
-
-/** Sends [from, to) as it is. */
-export function writeRun(stream: ByteStream, buffer: Buffer, from: number, to: number): void {
-  if (to - from <= TEXT_RUN_MAX) stream.writeText(buffer.latin1Slice(from, to))
-  else stream.writeBytes(from === 0 && to === buffer.length ? buffer : buffer.subarray(from, to))
-}
-
-/** Sends [from, to), which is not empty, as one chunk. Overwrites up to BUFFER_RESERVE bytes on either side of it. */
-export function writeChunk(stream: ByteStream, buffer: Buffer, from: number, to: number): void {
+/**
+ * Sends [from, to), which is not empty, as one chunk. What is `owned` is framed in place, so up to BUFFER_RESERVE bytes on
+ * either side of it are overwritten; what is not, and cannot go as text, is copied first.
+ */
+export function writeChunk(stream: ByteStream, buffer: Buffer, from: number, to: number, owned: boolean): void {
   const size = (to - from).toString(16)
-  if (to - from <= TEXT_RUN_MAX || from < size.length + 2 || to + 2 > buffer.length) {
+  if (to - from <= TEXT_RUN_MAX) {
     stream.writeText(size + '\r\n')
-    writeRun(stream, buffer, from, to)
+    writeRun(stream, buffer, from, to, owned)
     stream.writeText('\r\n')
     return
   }
+  if (!owned) {
+    const copy = copyWithReserve(buffer, from, to)
+    frameInPlace(stream, size, copy, BUFFER_RESERVE, copy.length - BUFFER_RESERVE)
+  } else if (from >= size.length + 2 && to + 2 <= buffer.length) frameInPlace(stream, size, buffer, from, to)
+  else {
+    stream.writeText(size + '\r\n')
+    writeRun(stream, buffer, from, to, true)
+    stream.writeText('\r\n')
+  }
+}
+
+function frameInPlace(stream: ByteStream, size: string, buffer: Buffer, from: number, to: number): void {
   const start = from - size.length - 2
   for (let i = 0; i < size.length; i++) buffer[start + i] = size.charCodeAt(i)
   buffer[from - 2] = CR
@@ -246,6 +249,6 @@ export function writeChunk(stream: ByteStream, buffer: Buffer, from: number, to:
 
 /** Sends the last chunk and the trailer section. */
 export function writeLastChunk(stream: ByteStream, trailers: HeaderMap | null): void {
-  stream.writeText(trailers === null ? '0\r\n\r\n' : '0\r\n' + trailers.serialize(FORBIDDEN_KINDS, FORBIDDEN_TRAILERS) + '\r\n')
+  const section = trailers === null ? '' : trailers.serialize(FORBIDDEN_TRAILER_KINDS, FORBIDDEN_TRAILERS)
+  stream.writeText('0\r\n' + section + '\r\n')
 }
-

@@ -12,11 +12,12 @@
 import { ProxyError, type ErrorKind, type RetryRule } from '../../errors/proxy-error.ts'
 import { FieldKind, type HeaderMap } from '../../http/header-map.ts'
 import { HOP_BY_HOP_REQUEST } from '../../http/hop-by-hop.ts'
-import type { RequestHead } from '../../http/message-head.ts'
+import type { RequestHead, ResponseHead } from '../../http/message-head.ts'
 import type { Ticker, Timed } from '../../primitives/clock.ts'
-import type { ByteStream, StreamDigest, StreamOwner } from '../byte-stream.ts'
-import { BODY_UNKNOWN, type IdleKeeper, type UpstreamOwner, type UpstreamSession } from '../http-session.ts'
-import { BODY_FAULTS, BodyFault, BodyReader, writeChunk, writeLastChunk, writeRun, type BodyLimits } from './body.ts'
+import { writeRun, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
+import { BODY_TUNNEL, BODY_UNKNOWN, type DetachedStream, type IdleKeeper, type RequestSetup, type UpstreamOwner, type UpstreamSession } from '../http-session.ts'
+import { checkUpgradeRequest, checkUpgradeResponse } from '../websocket/handshake.ts'
+import { BODY_FAULTS, BodyFault, BodyReader, writeChunk, writeLastChunk, type BodyLimits } from './body.ts'
 import { Framing, responseFraming } from './framing.ts'
 import { HTTP1_SERVER_DEFAULTS, type ResolvedHttp1ClientOptions } from './http1-options.ts'
 import { HEAD_FAULTS, ParserSlot, Parsed, type HeadParser } from './parser.ts'
@@ -70,7 +71,6 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
   #owner: UpstreamOwner = NOBODY
   #keeper: IdleKeeper | null = null
   exchanges = 0
-  hopNames: readonly string[] | null = null
   bodyBytesOut = 0
   responseStarted = false
   originIdleMs = 0
@@ -81,7 +81,8 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
   #requestEnded = false
   #responseEnded = false
   #headSeen = false
-  #upgrading = false
+  /** Fields of the request that asked to switch protocols; null: it did not. */
+  #asked: HeaderMap | null = null
   #interims = 0
   /** The connection can carry another exchange, as far as is known. */
   #persistent = true
@@ -104,7 +105,6 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
   }
 
   get digest(): StreamDigest { return this.stream.digest }
-  get ownsBuffer(): boolean { return this.stream.ownsBuffer }
   get reused(): boolean { return this.exchanges > 1 }
   get bytesQueued(): number { return this.stream.bytesQueued }
   get bodyBytesIn(): number { return this.#body.bytes }
@@ -119,7 +119,7 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
     this.exchanges++
     this.bodyBytesOut = 0
     this.responseStarted = false
-    this.#requestEnded = this.#responseEnded = this.#headSeen = this.#upgrading = this.#paused = false
+    this.#requestEnded = this.#responseEnded = this.#headSeen = this.#paused = false
     this.#interims = 0
     this.#method = ''
     this.#body.begin(0)
@@ -127,40 +127,38 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
     this.#parser = null
   }
 
-  writeHead(head: RequestHead, length: number, extra: string, hopNames: readonly string[] | null, upgrade: string): void {
-    const headers = head.headers
-    this.#method = head.method
+  writeHead(head: RequestHead, setup: RequestSetup): void {
+    const { headers, method } = head, { length } = setup
+    this.#method = method
     this.#chunked = length === BODY_UNKNOWN
     this.#unsent = length > 0 ? length : 0
-    let skip = HOP_BY_HOP_REQUEST, framing = ''
+    let skip = HOP_BY_HOP_REQUEST, own = ''
     if (this.#chunked) {
       skip |= 1 << FieldKind.ContentLength
-      framing = 'Transfer-Encoding: chunked\r\n'
-    } else if ((headers.mask & (1 << FieldKind.ContentLength)) !== 0 || length > 0) {
-      if (headers.contentLength() !== length) {
-        skip |= 1 << FieldKind.ContentLength
-        if (length > 0 || headers.hasKind(FieldKind.ContentLength)) framing = `Content-Length: ${length}\r\n`
-      }
+      own = 'Transfer-Encoding: chunked\r\n'
+    } else if (headers.contentLength() !== length && (length > 0 || headers.hasKind(FieldKind.ContentLength))) {
+      skip |= 1 << FieldKind.ContentLength
+      own = `Content-Length: ${length}\r\n`
     }
-    if (upgrade !== '') {
-      this.#upgrading = true
-      framing += `Connection: upgrade\r\nUpgrade: ${upgrade}\r\n`
-    } else this.#upgrading = head.method === 'CONNECT'
-    this.stream.writeText(`${head.method} ${head.target} HTTP/1.1\r\n` + headers.serialize(skip, hopNames) + extra + framing + '\r\n')
+    const protocol = setup.switches && checkUpgradeRequest(headers) === null ? headers.getKind(FieldKind.Upgrade) ?? '' : ''
+    this.#asked = protocol === '' ? null : headers
+    if (protocol !== '') own += `Connection: upgrade\r\nUpgrade: ${protocol}\r\n`
+    else if (setup.acceptsTrailers) own += 'TE: trailers\r\nConnection: TE\r\n'
+    // HTTP/1.0 allows a request without Host; what is sent on is HTTP/1.1, which does not.
+    if (!headers.hasKind(FieldKind.Host)) own += `Host: ${setup.defaultAuthority}\r\n`
+    this.stream.writeText(`${method} ${head.target} HTTP/1.1\r\n` + headers.serialize(skip, null) + setup.lines.text + own + '\r\n')
   }
 
-  writeBody(buffer: Buffer, from: number, to: number): void {
+  writeBody(buffer: Buffer, from: number, to: number, owned: boolean): void {
     if (this.#state !== State.Busy || from === to) return
     this.bodyBytesOut += to - from
-    if (this.#chunked) writeChunk(this.stream, buffer, from, to)
-    else {
-      this.#unsent -= to - from
-      if (this.#unsent < 0) {
-        this.#fail('LENGTH_MISMATCH', 'a filter made the request body longer than its declared length')
-        return
-      }
-      writeRun(this.stream, buffer, from, to)
+    if (this.#chunked) {
+      writeChunk(this.stream, buffer, from, to, owned)
+      return
     }
+    this.#unsent -= to - from
+    if (this.#unsent < 0) this.#fail('LENGTH_MISMATCH', 'a filter made the request body longer than its declared length')
+    else writeRun(this.stream, buffer, from, to, owned)
   }
 
   endRequest(trailers: HeaderMap | null): void {
@@ -225,20 +223,20 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
           return
         }
         if (this.#body.dataTo > this.#body.dataFrom) {
-          this.#owner.onResponseBody(buffer, this.#body.dataFrom, this.#body.dataTo)
+          this.#owner.onResponseBody(buffer, this.#body.dataFrom, this.#body.dataTo, this.stream.receiveBuffer?.ownsBuffer ?? true)
           if (this.#state !== State.Busy) return
         }
         from = this.#body.consumedTo
       }
-      if (this.#body.open) this.stream.useOwnBuffer()
+      if (this.#body.open) this.stream.receiveBuffer?.useOwnBuffer()
     }
     if (!this.#body.open && !this.#responseEnded) {
       const large = this.#body.bytes >= LARGE_BODY_BYTES
       this.#endResponse(from < to)
       // Not before the owner has said whether it still needs the bytes: a buffer that is given back goes to the next stream.
       // A connection that brings large bodies will bring more of them: then not even their first piece is copied.
-      if (large) this.stream.useOwnBuffer()
-      else this.stream.useSharedBuffer()
+      if (large) this.stream.receiveBuffer?.useOwnBuffer()
+      else this.stream.receiveBuffer?.useSharedBuffer()
     }
   }
 
@@ -246,23 +244,14 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
   #takeHead(parser: HeadParser, buffer: Buffer, from: number, to: number): boolean {
     const head = parser.takeResponse(), status = head.status
     parser.reset()
-    const fault = responseFraming(head.headers, status, head.minorVersion, this.#method, framing)
-    this.hopNames = framing.connectionNames
+    const fault = responseFraming(head.headers, status, parser.minorVersion, this.#method, framing)
     if (fault !== null) {
       this.#fail('BAD_FRAMING', fault, 'bad-framing')
       return false
     }
-    const tunnel = status === 101 || (this.#method === 'CONNECT' && status >= 200 && status < 300)
-    if (tunnel) {
-      if (!this.#upgrading || (status === 101 && !framing.upgrade)) {
-        this.#fail('BAD_UPGRADE', status === 101 ? '101 to a request that asked for no upgrade, or without its fields' : 'an answer to CONNECT that nobody sent', 'bad-framing')
-        return false
-      }
-      this.#headSeen = true
-      this.#persistent = false
-      this.#early = from < to ? Buffer.from(buffer.subarray(from, to)) : null
-      this.stream.pause()
-      this.#owner.onResponseHead(head, 0)
+    if (framing.connectionNames !== null) head.headers.deleteAll(framing.connectionNames)
+    if (status === 101 || (this.#method === 'CONNECT' && status >= 200 && status < 300)) {
+      this.#takeTunnelHead(head, buffer, from, to)
       return false
     }
     if (status < 200) {
@@ -281,6 +270,24 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
     this.#body.begin(length)
     this.#owner.onResponseHead(head, length)
     return this.#state === State.Busy
+  }
+
+  /** The origin switches protocols, or opened the tunnel that CONNECT asked for (RFC 9110 7.8, 9.3.6). */
+  #takeTunnelHead(head: ResponseHead, buffer: Buffer, from: number, to: number): void {
+    if (head.status === 101) {
+      const asked = this.#asked
+      const fault = asked === null || !framing.upgrade ? '101 to a request that asked for no upgrade, or without its fields'
+        : checkUpgradeResponse(asked, head.headers)
+      if (fault !== null) {
+        this.#fail('BAD_UPGRADE', fault, 'bad-framing')
+        return
+      }
+    }
+    this.#headSeen = true
+    this.#persistent = false
+    this.#early = from < to ? Buffer.from(buffer.subarray(from, to)) : null
+    this.stream.pause()
+    this.#owner.onResponseHead(head, BODY_TUNNEL)
   }
 
   #endResponse(more: boolean): void {
@@ -357,9 +364,9 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
     this.stream.resume()
   }
 
-  giveUpBuffer(): boolean { return this.stream.giveUpBuffer() }
+  giveUpBuffer(): boolean { return this.stream.receiveBuffer?.giveUpBuffer() ?? true }
 
-  detach(): { stream: ByteStream; early: Buffer | null } {
+  detach(): DetachedStream {
     this.#state = State.Detached
     this.#owner = NOBODY
     this.#ticker.remove(this)

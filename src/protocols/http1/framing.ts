@@ -4,6 +4,7 @@
  * the message is refused, since another hop may take the other one.
  * Pure functions over a head; they fill one reusable `Framing` and return a fault text, or null.
  */
+import { parseContentLength } from '../../http/content-length.ts'
 import { FieldKind, asciiLower, type HeaderMap } from '../../http/header-map.ts'
 import { BODY_UNKNOWN, BODY_UNTIL_CLOSE } from '../http-session.ts'
 
@@ -40,19 +41,10 @@ const FRAMING_BITS = (1 << FieldKind.ContentLength) | (1 << FieldKind.TransferEn
   (1 << FieldKind.Upgrade) | (1 << FieldKind.Expect) | (1 << FieldKind.Te) | (1 << FieldKind.KeepAlive)
 
 /** Names that Connection must not remove: it would change what the message is or for whom (CVE-2026-26365). */
-const NOT_HOP_BY_HOP = new Set(['host', 'content-length', 'transfer-encoding', 'cookie', 'set-cookie', 'authorization', 'trailer', 'content-type', 'content-encoding', 'content-range'])
-
-/** Digits only, at most 16 of them and 2^53 - 1; -1 for anything else (RFC 9110 8.6). */
-export function parseContentLength(text: string): number {
-  if (text.length === 0 || text.length > 16) return -1
-  let value = 0
-  for (let i = 0; i < text.length; i++) {
-    const digit = text.charCodeAt(i) - 0x30
-    if (digit < 0 || digit > 9) return -1
-    value = value * 10 + digit
-  }
-  return value <= Number.MAX_SAFE_INTEGER ? value : -1
-}
+const NOT_HOP_BY_HOP = new Set([
+  'host', 'content-length', 'transfer-encoding', 'cookie', 'set-cookie', 'authorization', 'trailer', 'content-type', 'content-encoding',
+  'content-range',
+])
 
 const Coding = { Chunked: 0, Unknown: 1, Bad: 2 } as const
 

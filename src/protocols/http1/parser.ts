@@ -8,9 +8,10 @@
  */
 import { TOKEN_CHAR, VALUE_CHAR, HeaderMap, fieldKind } from '../../http/header-map.ts'
 import { RequestHead, ResponseHead } from '../../http/message-head.ts'
+import { isUnusual } from '../../http/target-path.ts'
 import type { ErrorKind } from '../../errors/proxy-error.ts'
 
-/** Results of `HeadParser.parse`; everything from FAULT_BASE on is a fault. */
+/** Results of `HeadParser.parse`; every other number is one of HeadFault. */
 export const Parsed = { More: 0, Done: 1 } as const
 
 export const HeadFault = {
@@ -33,7 +34,9 @@ export const HEAD_FAULTS: Readonly<Record<number, FaultMeaning>> = {
   [HeadFault.BadField]: { kind: 'BAD_HEAD', status: 400, limit: 'bad-head', text: 'malformed field line' },
   [HeadFault.ObsFold]: { kind: 'BAD_HEAD', status: 400, limit: 'bad-head', text: 'folded field line' },
   [HeadFault.BareLineBreak]: { kind: 'BAD_HEAD', status: 400, limit: 'bad-head', text: 'CR or LF that is no line end' },
-  [HeadFault.BadVersion]: { kind: 'VERSION_NOT_SUPPORTED', status: 505, limit: 'bad-head', text: 'version other than HTTP/1.0 and HTTP/1.1' },
+  [HeadFault.BadVersion]: {
+    kind: 'VERSION_NOT_SUPPORTED', status: 505, limit: 'bad-head', text: 'version other than HTTP/1.0 and HTTP/1.1',
+  },
   [HeadFault.MethodTooLong]: { kind: 'NOT_IMPLEMENTED', status: 501, limit: 'method-bytes', text: 'method too long' },
   [HeadFault.UriTooLong]: { kind: 'URI_TOO_LONG', status: 414, limit: 'uri-bytes', text: 'request target too long' },
   [HeadFault.LineTooLong]: { kind: 'HEAD_TOO_LARGE', status: 431, limit: 'header-line-bytes', text: 'field line too long' },
@@ -79,7 +82,7 @@ const State = {
   Line: 9, Name: 10, Blank: 11, Value: 12, ValueLf: 13, EndLf: 14,
 } as const
 
-const HT = 0x09, LF = 0x0a, CR = 0x0d, SP = 0x20, COLON = 0x3a, DOT = 0x2e, SLASH = 0x2f, PERCENT = 0x25, BACKSLASH = 0x5c, HASH = 0x23
+const HT = 0x09, LF = 0x0a, CR = 0x0d, SP = 0x20, COLON = 0x3a, DOT = 0x2e
 const HTTP_SLASH = [0x48, 0x54, 0x54, 0x50, 0x2f]
 
 export class HeadParser {
@@ -111,7 +114,7 @@ export class HeadParser {
   /** Results of the last complete head. */
   method = ''
   target = ''
-  /** The target has `//`, `/.`, `%`, `\` or `#`: it needs a closer look (proxy/target-path.ts). */
+  /** The target has `//`, `/.`, `%`, `\` or `#`: it needs a closer look (http/target-path.ts). */
   targetUnusual = false
   minorVersion = 1
   status = 0
@@ -182,13 +185,13 @@ export class HeadParser {
   }
 
   takeRequest(): RequestHead {
-    const head = new RequestHead(this.method, this.target, this.minorVersion, this.#headers!)
+    const head = new RequestHead(this.method, this.target, this.minorVersion === 0 ? '1.0' : '1.1', this.#headers!)
     this.#headers = null
     return head
   }
 
   takeResponse(): ResponseHead {
-    const head = new ResponseHead(this.status, this.reason, this.minorVersion, this.#headers!)
+    const head = new ResponseHead(this.status, this.reason, this.minorVersion === 0 ? '1.0' : '1.1', this.#headers!)
     this.#headers = null
     return head
   }
@@ -248,7 +251,7 @@ export class HeadParser {
           const length = i - base - this.#startLine
           if (length > limits.maxMethodBytes) return this.#fail(HeadFault.MethodTooLong, i - base)
           if (i === end) break
-          if (bytes[i] !== SP || length === 0) return this.#fail(bytes[i] === LF ? HeadFault.BareLineBreak : HeadFault.BadStartLine, i - base)
+          if (bytes[i] !== SP || length === 0) return this.#fail(startLineFault(bytes[i]!), i - base)
           this.#methodEnd = i - base
           i++
           this.#targetStart = i - base
@@ -258,14 +261,14 @@ export class HeadParser {
         case State.Target: {
           let byte = 0, previous = i > base + this.#targetStart ? bytes[i - 1]! : 0
           while (i < end && (byte = bytes[i]!) > SP && byte < 0x7f) {
-            if (byte === PERCENT || byte === BACKSLASH || byte === HASH || (previous === SLASH && (byte === SLASH || byte === DOT))) this.targetUnusual = true
+            if (isUnusual(byte, previous)) this.targetUnusual = true
             previous = byte
             i++
           }
           const length = i - base - this.#targetStart
           if (length > limits.maxUriBytes) return this.#fail(HeadFault.UriTooLong, i - base)
           if (i === end) break
-          if (byte !== SP || length === 0) return this.#fail(byte === LF ? HeadFault.BareLineBreak : HeadFault.BadStartLine, i - base)
+          if (byte !== SP || length === 0) return this.#fail(startLineFault(byte), i - base)
           this.#targetEnd = i - base
           i++
           state = State.Version
@@ -275,9 +278,9 @@ export class HeadParser {
         case State.Version: {
           const offset = i - base - this.#lineStart, byte = bytes[i]!
           if (offset < 8) {
-            if (!this.#versionByte(offset, byte)) return this.#fail(byte === LF ? HeadFault.BareLineBreak : HeadFault.BadStartLine, i - base)
+            if (!this.#versionByte(offset, byte)) return this.#fail(startLineFault(byte), i - base)
           } else if (offset === 8) {
-            if (byte !== CR) return this.#fail(byte === LF ? HeadFault.BareLineBreak : HeadFault.BadStartLine, i - base)
+            if (byte !== CR) return this.#fail(startLineFault(byte), i - base)
           } else {
             if (byte !== LF) return this.#fail(HeadFault.BareLineBreak, i - base)
             if (this.#major !== 1 || this.minorVersion > 1) return this.#fail(HeadFault.BadVersion, i - base)
@@ -315,7 +318,7 @@ export class HeadParser {
             } else if (byte === SP) {
               this.#reasonStart = i + 1 - base
               state = State.Reason
-            } else return this.#fail(byte === LF ? HeadFault.BareLineBreak : HeadFault.BadStartLine, i - base)
+            } else return this.#fail(startLineFault(byte), i - base)
           }
           i++
           break
@@ -323,7 +326,7 @@ export class HeadParser {
         case State.Reason:
           while (i < end && VALUE_CHAR[bytes[i]!] === 1) i++
           if (i === end) break
-          if (bytes[i] !== CR) return this.#fail(bytes[i] === LF ? HeadFault.BareLineBreak : HeadFault.BadStartLine, i - base)
+          if (bytes[i] !== CR) return this.#fail(startLineFault(bytes[i]!), i - base)
           this.#reasonEnd = i - base
           i++
           state = State.ReasonLf
@@ -354,7 +357,9 @@ export class HeadParser {
             i++
           }
           if (i === end) break
-          if (byte !== COLON || i - base === this.#lineStart) return this.#fail(byte === LF || byte === CR ? HeadFault.BareLineBreak : HeadFault.BadField, i - base)
+          if (byte !== COLON || i - base === this.#lineStart) {
+            return this.#fail(byte === LF || byte === CR ? HeadFault.BareLineBreak : HeadFault.BadField, i - base)
+          }
           this.#nameEnd = i - base
           i++
           state = State.Blank
@@ -405,7 +410,8 @@ export class HeadParser {
     }
     this.#state = state
     this.#at = i - base
-    if (state >= State.Name && state <= State.ValueLf && this.#at - this.#lineStart > limits.maxHeaderLineBytes) return HeadFault.LineTooLong
+    const inField = state >= State.Name && state <= State.ValueLf
+    if (inField && this.#at - this.#lineStart > limits.maxHeaderLineBytes) return HeadFault.LineTooLong
     if (this.#at > limits.maxHeadBytes) return HeadFault.HeadTooLarge
     return Parsed.More
   }
@@ -425,3 +431,6 @@ export class HeadParser {
     return fault
   }
 }
+
+/** What a byte that must not stand in a start line is. */
+function startLineFault(byte: number): number { return byte === LF ? HeadFault.BareLineBreak : HeadFault.BadStartLine }

@@ -13,18 +13,20 @@
  * read by body.ts. Does not choose statuses for anything but heads (proxy/fail-to-proxy.ts does).
  */
 import { ProxyError } from '../../errors/proxy-error.ts'
+import type { FieldLines } from '../../http/field-lines.ts'
 import { FieldKind, type HeaderMap } from '../../http/header-map.ts'
 import { HOP_BY_HOP } from '../../http/hop-by-hop.ts'
 import { REASONS, type RequestHead, type ResponseHead } from '../../http/message-head.ts'
 import type { Ticker, Timed } from '../../primitives/clock.ts'
-import { BUFFER_RESERVE, copyWithReserve, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
-import type { DownstreamOwner, DownstreamSession } from '../http-session.ts'
-import { BODY_FAULTS, BodyFault, BodyReader, writeChunk, writeLastChunk, writeRun } from './body.ts'
+import { BUFFER_RESERVE, copyWithReserve, writeRun, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
+import { BODY_TUNNEL, type DetachedStream, type DownstreamOwner, type DownstreamSession } from '../http-session.ts'
+import { BODY_FAULTS, BodyFault, BodyReader, writeChunk, writeLastChunk } from './body.ts'
 import { httpDate } from './date.ts'
 import { Framing, requestFraming } from './framing.ts'
 import type { ResolvedHttp1ServerOptions } from './http1-options.ts'
 import { HEAD_FAULTS, ParserSlot, Parsed, type HeadParser } from './parser.ts'
 import { readTarget } from './request-target.ts'
+import { frameResponse, ResponseFraming, statusLine } from './response-head.ts'
 import { SendProgress } from './send-progress.ts'
 
 /** The service behind the listener. */
@@ -56,6 +58,9 @@ function slotOf(options: ResolvedHttp1ServerOptions): ParserSlot {
 
 /** What the fields of the head just parsed mean; read at once, so that one serves all. */
 const framing = new Framing()
+
+/** The same for the head being written. */
+const answer = new ResponseFraming()
 
 /** Sending is looked at this often while an exchange runs, in ms: it means following a chain of objects per connection. */
 const SENDING_LOOK_MS = 500
@@ -93,8 +98,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   requestBodyLength = 0
   /** Requests whose head arrived on this connection. */
   requests = 0
-  hopNames: readonly string[] | null = null
-  wantsUpgrade = false
+  wantsSwitch = false
   acceptsTrailers = false
   targetUnusual = false
   awaitsContinue = false
@@ -158,7 +162,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
 
   // ---- bytes of the client
 
-  onBytes(buffer: Buffer, from: number, to: number): void { this.#consume(buffer, from, to, this.stream.ownsBuffer) }
+  onBytes(buffer: Buffer, from: number, to: number): void { this.#consume(buffer, from, to, this.stream.receiveBuffer?.ownsBuffer ?? true) }
 
   /** Works through [from, to). `owned`: the bytes lie in a buffer that nothing else is read into. */
   #consume(buffer: Buffer, from: number, to: number, owned: boolean): void {
@@ -204,7 +208,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
           break
         }
         if (from === to) {
-          this.stream.useOwnBuffer()
+          this.stream.receiveBuffer?.useOwnBuffer()
           break
         }
         from = this.#readBody(buffer, from, to, owned)
@@ -265,7 +269,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     // Whoever got the chunk may have ended all of it.
     if (body.done && this.#owner === owner && this.#state === State.Exchange) {
       owner.onRequestEnd(body.trailers)
-      if (consumedTo === to) this.stream.useSharedBuffer()
+      if (consumedTo === to) this.stream.receiveBuffer?.useSharedBuffer()
     }
     return consumedTo
   }
@@ -320,8 +324,9 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   /** False when the head was refused. */
   #beginExchange(parser: HeadParser): boolean {
     const head = this.request = parser.takeRequest()
-    const fault = requestFraming(head.headers, head.minorVersion, framing) ?? readTarget(head, parser, framing, this.#options.allowConnect)
+    const fault = requestFraming(head.headers, parser.minorVersion, framing) ?? readTarget(head, parser, framing, this.#options.allowConnect)
     this.targetUnusual = parser.targetUnusual
+    if (this.digest.tls !== null) head.scheme = 'https'
     parser.reset()
     if (fault !== null) {
       const status = framing.faultStatus
@@ -337,9 +342,10 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     this.#bodyOpen = framing.bodyLength !== 0
     if (this.#bodyOpen) (this.#body ??= new BodyReader(options)).begin(framing.bodyLength)
     this.#method = head.method
-    this.#old = head.minorVersion === 0
-    this.hopNames = framing.connectionNames
-    this.wantsUpgrade = framing.upgrade
+    this.#old = head.version === '1.0'
+    this.wantsSwitch = framing.upgrade
+    // Before any filter: a client must not be able to name, and so remove, what a filter adds (RFC 9110 7.6.1).
+    if (framing.connectionNames !== null) head.headers.deleteAll(framing.connectionNames)
     this.acceptsTrailers = framing.teTrailers
     this.#clientPersists = framing.persistent
     this.#lookAt = now + Math.min(SENDING_LOOK_MS, options.sendTimeoutMs)
@@ -400,7 +406,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     if (this.#ended) this.onEnd()
   }
 
-  giveUpBuffer(): boolean { return this.stream.giveUpBuffer() }
+  giveUpBuffer(): boolean { return this.stream.receiveBuffer?.giveUpBuffer() ?? true }
 
   sendContinue(): void {
     if (!this.awaitsContinue || this.responseStarted) return
@@ -417,48 +423,35 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
       this.sendContinue()
       return
     }
-    this.stream.writeText(statusLine(head) + head.headers.serialize(HOP_BY_HOP | (1 << FieldKind.ContentLength), null) + '\r\n')
+    const skip = HOP_BY_HOP | (1 << FieldKind.ContentLength)
+    this.stream.writeText(statusLine(head) + head.headers.serialize(skip, null) + '\r\n')
   }
 
-  writeHead(head: ResponseHead, length: number, extra: string, hopNames: readonly string[] | null): void {
+  writeHead(head: ResponseHead, length: number, lines: FieldLines): void {
     if (this.responseStarted || this.#state !== State.Exchange) return
     this.responseStarted = true
-    const headers = head.headers, status = head.status
-    if (this.#method === 'CONNECT' && status < 300) {
-      // Behind it comes the tunnel: it has no framing (RFC 9110 9.3.6).
-      this.stream.writeText(statusLine(head) + headers.serialize(HOP_BY_HOP | (1 << FieldKind.ContentLength), hopNames) + extra + '\r\n')
+    const opened = this.#method === 'CONNECT' && head.status < 300
+    if (length === BODY_TUNNEL || opened) {
       this.#hasBody = false
+      this.#writeTunnelHead(head, opened, lines)
       return
     }
-    if (status === 101) {
-      this.stream.writeText(statusLine(head) + headers.serialize(HOP_BY_HOP & ~(1 << FieldKind.Upgrade), hopNames) + extra + 'Connection: upgrade\r\n\r\n')
-      this.#hasBody = false
-      return
-    }
-    const old = this.#old
-    // An answer whose body never comes (HEAD, 304) tells the length that it would have.
-    this.#hasBody = this.#method !== 'HEAD' && status !== 304 && status !== 204
-    let skip = HOP_BY_HOP, framing = ''
-    if (!this.#hasBody) {
-      if (status === 204) skip |= 1 << FieldKind.ContentLength
-    } else if (length >= 0) {
-      this.#unsent = length
-      if (headers.contentLength() !== length) {
-        skip |= 1 << FieldKind.ContentLength
-        framing = `Content-Length: ${length}\r\n`
-      }
-    } else {
-      skip |= 1 << FieldKind.ContentLength
-      if (old) this.#final = true
-      else {
-        this.#chunked = true
-        framing = 'Transfer-Encoding: chunked\r\n'
-      }
-    }
-    if (!this.#final && (this.#host.draining || !this.#restIsSmall())) this.#final = true
-    const connection = this.#final ? 'Connection: close\r\n' : old ? 'Connection: keep-alive\r\n' : ''
+    frameResponse(head, length, this.#method, this.#old, answer)
+    this.#hasBody = answer.hasBody
+    this.#chunked = answer.chunked
+    this.#unsent = answer.announced
+    if (answer.untilClose || this.#host.draining || !this.#restIsSmall()) this.#final = true
+    const { headers } = head
+    const connection = this.#final ? 'Connection: close\r\n' : this.#old ? 'Connection: keep-alive\r\n' : ''
     const date = headers.hasKind(FieldKind.Date) ? '' : `Date: ${httpDate(this.#ticker.clock)}\r\n`
-    this.stream.writeText(statusLine(head) + headers.serialize(skip, hopNames) + date + extra + framing + connection + '\r\n')
+    this.stream.writeText(statusLine(head) + headers.serialize(answer.skip, null) + date + lines.text + answer.text + connection + '\r\n')
+  }
+
+  /** Behind it comes the tunnel: it has no framing (RFC 9110 7.8, 9.3.6). */
+  #writeTunnelHead(head: ResponseHead, opened: boolean, lines: FieldLines): void {
+    const skip = (opened ? HOP_BY_HOP : HOP_BY_HOP & ~(1 << FieldKind.Upgrade)) | (1 << FieldKind.ContentLength)
+    const connection = opened ? '' : 'Connection: upgrade\r\n'
+    this.stream.writeText(statusLine(head) + head.headers.serialize(skip, null) + lines.text + connection + '\r\n')
   }
 
   /** What is left of the request body is none, or so little that throwing it away is cheaper than a new connection. */
@@ -468,7 +461,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     return this.requestBodyLength - this.#body!.bytes <= this.#options.maxDiscardBytes
   }
 
-  writeBody(buffer: Buffer, from: number, to: number): void {
+  writeBody(buffer: Buffer, from: number, to: number, owned: boolean): void {
     if (!this.#hasBody || from === to || this.#state !== State.Exchange) return
     let end = to
     if (this.#unsent >= 0) {
@@ -478,8 +471,8 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
       if (end === from) return
     }
     this.bodyBytesOut += end - from
-    if (this.#chunked) writeChunk(this.stream, buffer, from, end)
-    else writeRun(this.stream, buffer, from, end)
+    if (this.#chunked) writeChunk(this.stream, buffer, from, end, owned)
+    else writeRun(this.stream, buffer, from, end, owned)
   }
 
   endResponse(trailers: HeaderMap | null): void {
@@ -498,7 +491,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     this.#close(this.responseStarted)
   }
 
-  detach(): { stream: ByteStream; early: Buffer | null } {
+  detach(): DetachedStream {
     this.#state = State.Detached
     this.#ticker.remove(this)
     this.#owner = NOBODY
@@ -660,9 +653,4 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     if (this.#state === State.Exchange) this.#fault(error)
     this.#close(true)
   }
-}
-
-function statusLine(head: ResponseHead): string {
-  if (head.status === 200 && (head.reason === 'OK' || head.reason === '')) return 'HTTP/1.1 200 OK\r\n'
-  return `HTTP/1.1 ${head.status} ${head.reason === '' ? REASONS[head.status] ?? '' : head.reason}\r\n`
 }

@@ -15,12 +15,15 @@
  */
 import net from 'node:net'
 import { systemClock } from '../../primitives/clock.ts'
-import { BUFFER_RESERVE, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
+import { BUFFER_RESERVE, type ByteStream, type ReceiveBuffer, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
 
 /** Bytes read at once. 32 to 256 KiB made no measurable difference. */
 const READ_BYTES = 65_536
 
-/** Bytes one stream may read before the others have their turn: without it libuv reads one socket up to 32 times in a row, and big downloads starve small ones. */
+/**
+ * Bytes one stream may read before the others have their turn: without it libuv reads one socket up to 32 times in a row,
+ * and big downloads starve small ones.
+ */
 const TURN_BYTES = 262_144
 
 /** Text that may wait for the end of the turn. */
@@ -105,7 +108,7 @@ function onData(this: OwnedSocket, chunk: Buffer): void {
   if (unflushed.length > 0) flushAll()
 }
 
-export class TcpStream implements ByteStream {
+export class TcpStream implements ByteStream, ReceiveBuffer {
   owner: StreamOwner
   readonly socket: net.Socket
   /** First error the socket reported. */
@@ -185,7 +188,12 @@ export class TcpStream implements ByteStream {
     return this.bytesWritten - (queue ?? this.socket.writableLength)
   }
   get destroyed(): boolean { return this.socket.destroyed }
-  get digest(): StreamDigest { return this.#digest ??= new SocketDigest(this.socket, systemClock.now(), this.socket.remoteAddress ?? '', this.socket.remotePort ?? 0) }
+  get receiveBuffer(): ReceiveBuffer { return this }
+  get digest(): StreamDigest { return this.#digest ??= this.#digestNow() }
+  #digestNow(): StreamDigest {
+    const { socket } = this
+    return new SocketDigest(socket, systemClock.now(), socket.remoteAddress ?? '', socket.remotePort ?? 0)
+  }
 
   // ---- reading
 
@@ -304,7 +312,10 @@ export class TcpStream implements ByteStream {
     if (socket.writableLength > 0) this.#awaitDrain()
   }
 
-  /** The callback of an empty write behind the others tells when the kernel has them all; only a write that did not go at once pays for it. */
+  /**
+   * The callback of an empty write behind the others tells when the kernel has them all; only a write that did not go at
+   * once pays for it.
+   */
   #awaitDrain(): void {
     if (this.#awaitingDrain) return
     this.#awaitingDrain = true
@@ -359,7 +370,9 @@ function onConnect(this: OwnedSocket): void {
 /** What one dial is told; every field is given. */
 export interface DialRequest {
   /** A numeric host: names are resolved before (connector/resolver.ts). */
-  readonly address: { readonly kind: 'tcp'; readonly host: string; readonly port: number } | { readonly kind: 'unix'; readonly path: string }
+  readonly address:
+    | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+    | { readonly kind: 'unix'; readonly path: string }
   /** Address to bind to before connecting; undefined leaves it to the kernel. */
   readonly localAddress?: string
   readonly localPort?: number
@@ -367,7 +380,9 @@ export interface DialRequest {
   readonly keepAlive?: { readonly initialDelayMs: number }
 }
 
-export function dialTcp(options: DialRequest, owner: StreamOwner & { onConnected(): void }): TcpStream { return TcpStream.dial(options, owner) }
+export function dialTcp(options: DialRequest, owner: StreamOwner & { onConnected(): void }): TcpStream {
+  return TcpStream.dial(options, owner)
+}
 
 /** Asks the kernel for the local address when somebody wants to know: it is a system call. */
 class SocketDigest implements StreamDigest {
@@ -375,6 +390,7 @@ class SocketDigest implements StreamDigest {
   readonly establishedAt: number
   readonly remoteIp: string
   readonly remotePort: number
+  readonly tls = null
   constructor(socket: net.Socket, establishedAt: number, remoteIp: string, remotePort: number) {
     this.#socket = socket
     this.establishedAt = establishedAt

@@ -1,0 +1,41 @@
+/**
+ * The authority of a request, as Host or `:authority` carry it: uri-host [ ":" port ] (RFC 3986 3.2.2, RFC 9110 7.2),
+ * and nothing that could be read as more of a URI.
+ */
+
+/** 1 for each byte that may stand in it. */
+const HOST_CHAR = (() => {
+  const table = new Uint8Array(256)
+  const allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+;=:[]"
+  for (const char of allowed) table[char.charCodeAt(0)] = 1
+  return table
+})()
+
+/** `authority` names a host, with an optional port of digits. */
+export function isAuthority(authority: string): boolean {
+  if (authority === '') return false
+  for (let i = 0; i < authority.length; i++) if (HOST_CHAR[authority.charCodeAt(i)] !== 1) return false
+  const colon = authority.lastIndexOf(':')
+  let host = authority
+  if (authority.charCodeAt(0) === 0x5b) {
+    const close = authority.indexOf(']')
+    if (close === -1 || (close !== authority.length - 1 && colon !== close + 1)) return false
+    if (colon > close && !isPort(authority, colon + 1)) return false
+    return close > 1 && authority.indexOf('[', 1) === -1 && authority.indexOf(']', close + 1) === -1
+  }
+  if (colon !== -1) {
+    if (!isPort(authority, colon + 1)) return false
+    host = authority.substring(0, colon)
+  }
+  return host !== '' && !host.includes(':') && !host.includes('[') && !host.includes(']')
+}
+
+function isPort(text: string, from: number): boolean {
+  let port = 0
+  for (let i = from; i < text.length; i++) {
+    const digit = text.charCodeAt(i) - 0x30
+    if (digit < 0 || digit > 9) return false
+    if ((port = port * 10 + digit) > 65_535) return false
+  }
+  return true
+}

@@ -1,0 +1,189 @@
+/**
+ * One try to get an answer from one peer: its connection, the exchange on it, and the verdict that the peer is told.
+ *
+ *   Connecting ──▶ Open ──▶ Over
+ *        └────── fault, drop ─┘
+ *
+ * Every attempt ends by `finish` or `drop`, and tells its peer exactly one verdict: `report(true | false)`, or `release()`.
+ * An attempt knows its owner by the interface below alone, and `passTo` gives it another one in the middle of the answer: it
+ * does not end because a client left, only because its owner says so (a cache that goes on filling is such an owner).
+ */
+import type { HttpConnector, PendingAcquire, ConnectionWaiter } from '../connector/http-connector.ts'
+import type { ProxyError } from '../errors/proxy-error.ts'
+import { FieldLines } from '../http/field-lines.ts'
+import type { HeaderMap } from '../http/header-map.ts'
+import type { RequestHead, ResponseHead } from '../http/message-head.ts'
+import type { Peer } from '../peer/peer.ts'
+import type { Clock } from '../primitives/clock.ts'
+import type { UpstreamConnection } from '../protocols/http-connection.ts'
+import type { DetachedStream, RequestSetup, UpstreamOwner, UpstreamSession } from '../protocols/http-session.ts'
+import type { ResponseSource } from './response-source.ts'
+
+/** What an attempt asks of the service. */
+export interface AttemptHost {
+  readonly connector: HttpConnector
+  readonly clock: Clock
+  /** Times are read (access log, tracer): then they are taken. */
+  readonly timed: boolean
+}
+
+/** What an attempt tells: all that a session tells its owner, and how the connection came about. */
+export interface AttemptOwner extends UpstreamOwner {
+  /** A connection is there; `session` is set. */
+  onAttemptConnected(): void
+  /** No connection could be had. The peer has its verdict. */
+  onAttemptUnconnected(error: ProxyError): void
+}
+
+/** Read by the session within `writeHead`: one serves all attempts. */
+const setup: RequestSetup = { length: 0, lines: FieldLines.NONE, switches: false, acceptsTrailers: false, defaultAuthority: '' }
+
+export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource {
+  readonly kind = 'origin'
+  readonly peer: Peer
+  readonly #host: AttemptHost
+  #owner: AttemptOwner
+  #pending: PendingAcquire | null = null
+  /** Null before there is a connection, and once the attempt is over. */
+  session: UpstreamSession | null = null
+  /** The connection had been used before. */
+  reused = false
+  /** Status of the origin's final answer, as it was received; 0 before. */
+  status = 0
+  /** The peer was told how it ended. */
+  #settled = false
+  /** Exact times, 0 until known, and always where the host has no use for them. */
+  connectedAt = 0
+  sentAt = 0
+  firstByteAt = 0
+
+  constructor(host: AttemptHost, peer: Peer, owner: AttemptOwner) {
+    this.#host = host
+    this.peer = peer
+    this.#owner = owner
+  }
+
+  /** From now on `owner` hears of everything. */
+  passTo(owner: AttemptOwner): void { this.#owner = owner }
+
+  // ---- the connection
+
+  /** @returns whether a pooled connection was there; otherwise the owner is called, never within this call */
+  connect(): boolean {
+    const { connector } = this.#host
+    const connection = connector.reuse(this.peer)
+    if (connection === null) {
+      this.#pending = connector.open(this.peer, this)
+      return false
+    }
+    this.#begin(connection, true)
+    return true
+  }
+
+  onConnection(connection: UpstreamConnection, reused: boolean): void {
+    this.#pending = null
+    this.#begin(connection, reused)
+    this.#owner.onAttemptConnected()
+  }
+
+  onConnectionFailed(error: ProxyError): void {
+    this.#pending = null
+    // A limit of our own says nothing about the peer.
+    this.settle(error.kind === 'POOL_QUEUE_FULL' || error.kind === 'POOL_QUEUE_TIMEOUT' ? null : false)
+    this.#owner.onAttemptUnconnected(error)
+  }
+
+  #begin(connection: UpstreamConnection, reused: boolean): void {
+    this.reused = reused
+    if (this.#host.timed) this.connectedAt = this.#host.clock.exact()
+    this.session = connection.begin(this, this.peer.options)
+  }
+
+  // ---- the request
+
+  send(head: RequestHead, length: number, lines: FieldLines, switches: boolean, acceptsTrailers: boolean): void {
+    setup.length = length
+    setup.lines = lines
+    setup.switches = switches
+    setup.acceptsTrailers = acceptsTrailers
+    setup.defaultAuthority = authorityOf(this.peer)
+    this.session!.writeHead(head, setup)
+    if (this.#host.timed) this.sentAt = this.#host.clock.exact()
+  }
+
+  // ---- the answer
+
+  onInterim(head: ResponseHead): void {
+    this.#seeFirstByte()
+    this.#owner.onInterim(head)
+  }
+
+  onResponseHead(head: ResponseHead, length: number): void {
+    this.#seeFirstByte()
+    this.status = head.status
+    this.#owner.onResponseHead(head, length)
+  }
+
+  #seeFirstByte(): void { if (this.#host.timed && this.firstByteAt === 0) this.firstByteAt = this.#host.clock.exact() }
+
+  onResponseBody(buffer: Buffer, from: number, to: number, owned: boolean): void { this.#owner.onResponseBody(buffer, from, to, owned) }
+  onResponseEnd(trailers: HeaderMap | null): void { this.#owner.onResponseEnd(trailers) }
+  onUpstreamDrained(): void { this.#owner.onUpstreamDrained() }
+
+  onUpstreamFault(error: ProxyError): void {
+    this.#giveBack()
+    // A pooled connection that the origin had closed meanwhile says nothing about the origin.
+    this.settle(error.retry === 'if-reused' ? null : false)
+    this.#owner.onUpstreamFault(error)
+  }
+
+  pause(): void { this.session?.pauseResponse() }
+  resume(): void { this.session?.resumeResponse() }
+  giveUpBuffer(): void { this.session?.giveUpBuffer() }
+
+  detach(): DetachedStream { return this.session!.detach() }
+
+  // ---- the end
+
+  /** Ends it whatever it is doing. The verdict is left to `settle`. */
+  drop(): void {
+    this.#pending?.cancel()
+    this.#pending = null
+    this.session?.abort()
+    this.#giveBack()
+  }
+
+  /** Both messages are over, or the owner needs no more of them. `good`: the peer did what was asked. */
+  finish(good: boolean): void {
+    this.#pending?.cancel()
+    this.#pending = null
+    this.settle(good && this.session !== null ? true : null)
+    this.#giveBack()
+  }
+
+  /** The connection goes back to the pool, which keeps it when another exchange may begin on it. */
+  #giveBack(): void {
+    const session = this.session
+    if (session === null) return
+    this.session = null
+    this.#host.connector.release(session.connection, this.peer)
+  }
+
+  /** Tells the peer how the attempt ended, unless it knows; null: without a verdict. */
+  settle(healthy: boolean | null): void {
+    if (this.#settled) return
+    this.#settled = true
+    if (healthy === null) this.peer.release?.()
+    else this.peer.report?.(healthy)
+    this.failed = healthy === false
+  }
+
+  /** The peer was told that it failed. */
+  failed = false
+}
+
+/** What a request without an authority is sent with. */
+function authorityOf(peer: Peer): string {
+  if (peer.sni !== '') return peer.sni
+  return peer.address.kind === 'tcp' ? peer.name : 'localhost'
+}
