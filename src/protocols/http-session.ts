@@ -11,6 +11,7 @@ import type { ProxyError } from '../errors/proxy-error.ts'
 import type { HeaderMap } from '../http/header-map.ts'
 import type { RequestHead, ResponseHead } from '../http/message-head.ts'
 import type { ByteStream, StreamDigest } from './byte-stream.ts'
+import type { UpstreamConnection } from './http-connection.ts'
 
 /** Length of a body that is about to be sent: bytes, or one of these. */
 export const BODY_NONE = 0
@@ -95,20 +96,9 @@ export interface UpstreamOwner {
   onUpstreamFault(error: ProxyError): void
 }
 
-/** Who keeps an idle session: the pool. */
-export interface IdleKeeper {
-  /** The parked session ended by itself: closed or half-closed by the origin ('closed'), sent bytes that nobody asked for ('unexpected-bytes'), or passed its idle deadline ('idle'). It is destroyed already. */
-  onParkedLost(session: UpstreamSession, reason: 'closed' | 'unexpected-bytes' | 'idle'): void
-}
-
 export interface UpstreamSession {
+  readonly connection: UpstreamConnection
   readonly digest: StreamDigest
-  /** Set once by the connector. */
-  reuseKey: string
-  /** True from its second exchange on. */
-  readonly reused: boolean
-  /** Exchanges served so far, this one included. */
-  readonly exchanges: number
   readonly bytesQueued: number
   readonly bodyBytesIn: number
   readonly bodyBytesOut: number
@@ -116,16 +106,9 @@ export interface UpstreamSession {
   readonly ownsBuffer: boolean
   /** Response bytes seen in this exchange, so that a retry can be ruled out. */
   readonly responseStarted: boolean
-  /** Both messages ended in a way that leaves the connection usable; known when the exchange is over. */
-  readonly reusable: boolean
-  /** What the origin's `Keep-Alive: timeout` allows, less a second for the way; 0 when it said nothing. ms. */
-  readonly originIdleMs: number
-
   /** Fields (lower case) that the origin's Connection asks to drop on the way; null: none besides the usual ones. */
   readonly hopNames: readonly string[] | null
 
-  /** Starts an exchange on this session. */
-  begin(owner: UpstreamOwner): void
   /** `length`: bytes, or BODY_UNKNOWN (chunked); 0: no body. `extra` and `hopNames` as for the downstream head; `upgrade`: the Upgrade field to send, '' for none. */
   writeHead(head: RequestHead, length: number, extra: string, hopNames: readonly string[] | null, upgrade: string): void
   writeBody(buffer: Buffer, from: number, to: number): void
@@ -135,17 +118,9 @@ export interface UpstreamSession {
   giveUpBuffer(): boolean
   /** 101 or 2xx to CONNECT was received: hands over the transport with bytes already read; the session is over. */
   detach(): { stream: ByteStream; early: Buffer | null }
-  /** Closes it now. No callback follows. */
+  /**
+   * Gives up an exchange that has not ended: an HTTP/1 connection closes, an HTTP/2 stream is reset. No callback follows.
+   * Harmless when both messages have ended, or the transport was handed over.
+   */
   abort(): void
-
-  /** Idle from now on, for at most `idleTimeoutMs` (> 0). */
-  park(keeper: IdleKeeper, idleTimeoutMs: number): void
-  /** Back from the pool; `begin` follows. False when it was lost in the meantime. */
-  unpark(): boolean
-
-  // Links of the pool's list, so that taking and putting allocate nothing. Only the pool touches them.
-  poolNewer: UpstreamSession | null
-  poolOlder: UpstreamSession | null
-  poolKeyNewer: UpstreamSession | null
-  poolKeyOlder: UpstreamSession | null
 }

@@ -22,9 +22,10 @@ import type { HttpModule } from '../modules/http-module.ts'
 import type { Peer } from '../peer/peer.ts'
 import { BUFFER_RESERVE, copyWithReserve, type StreamDigest } from '../protocols/byte-stream.ts'
 import { TEXT_RUN_MAX } from '../protocols/http1/body.ts'
+import type { UpstreamConnection } from '../protocols/http-connection.ts'
 import { BODY_UNKNOWN, BODY_UNTIL_CLOSE, type DownstreamOwner, type DownstreamSession, type UpstreamOwner, type UpstreamSession } from '../protocols/http-session.ts'
 import { checkUpgradeRequest, checkUpgradeResponse } from '../protocols/websocket/handshake.ts'
-import type { PendingAcquire, SessionWaiter } from '../connector/http-connector.ts'
+import type { ConnectionWaiter, PendingAcquire } from '../connector/http-connector.ts'
 import type { ExchangeHost } from './exchange-host.ts'
 import { chain, type PieceFilter } from './body-filters.ts'
 import { errorPage, flagOf, statusOf, type Flag } from './fail-to-proxy.ts'
@@ -46,7 +47,7 @@ type Step = (typeof Step)[keyof typeof Step]
 
 const NOTHING = Buffer.alloc(0)
 
-export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, SessionWaiter, TunnelOwner {
+export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, ConnectionWaiter, TunnelOwner {
   readonly #host: ExchangeHost<Ctx>
   readonly #plan: PhasePlan<Ctx>
   readonly #down: DownstreamSession
@@ -249,12 +250,12 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
             throw new TypeError('upstreamPeer returned no Peer')
           }
           this.#step = Step.Wait
-          const session = this.#host.connector.reuse(peer)
-          if (session === null) {
+          const connection = this.#host.connector.reuse(peer)
+          if (connection === null) {
             this.#pending = this.#host.connector.open(peer, this)
             return
           }
-          this.#attach(session, true)
+          this.#attach(connection, true)
           continue
         }
         case Step.Connected:
@@ -331,13 +332,13 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
 
   // ---- reaching the upstream
 
-  onSession(session: UpstreamSession, reused: boolean): void {
+  onConnection(connection: UpstreamConnection, reused: boolean): void {
     this.#pending = null
-    this.#attach(session, reused)
+    this.#attach(connection, reused)
     this.#advance()
   }
 
-  onSessionFailed(error: ProxyError): void {
+  onConnectionFailed(error: ProxyError): void {
     this.#pending = null
     const peer = this.peer!
     if (error.kind === 'POOL_QUEUE_FULL' || error.kind === 'POOL_QUEUE_TIMEOUT') {
@@ -352,11 +353,10 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
     this.#retryOrFail(final)
   }
 
-  #attach(session: UpstreamSession, reused: boolean): void {
-    this.#up = session
+  #attach(connection: UpstreamConnection, reused: boolean): void {
     this.upstreamReused = reused
     if (this.#host.timed) this.connectedAt = this.#host.clock.exact()
-    session.begin(this)
+    this.#up = connection.begin(this, this.peer!.options)
     this.#step = Step.Connected
   }
 
@@ -789,7 +789,7 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
     const up = this.#up
     if (up !== null) {
       this.#up = null
-      this.#host.connector.discard(up)
+      this.#host.connector.release(up.connection, this.peer!)
     }
     // A pooled connection that the origin had closed meanwhile says nothing about the origin.
     this.#settlePeer(error.retry === 'if-reused' ? null : false)
@@ -880,7 +880,7 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
     if (up === null) return
     this.#up = null
     up.abort()
-    this.#host.connector.discard(up)
+    this.#host.connector.release(up.connection, this.peer!)
   }
 
   /** Nothing more will be tried. */
@@ -957,7 +957,11 @@ export class Exchange<Ctx> implements Session, DownstreamOwner, UpstreamOwner, S
     this.#stopWaitingQuietly()
     const up = this.#up, host = this.#host, app = this.#plan.app, peer = this.peer
     if (peer !== null) this.#settlePeer(this.error === null && up !== null ? true : null)
-    if (up !== null && peer !== null) host.connector.release(up, peer)
+    if (up !== null && peer !== null) {
+      // The origin may have answered before it had the whole request.
+      up.abort()
+      host.connector.release(up.connection, peer)
+    }
     host.exchangeEnded(this)
     if (this.#plan.has.logging) {
       try {

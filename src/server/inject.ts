@@ -89,11 +89,11 @@ export async function inject<Ctx>(app: ProxyHttp<Ctx>, request: InjectRequest = 
   await service.start()
   const [near, far] = MemoryStream.pair('inject')
   service.acceptStream(far, service.listeners[0]!.name)
-  const client = new Http1ClientSession(near, HTTP1_CLIENT_DEFAULTS, ticker)
+  const client = new Http1ClientSession(near, ticker)
   try {
     return await exchangeOnce(client, request)
   } finally {
-    client.abort()
+    client.close()
     service.close()
   }
 }
@@ -117,7 +117,7 @@ async function exchangeOnce(client: Http1ClientSession, request: InjectRequest):
   if (!headers.has('host')) headers.set('Host', 'inject.test')
   const upgrade = headers.get('upgrade') ?? ''
   const body = request.body === undefined ? null : toBuffer(request.body)
-  client.begin(owner)
+  client.begin(owner, HTTP1_CLIENT_DEFAULTS)
   client.writeHead(RequestHead.build(request.method ?? 'GET', request.target ?? '/', headers), request.chunks !== undefined ? BODY_UNKNOWN : body?.length ?? 0, '', null, upgrade)
   for (const piece of request.chunks ?? (body === null ? [] : [body])) {
     const bytes = toBuffer(piece)

@@ -25,7 +25,7 @@ import { Framing, requestFraming } from './framing.ts'
 import type { ResolvedHttp1ServerOptions } from './http1-options.ts'
 import { HEAD_FAULTS, ParserSlot, Parsed, type HeadParser } from './parser.ts'
 import { readTarget } from './request-target.ts'
-import { SendProgress } from './send-progress.ts'
+import { SendProgress } from '../send-progress.ts'
 
 /** The service behind the listener. */
 export interface ServerSessionHost {

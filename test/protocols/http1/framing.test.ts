@@ -176,9 +176,9 @@ class ReceivedResponse implements UpstreamOwner {
 function receive(row: OriginResponse, pieces: readonly Buffer[]): { received: ReceivedResponse; reusable: boolean; sent: string } {
   const pair = new MemoryPair()
   const origin = new WireEnd(pair.far)
-  const session = new Http1ClientSession(pair.near, HTTP1_CLIENT_DEFAULTS, new Ticker(new FakeClock()))
+  const session = new Http1ClientSession(pair.near, new Ticker(new FakeClock()))
   const received = new ReceivedResponse()
-  session.begin(received)
+  session.begin(received, HTTP1_CLIENT_DEFAULTS)
   session.writeHead(RequestHead.build(row.method, '/', HeaderMap.from({ host: 'a.example' })), 0, '', null, '')
   session.endRequest(null)
   pair.settle()
@@ -191,8 +191,8 @@ function receive(row: OriginResponse, pieces: readonly Buffer[]): { received: Re
     origin.stream.end()
     pair.settle()
   }
-  const { reusable } = session
-  session.abort()
+  const reusable = session.capacity > 0
+  session.close()
   pair.settle()
   return { received, reusable, sent: origin.text }
 }
