@@ -9,7 +9,7 @@ import { LoadBalancer, type SelectionName } from '../../src/load-balancing/load-
 import { HttpPeer } from '../../src/peer/http-peer.ts'
 import { ConnectionPool, PoolWaiter } from '../../src/pool/connection-pool.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
-import type { UpstreamSession } from '../../src/protocols/http-session.ts'
+import type { UpstreamConnection } from '../../src/protocols/http-connection.ts'
 import { HeadParser, Parsed, type HeadRole } from '../../src/protocols/http1/parser.ts'
 import { HTTP1_SERVER_DEFAULTS } from '../../src/protocols/http1/http1-options.ts'
 import type { BenchOptions } from './options.ts'
@@ -74,18 +74,23 @@ function headerPart(name: string, once: (headers: HeaderMap) => number): Part {
   }
 }
 
-/** As much of a session as the pool touches. */
-class PooledSession {
+/** As much of a connection as the pool touches. */
+class PooledConnection {
   reuseKey: string
+  readonly shared = false
+  readonly capacity = 1
+  readonly active = 0
   originIdleMs = 0
-  poolNewer: UpstreamSession | null = null
-  poolOlder: UpstreamSession | null = null
-  poolKeyNewer: UpstreamSession | null = null
-  poolKeyOlder: UpstreamSession | null = null
+  keeper = null
+  poolNewer: UpstreamConnection | null = null
+  poolOlder: UpstreamConnection | null = null
+  poolKeyNewer: UpstreamConnection | null = null
+  poolKeyOlder: UpstreamConnection | null = null
+  poolLent = 0
   constructor(reuseKey: string) { this.reuseKey = reuseKey }
   park(): void {}
   unpark(): boolean { return true }
-  abort(): void {}
+  close(): void {}
 }
 
 class GrantedWaiter extends PoolWaiter {
@@ -99,20 +104,20 @@ function poolPart(keys: number, idlePerKey: number): Part {
   const peers = Array.from({ length: keys }, (_, at) => new HttpPeer(`10.0.${at >> 8}.${at & 255}:80`))
   for (const peer of peers) {
     for (let i = 0; i < idlePerKey; i++) {
-      const session = new PooledSession(peer.reuseKey) as unknown as UpstreamSession // Only the fields above are used.
+      const connection = new PooledConnection(peer.reuseKey) as unknown as UpstreamConnection // Only the fields above are used.
       pool.admit(new GrantedWaiter(peer, pool))
-      pool.lend(session)
-      pool.put(session, peer)
+      pool.lend(connection)
+      pool.release(connection, peer)
     }
   }
   return {
-    name: `pool: take and put, ${keys} peer${keys === 1 ? '' : 's'} x ${idlePerKey} idle`,
+    name: `pool: take and release, ${keys} peer${keys === 1 ? '' : 's'} x ${idlePerKey} idle`,
     run(times) {
       for (let i = 0; i < times; i++) {
         const peer = peers[i % keys]
         if (peer === undefined) break
-        const session = pool.take(peer.reuseKey)
-        if (session !== null) pool.put(session, peer)
+        const connection = pool.take(peer.reuseKey)
+        if (connection !== null) pool.release(connection, peer)
       }
       return pool.idle
     },

@@ -1,39 +1,36 @@
 /**
- * Gets an HTTP session for a peer, pooled or new, and takes it back afterwards.
+ * Gets an HTTP connection for a peer, pooled or new, lends it to exchanges, and takes it back afterwards.
  *
- *   reuse(peer)          the pooled session used last, at once; null when there is none        \
- *   open(peer, waiter)   a new one, or a place in the queue: a callback follows, never at once  } acquire = either
- *   release(session)     to the pool when it can be used again; else closed                    /
- *   discard(session)     closed
+ *   reuse(peer)                 a pooled connection, at once; null when there is none                      \
+ *   open(peer, waiter)          a new one, or a place in the queue: a callback follows, never at once      } acquire = either
+ *   release(connection, peer)   the exchange is over: the connection goes on, to the pool, or is closed   /
  *
- * Every session that was handed out comes back by exactly one `release` or `discard`, also one whose exchange failed
- * or whose transport was detached (then when the tunnel has ended): the places of `maxConnectionsPerPeer` are counted by that.
+ * Every lending ends by exactly one `release`, also that of an exchange that failed (which aborts its session first) or
+ * whose transport was detached (then when the tunnel has ended): the places of `maxConnectionsPerPeer` are counted by that.
+ * The exchange begins in the call that hands the connection over, or right after `reuse`.
  *
- * The protocol of a new connection is decided in one place, `PendingAcquire.onDialed`: HTTP/1 now; HTTP/2 joins there by
- * ALPN, with pool/http2-pool.ts asked before pool/connection-pool.ts in `reuse`.
+ * Which protocol a new connection speaks is decided by `createConnection`. Where one may carry several exchanges, requests
+ * wait for its dial together (connection-dial.ts); which connection serves which request is up to the pool.
  */
 import { ProxyError } from '../errors/proxy-error.ts'
 import type { Peer } from '../peer/peer.ts'
 import { ConnectionPool, POOL_DEFAULTS, PoolWaiter, type PeerConnections, type PoolOptions } from '../pool/connection-pool.ts'
 import { Ticker } from '../primitives/clock.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
-import type { UpstreamSession } from '../protocols/http-session.ts'
+import type { UpstreamConnection } from '../protocols/http-connection.ts'
 import { Http1ClientSession } from '../protocols/http1/client-session.ts'
+import { ConnectionDials, type ConnectionDial, type ConnectionFactory, type DialMember, type Transport } from './connection-dial.ts'
 import { traceReused } from './traced-stream.ts'
-import { TransportConnector, type DialWaiter, type PendingDial } from './transport-connector.ts'
+import { TransportConnector } from './transport-connector.ts'
 
-/** Who waits for a session. Exactly one of the two is called, once, unless it cancels first. */
-export interface SessionWaiter {
-  /** `reused`: it came out of the pool; false for a new connection. */
-  onSession(session: UpstreamSession, reused: boolean): void
-  onSessionFailed(error: ProxyError): void
-}
-
-export type SessionFactory = (stream: ByteStream, peer: Peer, ticker: Ticker) => UpstreamSession
-
-/** What opens connections: TransportConnector, or a test's own. */
-export interface Transport {
-  dial(peer: Peer, waiter: DialWaiter): PendingDial
+/** Who waits for a connection. Exactly one of the two is called, once, unless the wait is cancelled first. */
+export interface ConnectionWaiter {
+  /**
+   * The connection is lent to the waiter, whose exchange begins in this call.
+   * @param reused it came out of the pool; false for a new connection
+   */
+  onConnection(connection: UpstreamConnection, reused: boolean): void
+  onConnectionFailed(error: ProxyError): void
 }
 
 export interface HttpConnectorOptions extends PoolOptions {
@@ -41,74 +38,84 @@ export interface HttpConnectorOptions extends PoolOptions {
   ticker?: Ticker | null
   /** Opens connections. @default null, a TransportConnector with the machine's resolver */
   transport?: Transport | null
-  /** Makes a session of a new connection. @default null, HTTP/1 */
-  createSession?: SessionFactory | null
+  /** Makes a connection of a stream that was dialled, in the protocol that its facts and the peer ask for. @default null, HTTP/1 */
+  createConnection?: ConnectionFactory | null
+  /**
+   * How many exchanges at a time a new connection to this peer may turn out to carry; above 1 requests wait for one dial
+   * together. @default null, `maxH2Streams` for a peer whose `alpn` allows HTTP/2, else 1
+   */
+  expectedExchanges?: ((peer: Peer) => number) | null
 }
-export const HTTP_CONNECTOR_DEFAULTS: Readonly<Required<HttpConnectorOptions>> = { ...POOL_DEFAULTS, ticker: null, transport: null, createSession: null }
+export const HTTP_CONNECTOR_DEFAULTS: Readonly<Required<HttpConnectorOptions>> = {
+  ...POOL_DEFAULTS,
+  ticker: null,
+  transport: null,
+  createConnection: null,
+  expectedExchanges: null,
+}
 
 export class HttpConnector {
   readonly ticker: Ticker
   readonly pool: ConnectionPool
   readonly transport: Transport
-  readonly createSession: SessionFactory
+  readonly #dials: ConnectionDials
 
   /** @throws TypeError on a pool option that would not do. */
   constructor(options: HttpConnectorOptions = {}) {
-    const { ticker, transport, createSession, ...poolOptions } = { ...HTTP_CONNECTOR_DEFAULTS, ...options }
+    const { ticker, transport, createConnection, expectedExchanges, ...poolOptions } = { ...HTTP_CONNECTOR_DEFAULTS, ...options }
     this.ticker = ticker ?? new Ticker()
     this.pool = new ConnectionPool(this.ticker, poolOptions)
     this.transport = transport ?? new TransportConnector({ ticker: this.ticker })
-    this.createSession = createSession ?? createHttp1Session
+    this.#dials = new ConnectionDials({
+      pool: this.pool,
+      transport: this.transport,
+      ticker: this.ticker,
+      createConnection: createConnection ?? createHttp1Connection,
+      expectedExchanges: expectedExchanges ?? exchangesOfPeer,
+    })
   }
 
-  /** A pooled session for this peer, lent to the caller; null when there is none. */
-  reuse(peer: Peer): UpstreamSession | null {
-    const session = this.pool.take(peer.reuseKey)
-    if (session !== null) {
+  /** A pooled connection for this peer, lent to the caller; null when none has room. */
+  reuse(peer: Peer): UpstreamConnection | null {
+    const connection = this.pool.take(peer.reuseKey)
+    if (connection !== null) {
       const { tracer } = peer.options
-      if (tracer !== null) traceReused(tracer, peer.name, session.digest)
+      if (tracer !== null) traceReused(tracer, peer.name, connection.digest)
     }
-    return session
+    return connection
   }
 
-  /** A new session for this peer. The waiter is called later, never before this returns. */
-  open(peer: Peer, waiter: SessionWaiter): PendingAcquire {
-    const pending = new PendingAcquire(this, peer, waiter)
+  /** A new connection for this peer. The waiter is called later, never before this returns. */
+  open(peer: Peer, waiter: ConnectionWaiter): PendingAcquire {
+    const pending = new PendingAcquire(this.pool, this.#dials, peer, waiter)
     pending.start()
     return pending
   }
 
-  /** A pooled session at once, without calling the waiter; or the wait for a new one. */
-  acquire(peer: Peer, waiter: SessionWaiter): UpstreamSession | PendingAcquire {
+  /** A pooled connection at once, without calling the waiter; or the wait for a new one. */
+  acquire(peer: Peer, waiter: ConnectionWaiter): UpstreamConnection | PendingAcquire {
     return this.reuse(peer) ?? this.open(peer, waiter)
   }
 
-  /** The exchange on a session is over. @returns whether it was kept for another one. */
-  release(session: UpstreamSession, peer: Peer): boolean {
-    if (session.reusable) return this.pool.put(session, peer)
-    this.pool.discard(session)
-    return false
-  }
+  /** The exchange to which the connection was lent is over. @returns whether the connection is still open. */
+  release(connection: UpstreamConnection, peer: Peer): boolean { return this.pool.release(connection, peer) }
 
-  /** Closes a session that was handed out. */
-  discard(session: UpstreamSession): void { this.pool.discard(session) }
-
-  /** A session as a promise, for what is not in a hurry. Rejects with a ProxyError, or with the reason of `signal`. */
-  getSession(peer: Peer, signal?: AbortSignal): Promise<UpstreamSession> {
+  /** A connection as a promise, for what is not in a hurry. Rejects with a ProxyError, or with the reason of `signal`. */
+  getConnection(peer: Peer, signal?: AbortSignal): Promise<UpstreamConnection> {
     if (signal?.aborted === true) return Promise.reject(signal.reason as Error)
-    const session = this.reuse(peer)
-    if (session !== null) return Promise.resolve(session)
-    const { promise, resolve, reject } = Promise.withResolvers<UpstreamSession>()
+    const connection = this.reuse(peer)
+    if (connection !== null) return Promise.resolve(connection)
+    const { promise, resolve, reject } = Promise.withResolvers<UpstreamConnection>()
     const onAbort = (): void => {
       pending.cancel()
       reject(signal!.reason as Error)
     }
     const pending = this.open(peer, {
-      onSession(opened) {
+      onConnection(opened) {
         signal?.removeEventListener('abort', onAbort)
         resolve(opened)
       },
-      onSessionFailed(error) {
+      onConnectionFailed(error) {
         signal?.removeEventListener('abort', onAbort)
         reject(error)
       },
@@ -143,89 +150,98 @@ export class HttpConnector {
 const AcquireState = { New: 0, Waiting: 1, Dialling: 2, Done: 3 } as const
 type AcquireState = (typeof AcquireState)[keyof typeof AcquireState]
 
-/** The way to a session: New -> [Waiting for a place] -> Dialling -> Done; Done from anywhere by `cancel`. */
-export class PendingAcquire extends PoolWaiter implements DialWaiter {
+/**
+ * The way to a connection.
+ *
+ *   New ---join()----------------------> Dialling, a dial of its own or another's ---> Done
+ *    |  ---admit()-> [Waiting] -onPlace-> ^   | the connection had no room for this one
+ *    |                 ^                      |
+ *    |                 +-------- start() <----+
+ *    +--cancel(), from anywhere, or the queue is full -------------------------------> Done
+ */
+export class PendingAcquire extends PoolWaiter implements DialMember {
+  dial: ConnectionDial | null = null
+  dialNext: DialMember | null = null
+  dialPrevious: DialMember | null = null
   #state: AcquireState = AcquireState.New
-  readonly #connector: HttpConnector
-  readonly #waiter: SessionWaiter
-  #dial: PendingDial | null = null
+  readonly #pool: ConnectionPool
+  readonly #dials: ConnectionDials
+  readonly #waiter: ConnectionWaiter
 
-  constructor(connector: HttpConnector, peer: Peer, waiter: SessionWaiter) {
-    super(peer, connector.pool)
-    this.#connector = connector
+  constructor(pool: ConnectionPool, dials: ConnectionDials, peer: Peer, waiter: ConnectionWaiter) {
+    super(peer, pool)
+    this.#pool = pool
+    this.#dials = dials
     this.#waiter = waiter
   }
 
-  /** Called once, by the connector. */
+  /** Called by the connector, once. */
   start(): void {
-    switch (this.#connector.pool.admit(this)) {
+    if (this.#dials.join(this)) {
+      this.#state = AcquireState.Dialling
+      return
+    }
+    switch (this.#pool.admit(this)) {
       case 'granted': this.onPlace(); break
       case 'queued': this.#state = AcquireState.Waiting; break
-      case 'full': process.nextTick(failFull, this); break
+      case 'full':
+        this.#state = AcquireState.New
+        process.nextTick(failFull, this)
+        break
     }
   }
 
-  /** Nobody wants the session any more; no callback follows. Harmless when it is over already. */
+  /** The connection is not wanted any more; no callback follows. Harmless when the wait is over already. */
   cancel(): void {
     const state = this.#state
     this.#state = AcquireState.Done
-    if (state === AcquireState.Waiting) this.#connector.pool.leave(this)
-    else if (state === AcquireState.Dialling) {
-      this.#dial!.cancel()
-      this.#connector.pool.abandon(this.peer.reuseKey)
-    }
+    if (state === AcquireState.Waiting) this.#pool.leave(this)
+    else if (state === AcquireState.Dialling) this.#dials.leave(this)
   }
 
   override onPlace(): void {
     this.#state = AcquireState.Dialling
-    this.#dial = this.#connector.transport.dial(this.peer, this)
+    this.#dials.begin(this)
   }
 
-  override onHandedOver(session: UpstreamSession): void {
+  override onHandedOver(connection: UpstreamConnection): void {
     this.#state = AcquireState.Done
     const { tracer } = this.peer.options
-    if (tracer !== null) traceReused(tracer, this.peer.name, session.digest)
-    this.#waiter.onSession(session, true)
+    if (tracer !== null) traceReused(tracer, this.peer.name, connection.digest)
+    this.#waiter.onConnection(connection, true)
   }
 
   override onWaitFailed(error: ProxyError): void { this.fail(error) }
 
-  onDialed(stream: ByteStream, early: Buffer | null): void {
-    if (this.#state !== AcquireState.Dialling) return
-    const { pool, createSession, ticker } = this.#connector
-    if (early !== null) {
-      // They would be taken for the beginning of an answer to a request that was not sent yet.
-      stream.destroy(true)
-      pool.abandon(this.peer.reuseKey)
-      this.fail(new ProxyError('UNEXPECTED_BYTES', 'upstream', `${this.peer.name}: ${early.length} bytes came behind the answer to CONNECT, before any request`, { limit: 'bad-framing' }))
-      return
-    }
+  onEstablished(connection: UpstreamConnection): void {
     this.#state = AcquireState.Done
-    const session = createSession(stream, this.peer, ticker)
-    session.reuseKey = this.peer.reuseKey
-    pool.lend(session)
-    this.#waiter.onSession(session, false)
+    this.#waiter.onConnection(connection, false)
   }
 
-  onDialFailed(error: ProxyError): void {
-    if (this.#state !== AcquireState.Dialling) return
-    this.#connector.pool.abandon(this.peer.reuseKey)
-    this.fail(error)
+  onDialFailed(error: ProxyError): void { this.fail(error) }
+
+  onNoRoom(): void {
+    const connection = this.#pool.take(this.peer.reuseKey)
+    if (connection === null) this.start()
+    else this.onHandedOver(connection)
   }
 
   fail(error: ProxyError): void {
     if (this.#state === AcquireState.Done) return
     this.#state = AcquireState.Done
-    this.#waiter.onSessionFailed(error)
+    this.#waiter.onConnectionFailed(error)
   }
 }
 
 function failFull(pending: PendingAcquire): void {
   const { name, options } = pending.peer
+  const text = `${name}: ${options.maxQueuedPerPeer} requests wait for one of ${options.maxConnectionsPerPeer} connections already`
   // Nothing was sent, and another peer may have a place.
-  pending.fail(new ProxyError('POOL_QUEUE_FULL', 'upstream', `${name}: ${options.maxQueuedPerPeer} requests wait for one of ${options.maxConnectionsPerPeer} connections already`, { retry: 'always', limit: 'queued-per-peer' }))
+  pending.fail(new ProxyError('POOL_QUEUE_FULL', 'upstream', text, { retry: 'always', limit: 'queued-per-peer' }))
 }
 
-function createHttp1Session(stream: ByteStream, peer: Peer, ticker: Ticker): UpstreamSession {
-  return new Http1ClientSession(stream, peer.options, ticker)
+function createHttp1Connection(stream: ByteStream, _peer: Peer, ticker: Ticker): UpstreamConnection {
+  return new Http1ClientSession(stream, ticker)
 }
+
+function exchangesOfPeer({ options }: Peer): number { return options.alpn === 'h1' ? 1 : options.maxH2Streams }

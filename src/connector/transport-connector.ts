@@ -29,9 +29,22 @@ export const STAGGER_MS = 250
 /** How long the family that won a race goes first. */
 const FAMILY_MEMORY_MS = 600_000
 
+/** What was agreed on while connecting. */
+export interface ConnectionFacts {
+  /** The protocol that TLS settled on, as ALPN names it ('h2', 'http/1.1'); '' when nothing was negotiated. */
+  readonly alpn: string
+}
+
+/** Facts of a transport on which nothing was negotiated. */
+export const NOTHING_NEGOTIATED: ConnectionFacts = Object.freeze({ alpn: '' })
+
 export interface DialWaiter {
-  /** Set `stream.owner` in this call. `early`: bytes that came behind a proxy's answer to CONNECT, before all others; null for none. */
-  onDialed(stream: ByteStream, early: Buffer | null): void
+  /**
+   * Set `stream.owner` in this call.
+   * @param early bytes that came behind a proxy's answer to CONNECT, before all others; null for none
+   * @param facts left out: nothing was negotiated
+   */
+  onDialed(stream: ByteStream, early: Buffer | null, facts?: ConnectionFacts): void
   onDialFailed(error: ProxyError): void
 }
 

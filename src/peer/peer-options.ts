@@ -145,19 +145,21 @@ export const PEER_DEFAULTS: ResolvedPeerOptions = Object.freeze({
   tracer: null,
 })
 
-/**
- * Options that make connections not interchangeable. The HTTP/1 limits and times are among them because a session keeps
- * the ones that it was made with: a peer with a shorter `readTimeoutMs` must not get a connection that waits longer.
- */
+/** Options that make connections not interchangeable. */
 export const KEYED = [
-  'maxResponseHeadBytes', 'maxResponseHeaderCount', 'maxInterimResponses', 'continueTimeoutMs', 'firstByteTimeoutMs', 'readTimeoutMs', 'writeTimeoutMs',
   'localAddress', 'localPort', 'tcpKeepAliveIdleMs', 'tcpKeepAliveIntervalMs', 'tcpKeepAliveCount', 'customL4', 'extraProxyHeaders',
   'verifyCert', 'verifyHostname', 'alternativeName', 'ca', 'tlsMinVersion', 'tlsMaxVersion', 'curves',
   'alpn', 'maxH2Streams', 'h2StreamWindowBytes', 'h2ConnectionWindowBytes', 'h2PingIntervalMs', 'h2PingTimeoutMs',
 ] as const satisfies readonly (keyof ResolvedPeerOptions)[]
 
-/** Options that only say how a connection is come by, kept or watched; it is the same connection afterwards. */
+/**
+ * Options that only say how a connection is come by, kept or watched; it is the same connection afterwards. The limits of
+ * one exchange are among them: they travel with it (`ExchangeLimits` of protocols/http-connection.ts), so that two peers
+ * with different `readTimeoutMs` share connections, and each request still has its own time.
+ */
 export const UNKEYED = [
+  'maxResponseHeadBytes', 'maxResponseHeaderCount', 'maxInterimResponses',
+  'continueTimeoutMs', 'firstByteTimeoutMs', 'readTimeoutMs', 'writeTimeoutMs',
   'resolveTimeoutMs', 'connectTimeoutMs', 'totalConnectTimeoutMs', 'idleTimeoutMs', 'maxReplayBytes', 'maxAttempts', 'retryBudgetPercent',
   'maxConnectionsPerPeer', 'maxQueuedPerPeer', 'queueTimeoutMs', 'onConnectResponse', 'tracer',
 ] as const satisfies readonly (keyof ResolvedPeerOptions)[]

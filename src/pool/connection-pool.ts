@@ -1,31 +1,43 @@
 /**
- * Idle upstream sessions by reuse key, and the count of connections that each key has.
+ * Upstream connections by reuse key, of every protocol: those at rest, those with room for another exchange, and the count
+ * of connections that each key has.
  *
- * Invariant: a session is in the pool or lent to one exchange, never both. Where it is shows in its own links:
+ *            lend              release of the last lending                   onParkedLost, eviction, closeIdle
+ *   Fresh ---------> Lent -----------------------------------------> Idle -----------------------------------> Gone
+ *                    ^  |                                             |                                         ^
+ *                    |  +-- the last lending, but capacity is 0 or reuse is off --------------------------------+
+ *                    +------------------------ take ------------------+
  *
- *            lend            put                    onParkedLost, eviction, closeIdle
- *   fresh ---------> lent ---------> in the pool ------------------------------------> gone
- *                     ^ |                |                                              ^
- *                     | +----------------|---------------- discard ---------------------+
- *                     +------ take ------+
+ *   Lent, a shared connection only:   Full <---- take, release, onCapacityChanged ----> Roomy
  *
- *   lent: poolNewer is the session itself.   in the pool: linked, or the only one.   fresh, gone: all links null.
+ * Where a connection is shows in its own fields:
  *
- * Two orders run through the pooled sessions, both by age: one over all keys, whose oldest goes first when the pool is
- * full, and one a key, whose newest is handed out first, since the one used last is the least likely to be stale.
- * Taking and putting cost one Map lookup and a few stores.
+ *                  poolLent    poolNewer, poolOlder         poolKeyNewer, poolKeyOlder
+ *   Fresh, Gone    0           null                         null
+ *   Full           lendings    null                         null
+ *   Roomy          lendings    poolNewer is itself          list of its key's connections with room
+ *   Idle           0           list of all idle ones        list of its key's idle ones
  *
- * A peer with `maxConnectionsPerPeer` has a queue, first come first served: whoever finds no free place waits until a
- * session comes back or a connection ends. The queue is served from a tick of its own, so that nobody's exchange begins
- * inside the end of somebody else's.
+ * Invariants: every lending ends by one `release`. An exclusive connection (HTTP/1) has at most one lending, a shared one
+ * (HTTP/2) no more than it takes: room = capacity + active - lendings, since a lending whose exchange has not begun yet is
+ * in neither of the former two. An idle connection has no exchange.
  *
- * Does not dial (connector/) and does not decide whether a session can be used again (it says so itself).
+ * `take` prefers a connection that carries exchanges already, the one that got room last, so that the others come to rest
+ * and can be closed; then the idle one used last, since it is the least likely to be stale. When the pool is full the
+ * connection goes that has been idle longest, whatever its key and its protocol.
+ * Taking and releasing cost one Map lookup and a few stores.
+ *
+ * A peer with `maxConnectionsPerPeer` has a queue, first come first served: a request that finds no free place waits until
+ * there is room on a connection, or a connection ends. The queue is served from a tick of its own, so that no exchange
+ * begins inside the end of another one.
+ *
+ * Does not dial (connector/) and does not decide whether a connection can be used again (its capacity says so).
  */
 import assert from 'node:assert/strict'
 import { ProxyError } from '../errors/proxy-error.ts'
 import type { Peer } from '../peer/peer.ts'
 import type { Ticker, Timed } from '../primitives/clock.ts'
-import type { IdleKeeper, UpstreamSession } from '../protocols/http-session.ts'
+import type { ConnectionKeeper, ParkedLoss, UpstreamConnection } from '../protocols/http-connection.ts'
 
 export interface PoolOptions {
   /** Idle connections kept per reuse key; past it the oldest is closed. 0 turns reuse off. @default 128 */
@@ -38,16 +50,16 @@ export const POOL_DEFAULTS: ResolvedPoolOptions = { maxIdlePerKey: 128, maxIdleC
 
 /** Totals since the start, for metrics. */
 export interface PoolCounters {
-  /** Takes that found a session, and that found none. */
+  /** Takes that found a connection, and that found none. */
   hits: number
   misses: number
-  /** Sessions put in. */
+  /** Connections that came to rest in the pool. */
   puts: number
-  /** Sessions closed to make room. */
+  /** Connections closed to make room. */
   evictions: number
-  /** Sessions closed by `closeIdle`. */
+  /** Connections closed by `closeIdle`. */
   closed: number
-  /** Sessions that ended while idle: by the origin, by bytes nobody asked for, by their time limit. */
+  /** Connections that ended while idle: by the origin, by bytes that no request had asked for, by their time limit. */
   lostClosed: number
   lostUnexpectedBytes: number
   lostIdle: number
@@ -72,12 +84,17 @@ export interface PeerConnections {
 class Account {
   readonly key: string
   readonly name: string
-  /** Dialling, lent and idle. */
+  /** Connections: dialling, lent and idle. */
   open = 0
   dialling = 0
   idle = 0
-  newest: UpstreamSession | null = null
-  oldest: UpstreamSession | null = null
+  /** Idle ones, by age. */
+  newest: UpstreamConnection | null = null
+  oldest: UpstreamConnection | null = null
+  /** Shared ones that carry exchanges and take more, the one that got room last first. */
+  roomy: UpstreamConnection | null = null
+  /** The connection established last takes one exchange at a time. */
+  prefersExclusive = false
   waiting = 0
   firstWaiter: PoolWaiter | null = null
   lastWaiter: PoolWaiter | null = null
@@ -89,7 +106,7 @@ class Account {
   }
 }
 
-/** Somebody who asks for a connection and may have to wait for a place. The link fields belong to the pool. */
+/** A request that asks for a connection and may have to wait for a place. The link fields belong to the pool. */
 export abstract class PoolWaiter implements Timed {
   tickIndex = -1
   readonly peer: Peer
@@ -106,8 +123,8 @@ export abstract class PoolWaiter implements Timed {
 
   /** A place is free and taken for this one: dial, then tell the pool by `lend` or `abandon`. */
   abstract onPlace(): void
-  /** A session came back and is lent to this one. */
-  abstract onHandedOver(session: UpstreamSession): void
+  /** There is room on a connection, which is lent to this one. */
+  abstract onHandedOver(connection: UpstreamConnection): void
   /** Waited too long. */
   abstract onWaitFailed(error: ProxyError): void
 
@@ -116,18 +133,25 @@ export abstract class PoolWaiter implements Timed {
   }
 }
 
-/** Accounts without a connection are kept for the next one, up to this many: a key that comes and goes should not cost a Map entry each time, and one that went for good should not stay. */
+/**
+ * Accounts without a connection are kept for the next one, up to this many: a key that comes and goes should not cost a
+ * Map entry each time, and one that went for good should not stay.
+ */
 const MAX_UNUSED_ACCOUNTS = 256
 
-export class ConnectionPool implements IdleKeeper {
+export class ConnectionPool implements ConnectionKeeper {
   readonly options: ResolvedPoolOptions
-  readonly counters: PoolCounters = { hits: 0, misses: 0, puts: 0, evictions: 0, closed: 0, lostClosed: 0, lostUnexpectedBytes: 0, lostIdle: 0, queued: 0, queueFull: 0, queueTimeouts: 0 }
+  readonly counters: PoolCounters = {
+    hits: 0, misses: 0, puts: 0, evictions: 0, closed: 0,
+    lostClosed: 0, lostUnexpectedBytes: 0, lostIdle: 0,
+    queued: 0, queueFull: 0, queueTimeouts: 0,
+  }
   readonly #ticker: Ticker
   readonly #accounts = new Map<string, Account>()
   #unused = 0
   #idle = 0
-  #newest: UpstreamSession | null = null
-  #oldest: UpstreamSession | null = null
+  #newest: UpstreamConnection | null = null
+  #oldest: UpstreamConnection | null = null
   #closed = false
   readonly #toServe: Account[] = []
   #serveScheduled = false
@@ -139,7 +163,8 @@ export class ConnectionPool implements IdleKeeper {
     this.options = { ...POOL_DEFAULTS, ...options }
     for (const name of ['maxIdlePerKey', 'maxIdleConnections'] as const) {
       const value = this.options[name]
-      if (!Number.isSafeInteger(value) || value < 0) throw new TypeError(`pool.${name} is ${String(value)}; use 0 or a positive whole number`)
+      if (Number.isSafeInteger(value) && value >= 0) continue
+      throw new TypeError(`pool.${name} is ${String(value)}; use 0 or a positive whole number`)
     }
   }
 
@@ -149,15 +174,15 @@ export class ConnectionPool implements IdleKeeper {
   /** Reuse keys that are remembered, a few of them without a connection. */
   get keys(): number { return this.#accounts.size }
 
-  /** The session of this key that was used last, now lent to the caller; null when there is none. */
-  take(key: string): UpstreamSession | null {
+  /** A connection of this key, lent to the caller; null when none has room. */
+  take(key: string): UpstreamConnection | null {
     const account = this.#accounts.get(key)
-    // Whoever comes now comes after those who wait.
+    // A request that comes now comes after those that wait.
     if (account !== undefined && account.waiting === 0) {
-      const session = this.#takeNewest(account)
-      if (session !== null) {
+      const connection = this.#takeFrom(account)
+      if (connection !== null) {
         this.counters.hits++
-        return session
+        return connection
       }
     }
     this.counters.misses++
@@ -165,39 +190,39 @@ export class ConnectionPool implements IdleKeeper {
   }
 
   /**
-   * Keeps a lent session for the next one, or closes it when it may not be kept.
-   * @returns whether it was kept.
+   * Ends a lending. The connection goes on with its other exchanges; after the last one it is kept for the next, or closed
+   * when it takes no more or may not be kept.
+   * @returns whether it is still open.
    */
-  put(session: UpstreamSession, peer: Peer): boolean {
-    if (session.poolNewer !== session) assert.fail('a session was put into the pool that was not lent')
+  release(connection: UpstreamConnection, peer: Peer): boolean {
+    if (connection.poolLent === 0) assert.fail('a connection was released that was not lent')
+    const account = this.#accounts.get(connection.reuseKey)
+    if (account === undefined) assert.fail('a connection was released whose key is not known')
+    if (--connection.poolLent > 0) {
+      this.#settleRoom(account, connection)
+      return true
+    }
+    if (connection.poolNewer === connection) this.#leaveRoom(account, connection)
+    const idleMs = connection.capacity === 0 ? 0 : idleTime(peer.options.idleTimeoutMs, connection.originIdleMs)
     const { maxIdlePerKey, maxIdleConnections } = this.options
-    const idleMs = idleTime(peer.options.idleTimeoutMs, session.originIdleMs)
     if (idleMs <= 0 || maxIdlePerKey === 0 || maxIdleConnections === 0 || this.#closed) {
-      this.discard(session)
+      connection.close()
+      this.#closeOne(account)
       return false
     }
-    const account = this.#accounts.get(session.reuseKey)
-    if (account === undefined) assert.fail('a session was put into the pool whose key is not known')
     if (account.idle >= maxIdlePerKey) this.#evict(account.oldest!)
     else if (this.#idle >= maxIdleConnections) this.#evict(this.#oldest!)
-    this.#link(account, session)
+    this.#link(account, connection)
     this.counters.puts++
-    session.park(this, idleMs)
+    connection.park(this, idleMs)
     if (account.waiting > 0) this.#scheduleServe(account)
     return true
   }
 
-  /** Closes a lent session; its place is free. */
-  discard(session: UpstreamSession): void {
-    if (session.poolNewer !== session) assert.fail('a session was discarded that was not lent')
-    session.poolNewer = null
-    session.abort()
-    this.#closeOne(this.#accounts.get(session.reuseKey)!)
-  }
-
   /**
    * Takes a place for a new connection.
-   * @returns 'granted': dial, then `lend` or `abandon`. 'queued': one of the waiter's callbacks follows, unless it calls `leave`. 'full': the queue is.
+   * @returns 'granted': dial, then `lend` or `abandon`. 'queued': one of the waiter's callbacks follows, unless it calls
+   *   `leave`. 'full': the queue is.
    */
   admit(waiter: PoolWaiter): 'granted' | 'queued' | 'full' {
     const { peer } = waiter
@@ -231,11 +256,31 @@ export class ConnectionPool implements IdleKeeper {
     return 'queued'
   }
 
-  /** The connection for which a place was taken is a session now, lent to whoever dialled it. */
-  lend(session: UpstreamSession): void {
-    if (this.#isPooled(session)) assert.fail('a session was lent twice')
-    session.poolNewer = session
-    this.#accounts.get(session.reuseKey)!.dialling--
+  /** A new connection to a peer of this key may be waited for by several requests: nothing speaks against it, and none is in the queue. */
+  mayJoin(key: string): boolean {
+    const account = this.#accounts.get(key)
+    return account === undefined || (account.waiting === 0 && !account.prefersExclusive)
+  }
+
+  /** The connection established last under this key takes one exchange at a time; remembered as long as the key is. */
+  prefersExclusive(key: string): boolean { return this.#accounts.get(key)?.prefersExclusive ?? false }
+
+  /**
+   * The connection for which a place was taken is established (capacity above 0), and lent to the requests that waited for it.
+   * @param wanted how many they are, at least 1
+   * @returns to how many of them it is lent: as many as it takes. Each of these lendings ends by a `release`.
+   */
+  lend(connection: UpstreamConnection, wanted = 1): number {
+    if (connection.poolLent !== 0 || this.#isIdle(connection)) assert.fail('a connection was lent twice')
+    const account = this.#accounts.get(connection.reuseKey)!
+    const { shared } = connection
+    const lendings = shared ? Math.max(1, Math.min(wanted, connection.capacity)) : 1
+    account.dialling--
+    account.prefersExclusive = !shared
+    connection.keeper = this
+    connection.poolLent = lendings
+    if (shared) this.#settleRoom(account, connection)
+    return lendings
   }
 
   /** The connection for which a place was taken did not come about. */
@@ -268,25 +313,34 @@ export class ConnectionPool implements IdleKeeper {
     if (account === null) return
     this.leave(waiter)
     this.counters.queueTimeouts++
-    const { queueTimeoutMs, maxConnectionsPerPeer } = waiter.peer.options
-    waiter.onWaitFailed(new ProxyError('POOL_QUEUE_TIMEOUT', 'upstream', `${waiter.peer.name}: none of ${maxConnectionsPerPeer} connections became free within ${queueTimeoutMs} ms`, { limit: 'queue-timeout' }))
+    const { name, options } = waiter.peer
+    const text = `${name}: none of ${options.maxConnectionsPerPeer} connections became free within ${options.queueTimeoutMs} ms`
+    waiter.onWaitFailed(new ProxyError('POOL_QUEUE_TIMEOUT', 'upstream', text, { limit: 'queue-timeout' }))
   }
 
-  /** IdleKeeper: a pooled session ended by itself. */
-  onParkedLost(session: UpstreamSession, reason: 'closed' | 'unexpected-bytes' | 'idle'): void {
-    // `take` counts a session that it finds lost.
-    if (session.poolNewer === session || !this.#isPooled(session)) return
-    const account = this.#accounts.get(session.reuseKey)!
-    this.#unlink(account, session)
+  /** ConnectionKeeper: an idle connection ended by itself. */
+  onParkedLost(connection: UpstreamConnection, reason: ParkedLoss): void {
+    // `take` counts a connection that it finds lost.
+    if (connection.poolLent > 0 || !this.#isIdle(connection)) return
+    const account = this.#accounts.get(connection.reuseKey)!
+    this.#unlink(account, connection)
     this.#countLost(reason)
     this.#closeOne(account)
   }
 
-  /** Closes idle connections, the oldest first, at most `max` of them: before the process ends, or to give memory back. @returns how many. */
+  /** ConnectionKeeper: a connection takes more or fewer exchanges than before. */
+  onCapacityChanged(connection: UpstreamConnection): void {
+    if (connection.poolLent > 0) this.#settleRoom(this.#accounts.get(connection.reuseKey)!, connection)
+  }
+
+  /**
+   * Closes idle connections, the oldest first, at most `max` of them: before the process ends, or to give memory back.
+   * @returns how many.
+   */
   closeIdle(max = Infinity): number {
     let count = 0
     while (count < max && this.#oldest !== null) {
-      this.#closePooled(this.#oldest)
+      this.#closeIdleOne(this.#oldest)
       this.counters.closed++
       count++
     }
@@ -308,20 +362,34 @@ export class ConnectionPool implements IdleKeeper {
     }
   }
 
-  #takeNewest(account: Account): UpstreamSession | null {
+  #takeFrom(account: Account): UpstreamConnection | null {
+    for (let connection = account.roomy; connection !== null; connection = account.roomy) {
+      // None: it closed without a word, and its exchanges are about to be told.
+      const room = roomOf(connection)
+      if (room > 0) connection.poolLent++
+      if (room <= 1) this.#leaveRoom(account, connection)
+      if (room > 0) return connection
+    }
+    return this.#takeIdle(account)
+  }
+
+  #takeIdle(account: Account): UpstreamConnection | null {
     for (;;) {
-      const session = account.newest
-      if (session === null) return null
-      this.#unlink(account, session)
-      session.poolNewer = session
-      if (session.unpark()) return session
-      session.poolNewer = null
+      const connection = account.newest
+      if (connection === null) return null
+      this.#unlink(account, connection)
+      connection.poolLent = 1
+      if (connection.unpark()) {
+        if (connection.shared) this.#settleRoom(account, connection)
+        return connection
+      }
+      connection.poolLent = 0
       this.#countLost('closed')
       this.#closeOne(account)
     }
   }
 
-  #countLost(reason: 'closed' | 'unexpected-bytes' | 'idle'): void {
+  #countLost(reason: ParkedLoss): void {
     switch (reason) {
       case 'closed': this.counters.lostClosed++; break
       case 'unexpected-bytes': this.counters.lostUnexpectedBytes++; break
@@ -329,39 +397,40 @@ export class ConnectionPool implements IdleKeeper {
     }
   }
 
-  #evict(session: UpstreamSession): void {
+  #evict(connection: UpstreamConnection): void {
     this.counters.evictions++
-    this.#closePooled(session)
+    this.#closeIdleOne(connection)
   }
 
-  #closePooled(session: UpstreamSession): void {
-    const account = this.#accounts.get(session.reuseKey)!
-    this.#unlink(account, session)
-    session.abort()
+  #closeIdleOne(connection: UpstreamConnection): void {
+    const account = this.#accounts.get(connection.reuseKey)!
+    this.#unlink(account, connection)
+    connection.close()
     this.#closeOne(account)
   }
 
-  #isPooled(session: UpstreamSession): boolean {
-    return session.poolNewer !== null || session.poolOlder !== null || session === this.#newest
+  /** Of a connection that is not lent. */
+  #isIdle(connection: UpstreamConnection): boolean {
+    return connection.poolNewer !== null || connection.poolOlder !== null || connection === this.#newest
   }
 
-  #link(account: Account, session: UpstreamSession): void {
-    session.poolNewer = null
-    session.poolOlder = this.#newest
-    if (this.#newest === null) this.#oldest = session
-    else this.#newest.poolNewer = session
-    this.#newest = session
-    session.poolKeyNewer = null
-    session.poolKeyOlder = account.newest
-    if (account.newest === null) account.oldest = session
-    else account.newest.poolKeyNewer = session
-    account.newest = session
+  #link(account: Account, connection: UpstreamConnection): void {
+    connection.poolNewer = null
+    connection.poolOlder = this.#newest
+    if (this.#newest === null) this.#oldest = connection
+    else this.#newest.poolNewer = connection
+    this.#newest = connection
+    connection.poolKeyNewer = null
+    connection.poolKeyOlder = account.newest
+    if (account.newest === null) account.oldest = connection
+    else account.newest.poolKeyNewer = connection
+    account.newest = connection
     account.idle++
     this.#idle++
   }
 
-  #unlink(account: Account, session: UpstreamSession): void {
-    const { poolNewer, poolOlder, poolKeyNewer, poolKeyOlder } = session
+  #unlink(account: Account, connection: UpstreamConnection): void {
+    const { poolNewer, poolOlder, poolKeyNewer, poolKeyOlder } = connection
     if (poolNewer === null) this.#newest = poolOlder
     else poolNewer.poolOlder = poolOlder
     if (poolOlder === null) this.#oldest = poolNewer
@@ -370,9 +439,33 @@ export class ConnectionPool implements IdleKeeper {
     else poolKeyNewer.poolKeyOlder = poolKeyOlder
     if (poolKeyOlder === null) account.oldest = poolKeyNewer
     else poolKeyOlder.poolKeyNewer = poolKeyNewer
-    session.poolNewer = session.poolOlder = session.poolKeyNewer = session.poolKeyOlder = null
+    connection.poolNewer = connection.poolOlder = connection.poolKeyNewer = connection.poolKeyOlder = null
     account.idle--
     this.#idle--
+  }
+
+  /** Puts a lent shared connection on the list of those with room or takes it off, and has the queue served when there is room. */
+  #settleRoom(account: Account, connection: UpstreamConnection): void {
+    const listed = connection.poolNewer === connection
+    if (roomOf(connection) > 0) {
+      if (!listed) this.#joinRoom(account, connection)
+      if (account.waiting > 0) this.#scheduleServe(account)
+    } else if (listed) this.#leaveRoom(account, connection)
+  }
+
+  #joinRoom(account: Account, connection: UpstreamConnection): void {
+    connection.poolNewer = connection
+    connection.poolKeyOlder = account.roomy
+    if (account.roomy !== null) account.roomy.poolKeyNewer = connection
+    account.roomy = connection
+  }
+
+  #leaveRoom(account: Account, connection: UpstreamConnection): void {
+    const { poolKeyNewer, poolKeyOlder } = connection
+    if (poolKeyNewer === null) account.roomy = poolKeyOlder
+    else poolKeyNewer.poolKeyOlder = poolKeyOlder
+    if (poolKeyOlder !== null) poolKeyOlder.poolKeyNewer = poolKeyNewer
+    connection.poolNewer = connection.poolKeyNewer = connection.poolKeyOlder = null
   }
 
   #openOne(account: Account): void {
@@ -391,7 +484,9 @@ export class ConnectionPool implements IdleKeeper {
 
   #nowUnused(): void {
     if (++this.#unused <= MAX_UNUSED_ACCOUNTS) return
-    for (const account of this.#accounts.values()) if (isUnused(account)) this.#accounts.delete(account.key)
+    for (const account of this.#accounts.values()) {
+      if (isUnused(account)) this.#accounts.delete(account.key)
+    }
     this.#unused = 0
   }
 
@@ -417,11 +512,11 @@ export class ConnectionPool implements IdleKeeper {
     for (;;) {
       const waiter = account.firstWaiter
       if (waiter === null) return
-      const session = this.#takeNewest(account)
-      if (session !== null) {
+      const connection = this.#takeFrom(account)
+      if (connection !== null) {
         this.counters.hits++
         this.leave(waiter)
-        waiter.onHandedOver(session)
+        waiter.onHandedOver(connection)
       } else if (account.open < waiter.peer.options.maxConnectionsPerPeer) {
         this.#openOne(account)
         this.leave(waiter)
@@ -431,7 +526,12 @@ export class ConnectionPool implements IdleKeeper {
   }
 }
 
-/** How long a session may wait: the peer's limit or the origin's, whichever is shorter. 0: not at all. */
+/** Exchanges that the connection takes besides those that it was lent to. */
+function roomOf(connection: UpstreamConnection): number {
+  return connection.capacity + connection.active - connection.poolLent
+}
+
+/** How long a connection may wait: the peer's limit or the origin's, whichever is shorter. 0: not at all. */
 function idleTime(peerMs: number, originMs: number): number {
   return originMs > 0 && originMs < peerMs ? originMs : peerMs
 }

@@ -149,7 +149,6 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   drop(): void {
     this.#pending?.cancel()
     this.#pending = null
-    this.session?.abort()
     this.#giveBack()
   }
 
@@ -166,6 +165,8 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
     const session = this.session
     if (session === null) return
     this.session = null
+    // An exchange that has not ended is given up; one that has is not touched by it.
+    session.abort()
     this.#host.connector.release(session.connection, this.peer)
   }
 

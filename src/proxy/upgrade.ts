@@ -16,8 +16,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { Ticker, Timed } from '../primitives/clock.ts'
-import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
-import { TEXT_RUN_MAX } from '../protocols/http1/body.ts'
+import { TEXT_RUN_MAX, writeRun, type ByteStream, type StreamOwner } from '../protocols/byte-stream.ts'
 import { closeFrame, FrameFault, FrameTracker, GOING_AWAY } from '../protocols/websocket/frames.ts'
 
 export interface TunnelOwner {
@@ -114,10 +113,10 @@ class Side implements StreamOwner {
         sink.flush()
       }
       // Most upgraded connections say little and rarely: they hold no buffer while they wait.
-      stream.useSharedBuffer()
+      stream.receiveBuffer?.useSharedBuffer()
     } else {
-      sink.writeBytes(stream.ownsBuffer ? buffer.subarray(from, to) : Buffer.from(buffer.subarray(from, to)))
-      stream.useOwnBuffer()
+      writeRun(sink, buffer, from, to, stream.receiveBuffer?.ownsBuffer ?? true)
+      stream.receiveBuffer?.useOwnBuffer()
     }
     if (sink.bytesQueued > 0) stream.pause()
   }

@@ -16,7 +16,7 @@ import type { DownstreamOwner } from '../protocols/http-session.ts'
 import { Http1ServerSession, type ServerSessionHost } from '../protocols/http1/server-session.ts'
 import { selfTest, TcpStream } from '../protocols/tcp/tcp-stream.ts'
 import { Exchange } from '../proxy/exchange.ts'
-import type { ExchangeHost } from '../proxy/exchange-host.ts'
+import type { ExchangeHost, FinishedExchange } from '../proxy/exchange-host.ts'
 import { flagOf } from '../proxy/fail-to-proxy.ts'
 import { FORWARDED_DEFAULTS, ForwardedFields, type ConnectionFacts, type ForwardedOptions } from '../proxy/forwarded-fields.ts'
 import { planPhases, type PhasePlan } from '../proxy/phases.ts'
@@ -184,7 +184,7 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
     const { spec, options } = this.#bound[0]!
     const stream = TcpStream.accept(socket, NOBODY)
     const session = new Http1ServerSession(stream, spec.name, options, this, this.ticker)
-    session.attachment = this.forwarded.factsOf('', true)
+    session.attachment = this.forwarded.factsOf({ remoteIp: '', tls: null }, true)
     stream.owner = session
   }
 
@@ -200,8 +200,8 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
   // ---- requests
 
   onRequest(session: Http1ServerSession): DownstreamOwner & { begin(refusal: ProxyError | null): void } {
-    const facts = (session.attachment ??= this.forwarded.factsOf(session.digest.remoteIp, false)) as ConnectionFacts
-    const exchange = new Exchange(this, session, facts)
+    const facts = (session.attachment ??= this.forwarded.factsOf(session.digest, false)) as ConnectionFacts
+    const exchange = new Exchange(this, session as never, facts, null)
     if (facts.selfTest) return exchange
     this.#exchanges++
     this.retryBudget.earn()
@@ -220,8 +220,10 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
     this.#drain?.look()
   }
 
-  exchangeEnded(exchange: Exchange<Ctx>): void {
-    const status = exchange.response === null ? 0 : exchange.response.status
+  random(): number { return Math.random() }
+
+  exchangeEnded(exchange: FinishedExchange): void {
+    const { status } = exchange
     const counted = !exchange.isSelfTest
     if (counted) {
       this.#active--
@@ -234,8 +236,8 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
     this.#drain?.look()
   }
 
-  #report(exchange: Exchange<Ctx>, status: number): void {
-    this.#accessLog?.exchange(exchange, status)
+  #report(exchange: FinishedExchange, status: number): void {
+    this.#accessLog?.exchange(exchange)
     this.tracer?.exchangeEnded?.({
       requestId: exchange.requestId, listener: exchange.listener, method: exchange.request.method, target: exchange.request.target, status,
       flag: exchange.flag, bytesIn: exchange.bytesReceived, bytesOut: exchange.bytesSent, durationMs: exchange.durationMs, attempts: exchange.attempts, error: exchange.error,

@@ -5,6 +5,7 @@
  */
 import { HttpConnector } from '../connector/http-connector.ts'
 import type { ProxyError } from '../errors/proxy-error.ts'
+import { FieldLines } from '../http/field-lines.ts'
 import { HeaderMap } from '../http/header-map.ts'
 import { RequestHead, ResponseHead } from '../http/message-head.ts'
 import { resolveListenerOptions, type ListenerOptions } from '../listener/listener-options.ts'
@@ -89,11 +90,11 @@ export async function inject<Ctx>(app: ProxyHttp<Ctx>, request: InjectRequest = 
   await service.start()
   const [near, far] = MemoryStream.pair('inject')
   service.acceptStream(far, service.listeners[0]!.name)
-  const client = new Http1ClientSession(near, HTTP1_CLIENT_DEFAULTS, ticker)
+  const client = new Http1ClientSession(near, ticker)
   try {
     return await exchangeOnce(client, request)
   } finally {
-    client.abort()
+    client.close()
     service.close()
   }
 }

@@ -21,7 +21,7 @@ export class FakeStream implements ByteStream {
   readonly digest: StreamDigest
   constructor(owner: StreamOwner, name = 'fake:1') {
     this.owner = owner
-    this.digest = { remoteAddress: name, remoteIp: '', remotePort: 0, localAddress: '', establishedAt: 0 }
+    this.digest = { remoteAddress: name, remoteIp: '', remotePort: 0, localAddress: '', establishedAt: 0, tls: null }
   }
   writeText(text: string): void { this.written += text }
   writeBytes(bytes: Buffer): void { this.written += bytes.toString('latin1') }

@@ -1,28 +1,28 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { HttpConnector, PendingAcquire, type HttpConnectorOptions, type SessionWaiter } from '../../src/connector/http-connector.ts'
+import { HttpConnector, PendingAcquire, type HttpConnectorOptions, type ConnectionWaiter } from '../../src/connector/http-connector.ts'
 import { ProxyError } from '../../src/errors/proxy-error.ts'
 import { HttpPeer } from '../../src/peer/http-peer.ts'
 import type { PeerOptions } from '../../src/peer/peer-options.ts'
 import type { Peer } from '../../src/peer/peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
-import type { UpstreamSession } from '../../src/protocols/http-session.ts'
+import type { UpstreamConnection } from '../../src/protocols/http-connection.ts'
 import { Http1ClientSession } from '../../src/protocols/http1/client-session.ts'
-import { FakeSession } from '../pool/fake-session.ts'
+import { FakeConnection } from '../pool/fake-connection.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { FakeStream, FakeTransport, nextTick, recordingTracer } from './fakes.ts'
 
-class Waiter implements SessionWaiter {
-  session: UpstreamSession | null = null
+class Waiter implements ConnectionWaiter {
+  connection: UpstreamConnection | null = null
   reused: boolean | null = null
   error: ProxyError | null = null
   calls = 0
-  onSession(session: UpstreamSession, reused: boolean): void {
+  onConnection(connection: UpstreamConnection, reused: boolean): void {
     this.calls++
-    this.session = session
+    this.connection = connection
     this.reused = reused
   }
-  onSessionFailed(error: ProxyError): void {
+  onConnectionFailed(error: ProxyError): void {
     this.calls++
     this.error = error
   }
@@ -34,7 +34,7 @@ class Fixture {
   readonly transport = new FakeTransport()
   readonly connector: HttpConnector
   constructor(options: HttpConnectorOptions = {}) {
-    this.connector = new HttpConnector({ ticker: this.ticker, transport: this.transport, createSession: (_stream, peer) => new FakeSession(`not yet ${peer.name}`), ...options })
+    this.connector = new HttpConnector({ ticker: this.ticker, transport: this.transport, createConnection: (_stream, peer) => new FakeConnection(`not yet ${peer.name}`), ...options })
   }
   /** Answers the latest dial. */
   connect(early: Buffer | null = null): FakeStream {
@@ -42,11 +42,11 @@ class Fixture {
     this.transport.dials.at(-1)!.waiter.onDialed(stream, early)
     return stream
   }
-  open(peer: Peer): FakeSession {
+  open(peer: Peer): FakeConnection {
     const waiter = new Waiter()
     assert.ok(this.connector.acquire(peer, waiter) instanceof PendingAcquire)
     this.connect()
-    return waiter.session as FakeSession
+    return waiter.connection as FakeConnection
   }
 }
 
@@ -60,12 +60,12 @@ test('connector: a new session is dialled, released to the pool, and reused at o
   assert.ok(pending instanceof PendingAcquire)
   assert.equal(waiter.calls, 0)
   fixture.connect()
-  assert.deepEqual([waiter.calls, waiter.reused, waiter.session!.reuseKey], [1, false, peer.reuseKey])
+  assert.deepEqual([waiter.calls, waiter.reused, waiter.connection!.reuseKey], [1, false, peer.reuseKey])
   assert.deepEqual(fixture.connector.stats(), [{ peer: '127.0.0.1:80', active: 1, idle: 0, dialling: 0, waiting: 0 }])
-  assert.equal(fixture.connector.release(waiter.session!, peer), true)
+  assert.equal(fixture.connector.release(waiter.connection!, peer), true)
   assert.deepEqual(fixture.connector.stats(), [{ peer: '127.0.0.1:80', active: 0, idle: 1, dialling: 0, waiting: 0 }])
   const again = new Waiter()
-  assert.equal(fixture.connector.acquire(peerOf(), again), waiter.session)
+  assert.equal(fixture.connector.acquire(peerOf(), again), waiter.connection)
   assert.equal(again.calls, 0, 'a pooled session comes as the result')
   assert.equal(fixture.transport.dials.length, 1)
 })
@@ -82,9 +82,9 @@ test('connector: a session that cannot be used again is closed', () => {
   const fixture = new Fixture()
   const peer = peerOf()
   const session = fixture.open(peer)
-  session.reusable = false
+  session.usable = false
   assert.equal(fixture.connector.release(session, peer), false)
-  assert.equal(session.aborted, true)
+  assert.equal(session.closed, true)
   assert.deepEqual(fixture.connector.stats(), [])
 })
 
@@ -116,7 +116,7 @@ test('connector: cancel after the session came changes nothing', () => {
   const pending = fixture.connector.open(peerOf(), waiter)
   fixture.connect()
   pending.cancel()
-  assert.equal((waiter.session as FakeSession).aborted, false)
+  assert.equal((waiter.connection as FakeConnection).closed, false)
   assert.equal(fixture.connector.stats()[0]!.active, 1)
 })
 
@@ -140,8 +140,9 @@ test('connector: with a limit the next in the queue gets the session that comes 
   assert.deepEqual(fixture.connector.stats(), [{ peer: '127.0.0.1:80', active: 1, idle: 0, dialling: 0, waiting: 2 }])
   fixture.connector.release(session, peer)
   await nextTick()
-  assert.deepEqual([first.session, first.reused, second.calls], [session, true, 0])
-  fixture.connector.discard(session)
+  assert.deepEqual([first.connection, first.reused, second.calls], [session, true, 0])
+  session.usable = false
+  fixture.connector.release(session, peer)
   await nextTick()
   assert.equal(fixture.transport.dials.length, 2)
   fixture.connect()
@@ -189,7 +190,7 @@ test('connector: a tracer hears of reuse, and cannot fail it', () => {
 
 test('connector: one name is one row, whatever the keys', () => {
   const fixture = new Fixture()
-  const [a, b, c] = [peerOf(), peerOf({ readTimeoutMs: 5 }), peerOf({}, 'c.test:1')]
+  const [a, b, c] = [peerOf(), peerOf({ tcpKeepAliveCount: 5 }), peerOf({}, 'c.test:1')]
   fixture.connector.release(fixture.open(a), a)
   fixture.open(b)
   fixture.open(c)
@@ -205,32 +206,32 @@ test('connector: after close connections are not kept', () => {
   assert.equal(fixture.connector.release(session, peer), false)
 })
 
-test('connector: getSession is acquire as a promise', async () => {
+test('connector: getConnection is acquire as a promise', async () => {
   const fixture = new Fixture()
   const peer = peerOf()
-  const opening = fixture.connector.getSession(peer)
+  const opening = fixture.connector.getConnection(peer)
   fixture.connect()
   const session = await opening
   fixture.connector.release(session, peer)
-  assert.equal(await fixture.connector.getSession(peer), session)
-  const failing = fixture.connector.getSession(peer)
+  assert.equal(await fixture.connector.getConnection(peer), session)
+  const failing = fixture.connector.getConnection(peer)
   fixture.transport.dials.at(-1)!.waiter.onDialFailed(new ProxyError('CONNECT_REFUSED', 'upstream', 'x'))
   await assert.rejects(failing, { kind: 'CONNECT_REFUSED' })
   const aborting = new AbortController()
-  const unwanted = fixture.connector.getSession(peer, aborting.signal)
+  const unwanted = fixture.connector.getConnection(peer, aborting.signal)
   aborting.abort(new Error('enough'))
   await assert.rejects(unwanted, { message: 'enough' })
   assert.equal(fixture.transport.dials.at(-1)!.cancelled, true)
-  await assert.rejects(fixture.connector.getSession(peer, AbortSignal.abort(new Error('before'))), { message: 'before' })
+  await assert.rejects(fixture.connector.getConnection(peer, AbortSignal.abort(new Error('before'))), { message: 'before' })
 })
 
-test('connector: without a factory the session speaks HTTP/1 with the peer\'s options', () => {
+test('connector: without a factory the connection speaks HTTP/1', () => {
   const { connector, transport, ticker } = new Fixture()
   const real = new HttpConnector({ ticker, transport })
   assert.notEqual(real.pool, connector.pool)
   const waiter = new Waiter()
   real.open(peerOf(), waiter)
   transport.dials.at(-1)!.waiter.onDialed(new FakeStream({ onBytes() {}, onEnd() {}, onDrained() {}, onClosed() {} }), null)
-  assert.ok(waiter.session instanceof Http1ClientSession)
-  assert.equal(real.release(waiter.session, peerOf()), false, 'a session that carried no exchange is not known to be usable')
+  assert.ok(waiter.connection instanceof Http1ClientSession)
+  assert.equal(real.release(waiter.connection, peerOf()), true, 'a connection that carried no exchange is kept for the first one')
 })

@@ -7,9 +7,12 @@ import type { ProxyError } from '../../src/errors/proxy-error.ts'
 import { HeaderMap } from '../../src/http/header-map.ts'
 import { RequestHead, type ResponseHead } from '../../src/http/message-head.ts'
 import { HttpPeer, type HttpPeerOptions } from '../../src/peer/http-peer.ts'
-import type { UpstreamOwner, UpstreamSession } from '../../src/protocols/http-session.ts'
+import type { UpstreamConnection } from '../../src/protocols/http-connection.ts'
+import type { UpstreamOwner } from '../../src/protocols/http-session.ts'
+import { HTTP1_CLIENT_DEFAULTS } from '../../src/protocols/http1/http1-options.ts'
 import { waitFor, within } from '../support/wait-for.ts'
 import { recordingTracer } from './fakes.ts'
+import { setupFor } from '../support/request-setup.ts'
 
 /** An origin that answers every request with 200 and keeps its connections in reach. */
 async function startOrigin(t: TestContext, answer = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'): Promise<{ address: string; sockets: net.Socket[] }> {
@@ -39,10 +42,10 @@ class Exchange implements UpstreamOwner {
   onUpstreamFault(error: ProxyError): void { this.done.reject(error) }
 }
 
-async function get(session: UpstreamSession): Promise<Exchange> {
+async function get(connection: UpstreamConnection): Promise<Exchange> {
   const exchange = new Exchange()
-  session.begin(exchange)
-  session.writeHead(RequestHead.build('GET', '/', HeaderMap.from({ Host: 'a.test' })), 0, '', null, '')
+  const session = connection.begin(exchange, HTTP1_CLIENT_DEFAULTS)
+  session.writeHead(RequestHead.build('GET', '/', HeaderMap.from({ Host: 'a.test' })), setupFor(0))
   session.endRequest(null)
   await within('the answer', exchange.done.promise)
   return exchange
@@ -54,9 +57,9 @@ test('pooled http1: one connection carries one exchange after another', async t 
   const { tracer, events } = recordingTracer()
   const peer = new HttpPeer(origin.address, { tracer })
   for (let i = 0; i < 3; i++) {
-    const session = await within('a session', connector.getSession(peer))
+    const session = await within('a session', connector.getConnection(peer))
     const exchange = await get(session)
-    assert.deepEqual([exchange.status, exchange.body, session.reused], [200, 'ok', i > 0])
+    assert.deepEqual([exchange.status, exchange.body, session.exchanges > 1], [200, 'ok', i > 0])
     assert.equal(connector.release(session, peer), true)
   }
   assert.equal(origin.sockets.length, 1)
@@ -76,7 +79,7 @@ for (const [what, act, counter] of [
     const origin = await startOrigin(t)
     const connector = new HttpConnector()
     const peer = new HttpPeer(origin.address)
-    const session = await within('a session', connector.getSession(peer))
+    const session = await within('a session', connector.getConnection(peer))
     await get(session)
     connector.release(session, peer)
     act(origin.sockets[0]!)
@@ -90,7 +93,7 @@ test('pooled http1: the origin\'s word on how long it keeps a connection is kept
   const origin = await startOrigin(t, 'HTTP/1.1 200 OK\r\nKeep-Alive: timeout=1\r\nContent-Length: 2\r\n\r\nok')
   const connector = new HttpConnector()
   const peer = new HttpPeer(origin.address)
-  const session = await within('a session', connector.getSession(peer))
+  const session = await within('a session', connector.getConnection(peer))
   await get(session)
   connector.release(session, peer)
   await waitFor('its time limit', () => connector.pool.counters.lostIdle === 1)
@@ -103,7 +106,7 @@ test('pooled http1: a limit of one connection serves requests one after another'
   const order: number[] = []
   await Promise.all(Array.from({ length: 10 }, async (_, index) => {
     const peer = new HttpPeer(origin.address, options)
-    const session = await within('a session', connector.getSession(peer))
+    const session = await within('a session', connector.getConnection(peer))
     await get(session)
     order.push(index)
     connector.release(session, peer)
@@ -132,7 +135,7 @@ test('pooled http1: through a CONNECT proxy, pooled apart from the straight way'
   const connector = new HttpConnector()
   const peer = new HttpPeer(origin.address, { connectProxy: { nextHop: `127.0.0.1:${(proxy.address() as net.AddressInfo).port}` } })
   for (let i = 0; i < 2; i++) {
-    const session = await within('a session', connector.getSession(peer))
+    const session = await within('a session', connector.getConnection(peer))
     assert.equal((await get(session)).body, 'ok')
     connector.release(session, peer)
   }

@@ -136,7 +136,7 @@ const peers: fc.Arbitrary<Made> = fc.record({
     tls: fc.boolean(), sni: trickyName, groupKey: fc.oneof(fc.integer({ min: 1, max: 3 }), trickyText), verifyHostname: fc.boolean(), alternativeName: trickyName,
     clientCert: fc.record({ cert, key: cert }), ca: fc.array(cert, { minLength: 1, maxLength: 2 }), connectProxy,
     extraProxyHeaders: fc.array(fc.tuple(fc.constantFrom('a', 'b'), trickyText).map(([name, value]) => [name, value] as const), { maxLength: 2 }),
-    curves: fc.constantFrom('X25519', 'X25519:P-256', 'X25519","'), readTimeoutMs: fc.constantFrom(1, 11, 60_000), localAddress: fc.constantFrom('', '127.0.0.1', '::1'),
+    curves: fc.constantFrom('X25519', 'X25519:P-256', 'X25519","'), tcpKeepAliveCount: fc.constantFrom(1, 11, 0), localAddress: fc.constantFrom('', '127.0.0.1', '::1'),
   }, { requiredKeys: [] }),
 })
 
@@ -145,7 +145,7 @@ function meaning({ address: text, options }: Made): string {
   return JSON.stringify({
     address: text, tls: options.tls ?? false, sni: options.sni ?? '', group: options.groupKey ?? 0, verify: options.verifyHostname ?? true, name: options.alternativeName ?? '',
     cert: options.clientCert ?? null, ca: options.ca ?? null, proxy: options.connectProxy ?? null, extra: options.extraProxyHeaders ?? [], curves: options.curves ?? '',
-    read: options.readTimeoutMs ?? 60_000, local: options.localAddress ?? '',
+    probes: options.tcpKeepAliveCount ?? 0, local: options.localAddress ?? '',
   })
 }
 
@@ -161,7 +161,7 @@ test('reuse key: equal peers have equal keys, different ones never', () => {
 })
 
 test('reuse key: peers that differ in one field only have different keys', () => {
-  const fields = ['tls', 'sni', 'groupKey', 'verifyHostname', 'alternativeName', 'clientCert', 'ca', 'connectProxy', 'extraProxyHeaders', 'curves', 'readTimeoutMs', 'localAddress'] as const
+  const fields = ['tls', 'sni', 'groupKey', 'verifyHostname', 'alternativeName', 'clientCert', 'ca', 'connectProxy', 'extraProxyHeaders', 'curves', 'tcpKeepAliveCount', 'localAddress'] as const
   fc.assert(fc.property(makeable, makeable, fc.constantFrom(...fields), (a, b, field) => {
     const changed: Made = { address: a.address, options: { ...a.options, sni: a.options.sni ?? 'a', [field]: b.options[field] } }
     fc.pre(changed.options.sni !== undefined)

@@ -7,15 +7,15 @@ import type { PeerOptions } from '../../src/peer/peer-options.ts'
 import type { Peer } from '../../src/peer/peer.ts'
 import { ConnectionPool, PoolWaiter, type PoolOptions } from '../../src/pool/connection-pool.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
-import type { UpstreamSession } from '../../src/protocols/http-session.ts'
+import type { UpstreamConnection } from '../../src/protocols/http-connection.ts'
 import { FakeClock } from '../support/fake-clock.ts'
-import { FakeSession } from './fake-session.ts'
+import { FakeConnection } from './fake-connection.ts'
 
 const peerOf = (name: string, options: PeerOptions = {}): Peer => new HttpPeer(`${name}.test:80`, options)
 
 class Waiter extends PoolWaiter {
   readonly pool: ConnectionPool
-  got: UpstreamSession | null = null
+  got: UpstreamConnection | null = null
   placed = false
   error: ProxyError | null = null
   readonly log: string[] | null
@@ -26,9 +26,18 @@ class Waiter extends PoolWaiter {
     this.id = id
     this.log = log
   }
-  override onPlace(): void { this.placed = true; this.log?.push(`${this.id} place`) }
-  override onHandedOver(session: UpstreamSession): void { this.got = session; this.log?.push(`${this.id} session`) }
-  override onWaitFailed(error: ProxyError): void { this.error = error; this.log?.push(`${this.id} ${error.kind}`) }
+  override onPlace(): void {
+    this.placed = true
+    this.log?.push(`${this.id} place`)
+  }
+  override onHandedOver(connection: UpstreamConnection): void {
+    this.got = connection
+    this.log?.push(`${this.id} connection`)
+  }
+  override onWaitFailed(error: ProxyError): void {
+    this.error = error
+    this.log?.push(`${this.id} ${error.kind}`)
+  }
 }
 
 class Fixture {
@@ -38,17 +47,23 @@ class Fixture {
   constructor(options: PoolOptions = {}) { this.pool = new ConnectionPool(this.ticker, options) }
 
   /** A new connection, lent. */
-  open(peer: Peer): FakeSession {
+  open(peer: Peer): FakeConnection {
     assert.equal(this.pool.admit(new Waiter(this.pool, peer)), 'granted')
-    const session = new FakeSession(peer.reuseKey)
+    const session = new FakeConnection(peer.reuseKey)
     this.pool.lend(session)
     return session
   }
 
+  /** Its exchange ended, and no other may follow. */
+  drop(connection: FakeConnection, peer: Peer): void {
+    connection.usable = false
+    this.pool.release(connection, peer)
+  }
+
   /** A new connection, idle. */
-  idle(peer: Peer): FakeSession {
+  idle(peer: Peer): FakeConnection {
     const session = this.open(peer)
-    assert.equal(this.pool.put(session, peer), true)
+    assert.equal(this.pool.release(session, peer), true)
     return session
   }
 }
@@ -61,9 +76,9 @@ test('pool: the session used last is handed out first', () => {
   const { pool } = fixture
   const peer = peerOf('a')
   const [first, second, third] = [fixture.open(peer), fixture.open(peer), fixture.open(peer)]
-  for (const session of [first, second, third]) pool.put(session, peer)
+  for (const session of [first, second, third]) pool.release(session, peer)
   assert.equal(pool.take(peer.reuseKey), third)
-  pool.put(third, peer)
+  pool.release(third, peer)
   assert.equal(pool.take(peer.reuseKey), third)
   assert.equal(pool.take(peer.reuseKey), second)
   assert.equal(pool.take(peer.reuseKey), first)
@@ -82,8 +97,8 @@ test('pool: past the cap of a key its oldest session is closed', () => {
   const fixture = new Fixture({ maxIdlePerKey: 2 })
   const a = peerOf('a')
   const sessions = [fixture.open(a), fixture.open(a), fixture.open(a)]
-  for (const session of sessions) fixture.pool.put(session, a)
-  assert.deepEqual(sessions.map(session => session.aborted), [true, false, false])
+  for (const session of sessions) fixture.pool.release(session, a)
+  assert.deepEqual(sessions.map(session => session.closed), [true, false, false])
   assert.equal(fixture.pool.counters.evictions, 1)
   assert.equal(fixture.pool.idle, 2)
 })
@@ -93,10 +108,10 @@ test('pool: past the cap in all the oldest session of any key is closed', () => 
   const [a, b, c] = [peerOf('a'), peerOf('b'), peerOf('c')]
   const [ofA, ofB] = [fixture.idle(a), fixture.idle(b)]
   assert.equal(fixture.pool.take(a.reuseKey), ofA)
-  fixture.pool.put(ofA, a)
+  fixture.pool.release(ofA, a)
   const ofC = fixture.idle(c)
   const another = fixture.idle(c)
-  assert.deepEqual([ofA, ofB, ofC, another].map(session => session.aborted), [false, true, false, false])
+  assert.deepEqual([ofA, ofB, ofC, another].map(session => session.closed), [false, true, false, false])
 })
 
 test('pool: either cap at 0 turns reuse off', () => {
@@ -104,8 +119,8 @@ test('pool: either cap at 0 turns reuse off', () => {
     const fixture = new Fixture(options)
     const peer = peerOf('a')
     const session = fixture.open(peer)
-    assert.equal(fixture.pool.put(session, peer), false)
-    assert.equal(session.aborted, true)
+    assert.equal(fixture.pool.release(session, peer), false)
+    assert.equal(session.closed, true)
     assert.equal(fixture.pool.idle, 0)
   }
 })
@@ -116,7 +131,7 @@ test('pool: a session may be idle as long as the peer and the origin both allow'
     const peer = peerOf('a', { idleTimeoutMs: peerMs })
     const session = fixture.open(peer)
     session.originIdleMs = originMs
-    fixture.pool.put(session, peer)
+    fixture.pool.release(session, peer)
     return session.parkedFor
   }
   assert.equal(times(60_000, 0), 60_000)
@@ -129,15 +144,15 @@ test('pool: an idle timeout of 0 turns reuse off', () => {
   const fixture = new Fixture()
   const peer = peerOf('a', { idleTimeoutMs: 0 })
   const session = fixture.open(peer)
-  assert.equal(fixture.pool.put(session, peer), false)
-  assert.equal(session.aborted, true)
+  assert.equal(fixture.pool.release(session, peer), false)
+  assert.equal(session.closed, true)
 })
 
 test('pool: a session that ended while idle is not handed out, and counted by its reason', () => {
   const fixture = new Fixture()
   const peer = peerOf('a')
   const sessions = [fixture.open(peer), fixture.open(peer), fixture.open(peer), fixture.open(peer)]
-  for (const session of sessions) fixture.pool.put(session, peer)
+  for (const session of sessions) fixture.pool.release(session, peer)
   sessions[1]!.lose('closed')
   sessions[3]!.lose('unexpected-bytes')
   sessions[0]!.lose('idle')
@@ -152,8 +167,8 @@ test('pool: a session found dead when it is taken is passed over, and counted on
     const fixture = new Fixture()
     const peer = peerOf('a')
     const [older, newer] = [fixture.open(peer), fixture.open(peer)]
-    fixture.pool.put(older, peer)
-    fixture.pool.put(newer, peer)
+    fixture.pool.release(older, peer)
+    fixture.pool.release(newer, peer)
     newer.silentlyLost = true
     newer.tellsWhenUnparked = tells
     assert.equal(fixture.pool.take(peer.reuseKey), older)
@@ -167,7 +182,7 @@ test('pool: a session that is gone at the moment it is put is not kept', () => {
   const peer = peerOf('a')
   const session = fixture.open(peer)
   session.lostAtPark = 'unexpected-bytes'
-  fixture.pool.put(session, peer)
+  fixture.pool.release(session, peer)
   assert.equal(fixture.pool.idle, 0)
   assert.deepEqual([...fixture.pool.connections()], [])
 })
@@ -176,14 +191,14 @@ test('pool: a session is in the pool or lent, never both', () => {
   const fixture = new Fixture()
   const peer = peerOf('a')
   const session = fixture.idle(peer)
-  assert.throws(() => fixture.pool.put(session, peer), /was not lent/)
-  assert.throws(() => fixture.pool.discard(session), /was not lent/)
+  assert.throws(() => fixture.pool.release(session, peer), /was not lent/)
+  assert.throws(() => fixture.drop(session, peer), /was not lent/)
   assert.throws(() => fixture.pool.lend(session), /lent twice/)
   fixture.pool.take(peer.reuseKey)
   assert.throws(() => fixture.pool.lend(session), /lent twice/)
-  fixture.pool.discard(session)
-  assert.throws(() => fixture.pool.discard(session), /was not lent/)
-  assert.throws(() => fixture.pool.put(new FakeSession(peer.reuseKey), peer), /was not lent/)
+  fixture.drop(session, peer)
+  assert.throws(() => fixture.drop(session, peer), /was not lent/)
+  assert.throws(() => fixture.pool.release(new FakeConnection(peer.reuseKey), peer), /was not lent/)
 })
 
 test('pool: closeIdle closes the oldest first and leaves lent sessions alone', () => {
@@ -192,11 +207,11 @@ test('pool: closeIdle closes the oldest first and leaves lent sessions alone', (
   const lent = fixture.open(a)
   const idle = [fixture.idle(a), fixture.idle(b), fixture.idle(a)]
   assert.equal(fixture.pool.closeIdle(1), 1)
-  assert.deepEqual(idle.map(session => session.aborted), [true, false, false])
+  assert.deepEqual(idle.map(session => session.closed), [true, false, false])
   assert.equal(fixture.pool.closeIdle(), 2)
   assert.equal(fixture.pool.closeIdle(), 0)
-  assert.equal(lent.aborted, false)
-  fixture.pool.put(lent, a)
+  assert.equal(lent.closed, false)
+  fixture.pool.release(lent, a)
   assert.equal(fixture.pool.idle, 1)
 })
 
@@ -205,9 +220,9 @@ test('pool: after close nothing is kept', () => {
   const peer = peerOf('a')
   const [idle, lent] = [fixture.idle(peer), fixture.open(peer)]
   fixture.pool.close()
-  assert.equal(idle.aborted, true)
-  assert.equal(fixture.pool.put(lent, peer), false)
-  assert.equal(lent.aborted, true)
+  assert.equal(idle.closed, true)
+  assert.equal(fixture.pool.release(lent, peer), false)
+  assert.equal(lent.closed, true)
 })
 
 test('pool: bad options are refused', () => {
@@ -219,7 +234,7 @@ test('pool: a few keys that come and go are remembered', () => {
   const fixture = new Fixture()
   for (let i = 0; i < 1000; i++) {
     const peer = peerOf(`a${i % 10}`)
-    fixture.pool.discard(fixture.open(peer))
+    fixture.drop(fixture.open(peer), peer)
     assert.equal(fixture.pool.keys, Math.min(i + 1, 10))
   }
 })
@@ -228,7 +243,7 @@ test('pool: keys that come and go leave nothing behind for long', () => {
   const fixture = new Fixture()
   for (let i = 0; i < 2000; i++) {
     const peer = peerOf(`a${i}`)
-    fixture.pool.discard(fixture.open(peer))
+    fixture.drop(fixture.open(peer), peer)
   }
   assert.deepEqual([...fixture.pool.connections()], [])
   assert.ok(fixture.pool.keys <= 257, String(fixture.pool.keys))
@@ -245,15 +260,15 @@ test('queue: who finds no free place waits, first come first served, for session
   for (const waiter of waiters) assert.equal(fixture.pool.admit(waiter), 'queued')
   await served()
   assert.deepEqual(log, [])
-  fixture.pool.put(session, peer)
+  fixture.pool.release(session, peer)
   assert.deepEqual(log, [], 'nobody begins inside the end of somebody else')
   await served()
-  assert.deepEqual(log, ['1 session'])
-  fixture.pool.put(session, peer)
+  assert.deepEqual(log, ['1 connection'])
+  fixture.pool.release(session, peer)
   await served()
-  fixture.pool.put(session, peer)
+  fixture.pool.release(session, peer)
   await served()
-  assert.deepEqual(log, ['1 session', '2 session', '3 session'])
+  assert.deepEqual(log, ['1 connection', '2 connection', '3 connection'])
   assert.equal(fixture.ticker.size, 0)
 })
 
@@ -264,7 +279,7 @@ test('queue: a closed connection makes a place, a dial that failed too', async (
   const [first, second] = [new Waiter(fixture.pool, peer), new Waiter(fixture.pool, peer)]
   fixture.pool.admit(first)
   fixture.pool.admit(second)
-  fixture.pool.discard(session)
+  fixture.drop(session, peer)
   await served()
   assert.deepEqual([first.placed, second.placed], [true, false])
   fixture.pool.abandon(peer.reuseKey)
@@ -287,7 +302,7 @@ test('queue: whoever comes now does not overtake those who wait', async () => {
   const session = fixture.open(peer)
   const first = new Waiter(fixture.pool, peer)
   fixture.pool.admit(first)
-  fixture.pool.put(session, peer)
+  fixture.pool.release(session, peer)
   assert.equal(fixture.pool.take(peer.reuseKey), null)
   assert.equal(fixture.pool.admit(new Waiter(fixture.pool, peer)), 'queued')
   await served()
@@ -330,7 +345,7 @@ test('queue: whoever leaves is passed over', async () => {
   fixture.pool.leave(waiters[0]!)
   fixture.pool.leave(waiters[2]!)
   fixture.pool.leave(waiters[2]!)
-  fixture.pool.put(session, peer)
+  fixture.pool.release(session, peer)
   await served()
   assert.deepEqual(waiters.map(waiter => waiter.got), [null, session, null])
 })
@@ -341,10 +356,10 @@ test('queue: with reuse off a returned session makes a place', async () => {
   const session = fixture.open(peer)
   const waiter = new Waiter(fixture.pool, peer)
   fixture.pool.admit(waiter)
-  fixture.pool.put(session, peer)
+  fixture.pool.release(session, peer)
   await served()
   assert.equal(waiter.placed, true)
-  assert.equal(session.aborted, true)
+  assert.equal(session.closed, true)
 })
 
 test('queue: peers that share a key wait by their own limits', async () => {
@@ -368,8 +383,8 @@ test('queue: peers that share a key wait by their own limits', async () => {
 
 interface Model {
   /** Idle sessions of all keys, the newest last. */
-  idle: { key: string; session: FakeSession }[]
-  lent: { peer: Peer; session: FakeSession }[]
+  idle: { key: string; session: FakeConnection }[]
+  lent: { peer: Peer; session: FakeConnection }[]
   dialling: { peer: Peer; waiter: Waiter }[]
   waiting: Waiter[]
 }
@@ -439,7 +454,7 @@ test('pool: behaves like its model under any order of events', async () => {
           const entry = pickOf(model.dialling, pick)
           if (entry === undefined) break
           model.dialling.splice(model.dialling.indexOf(entry), 1)
-          const session = new FakeSession(entry.peer.reuseKey)
+          const session = new FakeConnection(entry.peer.reuseKey)
           pool.lend(session)
           model.lent.push({ peer: entry.peer, session })
           break
@@ -457,13 +472,13 @@ test('pool: behaves like its model under any order of events', async () => {
           model.lent.splice(model.lent.indexOf(entry), 1)
           const key = entry.peer.reuseKey
           const keep = entry.peer.options.idleTimeoutMs > 0
-          assert.equal(pool.put(entry.session, entry.peer), keep)
-          assert.equal(entry.session.aborted, !keep)
+          assert.equal(pool.release(entry.session, entry.peer), keep)
+          assert.equal(entry.session.closed, !keep)
           if (!keep) break
           const ofKey = model.idle.filter(other => other.key === key)
           const victim = ofKey.length >= options.maxIdlePerKey ? ofKey[0] : model.idle.length >= options.maxIdleConnections ? model.idle[0] : undefined
           if (victim !== undefined) {
-            assert.equal(victim.session.aborted, true)
+            assert.equal(victim.session.closed, true)
             model.idle.splice(model.idle.indexOf(victim), 1)
           }
           model.idle.push({ key, session: entry.session })
@@ -473,8 +488,8 @@ test('pool: behaves like its model under any order of events', async () => {
           const entry = pickOf(model.lent, pick)
           if (entry === undefined) break
           model.lent.splice(model.lent.indexOf(entry), 1)
-          pool.discard(entry.session)
-          assert.equal(entry.session.aborted, true)
+          fixture.drop(entry.session, entry.peer)
+          assert.equal(entry.session.closed, true)
           break
         }
         case 'lose': {
@@ -502,7 +517,7 @@ test('pool: behaves like its model under any order of events', async () => {
         case 'closeIdle': {
           const count = pick % 3
           assert.equal(pool.closeIdle(count), Math.min(count, model.idle.length))
-          for (const entry of model.idle.splice(0, count)) assert.equal(entry.session.aborted, true)
+          for (const entry of model.idle.splice(0, count)) assert.equal(entry.session.closed, true)
           break
         }
       }
@@ -520,8 +535,8 @@ test('pool: behaves like its model under any order of events', async () => {
         if (max > 0) assert.ok(openOf(key) <= max, 'no more connections than allowed')
       }
       for (const waiter of model.waiting) assert.ok(waiter.got === null && !waiter.placed && waiter.error === null)
-      for (const { session } of model.lent) assert.ok(!session.aborted && !session.parked)
-      for (const { session } of model.idle) assert.ok(!session.aborted && session.parked)
+      for (const { session } of model.lent) assert.ok(!session.closed && !session.parked)
+      for (const { session } of model.idle) assert.ok(!session.closed && session.parked)
       assert.equal(fixture.ticker.size, model.waiting.length)
     }
   }), { numRuns: 300 })

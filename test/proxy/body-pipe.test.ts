@@ -2,42 +2,58 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { HeaderMap } from '../../src/http/header-map.ts'
 import type { BodyResult } from '../../src/proxy/session.ts'
-import { BodyPipe, type PipeEnds } from '../../src/proxy/relay.ts'
+import { BUFFER_RESERVE } from '../../src/protocols/byte-stream.ts'
+import { BodyPipe } from '../../src/proxy/body-pipe.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 
-/** Both ends of a pipe: what happens is written down, and the test says what a filter makes of a piece. */
-class Ends implements PipeEnds {
-  readonly events: string[] = []
-  sinkBlocked = false
+/** In front of what a receive buffer hands out. */
+const RESERVE = BUFFER_RESERVE
+
+/** A pipe whose ends write down what happens; the test says what a filter makes of a piece. */
+class Ends extends BodyPipe<null> {
+  readonly events: string[]
+  /** Length of each buffer that was written, and what of it. */
+  readonly written: [whole: number, from: number, to: number][] = []
+  blocked = false
+  onResume: () => void = () => {}
   filter: (chunk: Buffer, last: boolean) => BodyResult | Promise<BodyResult> = chunk => chunk
   trailerFilter: (trailers: HeaderMap) => Buffer | void | Promise<Buffer | void> = () => {}
-  onResume: () => void = () => {}
-  pauseSource(): void { this.events.push('pause') }
-  resumeSource(): void {
+
+  constructor(clock: FakeClock, filters: boolean) {
+    const events: string[] = []
+    super(clock, null, filters ? {
+      filters: [(_subject, chunk, last) => {
+        events.push(`filter ${chunk.toString()}${last ? ' last' : ''}`)
+        return this.filter(chunk, last)
+      }],
+      trailerFilters: [(_subject, trailers) => this.trailerFilter(trailers)],
+      keepsLength: false,
+    } : null)
+    this.events = events
+  }
+
+  protected override pauseSource(): void { this.events.push('pause') }
+  protected override resumeSource(): void {
     this.events.push('resume')
     this.onResume()
   }
-  giveUpSourceBuffer(): boolean {
-    this.events.push('give up')
-    return true
+  protected override giveUpSourceBuffer(): void { this.events.push('give up') }
+  protected override get sinkBlocked(): boolean { return this.blocked }
+  protected override writeSink(buffer: Buffer, from: number, to: number): void {
+    this.written.push([buffer.length, from, to])
+    this.events.push(`write ${buffer.toString('latin1', from, to)}`)
   }
-  filterChunk(chunk: Buffer, last: boolean): BodyResult | Promise<BodyResult> {
-    this.events.push(`filter ${chunk.toString()}${last ? ' last' : ''}`)
-    return this.filter(chunk, last)
-  }
-  filterTrailers(trailers: HeaderMap): Buffer | void | Promise<Buffer | void> { return this.trailerFilter(trailers) }
-  writeSink(buffer: Buffer, from: number, to: number): void { this.events.push(`write ${buffer.toString('latin1', from, to)}`) }
-  endSink(trailers: HeaderMap | null): void { this.events.push(trailers === null ? 'end' : `end ${[...trailers].join()}`) }
-  pipeFailed(thrown: unknown): void { this.events.push(`failed ${(thrown as Error).message}`) }
+  protected override endSink(trailers: HeaderMap | null): void { this.events.push(trailers === null ? 'end' : `end ${[...trailers].join()}`) }
+  protected override failed(thrown: unknown): void { this.events.push(`failed ${(thrown as Error).message}`) }
   take(): string[] { return this.events.splice(0) }
 }
 
-function makePipe(filters = true): { pipe: BodyPipe; ends: Ends; clock: FakeClock; chunk(text: string): void } {
-  const ends = new Ends(), clock = new FakeClock(), pipe = new BodyPipe(ends, clock, filters)
-  return { pipe, ends, clock, chunk: text => pipe.chunk(Buffer.from(`__${text}__`), 2, 2 + text.length) }
+function makePipe(filters = true): { pipe: Ends; ends: Ends; clock: FakeClock; chunk(text: string): void } {
+  const clock = new FakeClock(), pipe = new Ends(clock, filters)
+  return { pipe, ends: pipe, clock, chunk: text => pipe.chunk(Buffer.from(`${' '.repeat(RESERVE)}__${text}__`), RESERVE + 2, RESERVE + 2 + text.length) }
 }
 
-test('relay: nothing passes before the head went out', () => {
+test('body pipe: nothing passes before the head went out', () => {
   const { pipe, ends, chunk } = makePipe(false)
   chunk('a')
   pipe.end(null)
@@ -46,7 +62,7 @@ test('relay: nothing passes before the head went out', () => {
   assert.deepEqual(ends.take(), ['write a', 'end'])
 })
 
-test('relay: a filtered chunk is written and its source goes on; the end is filtered once and last', () => {
+test('body pipe: a filtered chunk is written and its source goes on; the end is filtered once and last', () => {
   const { pipe, ends, chunk } = makePipe()
   pipe.open()
   chunk('a')
@@ -58,7 +74,7 @@ test('relay: a filtered chunk is written and its source goes on; the end is filt
   assert.deepEqual(ends.take(), [])
 })
 
-test('relay: chunks that the source had kept back come within its resume, and all of them pass', () => {
+test('body pipe: chunks that the source had kept back come within its resume, and all of them pass', () => {
   const { pipe, ends, chunk } = makePipe()
   const kept = ['b', 'c']
   ends.onResume = () => {
@@ -71,7 +87,7 @@ test('relay: chunks that the source had kept back come within its resume, and al
   assert.deepEqual(ends.take().filter(event => event.startsWith('write') || event === 'end'), ['write a', 'write b', 'write c', 'end'])
 })
 
-test('relay: a promise holds the chunk, the end behind it and the source', async () => {
+test('body pipe: a promise holds the chunk, the end behind it and the source', async () => {
   const { pipe, ends, chunk } = makePipe(), held = Promise.withResolvers<BodyResult>()
   ends.filter = (piece, last) => last ? piece : held.promise
   pipe.open()
@@ -86,7 +102,7 @@ test('relay: a promise holds the chunk, the end behind it and the source', async
   assert.deepEqual(ends.take(), ['write later', 'filter  last', 'end'])
 })
 
-test('relay: a delay is waited out exactly, and ends with the pipe', () => {
+test('body pipe: a delay is waited out exactly, and ends with the pipe', () => {
   const { pipe, ends, clock, chunk } = makePipe()
   ends.filter = (piece, last) => last ? null : { chunk: piece, delayMs: 50 }
   pipe.open()
@@ -104,28 +120,26 @@ test('relay: a delay is waited out exactly, and ends with the pipe', () => {
   assert.deepEqual(ends.take(), ['pause', 'filter b'])
 })
 
-test('relay: a slow sink holds the next chunk and the end until it drained', () => {
+test('body pipe: a slow sink holds the next chunk and the end until it drained', () => {
   const { pipe, ends, chunk } = makePipe(false)
   pipe.open()
   ends.take()
-  ends.sinkBlocked = true
+  ends.blocked = true
   chunk('a')
   pipe.end(null)
   assert.deepEqual(ends.take(), ['pause', 'give up'])
-  ends.sinkBlocked = false
+  ends.blocked = false
   pipe.drained()
   assert.deepEqual(ends.take(), ['write a', 'end'])
 })
 
-test('relay: a part of the chunk is written from where it lies, anything else as a buffer of its own; nothing is not written', () => {
+test('body pipe: a part of the chunk is written from where it lies, anything else as a buffer of its own; nothing is not written', () => {
   const { pipe, ends, chunk } = makePipe()
-  const written: (readonly [whole: number, from: number, to: number])[] = []
-  ends.writeSink = (buffer, from, to) => { written.push([buffer.length, from, to]) }
   const results: ((piece: Buffer) => BodyResult)[] = [piece => piece.subarray(1, 3), () => Buffer.from('xyz'), () => null, () => Buffer.alloc(0)]
   ends.filter = (piece, last) => last ? null : results.shift()!(piece)
   pipe.open()
   for (let i = 0; i < 4; i++) chunk('abcd')
-  assert.deepEqual(written, [[8, 3, 5], [3, 0, 3]])
+  assert.deepEqual(ends.written, [[RESERVE + 8, RESERVE + 3, RESERVE + 5], [3, 0, 3]])
 })
 
 for (const [what, filter] of [
@@ -159,7 +173,7 @@ for (const result of ['text', 7, { chunk: null }, undefined, { chunk: 'text', de
   })
 }
 
-test('relay: trailers pass their filter behind the last piece, and what it returns is sent instead of them', async () => {
+test('body pipe: trailers pass their filter behind the last piece, and what it returns is sent instead of them', async () => {
   const trailers = HeaderMap.from({ 'X-Sum': '1' })
   for (const [result, wanted] of [[undefined, ['filter  last', 'end X-Sum,1']], [Buffer.from('tail'), ['filter  last', 'write tail', 'end']], [Promise.resolve(Buffer.from('tail')), ['filter  last', 'write tail', 'end']]] as const) {
     const { pipe, ends } = makePipe()
@@ -172,7 +186,7 @@ test('relay: trailers pass their filter behind the last piece, and what it retur
   }
 })
 
-test('relay: a pipe that was stopped does nothing when its promise comes', async () => {
+test('body pipe: a pipe that was stopped does nothing when its promise comes', async () => {
   const { pipe, ends, chunk } = makePipe(), held = Promise.withResolvers<BodyResult>()
   ends.filter = () => held.promise
   pipe.open()

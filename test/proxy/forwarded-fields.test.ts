@@ -1,15 +1,18 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { HeaderMap } from '../../src/http/header-map.ts'
-import { RequestHead } from '../../src/http/message-head.ts'
+import { RequestHead, ResponseHead, type HttpVersion } from '../../src/http/message-head.ts'
+import type { TlsFacts } from '../../src/protocols/byte-stream.ts'
 import { ForwardedFields, stripForwarded, type ForwardedOptions } from '../../src/proxy/forwarded-fields.ts'
 
-function make(options: ForwardedOptions, ip: string, fields: Record<string, string | string[]> = {}): { head: RequestHead; sent: HeaderMap } {
-  const forwarded = new ForwardedFields({ viaName: 'edge', ...options }), facts = forwarded.factsOf(ip, false)
+function make(
+  options: ForwardedOptions, ip: string, fields: Record<string, string | string[]> = {}, tls: TlsFacts | null = null,
+): { head: RequestHead; sent: HeaderMap } {
+  const forwarded = new ForwardedFields({ viaName: 'edge', ...options }), facts = forwarded.factsOf({ remoteIp: ip, tls }, false)
   const head = RequestHead.build('GET', '/', HeaderMap.from({ Host: 'a.example', ...fields }))
   if (!facts.trusted) stripForwarded(head.headers)
   const requestId = forwarded.requestIdFor(head, facts)
-  const text = forwarded.textFor(head, facts, { requestId, request: head })
+  const { text } = forwarded.linesFor(head, facts, { requestId, request: head })
   const lines = (head.headers.serialize(0, null) + text).split('\r\n').filter(line => line !== '').map(line => line.split(': ') as [string, string])
   return { head, sent: HeaderMap.from(lines) }
 }
@@ -59,7 +62,7 @@ test('forwarded fields: an address that the kernel did not tell is neither trust
 })
 
 test('forwarded fields: ids of one process differ', () => {
-  const forwarded = new ForwardedFields(), facts = forwarded.factsOf('192.0.2.1', false), head = RequestHead.build('GET', '/')
+  const forwarded = new ForwardedFields(), facts = forwarded.factsOf({ remoteIp: '192.0.2.1', tls: null }, false), head = RequestHead.build('GET', '/')
   assert.equal(new Set(Array.from({ length: 1000 }, () => forwarded.requestIdFor(head, facts))).size, 1000)
 })
 
@@ -76,3 +79,21 @@ for (const [what, options] of [
 ] as const) {
   test(`forwarded fields: ${what} is refused when the service is made`, () => assert.throws(() => new ForwardedFields(options), TypeError))
 }
+
+test('forwarded fields: a client that came by TLS is told of as https, in both styles', () => {
+  const tls: TlsFacts = { version: 'TLSv1.3', cipher: 'TLS_AES_128_GCM_SHA256', alpn: '', serverName: 'a.example', resumed: false }
+  const { sent } = make({ forwarded: 'both' }, '192.0.2.1', {}, tls)
+  assert.equal(sent.get('x-forwarded-proto'), 'https')
+  assert.equal(sent.get('forwarded'), 'for=192.0.2.1;proto=https')
+})
+
+test('forwarded fields: Via names the version in which each message came', () => {
+  const forwarded = new ForwardedFields({ viaName: 'edge' }), facts = forwarded.factsOf({ remoteIp: '', tls: null }, false)
+  const viaOf = (version: HttpVersion): string => {
+    const head = new RequestHead('GET', '/', version, new HeaderMap())
+    const lines = forwarded.linesFor(head, facts, { requestId: '1', request: head })
+    return lines.valueAt(lines.size - 1)
+  }
+  assert.deepEqual((['1.1', '1.0', '2', '1.1'] as const).map(viaOf), ['1.1 edge', '1.0 edge', '2 edge', '1.1 edge'])
+  assert.equal(forwarded.linesForResponse(new ResponseHead(200, '', '1.0', new HeaderMap())).text, 'Via: 1.0 edge\r\n')
+})

@@ -10,7 +10,8 @@
  * one that moved, does not fit. The first contradiction is kept in `fault`; nothing that happens behind it counts.
  */
 import { AssertionError } from 'node:assert/strict'
-import { HttpConnector, type Transport } from '../../src/connector/http-connector.ts'
+import type { Transport } from '../../src/connector/connection-dial.ts'
+import { HttpConnector } from '../../src/connector/http-connector.ts'
 import type { DialWaiter } from '../../src/connector/transport-connector.ts'
 import { ProxyError } from '../../src/errors/proxy-error.ts'
 import type { HeaderMap } from '../../src/http/header-map.ts'
@@ -589,8 +590,8 @@ export class ExchangeWorld {
     }
     this.connector = new HttpConnector({
       ticker: this.ticker, transport, maxIdlePerKey: 3,
-      createSession: (stream, peer, ticker) => {
-        const session = new Http1ClientSession(stream, peer.options, ticker)
+      createConnection: (stream, _peer, ticker) => {
+        const session = new Http1ClientSession(stream, ticker)
         this.#upstreams.push(session)
         return session
       },
@@ -1042,7 +1043,7 @@ export class ExchangeWorld {
     if (stats.activeExchanges !== active) throw new Error(`the service counts ${stats.activeExchanges} exchanges, ${active} are under way`)
     let lent = 0, idle = 0
     for (const session of this.#upstreams) {
-      if (session.poolNewer === session) lent++
+      if (session.poolLent > 0) lent++
       else if (!session.stream.destroyed) idle++
     }
     const sum = { active: 0, idle: 0, dialling: 0, waiting: 0 }

@@ -8,7 +8,7 @@
  * handed to an owner are overwritten once the owner returns, unless the stream has a buffer of its own and the owner
  * paused it or gave the buffer up to a write.
  */
-import { BUFFER_RESERVE, type ByteStream, type StreamDigest, type StreamOwner } from '../../src/protocols/byte-stream.ts'
+import { BUFFER_RESERVE, type ByteStream, type ReceiveBuffer, type StreamDigest, type StreamOwner } from '../../src/protocols/byte-stream.ts'
 
 export interface MemoryPairOptions {
   /** Bytes that the kernel takes in each direction before the writer has to queue. @default Infinity */
@@ -62,7 +62,7 @@ export class MemoryStream implements ByteStream {
 
   constructor(name: string, kernelBytes: number) {
     this.#kernelBytes = kernelBytes
-    this.digest = { remoteAddress: `memory:${name}`, remoteIp: '127.0.0.1', remotePort: 1, localAddress: 'memory:', establishedAt: 1 }
+    this.digest = { remoteAddress: `memory:${name}`, remoteIp: '127.0.0.1', remotePort: 1, localAddress: 'memory:', establishedAt: 1, tls: null }
   }
 
   get bytesQueued(): number {

@@ -1,13 +1,19 @@
 /**
- * One upstream HTTP/1.1 connection, and the exchange that it carries at the moment (RFC 9112).
+ * One upstream HTTP/1.1 connection, and the exchange that it carries at the moment (RFC 9112): connection and session are
+ * one object, since there is never more than one exchange at a time.
  *
- *   Parked ──unpark, begin()──▶ Busy ──both messages ended──▶ Spent ──park()──▶ Parked
- *     │ closed, unasked bytes,    │ fault, abort()              │ not reusable: abort()
- *     ▼ idle too long             ▼                             ▼
- *   Closed ◀──────────────────────┴─────────────────────────────┘        Busy ──101, detach()──▶ Detached
+ *   Parked ──unpark()──▶ Ready ──begin()──▶ Busy ──both messages ended──▶ Ready ──park()──▶ Parked
+ *     │ closed, unasked    │ close()          │ fault, abort(), close()
+ *     ▼ bytes, idle time   ▼                  ▼
+ *   Closed ◀───────────────┴──────────────────┘                     Busy ──101, detach()──▶ Detached
  *
- * A new session starts as Spent. Heads of responses get the care that requests get (parser.ts, framing.ts); whatever is
- * wrong with them becomes a fault of the upstream, never bytes for the client. Does not retry and does not dial.
+ * A new connection starts as Ready. The capacity is 1 while it is Ready and nothing rules out another exchange, else 0.
+ *
+ * Limits come with each exchange. The parser for the limits of the last one is kept, so that an exchange with the same
+ * limits looks nothing up.
+ *
+ * Heads of responses get the care that requests get (parser.ts, framing.ts); whatever is wrong with them becomes a fault
+ * of the upstream, never bytes for the client. Does not retry and does not dial.
  */
 import { ProxyError, type ErrorKind, type RetryRule } from '../../errors/proxy-error.ts'
 import { FieldKind, type HeaderMap } from '../../http/header-map.ts'
@@ -15,28 +21,41 @@ import { HOP_BY_HOP_REQUEST } from '../../http/hop-by-hop.ts'
 import type { RequestHead, ResponseHead } from '../../http/message-head.ts'
 import type { Ticker, Timed } from '../../primitives/clock.ts'
 import { writeRun, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
-import { BODY_TUNNEL, BODY_UNKNOWN, type DetachedStream, type IdleKeeper, type RequestSetup, type UpstreamOwner, type UpstreamSession } from '../http-session.ts'
+import type { ConnectionKeeper, ExchangeLimits, ParkedLoss, UpstreamConnection } from '../http-connection.ts'
+import {
+  BODY_TUNNEL, BODY_UNKNOWN, type DetachedStream, type RequestSetup, type UpstreamOwner, type UpstreamSession,
+} from '../http-session.ts'
+import { Owed, ResponseWatch } from '../response-watch.ts'
 import { checkUpgradeRequest, checkUpgradeResponse } from '../websocket/handshake.ts'
 import { BODY_FAULTS, BodyFault, BodyReader, writeChunk, writeLastChunk, type BodyLimits } from './body.ts'
 import { Framing, responseFraming } from './framing.ts'
-import { HTTP1_SERVER_DEFAULTS, type ResolvedHttp1ClientOptions } from './http1-options.ts'
+import { HTTP1_CLIENT_DEFAULTS, HTTP1_SERVER_DEFAULTS } from './http1-options.ts'
 import { HEAD_FAULTS, ParserSlot, Parsed, type HeadParser } from './parser.ts'
-import { SendProgress } from './send-progress.ts'
 
-const State = { Parked: 0, Busy: 1, Spent: 2, Detached: 3, Closed: 4 } as const
+const State = { Parked: 0, Busy: 1, Ready: 2, Detached: 3, Closed: 4 } as const
 type State = (typeof State)[keyof typeof State]
 
 const NEVER = Number.POSITIVE_INFINITY
 
-const slots = new WeakMap<ResolvedHttp1ClientOptions, ParserSlot>()
-function slotOf(options: ResolvedHttp1ClientOptions): ParserSlot {
-  let slot = slots.get(options)
+const slots = new WeakMap<ExchangeLimits, ParserSlot>()
+function slotOf(limits: ExchangeLimits): ParserSlot {
+  let slot = slots.get(limits)
   if (slot === undefined) {
-    slot = new ParserSlot('response', { maxHeadBytes: options.maxResponseHeadBytes, maxHeaderCount: options.maxResponseHeaderCount, maxHeaderLineBytes: options.maxResponseHeadBytes, maxMethodBytes: 0, maxUriBytes: 0 })
-    slots.set(options, slot)
+    slot = new ParserSlot('response', {
+      maxHeadBytes: limits.maxResponseHeadBytes,
+      maxHeaderCount: limits.maxResponseHeaderCount,
+      maxHeaderLineBytes: limits.maxResponseHeadBytes,
+      maxMethodBytes: 0,
+      maxUriBytes: 0,
+    })
+    slots.set(limits, slot)
   }
   return slot
 }
+
+/** Until the first exchange brings its own. */
+const DEFAULT_LIMITS: ExchangeLimits = HTTP1_CLIENT_DEFAULTS
+const DEFAULT_SLOT = slotOf(DEFAULT_LIMITS)
 
 /** What the fields of the head just parsed mean; read at once, so that one serves all. */
 const framing = new Framing()
@@ -51,25 +70,27 @@ const NOBODY: UpstreamOwner = {
   onInterim() {}, onResponseHead() {}, onResponseBody() {}, onResponseEnd() {}, onUpstreamDrained() {}, onUpstreamFault() {},
 }
 
-export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
+export class Http1ClientSession implements UpstreamConnection, UpstreamSession, StreamOwner, Timed {
   tickIndex = -1
-  poolNewer: UpstreamSession | null = null
-  poolOlder: UpstreamSession | null = null
-  poolKeyNewer: UpstreamSession | null = null
-  poolKeyOlder: UpstreamSession | null = null
+  poolNewer: UpstreamConnection | null = null
+  poolOlder: UpstreamConnection | null = null
+  poolKeyNewer: UpstreamConnection | null = null
+  poolKeyOlder: UpstreamConnection | null = null
+  poolLent = 0
   reuseKey = ''
+  keeper: ConnectionKeeper | null = null
   readonly stream: ByteStream
-  readonly #options: ResolvedHttp1ClientOptions
   readonly #ticker: Ticker
-  readonly #slot: ParserSlot
+  #limits: ExchangeLimits = DEFAULT_LIMITS
+  /** Parser for heads within #limits. */
+  #slot: ParserSlot = DEFAULT_SLOT
   /** Only while a head came in part. */
   #parser: HeadParser | null = null
   readonly #body = new BodyReader(BODY_LIMITS)
-  readonly #progress: SendProgress
+  readonly #watch: ResponseWatch
 
-  #state: State = State.Spent
+  #state: State = State.Ready
   #owner: UpstreamOwner = NOBODY
-  #keeper: IdleKeeper | null = null
   exchanges = 0
   bodyBytesOut = 0
   responseStarted = false
@@ -78,8 +99,9 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
   #method = ''
   #chunked = false
   #unsent = 0
-  #requestEnded = false
-  #responseEnded = false
+  /** Both true as well before the first exchange: no message is under way. */
+  #requestEnded = true
+  #responseEnded = true
   #headSeen = false
   /** Fields of the request that asked to switch protocols; null: it did not. */
   #asked: HeaderMap | null = null
@@ -87,33 +109,42 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
   /** The connection can carry another exchange, as far as is known. */
   #persistent = true
   #ended = false
-  /** Last byte in, or end of the request: the origin's silence counts from here. */
-  #silentSince = 0
   #paused = false
   #idleUntil = NEVER
   /** What came behind a 101. */
   #early: Buffer | null = null
 
-  constructor(stream: ByteStream, options: ResolvedHttp1ClientOptions, ticker: Ticker) {
+  constructor(stream: ByteStream, ticker: Ticker) {
     this.stream = stream
-    this.#options = options
     this.#ticker = ticker
-    this.#slot = slotOf(options)
-    this.#progress = new SendProgress(stream, ticker.clock.now())
+    this.#watch = new ResponseWatch(stream, ticker.clock.now())
     stream.owner = this
     ticker.add(this)
   }
 
   get digest(): StreamDigest { return this.stream.digest }
-  get reused(): boolean { return this.exchanges > 1 }
   get bytesQueued(): number { return this.stream.bytesQueued }
   get bodyBytesIn(): number { return this.#body.bytes }
+
+  get connection(): this { return this }
+  get protocol(): string { return 'h1' }
+  get shared(): boolean { return false }
+  get active(): number { return this.#state === State.Busy ? 1 : 0 }
+  get capacity(): number { return this.#usable ? 1 : 0 }
+
   /** An origin that answered without taking the whole request may never take the rest of it, nor what comes behind. */
-  get reusable(): boolean { return this.#state === State.Spent && this.#persistent && this.#requestEnded && this.#responseEnded && !this.#ended && !this.stream.destroyed && this.stream.bytesQueued === 0 }
+  get #usable(): boolean {
+    return this.#state === State.Ready && this.#persistent && this.#requestEnded && this.#responseEnded
+      && !this.#ended && !this.stream.destroyed && this.stream.bytesQueued === 0
+  }
 
   // ---- the request
 
-  begin(owner: UpstreamOwner): void {
+  begin(owner: UpstreamOwner, limits: ExchangeLimits): this {
+    if (limits !== this.#limits) {
+      this.#limits = limits
+      this.#slot = slotOf(limits)
+    }
     this.#state = State.Busy
     this.#owner = owner
     this.exchanges++
@@ -123,8 +154,9 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
     this.#interims = 0
     this.#method = ''
     this.#body.begin(0)
-    this.#silentSince = this.#ticker.clock.now()
+    this.#watch.restart(this.#ticker.clock.now())
     this.#parser = null
+    return this
   }
 
   writeHead(head: RequestHead, setup: RequestSetup): void {
@@ -169,7 +201,7 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
       return
     }
     this.#requestEnded = true
-    this.#silentSince = this.#ticker.clock.now()
+    this.#watch.restart(this.#ticker.clock.now())
     this.#settle()
   }
 
@@ -195,7 +227,7 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
       this.#fail('UNEXPECTED_BYTES', 'the origin spoke before it was asked', 'bad-framing', 'always')
       return
     }
-    this.#silentSince = this.#ticker.clock.now()
+    this.#watch.restart(this.#ticker.clock.now())
     this.responseStarted = true
     while (!this.#headSeen) {
       const parser = this.#parser ?? this.#slot.parser
@@ -208,7 +240,7 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
       if (result !== Parsed.Done) {
         parser.reset()
         const { kind, limit, text } = HEAD_FAULTS[result]!
-        this.#fail(kind, text, limit === 'head-bytes' ? 'response-head-bytes' : limit === 'header-count' ? 'response-header-count' : limit)
+        this.#fail(kind, text, limitOfResponse(limit))
         return
       }
       from = parser.consumedTo
@@ -255,8 +287,9 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
       return false
     }
     if (status < 200) {
-      if (++this.#interims > this.#options.maxInterimResponses) {
-        this.#fail('TOO_MANY_INTERIM', `more than ${this.#options.maxInterimResponses} interim responses`, 'interim-responses')
+      const { maxInterimResponses } = this.#limits
+      if (++this.#interims > maxInterimResponses) {
+        this.#fail('TOO_MANY_INTERIM', `more than ${maxInterimResponses} interim responses`, 'interim-responses')
         return false
       }
       this.#owner.onInterim(head)
@@ -301,7 +334,7 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
   /** Both messages ended: nothing more is told to the owner. */
   #settle(): void {
     if (this.#state !== State.Busy || !this.#requestEnded || !this.#responseEnded) return
-    this.#state = State.Spent
+    this.#state = State.Ready
     this.#owner = NOBODY
   }
 
@@ -316,7 +349,7 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
   }
 
   onDrained(): void {
-    this.#progress.drained()
+    this.#watch.drained()
     this.#owner.onUpstreamDrained()
   }
 
@@ -329,26 +362,28 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
       const owner = this.#owner
       this.#state = State.Closed
       this.#owner = NOBODY
-      owner.onUpstreamFault(new ProxyError('CONNECTION_RESET', 'upstream', 'the origin closed before it had the whole request', { cause: error ?? undefined }))
+      const text = 'the origin closed before it had the whole request'
+      owner.onUpstreamFault(new ProxyError('CONNECTION_RESET', 'upstream', text, { cause: error ?? undefined }))
     } else this.#state = State.Closed
-    this.onGone?.(this)
   }
-
-  /** Called once when the connection is gone, whatever ended it; set by the connector to count connections. */
-  onGone: ((session: Http1ClientSession) => void) | null = null
 
   #closedEarly(error: Error | null): void {
     const what = this.#headSeen ? 'within the response' : this.responseStarted ? 'within the response head' : 'before the response'
     const reset = error !== null
     // Before a byte of the request was sent there is nothing that could happen twice.
-    const retry = this.#method === '' ? 'always' : this.reused && !this.responseStarted ? 'if-reused' : 'never'
-    this.#fail(reset ? 'CONNECTION_RESET' : 'CLOSED_EARLY', `the origin closed the connection ${what}`, '', retry, error)
+    const retry = this.#method === '' ? 'always' : this.exchanges > 1 && !this.responseStarted ? 'if-reused' : 'never'
+    const kind = reset ? 'CONNECTION_RESET' : 'CLOSED_EARLY'
+    this.#fail(kind, `the origin closed the connection ${what}`, '', retry, error)
   }
 
   #fail(kind: ErrorKind, context: string, limit = '', retry: RetryRule = 'never', cause: Error | null = null): void {
+    this.#fault(new ProxyError(kind, 'upstream', context, { retry, limit, cause: cause ?? undefined }))
+  }
+
+  #fault(error: ProxyError): void {
     const owner = this.#owner
-    this.abort()
-    owner.onUpstreamFault(new ProxyError(kind, 'upstream', context, { retry, limit, cause: cause ?? undefined }))
+    this.#destroy()
+    owner.onUpstreamFault(error)
   }
 
   pauseResponse(): void {
@@ -360,7 +395,7 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
   resumeResponse(): void {
     if (this.#state !== State.Busy || !this.#paused) return
     this.#paused = false
-    this.#silentSince = this.#ticker.clock.now()
+    this.#watch.restart(this.#ticker.clock.now())
     this.stream.resume()
   }
 
@@ -376,19 +411,27 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
   }
 
   abort(): void {
+    if (this.#state === State.Busy) this.#destroy()
+  }
+
+  close(): void {
     if (this.#state === State.Closed || this.#state === State.Detached) return
+    if (this.#state === State.Busy) this.#fail('CLOSED_EARLY', 'the proxy closed the connection within the exchange')
+    else this.#destroy()
+  }
+
+  #destroy(): void {
     this.#state = State.Closed
     this.#owner = NOBODY
-    this.#keeper = null
     // Within an exchange with RST: what was sent of the request must not pass for a whole one.
     this.stream.destroy(!this.#requestEnded)
   }
 
   // ---- idle
 
-  park(keeper: IdleKeeper, idleTimeoutMs: number): void {
+  park(keeper: ConnectionKeeper, idleTimeoutMs: number): void {
     this.#state = State.Parked
-    this.#keeper = keeper
+    this.keeper = keeper
     this.#idleUntil = this.#ticker.clock.now() + idleTimeoutMs
     if (this.#paused) {
       this.#paused = false
@@ -398,15 +441,13 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
 
   unpark(): boolean {
     if (this.#state !== State.Parked) return false
-    this.#state = State.Spent
-    this.#keeper = null
+    this.#state = State.Ready
     return !this.stream.destroyed
   }
 
-  #lost(reason: 'closed' | 'unexpected-bytes' | 'idle'): void {
-    const keeper = this.#keeper
-    this.abort()
-    keeper?.onParkedLost(this, reason)
+  #lost(reason: ParkedLoss): void {
+    this.#destroy()
+    this.keeper?.onParkedLost(this, reason)
   }
 
   // ---- time
@@ -417,16 +458,23 @@ export class Http1ClientSession implements UpstreamSession, StreamOwner, Timed {
       return
     }
     if (this.#state !== State.Busy) return
-    const options = this.#options
-    if (this.stream.bytesQueued > 0) {
-      if (this.#progress.check(now, options.writeTimeoutMs, 0) !== '') this.#fail('WRITE_TIMEOUT', `the origin took no byte for ${options.writeTimeoutMs} ms`, 'write-timeout')
-      return
-    }
-    if (this.#paused || this.#responseEnded) return
-    if (this.#headSeen) {
-      if (now - this.#silentSince > options.readTimeoutMs) this.#fail('READ_TIMEOUT', `no byte of the response for ${options.readTimeoutMs} ms`, 'read-timeout')
-    } else if (this.#requestEnded && now - this.#silentSince > options.firstByteTimeoutMs) {
-      this.#fail('FIRST_BYTE_TIMEOUT', `no response within ${options.firstByteTimeoutMs} ms`, 'first-byte-timeout')
-    }
+    const late = this.#watch.lateness(now, this.#limits, this.#owed())
+    if (late !== null) this.#fault(late)
+  }
+
+  #owed(): Owed {
+    if (this.stream.bytesQueued > 0) return Owed.Room
+    if (this.#paused || this.#responseEnded) return Owed.Nothing
+    if (this.#headSeen) return Owed.Rest
+    return this.#requestEnded ? Owed.FirstByte : Owed.Nothing
+  }
+}
+
+/** A limit of the parser, by the name that it has for responses. */
+function limitOfResponse(limit: string): string {
+  switch (limit) {
+    case 'head-bytes': return 'response-head-bytes'
+    case 'header-count': return 'response-header-count'
+    default: return limit
   }
 }

@@ -20,6 +20,7 @@ import { REASONS, type RequestHead, type ResponseHead } from '../../http/message
 import type { Ticker, Timed } from '../../primitives/clock.ts'
 import { BUFFER_RESERVE, copyWithReserve, writeRun, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
 import { BODY_TUNNEL, type DetachedStream, type DownstreamOwner, type DownstreamSession } from '../http-session.ts'
+import { SendProgress } from '../send-progress.ts'
 import { BODY_FAULTS, BodyFault, BodyReader, writeChunk, writeLastChunk } from './body.ts'
 import { httpDate } from './date.ts'
 import { Framing, requestFraming } from './framing.ts'
@@ -27,7 +28,6 @@ import type { ResolvedHttp1ServerOptions } from './http1-options.ts'
 import { HEAD_FAULTS, ParserSlot, Parsed, type HeadParser } from './parser.ts'
 import { readTarget } from './request-target.ts'
 import { frameResponse, ResponseFraming, statusLine } from './response-head.ts'
-import { SendProgress } from './send-progress.ts'
 
 /** The service behind the listener. */
 export interface ServerSessionHost {

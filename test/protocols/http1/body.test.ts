@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { HeaderMap } from '../../../src/http/header-map.ts'
-import { BUFFER_RESERVE } from '../../../src/protocols/byte-stream.ts'
+import { BUFFER_RESERVE, TEXT_RUN_MAX, writeRun } from '../../../src/protocols/byte-stream.ts'
 import { BODY_UNKNOWN, BODY_UNTIL_CLOSE } from '../../../src/protocols/http-session.ts'
-import { BodyFault, BodyReader, TEXT_RUN_MAX, writeChunk, writeLastChunk, writeRun } from '../../../src/protocols/http1/body.ts'
+import { BodyFault, BodyReader, writeChunk, writeLastChunk } from '../../../src/protocols/http1/body.ts'
 import { MemoryPair, WireEnd } from '../../support/memory-stream.ts'
 
 const LIMITS = { maxChunkLineBytes: 32, maxChunkOverheadBytes: 200, maxTrailerBytes: 100, maxTrailerCount: 2 }
@@ -82,27 +82,36 @@ for (const [what, wire, fault] of [
   })
 }
 
-test('body: what is written in chunks is read again as it was, whatever its pieces and their reserve', () => {
+test('body: what is written in chunks is read again as it was, whatever its pieces, their reserve and their owner', () => {
   const size = fc.oneof(fc.integer({ min: 1, max: 40 }), fc.constantFrom(TEXT_RUN_MAX - 1, TEXT_RUN_MAX, TEXT_RUN_MAX + 1, 0x10000))
-  fc.assert(fc.property(fc.array(fc.record({ size, before: fc.nat({ max: BUFFER_RESERVE }), behind: fc.nat({ max: 4 }) }), { maxLength: 5 }), fc.boolean(), fc.array(fc.nat({ max: 200_000 }), { maxLength: 6 }), (pieces, trailers, cuts) => {
+  const piece = fc.record({ size, before: fc.nat({ max: BUFFER_RESERVE }), behind: fc.nat({ max: 4 }), owned: fc.boolean() })
+  const cutsAt = fc.array(fc.nat({ max: 200_000 }), { maxLength: 6 })
+  fc.assert(fc.property(fc.array(piece, { maxLength: 5 }), fc.boolean(), cutsAt, (pieces, trailers, cuts) => {
     const pair = new MemoryPair(), far = new WireEnd(pair.far)
     let wanted = ''
-    for (const [index, piece] of pieces.entries()) {
-      const buffer = Buffer.alloc(piece.before + piece.size + piece.behind, 0xa5).fill(97 + index, piece.before, piece.before + piece.size)
-      wanted += String.fromCharCode(97 + index).repeat(piece.size)
-      writeChunk(pair.near, buffer, piece.before, piece.before + piece.size)
+    for (const [index, { size: bytes, before, behind, owned }] of pieces.entries()) {
+      const buffer = Buffer.alloc(before + bytes + behind, 0xa5).fill(97 + index, before, before + bytes)
+      wanted += String.fromCharCode(97 + index).repeat(bytes)
+      writeChunk(pair.near, buffer, before, before + bytes, owned)
+      // Bytes that were only borrowed are gone when the call returns.
+      if (!owned) buffer.fill(0xa5)
     }
     writeLastChunk(pair.near, trailers ? HeaderMap.from({ 'X-A': '1', 'Content-Length': '5' }) : null)
     pair.near.deliver()
-    assert.deepEqual(read(BODY_UNKNOWN, far.text, cuts), { fault: BodyFault.None, data: wanted, done: true, trailers: trailers ? 'X-A,1' : '', behind: '' })
+    const expected = { fault: BodyFault.None, data: wanted, done: true, trailers: trailers ? 'X-A,1' : '', behind: '' }
+    assert.deepEqual(read(BODY_UNKNOWN, far.text, cuts), expected)
   }), { numRuns: 300 })
 })
 
-test('body: a run is written as it lies, and only that', () => {
-  for (const size of [1, TEXT_RUN_MAX, TEXT_RUN_MAX + 1, 100_000]) {
-    const pair = new MemoryPair(), far = new WireEnd(pair.far), buffer = Buffer.alloc(size + 7, 'x')
-    writeRun(pair.near, buffer, 3, 3 + size)
-    pair.near.deliver()
-    assert.equal(far.text, 'x'.repeat(size))
+test('body: a run is written as it lies, and only that; one that is borrowed may be overwritten at once', () => {
+  for (const owned of [true, false]) {
+    for (const size of [1, TEXT_RUN_MAX, TEXT_RUN_MAX + 1, 100_000]) {
+      const pair = new MemoryPair(), far = new WireEnd(pair.far), buffer = Buffer.alloc(size + 7, 'x')
+      const free = writeRun(pair.near, buffer, 3, 3 + size, owned)
+      assert.equal(free, !owned || size <= TEXT_RUN_MAX)
+      if (free) buffer.fill('y')
+      pair.near.deliver()
+      assert.equal(far.text, 'x'.repeat(size))
+    }
   }
 })

@@ -9,20 +9,23 @@ import { HeaderMap } from '../../../src/http/header-map.ts'
 import { RequestHead, type ResponseHead } from '../../../src/http/message-head.ts'
 import { Ticker } from '../../../src/primitives/clock.ts'
 import { Http1ClientSession } from '../../../src/protocols/http1/client-session.ts'
-import { HTTP1_CLIENT_DEFAULTS, type Http1ClientOptions } from '../../../src/protocols/http1/http1-options.ts'
-import { BODY_UNKNOWN, type IdleKeeper, type UpstreamOwner, type UpstreamSession } from '../../../src/protocols/http-session.ts'
+import { HTTP1_CLIENT_DEFAULTS, type Http1ClientOptions, type ResolvedHttp1ClientOptions } from '../../../src/protocols/http1/http1-options.ts'
+import type { ConnectionKeeper, UpstreamConnection } from '../../../src/protocols/http-connection.ts'
+import { BODY_UNKNOWN, type UpstreamOwner } from '../../../src/protocols/http-session.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
 import { MemoryPair, WireEnd } from '../../support/memory-stream.ts'
+import { setupFor } from '../../support/request-setup.ts'
 
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello'
 
 /** A connection whose exchange and pool are the test. */
-class Connection implements UpstreamOwner, IdleKeeper {
+class Connection implements UpstreamOwner, ConnectionKeeper {
   readonly clock = new FakeClock()
   readonly ticker = new Ticker(this.clock)
   readonly pair: MemoryPair
   readonly origin: WireEnd
   readonly session: Http1ClientSession
+  readonly limits: ResolvedHttp1ClientOptions
   statuses: number[] = []
   body = ''
   ends = 0
@@ -32,7 +35,8 @@ class Connection implements UpstreamOwner, IdleKeeper {
   constructor(options: Http1ClientOptions = {}, kernelBytes = Infinity) {
     this.pair = new MemoryPair({ kernelBytes })
     this.origin = new WireEnd(this.pair.far)
-    this.session = new Http1ClientSession(this.pair.near, { ...HTTP1_CLIENT_DEFAULTS, ...options }, this.ticker)
+    this.session = new Http1ClientSession(this.pair.near, this.ticker)
+    this.limits = { ...HTTP1_CLIENT_DEFAULTS, ...options }
   }
 
   onInterim(head: ResponseHead): void { this.statuses.push(head.status) }
@@ -41,11 +45,12 @@ class Connection implements UpstreamOwner, IdleKeeper {
   onResponseEnd(): void { this.ends++ }
   onUpstreamDrained(): void {}
   onUpstreamFault(error: ProxyError): void { this.faults.push(error) }
-  onParkedLost(_session: UpstreamSession, reason: string): void { this.lost.push(reason) }
+  onParkedLost(_connection: UpstreamConnection, reason: string): void { this.lost.push(reason) }
+  onCapacityChanged(): void {}
 
   ask(method = 'GET', length = 0): this {
-    this.session.begin(this)
-    this.session.writeHead(RequestHead.build(method, '/', HeaderMap.from({ host: 'a.example' })), length, '', null, '')
+    this.session.begin(this, this.limits)
+    this.session.writeHead(RequestHead.build(method, '/', HeaderMap.from({ host: 'a.example' })), setupFor(length))
     if (length === 0) this.session.endRequest(null)
     this.pair.settle()
     return this
@@ -67,7 +72,7 @@ class Connection implements UpstreamOwner, IdleKeeper {
   }
 
   rest(idleMs = 60_000): this {
-    assert.equal(this.session.reusable, true)
+    assert.equal(this.session.capacity, 1)
     this.session.park(this, idleMs)
     return this
   }
@@ -108,26 +113,26 @@ describe('http1 client session: what may be repeated', () => {
 describe('http1 client session: what rules out another use', () => {
   it('bytes behind an answer that came before the request was whole', () => {
     const connection = new Connection().ask('POST', 10).say(OK).say('HTTP/1.1 200 ')
-    connection.session.writeBody(Buffer.from('0123456789'), 0, 10)
+    connection.session.writeBody(Buffer.from('0123456789'), 0, 10, true)
     connection.session.endRequest(null)
     connection.pair.settle()
-    assert.equal(connection.session.reusable, false, 'the rest of a forged answer would be the next answer')
+    assert.equal(connection.session.capacity, 0, 'the rest of a forged answer would be the next answer')
   })
 
   it('a FIN behind an answer', () => {
     const connection = new Connection().ask().say(OK)
     connection.origin.stream.end()
     connection.pair.settle()
-    assert.equal(connection.session.reusable, false)
+    assert.equal(connection.session.capacity, 0)
   })
 
   it('a request that was not sent to its end', () => {
-    assert.equal(new Connection().ask('POST', 10).say(OK).session.reusable, false)
+    assert.equal(new Connection().ask('POST', 10).say(OK).session.capacity, 0)
   })
 
   it('Connection: close, and HTTP/1.0', () => {
-    assert.equal(new Connection().ask().say(OK.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n')).session.reusable, false)
-    assert.equal(new Connection().ask().say(OK.replace('1.1', '1.0')).session.reusable, false)
+    assert.equal(new Connection().ask().say(OK.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n')).session.capacity, 0)
+    assert.equal(new Connection().ask().say(OK.replace('1.1', '1.0')).session.capacity, 0)
   })
 
   it('a whole request that is given up ends in FIN, a part of one in RST', () => {
@@ -143,9 +148,9 @@ describe('http1 client session: what rules out another use', () => {
 
   it('a body longer or shorter than it was announced is a fault, and nobody gets it as a whole one', () => {
     const longer = new Connection().ask('POST', 3)
-    longer.session.writeBody(Buffer.from('hello'), 0, 5)
+    longer.session.writeBody(Buffer.from('hello'), 0, 5, true)
     const shorter = new Connection().ask('POST', 3)
-    shorter.session.writeBody(Buffer.from('he'), 0, 2)
+    shorter.session.writeBody(Buffer.from('he'), 0, 2, true)
     shorter.session.endRequest(null)
     for (const connection of [longer, shorter]) {
       connection.pair.settle()
@@ -187,7 +192,7 @@ describe('http1 client session: deadlines', () => {
   it('the first byte has firstByteTimeoutMs from the end of the request', () => {
     const connection = new Connection({ firstByteTimeoutMs: 1000 }).ask('POST', 5).wait(3000)
     assert.deepEqual(faults(connection), [])
-    connection.session.writeBody(Buffer.from('hello'), 0, 5)
+    connection.session.writeBody(Buffer.from('hello'), 0, 5, true)
     connection.session.endRequest(null)
     assert.deepEqual(faults(connection.wait(900)), [])
     assert.deepEqual(faults(connection.wait(300)), [['FIRST_BYTE_TIMEOUT', 'first-byte-timeout']])
@@ -211,9 +216,9 @@ describe('http1 client session: deadlines', () => {
 
   it('an origin that takes no byte has writeTimeoutMs', () => {
     const connection = new Connection({ writeTimeoutMs: 1000 }, 1000)
-    connection.session.begin(connection)
-    connection.session.writeHead(RequestHead.build('POST', '/', HeaderMap.from({ host: 'a.example' })), 100_000, '', null, '')
-    connection.session.writeBody(Buffer.alloc(100_000), 0, 100_000)
+    connection.session.begin(connection, connection.limits)
+    connection.session.writeHead(RequestHead.build('POST', '/', HeaderMap.from({ host: 'a.example' })), setupFor(100_000))
+    connection.session.writeBody(Buffer.alloc(100_000), 0, 100_000, true)
     for (let times = 0; times < 8; times++) connection.clock.advance(100)
     assert.deepEqual(faults(connection), [])
     connection.pair.near.deliver(100)

@@ -15,6 +15,8 @@ import type { DownstreamOwner, UpstreamOwner } from '../../../src/protocols/http
 import { FakeClock } from '../../support/fake-clock.ts'
 import { MemoryPair, WireEnd } from '../../support/memory-stream.ts'
 import { ACCEPTED_REQUESTS, ORIGIN_RESPONSES, REFUSED_REQUESTS, type OriginResponse } from './framing-cases.ts'
+import { setupFor } from '../../support/request-setup.ts'
+import { FieldLines } from '../../../src/http/field-lines.ts'
 
 /** Answers whatever arrives whole with 200, and faults with the status they ask for, as an application would. */
 class Answerer implements ServerSessionHost {
@@ -72,7 +74,7 @@ class AnsweredExchange implements DownstreamOwner {
   }
 
   #answer(status: number): void {
-    this.session.writeHead(ResponseHead.build(status), 0, '', null)
+    this.session.writeHead(ResponseHead.build(status), 0, FieldLines.NONE)
     this.session.endResponse(null)
     this.session.release()
   }
@@ -176,10 +178,10 @@ class ReceivedResponse implements UpstreamOwner {
 function receive(row: OriginResponse, pieces: readonly Buffer[]): { received: ReceivedResponse; reusable: boolean; sent: string } {
   const pair = new MemoryPair()
   const origin = new WireEnd(pair.far)
-  const session = new Http1ClientSession(pair.near, HTTP1_CLIENT_DEFAULTS, new Ticker(new FakeClock()))
+  const session = new Http1ClientSession(pair.near, new Ticker(new FakeClock()))
   const received = new ReceivedResponse()
-  session.begin(received)
-  session.writeHead(RequestHead.build(row.method, '/', HeaderMap.from({ host: 'a.example' })), 0, '', null, '')
+  session.begin(received, HTTP1_CLIENT_DEFAULTS)
+  session.writeHead(RequestHead.build(row.method, '/', HeaderMap.from({ host: 'a.example' })), setupFor(0))
   session.endRequest(null)
   pair.settle()
   for (const piece of pieces) {
@@ -191,8 +193,8 @@ function receive(row: OriginResponse, pieces: readonly Buffer[]): { received: Re
     origin.stream.end()
     pair.settle()
   }
-  const { reusable } = session
-  session.abort()
+  const reusable = session.capacity > 0
+  session.close()
   pair.settle()
   return { received, reusable, sent: origin.text }
 }

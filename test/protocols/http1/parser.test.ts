@@ -24,13 +24,13 @@ function parse(role: HeadRole, text: string, cuts: readonly number[]): string {
     if (result !== Parsed.Done) return `fault ${result}`
     if (role === 'trailers') return `${JSON.stringify([...parser.takeTrailers()])} ${consumed}`
     if (role === 'response') {
-      const { status, reason, minorVersion, headers } = parser.takeResponse()
+      const { status, reason, version, headers } = parser.takeResponse()
       buffer.fill('?')
-      return `${status} ${reason} ${minorVersion} ${JSON.stringify([...headers])} ${headers.serialize(0, null)} ${consumed}`
+      return `${status} ${reason} ${version} ${JSON.stringify([...headers])} ${headers.serialize(0, null)} ${consumed}`
     }
-    const { method, target, minorVersion, headers } = parser.takeRequest()
+    const { method, target, version, headers } = parser.takeRequest()
     buffer.fill('?')
-    return `${method} ${target} ${minorVersion} ${parser.targetUnusual} ${parser.underscored} ${JSON.stringify([...headers])} ${headers.serialize(0, null)} ${consumed}`
+    return `${method} ${target} ${version} ${parser.targetUnusual} ${parser.underscored} ${JSON.stringify([...headers])} ${headers.serialize(0, null)} ${consumed}`
   }
   return 'more'
 }

@@ -12,6 +12,7 @@ import { Http1ServerSession, type ServerSessionHost } from '../../../src/protoco
 import type { DownstreamOwner } from '../../../src/protocols/http-session.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
 import { MemoryPair, WireEnd } from '../../support/memory-stream.ts'
+import { FieldLines } from '../../../src/http/field-lines.ts'
 
 const GET = 'GET / HTTP/1.1\r\nHost: a.example\r\n\r\n'
 const upload = (length: number): string => `POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: ${length}\r\n\r\n`
@@ -63,8 +64,8 @@ class Connection implements ServerSessionHost, DownstreamOwner {
   }
 
   answer(body = ''): this {
-    this.session.writeHead(ResponseHead.build(200), body.length, '', null)
-    this.session.writeBody(Buffer.from(body), 0, body.length)
+    this.session.writeHead(ResponseHead.build(200), body.length, FieldLines.NONE)
+    this.session.writeBody(Buffer.from(body), 0, body.length, true)
     this.session.endResponse(null)
     this.session.release()
     this.pair.settle()
@@ -193,7 +194,7 @@ describe('http1 server session: rates', () => {
   it('once the answer has begun the body may be slow', () => {
     const connection = new Connection({ minBodyBytesPerSecond: 500 }).say(upload(1_000_000))
     connection.session.resumeRequest()
-    connection.session.writeHead(ResponseHead.build(200), 5, '', null)
+    connection.session.writeHead(ResponseHead.build(200), 5, FieldLines.NONE)
     drip(connection, 10, 40)
     assert.deepEqual(connection.faults, [])
   })
@@ -201,8 +202,8 @@ describe('http1 server session: rates', () => {
   /** An answer far larger than the kernel takes, with a client that reads so much a second. */
   function reader(options: Http1ServerOptions, perSecond: number, seconds: number): Connection {
     const connection = new Connection(options, 1000).say(GET)
-    connection.session.writeHead(ResponseHead.build(200), 1_000_000, '', null)
-    connection.session.writeBody(Buffer.alloc(1_000_000, 'x'), 0, 1_000_000)
+    connection.session.writeHead(ResponseHead.build(200), 1_000_000, FieldLines.NONE)
+    connection.session.writeBody(Buffer.alloc(1_000_000, 'x'), 0, 1_000_000, true)
     for (let second = 0; second < seconds && connection.faults.length === 0; second++) {
       if (perSecond > 0) connection.pair.near.deliver(perSecond)
       for (let tick = 0; tick < 10; tick++) connection.clock.advance(100)
@@ -276,8 +277,8 @@ describe('http1 server session: the end of a connection', () => {
 
   it('an answer that was begun and is given up ends in RST', () => {
     const connection = new Connection().say(GET)
-    connection.session.writeHead(ResponseHead.build(200), 100, '', null)
-    connection.session.writeBody(Buffer.from('half'), 0, 4)
+    connection.session.writeHead(ResponseHead.build(200), 100, FieldLines.NONE)
+    connection.session.writeBody(Buffer.from('half'), 0, 4, true)
     connection.pair.settle()
     connection.session.abort()
     connection.session.release()
@@ -288,8 +289,8 @@ describe('http1 server session: the end of a connection', () => {
 
   it('an answer that ends before its length is cut', () => {
     const connection = new Connection().say(GET)
-    connection.session.writeHead(ResponseHead.build(200), 100, '', null)
-    connection.session.writeBody(Buffer.from('half'), 0, 4)
+    connection.session.writeHead(ResponseHead.build(200), 100, FieldLines.NONE)
+    connection.session.writeBody(Buffer.from('half'), 0, 4, true)
     connection.session.endResponse(null)
     connection.session.release()
     connection.pair.settle()
@@ -298,8 +299,8 @@ describe('http1 server session: the end of a connection', () => {
 
   it('bytes beyond the length of an answer are not sent', () => {
     const connection = new Connection().say(GET)
-    connection.session.writeHead(ResponseHead.build(200), 3, '', null)
-    connection.session.writeBody(Buffer.from('hello'), 0, 5)
+    connection.session.writeHead(ResponseHead.build(200), 3, FieldLines.NONE)
+    connection.session.writeBody(Buffer.from('hello'), 0, 5, true)
     connection.session.endResponse(null)
     connection.session.release()
     connection.pair.settle()

@@ -2,20 +2,23 @@
  * Whether the other side takes what waits for it: nothing at all for a while, or too slowly over a window.
  * Looked at once a tick, and only while something waits; costs nothing otherwise.
  */
-import type { ByteStream } from '../byte-stream.ts'
+import type { ByteStream } from './byte-stream.ts'
+
+/** What is sent on: a connection's stream, or one stream of a connection that has many. */
+export type SendSide = Pick<ByteStream, 'bytesQueued' | 'bytesTaken'>
 
 /** A rate over less than this is noise. */
 const RATE_WINDOW_MS = 30_000
 
 export class SendProgress {
-  readonly #stream: ByteStream
+  readonly #stream: SendSide
   #taken = 0
   #changedAt: number
   /** Start of the current window in which something waited all the time; -1 while nothing waits. */
   #windowStart = -1
   #windowTaken = 0
 
-  constructor(stream: ByteStream, now: number) {
+  constructor(stream: SendSide, now: number) {
     this.#stream = stream
     this.#changedAt = now
   }
@@ -23,7 +26,10 @@ export class SendProgress {
   /** Everything was taken. */
   drained(): void { this.#windowStart = -1 }
 
-  /** 'send-timeout' or 'send-bytes-per-second' when that limit is passed, '' otherwise. `minBytesPerSecond` 0: any speed will do. */
+  /**
+   * Returns the limit that is passed, or ''.
+   * @param minBytesPerSecond 0: any speed will do
+   */
   check(now: number, timeoutMs: number, minBytesPerSecond: number): '' | 'send-timeout' | 'send-bytes-per-second' {
     const stream = this.#stream
     if (stream.bytesQueued === 0) {
