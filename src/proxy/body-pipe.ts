@@ -239,11 +239,11 @@ export abstract class BodyPipe<Subject> {
         result.then(value => {
           if (this.#state !== State.Filtering) return
           this.#state = State.Open
-          this.#filterTrailers(stage, trailers, i + 1, value ?? body)
+          this.#filterTrailers(stage, trailers, i + 1, value === undefined ? body : value)
         }).catch((thrown: unknown) => this.#fail(thrown))
         return
       }
-      body = result ?? body
+      if (result !== undefined) body = result
       if (this.#state === State.Done) return
     }
     this.#endWith(body, trailers)

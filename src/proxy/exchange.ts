@@ -32,7 +32,7 @@ import { errorPage, flagOf, statusOf, type Flag } from './fail-to-proxy.ts'
 import { MERGED_FIELDS, stripForwarded, type ConnectionFacts } from './forwarded-fields.ts'
 import { isPromise, type PhasePlan, type PhaseSubject, type ResponseOrigin } from './phases.ts'
 import type { FailToProxy, Verdict } from './proxy-http.ts'
-import { NO_BODY, RequestBody, type RequestBodyOwner } from './request-body.ts'
+import { bodyOnItsWay, NO_BODY, RequestBody, type RequestBodyOwner } from './request-body.ts'
 import { OwnAnswer, ResponsePipe, type ResponsePipeOwner, type ResponseSink, type ResponseSource } from './response-source.ts'
 import { retryDelayMs } from './retry-budget.ts'
 import type { ResponseBody, ResponseFields, Session } from './session.ts'
@@ -163,7 +163,10 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
   }
 
   readBody(maxBytes: number): Promise<Buffer> {
-    if (this.#down.requestBodyLength === 0) return NO_BODY
+    if (this.#body === null) {
+      if (this.#ended || (this.#attempt !== null && this.#attempt.session !== null)) return bodyOnItsWay()
+      if (this.#down.requestBodyLength === 0) return NO_BODY
+    }
     return this.#requestBody().read(maxBytes)
   }
 

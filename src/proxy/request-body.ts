@@ -184,7 +184,7 @@ export class RequestBody<Ctx> {
   /** All of it, for a hook; it is sent on afterwards all the same. */
   read(maxBytes: number): Promise<Buffer> {
     if (this.#ended && this.#kept !== null) return Promise.resolve(Buffer.concat(this.#kept))
-    if (this.#begun) return Promise.reject(new Error('readBody: the body is already on its way to an upstream; call it in requestFilter'))
+    if (this.#begun) return bodyOnItsWay()
     this.#begun = true
     this.#kept = []
     const length = this.#down.requestBodyLength
@@ -232,6 +232,11 @@ export class RequestBody<Ctx> {
   // ---- for the pipe
 
   resumeSource(): void { if (!this.#ended) this.#down.resumeRequest() }
+}
+
+/** The answer to a hook that reads it too late. */
+export function bodyOnItsWay(): Promise<never> {
+  return Promise.reject(new Error('readBody: the body is already on its way to an upstream; call it in requestFilter'))
 }
 
 function tooLarge(context: string): ProxyError {

@@ -203,6 +203,7 @@ class ModelRequest {
   responseSeen = 0
   responseSeenLast = false
   upstream: Origin | null = null
+  session: Session | null = null
   tunnel: { client: number; origin: number; sentByClient: number; sentByOrigin: number } | null = null
 
   constructor(id: number, client: Client, spec: RequestSpec, keepsLength: boolean) {
@@ -218,6 +219,9 @@ class ModelRequest {
 
   /** The proxy has read all of it. */
   get whole(): boolean { return this.client.near.bytesRead >= this.to }
+
+  /** An exchange that answers with an error page is not over, but has given its connection back. */
+  get holdsUpstream(): boolean { return this.logged === 0 && this.session !== null && this.session.upstreamDigest !== null }
 }
 
 interface ModelResponse {
@@ -654,6 +658,7 @@ export class ExchangeWorld {
       },
       earlyRequestFilter: (session, ctx) => {
         const request = ctx.request = of(session)
+        request.session = session
         if (++request.begun > 1) this.fail(`request ${request.id} began twice`)
         if (session.clientIp !== '127.0.0.1') this.fail('the client has another address')
       },
@@ -671,7 +676,7 @@ export class ExchangeWorld {
     if (this.has('connectedToUpstream')) {
       app.connectedToUpstream = (session, connection) => {
         const request = of(session), origin = this.origins.find(one => one.near.digest === connection.digest)!
-        const user = this.requests.find(other => other !== request && other.upstream === origin && other.logged === 0)
+        const user = this.requests.find(other => other !== request && other.upstream === origin && other.holdsUpstream)
         if (user !== undefined) this.fail(`requests ${user.id} and ${request.id} have one connection to origin ${origin.index}`)
         request.upstream = origin
         if (connection.reused && origin.enqueued > 0 && origin.near.bytesRead !== origin.served.at(-1)!.response?.to) this.fail(`request ${request.id} got a connection with unread bytes`)
