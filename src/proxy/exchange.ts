@@ -33,7 +33,7 @@ import { isPromise, type PhasePlan } from './phases.ts'
 import type { BodyResult, FailToProxy, Verdict } from './proxy-http.ts'
 import { BodyPipe, type PipeEnds } from './relay.ts'
 import type { ResponseBody, ResponseFields, Session } from './session.ts'
-import { Tunnel, type TunnelOwner } from './upgrade.ts'
+import { Tunnel, type TunnelOwner } from './tunnel.ts'
 
 /** Steps of the request, in their order; each is left before its hook is called, so that a promise resumes behind it. */
 const Step = {
