@@ -208,6 +208,7 @@ for (const [name, up] of WAYS) {
     world.settle()
     // Looked at by the relay, so that the end of the queue will be told.
     sender.send(bodyOf(10))
+    world.settle()
     world.pass(900)
     to.far.resume()
     world.settle()
@@ -257,7 +258,6 @@ test('relay-streams: a polite close gives both sides FIN behind what they were g
   world.origin.send(body)
   world.settle()
   world.relay.close()
-  world.relay.close()
   assert.equal(world.relay.closing, true)
   world.clientPair.far.resume()
   world.settle()
@@ -265,7 +265,9 @@ test('relay-streams: a polite close gives both sides FIN behind what they were g
   assert.deepEqual([world.client.ended, world.origin.ended], [true, true])
   world.client.send('late')
   world.origin.send('late')
-  world.pass(FAREWELL_MS - 100)
+  world.pass(1000)
+  world.relay.close()
+  world.pass(FAREWELL_MS - 1100)
   assert.deepEqual([world.client.received.length, world.origin.received.length, world.outcome], [20_000, 0, null])
   world.pass(200)
   assert.deepEqual(world.outcome, { fromClient: 0, fromOrigin: 20_000, error: null })
@@ -360,8 +362,31 @@ test('relay-streams: a side whose watcher lets it go alone takes nothing with it
     assert.equal(world.origin.closed, true)
     if (goesAlone) assert.deepEqual([world.origin.text, world.origin.error], ['bye.!', null])
     assert.match(world.outcome!.error!.message, /ECONNRESET/)
+    assert.deepEqual([world.outcome!.fromClient, world.outcome!.fromOrigin], [4, 0])
     world.assertOver()
   }
+})
+
+test('relay-streams: a side that is left alone is read to its end, also when the one that went had stopped it', () => {
+  let watcher!: UntilFullStop
+  const world = new World({ clientKernelBytes: 100, prepare: relay => { watcher = new UntilFullStop(relay.downstream) } })
+  watcher.goesAlone = true
+  world.clientPair.far.pause()
+  world.origin.send(bodyOf(20_000))
+  world.origin.send(bodyOf(20_000))
+  world.originPair.far.deliver(20_000)
+  assert.equal(world.originPair.near.paused, true)
+  world.client.send('bye.')
+  world.client.stream.end()
+  world.origin.stream.end()
+  world.settle()
+  world.client.stream.destroy(true)
+  world.settle()
+  assert.deepEqual([watcher.side.other.ended, world.outcome], [true, null])
+  watcher.side.finish()
+  world.settle()
+  assert.deepEqual([world.outcome!.fromOrigin, world.origin.error], [20_000, null])
+  world.assertOver()
 })
 
 test('relay-streams: a side that breaks after it was dismissed is no error, and nothing is idle any more', () => {

@@ -299,6 +299,30 @@ test('tunnel: a client that breaks after its Close does not take the answer of t
   world.assertOver()
 })
 
+test('tunnel: a side that breaks once both were told to go is no error of the tunnel', () => {
+  const world = new World()
+  world.tunnel.close()
+  world.settle()
+  world.client.stream.destroy(true)
+  world.settle()
+  world.origin.send(echoOfOrigin)
+  world.origin.stream.end()
+  world.settle()
+  assert.equal(world.outcome!.error, null)
+  world.assertOver()
+})
+
+test('tunnel: a client that half-closed and then breaks breaks the origin too, as long as nothing closes', () => {
+  const world = new World()
+  world.client.stream.end()
+  world.settle()
+  world.client.stream.destroy(true)
+  world.settle()
+  assert.notEqual(world.origin.error, null)
+  assert.notEqual(world.outcome!.error, null)
+  world.assertOver()
+})
+
 test('tunnel: a client that breaks within a message while its end is awaited breaks the origin too', () => {
   const world = new World()
   world.client.send(textOfClient('hello').subarray(0, 5))
