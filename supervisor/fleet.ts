@@ -46,7 +46,7 @@ export class Refused extends Error {
 
 /** How much longer than its own deadline a draining worker may live before it is killed, in ms. */
 const DRAIN_GRACE_MS = 2_000
-/** A polite close of an upgraded connection takes up to 9 s (src/proxy/upgrade.ts). */
+/** A polite close of an upgraded connection takes up to 9 s (src/proxy/tunnel.ts). */
 const TUNNEL_CLOSE_MS = 9_000
 /** A restart that falls into the replacement of the supervisor waits this much longer, in ms. */
 const FROZEN_RETRY_MS = 50

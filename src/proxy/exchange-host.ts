@@ -10,7 +10,7 @@ import type { AttemptHost } from './attempt.ts'
 import type { ForwardedFields } from './forwarded-fields.ts'
 import type { PhasePlan } from './phases.ts'
 import type { RetryBudget } from './retry-budget.ts'
-import type { Tunnel } from './upgrade.ts'
+import type { Tunnel } from './tunnel.ts'
 
 export interface ExchangeHost<Ctx> extends AttemptHost {
   readonly plan: PhasePlan<Ctx>

@@ -36,7 +36,7 @@ import { bodyOnItsWay, NO_BODY, RequestBody, type RequestBodyOwner } from './req
 import { OwnAnswer, ResponsePipe, type ResponsePipeOwner, type ResponseSink, type ResponseSource } from './response-source.ts'
 import { retryDelayMs } from './retry-budget.ts'
 import type { ResponseBody, ResponseFields, Session } from './session.ts'
-import { Tunnel, type TunnelOwner } from './upgrade.ts'
+import { Tunnel, type TunnelOwner } from './tunnel.ts'
 
 /**
  * Where the exchange is. A step is left before its hook is called, so that a promise resumes behind it. The parked ones are

@@ -15,7 +15,7 @@
 import { ProxyError } from '../errors/proxy-error.ts'
 import type { Clock } from '../primitives/clock.ts'
 import type { Http1ServerSession } from '../protocols/http1/server-session.ts'
-import type { Tunnel } from '../proxy/upgrade.ts'
+import type { Tunnel } from '../proxy/tunnel.ts'
 import type { DrainRequest } from './service.ts'
 
 export interface DrainSubject {

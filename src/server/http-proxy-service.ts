@@ -22,7 +22,7 @@ import { FORWARDED_DEFAULTS, ForwardedFields, type ConnectionFacts, type Forward
 import { planPhases, type PhasePlan } from '../proxy/phases.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
 import { RetryBudget } from '../proxy/retry-budget.ts'
-import type { Tunnel } from '../proxy/upgrade.ts'
+import type { Tunnel } from '../proxy/tunnel.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
 import { fanOut, type Tracer } from '../telemetry/tracer.ts'
 import { Drain } from './drain.ts'

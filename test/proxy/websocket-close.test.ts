@@ -1,67 +1,27 @@
 /**
- * The end of a tunnel, on streams in memory and a clock that stands still: what each side is told, when, and what it
- * gets of bytes that were under way.
+ * The end of a WebSocket's tunnel, on streams in memory and a clock that stands still: what each side is told, when, and
+ * what it gets of bytes that were under way.
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { Ticker } from '../../src/primitives/clock.ts'
 import { closeFrame, FrameTracker } from '../../src/protocols/websocket/frames.ts'
-import { Tunnel } from '../../src/proxy/upgrade.ts'
+import { Tunnel } from '../../src/proxy/tunnel.ts'
 import { clientFrame, closeCode, FrameReader, Opcode } from '../../src/prove/websocket-frames.ts'
-import { FakeClock } from '../support/fake-clock.ts'
-import { MemoryPair, WireEnd } from '../support/memory-stream.ts'
+import { RelayWorld, type WorldOptions } from '../support/relay-world.ts'
 
 /** The longest that a polite end may take, and a tick. */
 const END_MS = 5000 + 2000 + 2000 + 100
 const MASK = Buffer.from('37fa213d', 'hex')
 
-interface Options { webSocket?: boolean; idleTimeoutMs?: number; clientKernelBytes?: number; originKernelBytes?: number; earlyOfOrigin?: Buffer }
-
-class World {
-  readonly clock = new FakeClock()
-  readonly clientPair: MemoryPair
-  readonly originPair: MemoryPair
-  readonly client: WireEnd
-  readonly origin: WireEnd
+class World extends RelayWorld {
   readonly tunnel: Tunnel
-  outcome: { fromClient: number; fromOrigin: number; error: Error | null } | null = null
-  outcomes = 0
 
-  constructor({ webSocket = true, idleTimeoutMs = 0, clientKernelBytes = Infinity, originKernelBytes = Infinity, earlyOfOrigin }: Options = {}) {
-    this.clientPair = new MemoryPair({ kernelBytes: clientKernelBytes })
-    this.originPair = new MemoryPair({ kernelBytes: originKernelBytes })
-    this.client = new WireEnd(this.clientPair.far)
-    this.origin = new WireEnd(this.originPair.far)
-    const owner = {
-      onTunnelClosed: (fromClient: number, fromOrigin: number, error: Error | null): void => {
-        this.outcomes++
-        this.outcome = { fromClient, fromOrigin, error }
-      },
-    }
-    this.tunnel = new Tunnel({ stream: this.clientPair.near, early: null }, { stream: this.originPair.near, early: earlyOfOrigin ?? null }, owner, new Ticker(this.clock), { webSocket, idleTimeoutMs })
-  }
-
-  settle(): void {
-    for (let before = -1; before !== this.#moved;) {
-      before = this.#moved
-      this.clientPair.settle()
-      this.originPair.settle()
-    }
-  }
-
-  get #moved(): number { return [this.client, this.origin].reduce((sum, end) => sum + end.received.length + Number(end.ended) + Number(end.closed), this.clientPair.near.bytesRead + this.originPair.near.bytesRead + this.outcomes) }
-
-  pass(ms: number): void {
-    this.clock.advance(ms)
-    this.settle()
-  }
-
-  /** Ends the one that has its FIN, then the tunnel must be over, once, with nothing left that ticks. */
-  assertOver(): void {
-    assert.equal(this.outcomes, 1)
-    this.clock.advance(100)
-    assert.equal(this.clock.pending, 0)
+  constructor(options: WorldOptions & { earlyOfOrigin?: Buffer } = {}) {
+    super(options)
+    const client = { stream: this.clientPair.near, early: null }
+    const origin = { stream: this.originPair.near, early: options.earlyOfOrigin ?? null }
+    this.tunnel = new Tunnel(client, origin, this, this.ticker, { webSocket: true, idleTimeoutMs: 0 })
   }
 }
 
@@ -72,7 +32,8 @@ function readByClient(bytes: Buffer): { texts: string[]; code: number | null; wh
   const closes = messages.filter(({ opcode }) => opcode === Opcode.Close)
   assert.ok(closes.length <= 1, 'more than one Close')
   if (closes.length === 1) assert.equal(messages.at(-1), closes[0], 'something came behind the Close')
-  return { texts: messages.filter(({ opcode }) => opcode < Opcode.Close).map(({ payload }) => payload.toString()), code: closes[0] === undefined ? null : closeCode(closes[0]), whole: reader.betweenMessages }
+  const texts = messages.filter(({ opcode }) => opcode < Opcode.Close).map(({ payload }) => payload.toString())
+  return { texts, code: closes[0] === undefined ? null : closeCode(closes[0]), whole: reader.betweenMessages }
 }
 
 /** The same for an origin: frames of a client, all masked. */
@@ -97,6 +58,7 @@ function unmask(bytes: Buffer): Buffer {
   return Buffer.concat(parts)
 }
 
+/** Ours, or an answer. */
 function isOneClose(bytes: Buffer): boolean { return bytes.equals(echoOfOrigin) || bytes.equals(closeFrame(1001, 'going away', null)) }
 
 function serverFrame(text: string, first = 0x81): Buffer {
@@ -337,6 +299,30 @@ test('tunnel: a client that breaks after its Close does not take the answer of t
   world.assertOver()
 })
 
+test('tunnel: a side that breaks once both were told to go is no error of the tunnel', () => {
+  const world = new World()
+  world.tunnel.close()
+  world.settle()
+  world.client.stream.destroy(true)
+  world.settle()
+  world.origin.send(echoOfOrigin)
+  world.origin.stream.end()
+  world.settle()
+  assert.equal(world.outcome!.error, null)
+  world.assertOver()
+})
+
+test('tunnel: a client that half-closed and then breaks breaks the origin too, as long as nothing closes', () => {
+  const world = new World()
+  world.client.stream.end()
+  world.settle()
+  world.client.stream.destroy(true)
+  world.settle()
+  assert.notEqual(world.origin.error, null)
+  assert.notEqual(world.outcome!.error, null)
+  world.assertOver()
+})
+
 test('tunnel: a client that breaks within a message while its end is awaited breaks the origin too', () => {
   const world = new World()
   world.client.send(textOfClient('hello').subarray(0, 5))
@@ -348,51 +334,6 @@ test('tunnel: a client that breaks within a message while its end is awaited bre
   assert.notEqual(world.origin.error, null)
   assert.notEqual(world.outcome!.error, null)
   world.assertOver()
-})
-
-test('tunnel: the idle limit closes a WebSocket with 1001, and not one in which something moves', () => {
-  const world = new World({ idleTimeoutMs: 1000 })
-  for (let round = 0; round < 5; round++) {
-    world.pass(900)
-    world[round % 2 === 0 ? 'client' : 'origin'].send(round % 2 === 0 ? textOfClient('up') : serverFrame('down'))
-    world.settle()
-  }
-  assert.equal(world.tunnel.closing, false)
-  world.pass(1200)
-  assert.equal(readByClient(world.client.received).code, 1001)
-  assert.equal(readByOrigin(world.origin.received).code, 1001)
-  world.pass(END_MS)
-  world.assertOver()
-})
-
-test('tunnel: one that is no WebSocket ends with FIN both ways and is cut 2 s later', () => {
-  const world = new World({ webSocket: false })
-  world.origin.send('down')
-  world.settle()
-  world.tunnel.close()
-  world.settle()
-  assert.deepEqual([world.client.text, world.client.ended, world.origin.text, world.origin.ended], ['down', true, '', true])
-  // Bytes of somebody who has not noticed yet do no harm.
-  world.origin.send('more')
-  world.client.send('more')
-  world.pass(1900)
-  assert.deepEqual([world.client.text, world.outcome], ['down', null])
-  world.pass(200)
-  assert.deepEqual([world.client.closed, world.origin.closed, world.outcome!.error], [true, true, null])
-  world.assertOver()
-})
-
-test('tunnel: small pieces to a reader that does not read stop at once, and all arrive when it does', () => {
-  const world = new World({ clientKernelBytes: 100 })
-  world.clientPair.far.pause()
-  for (let sent = 0; sent < 10_000; sent++) world.origin.send(serverFrame(`message ${String(sent).padStart(4, '0')}`))
-  // One frame a read, all in one turn.
-  while (world.originPair.far.deliver(14) > 0);
-  assert.ok(world.clientPair.near.bytesWritten < 20_000, `took ${world.clientPair.near.bytesWritten} bytes for a reader that reads none`)
-  assert.equal(world.originPair.near.paused, true)
-  world.clientPair.far.resume()
-  world.settle()
-  assert.equal(readByClient(world.client.received).texts.length, 10_000)
 })
 
 test('tunnel: a Close queues behind what a slow reader has not taken, and the reader gets it whole', () => {
@@ -436,37 +377,63 @@ test('tunnel: early bytes are part of the stream of frames', () => {
   assert.deepEqual(readByClient(world.client.received), { texts: ['hello'], code: 1001, whole: true })
 })
 
-test('tunnel: an upgraded connection that says little holds no buffer of its own', () => {
-  const world = new World()
-  world.origin.send(serverFrame('z'.repeat(10_000)))
-  world.settle()
-  assert.equal(world.originPair.near.ownsBuffer, true)
-  world.origin.send(serverFrame('small'))
-  world.settle()
-  assert.equal(world.originPair.near.ownsBuffer, false)
-})
+const STEPS = ['up', 'down', 'upFlow', 'downFlow', 'read', 'pass'] as const
+interface ModelStep { readonly t: (typeof STEPS)[number]; readonly n: number }
+
+/** One step of a random history; frames that were sent are kept. */
+function take(world: World, { t, n }: ModelStep, sent: { readonly up: Buffer[]; readonly down: Buffer[] }): void {
+  const size = n % 9001
+  switch (t) {
+    case 'up': {
+      const frame = textOfClient('u'.repeat(size))
+      sent.up.push(frame)
+      world.client.send(frame)
+      break
+    }
+    case 'down': {
+      const frame = serverFrame('d'.repeat(size), n === 8 ? 0x01 : 0x81)
+      sent.down.push(frame)
+      world.origin.send(frame)
+      break
+    }
+    case 'upFlow':
+      world.clientPair.far.deliver(n)
+      break
+    case 'downFlow':
+      world.originPair.far.deliver(n)
+      break
+    case 'read':
+      world.clientPair.near.deliver(n)
+      world.originPair.near.deliver(n)
+      break
+    case 'pass':
+      world.clock.advance(n % 1000)
+      break
+  }
+}
+
+/** Either what was sent up to some place, or whole frames and behind them one Close. */
+function assertCutWell(received: Buffer, frames: Buffer[], masked: boolean): void {
+  const whole = Buffer.concat(frames)
+  if (whole.subarray(0, received.length).equals(received)) return
+  const boundaries = [0]
+  for (const frame of frames) boundaries.push(boundaries.at(-1)! + frame.length)
+  const cutAtOneOfThem = boundaries.some(at => {
+    if (!whole.subarray(0, at).equals(received.subarray(0, at))) return false
+    const rest = received.subarray(at)
+    return isOneClose(masked ? unmask(rest) : rest)
+  })
+  assert.ok(cutAtOneOfThem, 'bytes that nobody sent')
+}
 
 test('tunnel: whenever it closes, each side gets what was sent up to the end of a frame and one Close, or FIN alone', () => {
-  const pieces = fc.array(fc.record({ t: fc.constantFrom('up', 'down', 'upFlow', 'downFlow', 'read', 'pass'), n: fc.constantFrom(1, 3, 8, 130, 5000, 100_000) }), { maxLength: 40 })
-  const kernelBytes = fc.constantFrom(Infinity, 50, 3000)
-  fc.assert(fc.property(pieces, pieces, kernelBytes, kernelBytes, fc.boolean(), (before, after, clientKernelBytes, originKernelBytes, answers) => {
-    const world = new World({ clientKernelBytes, originKernelBytes }), sent = { up: [] as Buffer[], down: [] as Buffer[] }
-    const step = ({ t, n }: { t: string; n: number }): void => {
-      const size = n % 9001
-      if (t === 'up' || t === 'down') {
-        const frame = t === 'up' ? textOfClient('u'.repeat(size)) : serverFrame('d'.repeat(size), n === 8 ? 0x01 : 0x81)
-        sent[t].push(frame)
-        world[t === 'up' ? 'client' : 'origin'].send(frame)
-      } else if (t === 'upFlow') world.clientPair.far.deliver(n)
-      else if (t === 'downFlow') world.originPair.far.deliver(n)
-      else if (t === 'read') {
-        world.clientPair.near.deliver(n)
-        world.originPair.near.deliver(n)
-      } else world.clock.advance(n % 1000)
-    }
-    before.forEach(step)
+  const step: fc.Arbitrary<ModelStep> = fc.record({ t: fc.constantFrom(...STEPS), n: fc.constantFrom(1, 3, 8, 130, 5000, 100_000) })
+  const steps = fc.array(step, { maxLength: 40 }), kernelBytes = fc.constantFrom(Infinity, 50, 3000)
+  const property = fc.property(steps, steps, kernelBytes, kernelBytes, fc.boolean(), (before, after, toClient, toOrigin, answers) => {
+    const world = new World({ clientKernelBytes: toClient, originKernelBytes: toOrigin }), sent = { up: [], down: [] }
+    for (const one of before) take(world, one, sent)
     world.tunnel.close()
-    after.forEach(step)
+    for (const one of after) take(world, one, sent)
     world.settle()
     if (answers) {
       world.client.send(echoOfClient)
@@ -474,14 +441,9 @@ test('tunnel: whenever it closes, each side gets what was sent up to the end of 
       world.settle()
     }
     world.pass(END_MS + 300)
-    for (const [end, frames] of [[world.client, sent.down], [world.origin, sent.up]] as const) {
-      const whole = Buffer.concat(frames)
-      if (whole.subarray(0, end.received.length).equals(end.received)) continue
-      // The rest is one Close, ours or an answer that came while a message was awaited, behind a frame that ended.
-      const boundaries = [0]
-      for (const frame of frames) boundaries.push(boundaries.at(-1)! + frame.length)
-      assert.ok(boundaries.some(at => whole.subarray(0, at).equals(end.received.subarray(0, at)) && isOneClose(end === world.origin ? unmask(end.received.subarray(at)) : end.received.subarray(at))), 'bytes that nobody sent')
-    }
+    assertCutWell(world.client.received, sent.down, false)
+    assertCutWell(world.origin.received, sent.up, true)
     world.assertOver()
-  }), { numRuns: 1000 })
+  })
+  fc.assert(property, { numRuns: 1000 })
 })
