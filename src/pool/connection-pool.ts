@@ -380,8 +380,12 @@ export class ConnectionPool implements ConnectionKeeper {
       this.#unlink(account, connection)
       connection.poolLent = 1
       if (connection.unpark()) {
-        if (connection.shared) this.#settleRoom(account, connection)
-        return connection
+        if (!connection.shared) return connection
+        if (connection.capacity > 0) {
+          this.#settleRoom(account, connection)
+          return connection
+        }
+        connection.close()
       }
       connection.poolLent = 0
       this.#countLost('closed')
