@@ -363,6 +363,10 @@ export class ConnectionPool implements ConnectionKeeper {
   }
 
   #takeFrom(account: Account): UpstreamConnection | null {
+    return account.roomy === null ? this.#takeIdle(account) : this.#takeRoomy(account)
+  }
+
+  #takeRoomy(account: Account): UpstreamConnection | null {
     for (let connection = account.roomy; connection !== null; connection = account.roomy) {
       // None: it closed without a word, and its exchanges are about to be told.
       const room = roomOf(connection)

@@ -23,7 +23,8 @@ import type { Ticker, Timed } from '../../primitives/clock.ts'
 import type { ByteStream, StreamDigest, StreamOwner } from '../byte-stream.ts'
 import type { ConnectionKeeper, ExchangeLimits, ParkedLoss, UpstreamConnection } from '../http-connection.ts'
 import { BODY_UNKNOWN, type UpstreamOwner, type UpstreamSession } from '../http-session.ts'
-import { Owed, ResponseWatch } from '../response-watch.ts'
+import { Owed, lateness } from '../response-watch.ts'
+import { SendProgress } from '../send-progress.ts'
 import { BODY_FAULTS, BodyFault, BodyReader, writeChunk, writeLastChunk, writeRun, type BodyLimits } from './body.ts'
 import { Framing, responseFraming } from './framing.ts'
 import { HTTP1_CLIENT_DEFAULTS, HTTP1_SERVER_DEFAULTS } from './http1-options.ts'
@@ -84,7 +85,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   /** Only while a head came in part. */
   #parser: HeadParser | null = null
   readonly #body = new BodyReader(BODY_LIMITS)
-  readonly #watch: ResponseWatch
+  readonly #progress: SendProgress
 
   #state: State = State.Ready
   #owner: UpstreamOwner = NOBODY
@@ -106,6 +107,8 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   /** The connection can carry another exchange, as far as is known. */
   #persistent = true
   #ended = false
+  /** Last byte in, end of the request, or the end of a pause: the origin's silence counts from here. */
+  #silentSince = 0
   #paused = false
   #idleUntil = NEVER
   /** What came behind a 101. */
@@ -114,7 +117,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   constructor(stream: ByteStream, ticker: Ticker) {
     this.stream = stream
     this.#ticker = ticker
-    this.#watch = new ResponseWatch(stream, ticker.clock.now())
+    this.#progress = new SendProgress(stream, ticker.clock.now())
     stream.owner = this
     ticker.add(this)
   }
@@ -128,12 +131,10 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   get protocol(): string { return 'h1' }
   get shared(): boolean { return false }
   get active(): number { return this.#state === State.Busy ? 1 : 0 }
-  get capacity(): number { return this.#usable ? 1 : 0 }
-
   /** An origin that answered without taking the whole request may never take the rest of it, nor what comes behind. */
-  get #usable(): boolean {
+  get capacity(): number {
     return this.#state === State.Ready && this.#persistent && this.#requestEnded && this.#responseEnded
-      && !this.#ended && !this.stream.destroyed && this.stream.bytesQueued === 0
+      && !this.#ended && !this.stream.destroyed && this.stream.bytesQueued === 0 ? 1 : 0
   }
 
   // ---- the request
@@ -152,7 +153,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
     this.#interims = 0
     this.#method = ''
     this.#body.begin(0)
-    this.#watch.restart(this.#ticker.clock.now())
+    this.#silentSince = this.#ticker.clock.now()
     this.#parser = null
     return this
   }
@@ -201,7 +202,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
       return
     }
     this.#requestEnded = true
-    this.#watch.restart(this.#ticker.clock.now())
+    this.#silentSince = this.#ticker.clock.now()
     this.#settle()
   }
 
@@ -227,7 +228,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
       this.#fail('UNEXPECTED_BYTES', 'the origin spoke before it was asked', 'bad-framing', 'always')
       return
     }
-    this.#watch.restart(this.#ticker.clock.now())
+    this.#silentSince = this.#ticker.clock.now()
     this.responseStarted = true
     while (!this.#headSeen) {
       const parser = this.#parser ?? this.#slot.parser
@@ -340,7 +341,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   }
 
   onDrained(): void {
-    this.#watch.drained()
+    this.#progress.drained()
     this.#owner.onUpstreamDrained()
   }
 
@@ -386,7 +387,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   resumeResponse(): void {
     if (this.#state !== State.Busy || !this.#paused) return
     this.#paused = false
-    this.#watch.restart(this.#ticker.clock.now())
+    this.#silentSince = this.#ticker.clock.now()
     this.stream.resume()
   }
 
@@ -449,7 +450,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
       return
     }
     if (this.#state !== State.Busy) return
-    const late = this.#watch.lateness(now, this.#limits, this.#owed())
+    const late = lateness(this.#owed(), this.#limits, now, this.#silentSince, this.#progress)
     if (late !== null) this.#fault(late)
   }
 
