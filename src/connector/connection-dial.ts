@@ -165,8 +165,10 @@ export class ConnectionDial implements DialWaiter {
     if (this.#state !== DialState.Dialling) return
     this.#end(DialState.Delivering)
     this.#dials.parts.pool.abandon(this.peer.reuseKey)
-    // Hooks may change what they are told of the fault: each member but the first has a copy.
-    for (let member = this.#shift(), told = error; member !== null; member = this.#shift(), told = copyOf(error)) member.onDialFailed(told)
+    for (let member = this.#shift(); member !== null; member = this.#shift()) {
+      // Hooks may change the fault that they are told of: each member but the last has a copy.
+      member.onDialFailed(this.#members === 0 ? error : copyOf(error))
+    }
     this.#state = DialState.Over
   }
 

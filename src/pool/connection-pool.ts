@@ -363,6 +363,10 @@ export class ConnectionPool implements ConnectionKeeper {
   }
 
   #takeFrom(account: Account): UpstreamConnection | null {
+    return account.roomy === null ? this.#takeIdle(account) : this.#takeRoomy(account)
+  }
+
+  #takeRoomy(account: Account): UpstreamConnection | null {
     for (let connection = account.roomy; connection !== null; connection = account.roomy) {
       // None: it closed without a word, and its exchanges are about to be told.
       const room = roomOf(connection)
@@ -380,8 +384,12 @@ export class ConnectionPool implements ConnectionKeeper {
       this.#unlink(account, connection)
       connection.poolLent = 1
       if (connection.unpark()) {
-        if (connection.shared) this.#settleRoom(account, connection)
-        return connection
+        if (!connection.shared) return connection
+        if (connection.capacity > 0) {
+          this.#settleRoom(account, connection)
+          return connection
+        }
+        connection.close()
       }
       connection.poolLent = 0
       this.#countLost('closed')

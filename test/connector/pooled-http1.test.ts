@@ -7,15 +7,17 @@ import type { ProxyError } from '../../src/errors/proxy-error.ts'
 import { HeaderMap } from '../../src/http/header-map.ts'
 import { RequestHead, type ResponseHead } from '../../src/http/message-head.ts'
 import { HttpPeer, type HttpPeerOptions } from '../../src/peer/http-peer.ts'
+import type { Peer } from '../../src/peer/peer.ts'
 import type { UpstreamConnection } from '../../src/protocols/http-connection.ts'
 import type { UpstreamOwner } from '../../src/protocols/http-session.ts'
-import { HTTP1_CLIENT_DEFAULTS } from '../../src/protocols/http1/http1-options.ts'
 import { waitFor, within } from '../support/wait-for.ts'
 import { recordingTracer } from './fakes.ts'
 import { setupFor } from '../support/request-setup.ts'
 
+const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'
+
 /** An origin that answers every request with 200 and keeps its connections in reach. */
-async function startOrigin(t: TestContext, answer = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'): Promise<{ address: string; sockets: net.Socket[] }> {
+async function startOrigin(t: TestContext, answer = OK): Promise<{ address: string; sockets: net.Socket[] }> {
   const sockets: net.Socket[] = []
   const server = net.createServer(socket => {
     sockets.push(socket)
@@ -42,9 +44,9 @@ class Exchange implements UpstreamOwner {
   onUpstreamFault(error: ProxyError): void { this.done.reject(error) }
 }
 
-async function get(connection: UpstreamConnection): Promise<Exchange> {
+async function get(connection: UpstreamConnection, peer: Peer): Promise<Exchange> {
   const exchange = new Exchange()
-  const session = connection.begin(exchange, HTTP1_CLIENT_DEFAULTS)
+  const session = connection.begin(exchange, peer.options)
   session.writeHead(RequestHead.build('GET', '/', HeaderMap.from({ Host: 'a.test' })), setupFor(0))
   session.endRequest(null)
   await within('the answer', exchange.done.promise)
@@ -58,7 +60,7 @@ test('pooled http1: one connection carries one exchange after another', async t 
   const peer = new HttpPeer(origin.address, { tracer })
   for (let i = 0; i < 3; i++) {
     const session = await within('a session', connector.getConnection(peer))
-    const exchange = await get(session)
+    const exchange = await get(session, peer)
     assert.deepEqual([exchange.status, exchange.body, session.exchanges > 1], [200, 'ok', i > 0])
     assert.equal(connector.release(session, peer), true)
   }
@@ -80,7 +82,7 @@ for (const [what, act, counter] of [
     const connector = new HttpConnector()
     const peer = new HttpPeer(origin.address)
     const session = await within('a session', connector.getConnection(peer))
-    await get(session)
+    await get(session, peer)
     connector.release(session, peer)
     act(origin.sockets[0]!)
     await waitFor('the loss', () => connector.pool.counters[counter] === 1)
@@ -94,7 +96,7 @@ test('pooled http1: the origin\'s word on how long it keeps a connection is kept
   const connector = new HttpConnector()
   const peer = new HttpPeer(origin.address)
   const session = await within('a session', connector.getConnection(peer))
-  await get(session)
+  await get(session, peer)
   connector.release(session, peer)
   await waitFor('its time limit', () => connector.pool.counters.lostIdle === 1)
 })
@@ -107,11 +109,25 @@ test('pooled http1: a limit of one connection serves requests one after another'
   await Promise.all(Array.from({ length: 10 }, async (_, index) => {
     const peer = new HttpPeer(origin.address, options)
     const session = await within('a session', connector.getConnection(peer))
-    await get(session)
+    await get(session, peer)
     order.push(index)
     connector.release(session, peer)
   }))
   assert.deepEqual(order, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+  assert.equal(origin.sockets.length, 1)
+})
+
+test('pooled http1: peers with other limits share connections, and each exchange has its own', async t => {
+  const origin = await startOrigin(t)
+  const connector = new HttpConnector()
+  const patient = new HttpPeer(origin.address, { firstByteTimeoutMs: 60_000 })
+  const strict = new HttpPeer(origin.address, { maxResponseHeadBytes: 20 })
+  const connection = await within('a connection', connector.getConnection(patient))
+  assert.equal((await get(connection, patient)).status, 200)
+  connector.release(connection, patient)
+  assert.equal(connector.reuse(strict), connection)
+  await assert.rejects(get(connection, strict), { kind: 'HEAD_TOO_LARGE', limit: 'response-head-bytes' })
+  assert.equal(connector.release(connection, strict), false)
   assert.equal(origin.sockets.length, 1)
 })
 
@@ -136,7 +152,7 @@ test('pooled http1: through a CONNECT proxy, pooled apart from the straight way'
   const peer = new HttpPeer(origin.address, { connectProxy: { nextHop: `127.0.0.1:${(proxy.address() as net.AddressInfo).port}` } })
   for (let i = 0; i < 2; i++) {
     const session = await within('a session', connector.getConnection(peer))
-    assert.equal((await get(session)).body, 'ok')
+    assert.equal((await get(session, peer)).body, 'ok')
     connector.release(session, peer)
   }
   assert.deepEqual(asked, [`CONNECT ${origin.address} HTTP/1.1`])

@@ -1,75 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import type { ProxyError } from '../../src/errors/proxy-error.ts'
-import { HttpPeer } from '../../src/peer/http-peer.ts'
-import type { PeerOptions } from '../../src/peer/peer-options.ts'
 import type { Peer } from '../../src/peer/peer.ts'
-import { ConnectionPool, PoolWaiter, type PoolOptions } from '../../src/pool/connection-pool.ts'
-import { Ticker } from '../../src/primitives/clock.ts'
-import type { UpstreamConnection } from '../../src/protocols/http-connection.ts'
-import { FakeClock } from '../support/fake-clock.ts'
 import { FakeConnection } from './fake-connection.ts'
-
-const peerOf = (name: string, options: PeerOptions = {}): Peer => new HttpPeer(`${name}.test:80`, options)
-
-class Waiter extends PoolWaiter {
-  readonly pool: ConnectionPool
-  got: UpstreamConnection | null = null
-  placed = false
-  error: ProxyError | null = null
-  readonly log: string[] | null
-  readonly id: string
-  constructor(pool: ConnectionPool, peer: Peer, id = '', log: string[] | null = null) {
-    super(peer, pool)
-    this.pool = pool
-    this.id = id
-    this.log = log
-  }
-  override onPlace(): void {
-    this.placed = true
-    this.log?.push(`${this.id} place`)
-  }
-  override onHandedOver(connection: UpstreamConnection): void {
-    this.got = connection
-    this.log?.push(`${this.id} connection`)
-  }
-  override onWaitFailed(error: ProxyError): void {
-    this.error = error
-    this.log?.push(`${this.id} ${error.kind}`)
-  }
-}
-
-class Fixture {
-  readonly clock = new FakeClock()
-  readonly ticker = new Ticker(this.clock)
-  readonly pool: ConnectionPool
-  constructor(options: PoolOptions = {}) { this.pool = new ConnectionPool(this.ticker, options) }
-
-  /** A new connection, lent. */
-  open(peer: Peer): FakeConnection {
-    assert.equal(this.pool.admit(new Waiter(this.pool, peer)), 'granted')
-    const session = new FakeConnection(peer.reuseKey)
-    this.pool.lend(session)
-    return session
-  }
-
-  /** Its exchange ended, and no other may follow. */
-  drop(connection: FakeConnection, peer: Peer): void {
-    connection.usable = false
-    this.pool.release(connection, peer)
-  }
-
-  /** A new connection, idle. */
-  idle(peer: Peer): FakeConnection {
-    const session = this.open(peer)
-    assert.equal(this.pool.release(session, peer), true)
-    return session
-  }
-}
-
-/** The queue is served from a tick of its own. */
-const served = (): Promise<void> => new Promise(resolve => { setImmediate(resolve) })
+import { Fixture, Waiter, peerOf, served } from './fixture.ts'
 
 test('pool: the session used last is handed out first', () => {
   const fixture = new Fixture()

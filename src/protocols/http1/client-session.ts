@@ -25,7 +25,8 @@ import type { ConnectionKeeper, ExchangeLimits, ParkedLoss, UpstreamConnection }
 import {
   BODY_TUNNEL, BODY_UNKNOWN, type DetachedStream, type RequestSetup, type UpstreamOwner, type UpstreamSession,
 } from '../http-session.ts'
-import { Owed, ResponseWatch } from '../response-watch.ts'
+import { Owed, lateness } from '../response-watch.ts'
+import { SendProgress } from '../send-progress.ts'
 import { checkUpgradeRequest, checkUpgradeResponse } from '../websocket/handshake.ts'
 import { BODY_FAULTS, BodyFault, BodyReader, writeChunk, writeLastChunk, type BodyLimits } from './body.ts'
 import { Framing, responseFraming } from './framing.ts'
@@ -87,7 +88,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   /** Only while a head came in part. */
   #parser: HeadParser | null = null
   readonly #body = new BodyReader(BODY_LIMITS)
-  readonly #watch: ResponseWatch
+  readonly #progress: SendProgress
 
   #state: State = State.Ready
   #owner: UpstreamOwner = NOBODY
@@ -109,6 +110,8 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   /** The connection can carry another exchange, as far as is known. */
   #persistent = true
   #ended = false
+  /** Last byte in, end of the request, or the end of a pause: the origin's silence counts from here. */
+  #silentSince = 0
   #paused = false
   #idleUntil = NEVER
   /** What came behind a 101. */
@@ -117,7 +120,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   constructor(stream: ByteStream, ticker: Ticker) {
     this.stream = stream
     this.#ticker = ticker
-    this.#watch = new ResponseWatch(stream, ticker.clock.now())
+    this.#progress = new SendProgress(stream, ticker.clock.now())
     stream.owner = this
     ticker.add(this)
   }
@@ -130,12 +133,10 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   get protocol(): string { return 'h1' }
   get shared(): boolean { return false }
   get active(): number { return this.#state === State.Busy ? 1 : 0 }
-  get capacity(): number { return this.#usable ? 1 : 0 }
-
   /** An origin that answered without taking the whole request may never take the rest of it, nor what comes behind. */
-  get #usable(): boolean {
+  get capacity(): number {
     return this.#state === State.Ready && this.#persistent && this.#requestEnded && this.#responseEnded
-      && !this.#ended && !this.stream.destroyed && this.stream.bytesQueued === 0
+      && !this.#ended && !this.stream.destroyed && this.stream.bytesQueued === 0 ? 1 : 0
   }
 
   // ---- the request
@@ -154,7 +155,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
     this.#interims = 0
     this.#method = ''
     this.#body.begin(0)
-    this.#watch.restart(this.#ticker.clock.now())
+    this.#silentSince = this.#ticker.clock.now()
     this.#parser = null
     return this
   }
@@ -201,7 +202,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
       return
     }
     this.#requestEnded = true
-    this.#watch.restart(this.#ticker.clock.now())
+    this.#silentSince = this.#ticker.clock.now()
     this.#settle()
   }
 
@@ -227,7 +228,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
       this.#fail('UNEXPECTED_BYTES', 'the origin spoke before it was asked', 'bad-framing', 'always')
       return
     }
-    this.#watch.restart(this.#ticker.clock.now())
+    this.#silentSince = this.#ticker.clock.now()
     this.responseStarted = true
     while (!this.#headSeen) {
       const parser = this.#parser ?? this.#slot.parser
@@ -349,7 +350,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   }
 
   onDrained(): void {
-    this.#watch.drained()
+    this.#progress.drained()
     this.#owner.onUpstreamDrained()
   }
 
@@ -395,7 +396,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   resumeResponse(): void {
     if (this.#state !== State.Busy || !this.#paused) return
     this.#paused = false
-    this.#watch.restart(this.#ticker.clock.now())
+    this.#silentSince = this.#ticker.clock.now()
     this.stream.resume()
   }
 
@@ -458,7 +459,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
       return
     }
     if (this.#state !== State.Busy) return
-    const late = this.#watch.lateness(now, this.#limits, this.#owed())
+    const late = lateness(this.#owed(), this.#limits, now, this.#silentSince, this.#progress)
     if (late !== null) this.#fault(late)
   }
 

@@ -9,8 +9,8 @@ import { HeaderMap } from '../../../src/http/header-map.ts'
 import { RequestHead, type ResponseHead } from '../../../src/http/message-head.ts'
 import { Ticker } from '../../../src/primitives/clock.ts'
 import { Http1ClientSession } from '../../../src/protocols/http1/client-session.ts'
-import { HTTP1_CLIENT_DEFAULTS, type Http1ClientOptions, type ResolvedHttp1ClientOptions } from '../../../src/protocols/http1/http1-options.ts'
-import type { ConnectionKeeper, UpstreamConnection } from '../../../src/protocols/http-connection.ts'
+import { HTTP1_CLIENT_DEFAULTS, type Http1ClientOptions } from '../../../src/protocols/http1/http1-options.ts'
+import type { ConnectionKeeper, ExchangeLimits, UpstreamConnection } from '../../../src/protocols/http-connection.ts'
 import { BODY_UNKNOWN, type UpstreamOwner } from '../../../src/protocols/http-session.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
 import { MemoryPair, WireEnd } from '../../support/memory-stream.ts'
@@ -25,7 +25,7 @@ class Connection implements UpstreamOwner, ConnectionKeeper {
   readonly pair: MemoryPair
   readonly origin: WireEnd
   readonly session: Http1ClientSession
-  readonly limits: ResolvedHttp1ClientOptions
+  limits: ExchangeLimits
   statuses: number[] = []
   body = ''
   ends = 0
@@ -178,7 +178,10 @@ describe('http1 client session: at rest', () => {
   }
 
   it("an origin's Keep-Alive timeout is told, less a second", () => {
-    const keepAlive = (value: string): number => new Connection().ask().say(OK.replace('\r\n\r\n', `\r\nKeep-Alive: ${value}\r\n\r\n`)).session.originIdleMs
+    const keepAlive = (value: string): number => {
+      const answer = OK.replace('\r\n\r\n', `\r\nKeep-Alive: ${value}\r\n\r\n`)
+      return new Connection().ask().say(answer).session.originIdleMs
+    }
     assert.equal(keepAlive('timeout=5, max=100'), 4000)
     assert.equal(keepAlive('max=100, Timeout=60'), 59_000)
     assert.ok(keepAlive('timeout=1') <= 1, 'no time is left of one second')
@@ -226,5 +229,86 @@ describe('http1 client session: deadlines', () => {
     assert.deepEqual(faults(connection), [], 'a byte that was taken starts it anew')
     for (let times = 0; times < 8; times++) connection.clock.advance(100)
     assert.deepEqual(faults(connection), [['WRITE_TIMEOUT', 'write-timeout']])
+  })
+})
+
+describe('http1 client session: limits travel with the exchange', () => {
+  /** An exchange that ends well under limits of its own; the next one has others. */
+  const used = (limits: Http1ClientOptions, next: Http1ClientOptions): Connection => {
+    const connection = new Connection(limits).ask().say(OK).rest()
+    assert.equal(connection.session.unpark(), true)
+    connection.limits = { ...HTTP1_CLIENT_DEFAULTS, ...next }
+    return connection.ask()
+  }
+  const faults = (connection: Connection): string[] => connection.faults.map(({ limit }) => limit)
+
+  it('its times', () => {
+    assert.deepEqual(faults(used({ firstByteTimeoutMs: 200 }, { firstByteTimeoutMs: 1000 }).wait(900)), [])
+    assert.deepEqual(faults(used({ firstByteTimeoutMs: 1000 }, { firstByteTimeoutMs: 200 }).wait(400)), ['first-byte-timeout'])
+    const slow = 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe'
+    assert.deepEqual(faults(used({ readTimeoutMs: 200 }, { readTimeoutMs: 1000 }).say(slow).wait(900)), [])
+    assert.deepEqual(faults(used({ readTimeoutMs: 1000 }, { readTimeoutMs: 200 }).say(slow).wait(400)), ['read-timeout'])
+  })
+
+  it('its sizes and counts', () => {
+    const long = OK.replace('\r\n\r\n', `\r\nA: ${'x'.repeat(150)}\r\nB: ${'y'.repeat(150)}\r\n\r\n`)
+    assert.deepEqual(faults(used({ maxResponseHeadBytes: 200 }, {}).say(long)), [])
+    assert.deepEqual(faults(used({}, { maxResponseHeadBytes: 200 }).say(long)), ['response-head-bytes'])
+    assert.deepEqual(faults(used({ maxResponseHeaderCount: 1 }, {}).say(long)), [])
+    assert.deepEqual(faults(used({}, { maxResponseHeaderCount: 2 }).say(long)), ['response-header-count'])
+    const early = 'HTTP/1.1 103 Early Hints\r\n\r\n'.repeat(2)
+    assert.deepEqual(faults(used({ maxInterimResponses: 1 }, {}).say(early)), [])
+    assert.deepEqual(faults(used({}, { maxInterimResponses: 1 }).say(early)), ['interim-responses'])
+  })
+
+  it('a head that comes in pieces is held to them as well', () => {
+    const connection = used({}, { maxResponseHeadBytes: 100 })
+    connection.say('HTTP/1.1 200 OK\r\nA: ').say('x'.repeat(60)).say('\r\nB: ').say('y'.repeat(60))
+    assert.deepEqual(faults(connection), ['response-head-bytes'])
+  })
+})
+
+describe('http1 client session: as a connection', () => {
+  const told = (connection: Connection): readonly number[] => [connection.session.capacity, connection.session.active, connection.session.exchanges]
+
+  it('takes one exchange at a time', () => {
+    const connection = new Connection()
+    assert.deepEqual(told(connection), [1, 0, 0])
+    assert.equal(connection.session.begin(connection, connection.limits), connection.session)
+    assert.deepEqual(told(connection), [0, 1, 1])
+    connection.session.abort()
+    assert.deepEqual(told(connection), [0, 0, 1])
+    assert.deepEqual(told(new Connection().ask().say(OK)), [1, 0, 1])
+  })
+
+  it('an exchange that has ended is not given up: the connection stays', () => {
+    const connection = new Connection().ask().say(OK)
+    connection.session.abort()
+    assert.deepEqual([connection.session.capacity, connection.pair.near.destroyed], [1, false])
+  })
+
+  it('closing it tells an exchange that is under way, and no other', () => {
+    const busy = new Connection().ask('POST', 10)
+    busy.session.close()
+    busy.session.close()
+    assert.deepEqual(busy.faults.map(({ kind, retry }) => [kind, retry]), [['CLOSED_EARLY', 'never']])
+    const ready = new Connection().ask().say(OK), parked = new Connection().ask().say(OK).rest()
+    for (const connection of [ready, parked]) {
+      connection.session.close()
+      connection.pair.settle()
+      assert.deepEqual([connection.faults, connection.lost, connection.origin.error, connection.session.capacity], [[], [], null, 0])
+      assert.equal(connection.pair.near.destroyed, true)
+    }
+  })
+
+  it('one that never carried an exchange is kept like any other', () => {
+    const connection = new Connection()
+    connection.session.park(connection, 1000)
+    assert.equal(connection.session.unpark(), true)
+    assert.deepEqual(connection.ask().say(OK).statuses, [200])
+    const closed = new Connection()
+    closed.origin.stream.end()
+    closed.pair.settle()
+    assert.equal(closed.session.capacity, 0)
   })
 })
