@@ -2,7 +2,7 @@
  * What the proof client (src/prove) is told to do. Here, because the command line checks it before it starts the client,
  * and neither of them may import the other.
  */
-import { OptionError } from './supervisor-options.ts'
+import { OptionError } from '../primitives/option-table.ts'
 import { parseDuration } from './units.ts'
 
 export interface ProveOptions {
@@ -50,9 +50,9 @@ export function resolveProveOptions(options: ProveOptions): ResolvedProveOptions
   const resolved = { ...PROVE_DEFAULTS, ...options }
   proofAddress(resolved.url)
   for (const name of ['path', 'ws', 'download', 'upload'] as const) {
-    if (resolved[name] !== '' && !/^\/[!-~]*$/.test(resolved[name])) throw new OptionError(`prove.${name}`, resolved[name], 'use a path that begins with / and holds visible ASCII only')
+    if (resolved[name] !== '' && !/^\/[!-~]*$/.test(resolved[name])) throw OptionError.of(`prove.${name}`, resolved[name], 'use a path that begins with / and holds visible ASCII only')
   }
-  if (['path', 'ws', 'download', 'upload'].every(name => resolved[name as 'path'] === '')) throw new OptionError('prove.path', '', 'name at least one path')
+  if (['path', 'ws', 'download', 'upload'].every(name => resolved[name as 'path'] === '')) throw OptionError.of('prove.path', '', 'name at least one path')
   within(resolved, 'rate', 0.1, RATE_MAX)
   within(resolved, 'connections', 1, CONNECTIONS_MAX)
   within(resolved, 'beforeMs', 0, 3_600_000)
@@ -61,7 +61,7 @@ export function resolveProveOptions(options: ProveOptions): ResolvedProveOptions
   within(resolved, 'timeoutMs', 50, 600_000)
   within(resolved, 'uploadBytes', 1, 2 ** 40)
   const rateMax = Math.floor(resolved.connections / BUSY_FACTOR * 1000 / (2 * resolved.delayMs + ANSWER_MS))
-  if (resolved.rate > rateMax) throw new OptionError('prove.rate', resolved.rate, `with ${resolved.connections} keep-alive connections, held for ${resolved.delayMs} ms each way, use at most ${rateMax}, or more connections`)
+  if (resolved.rate > rateMax) throw OptionError.of('prove.rate', resolved.rate, `with ${resolved.connections} keep-alive connections, held for ${resolved.delayMs} ms each way, use at most ${rateMax}, or more connections`)
   return resolved
 }
 
@@ -75,7 +75,7 @@ export function proveOptionsFromFlags(url: string, flags: ProveFlags): ResolvedP
   for (const name of ['rate', 'connections'] as const) if (flags[name] !== undefined) options[name] = Number(flags[name])
   if (flags.for !== undefined) {
     const forMs = parseDuration(flags.for)
-    if (forMs === null) throw new OptionError('--for', flags.for, 'use a duration such as 5s or 500ms')
+    if (forMs === null) throw OptionError.of('--for', flags.for, 'use a duration such as 5s or 500ms')
     options.forMs = forMs
     // A short proof is short on both sides of the action.
     options.beforeMs = Math.min(PROVE_DEFAULTS.beforeMs, forMs)
@@ -89,7 +89,7 @@ export interface ProofAddress { readonly host: string; readonly port: number; re
 export function proofAddress(url: string): ProofAddress {
   const parsed = URL.parse(url)
   if (parsed === null || parsed.protocol !== 'http:' || parsed.username !== '' || parsed.pathname !== '/' || parsed.search !== '') {
-    throw new OptionError('prove.url', url, 'use http://host:port; paths have options of their own')
+    throw OptionError.of('prove.url', url, 'use http://host:port; paths have options of their own')
   }
   return { host: parsed.hostname.replace(/^\[(.*)\]$/, '$1'), port: parsed.port === '' ? 80 : Number(parsed.port), authority: parsed.host }
 }
@@ -97,5 +97,5 @@ export function proofAddress(url: string): ProofAddress {
 function within(options: ResolvedProveOptions, name: 'rate' | 'connections' | 'beforeMs' | 'forMs' | 'delayMs' | 'timeoutMs' | 'uploadBytes', least: number, most: number): void {
   const value = options[name]
   const whole = name === 'rate' || Number.isInteger(value)
-  if (!(value >= least && value <= most && whole)) throw new OptionError(`prove.${name}`, value, `use a ${name === 'rate' ? '' : 'whole '}number from ${least} to ${most}`)
+  if (!(value >= least && value <= most && whole)) throw OptionError.of(`prove.${name}`, value, `use a ${name === 'rate' ? '' : 'whole '}number from ${least} to ${most}`)
 }

@@ -120,6 +120,7 @@ export const HTTP2_TO_PEER = 'HTTP/2 to the peer'
 
 /** The kernel counts TCP keepalive in whole seconds. */
 const KEEP_ALIVE_MIN_MS = 1000
+const TLS_VERSIONS: readonly TlsVersion[] = ['TLSv1.2', 'TLSv1.3']
 const MAX_PORT = 65_535
 const MAX_NAME_LENGTH = 253
 /** Window sizes of HTTP/2 (RFC 9113 6.9.1, 6.9.2): below the first nothing can be announced, above the second is an error. */
@@ -154,10 +155,10 @@ export const PEER_OPTIONS = {
   verifyHostname: ofTls(flag(true)),
   alternativeName: ofTls(text('', "'' or a host name", name => name.length <= MAX_NAME_LENGTH && isPlain(name))),
   ca: ofTls(code<readonly (string | Buffer)[] | null>(null, 'null or a list of PEM certificates that is not empty', isCertificateList)),
-  tlsMinVersion: ofTls(choice<TlsVersion>('TLSv1.2', 'TLSv1.3')),
-  tlsMaxVersion: ofTls(choice<TlsVersion>('TLSv1.3', 'TLSv1.2')),
+  tlsMinVersion: ofTls(choice('TLSv1.2', TLS_VERSIONS)),
+  tlsMaxVersion: ofTls(choice('TLSv1.3', TLS_VERSIONS)),
   curves: ofTls(text('', "'' or group names joined by ':'", isPlain)),
-  alpn: ofHttp2(choice<Alpn>('h1', 'h2', 'h2h1')),
+  alpn: ofHttp2(choice<Alpn>('h1', ['h1', 'h2', 'h2h1'])),
   maxH2Streams: ofHttp2(count(100)),
   h2StreamWindowBytes: ofHttp2(size(262_144, WINDOW_BYTES)),
   h2ConnectionWindowBytes: ofHttp2(size(4_194_304, WINDOW_BYTES)),

@@ -114,13 +114,13 @@ const NUMBER_KINDS = {
 function numeric<T>(kind: keyof typeof NUMBER_KINDS, value: T, limits: NumberLimits, words: readonly string[] = []): Option<T> {
   const { noun, whole, max: greatest } = NUMBER_KINDS[kind]
   const { min = 1, max = greatest, zero = '', atLeast = '' } = limits
-  const number = whole ? 'whole number' : 'number'
-  const inRange = max !== greatest ? `a ${number}${noun} from ${min} to ${max}`
-    : min === 0 ? `0 or a positive ${number}${noun}`
-      // Between 0 and 1 there is room where parts will do.
-      : min === 1 ? `a positive ${number}${noun}`
-        : `a ${number}${noun} of at least ${min}`
-  const remedy = [...words.map(word => `'${word}'`), ...zero === '' ? [] : [`0 (${zero})`], inRange].join(' or ')
+  const number = `a ${whole ? 'whole ' : ''}number${noun}`
+  const positive = `a positive ${whole ? 'whole ' : ''}number${noun}`
+  const meaning = zero === '' ? '0' : `0 (${zero})`
+  // Only where parts will do there is something between 0 and 1.
+  const range = max !== greatest ? `${number} from ${min === 0 ? meaning : min} to ${max}` : min > 1 ? `${number} of at least ${min}` : positive
+  const nothing = min !== 0 && zero === '' || (min === 0 && max !== greatest) ? [] : [meaning]
+  const remedy = [...words.map(word => `'${word}'`), ...nothing, range].join(' or ')
   const least = whole || min !== 1 ? min : Number.MIN_VALUE
   const check = (given: unknown): string => {
     if (typeof given !== 'number') return typeof given === 'string' && words.includes(given) ? '' : remedy
@@ -157,12 +157,12 @@ export function flag(value: boolean): Option<boolean> {
   return describe('flag', value, 'true or false', given => typeof given === 'boolean' ? '' : 'true or false')
 }
 
-/** One of a few words or numbers, the default first among the arguments. */
-export function choice<const W extends string | number>(value: W, ...others: readonly W[]): Option<W> {
-  const all: readonly unknown[] = [value, ...others]
+/** One of a few words or numbers. */
+export function choice<const W extends string | number>(value: NoInfer<W>, all: readonly W[]): Option<W> {
   const shown = all.map(word => typeof word === 'string' ? `'${word}'` : String(word))
   const remedy = `${shown.slice(0, -1).join(', ')} or ${shown.at(-1)}`
-  return describe('choice', value, remedy, given => all.includes(given) ? '' : remedy, { words: all.map(String) })
+  const check = (given: unknown): string => (all as readonly unknown[]).includes(given) ? '' : remedy
+  return describe<W>('choice', value, remedy, check, { words: all.map(String) })
 }
 
 const MAX_TEXT_LENGTH = 4096

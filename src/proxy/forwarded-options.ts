@@ -20,7 +20,7 @@ export type ResolvedForwardedOptions = Readonly<Required<ForwardedOptions>>
 
 export const FORWARDED_OPTIONS = {
   trustedHops: code<readonly string[]>([], 'a list of IP addresses and CIDR blocks', describeBadHop),
-  forwarded: choice('x-forwarded', 'forwarded', 'both', 'off'),
+  forwarded: choice('x-forwarded', ['x-forwarded', 'forwarded', 'both', 'off']),
   viaName: code<string | null>(null, "letters, digits and hyphens, '' for none, or null", isViaName),
   requestId: flag(true),
 } satisfies OptionTable<ForwardedOptions>

@@ -38,7 +38,7 @@ export const HTTP_PROXY_OPTIONS = {
   connector: object<HttpConnector>('an HttpConnector'),
   tracers: code<readonly Tracer[]>([], 'a list of tracers', isListOfObjects),
   accessLog: object<AccessLogSink>('an access log'),
-  pathNormalization: choice<PathNormalization>('resolve', 'reject', 'off'),
+  pathNormalization: choice<PathNormalization>('resolve', ['resolve', 'reject', 'off']),
   upgrades: flag(true),
   tunnelIdleTimeoutMs: duration(300_000, { zero: 'turns it off' }),
   showRequestId: flag(true),

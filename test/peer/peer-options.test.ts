@@ -61,7 +61,7 @@ const BAD: readonly (readonly [name: keyof PeerOptions, value: unknown, says: st
   ['connectTimeoutMs', '3s', 'peer.connectTimeoutMs is "3s"; use a positive number of milliseconds'],
   ['maxAttempts', 0, 'peer.maxAttempts is 0; use a positive whole number'],
   ['maxReplayBytes', 1.5, 'peer.maxReplayBytes is 1.5; use 0 (keeps none) or a positive whole number of bytes'],
-  ['retryBudgetPercent', 101, 'peer.retryBudgetPercent is 101; use 0 (allows none) or a number from 0 to 100'],
+  ['retryBudgetPercent', 101, 'peer.retryBudgetPercent is 101; use a number from 0 (allows none) to 100'],
   ['tcpKeepAliveIdleMs', 500, 'peer.tcpKeepAliveIdleMs is 500; use 0 (sends none) or a number of milliseconds of at least 1000'],
   ['localAddress', 'localhost', 'peer.localAddress is "localhost"; use \'\' or an IP address'],
   ['localPort', 70_000, 'peer.localPort is 70000; use 0 (lets the kernel choose) or a whole number from 1 to 65535'],
