@@ -63,7 +63,8 @@ export function allowedValues(option: Option, nameOf: (name: string) => string):
   switch (option.kind) {
     case 'flag': return '`true`, `false`'
     case 'choice': return words.join(', ')
-    case 'text': case 'path': case 'code': case 'options': return ''
+    case 'text': case 'path': return option.remedy
+    case 'code': case 'options': return ''
     default: return [...words, allowedNumbers(option, nameOf)].filter(part => part !== '').join(', or ')
   }
 }
@@ -74,7 +75,7 @@ function allowedNumbers(option: Option, nameOf: (name: string) => string): strin
   if (kind === 'number' || (kind === 'count' && max < UNLIMITED)) return `${written(zero === '' ? min : 0)} to ${written(max)}`
   const least = atLeast !== '' ? `\`${nameOf(atLeast)}\`` : zero !== '' && min <= 1 ? '`0`' : min === 1 && kind !== 'count' ? '' : written(min)
   const range = least === '' ? 'more than `0`' : `${least} or more`
-  return zero !== '' && (min > 1 || atLeast !== '') ? `\`0\`, or ${range}` : range
+  return zero !== '' && min > 1 ? `\`0\`, or ${range}` : range
 }
 
 /** From here on a count has no limit that anybody would meet. */

@@ -66,9 +66,9 @@ export interface PeerOptions extends Http1ClientOptions {
   localAddress?: string
   /** Port to connect from. 0 lets the kernel choose. @default 0 */
   localPort?: number
-  /** Idle time before the first TCP keepalive probe, in ms (the kernel counts whole seconds). 0 sends none. @default 0 */
+  /** Idle time before the first TCP keepalive probe, in ms (the kernel counts whole seconds). At least 1000. 0 sends none. @default 0 */
   tcpKeepAliveIdleMs?: number
-  /** Time between probes, in ms (whole seconds). 0 leaves it to the system. @default 0 */
+  /** Time between probes, in ms (whole seconds). At least 1000. 0 leaves it to the system. @default 0 */
   tcpKeepAliveIntervalMs?: number
   /** Unanswered probes after which the connection is dead. 0 leaves it to the system. @default 0 */
   tcpKeepAliveCount?: number
@@ -99,9 +99,9 @@ export interface PeerOptions extends Http1ClientOptions {
   alpn?: Alpn
   /** Streams at a time on one HTTP/2 connection. Refused until HTTP/2 to the peer is implemented. @default 100 */
   maxH2Streams?: number
-  /** Window of each HTTP/2 stream, in bytes. Refused until HTTP/2 to the peer is implemented. @default 262144 */
+  /** Window of each HTTP/2 stream, in bytes. At least 65_535. Refused until HTTP/2 to the peer is implemented. @default 262144 */
   h2StreamWindowBytes?: number
-  /** Window of an HTTP/2 connection, in bytes. Refused until HTTP/2 to the peer is implemented. @default 4194304 */
+  /** Window of an HTTP/2 connection, in bytes. At least 65_535. Refused until HTTP/2 to the peer is implemented. @default 4194304 */
   h2ConnectionWindowBytes?: number
   /** Time between PINGs, in ms. 0 sends none. Refused until HTTP/2 to the peer is implemented. @default 0 */
   h2PingIntervalMs?: number
