@@ -331,7 +331,7 @@ function checkOrder(at: string, name: string, least: string, resolved: Readonly<
 
 function isAmong(mistakes: readonly OptionMistake[], at: string): boolean { return mistakes.some(({ path: wrong }) => wrong === at) }
 
-const MAX_SHOWN_LENGTH = 60
+const MAX_SHOWN_LENGTH = 120
 
 /** A value for an error message: never secret, never long. */
 export function showValue(value: unknown): string {
