@@ -26,6 +26,7 @@ function fieldSchema(option: Option): Field {
     case 'flag': return yesOrNo()
     case 'choice': return oneOf(option)
     case 'text': case 'path': return line(option)
+    case 'list': return lines(option)
     case 'options': return sectionSchema(option.table!)
     case 'code': throw new TypeError('an option that only code can give has no written form')
     default: return option.kind satisfies never
@@ -75,5 +76,10 @@ function yesOrNo(): Field {
 function line(option: Option): Field {
   return z.union([z.string(), z.int({ error: option.remedy })], { error: option.remedy })
     .transform(String)
+    .refine(value => option.check(value) === '', { error: ({ input }) => option.check(input) })
+}
+
+function lines(option: Option): Field {
+  return z.array(z.string({ error: option.remedy }), { error: option.remedy })
     .refine(value => option.check(value) === '', { error: ({ input }) => option.check(input) })
 }

@@ -63,7 +63,7 @@ export function allowedValues(option: Option, nameOf: (name: string) => string):
   switch (option.kind) {
     case 'flag': return '`true`, `false`'
     case 'choice': return words.join(', ')
-    case 'text': case 'path': return option.remedy
+    case 'text': case 'path': case 'list': return option.remedy
     case 'code': case 'options': return ''
     default: return [...words, allowedNumbers(option, nameOf)].filter(part => part !== '').join(', or ')
   }

@@ -1,6 +1,6 @@
 /** What the connector of transports may be told: where names come from, and what connections are dialled from. */
 import { isIP } from 'node:net'
-import { callback, code, defaultsOf, object, showValue, type OptionTable } from '../primitives/option-table.ts'
+import { callback, defaultsOf, list, object, type OptionTable } from '../primitives/option-table.ts'
 import type { Ticker } from '../primitives/clock.ts'
 import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
 import type { DialRequest } from '../protocols/tcp/tcp-stream.ts'
@@ -28,17 +28,10 @@ export type ResolvedTransportConnectorOptions = Readonly<Required<TransportConne
 export const TRANSPORT_CONNECTOR_OPTIONS = {
   ticker: object<Ticker>('a Ticker'),
   resolver: object<Pick<Resolver, 'ask' | 'cached'>>('a Resolver'),
-  bindToV4: code<readonly string[]>([], 'a list of IPv4 addresses', value => addressesOf(4, value)),
-  bindToV6: code<readonly string[]>([], 'a list of IPv6 addresses', value => addressesOf(6, value)),
+  bindToV4: list([], 'IPv4 addresses', address => isIP(address) === 4),
+  bindToV6: list([], 'IPv6 addresses', address => isIP(address) === 6),
   dial: callback<Dial | null>(null),
   random: callback<() => number>(Math.random),
 } satisfies OptionTable<TransportConnectorOptions>
 
 export const TRANSPORT_CONNECTOR_DEFAULTS: ResolvedTransportConnectorOptions = defaultsOf<TransportConnectorOptions>(TRANSPORT_CONNECTOR_OPTIONS)
-
-/** Whether all of a list are addresses of the family; else what would do. */
-function addressesOf(family: 4 | 6, value: unknown): boolean | string {
-  if (!Array.isArray(value)) return false
-  const wrong: unknown = value.find(address => typeof address !== 'string' || isIP(address) !== family)
-  return wrong === undefined || `IPv${family} addresses only, not ${showValue(wrong)}`
-}

@@ -11,7 +11,7 @@
 import { isIP } from 'node:net'
 import { formatAddress, parseAddress } from '../peer/peer-address.ts'
 import type { Peer, PeerAddress } from '../peer/peer.ts'
-import { code, count, defaultsOf, flag, needed, resolveOptions, type OptionTable } from '../primitives/option-table.ts'
+import { code, count, defaultsOf, flag, needed, resolveOptions, text, type OptionTable } from '../primitives/option-table.ts'
 
 export interface BackendOptions {
   /** `host:port`, `[v6]:port` or `unix:/path`. A host name stands for all of its addresses. */
@@ -27,7 +27,7 @@ export interface BackendOptions {
 export const MAX_WEIGHT = 65_535
 
 export const BACKEND_OPTIONS = {
-  address: needed(code<string>('', 'host:port, [v6]:port or unix:/path', value => typeof value === 'string')),
+  address: needed(text('', 'host:port, [v6]:port or unix:/path')),
   weight: count(1, { max: MAX_WEIGHT }),
   ext: code<unknown>(null, 'anything', () => true),
   enabled: flag(true),
@@ -200,11 +200,11 @@ export function parseBackend(input: string | BackendOptions, path: string): Back
 }
 
 function specOf(given: BackendOptions, path: string): BackendSpec {
-  const { address: text, weight, ext, enabled } = resolveOptions<BackendOptions>(path, BACKEND_OPTIONS, given, BACKEND_DEFAULTS)
+  const { address: written, weight, ext, enabled } = resolveOptions<BackendOptions>(path, BACKEND_OPTIONS, given, BACKEND_DEFAULTS)
   let address: PeerAddress
-  try { address = parseAddress(text) } catch (cause) { throw new TypeError(`${path}: ${(cause as Error).message}`, { cause }) }
-  if (address.kind === 'tcp' && address.host.includes(':') && !text.startsWith('[')) {
-    throw new TypeError(`${path} is ${JSON.stringify(text)}; write an IPv6 address in brackets, as in [::1]:8080`)
+  try { address = parseAddress(written) } catch (cause) { throw new TypeError(`${path}: ${(cause as Error).message}`, { cause }) }
+  if (address.kind === 'tcp' && address.host.includes(':') && !written.startsWith('[')) {
+    throw new TypeError(`${path} is ${JSON.stringify(written)}; write an IPv6 address in brackets, as in [::1]:8080`)
   }
   const hostName = address.kind === 'tcp' && isIP(address.host) === 0 ? address.host : ''
   return { name: formatAddress(address), address, hostName, weight, ext, enabled }

@@ -20,7 +20,7 @@ import { formatAddress, parseAddress } from '../peer/peer-address.ts'
 import type { Peer } from '../peer/peer.ts'
 import { systemClock, type Clock } from '../primitives/clock.ts'
 import type { HashKey } from '../primitives/hash.ts'
-import { callback, choice, code, count, defaultsOf, duration, flag, object, resolveOptions, text, type OptionTable } from '../primitives/option-table.ts'
+import { callback, choice, code, count, defaultsOf, duration, flag, object, orChoice, resolveOptions, text, type OptionTable } from '../primitives/option-table.ts'
 import { Backend, BackendSet, type BackendOptions, type BackendOwner, type BackendSpec, type BackendStatus, type CandidateSpec } from './backend.ts'
 import { NameTable, parseBackends, staticDiscovery, type Discovery, type NameResolver } from './discovery.ts'
 import { HealthMonitor, type HealthCheck } from './health-check.ts'
@@ -68,13 +68,13 @@ export interface LoadBalancerOptions<P extends Peer = Peer> {
 }
 export type ResolvedLoadBalancerOptions<P extends Peer = Peer> = Readonly<Required<LoadBalancerOptions<P>>>
 
-const SELECTION_NAMES: readonly unknown[] = ['round-robin', 'random', 'hash', 'ketama', 'least-in-flight'] satisfies SelectionName[]
+const SELECTION_NAMES: readonly string[] = ['round-robin', 'random', 'hash', 'ketama', 'least-in-flight'] satisfies SelectionName[]
 const MAX_FAILS = 1000
 const MAX_CANDIDATES = 2 ** 20
 
 export const LOAD_BALANCER_OPTIONS = {
   name: text('upstream', 'a name of at least one character', name => name !== ''),
-  selection: code<SelectionName | Selection>('round-robin', `${SELECTION_NAMES.join(', ')} or a Selection`, isSelection),
+  selection: orChoice(SELECTION_NAMES, code<SelectionName | Selection>('round-robin', `${SELECTION_NAMES.join(', ')} or a Selection`, isSelection)),
   maxFails: count(1, { max: MAX_FAILS, zero: 'turns passive health off' }),
   failTimeoutMs: duration(10_000),
   maxSteps: count(256, { max: MAX_CANDIDATES }),
@@ -95,7 +95,7 @@ export const LOAD_BALANCER_OPTIONS = {
 export const LOAD_BALANCER_DEFAULTS: ResolvedLoadBalancerOptions<never> = defaultsOf<LoadBalancerOptions<never>>(LOAD_BALANCER_OPTIONS)
 
 function isSelection(value: unknown): boolean {
-  return SELECTION_NAMES.includes(value) || (typeof value === 'object' && typeof (value as Selection | null)?.build === 'function')
+  return SELECTION_NAMES.includes(value as string) || (typeof value === 'object' && typeof (value as Selection | null)?.build === 'function')
 }
 
 function isNameResolver(value: unknown): boolean { return value === null || typeof Object(value).resolve === 'function' }

@@ -15,7 +15,7 @@
  */
 import { isIP } from 'node:net'
 import {
-  awaiting, code, count, defaultsOf, flag, needed, OptionError, options, showValue, text, type OptionTable,
+  awaiting, code, count, defaultsOf, flag, needed, OptionError, options, orText, showValue, text, type OptionTable,
 } from '../primitives/option-table.ts'
 import { checkAddress, checkHostName, formatAddress, parseAddress } from './peer-address.ts'
 import {
@@ -50,7 +50,7 @@ export interface ConnectProxyOptions {
 const MAX_PORT = 65_535
 
 export const CONNECT_PROXY_OPTIONS = {
-  nextHop: needed(code<string | PeerAddress>('', 'the address of the proxy', isAddress)),
+  nextHop: needed(orText(code<string | PeerAddress>('', 'the address of the proxy', isAddress))),
   tls: awaiting('TLS to a CONNECT proxy', flag(false)),
   host: text('', 'a name or an IP address without brackets', isHost),
   port: count(0, { max: MAX_PORT, zero: "asks for the peer's own" }),
@@ -75,10 +75,10 @@ export interface HttpPeerOptions extends PeerOptions {
 export const HTTP_PEER_OPTIONS = {
   ...PEER_OPTIONS,
   tls: awaiting(TLS_TO_PEER, flag(false)),
-  sni: awaiting(TLS_TO_PEER, code<string>('', "a host name, or ''", describeBadSni)),
+  sni: awaiting(TLS_TO_PEER, orText(code<string>('', "a host name, or ''", describeBadSni))),
   connectProxy: options<ConnectProxyOptions, null>(CONNECT_PROXY_OPTIONS, null),
   clientCert: awaiting(TLS_TO_PEER, code<ClientCert | null>(null, '{ cert, key }, both PEM, or null', isClientCert)),
-  groupKey: code<number | string>(0, 'a finite number or a text', isGroupKey),
+  groupKey: orText(code<number | string>(0, 'a finite number or a text', isGroupKey)),
 } satisfies OptionTable<HttpPeerOptions>
 
 export const HTTP_PEER_DEFAULTS: Readonly<Required<HttpPeerOptions>> = defaultsOf<HttpPeerOptions>(HTTP_PEER_OPTIONS)

@@ -16,10 +16,10 @@
 import { nearestWord } from './nearest-word.ts'
 
 /**
- * What a value is. `code`: something that only code can give, such as a function or an object with methods; every other
- * kind can be written in a file. `options`: a table within the table.
+ * What a value is, or what it is when it is written in a file. `code`: something that only code can give, such as a
+ * function or an object with methods; every other kind can be written. `options`: a table within the table. `list`: texts.
  */
-export type OptionKind = 'duration' | 'size' | 'rate' | 'count' | 'number' | 'flag' | 'choice' | 'text' | 'path' | 'code' | 'options'
+export type OptionKind = 'duration' | 'size' | 'rate' | 'count' | 'number' | 'flag' | 'choice' | 'text' | 'path' | 'list' | 'code' | 'options'
 
 export interface Option<T = unknown> {
   readonly kind: OptionKind
@@ -206,6 +206,23 @@ export function code<T>(value: T, what: string, accepts: (value: unknown) => boo
     const verdict = accepts(given)
     return verdict === true ? '' : verdict === false ? what : verdict
   })
+}
+
+/** The same option for a file as well, where it is a line of text. */
+export function orText<T>(option: Option<T>): Option<T> { return { ...option, kind: 'text' } }
+
+/** The same option for a file as well, where it is one of `words`. */
+export function orChoice<T>(words: readonly string[], option: Option<T>): Option<T> { return { ...option, kind: 'choice', words } }
+
+/** Texts of one sort. @param what one of them is, such as `IP addresses` */
+export function list(value: readonly string[], what: string, accepts: (item: string) => boolean): Option<readonly string[]> {
+  const remedy = `a list of ${what}`
+  const check = (given: unknown): string => {
+    if (!Array.isArray(given)) return remedy
+    const wrong: unknown = given.find(item => typeof item !== 'string' || !accepts(item))
+    return wrong === undefined ? '' : `${what} only, not ${showValue(wrong)}`
+  }
+  return describe<readonly string[]>('list', Object.freeze([...value]), remedy, check)
 }
 
 /** A callback. */

@@ -1,7 +1,7 @@
 /** What the proxy may be told about the fields that say whose request it is; part of the options of a service. */
 import { isIP } from 'node:net'
 import { isToken } from '../http/header-map.ts'
-import { choice, code, defaultsOf, flag, showValue, type OptionTable } from '../primitives/option-table.ts'
+import { choice, code, defaultsOf, flag, list, orText, type OptionTable } from '../primitives/option-table.ts'
 
 export interface ForwardedOptions {
   /** Addresses and CIDR blocks of proxies in front whose forwarded fields are believed. @default [] */
@@ -19,9 +19,9 @@ export interface ForwardedOptions {
 export type ResolvedForwardedOptions = Readonly<Required<ForwardedOptions>>
 
 export const FORWARDED_OPTIONS = {
-  trustedHops: code<readonly string[]>([], 'a list of IP addresses and CIDR blocks', describeBadHop),
+  trustedHops: list([], 'IP addresses and CIDR blocks such as 10.0.0.0/8', entry => parseAddressBlock(entry) !== null),
   forwarded: choice('x-forwarded', ['x-forwarded', 'forwarded', 'both', 'off']),
-  viaName: code<string | null>(null, "letters, digits and hyphens, '' for none, or null", isViaName),
+  viaName: orText(code<string | null>(null, "letters, digits and hyphens, '' for none, or null", isViaName)),
   requestId: flag(true),
 } satisfies OptionTable<ForwardedOptions>
 
@@ -43,12 +43,6 @@ export function parseAddressBlock(entry: string): AddressBlock | null {
   const digits = slash === -1 ? String(whole) : entry.slice(slash + 1)
   if (!/^\d{1,3}$/.test(digits) || Number(digits) > whole) return null
   return { address, family: version === 4 ? 'ipv4' : 'ipv6', prefix: Number(digits) }
-}
-
-function describeBadHop(value: unknown): boolean | string {
-  if (!Array.isArray(value)) return false
-  const wrong: unknown = value.find(entry => typeof entry !== 'string' || parseAddressBlock(entry) === null)
-  return wrong === undefined || `IP addresses and CIDR blocks such as 10.0.0.0/8, not ${showValue(wrong)}`
 }
 
 function isViaName(value: unknown): boolean { return value === null || value === '' || (typeof value === 'string' && isToken(value)) }
