@@ -14,12 +14,14 @@
  */
 import { ProxyError } from '../errors/proxy-error.ts'
 import type { Peer } from '../peer/peer.ts'
-import { ConnectionPool, POOL_DEFAULTS, PoolWaiter, type PeerConnections, type PoolOptions } from '../pool/connection-pool.ts'
+import { ConnectionPool, PoolWaiter, type PeerConnections } from '../pool/connection-pool.ts'
 import { Ticker } from '../primitives/clock.ts'
+import { resolveOptions } from '../primitives/option-table.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
 import type { UpstreamConnection } from '../protocols/http-connection.ts'
 import { Http1ClientSession } from '../protocols/http1/client-session.ts'
-import { ConnectionDials, type ConnectionDial, type ConnectionFactory, type DialMember, type Transport } from './connection-dial.ts'
+import { ConnectionDials, type ConnectionDial, type DialMember, type Transport } from './connection-dial.ts'
+import { HTTP_CONNECTOR_DEFAULTS, HTTP_CONNECTOR_OPTIONS, type HttpConnectorOptions } from './connector-options.ts'
 import { traceReused } from './traced-stream.ts'
 import { TransportConnector } from './transport-connector.ts'
 
@@ -33,36 +35,16 @@ export interface ConnectionWaiter {
   onConnectionFailed(error: ProxyError): void
 }
 
-export interface HttpConnectorOptions extends PoolOptions {
-  /** Deadlines of everything below. @default null, one of its own */
-  ticker?: Ticker | null
-  /** Opens connections. @default null, a TransportConnector with the machine's resolver */
-  transport?: Transport | null
-  /** Makes a connection of a stream that was dialled, in the protocol that its facts and the peer ask for. @default null, HTTP/1 */
-  createConnection?: ConnectionFactory | null
-  /**
-   * How many exchanges at a time a new connection to this peer may turn out to carry; above 1 requests wait for one dial
-   * together. @default null, `maxH2Streams` for a peer whose `alpn` allows HTTP/2, else 1
-   */
-  expectedExchanges?: ((peer: Peer) => number) | null
-}
-export const HTTP_CONNECTOR_DEFAULTS: Readonly<Required<HttpConnectorOptions>> = {
-  ...POOL_DEFAULTS,
-  ticker: null,
-  transport: null,
-  createConnection: null,
-  expectedExchanges: null,
-}
-
 export class HttpConnector {
   readonly ticker: Ticker
   readonly pool: ConnectionPool
   readonly transport: Transport
   readonly #dials: ConnectionDials
 
-  /** @throws TypeError on a pool option that would not do. */
+  /** @throws OptionError with every option that would not do. */
   constructor(options: HttpConnectorOptions = {}) {
-    const { ticker, transport, createConnection, expectedExchanges, ...poolOptions } = { ...HTTP_CONNECTOR_DEFAULTS, ...options }
+    const resolved = resolveOptions<HttpConnectorOptions>('connector', HTTP_CONNECTOR_OPTIONS, options, HTTP_CONNECTOR_DEFAULTS)
+    const { ticker, transport, createConnection, expectedExchanges, ...poolOptions } = resolved
     this.ticker = ticker ?? new Ticker()
     this.pool = new ConnectionPool(this.ticker, poolOptions)
     this.transport = transport ?? new TransportConnector({ ticker: this.ticker })

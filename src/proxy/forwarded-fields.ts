@@ -11,20 +11,9 @@ import { FieldLines } from '../http/field-lines.ts'
 import { FieldKind, fieldKind, isToken, type HeaderMap } from '../http/header-map.ts'
 import { FORWARDED_FIELDS } from '../http/hop-by-hop.ts'
 import type { HttpVersion, RequestHead, ResponseHead } from '../http/message-head.ts'
+import { resolveOptions } from '../primitives/option-table.ts'
 import type { StreamDigest } from '../protocols/byte-stream.ts'
-
-export interface ForwardedOptions {
-  /** Addresses and CIDR blocks of proxies in front whose forwarded fields are believed. @default [] */
-  trustedHops?: readonly string[]
-  /** Which fields tell the origin who asked: 'x-forwarded' (For, Proto, Host), 'forwarded' (RFC 7239), 'both' or 'off'. @default 'x-forwarded' */
-  forwarded?: 'x-forwarded' | 'forwarded' | 'both' | 'off'
-  /** Name in Via; it must be the same in all processes of one proxy and different between proxies. '' sends no Via and detects no loops; null is `cirque-` with eight digits of this machine and user. @default null */
-  viaName?: string | null
-  /** Whether the origin gets an X-Request-Id. @default true */
-  requestId?: boolean
-}
-
-export const FORWARDED_DEFAULTS = { trustedHops: [], forwarded: 'x-forwarded', viaName: null, requestId: true } as const satisfies Required<ForwardedOptions>
+import { FORWARDED_DEFAULTS, FORWARDED_OPTIONS, parseAddressBlock, type ForwardedOptions } from './forwarded-options.ts'
 
 /** What is known of a client's connection, once per connection. */
 export interface ConnectionFacts {
@@ -65,18 +54,14 @@ export class ForwardedFields {
   readonly #requestLines = new FieldLines()
   readonly #responseLines = new FieldLines()
 
-  /** @throws TypeError on an address in `trustedHops` or a `viaName` that would not do. */
+  /** @throws OptionError with every option that would not do. */
   constructor(options: ForwardedOptions = {}) {
-    const name = options.viaName ?? defaultViaName()
-    if (name !== '' && !isToken(name)) {
-      throw new TypeError(`viaName is ${JSON.stringify(name)}; use letters, digits and hyphens, or '' for none`)
-    }
-    this.#viaName = name
-    this.#viaValue = `${this.#viaVersion} ${name}`
-    this.#style = options.forwarded ?? FORWARDED_DEFAULTS.forwarded
-    this.#sendsId = options.requestId ?? FORWARDED_DEFAULTS.requestId
-    const hops = options.trustedHops ?? FORWARDED_DEFAULTS.trustedHops
-    this.#trusted = hops.length === 0 ? null : blockList(hops)
+    const resolved = resolveOptions<ForwardedOptions>('httpProxy', FORWARDED_OPTIONS, options, FORWARDED_DEFAULTS)
+    this.#viaName = resolved.viaName ?? defaultViaName()
+    this.#viaValue = `${this.#viaVersion} ${this.#viaName}`
+    this.#style = resolved.forwarded
+    this.#sendsId = resolved.requestId
+    this.#trusted = resolved.trustedHops.length === 0 ? null : blockList(resolved.trustedHops)
   }
 
   factsOf(digest: Pick<StreamDigest, 'remoteIp' | 'tls'>, selfTest: boolean): ConnectionFacts {
@@ -182,15 +167,8 @@ function nodeName(ip: string): string { return ip.includes(':') ? `"[${ip}]"` : 
 function blockList(entries: readonly string[]): net.BlockList {
   const list = new net.BlockList()
   for (const entry of entries) {
-    const slash = entry.indexOf('/')
-    const address = slash === -1 ? entry : entry.slice(0, slash)
-    const family = net.isIPv4(address) ? 'ipv4' : net.isIPv6(address) ? 'ipv6' : null
-    const prefix = slash === -1 ? -1 : Number(entry.slice(slash + 1))
-    if (family === null || (slash !== -1 && (!/^\d{1,3}$/.test(entry.slice(slash + 1)) || prefix > (family === 'ipv4' ? 32 : 128)))) {
-      throw new TypeError(`trustedHops has ${JSON.stringify(entry)}; use an IP address or a CIDR block such as 10.0.0.0/8`)
-    }
-    if (slash === -1) list.addAddress(address, family)
-    else list.addSubnet(address, prefix, family)
+    const { address, family, prefix } = parseAddressBlock(entry)!
+    list.addSubnet(address, prefix, family)
   }
   return list
 }

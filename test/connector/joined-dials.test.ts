@@ -1,7 +1,8 @@
 /** Dials that requests wait for together, with a protocol of the test's own. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { HttpConnector, type ConnectionWaiter, type HttpConnectorOptions, type PendingAcquire } from '../../src/connector/http-connector.ts'
+import type { HttpConnectorOptions } from '../../src/connector/connector-options.ts'
+import { HttpConnector, type ConnectionWaiter, type PendingAcquire } from '../../src/connector/http-connector.ts'
 import { ProxyError } from '../../src/errors/proxy-error.ts'
 import { HttpPeer } from '../../src/peer/http-peer.ts'
 import type { PeerOptions } from '../../src/peer/peer-options.ts'

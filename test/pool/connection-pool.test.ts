@@ -160,7 +160,7 @@ test('pool: after close nothing is kept', () => {
 })
 
 test('pool: bad options are refused', () => {
-  assert.throws(() => new Fixture({ maxIdlePerKey: -1 }), { message: 'pool.maxIdlePerKey is -1; use 0 or a positive whole number' })
+  assert.throws(() => new Fixture({ maxIdlePerKey: -1 }), { message: 'pool.maxIdlePerKey is -1; use 0 (turns reuse off) or a positive whole number' })
   assert.throws(() => new Fixture({ maxIdleConnections: 1.5 }), /pool\.maxIdleConnections is 1\.5/)
 })
 

@@ -3,7 +3,8 @@ import { test } from 'node:test'
 import { HeaderMap } from '../../src/http/header-map.ts'
 import { RequestHead, ResponseHead, type HttpVersion } from '../../src/http/message-head.ts'
 import type { TlsFacts } from '../../src/protocols/byte-stream.ts'
-import { ForwardedFields, stripForwarded, type ForwardedOptions } from '../../src/proxy/forwarded-fields.ts'
+import { ForwardedFields, stripForwarded } from '../../src/proxy/forwarded-fields.ts'
+import type { ForwardedOptions } from '../../src/proxy/forwarded-options.ts'
 
 function make(
   options: ForwardedOptions, ip: string, fields: Record<string, string | string[]> = {}, tls: TlsFacts | null = null,
