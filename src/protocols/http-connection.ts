@@ -98,10 +98,16 @@ export interface ConnectionHost {
   onRequest(session: DownstreamSession, refusal: ProxyError | null): RequestOwner
   /** A head was refused before it became a request; the connection answers with `error.status` behind this call. */
   onRefused(connection: DownstreamConnection, error: ProxyError): void
+}
+
+/**
+ * The listener that accepted a connection, as the connection sees it (server/connection-book.ts). To tell the same twice is
+ * harmless; `onClosed` is told once, after everything else.
+ */
+export interface AcceptingListener {
   /** `idle` became true, or false. */
   onIdle(connection: DownstreamConnection): void
   onActive(connection: DownstreamConnection): void
-  /** The connection is over, after everything else. */
   onClosed(connection: DownstreamConnection): void
 }
 
@@ -113,8 +119,9 @@ export interface DownstreamConnection {
   readonly protocol: string
   /** What the service knows of the connection; kept from request to request, null until the service sets it. */
   facts: object | null
-  /** Which listener counts it, and under which client: the marks of the accepting listener. */
-  acceptedBy: object | null
+  /** Counts the connection, and hears of it; null: no listener accepted it, or it is over. */
+  acceptedBy: AcceptingListener | null
+  /** The client under which it is counted; '': none. */
   countedAs: string
   /** Request heads seen so far, refused ones included. */
   readonly requests: number
@@ -139,6 +146,4 @@ export interface DownstreamConnection {
   bookOlder: DownstreamConnection | null
   idleNewer: DownstreamConnection | null
   idleOlder: DownstreamConnection | null
-  /** When it became idle last, ms of the clock. */
-  idleSince: number
 }

@@ -14,17 +14,23 @@
  */
 import { ProxyError } from '../errors/proxy-error.ts'
 import type { Clock } from '../primitives/clock.ts'
-import type { Http1ServerSession } from '../protocols/http1/server-session.ts'
+import type { DownstreamConnection } from '../protocols/http-connection.ts'
 import type { Tunnel } from '../proxy/tunnel.ts'
 import type { DrainRequest } from './service.ts'
 
 export interface DrainSubject {
   readonly clock: Clock
-  sessions(): Http1ServerSession[]
-  tunnels(): Tunnel[]
-  connections(): number
-  active(): number
-  onEnded(): void
+  /** From 0 to 1, to spread what is closed. */
+  random(): number
+  /** Those that nothing counts as well. */
+  connections(): readonly DownstreamConnection[]
+  tunnels(): readonly Tunnel[]
+  /** Connections that the drain waits for. */
+  readonly open: number
+  /** Exchanges under way. */
+  readonly active: number
+  /** Once, when nothing is open any more. */
+  onDrained(): void
 }
 
 /** How often deadlines are looked at; ends are seen at once, because the subject then calls `look`. */
@@ -60,7 +66,7 @@ export class Drain {
   #idleEndAt = NEVER
   #closeSpreadMs = NEVER
   #cut = 0
-  readonly #cutSeen = new WeakSet<Http1ServerSession>()
+  readonly #cutSeen = new WeakSet<DownstreamConnection>()
   /** Where in the spread a tunnel's turn is, 0 to 1. */
   readonly #turns = new WeakMap<Tunnel, number>()
   #over = false
@@ -93,7 +99,8 @@ export class Drain {
     this.#tunnelsEndAt = Math.min(this.#tunnelsEndAt, now + request.tunnelDrainMs, latest)
     this.#tunnelsLookedAt = -NEVER
     // Well before the cut, which is not polite.
-    this.#idleEndAt = Math.min(this.#idleEndAt, now + (this.#stops ? Math.min(STOP_IDLE_MS, request.hardDrainMs / 4) : request.idleDrainMs))
+    const idleMs = this.#stops ? Math.min(STOP_IDLE_MS, request.hardDrainMs / 4) : request.idleDrainMs
+    this.#idleEndAt = Math.min(this.#idleEndAt, now + idleMs)
     this.#closeSpreadMs = Math.min(this.#closeSpreadMs, request.closeSpreadMs)
   }
 
@@ -101,21 +108,24 @@ export class Drain {
   look(): void {
     if (this.#over) return
     const subject = this.#subject
-    if (subject.connections() === 0) {
+    if (subject.open === 0) {
       this.#over = true
       this.#stopLooking()
-      subject.onEnded()
+      subject.onDrained()
       this.#resolve({ cut: this.#cut })
       return
     }
     const now = subject.clock.exact()
-    if (now >= this.#cutAt) this.#cutSessions(now)
+    if (now >= this.#cutAt) this.#cutConnections(now)
     // The walk is left to the timer: thousands may be open, and as many may end.
-    if (now >= Math.min(this.#webSocketsEndAt, this.#tunnelsEndAt) && now - this.#tunnelsLookedAt > LOOK_MS / 2) this.#endTunnels(now)
+    const tunnelsEnd = now >= Math.min(this.#webSocketsEndAt, this.#tunnelsEndAt)
+    if (tunnelsEnd && now - this.#tunnelsLookedAt > LOOK_MS / 2) this.#endTunnels(now)
     if (this.#stops) this.#lookAtStop(now)
     else if (!this.#idleClosed && now >= this.#idleEndAt) {
       this.#idleClosed = true
-      for (const session of subject.sessions()) subject.clock.after(Math.random() * this.#closeSpreadMs, () => session.closeIdle())
+      for (const connection of subject.connections()) {
+        subject.clock.after(subject.random() * this.#closeSpreadMs, () => connection.closeIdle())
+      }
     }
   }
 
@@ -135,33 +145,34 @@ export class Drain {
 
   #turnOf(tunnel: Tunnel): number {
     let turn = this.#turns.get(tunnel)
-    if (turn === undefined) this.#turns.set(tunnel, turn = Math.random())
+    if (turn === undefined) this.#turns.set(tunnel, turn = this.#subject.random())
     return turn
   }
 
   #lookAtStop(now: number): void {
     const subject = this.#subject
-    if (subject.active() > 0 || now < this.#idleEndAt) {
+    if (subject.active > 0 || now < this.#idleEndAt) {
       this.#quietSince = NEVER
       return
     }
     if (this.#quietSince === NEVER) {
       this.#quietSince = now
       // The request of a client that has just been accepted is on its way; one that was answered has been told to go.
-      for (const session of subject.sessions()) if (session.requests > 0) session.closeIdle()
+      for (const connection of subject.connections()) if (connection.requests > 0) connection.closeIdle()
     } else if (now - this.#quietSince >= STOP_LINGER_MS) {
-      for (const session of subject.sessions()) if (session.lingering || session.idle) session.destroy()
+      for (const connection of subject.connections()) if (connection.lingering || connection.idle) connection.destroy()
     }
   }
 
-  #cutSessions(now: number): void {
+  #cutConnections(now: number): void {
+    const text = `still in flight after ${Math.round(now - this.#startedAt)} ms of draining`
     // A cut ends an exchange, which leads back here before the loop is through.
-    for (const session of this.#subject.sessions()) {
-      if (this.#cutSeen.has(session)) continue
-      this.#cutSeen.add(session)
-      if (!session.idle && !session.lingering) this.#cut++
-      session.cut(new ProxyError('DRAINING', 'internal', `still in flight after ${Math.round(now - this.#startedAt)} ms of draining`))
-      session.destroy()
+    for (const connection of this.#subject.connections()) {
+      if (this.#cutSeen.has(connection)) continue
+      this.#cutSeen.add(connection)
+      if (!connection.idle && !connection.lingering) this.#cut++
+      connection.cut(new ProxyError('DRAINING', 'internal', text))
+      connection.destroy()
     }
   }
 }

@@ -13,8 +13,9 @@ import { NOBODY, TcpListener, type AcceptOwner } from '../listener/tcp-listener.
 import { Ticker, type Clock } from '../primitives/clock.ts'
 import { partOf } from '../primitives/option-table.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
-import type { DownstreamOwner } from '../protocols/http-session.ts'
-import { Http1ServerSession, type ServerSessionHost } from '../protocols/http1/server-session.ts'
+import type { ConnectionHost, DownstreamConnection, RequestOwner } from '../protocols/http-connection.ts'
+import type { DownstreamSession } from '../protocols/http-session.ts'
+import { Http1ServerSession } from '../protocols/http1/server-session.ts'
 import { selfTest, TcpStream } from '../protocols/tcp/tcp-stream.ts'
 import { Exchange } from '../proxy/exchange.ts'
 import type { ExchangeHost, FinishedExchange } from '../proxy/exchange-host.ts'
@@ -27,7 +28,8 @@ import { RetryBudget } from '../proxy/retry-budget.ts'
 import type { Tunnel } from '../proxy/tunnel.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
 import { fanOut, type Tracer } from '../telemetry/tracer.ts'
-import { Drain } from './drain.ts'
+import { ConnectionBook, type BookOwner } from './connection-book.ts'
+import { Drain, type DrainSubject } from './drain.ts'
 import { resolveHttpProxyOptions, type HttpProxyOptions } from './http-proxy-options.ts'
 import { serviceOutlets } from './service-outlets.ts'
 import { serviceOverrides } from './service-overrides.ts'
@@ -36,13 +38,7 @@ import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, Ser
 /** A service that proxies HTTP as `app` says. Listeners are added to it: `httpProxyService(app).addTcp('0.0.0.0:6188')`. */
 export function httpProxyService<Ctx>(app: ProxyHttp<Ctx>, options: HttpProxyOptions = {}): HttpProxyService<Ctx> { return new HttpProxyService(app, options) }
 
-interface Bound {
-  spec: ListenerSpec
-  options: ResolvedHttpListenerOptions
-  listener: TcpListener | null
-}
-
-export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx>, ServerSessionHost {
+export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx>, ConnectionHost, DrainSubject {
   readonly kind = 'listening'
   readonly name: string
   readonly plan: PhasePlan<Ctx>
@@ -64,7 +60,8 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
   timed: boolean
 
   draining = false
-  #connections = 0
+  /** Counted nowhere, and cut with the rest. */
+  readonly #selfTests = new ConnectionBook({ onLeft() {} })
   #active = 0
   #exchanges = 0
   #webSockets = 0
@@ -106,7 +103,8 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
   #add(address: string, options: HttpListenerOptions): this {
     const resolved = resolveHttpListenerOptions(options, this.#base), parsed = parseListenAddress(address)
     parsed.forEach((one, index) => {
-      this.#bound.push({ spec: { name: `${this.name}/${address}${index === 0 ? '' : '/v6'}`, address: one, options: resolved }, options: resolved, listener: null })
+      const spec = { name: `${this.name}/${address}${index === 0 ? '' : '/v6'}`, address: one, options: resolved }
+      this.#bound.push(new Bound(spec, resolved, this))
     })
     return this
   }
@@ -128,65 +126,57 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
   bind(spec: ListenerSpec): RunningListener {
     const bound = this.#bound.find(one => one.spec.name === spec.name)
     if (bound === undefined) throw new Error(`service ${this.name} has no listener ${spec.name}`)
-    const listener = bound.listener ??= new TcpListener(bound.options, new Acceptance(this, bound))
+    const listener = bound.listener ??= new TcpListener(bound.options, bound)
     return { spec: bound.spec, createAcceptor: (): net.Server => listener.createAcceptor() }
   }
 
-  accepted(stream: ByteStream, bound: { readonly spec: ListenerSpec; readonly options: ResolvedHttpListenerOptions; readonly listener: TcpListener | null }, countedAs: string): void {
-    this.#connections++
-    const session = new Http1ServerSession(stream, bound.spec.name, bound.options, this, this.ticker)
-    session.countedAs = countedAs
-    session.acceptedBy = bound.listener
+  accepted(stream: ByteStream, { spec, options, book }: Bound, countedAs: string): void {
+    const session = new Http1ServerSession(stream, spec.name, options, this, this.ticker)
+    book.add(session, countedAs)
     stream.owner = session
   }
 
-  /** A connection that no listener of ours accepted: from an accept loop of the user's own, or from memory. `listener` names the one whose limits hold. */
+  /**
+   * A connection that no listener of ours accepted: from an accept loop of the user's own, or from memory. `listener` names
+   * the one whose limits hold.
+   */
   acceptStream(stream: ByteStream, listener: string): void {
     const bound = this.#bound.find(one => one.spec.name === listener)
     if (bound === undefined) throw new Error(`service ${this.name} has no listener ${listener}`)
-    this.accepted(stream, { spec: bound.spec, options: bound.options, listener: null }, '')
+    this.accepted(stream, bound, NOT_ACCEPTED)
   }
 
-  /** Through everything that a client's connection goes through, but for the listener's own limits; the marked facts keep it out of every count and log. */
+  /**
+   * Through everything that a client's connection goes through, but for the listener's own limits; the marked facts keep it
+   * out of every count and log.
+   */
   acceptSelfTest(socket: net.Socket): void {
     const { spec, options } = this.#bound[0]!
     const stream = TcpStream.accept(socket, NOBODY)
     const session = new Http1ServerSession(stream, spec.name, options, this, this.ticker)
-    session.attachment = this.forwarded.factsOf({ remoteIp: '', tls: null }, true)
+    session.facts = this.forwarded.factsOf({ remoteIp: '', tls: null }, true)
+    this.#selfTests.add(session, '')
     stream.owner = session
-  }
-
-  closeOldestIdle(listener: TcpListener | null): boolean {
-    let oldest: Http1ServerSession | null = null
-    for (const timed of this.ticker.snapshot()) {
-      if (timed instanceof Http1ServerSession && timed.idle && timed.acceptedBy === listener && (oldest === null || timed.deadline < oldest.deadline)) oldest = timed
-    }
-    oldest?.closeIdle()
-    return oldest !== null
   }
 
   // ---- requests
 
-  onRequest(session: Http1ServerSession): DownstreamOwner & { begin(refusal: ProxyError | null): void } {
-    const facts = (session.attachment ??= this.forwarded.factsOf(session.digest, false)) as ConnectionFacts
-    const exchange = new Exchange(this, session as never, facts, null)
-    if (facts.selfTest) return exchange
+  onRequest(session: DownstreamSession, refusal: ProxyError | null): RequestOwner {
+    const facts = (session.connection.facts ??= this.forwarded.factsOf(session.digest, false)) as ConnectionFacts
+    if (facts.selfTest) return new Exchange(this, session, facts, refusal)
     this.#exchanges++
     this.retryBudget.earn()
-    if (++this.#active > this.#maxActive && this.#maxActive !== 0) return new Shed(exchange)
-    return exchange
+    const shed = ++this.#active > this.#maxActive && this.#maxActive !== 0
+    return new Exchange(this, session, facts, refusal ?? (shed ? overloaded() : null))
   }
 
-  onRefused(session: Http1ServerSession, error: ProxyError): void {
-    if (!isSelfTest(session)) this.#accessLog?.refused(session.listener, session.digest.remoteIp, error, flagOf(error), this.clock.wall())
+  onRefused(connection: DownstreamConnection, error: ProxyError): void {
+    if (isSelfTest(connection)) return
+    this.#accessLog?.refused(connection.listener, connection.stream.digest.remoteIp, error, flagOf(error), this.clock.wall())
   }
 
-  onClosed(session: Http1ServerSession): void {
-    if (isSelfTest(session)) return
-    this.#connections--
-    ;(session.acceptedBy as TcpListener | null)?.left(session.countedAs)
-    this.#drain?.look()
-  }
+  /** A connection of one of the listeners is gone. */
+  connectionLeft(): void { this.#drain?.look() }
 
   random(): number { return Math.random() }
 
@@ -229,17 +219,20 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
   // ---- life
 
   stats(): ServiceStats {
-    let idle = 0
-    for (const timed of this.ticker.snapshot()) if (timed instanceof Http1ServerSession && timed.idle && !isSelfTest(timed)) idle++
     let oldestUpgradedMs = 0
     // The first one that was added is the oldest.
     for (const tunnel of this.#tunnels) {
       oldestUpgradedMs = Math.round(this.clock.now() - tunnel.openedAt)
       break
     }
+    let connections = 0, idleConnections = 0
+    for (const { book } of this.#bound) {
+      connections += book.size
+      idleConnections += book.idle
+    }
     return {
-      connections: this.#connections, idleConnections: idle, activeExchanges: this.#active, upgraded: this.#tunnels.size, webSockets: this.#webSockets, oldestUpgradedMs,
-      exchanges: this.#exchanges, ownFaults: this.#ownFaults,
+      connections, idleConnections, activeExchanges: this.#active, upgraded: this.#tunnels.size, webSockets: this.#webSockets,
+      oldestUpgradedMs, exchanges: this.#exchanges, ownFaults: this.#ownFaults,
     }
   }
 
@@ -249,54 +242,64 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
       this.#drain.tighten(request)
       return this.#drain.ended
     }
-    this.#drain = new Drain(request, {
-      clock: this.clock,
-      sessions: () => this.ticker.snapshot().filter(timed => timed instanceof Http1ServerSession),
-      tunnels: () => [...this.#tunnels],
-      connections: () => this.#connections,
-      active: () => this.#active,
-      onEnded: () => this.connector.close(),
-    })
+    this.#drain = new Drain(request, this)
+    for (const connection of this.connections()) connection.drain()
     this.#drain.look()
     return this.#drain.ended
   }
 
+  get open(): number {
+    let open = 0
+    for (const { book } of this.#bound) open += book.size
+    return open
+  }
+  get active(): number { return this.#active }
+  connections(): DownstreamConnection[] { return [...this.#bound.flatMap(({ book }) => book.snapshot()), ...this.#selfTests.snapshot()] }
+  tunnels(): Tunnel[] { return [...this.#tunnels] }
+  onDrained(): void { this.connector.close() }
+
   close(): void {
     this.draining = true
     for (const tunnel of this.#tunnels) tunnel.destroy()
-    for (const timed of this.ticker.snapshot()) {
-      if (!(timed instanceof Http1ServerSession)) continue
-      timed.cut(new ProxyError('DRAINING', 'internal', 'the server was closed'))
-      timed.destroy()
+    const error = new ProxyError('DRAINING', 'internal', 'the server was closed')
+    for (const connection of this.connections()) {
+      connection.cut(error)
+      connection.destroy()
     }
     this.connector.close()
   }
 }
 
-/** One listener's connections, for the service. */
-class Acceptance<Ctx> implements AcceptOwner {
-  readonly #service: HttpProxyService<Ctx>
-  readonly #bound: Bound
-  constructor(service: HttpProxyService<Ctx>, bound: Bound) {
+/** One listener of the service, and its connections. */
+class Bound implements AcceptOwner, BookOwner {
+  spec: ListenerSpec
+  options: ResolvedHttpListenerOptions
+  listener: TcpListener | null = null
+  readonly book: ConnectionBook = new ConnectionBook(this)
+  readonly #service: { accepted(stream: ByteStream, bound: Bound, countedAs: string): void; connectionLeft(): void }
+
+  constructor(spec: ListenerSpec, options: ResolvedHttpListenerOptions, service: { accepted(stream: ByteStream, bound: Bound, countedAs: string): void; connectionLeft(): void }) {
+    this.spec = spec
+    this.options = options
     this.#service = service
-    this.#bound = bound
   }
-  onAccepted(stream: ByteStream, countedAs: string): void { this.#service.accepted(stream, this.#bound, countedAs) }
-  closeOldestIdle(): boolean { return this.#service.closeOldestIdle(this.#bound.listener) }
+
+  onAccepted(stream: ByteStream, countedAs: string): void { this.#service.accepted(stream, this, countedAs) }
+  closeOldestIdle(): boolean { return this.book.closeOldestIdle() }
+  onLeft(connection: DownstreamConnection): void {
+    if (connection.countedAs !== NOT_ACCEPTED) this.listener?.left(connection.countedAs)
+    this.#service.connectionLeft()
+  }
 }
 
-/** A request over `maxActiveRequests`: an exchange that is refused as it begins. */
-class Shed<Ctx> implements DownstreamOwner {
-  readonly #exchange: Exchange<Ctx>
-  constructor(exchange: Exchange<Ctx>) { this.#exchange = exchange }
-  begin(refusal: ProxyError | null): void { this.#exchange.begin(refusal ?? new ProxyError('OVERLOADED', 'internal', 'too many requests in flight', { limit: 'active-requests' })) }
-  onRequestBody(buffer: Buffer, from: number, to: number): void { this.#exchange.onRequestBody(buffer, from, to) }
-  onRequestEnd(): void { this.#exchange.onRequestEnd(null) }
-  onDownstreamDrained(): void { this.#exchange.onDownstreamDrained() }
-  onDownstreamFault(error: ProxyError): void { this.#exchange.onDownstreamFault(error) }
+/** Counted under no client, and not among those that the listener let in. */
+const NOT_ACCEPTED = '-'
+
+function overloaded(): ProxyError {
+  return new ProxyError('OVERLOADED', 'internal', 'too many requests in flight', { limit: 'active-requests' })
 }
 
 /** Known from the start of such a connection; an ordinary one has no facts before its first request. */
-function isSelfTest(session: Http1ServerSession): boolean { return session.attachment !== null && (session.attachment as ConnectionFacts).selfTest }
+function isSelfTest({ facts }: DownstreamConnection): boolean { return facts !== null && (facts as ConnectionFacts).selfTest }
 
 function causeStack(error: ProxyError): string | undefined { return error.cause instanceof Error ? error.cause.stack : undefined }

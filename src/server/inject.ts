@@ -11,10 +11,11 @@ import { RequestHead, ResponseHead } from '../http/message-head.ts'
 import { HTTP_LISTENER_DEFAULTS, type HttpListenerOptions } from '../listener/http-listener-options.ts'
 import type { Peer } from '../peer/peer.ts'
 import { systemClock, Ticker, type Clock } from '../primitives/clock.ts'
-import { BODY_UNKNOWN, type DownstreamOwner, type UpstreamOwner } from '../protocols/http-session.ts'
+import type { ConnectionHost, RequestOwner } from '../protocols/http-connection.ts'
+import { BODY_UNKNOWN, type DownstreamSession, type UpstreamOwner } from '../protocols/http-session.ts'
 import { Http1ClientSession } from '../protocols/http1/client-session.ts'
 import { HTTP1_CLIENT_DEFAULTS } from '../protocols/http1/http1-options.ts'
-import { Http1ServerSession, type ServerSessionHost } from '../protocols/http1/server-session.ts'
+import { Http1ServerSession } from '../protocols/http1/server-session.ts'
 import { MemoryStream } from '../protocols/memory-stream.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
 import type { HttpProxyOptions } from './http-proxy-options.ts'
@@ -133,7 +134,7 @@ async function exchangeOnce(client: Http1ClientSession, request: InjectRequest):
 function toBuffer(piece: string | Uint8Array): Buffer { return typeof piece === 'string' ? Buffer.from(piece) : Buffer.from(piece) }
 
 /** The far end of an injected upstream connection. */
-class OriginHost implements ServerSessionHost {
+class OriginHost implements ConnectionHost {
   readonly draining = false
   readonly #origin: InjectOrigin
   readonly #peer: Peer
@@ -141,7 +142,7 @@ class OriginHost implements ServerSessionHost {
     this.#origin = origin
     this.#peer = peer
   }
-  onRequest(session: Http1ServerSession): DownstreamOwner & { begin(refusal: ProxyError | null): void } {
+  onRequest(session: DownstreamSession, refusal: ProxyError | null): RequestOwner {
     const pieces: Buffer[] = []
     const answer = async (): Promise<void> => {
       try {
@@ -159,7 +160,7 @@ class OriginHost implements ServerSessionHost {
       session.release()
     }
     return {
-      begin(refusal) {
+      begin() {
         if (refusal !== null) session.abort()
         else if (session.requestEnded) void answer()
         else {
@@ -174,5 +175,4 @@ class OriginHost implements ServerSessionHost {
     }
   }
   onRefused(): void { /* the status says it */ }
-  onClosed(): void { /* nothing is kept */ }
 }

@@ -19,7 +19,9 @@ import { HOP_BY_HOP } from '../../http/hop-by-hop.ts'
 import { REASONS, type RequestHead, type ResponseHead } from '../../http/message-head.ts'
 import type { Ticker, Timed } from '../../primitives/clock.ts'
 import { BUFFER_RESERVE, copyWithReserve, writeRun, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
+import type { AcceptingListener, ConnectionHost, DownstreamConnection } from '../http-connection.ts'
 import { BODY_TUNNEL, type DetachedStream, type DownstreamOwner, type DownstreamSession } from '../http-session.ts'
+import { announcedTooLarge, grewTooLarge, RequestWatch, tookTooLong } from '../request-watch.ts'
 import { SendProgress } from '../send-progress.ts'
 import { BODY_FAULTS, BodyFault, BodyReader, writeChunk, writeLastChunk } from './body.ts'
 import { httpDate } from './date.ts'
@@ -29,25 +31,10 @@ import { HEAD_FAULTS, ParserSlot, Parsed, type HeadParser } from './parser.ts'
 import { readTarget } from './request-target.ts'
 import { frameResponse, ResponseFraming, statusLine } from './response-head.ts'
 
-/** The service behind the listener. */
-export interface ServerSessionHost {
-  /** No further request is wanted on any connection: answers say `Connection: close`. */
-  readonly draining: boolean
-  /** A request head is complete. Returns who gets its body and answers it; `begin` is called next, with why the request is refused, or null. */
-  onRequest(session: Http1ServerSession): DownstreamOwner & { begin(refusal: ProxyError | null): void }
-  /** A head was refused; the answer with `error.status` goes out from here, after this call. */
-  onRefused(session: Http1ServerSession, error: ProxyError): void
-  /** The connection is over, after everything else. */
-  onClosed(session: Http1ServerSession): void
-}
-
 const State = { Idle: 0, Head: 1, Exchange: 2, Discard: 3, Linger: 4, Detached: 5, Closed: 6 } as const
 type State = (typeof State)[keyof typeof State]
 
 const NEVER = Number.POSITIVE_INFINITY
-
-/** Before this, a slow start does not count as a slow body. */
-const SLOW_BODY_GRACE_MS = 20_000
 
 const slots = new WeakMap<ResolvedHttp1ServerOptions, ParserSlot>()
 function slotOf(options: ResolvedHttp1ServerOptions): ParserSlot {
@@ -70,29 +57,34 @@ const NOBODY: DownstreamOwner = {
   onRequestBody() {}, onRequestEnd() {}, onDownstreamDrained() {}, onDownstreamFault() {},
 }
 
-export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed {
+export class Http1ServerSession implements DownstreamConnection, DownstreamSession, StreamOwner, Timed {
   tickIndex = -1
+  bookNewer: DownstreamConnection | null = null
+  bookOlder: DownstreamConnection | null = null
+  idleNewer: DownstreamConnection | null = null
+  idleOlder: DownstreamConnection | null = null
   readonly stream: ByteStream
   /** Name of the listener that accepted it, for logs. */
   readonly listener: string
   readonly #options: ResolvedHttp1ServerOptions
-  readonly #host: ServerSessionHost
+  readonly #host: ConnectionHost
   readonly #ticker: Ticker
   readonly #slot: ParserSlot
   /** Only while a head came in part. */
   #parser: HeadParser | null = null
   /** Only since a request had a body. */
   #body: BodyReader | null = null
+  #watch: RequestWatch | null = null
   #bodyOpen = false
   readonly #progress: SendProgress
   readonly #acceptedAt: number
-  readonly #maxAgeMs: number
+  /** Below 0: this connection drains. */
+  #maxAgeMs: number
 
   #state: State = State.Idle
   #owner: DownstreamOwner = NOBODY
-  attachment: object | null = null
-  /** Who counts this connection, and under which client: the listener's own marks. */
-  acceptedBy: object | null = null
+  facts: object | null = null
+  acceptedBy: AcceptingListener | null = null
   countedAs = ''
   request!: RequestHead
   requestBodyLength = 0
@@ -130,13 +122,8 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   #deadline = NEVER
   #lingerUntil = NEVER
   #discarded = 0
-  #startedAt = 0
-  #lastReadAt = 0
-  /** Time in which the client could send its body, before the current stretch, and when that began. */
-  #flowedMs = 0
-  #flowingSince = 0
 
-  constructor(stream: ByteStream, listener: string, options: ResolvedHttp1ServerOptions, host: ServerSessionHost, ticker: Ticker) {
+  constructor(stream: ByteStream, listener: string, options: ResolvedHttp1ServerOptions, host: ConnectionHost, ticker: Ticker) {
     this.stream = stream
     this.listener = listener
     this.#options = options
@@ -152,17 +139,22 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     ticker.add(this)
   }
 
+  get connection(): this { return this }
+  get protocol(): string { return 'h1' }
   get digest(): StreamDigest { return this.stream.digest }
   get requestEnded(): boolean { return !this.#bodyOpen }
   get bytesQueued(): number { return this.stream.bytesQueued }
   get bodyBytesIn(): number { return this.requestBodyLength === 0 ? 0 : this.#body!.bytes }
   /** Waiting for a request, none of it seen. */
   get idle(): boolean { return this.#state === State.Idle && this.#held === null }
-  get detached(): boolean { return this.#state === State.Detached }
+  get active(): number { return this.#state === State.Exchange || this.#state === State.Detached ? 1 : 0 }
 
   // ---- bytes of the client
 
-  onBytes(buffer: Buffer, from: number, to: number): void { this.#consume(buffer, from, to, this.stream.receiveBuffer?.ownsBuffer ?? true) }
+  onBytes(buffer: Buffer, from: number, to: number): void {
+    if (this.#state === State.Idle) this.acceptedBy?.onActive(this)
+    this.#consume(buffer, from, to, this.stream.receiveBuffer?.ownsBuffer ?? true)
+  }
 
   /** Works through [from, to). `owned`: the bytes lie in a buffer that nothing else is read into. */
   #consume(buffer: Buffer, from: number, to: number, owned: boolean): void {
@@ -232,6 +224,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     this.#consuming = false
     // Requests that came before the client's FIN are all served; then there is nobody to wait for.
     if (this.#ended && this.#held === null && (this.#state === State.Idle || this.#state === State.Head)) this.#close(false)
+    else if (this.idle) this.acceptedBy?.onIdle(this)
   }
 
   /** Keeps what the client sent ahead, and lets it wait. */
@@ -242,7 +235,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
 
   #readBody(buffer: Buffer, from: number, to: number, owned: boolean): number {
     const body = this.#body!
-    this.#lastReadAt = this.#ticker.clock.now()
+    this.#watch!.read(this.#ticker.clock.now())
     this.awaitsContinue = false
     const fault = body.read(buffer, from, to)
     if (body.done) this.#bodyOpen = false
@@ -251,9 +244,9 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
       this.#fault(new ProxyError(kind, 'downstream', text, { status, limit }))
       return to
     }
-    const limit = this.#options.maxRequestBodyBytes
-    if (limit !== 0 && body.bytes > limit) {
-      this.#fault(new ProxyError('BODY_TOO_LARGE', 'downstream', `request body over ${limit} bytes`, { status: 413, limit: 'request-body-bytes' }))
+    const excess = grewTooLarge(body.bytes, this.#options)
+    if (excess !== null) {
+      this.#fault(excess)
       return to
     }
     const owner = this.#owner
@@ -306,7 +299,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     if (state === State.Exchange) {
       this.#owner.onDownstreamFault(new ProxyError('CLIENT_GONE', 'downstream', 'the client closed the connection', { cause: error ?? undefined }))
     }
-    this.#host.onClosed(this)
+    this.acceptedBy?.onClosed(this)
   }
 
   // ---- from head to exchange
@@ -316,8 +309,8 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     this.#host.onRefused(this, error)
     if (this.#state !== State.Head) return
     const status = error.status
-    this.stream.writeText(
-      `HTTP/1.1 ${status} ${REASONS[status] ?? ''}\r\nDate: ${httpDate(this.#ticker.clock)}\r\nContent-Length: 0\r\nCache-Control: private, no-store\r\nConnection: close\r\n\r\n`)
+    const fields = 'Content-Length: 0\r\nCache-Control: private, no-store\r\nConnection: close\r\n'
+    this.stream.writeText(`HTTP/1.1 ${status} ${REASONS[status] ?? ''}\r\nDate: ${httpDate(this.#ticker.clock)}\r\n${fields}\r\n`)
     this.#linger()
   }
 
@@ -337,10 +330,13 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     const options = this.#options, now = this.#ticker.clock.now()
     this.requests++
     this.#state = State.Exchange
-    this.#deadline = NEVER
+    this.#deadline = options.totalTimeoutMs === 0 ? NEVER : now + options.totalTimeoutMs
     this.requestBodyLength = framing.bodyLength
     this.#bodyOpen = framing.bodyLength !== 0
-    if (this.#bodyOpen) (this.#body ??= new BodyReader(options)).begin(framing.bodyLength)
+    if (this.#bodyOpen) {
+      (this.#body ??= new BodyReader(options)).begin(framing.bodyLength)
+      ;(this.#watch ??= new RequestWatch()).begin(now)
+    }
     this.#method = head.method
     this.#old = head.version === '1.0'
     this.wantsSwitch = framing.upgrade
@@ -356,14 +352,11 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     this.#flowing = false
     this.#chunked = false
     this.#unsent = -1
-    this.#startedAt = this.#lastReadAt = now
-    this.#flowedMs = 0
     this.#final = !framing.persistent || (options.maxRequestsPerConnection !== 0 && this.requests >= options.maxRequestsPerConnection) ||
       now - this.#acceptedAt > this.#maxAgeMs
-    const limit = options.maxRequestBodyBytes, owner = this.#host.onRequest(this)
+    const owner = this.#host.onRequest(this, announcedTooLarge(framing.bodyLength, options))
     this.#owner = owner
-    owner.begin(limit !== 0 && this.requestBodyLength > limit
-      ? new ProxyError('BODY_TOO_LARGE', 'downstream', `request body of ${this.requestBodyLength} bytes, over ${limit}`, { status: 413, limit: 'request-body-bytes' }) : null)
+    owner.begin()
     return true
   }
 
@@ -377,7 +370,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
   resumeRequest(): void {
     if (this.#state !== State.Exchange || this.#flowing) return
     this.#flowing = true
-    this.#lastReadAt = this.#flowingSince = this.#ticker.clock.now()
+    this.#watch?.flows(this.#ticker.clock.now())
     // Within a call that brought bytes those behind them go on by themselves; only the stream may have been paused.
     if (this.#consuming) this.stream.resume()
     else this.#goOn()
@@ -387,7 +380,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     if (this.#state !== State.Exchange) return
     if (this.#flowing) {
       this.#flowing = false
-      this.#flowedMs += this.#ticker.clock.now() - this.#flowingSince
+      this.#watch?.holds(this.#ticker.clock.now())
     }
     if (this.#bodyOpen && !this.#ended) this.stream.pause()
   }
@@ -504,7 +497,7 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     this.#owner = NOBODY
     if (this.#state === State.Detached) {
       this.#state = State.Closed
-      this.#host.onClosed(this)
+      this.acceptedBy?.onClosed(this)
       return
     }
     if (this.#state !== State.Exchange) return
@@ -532,24 +525,26 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
       this.stream.resume()
       return
     }
+    if (this.#held === null) this.acceptedBy?.onIdle(this)
     if (this.#held !== null || this.stream.paused) this.#goOn()
     else if (this.#ended) this.#close(false)
   }
 
   // ---- ending
 
-  /** Idle ones end now, others with their answer. `politely`: a last request that is on its way still meets an open connection. */
   closeIdle(): void { if (this.idle) this.#linger() }
+
+  drain(): void {
+    this.#maxAgeMs = -1
+    // An answer whose head went out without `Connection: close` is followed by one that says so.
+    if (!this.responseStarted) this.#final = true
+  }
 
   destroy(): void { this.#close(true) }
 
-  /** The exchange under way is over, whatever it was doing: answered with `error` when nothing was sent yet, cut otherwise. */
   cut(error: ProxyError): void { if (this.#state === State.Exchange) this.#fault(error) }
 
-  /** Only the client's FIN is still awaited. */
   get lingering(): boolean { return this.#state === State.Linger && this.stream.bytesQueued === 0 }
-  /** When the current wait began or will end, ms of the clock: when an idle connection will have had its time. */
-  get deadline(): number { return this.#deadline }
 
   /** Closes as soon as the kernel has the answer. */
   #farewell(): void {
@@ -561,8 +556,12 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     }
   }
 
-  /** FIN, then read and throw away until the client closes too: closing at once would turn bytes in flight into a RST that destroys our answer. */
+  /**
+   * FIN, then read and throw away until the client closes too: closing at once would turn bytes in flight into a RST that
+   * destroys our answer.
+   */
   #linger(): void {
+    if (this.#state === State.Idle) this.acceptedBy?.onActive(this)
     this.#state = State.Linger
     this.#held = null
     this.#discarded = 0
@@ -609,25 +608,23 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
         this.#linger()
         return
       case State.Head:
-        if (now >= this.#deadline) this.#refuse(new ProxyError('HEAD_TIMEOUT', 'downstream', `no complete head within ${options.headTimeoutMs} ms`, { status: 408, limit: 'head-timeout' }))
+        if (now >= this.#deadline) {
+          const text = `no complete head within ${options.headTimeoutMs} ms`
+          this.#refuse(new ProxyError('HEAD_TIMEOUT', 'downstream', text, { status: 408, limit: 'head-timeout' }))
+        }
         return
       case State.Exchange: {
         if (this.#bodyOpen && this.#flowing && !this.#responseEnded) {
-          if (now - this.#lastReadAt > options.bodyIdleTimeoutMs) {
-            this.#fault(new ProxyError('READ_TIMEOUT', 'downstream', `no byte of the request body for ${options.bodyIdleTimeoutMs} ms`, { status: 408, limit: 'body-idle-timeout' }))
-            return
-          }
-          // What we made it wait for a hook, a connection or the origin is not the client's time.
-          const elapsed = this.#flowedMs + now - this.#flowingSince
-          if (options.minBodyBytesPerSecond !== 0 && elapsed > SLOW_BODY_GRACE_MS && !this.responseStarted && this.#body!.bytes * 1000 < options.minBodyBytesPerSecond * elapsed) {
-            this.#fault(new ProxyError('SLOW_BODY', 'downstream', `request body slower than ${options.minBodyBytesPerSecond} bytes a second`, { status: 408, limit: 'body-bytes-per-second' }))
+          const late = this.#watch!.lateness(now, this.#body!.bytes, this.responseStarted, options)
+          if (late !== null) {
+            this.#fault(late)
             return
           }
         }
-        if (options.totalTimeoutMs !== 0 && now - this.#startedAt > options.totalTimeoutMs) {
-          // Whoever answers it has as long again.
-          this.#startedAt = now
-          this.#fault(new ProxyError('TOTAL_TIMEOUT', 'downstream', `the exchange took more than ${options.totalTimeoutMs} ms`, { status: 408, limit: 'total-timeout' }))
+        if (now > this.#deadline) {
+          // The answer to the fault has as long again.
+          this.#deadline = now + options.totalTimeoutMs
+          this.#fault(tookTooLong(options.totalTimeoutMs))
           return
         }
         if (now < this.#lookAt) return
@@ -649,7 +646,10 @@ export class Http1ServerSession implements DownstreamSession, StreamOwner, Timed
     const options = this.#options
     const stalled = this.#progress.check(now, options.sendTimeoutMs, options.minSendBytesPerSecond)
     if (stalled === '') return
-    const error = new ProxyError('SLOW_READER', 'downstream', stalled === 'send-timeout' ? `the client took no byte for ${options.sendTimeoutMs} ms` : `the client reads slower than ${options.minSendBytesPerSecond} bytes a second`, { limit: stalled })
+    const text = stalled === 'send-timeout'
+      ? `the client took no byte for ${options.sendTimeoutMs} ms`
+      : `the client reads slower than ${options.minSendBytesPerSecond} bytes a second`
+    const error = new ProxyError('SLOW_READER', 'downstream', text, { limit: stalled })
     if (this.#state === State.Exchange) this.#fault(error)
     this.#close(true)
   }

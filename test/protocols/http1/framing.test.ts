@@ -10,8 +10,9 @@ import { RequestHead, ResponseHead } from '../../../src/http/message-head.ts'
 import { Ticker } from '../../../src/primitives/clock.ts'
 import { Http1ClientSession } from '../../../src/protocols/http1/client-session.ts'
 import { HTTP1_CLIENT_DEFAULTS, HTTP1_SERVER_DEFAULTS, type Http1ServerOptions } from '../../../src/protocols/http1/http1-options.ts'
-import { Http1ServerSession, type ServerSessionHost } from '../../../src/protocols/http1/server-session.ts'
-import type { DownstreamOwner, UpstreamOwner } from '../../../src/protocols/http-session.ts'
+import type { AcceptingListener, ConnectionHost, RequestOwner } from '../../../src/protocols/http-connection.ts'
+import { Http1ServerSession } from '../../../src/protocols/http1/server-session.ts'
+import type { DownstreamSession, UpstreamOwner } from '../../../src/protocols/http-session.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
 import { MemoryPair, WireEnd } from '../../support/memory-stream.ts'
 import { ACCEPTED_REQUESTS, ORIGIN_RESPONSES, REFUSED_REQUESTS, type OriginResponse } from './framing-cases.ts'
@@ -19,24 +20,27 @@ import { setupFor } from '../../support/request-setup.ts'
 import { FieldLines } from '../../../src/http/field-lines.ts'
 
 /** Answers whatever arrives whole with 200, and faults with the status they ask for, as an application would. */
-class Answerer implements ServerSessionHost {
+class Answerer implements ConnectionHost, AcceptingListener {
   readonly draining = false
   readonly exchanges: AnsweredExchange[] = []
   readonly refusals: ProxyError[] = []
   closed = 0
-  onRequest(session: Http1ServerSession): AnsweredExchange {
-    const exchange = new AnsweredExchange(session)
+  onRequest(session: DownstreamSession, refusal: ProxyError | null): AnsweredExchange {
+    const exchange = new AnsweredExchange(session, refusal)
     this.exchanges.push(exchange)
     return exchange
   }
-  onRefused(_session: Http1ServerSession, error: ProxyError): void { this.refusals.push(error) }
+  onRefused(_connection: unknown, error: ProxyError): void { this.refusals.push(error) }
+  onIdle(): void {}
+  onActive(): void {}
   onClosed(): void { this.closed++ }
 
   get whole(): AnsweredExchange[] { return this.exchanges.filter(exchange => exchange.complete) }
 }
 
-class AnsweredExchange implements DownstreamOwner {
-  readonly session: Http1ServerSession
+class AnsweredExchange implements RequestOwner {
+  readonly session: DownstreamSession
+  readonly #refusal: ProxyError | null
   readonly method: string
   readonly target: string
   body = ''
@@ -44,14 +48,15 @@ class AnsweredExchange implements DownstreamOwner {
   complete = false
   fault: ProxyError | null = null
 
-  constructor(session: Http1ServerSession) {
+  constructor(session: DownstreamSession, refusal: ProxyError | null) {
     this.session = session
+    this.#refusal = refusal
     this.method = session.request.method
     this.target = session.request.target
   }
 
-  begin(refusal: ProxyError | null): void {
-    if (refusal !== null) this.onDownstreamFault(refusal)
+  begin(): void {
+    if (this.#refusal !== null) this.onDownstreamFault(this.#refusal)
     // A request without a body is complete with its head.
     else if (this.session.requestEnded) this.onRequestEnd(null)
     else this.session.resumeRequest()
@@ -92,7 +97,9 @@ function serve(pieces: readonly Buffer[], options: Http1ServerOptions): Served {
   const ticker = new Ticker(new FakeClock())
   const pair = new MemoryPair()
   const wire = new WireEnd(pair.far)
-  pair.near.owner = new Http1ServerSession(pair.near, 'test', { ...HTTP1_SERVER_DEFAULTS, ...options }, host, ticker)
+  const session = new Http1ServerSession(pair.near, 'test', { ...HTTP1_SERVER_DEFAULTS, ...options }, host, ticker)
+  session.acceptedBy = host
+  pair.near.owner = session
   for (const piece of pieces) {
     if (pair.far.destroyed) break
     wire.send(piece)

@@ -8,8 +8,8 @@ import type { ProxyError } from '../../../src/errors/proxy-error.ts'
 import { ResponseHead } from '../../../src/http/message-head.ts'
 import { Ticker } from '../../../src/primitives/clock.ts'
 import { HTTP1_SERVER_DEFAULTS, type Http1ServerOptions } from '../../../src/protocols/http1/http1-options.ts'
-import { Http1ServerSession, type ServerSessionHost } from '../../../src/protocols/http1/server-session.ts'
-import type { DownstreamOwner } from '../../../src/protocols/http-session.ts'
+import type { AcceptingListener, ConnectionHost, RequestOwner } from '../../../src/protocols/http-connection.ts'
+import { Http1ServerSession } from '../../../src/protocols/http1/server-session.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
 import { MemoryPair, WireEnd } from '../../support/memory-stream.ts'
 import { FieldLines } from '../../../src/http/field-lines.ts'
@@ -18,7 +18,7 @@ const GET = 'GET / HTTP/1.1\r\nHost: a.example\r\n\r\n'
 const upload = (length: number): string => `POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: ${length}\r\n\r\n`
 
 /** A connection whose application is the test. */
-class Connection implements ServerSessionHost, DownstreamOwner {
+class Connection implements ConnectionHost, RequestOwner, AcceptingListener {
   draining = false
   readonly clock = new FakeClock()
   readonly ticker = new Ticker(this.clock)
@@ -32,20 +32,26 @@ class Connection implements ServerSessionHost, DownstreamOwner {
   faults: ProxyError[] = []
   refusals: ProxyError[] = []
   closed = 0
+  /** As the listener was told last. */
+  idle = true
 
   constructor(options: Http1ServerOptions = {}, kernelBytes = Infinity) {
     this.pair = new MemoryPair({ kernelBytes })
     this.client = new WireEnd(this.pair.far)
     this.session = new Http1ServerSession(this.pair.near, 'test', { ...HTTP1_SERVER_DEFAULTS, ...options }, this, this.ticker)
+    this.session.acceptedBy = this
     this.pair.near.owner = this.session
   }
 
-  onRequest(): this {
+  onRequest(_session: unknown, refusal: ProxyError | null): this {
     this.requests++
+    if (refusal !== null) this.faults.push(refusal)
     return this
   }
-  begin(refusal: ProxyError | null): void { if (refusal !== null) this.faults.push(refusal) }
-  onRefused(_session: Http1ServerSession, error: ProxyError): void { this.refusals.push(error) }
+  begin(): void {}
+  onRefused(_connection: unknown, error: ProxyError): void { this.refusals.push(error) }
+  onIdle(): void { this.idle = true }
+  onActive(): void { this.idle = false }
   onClosed(): void { this.closed++ }
   onRequestBody(buffer: Buffer, from: number, to: number): void { this.body += buffer.latin1Slice(from, to) }
   onRequestEnd(): void { this.ends++ }
@@ -60,6 +66,12 @@ class Connection implements ServerSessionHost, DownstreamOwner {
   say(bytes: string): this {
     this.client.send(bytes)
     this.pair.settle()
+    return this.#settled()
+  }
+
+  /** Whenever nothing is under way, the listener knows exactly whether the connection is idle. */
+  #settled(): this {
+    if (this.closed === 0) assert.equal(this.idle, this.session.idle, 'the listener takes the connection for something else')
     return this
   }
 
@@ -69,7 +81,7 @@ class Connection implements ServerSessionHost, DownstreamOwner {
     this.session.endResponse(null)
     this.session.release()
     this.pair.settle()
-    return this
+    return this.#settled()
   }
 
   /** Time passes, in small steps, and everything that it causes is delivered. */
@@ -78,7 +90,7 @@ class Connection implements ServerSessionHost, DownstreamOwner {
       this.clock.advance(Math.min(left, 100))
       this.pair.settle()
     }
-    return this
+    return this.#settled()
   }
 
   get answers(): string[] { return [...this.client.text.matchAll(/HTTP\/1\.1 (\d{3})/g)].map(match => match[1]!) }
@@ -341,6 +353,41 @@ describe('http1 server session: one request at a time', () => {
     connection.pair.settle()
     assert.equal(connection.ends, 1)
     assert.equal(connection.body.length, 3000)
+  })
+
+  it('it is idle before its first request and between two, not with one or with a part of one', () => {
+    const connection = new Connection()
+    const seen = [connection.idle]
+    connection.say('GET / HTTP/1.1\r\n')
+    seen.push(connection.idle)
+    connection.say('Host: a.example\r\n\r\n')
+    seen.push(connection.idle)
+    connection.answer()
+    seen.push(connection.idle)
+    connection.say(GET + GET)
+    connection.answer()
+    seen.push(connection.idle)
+    connection.answer()
+    seen.push(connection.idle)
+    connection.session.closeIdle()
+    seen.push(connection.idle)
+    assert.deepEqual(seen, [true, false, false, true, false, true, false])
+  })
+
+  it('told to drain, it lets the next answer say that it is the last', () => {
+    const idle = new Connection().say(GET).answer()
+    idle.session.drain()
+    idle.say(GET).answer()
+    assert.match(idle.client.text, /200 OK\r\n(?!Connection: close)[^]*200 OK\r\n[^]*Connection: close/)
+    assert.equal(idle.client.ended, true)
+    const begun = new Connection().say(GET)
+    begun.session.writeHead(ResponseHead.build(200), 2, FieldLines.NONE)
+    begun.session.drain()
+    begun.session.writeBody(Buffer.from('ok'), 0, 2, true)
+    begun.session.endResponse(null)
+    begun.session.release()
+    begun.pair.settle()
+    assert.equal(begun.client.ended, false, 'the client was not told and may have sent its next request')
   })
 
   it('a draining host lets the answer say that it is the last', () => {
