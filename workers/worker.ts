@@ -17,8 +17,10 @@ import type { WorkerRole } from '../src/ipc/worker-role.ts'
 import type { RunHost } from '../src/server/run-host.ts'
 import type { Server } from '../src/server/server.ts'
 import { CopiesUsedUp, InheritedListeners, sendInherited } from './inherited-listeners.ts'
+import { systemWorld } from './worker-world.ts'
+import type { WorkerWorld } from './worker-world.ts'
 
-/** EX_SOFTWARE: an error that nobody caught. */
+/** EX_SOFTWARE: an error that no code of the application or of ours has caught. */
 export const EXIT_UNCAUGHT = 70
 export const EXIT_START_FAILED = 1
 
@@ -31,7 +33,8 @@ export const WorkerState = { Starting: 0, Ready: 1, Accepting: 2, Paused: 3, Dra
 export type WorkerState = (typeof WorkerState)[keyof typeof WorkerState]
 
 const PHASES: Readonly<Record<WorkerState, WorkerPhase>> = {
-  [WorkerState.Starting]: 'starting', [WorkerState.Ready]: 'ready', [WorkerState.Accepting]: 'accepting', [WorkerState.Paused]: 'paused', [WorkerState.Draining]: 'draining',
+  [WorkerState.Starting]: 'starting', [WorkerState.Ready]: 'ready', [WorkerState.Accepting]: 'accepting',
+  [WorkerState.Paused]: 'paused', [WorkerState.Draining]: 'draining',
 }
 const MOVES: Readonly<Record<WorkerState, readonly WorkerState[]>> = {
   [WorkerState.Starting]: [WorkerState.Ready, WorkerState.Draining],
@@ -42,6 +45,9 @@ const MOVES: Readonly<Record<WorkerState, readonly WorkerState[]>> = {
 }
 
 const ABOUT_LISTENERS: ReadonlySet<ToWorker['tag']> = new Set(['accept', 'stop-accept', 'adopt-slot', 'release-slot', 'close-listeners'])
+
+/** What of a server a worker uses. */
+export type WorkerServer = Pick<Server, 'prepare' | 'listeners' | 'runSelfTest' | 'drain' | 'stats' | 'close'>
 
 /** The process around the worker, replaced in tests. */
 export interface WorkerHost {
@@ -62,29 +68,31 @@ export class Worker implements RunHost {
   readonly #role: WorkerRole
   readonly #calls: SystemCalls | null
   readonly #host: WorkerHost
-  #server: Server | null = null
+  readonly #world: WorkerWorld
+  #server: WorkerServer | null = null
   #listeners: InheritedListeners | null = null
-  #heartbeat: NodeJS.Timeout | null = null
+  #cancelHeartbeat: () => void = () => {}
   #seq = 0
-  #endTimer: NodeJS.Timeout | null = null
+  #cancelEnd: () => void = () => {}
   #endAtMs = Number.POSITIVE_INFINITY
-  #softTimer: NodeJS.Timeout | null = null
+  #cancelSoft: () => void = () => {}
   #ended = false
   /** The last order about listeners; never rejects. */
   #listening: Promise<void> = Promise.resolve()
   /** How to drain when no supervisor is left to say so. */
   #orphanDrain: DrainOrder | null = null
 
-  constructor(role: WorkerRole, calls: SystemCalls | null, host: WorkerHost) {
+  constructor(role: WorkerRole, calls: SystemCalls | null, host: WorkerHost, world = systemWorld) {
     this.#role = role
     this.#calls = calls
     this.#host = host
+    this.#world = world
   }
 
   get phase(): WorkerPhase { return PHASES[this.state] }
 
   /** `server.runForever()` of the application ends up here. */
-  async run(server: Server): Promise<never> {
+  async run(server: WorkerServer): Promise<never> {
     if (this.#server !== null) throw new Error('runForever() was called twice; one server runs per process')
     this.#server = server
     await server.prepare()
@@ -92,27 +100,28 @@ export class Worker implements RunHost {
     const { unserved, unbound } = InheritedListeners.mismatch(this.#role.layout, running)
     if (unserved.length > 0) throw new Error(`bound for this application, but it does not listen there any more: ${unserved.join(', ')}; start it again`)
     if (unbound.length > 0) this.#host.log.warn('these listeners have no socket and are not served', { listeners: unbound })
-    this.#listeners = new InheritedListeners(this.#role.layout, this.#role.slot, running, this.#calls)
+    this.#listeners = new InheritedListeners(this.#role.layout, this.#role.slot, running, this.#calls, this.#world)
     if (this.moveTo(WorkerState.Ready)) this.#host.send({ tag: 'ready' })
     return new Promise<never>(() => {})
   }
 
   onWelcome(welcome: Welcome): void {
     this.#orphanDrain = welcome.orphanDrain
-    if (this.#heartbeat !== null) clearInterval(this.#heartbeat)
-    let dueMs = performance.now() + welcome.heartbeatMs
-    let before = performance.eventLoopUtilization()
-    this.#heartbeat = setInterval(() => {
-      const nowMs = performance.now()
-      const loopLagMs = Math.max(0, nowMs - dueMs)
-      dueMs = nowMs + welcome.heartbeatMs
-      const now = performance.eventLoopUtilization()
-      const { utilization } = performance.eventLoopUtilization(now, before)
-      before = now
-      this.#report(loopLagMs, utilization)
-    }, welcome.heartbeatMs)
+    this.#cancelHeartbeat()
+    // What was measured until now belongs to no heartbeat.
+    this.#world.vitals()
+    this.#beatLater(welcome.heartbeatMs)
     // Said before the supervisor could hear it, or to one that was replaced since.
     if (this.state === WorkerState.Ready) this.#host.send({ tag: 'ready' })
+  }
+
+  #beatLater(ms: number): void {
+    const { clock } = this.#world
+    const dueMs = clock.exact() + ms
+    this.#cancelHeartbeat = clock.after(ms, () => {
+      this.#report(Math.max(0, clock.exact() - dueMs))
+      this.#beatLater(ms)
+    })
   }
 
   onOrder(order: ToWorker, question: Question | null): void {
@@ -130,12 +139,12 @@ export class Worker implements RunHost {
     this.#host.log.warn('draining as an orphan', { reason })
     const order = this.#orphanDrain
     if (order === null) { this.#end(EXIT_START_FAILED); return }
-    // Whoever comes now must know; what waits in the queues has nobody else.
+    // First the phase, so that a supervisor that comes now hears it. Then the queues: no other process accepts what waits there.
     this.moveTo(WorkerState.Draining)
     this.#listening = this.#listening.then(() => this.#listeners?.emptyAndClose(ORPHAN_EMPTY_QUEUE_MS)).then(() => this.#drain(order))
   }
 
-  /** An error that ends the process: told to the supervisor, which replaces us. Only an error that it cannot be told is printed here. */
+  /** An error that ends the process: the supervisor is told and replaces this worker. @param toldToLog the worker's own log says it, too. */
   fail(error: unknown, code: number, toldToLog: boolean): void {
     const message = error instanceof Error ? error.message : String(error)
     const stack = error instanceof Error ? error.stack ?? '' : ''
@@ -205,7 +214,7 @@ export class Worker implements RunHost {
   async #sendDescriptors(path: string): Promise<SentDescriptors> {
     const { layout } = this.#role
     if (this.#calls === null) throw new Error('without system calls descriptors cannot be sent')
-    await sendInherited(layout, this.#calls, path, () => this.#listeners?.closed === true)
+    await sendInherited(layout, this.#calls, path, () => this.#listeners?.closed === true, this.#world)
     return { layout }
   }
 
@@ -215,32 +224,35 @@ export class Worker implements RunHost {
     this.moveTo(WorkerState.Draining)
     if (server === null || this.#listeners === null) { this.#end(0); return }
     this.#listeners.closeForGood()
-    if (this.#endTimer !== null) clearTimeout(this.#endTimer)
-    if (this.#softTimer !== null) clearTimeout(this.#softTimer)
+    this.#cancelEnd()
+    this.#cancelSoft()
+    const { clock } = this.#world
+    const nowMs = clock.exact()
     // A second order shortens; it never gives time that the first one did not.
-    this.#endAtMs = Math.min(this.#endAtMs, performance.now() + order.endAfterMs)
-    this.#endTimer = setTimeout(() => {
+    this.#endAtMs = Math.min(this.#endAtMs, nowMs + order.endAfterMs)
+    this.#cancelEnd = clock.after(Math.max(0, this.#endAtMs - nowMs), () => {
       const { connections } = server.stats()
       this.#host.log.warn('cut at the deadline', { connections })
       this.#finish(connections)
-    }, Math.max(0, this.#endAtMs - performance.now()))
+    })
     if (order.softDrainMs > 0) {
-      this.#softTimer = setTimeout(() => this.#host.log.info('still draining', { ...server.stats() }), order.softDrainMs)
+      this.#cancelSoft = clock.after(order.softDrainMs, () => this.#host.log.info('still draining', { ...server.stats() }))
     }
     server.drain(order).then(({ cut }) => this.#finish(cut), (error: unknown) => this.fail(error, EXIT_UNCAUGHT, true))
   }
 
-  #report(loopLagMs: number, utilization: number): void {
+  #report(loopLagMs: number): void {
+    const { utilization, rssBytes } = this.#world.vitals()
     this.#host.send({
       tag: 'heartbeat', seq: this.#seq++, loopLagMs: Math.round(loopLagMs * 10) / 10, utilization: Math.round(utilization * 1000) / 1000,
-      rssBytes: process.memoryUsage.rss(), open: this.#server?.stats() ?? NO_COUNTS,
+      rssBytes, open: this.#server?.stats() ?? NO_COUNTS,
     })
   }
 
   #finish(cut: number): void {
     if (this.#ended) return
     // The last counts, so that an orderly end loses none.
-    this.#report(0, 0)
+    this.#report(0)
     this.#host.send({ tag: 'drained', cut })
     this.#end(0, true)
   }
@@ -249,14 +261,14 @@ export class Worker implements RunHost {
   #end(code: number, inOrder = false): void {
     if (this.#ended) return
     this.#ended = true
-    if (this.#heartbeat !== null) clearInterval(this.#heartbeat)
-    if (this.#endTimer !== null) clearTimeout(this.#endTimer)
-    if (this.#softTimer !== null) clearTimeout(this.#softTimer)
+    this.#cancelHeartbeat()
+    this.#cancelEnd()
+    this.#cancelSoft()
     this.#server?.close()
     if (!inOrder) { this.#host.exit(code); return }
-    const late = setTimeout(() => this.#host.exit(code), FLUSH_LOGS_MS)
+    const cancelLate = this.#world.clock.after(FLUSH_LOGS_MS, () => this.#host.exit(code))
     void this.#host.flushLogs().finally(() => {
-      clearTimeout(late)
+      cancelLate()
       this.#host.exit(code)
     })
   }
