@@ -19,16 +19,17 @@ import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options
 import type { ServerDescription } from '../src/ipc/server-description.ts'
 import type { FromOperator, OperationOutcome, OperationStarted } from '../src/ipc/messages.ts'
 import { askSupervisor, awaitOutcome, NotRunning } from './control-client.ts'
-import { describeApplication, DescribeFailed } from './describe-application.ts'
+import { checkListenerNames, describeApplication, DescribeFailed } from './describe-application.ts'
+import { EXIT } from './exit-codes.ts'
 import { OWN_EXEC_ARGV } from './generation.ts'
 import { resolveIdentity } from './identities.ts'
+import type { SupervisorStatus } from './operator-desk.ts'
+import { packageVersion } from './package-version.ts'
 import { listenerUrl, prove, PROVE_ACTIONS, proveText } from './prove.ts'
 import { releaseOf } from './releases.ts'
 import { passInheritedSockets } from '../src/ipc/inherited-sockets.ts'
 import { configFrom, originOf, runSupervisor } from './run.ts'
 import { runningFolders } from './state-folder.ts'
-import { checkListenerNames, EXIT, packageVersion } from './supervisor.ts'
-import type { SupervisorStatus } from './supervisor.ts'
 
 /** Ends the command with a code and, for people, a sentence. */
 class Failure extends Error {

@@ -1,4 +1,6 @@
 /** Learns what an application is made of from a short-lived process, so that none of its code runs in the supervisor. */
+import { ConfigError } from '../src/config/server-config.ts'
+import { unknownListeners, type WorkerSettings } from '../src/config/worker-settings.ts'
 import { ROLE_VARIABLE } from '../src/ipc/worker-role.ts'
 import type { DescribeRole } from '../src/ipc/worker-role.ts'
 import { readDescription } from '../src/ipc/server-description.ts'
@@ -35,6 +37,15 @@ export async function describeApplication(of: Blueprint, timeoutMs: number, sign
   if (result.timedOut) throw new DescribeFailed(`it did not reach server.runForever() within ${timeoutMs} ms`, result.stderr)
   if (result.problem !== '') throw new DescribeFailed(result.problem, '')
   throw new DescribeFailed(result.signal === null ? `it ended with code ${String(result.code)}` : `it was ended by ${result.signal}`, result.stderr)
+}
+
+/** An override for a listener that does not exist would be ignored in silence. @throws ConfigError */
+export function checkListenerNames(settings: Pick<WorkerSettings, 'listeners'>, description: ServerDescription): void {
+  const names = description.listeners.map(listener => listener.name)
+  const unknown = unknownListeners(settings.listeners, names)
+  if (unknown.length === 0) return
+  const expected = `one of *, ${names.join(', ')}`
+  throw new ConfigError(unknown.map(name => ({ path: `listeners.${name}`, found: 'the name of no listener', expected, where: 'configuration' })))
 }
 
 function readOutcome(output: string): DescribeOutcome | null {

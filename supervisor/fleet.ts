@@ -65,6 +65,7 @@ const SUITABLE: readonly WorkerState[] = [WorkerState.Starting, WorkerState.Read
 
 export interface FleetSetup {
   readonly host: ProcessHost
+  /** Those in force: asked for at every use, because a commit changes them. */
   readonly options: ResolvedSupervisorOptions
   readonly log: ProcessLog
   readonly generation: Generation
@@ -102,7 +103,6 @@ export class Fleet {
   slots: readonly WorkerSlot[]
   readonly #setup: FleetSetup
   readonly #host: ProcessHost
-  #options: ResolvedSupervisorOptions
   readonly #log: ProcessLog
   #generation: Generation
   /** By number: the committed one, the one on trial, and those that still have workers. */
@@ -134,7 +134,6 @@ export class Fleet {
   constructor(setup: FleetSetup) {
     this.#setup = setup
     this.#host = setup.host
-    this.#options = setup.options
     this.#log = setup.log
     this.#generation = setup.generation
     this.#generations.set(setup.generation.number, setup.generation)
@@ -187,6 +186,7 @@ export class Fleet {
   /** The committed one. */
   get generation(): Generation { return this.#generation }
   get options(): ResolvedSupervisorOptions { return this.#options }
+  get #options(): ResolvedSupervisorOptions { return this.#setup.options }
   /** What a worker is told: those of its own generation, if that is on trial. */
   optionsOf(worker: WorkerProcess): ResolvedSupervisorOptions { return this.#trial?.number === worker.generation ? this.#trial.options : this.#options }
   generationOf(worker: WorkerProcess): Generation { return this.#generations.get(worker.generation) ?? this.#generation }
@@ -394,12 +394,11 @@ export class Fleet {
   }
 
   /** The generation on trial is the one. Resolves when no worker holds a listener that it does not have any more. */
-  async commit(generation: Generation, options: ResolvedSupervisorOptions): Promise<void> {
+  async commit(generation: Generation): Promise<void> {
     const before = this.#generation
     this.#generation = generation
     this.#generations.set(generation.number, generation)
     this.#expected = 0
-    this.#options = options
     this.#trial = null
     const listenersGo = goneListeners(before, generation).length > 0
     const retired: Promise<unknown>[] = []

@@ -46,8 +46,10 @@ export interface SocketBinder {
   /** 'live': somebody accepts there. 'stale': a socket file that nobody listens on. 'other': a file that is no socket. */
   probeUnix(path: string): Promise<'absent' | 'live' | 'stale' | 'other'>
   unlink(path: string): void
-  /** Names a socket for as long as anyone holds it. */
+  /** Names a socket for as long as any process holds it. */
   inode(fd: number): string
+  /** Closes a descriptor that was not made here. */
+  close(fd: number): void
 }
 
 export interface HeldListener {
@@ -145,7 +147,7 @@ export class ListenerTable {
       const sockets = record.sockets.flatMap((_, index) => {
         const found = socketOf(record, index)
         if (found === 'beside') return this.#bindBeside(record)
-        return found === null ? [] : [rawSocket(found)]
+        return found === null ? [] : [this.#givenSocket(found)]
       })
       if (sockets.length === record.sockets.length) return [{ ...record, sockets }]
       for (const socket of sockets) socket.close()
@@ -249,9 +251,11 @@ export class ListenerTable {
     return { ...listener, sockets: [...listener.sockets, ...more] }
   }
 
+  #givenSocket(fd: number): HeldSocket { return { fd, close: () => this.#binder.close(fd) } }
+
   #takeGiven(bound: string): HeldSocket | null {
     const index = this.#given.findIndex(given => given.bound === bound)
-    return index === -1 ? null : rawSocket(this.#given.splice(index, 1)[0]!.fd)
+    return index === -1 ? null : this.#givenSocket(this.#given.splice(index, 1)[0]!.fd)
   }
 
   async #bindTcp(listener: DescribedListener, key: string, described: readonly DescribedListener[]): Promise<HeldListener | null> {
@@ -323,7 +327,7 @@ function keyOf(described: readonly DescribedListener[], index: number): string {
 }
 
 function boundSocket(socket: BoundSocketLike): HeldSocket { return { fd: socket.fd(), close: () => socket.close() } }
-function rawSocket(fd: number): HeldSocket { return { fd, close: () => fs.closeSync(fd) } }
+
 
 /** Of a bound TCP socket. */
 function addressOf(bound: string): { host: string; port: number } {
@@ -362,6 +366,7 @@ export const SYSTEM_BINDER: SocketBinder = {
   },
   unlink: path => fs.rmSync(path, { force: true }),
   inode: fd => String(fs.fstatSync(fd).ino),
+  close: fd => fs.closeSync(fd),
 }
 
 /** Whether somebody listens on a Unix path. Only a refusal proves that nobody does: a full queue or a lack of rights is somebody. */

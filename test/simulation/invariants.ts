@@ -3,7 +3,7 @@ import type { ToWorker } from '../../src/ipc/messages.ts'
 import type { Plan } from '../../supervisor/upgrade.ts'
 import { WorkerState } from '../../supervisor/worker-process.ts'
 import type { SimSocket } from './kernel.ts'
-import { SimState } from './sim-supervisor.ts'
+import { SupervisorState } from '../../supervisor/supervisor-state.ts'
 import type { SimSupervisor } from './sim-supervisor.ts'
 import type { Behaviour, SimWorker } from './sim-worker.ts'
 import type { World } from './world.ts'
@@ -18,7 +18,7 @@ const CUT_MS = 11_001
 export function checkAlways(world: World): void {
   const { image } = world
   const fleet = image?.fleet ?? null
-  if (image === null || fleet === null || image.state < SimState.Starting || world.failure !== '') return
+  if (image === null || fleet === null || image.state < SupervisorState.Starting || world.failure !== '') return
   const nowMs = image.nowMs()
   const max = fleet.options.drain.maxDrainingGenerations
   for (const slot of fleet.slots) {
@@ -26,12 +26,12 @@ export function checkAlways(world: World): void {
     for (const worker of slot.draining) if (worker.state === WorkerState.Draining && !worker.aborted && !(worker.drainEndsAtMs !== null && worker.drainEndsAtMs - nowMs <= CUT_MS)) uncut++
     if (uncut > max + 1) world.violation(`(4) ${uncut} workers drain in slot ${slot.index}, ${max} may`)
   }
-  if (world.gap && image.state === SimState.Running && fleet.slots.every(slot => slot.lent || [...world.workers].some(worker => worker.id === slot.current?.id && worker.alive && worker.phase === 'accepting'))) world.gap = false
+  if (world.gap && image.state === SupervisorState.Running && fleet.slots.every(slot => slot.lent || [...world.workers].some(worker => worker.id === slot.current?.id && worker.alive && worker.phase === 'accepting'))) world.gap = false
   const known = new Set<string>()
   for (const worker of fleet.workers()) known.add(worker.id)
   for (const worker of world.workers) {
     if (!worker.alive || known.has(worker.id) || world.refused.has(worker.id) || worker.phase === 'draining') continue
-    if (image.state === SimState.Running && !image.stopping && world.families.get(worker)!.by === image) world.violation(`worker ${worker.id} lives, but is in no slot`)
+    if (image.state === SupervisorState.Running && !image.stopping && world.families.get(worker)!.by === image) world.violation(`worker ${worker.id} lives, but is in no slot`)
   }
   const step = image.upgrades?.step ?? ''
   if (step !== 'committing' && step !== 'committed' && world.current !== fleet.generation.release.folder) world.violation(`(2) current is ${world.current}, but ${fleet.generation.release.folder} is committed and the step is '${step}'`)
@@ -99,7 +99,7 @@ export function restlessness(world: World): string {
   }
   if (image === null) return 'there is no supervisor'
   const { fleet, upgrades, table } = image
-  if (fleet === null || upgrades === null || image.state !== SimState.Running) return `the supervisor is in state ${image.state}`
+  if (fleet === null || upgrades === null || image.state !== SupervisorState.Running) return `the supervisor is in state ${image.state}`
   const { running, waiting } = upgrades.record()
   if (running !== null || waiting !== null || fleet.operationName !== '') return `an operation runs: ${running?.id ?? fleet.operationName} ${running?.step ?? ''}`
   if (world.asking.size > 0) return `nobody answered: ${[...world.asking].join(', ')}`

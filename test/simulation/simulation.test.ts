@@ -64,7 +64,7 @@ const PLANTS: readonly { readonly bug: string; readonly plant: Plant; readonly f
       const introduce = image.fleet!.introduce.bind(image.fleet)
       image.fleet!.introduce = async (slot, generation) => {
         const plan = image.upgrades!.record().running?.plan ?? null
-        if (plan !== null) world.flip(image, plan)
+        if (plan !== null) world.flip(image, plan.to)
         return introduce(slot, generation)
       }
     },

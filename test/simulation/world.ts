@@ -11,21 +11,21 @@ import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts
 import type { ResolvedSupervisorOptions, SupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { WorkerSettings } from '../../src/config/worker-settings.ts'
 import type { FromOperator, OperationOutcome, ToWorker } from '../../src/ipc/messages.ts'
-import type { SystemCalls } from '../../src/ipc/system-calls.ts'
+import type { DatagramInbox } from '../../src/ipc/system-calls.ts'
+import { EXIT } from '../../supervisor/exit-codes.ts'
 import type { Fleet } from '../../supervisor/fleet.ts'
-import type { Generation } from '../../supervisor/generation.ts'
 import type { ExitReport, ForkedProcess, ForkRequest } from '../../supervisor/process-host.ts'
 import type { Release } from '../../supervisor/releases.ts'
-import type { Plan } from '../../supervisor/upgrade.ts'
-import { SimConnection } from './connection.ts'
-import type { SimAnswer, SimEnd, Wire } from './connection.ts'
+import { CONTROL_SOCKET } from '../../supervisor/state-folder.ts'
+import { SupervisorState } from '../../supervisor/supervisor-state.ts'
+import type { After, SimConnection, SimEnd, Wire } from './connection.ts'
+import { ControlPaths } from './control-paths.ts'
 import { EventQueue } from './event-queue.ts'
-import type { SimEvent } from './event-queue.ts'
 import { checkAlways, checkFlip, checkOrder, restlessness } from './invariants.ts'
 import { Kernel } from './kernel.ts'
 import type { Dial, SimSocket } from './kernel.ts'
 import { Random } from './random.ts'
-import { SimState, SimSupervisor } from './sim-supervisor.ts'
+import { SimSupervisor, STATE_FOLDER } from './sim-supervisor.ts'
 import type { SimHandover } from './sim-supervisor.ts'
 import { SimWorker } from './sim-worker.ts'
 import type { Behaviour } from './sim-worker.ts'
@@ -54,8 +54,6 @@ export interface RunResult {
 export interface SimListener { readonly name: string; readonly address: string }
 interface SimRelease { readonly behaviour: Behaviour; readonly fingerprint: string }
 type Boot = 'good' | 'throws' | 'hangs' | 'dies'
-
-interface Timer { cancel(): void }
 
 /** How a worker's end reaches somebody. */
 interface Watcher { readonly image: SimSupervisor; readonly onExit: (report: ExitReport) => void }
@@ -115,6 +113,8 @@ export class World implements Wire {
   active = 0
   failure = ''
   readonly counts: Record<string, number> = {}
+  readonly control: ControlPaths
+  readonly after: After
   readonly #queue = new EventQueue()
   readonly #options: WorldOptions
   #log: string[] = []
@@ -123,9 +123,11 @@ export class World implements Wire {
   #nextPid = 100
   #nextDial = 1
   #events = 0
-  #connections: { readonly connection: SimConnection; readonly serverEnd: SimEnd; worker: SimWorker | null }[] = []
-  /** Connections that wait for the next image to accept them. */
-  #waiting: { readonly end: SimEnd; readonly take: (image: SimSupervisor) => void }[] = []
+  #connections: { readonly connection: SimConnection; readonly serverEnd: SimEnd; readonly worker: SimWorker | null }[] = []
+  /** Starts of another supervisor while one runs. */
+  readonly #rivals = new Set<SimSupervisor>()
+  /** Of the image that runs: what the plants and watches of `onComposed` are on. */
+  #composed: Fleet | null = null
   #inbox: SimSocket[] | null = null
   readonly #releases = new Map<string, SimRelease>()
   readonly #boots = new Map<string, Boot>()
@@ -139,12 +141,14 @@ export class World implements Wire {
   #done = false
   #finalOutcome: OperationOutcome | null = null
   #finalAsked = false
-  #bootTimer: Timer | null = null
+  #cancelBootTimer: () => void = () => {}
 
   constructor(seed: number, options: WorldOptions = {}) {
     this.seed = seed
     this.#options = options
     const random = this.random = new Random(seed)
+    this.after = (ms, run) => this.at(this.nowMs + ms, run)
+    this.control = new ControlPaths(this, message => this.violation(message))
     this.kernel = new Kernel({
       onQueueLost: (socket, dials, how) => this.#onQueueLost(socket, dials, how),
       onFault: message => this.violation(message),
@@ -173,14 +177,19 @@ export class World implements Wire {
 
   get wallMs(): number { return this.nowMs + this.#wallOffsetMs }
 
-  after(ms: number, run: () => void): Timer { return this.at(this.nowMs + ms, run) }
-  at(atMs: number, run: () => void): Timer { return cancellable(this.#queue.add(atMs, run)) }
+  /** @returns a function that cancels. */
+  at(atMs: number, run: () => void): () => void { return this.#add(atMs, run, false) }
   /** Only sockets and connections of clients are concerned. */
-  plainAfter(ms: number, run: () => void): Timer { return cancellable(this.#queue.add(this.nowMs + ms, run, true)) }
+  plainAfter(ms: number, run: () => void): () => void { return this.#add(this.nowMs + ms, run, true) }
+
+  #add(atMs: number, run: () => void, plain: boolean): () => void {
+    const event = this.#queue.add(atMs, run, plain)
+    return () => { event.run = null }
+  }
+
   arrivalMs(): number { return this.nowMs + this.random.delay(3, 1_500, this.calm ? 0 : this.#lateShare) }
 
   async run(): Promise<RunResult> {
-    this.kernel.use()
     watchRejections(this)
     const { stackTraceLimit } = Error
     if (this.#options.keepLog !== true) Error.stackTraceLimit = 0
@@ -196,6 +205,7 @@ export class World implements Wire {
         run()
         if (event.plain) continue
         await turn()
+        this.#lookAt(this.image)
         checkAlways(this)
       }
     } catch (error) {
@@ -223,9 +233,6 @@ export class World implements Wire {
     this.failure = message
     this.log(() => `VIOLATION ${message}`)
   }
-
-  /** Errors that a start may end with. */
-  unexpected(error: unknown): boolean { return !(error instanceof Error) || !['Refused', 'BindError', 'StartFailed'].includes(error.name) }
 
   // ---- what is installed and configured
 
@@ -263,9 +270,10 @@ export class World implements Wire {
     if (!worker.alive) this.#tell(worker, watcher)
   }
 
-  signalWorker(pid: number, signal: NodeJS.Signals): boolean {
+  signalWorker(image: SimSupervisor, pid: number, signal: NodeJS.Signals): boolean {
     const worker = this.#process(pid)
     if (worker === undefined) return false
+    if (image !== this.image) this.violation(`(9) a supervisor without the folder sends ${signal} to worker ${worker.id}`)
     this.log(() => `${signal} to worker ${worker.id}`)
     if (!worker.alive) return true
     if (signal === 'SIGKILL') worker.die({ signal })
@@ -283,14 +291,12 @@ export class World implements Wire {
     return undefined
   }
 
-  /** Notes what a dying worker accepted from, before that is gone. */
   /** Ids of workers that have ever held sockets alone. */
   readonly #soleHolders = new Set<string>()
-  /** A worker obeys a supervisor that has been killed since. */
-  staleOrder = false
-  /** Closes its copies of all sockets. */
+  /** Closes a copy of a socket. */
   closing: SimWorker | null = null
 
+  /** Notes what a dying worker accepted from, before that is gone. */
   inDying(worker: SimWorker, close: () => void): void {
     const family = this.families.get(worker)!
     family.lastAccepted = new Set([...worker.acceptors.values()].flatMap(acceptors => [...acceptors.values()]))
@@ -336,6 +342,7 @@ export class World implements Wire {
 
   #runImage(image: SimSupervisor): void {
     this.image = image
+    this.#composed = null
     this.active = 0
     this.#lastStep = ''
     image.run()
@@ -353,12 +360,14 @@ export class World implements Wire {
   #supervisorGone(): void {
     const pid = this.supervisorPid
     this.supervisorPid = 0
-    this.#bootTimer?.cancel()
+    this.#cancelBootTimer()
     this.image?.die()
     this.image = null
+    // Another start that finds nothing here any more would be the next supervisor; the end of this one brings that anyway.
+    for (const rival of this.#rivals) rival.die()
+    this.#rivals.clear()
     this.#dropConnections()
-    for (const { end } of this.#waiting) end.die()
-    this.#waiting = []
+    this.control.leave(pid)
     this.#dropInbox()
     this.kernel.closeAllOf(pid)
     for (const worker of [...this.workers]) {
@@ -379,10 +388,10 @@ export class World implements Wire {
   exec(image: SimSupervisor, handover: SimHandover, bootTimeoutMs: number): void {
     this.count('execs')
     this.log(() => `exec of ${handover.folder} in place (${handover.attempt})`)
-    for (const fd of handover.descriptors) this.kernel.socketOf(fd)
+    for (const fd of handover.descriptors) if (!this.control.owns(fd)) this.kernel.socketOf(fd)
     this.#leaveImage(image, handover)
     const boot = this.calm ? 'good' : this.#boots.get(this.releaseOf(handover.folder).fingerprint)!
-    this.#bootTimer = this.after(bootTimeoutMs, () => this.execBack(this.image, handover, 'not done in time'))
+    this.#cancelBootTimer = this.after(bootTimeoutMs, () => this.execBack(this.image, handover, 'not done in time'))
     const pid = this.supervisorPid
     this.after(20 + this.random.delay(80, 1_000), () => {
       if (this.supervisorPid !== pid) return
@@ -397,7 +406,9 @@ export class World implements Wire {
     this.image = null
     this.#dropConnections()
     this.#dropInbox()
-    this.kernel.closeAllOf(this.supervisorPid, new Set(handover.descriptors))
+    const kept = new Set(handover.descriptors)
+    this.control.leave(this.supervisorPid, kept)
+    this.kernel.closeAllOf(this.supervisorPid, kept)
     for (const worker of this.workers) if (this.families.get(worker)!.parent === this.supervisorPid && worker.alive && !worker.booted) worker.die({ code: 0 })
   }
 
@@ -405,7 +416,7 @@ export class World implements Wire {
     if (handover.attempt === 'back') { this.killSupervisor(`the image before failed as well: ${reason}`); return }
     this.count('execs back')
     this.log(() => `the trampoline goes back to ${handover.backFolder}: ${reason}`)
-    this.#bootTimer?.cancel()
+    this.#cancelBootTimer()
     this.#leaveImage(image, handover)
     const back: SimHandover = { ...handover, attempt: 'back', reason, folder: handover.backFolder }
     const pid = this.supervisorPid
@@ -414,48 +425,61 @@ export class World implements Wire {
 
   onBootCommitted(image: SimSupervisor): void {
     this.log(() => `the image ${image.folder} has taken over`)
-    this.#bootTimer?.cancel()
+    this.#cancelBootTimer()
   }
 
-  onClaimed(image: SimSupervisor): void {
-    image.claimed = true
-    for (const { take } of this.#waiting.splice(0)) take(image)
+  /** What an event has made of the supervisor, which tells nobody of it. */
+  #lookAt(image: SimSupervisor | null): void {
+    if (image === null) return
+    if (image.state === SupervisorState.Running) image.wasRunning = true
+    if (image.stopping && !this.gap) {
+      this.gap = true
+      this.log(() => 'the supervisor is stopping')
+    }
+    const { fleet } = image
+    if (fleet !== this.#composed) {
+      if (fleet === null) this.#onAbandoned(image, this.#composed!)
+      else this.#onComposed(image, fleet)
+      this.#composed = fleet
+    }
+    // The sockets are back, or others are bound beside them.
+    if (fleet !== null) for (const worker of fleet.workers()) if (worker.soleHolder) this.#soleHolders.add(worker.id)
   }
 
   /** Fleet and operations of an image exist. */
-  onComposed(image: SimSupervisor): void {
-    const fleet = image.fleet!
+  #onComposed(image: SimSupervisor, fleet: Fleet): void {
     const exclusive = fleet.exclusive.bind(fleet)
     fleet.exclusive = <T>(name: string, operation: () => Promise<T>): Promise<T> => exclusive(name, async () => {
       if (++this.active > 1) this.violation(`'${name}' runs beside another operation`)
       try { return await operation() } finally { this.active-- }
     })
+    const { table } = image
+    const retain = table.retain.bind(table)
+    table.retain = (described, calls) => {
+      this.removing = new Set(described.map(listener => listener.canonical))
+      try { return retain(described, calls) } finally { this.removing = null }
+    }
     this.#options.plant?.(image, this)
   }
 
-  onFreshStart(_image: SimSupervisor): void {
+  onFreshStart(image: SimSupervisor): void {
+    if (image !== this.image) this.violation('(9) a supervisor without the folder starts workers of its own')
     this.lineage++
     this.gap = true
     this.log(() => 'a fresh start')
   }
 
-  /** The sockets are back, or others are bound beside them. */
-  onSocketsRestored(fleet: Fleet): void { for (const worker of fleet.workers()) if (worker.soleHolder) this.#soleHolders.add(worker.id) }
-
-  onAbandoned(image: SimSupervisor, fleet: Fleet): void {
+  #onAbandoned(image: SimSupervisor, fleet: Fleet): void {
     this.gap = true
     this.count('abandoned')
     const able = [...this.workers].filter(worker => worker.alive && !worker.stopped && worker.connected && !worker.closed && worker.phase !== 'starting' && worker.phase !== 'ready' && !worker.askedForSockets && [...fleet.workers()].some(one => one.id === worker.id))
     if (able.length > 0 && !image.sendFailed) this.violation(`workers ${able.map(worker => worker.id).join(', ')} hold sockets and are connected, but were not adopted`)
   }
 
-  onStopping(_image: SimSupervisor): void {
-    this.gap = true
-    this.log(() => 'the supervisor is stopping')
-  }
-
   onEnded(image: SimSupervisor, code: number): void {
-    this.log(() => `the supervisor ended with code ${code}`)
+    this.log(() => `the supervisor (pid ${image.pid}) ended with code ${code}`)
+    if (image !== this.image) { this.#onRivalEnded(image, code); return }
+    this.gap = true
     this.count(`ended ${code}`)
     this.supervisorPid = 0
     image.die()
@@ -467,6 +491,7 @@ export class World implements Wire {
     if (left.length > 0 && image.wasRunning) this.violation(`the supervisor ended with ${left.length} sockets open`)
     if (code === 0) for (const worker of this.workers) if (worker.alive && this.families.get(worker)!.parent === image.pid) this.violation(`the supervisor ended while its worker ${worker.id} lives`)
     this.#dropInbox()
+    this.control.leave(image.pid)
     this.kernel.closeAllOf(image.pid)
     for (const worker of [...this.workers]) {
       const family = this.families.get(worker)!
@@ -482,6 +507,23 @@ export class World implements Wire {
     }
   }
 
+  /** A second start beside a supervisor that runs: it changes nothing and says so. */
+  #startRival(): void {
+    if (!this.control.answers(`${STATE_FOLDER}/${CONTROL_SOCKET}`)) return
+    const rival = new SimSupervisor(this, this.#nextPid++, this.current, null)
+    this.log(() => `another supervisor starts (pid ${rival.pid})`)
+    this.count('rivals')
+    this.#rivals.add(rival)
+    rival.run()
+  }
+
+  #onRivalEnded(rival: SimSupervisor, code: number): void {
+    rival.die()
+    this.#rivals.delete(rival)
+    if (code !== EXIT.running) this.violation(`(9) a supervisor was started beside one that runs and ended with code ${code}`)
+    if ([...this.kernel.descriptors.values()].some(({ pid }) => pid === rival.pid)) this.violation('(9) a supervisor without the folder leaves sockets open')
+  }
+
   onRefusedWorker(id: string): void {
     this.refused.add(id)
     this.log(() => `the supervisor refuses ${id}`)
@@ -489,58 +531,40 @@ export class World implements Wire {
 
   // ---- connections to the supervisor
 
-  /** @returns null when nobody listens there. */
-  connectWorker(worker: SimWorker): SimEnd | null {
-    return this.#connect(worker, (image, end) => image.onWorker(end))
-  }
-
-  #connect(worker: SimWorker | null, take: (image: SimSupervisor, end: SimEnd) => void): SimEnd | null {
-    if (this.supervisorPid === 0) return null
-    // Before a first claim there is no socket; across an exec it stays, and whoever connects waits for the next image.
-    if (this.image !== null && !this.image.claimed && !this.#isExecImage(this.image)) return null
-    const connection = new SimConnection(this)
-    const [clientEnd, serverEnd] = connection.ends
+  /** @param worker null: an operator. @returns our end; null when nothing listens there. */
+  dialControl(path: string, worker: SimWorker | null, tap: SimEnd['tap'] = null): SimEnd | null {
+    const dialled = this.control.dial(path, tap)
+    if (dialled === null) return null
+    const { connection, clientEnd, serverEnd } = dialled
     if (this.#connections.length > 64) this.#connections = this.#connections.filter(known => known.serverEnd.open)
-    const known = { connection, serverEnd, worker }
-    if (this.image?.claimed === true) {
-      this.#connections.push(known)
-      take(this.image, serverEnd)
-    } else {
-      // It waits in the queue of the socket, which outlives images.
-      const backlog: (() => void)[] = []
-      serverEnd.through = run => { backlog.push(run) }
-      this.#waiting.push({ end: serverEnd, take: image => {
-        serverEnd.through = run => { run() }
-        this.#connections.push(known)
-        take(image, serverEnd)
-        for (const run of backlog) run()
-      } })
-    }
+    this.#connections.push({ connection, serverEnd, worker })
     return clientEnd
   }
 
-  #isExecImage(image: SimSupervisor): boolean { return image.resumed }
+  /** A worker drains because no supervisor comes for it. Not before its time is over, and one dial after that has failed. */
+  onOrphaned(worker: SimWorker, { lostAtMs, dialledAtMs }: { readonly lostAtMs: number; readonly dialledAtMs: number }): void {
+    this.count('orphans')
+    // Refused, or never reached a supervisor: it serves nobody then.
+    if (this.refused.has(worker.id) || lostAtMs === Number.POSITIVE_INFINITY) return
+    const { orphanPolicy, orphanDrainAfterMs } = this.options
+    if (orphanPolicy === 'keep') this.violation(`(8) worker ${worker.id} drains as an orphan, but orphans are kept`)
+    else if (dialledAtMs < lostAtMs + orphanDrainAfterMs) this.violation(`(8) worker ${worker.id} drains as an orphan before it has looked for a supervisor once more`)
+  }
 
   // ---- descriptors that travel
 
-  callsFor(pid: number): SystemCalls {
-    const calls: Partial<SystemCalls> = {
-      shutdown: fd => this.kernel.shutdown(fd),
-      openInbox: () => {
-        this.#inbox = []
-        return {
-          receive: () => {
-            const sockets = this.#inbox?.splice(0) ?? []
-            if (sockets.length === 0) return null
-            const descriptors = sockets.map(socket => this.kernel.open(socket, pid))
-            for (const socket of sockets) this.kernel.release(socket)
-            return { payload: Buffer.alloc(4), descriptors }
-          },
-          close: () => this.#dropInbox(),
-        }
+  openInbox(pid: number): DatagramInbox {
+    this.#inbox = []
+    return {
+      receive: () => {
+        const sockets = this.#inbox?.splice(0) ?? []
+        if (sockets.length === 0) return null
+        const descriptors = sockets.map(socket => this.kernel.open(socket, pid))
+        for (const socket of sockets) this.kernel.release(socket)
+        return { payload: Buffer.alloc(4), descriptors }
       },
+      close: () => this.#dropInbox(),
     }
-    return calls as SystemCalls
   }
 
   /** What was sent and never received. */
@@ -549,8 +573,8 @@ export class World implements Wire {
     this.#inbox = null
   }
 
-  sendDescriptors(_path: string, sockets: readonly SimSocket[]): void {
-    if (this.#inbox === null) throw new Error('ENOENT')
+  sendDescriptors(sockets: readonly SimSocket[]): void {
+    if (this.#inbox === null) throw Object.assign(new Error('ENOENT'), { code: 'ENOENT' })
     // A message on its way holds them.
     for (const socket of sockets) this.kernel.hold(socket)
     this.#inbox.push(...sockets)
@@ -558,16 +582,19 @@ export class World implements Wire {
 
   // ---- what an operation touches
 
-  flip(image: SimSupervisor, plan: Plan): void {
-    checkFlip(this, image, plan)
-    this.log(() => `current is ${plan.to}`)
-    this.current = plan.to
+  flip(image: SimSupervisor, folder: string): void {
+    checkFlip(this, image, image.upgrades!.record().running!.plan!)
+    this.log(() => `current is ${folder}`)
+    this.current = folder
     this.count('flips')
   }
 
-  inRetain(_image: SimSupervisor, generation: Generation, retain: () => void): void {
-    this.removing = new Set(generation.description.listeners.map(listener => listener.canonical))
-    try { retain() } finally { this.removing = null }
+  /** @param text null: it is removed. */
+  writeJournal(image: SimSupervisor, text: string | null): void {
+    if (image.dead) return
+    if (image !== this.image) { this.violation('(9) a supervisor without the folder writes the journal'); return }
+    this.journal = text
+    this.#onRecorded(image)
   }
 
   onOrder(image: SimSupervisor, id: string, order: ToWorker): void {
@@ -577,7 +604,7 @@ export class World implements Wire {
   }
 
   /** The journal was written: a step may have begun. */
-  onRecorded(image: SimSupervisor): void {
+  #onRecorded(image: SimSupervisor): void {
     const step = `${image.upgrades?.running?.id ?? ''} ${image.upgrades?.step ?? ''}`
     if (step === this.#lastStep) return
     this.#lastStep = step
@@ -590,7 +617,7 @@ export class World implements Wire {
   #onQueueLost(socket: SimSocket, dials: readonly Dial[], how: string): void {
     this.log(() => `the queue of ${socket.address} (socket ${socket.inode}) is gone by ${how}, ${dials.length} dials are reset`)
     const { image } = this
-    if (this.supervisorPid === 0 || (image !== null && (image.stopping || (image.state < SimState.Running && !image.resumed)))) {
+    if (this.supervisorPid === 0 || (image !== null && (image.stopping || (image.state < SupervisorState.Running && !image.resumed)))) {
       // Nobody was left who could have kept it.
       this.gap = true
       return
@@ -598,7 +625,7 @@ export class World implements Wire {
     if (this.gap) return
     // Only its holder could have kept it: it was killed, cannot accept, or had answered all that waited.
     const holder = this.closing
-    if (how === 'last holder' && holder !== null && this.#soleHolders.has(holder.id) && (dials.length === 0 || !holder.alive || !holder.able || this.staleOrder)) {
+    if (how === 'last holder' && holder !== null && this.#soleHolders.has(holder.id) && (dials.length === 0 || !holder.alive || !holder.able || holder.obeysTheDead)) {
       // Nobody may have listened yet on what was bound beside.
       this.gap = true
       return
@@ -622,7 +649,7 @@ export class World implements Wire {
     this.count('dials')
     const { image } = this
     const fleet = image?.fleet ?? null
-    if (accepted || image === null || fleet === null || image.state !== SimState.Running || this.gap) return
+    if (accepted || image === null || fleet === null || image.state !== SupervisorState.Running || this.gap) return
     if (fleet.generation.description.listeners.some(listener => listener.canonical === address)) this.violation(`(1) a dial to ${address} was refused while the server runs`)
   }
 
@@ -674,32 +701,13 @@ export class World implements Wire {
     again()
   }
 
-  /** @param heard the supervisor has the question. @param said it has answered; whoever asked may be gone by then. */
+  /** @param heard the supervisor has the question. @param said it has answered; the operator may be gone by then. */
   #question(message: FromOperator, answered: (result: unknown, refusal: string | null) => void, heard: (image: SimSupervisor) => void = () => {}, said: () => void = () => {}): void {
-    const end = this.#connect(null, (image, serverEnd) => {
-      serverEnd.onMessage = (asked: FromOperator, answer) => {
-        if (image.dead || answer === null) return
-        heard(image)
-        image.onOperator(asked, this.#onlyOnce(asked, answer, said))
-      }
-    })
+    const end = this.dialControl(`${STATE_FOLDER}/${CONTROL_SOCKET}`, null, { heard: image => heard(image as SimSupervisor), said })
     if (end === null) { this.after(1, () => answered(null, 'lost')); return }
-    end.ask(message, null, (ms, run) => this.after(ms, run)).then(
-      result => answered(result, null),
-      (error: { code: string; message: string }) => answered(null, error.code === 'closed' ? 'lost' : error.message),
-    )
-  }
-
-  #onlyOnce(message: FromOperator, answer: SimAnswer, said: () => void): SimAnswer {
-    const count = (): void => {
-      said()
-      if (answer.answered > 1) this.violation(`(5) ${JSON.stringify(message)} was answered twice`)
-    }
-    return {
-      ok: result => { answer.ok(result); count() },
-      refuse: (code, reason) => { answer.refuse(code, reason); count() },
-      get answered() { return answer.answered },
-    }
+    end.ask(message, null).then(result => answered(result, null), (error: { code: string; message: string }) => {
+      answered(null, error.code === 'closed' ? 'lost' : error.message)
+    }).finally(() => end.close())
   }
 
   // ---- what happens
@@ -765,7 +773,7 @@ export class World implements Wire {
     const { random } = this
     const living = [...this.workers].filter(worker => worker.alive)
     const upgrade = (supervisor: 'if-changed' | 'always' = 'if-changed'): void => this.ask({ tag: 'upgrade', folder: random.chance(0.15) ? '' : `/r${random.int(0, 7)}`, supervisor })
-    const what = random.int(0, 99)
+    const what = random.int(0, 103)
     if (what < 24) upgrade()
     else if (what < 30) upgrade('always')
     else if (what < 38) this.ask({ tag: 'reload' })
@@ -806,8 +814,14 @@ export class World implements Wire {
       for (let count = random.int(2, 5); count > 0; count--) this.after(random.next() * 2_000, () => { if (!this.calm) upgrade() })
     } else if (what < 99) {
       for (const worker of living) worker.die({ signal: 'SIGKILL' })
-    } else {
+    } else if (what < 100) {
       this.ask(random.chance(0.5) ? { tag: 'status' } : { tag: 'reopen-logs' })
+    } else if (what < 103) {
+      this.#startRival()
+    } else {
+      const signal = random.pick(['SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const)
+      this.log(() => `${signal} to the supervisor`)
+      this.image?.supervisor.onSignal(signal)
     }
   }
 
@@ -821,8 +835,6 @@ export class World implements Wire {
     this.log(() => `configuration: listeners ${this.listeners.map(listener => `${listener.name}=${listener.address}`).join(' ')}`)
   }
 }
-
-function cancellable(event: SimEvent): Timer { return { cancel: () => { event.run = null } } }
 
 let inUse: World | null = null
 let watching = false
