@@ -6,7 +6,7 @@
  * Driven by four things only: orders, messages of workers, ends of processes, and its own tick. Touches the world through
  * ProcessHost and WorkerLink.
  *
- * Invariants: a slot that ever listened is served by its worker or adopted by a sibling, as soon as one can;
+ * Invariants: a slot that ever listened is served by its worker or, as soon as one can, by a sibling that stands in;
  * an old worker stops accepting only after its replacement accepts; until `commit` it can take its place back;
  * a slot is never given up in steady state.
  */
@@ -51,7 +51,7 @@ const TUNNEL_CLOSE_MS = 9_000
 /** A restart that falls into the replacement of the supervisor waits this much longer, in ms. */
 const FROZEN_RETRY_MS = 50
 /** So many siblings are asked to stand in before a worker that did so stops nevertheless. */
-const ADOPT_ATTEMPTS = 3
+const STAND_IN_ATTEMPTS = 3
 /** How much later than its connection the end of a process is seen, at most, in ms. */
 const END_FOLLOWS_MS = 500
 /** A replacement that fails is tried this often before the operation is given up. */
@@ -370,13 +370,13 @@ export class Fleet {
     if (old === null) return
     slot.current = null
     slot.previous = old
-    if (this.#hasOwnSockets() && slot.hasQueue && !await this.#adopt(slot)) {
+    if (this.#hasOwnSockets() && slot.hasQueue && !await this.#findStandIn(slot)) {
       slot.current = old
       slot.previous = null
       slot.lent = false
       throw new Refused(`slot ${slot.index} is not needed any more, but no sibling could accept for it`)
     }
-    await this.#pause(slot, old, slot.adoptedBy === null ? [] : goneListeners(this.generationOf(old), this.generationOf(slot.adoptedBy)))
+    await this.#pause(slot, old, slot.standIn === null ? [] : goneListeners(this.generationOf(old), this.generationOf(slot.standIn)))
     this.#setup.onChange()
   }
 
@@ -563,7 +563,7 @@ export class Fleet {
     slot.current = slot.previous = slot.incoming = null
     slot.lent = true
     slot.replacing = false
-    if (slot.hasQueue && this.#hasOwnSockets()) await this.#adopt(slot)
+    if (slot.hasQueue && this.#hasOwnSockets()) await this.#findStandIn(slot)
     for (const worker of places) this.#retire(slot, worker)
   }
 
@@ -646,13 +646,13 @@ export class Fleet {
   async #othersServe(worker: WorkerProcess): Promise<boolean> {
     if (!this.#hasOwnSockets()) return this.slots.some(({ current }) => current !== worker && this.#serves(current))
     // It may be the one that accepts where somebody else has only been asked to.
-    const concerned = this.slots.filter(slot => slot.hasQueue && (slot.index === worker.slot || slot.adoptedBy === worker || slot.adopting !== null))
-    for (const slot of concerned) if (slot.adoptedBy === worker) slot.adoptedBy = null
+    const concerned = this.slots.filter(slot => slot.hasQueue && (slot.index === worker.slot || slot.standIn === worker || slot.asking !== null))
+    for (const slot of concerned) if (slot.standIn === worker) slot.standIn = null
     // Whoever is being asked may be the worker itself.
-    await Promise.all(concerned.map(slot => slot.adopting))
-    const served = (slot: WorkerSlot): boolean => this.#serves(slot.current) || (slot.adopting === null && this.#serves(slot.adoptedBy))
+    await Promise.all(concerned.map(slot => slot.asking))
+    const served = (slot: WorkerSlot): boolean => this.#serves(slot.current) || (slot.asking === null && this.#serves(slot.standIn))
     // Whoever is asked may die of it, and who served a moment ago as well.
-    for (let attempt = 1; attempt <= ADOPT_ATTEMPTS && !concerned.every(served); attempt++) await Promise.all(concerned.map(slot => served(slot) || this.#adopt(slot)))
+    for (let attempt = 1; attempt <= STAND_IN_ATTEMPTS && !concerned.every(served); attempt++) await Promise.all(concerned.map(slot => served(slot) || this.#findStandIn(slot)))
     this.#reconcile()
     return concerned.every(served)
   }
@@ -661,9 +661,9 @@ export class Fleet {
   #lastOfListener(worker: WorkerProcess): boolean {
     return this.slots.some(slot => {
       if (!slot.hasQueue || (slot.index !== worker.slot && !worker.pausedInPart)) return false
-      const heir = this.#serves(slot.current) ? slot.current : slot.adoptedBy
+      const heir = this.#serves(slot.current) ? slot.current : slot.standIn
       // Only asked yet.
-      if (slot.adopting !== null && heir === slot.adoptedBy) return true
+      if (slot.asking !== null && heir === slot.standIn) return true
       return heir !== null && heir.generation !== this.#generation.number && goneListeners(this.generationOf(worker), this.generationOf(heir)).length > 0
     })
   }
@@ -682,7 +682,7 @@ export class Fleet {
     for (const slot of this.slots) {
       slot.stopped = true
       slot.clearRestart()
-      slot.adoptedBy = null
+      slot.standIn = null
     }
     this.#setup.onChange()
     const workers = [...this.workers()]
@@ -746,7 +746,7 @@ export class Fleet {
       loopLagMs: worker.heartbeat?.loopLagMs ?? null, utilization: worker.heartbeat?.utilization ?? null, rssBytes: worker.heartbeat?.rssBytes ?? null, open: worker.open,
     })
     return this.slots.map(slot => ({
-      slot: slot.index, state: slot.state, restarts: slot.restarts, adoptedBy: slot.adoptedBy?.id ?? null,
+      slot: slot.index, state: slot.state, restarts: slot.restarts, standIn: slot.standIn?.id ?? null,
       worker: slot.current === null ? null : show(slot.current), incoming: slot.incoming === null ? null : show(slot.incoming), previous: slot.previous === null ? null : show(slot.previous), draining: [...slot.draining].map(show),
     }))
   }
@@ -909,7 +909,7 @@ export class Fleet {
     const reason = worker.endReason(report)
     this.#buried.exchanges += worker.open.exchanges
     this.#buried.ownFaults += worker.open.ownFaults
-    for (const other of this.slots) if (other.adoptedBy === worker) other.adoptedBy = null
+    for (const other of this.slots) if (other.standIn === worker) other.standIn = null
     slot.draining.delete(worker)
     if (slot.incoming === worker) slot.incoming = null
     if (slot.current === worker) slot.current = null
@@ -960,17 +960,17 @@ export class Fleet {
   #reconcile(): void {
     if (this.#stopping || !this.#settled || !this.#hasOwnSockets()) return
     for (const slot of this.slots) {
-      if (slot.adoptedBy !== null && (slot.adoptedBy.state !== WorkerState.Accepting || this.isSilent(slot.adoptedBy))) {
-        slot.adoptedBy.link?.send({ tag: 'release-slot', slot: slot.index })
-        slot.adoptedBy = null
+      if (slot.standIn !== null && (slot.standIn.state !== WorkerState.Accepting || this.isSilent(slot.standIn))) {
+        slot.standIn.link?.send({ tag: 'step-back', slot: slot.index })
+        slot.standIn = null
       }
       if (this.#serves(slot.current)) {
-        slot.adoptedBy?.link?.send({ tag: 'release-slot', slot: slot.index })
-        slot.adoptedBy = null
+        slot.standIn?.link?.send({ tag: 'step-back', slot: slot.index })
+        slot.standIn = null
         this.#releaseOthers(slot)
-      } else if (slot.hasQueue && slot.adoptedBy === null) {
-        void this.#adopt(slot)
-      } else if (slot.adopting === null && this.#serves(slot.adoptedBy)) {
+      } else if (slot.hasQueue && slot.standIn === null) {
+        void this.#findStandIn(slot)
+      } else if (slot.asking === null && this.#serves(slot.standIn)) {
         this.#releaseOthers(slot)
       }
     }
@@ -980,32 +980,32 @@ export class Fleet {
   #releaseOthers(slot: WorkerSlot): void {
     if (!slot.unsure) return
     slot.unsure = false
-    for (const worker of this.workers()) if (worker.slot !== slot.index && worker !== slot.adoptedBy && !worker.soleHolder) worker.link?.send({ tag: 'release-slot', slot: slot.index })
+    for (const worker of this.workers()) if (worker.slot !== slot.index && worker !== slot.standIn && !worker.soleHolder) worker.link?.send({ tag: 'step-back', slot: slot.index })
   }
 
   /** @returns whether a sibling accepts for the slot now. */
-  #adopt(slot: WorkerSlot): Promise<boolean> {
-    if (slot.adopting === null && this.#serves(slot.adoptedBy)) return Promise.resolve(true)
-    return slot.adopting ??= this.#askToAdopt(slot).finally(() => { slot.adopting = null })
+  #findStandIn(slot: WorkerSlot): Promise<boolean> {
+    if (slot.asking === null && this.#serves(slot.standIn)) return Promise.resolve(true)
+    return slot.asking ??= this.#askToStandIn(slot).finally(() => { slot.asking = null })
   }
 
-  async #askToAdopt(slot: WorkerSlot): Promise<boolean> {
-    const load = (worker: WorkerProcess): number => this.slots.filter(other => other.adoptedBy === worker).length
+  async #askToStandIn(slot: WorkerSlot): Promise<boolean> {
+    const load = (worker: WorkerProcess): number => this.slots.filter(other => other.standIn === worker).length
     const siblings = this.slots.flatMap(({ current }) => current !== null && current.slot !== slot.index && this.#serves(current) && slot.index < current.slotsHeld ? [current] : [])
     const sibling = siblings.sort((a, b) => load(a) - load(b))[0]
     if (sibling === undefined) return false
-    slot.adoptedBy = sibling
+    slot.standIn = sibling
     this.#setup.onChange()
     try {
-      await sibling.link!.ask({ tag: 'adopt-slot', slot: slot.index }, this.#options.ackTimeoutMs)
+      await sibling.link!.ask({ tag: 'stand-in', slot: slot.index }, this.#options.ackTimeoutMs)
       this.#log.info(`worker ${sibling.id} accepts for slot ${slot.index} as well`)
-      if (slot.adoptedBy === sibling) this.#releaseOthers(slot)
+      if (slot.standIn === sibling) this.#releaseOthers(slot)
       return true
     } catch (error) {
       // The next tick looks for another one. This one may have obeyed all the same.
-      if (slot.adoptedBy === sibling) slot.adoptedBy = null
+      if (slot.standIn === sibling) slot.standIn = null
       slot.unsure = true
-      this.#log.warn(`worker ${sibling.id} could not adopt slot ${slot.index}`, { error })
+      this.#log.warn(`worker ${sibling.id} could not stand in for slot ${slot.index}`, { error })
       return false
     }
   }
@@ -1019,7 +1019,7 @@ export class Fleet {
 
   /** Nothing was heard of it for so long that siblings stand in. */
   isSilent(worker: WorkerProcess): boolean {
-    return worker.silentTicks * this.#options.heartbeatMs >= this.#options.adoptAfterSilenceMs * this.#slowness(worker)
+    return worker.silentTicks * this.#options.heartbeatMs >= this.#options.standInAfterSilenceMs * this.#slowness(worker)
   }
 
   /** Silence is counted in our own ticks: a machine that slept has not made anyone silent. */
@@ -1052,12 +1052,12 @@ export class Fleet {
     const holders = [...this.workers()].filter(worker => worker.soleHolder && worker.alive && worker.state !== WorkerState.Draining)
     // Who is silent is heard of again, or killed.
     if (holders.length === 0 || this.#dissolving || this.#stopping || holders.some(worker => worker.link === null || worker.aborted || this.isSilent(worker))) return
-    if (!this.slots.every(slot => !slot.hasQueue || this.#serves(slot.current) || (slot.adopting === null && this.#serves(slot.adoptedBy)))) return
+    if (!this.slots.every(slot => !slot.hasQueue || this.#serves(slot.current) || (slot.asking === null && this.#serves(slot.standIn)))) return
     this.#dissolving = true
     try {
       const last = holders.sort((a, b) => b.slotsHeld - a.slotsHeld || SUITABLE.indexOf(b.state) - SUITABLE.indexOf(a.state))[0]!
       const queues = this.slots.filter(slot => slot.hasQueue && slot.index !== last.slot && slot.index < last.slotsHeld)
-      const orders: ToWorker[] = [{ tag: 'accept' }, ...queues.map(slot => ({ tag: 'adopt-slot' as const, slot: slot.index }))]
+      const orders: ToWorker[] = [{ tag: 'accept' }, ...queues.map(slot => ({ tag: 'stand-in' as const, slot: slot.index }))]
       try {
         await Promise.all(orders.map(order => last.link!.ask(order, this.#options.ackTimeoutMs)))
         await Promise.all(holders.map(worker => worker === last ? null : this.#emptyThenDrain(this.slots[worker.slot]!, worker)))

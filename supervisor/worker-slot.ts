@@ -8,7 +8,7 @@
  *
  * `current` serves or is about to; `incoming` is its replacement, on the same sockets; `previous` has stopped accepting
  * for a generation that is not committed yet, and can take its place back; `draining` never can.
- * While nobody serves here, `adoptedBy` (a sibling) accepts for the slot.
+ * While nobody serves here, `standIn` (a sibling) accepts for the slot.
  */
 import { HISTORY_LENGTH } from './restart-policy.ts'
 import type { WorkerLife } from './restart-policy.ts'
@@ -26,7 +26,7 @@ export interface SlotRecord {
   readonly restarts: number
   readonly nextN: number
   /** Id of the sibling that accepts here as well; '' when nobody does. */
-  readonly adoptedBy: string
+  readonly standIn: string
   readonly workers: readonly (WorkerRecord & { readonly place: Place })[]
 }
 
@@ -37,13 +37,13 @@ export class WorkerSlot {
   previous: WorkerProcess | null = null
   readonly draining = new Set<WorkerProcess>()
   /** A sibling's worker that accepts here as well. */
-  adoptedBy: WorkerProcess | null = null
+  standIn: WorkerProcess | null = null
   /** Somebody has listened here once: from then on the kernel queues connections, worker or not. */
   hasQueue = false
   stopped = false
   /** A sibling is being asked. */
-  adopting: Promise<boolean> | null = null
-  /** A sibling may accept here that is not `adoptedBy`: an order or its answer was lost. */
+  asking: Promise<boolean> | null = null
+  /** A sibling may accept here that is not `standIn`: an order or its answer was lost. */
   unsure = false
   /** No worker is wanted here. */
   lent = false
@@ -75,7 +75,7 @@ export class WorkerSlot {
   record(ageShiftMs: number): SlotRecord {
     const { hasQueue, lent, restarts, nextN } = this
     const workers = [...this.workers()].filter(worker => worker.alive).map(worker => ({ ...worker.record(ageShiftMs), place: this.#placeOf(worker) }))
-    return { hasQueue, lent, restarts, nextN, adoptedBy: this.adoptedBy?.id ?? '', workers }
+    return { hasQueue, lent, restarts, nextN, standIn: this.standIn?.id ?? '', workers }
   }
 
   #placeOf(worker: WorkerProcess): Place {

@@ -41,7 +41,7 @@ const MOVES: Readonly<Record<WorkerState, readonly WorkerState[]>> = {
   [WorkerState.Draining]: [],
 }
 
-const ABOUT_LISTENERS: ReadonlySet<ToWorker['tag']> = new Set(['accept', 'stop-accept', 'adopt-slot', 'release-slot', 'close-listeners'])
+const ABOUT_LISTENERS: ReadonlySet<ToWorker['tag']> = new Set(['accept', 'stop-accept', 'stand-in', 'step-back', 'close-listeners'])
 
 /** The process around the worker, replaced in tests. */
 export interface WorkerHost {
@@ -161,11 +161,11 @@ export class Worker implements RunHost {
         this.#ready().pause(order.except)
         this.moveTo(WorkerState.Paused)
         break
-      case 'adopt-slot':
-        await this.#ready().adopt(order.slot)
+      case 'stand-in':
+        await this.#ready().standIn(order.slot)
         break
-      case 'release-slot':
-        this.#ready().release(order.slot)
+      case 'step-back':
+        this.#ready().stepBack(order.slot)
         break
       case 'close-listeners':
         await this.#listeners?.emptyAndClose(order.emptyQueueMs, order.atLeastMs)

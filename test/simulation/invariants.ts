@@ -54,7 +54,7 @@ function servesAsFarAsKnown(world: World, image: SimSupervisor, worker: SimWorke
 
 /** Whoever is told to stop accepting leaves nobody alone, as far as the supervisor can know. */
 export function checkOrder(world: World, image: SimSupervisor, id: string, order: ToWorker): void {
-  if (order.tag !== 'stop-accept' && order.tag !== 'drain' && order.tag !== 'close-listeners' && order.tag !== 'release-slot') return
+  if (order.tag !== 'stop-accept' && order.tag !== 'drain' && order.tag !== 'close-listeners' && order.tag !== 'step-back') return
   const { fleet } = image
   if (image.stopping || fleet === null || world.gap) return
   const worker = [...world.workers].find(one => one.id === id && one.alive)
@@ -67,11 +67,11 @@ export function checkOrder(world: World, image: SimSupervisor, id: string, order
   const plan = image.upgrades?.record().running?.plan ?? null
   const trial = plan === null ? null : new Set(plan.generation.description.listeners.map(listener => listener.canonical))
   for (const [slot, acceptors] of worker.acceptors) {
-    if (order.tag === 'release-slot' && slot !== order.slot) continue
+    if (order.tag === 'step-back' && slot !== order.slot) continue
     for (const [index, socket] of acceptors) {
       if (order.tag === 'stop-accept' && order.except?.includes(worker.layout.listeners[index]!.name) === true) continue
       // A stand-in that accepted on more than the worker that is back does: only until the listener goes, or the worker.
-      if (order.tag === 'release-slot' && trial !== null && !trial.has(socket.address)) continue
+      if (order.tag === 'step-back' && trial !== null && !trial.has(socket.address)) continue
       // Nobody wanted to stand in.
       if (fleet.slots[slot]?.unsure === true) continue
       if (!wanted.has(socket.address) || socket.shut || othersAccept(world, image, worker, socket)) continue
@@ -154,7 +154,7 @@ function holders(world: World, image: SimSupervisor, listeners: SimSupervisor['t
       const slot = fleet.slots[index]
       const expected = listener.shared
         ? fleet.slots.flatMap(one => one.current === null ? [] : [one.current.id]).toSorted().join(' ')
-        : slot === undefined ? '' : slot.index < fleet.generation.workers ? slot.current!.id : slot.hasQueue ? slot.adoptedBy?.id ?? 'nobody' : ''
+        : slot === undefined ? '' : slot.index < fleet.generation.workers ? slot.current!.id : slot.hasQueue ? slot.standIn?.id ?? 'nobody' : ''
       if (accept !== expected) return `slot ${index} of ${listener.canonical} is accepted by '${accept}', not by '${expected}'`
     }
   }

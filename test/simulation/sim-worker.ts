@@ -370,12 +370,12 @@ export class SimWorker implements Acceptor {
         for (const slot of [...this.acceptors.keys()]) this.#stopFor(slot, order.except)
         this.#moveTo('paused')
         return null
-      case 'adopt-slot':
+      case 'stand-in':
         this.#checkReady()
         if (order.slot >= this.layout.slots) throw new Error(`there is no slot ${order.slot}`)
         this.#listenFor(order.slot)
         return null
-      case 'release-slot':
+      case 'step-back':
         if (order.slot !== this.slot) this.#stopFor(order.slot)
         return null
       case 'close-listeners':

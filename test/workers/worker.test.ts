@@ -49,7 +49,7 @@ test('worker: it says ready when its services are, and obeys only then', async (
   assert.equal(await order({ tag: 'stop-accept' }), 'ok')
   assert.equal(worker.phase, 'paused')
   assert.equal(await order({ tag: 'accept' }), 'ok')
-  assert.match(await order({ tag: 'adopt-slot', slot: 3 }), /no slot 3/)
+  assert.match(await order({ tag: 'stand-in', slot: 3 }), /no slot 3/)
 })
 
 test('worker: ready is said again to a supervisor that comes late, and heartbeats follow', async () => {
