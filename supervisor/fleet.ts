@@ -1,6 +1,6 @@
 /**
  * All workers, of whatever generation: starts, replaces, watches and ends them. Which generation comes next, and whether
- * it may stay, is decided in upgrade.ts; the single steps of that (`introduce`, `takeOver`, `lend`, `revert`, `commit`)
+ * it may stay, is decided in upgrade.ts; the single steps of that (`introduce`, `takeOver`, `vacate`, `revert`, `commit`)
  * are here, next to the restarts, deaths and stand-ins that they meet on their way.
  *
  * Driven by four things only: orders, messages of workers, ends of processes, and its own tick. Touches the world through
@@ -20,29 +20,12 @@ import { ROLE_VARIABLE } from '../src/ipc/worker-role.ts'
 import type { WorkerRole } from '../src/ipc/worker-role.ts'
 import type { Generation } from './generation.ts'
 import type { ExitReport, ProcessHost } from './process-host.ts'
+import { Refused, StartFailed } from './refusals.ts'
 import { restartDelayMs, startFailed } from './restart-policy.ts'
 import { WORKER_STATE_NAMES, WorkerProcess, WorkerState } from './worker-process.ts'
 import type { WorkerLink } from './worker-process.ts'
 import { WorkerSlot } from './worker-slot.ts'
 import type { SlotRecord } from './worker-slot.ts'
-
-/** Nobody was ever ready, so often that trying on is pointless. `stack`: the application's own, if it said. */
-export class StartFailed extends Error {
-  readonly applicationStack: string
-  constructor(message: string, applicationStack: string) {
-    super(message)
-    this.name = 'StartFailed'
-    this.applicationStack = applicationStack
-  }
-}
-
-/** Something that an operator asked for and did not get. */
-export class Refused extends Error {
-  constructor(message: string) {
-    super(message)
-    this.name = 'Refused'
-  }
-}
 
 /** How much longer than its own deadline a draining worker may live before it is killed, in ms. */
 const DRAIN_GRACE_MS = 2_000
@@ -139,7 +122,7 @@ export class Fleet {
     this.#generation = setup.generation
     this.#generations.set(setup.generation.number, setup.generation)
     this.slots = Array.from({ length: setup.generation.layout.slots }, (_, index) => new WorkerSlot(index))
-    for (const slot of this.slots) slot.lent = slot.index >= setup.generation.workers
+    for (const slot of this.slots) slot.surplus = slot.index >= setup.generation.workers
     this.#started.promise.catch(() => {})
   }
 
@@ -158,7 +141,7 @@ export class Fleet {
       const slot = new WorkerSlot(index)
       // One that was ready may have been told to listen.
       const mayListen = kept.workers.some(worker => worker.phase !== 'starting')
-      Object.assign(slot, { hasQueue: kept.hasQueue || mayListen, lent: kept.lent, restarts: kept.restarts, nextN: kept.nextN })
+      Object.assign(slot, { hasQueue: kept.hasQueue || mayListen, surplus: kept.surplus, restarts: kept.restarts, nextN: kept.nextN })
       for (const known of kept.workers) {
         const worker = WorkerProcess.restore(known, ageShiftMs)
         if (known.place === 'draining') slot.draining.add(worker)
@@ -195,7 +178,7 @@ export class Fleet {
 
   /** Resolves when every slot accepts; rejects with StartFailed when no worker was ever ready. */
   start(): Promise<void> {
-    for (const slot of this.slots) if (!slot.lent) slot.current = this.#fork(slot, this.#generation)
+    for (const slot of this.slots) if (!slot.surplus) slot.current = this.#fork(slot, this.#generation)
     this.#tickLater()
     return this.#started.promise
   }
@@ -265,7 +248,7 @@ export class Fleet {
     return this.exclusive(which === '' ? 'restart of all workers' : `restart of worker ${which}`, async () => {
       const replaced: { slot: number; from: string; to: string }[] = []
       for (const slot of slots) {
-        if (slot.lent) continue
+        if (slot.surplus) continue
         const from = slot.current?.id ?? ''
         await this.#replace(slot)
         replaced.push({ slot: slot.index, from, to: slot.current?.id ?? '' })
@@ -302,7 +285,7 @@ export class Fleet {
     if (missing > 0) {
       this.slots = [...this.slots, ...Array.from({ length: missing }, (_, more) => {
         const slot = new WorkerSlot(this.slots.length + more)
-        slot.lent = true
+        slot.surplus = true
         return slot
       })]
     }
@@ -353,7 +336,7 @@ export class Fleet {
       throw new Refused(`slot ${slot.index}: the new worker could not accept${incoming === null ? '' : `: ${await this.#endOr(incoming, new Error('it did not answer'))}`}`)
     }
     const old = slot.current
-    slot.lent = false
+    slot.surplus = false
     slot.current = incoming
     slot.incoming = null
     slot.replacing = false
@@ -363,9 +346,9 @@ export class Fleet {
   }
 
   /** A slot that the next generation has no worker for: a sibling accepts here, then its own worker stops, able to resume. @throws Refused */
-  async lend(slot: WorkerSlot): Promise<void> {
+  async vacate(slot: WorkerSlot): Promise<void> {
     const old = slot.current
-    slot.lent = true
+    slot.surplus = true
     slot.clearRestart()
     if (old === null) return
     slot.current = null
@@ -373,7 +356,7 @@ export class Fleet {
     if (this.#hasOwnSockets() && slot.hasQueue && !await this.#findStandIn(slot)) {
       slot.current = old
       slot.previous = null
-      slot.lent = false
+      slot.surplus = false
       throw new Refused(`slot ${slot.index} is not needed any more, but no sibling could accept for it`)
     }
     await this.#pause(slot, old, slot.standIn === null ? [] : goneListeners(this.generationOf(old), this.generationOf(slot.standIn)))
@@ -386,7 +369,7 @@ export class Fleet {
     const wide = this.#widened(to)
     await Promise.all(this.slots.map(slot => slot.index < wide.workers ? this.#revertSlot(slot, wide) : null))
     // Those that come back may have to accept for these.
-    await Promise.all(this.slots.map(slot => slot.index < wide.workers ? null : this.#revertLent(slot)))
+    await Promise.all(this.slots.map(slot => slot.index < wide.workers ? null : this.#revertSurplus(slot)))
     this.#expected = 0
     this.#reconcile()
     this.#forgetGenerations()
@@ -404,7 +387,7 @@ export class Fleet {
     const listenersGo = goneListeners(before, generation).length > 0
     const retired: Promise<unknown>[] = []
     for (const slot of this.slots) {
-      slot.lent = slot.index >= generation.workers
+      slot.surplus = slot.index >= generation.workers
       slot.replacing = false
       const old = slot.previous
       slot.previous = null
@@ -412,7 +395,7 @@ export class Fleet {
         slot.draining.add(old)
         retired.push(listenersGo ? this.#emptyThenDrain(slot, old, HANDSHAKE_MS) : Promise.resolve(this.#drain(old, this.#retireOrder())))
       }
-      if (slot.current === null && slot.incoming === null && !slot.lent) this.#restartLater(slot)
+      if (slot.current === null && slot.incoming === null && !slot.surplus) this.#restartLater(slot)
     }
     this.#forgetGenerations()
     this.#reconcile()
@@ -504,7 +487,7 @@ export class Fleet {
         }
       }
       for (const worker of slot.workers()) this.#settleWorker(worker)
-      if (slot.current === null && slot.incoming === null && !slot.lent && !trial) this.#restartLater(slot)
+      if (slot.current === null && slot.incoming === null && !slot.surplus && !trial) this.#restartLater(slot)
     }
     this.#forgetGenerations()
     this.#reconcile()
@@ -537,7 +520,7 @@ export class Fleet {
     } else if (worker.state === WorkerState.Draining) {
       // It gave up waiting for a supervisor.
       this.#displace(slot, worker)
-      if (slot.current === null && !slot.lent) this.#restartLater(slot)
+      if (slot.current === null && !slot.surplus) this.#restartLater(slot)
     }
     this.#limitDraining(slot)
   }
@@ -555,13 +538,13 @@ export class Fleet {
   #reach(): number { return this.#hasOwnSockets() ? this.slots.findLastIndex(slot => slot.hasQueue) + 1 : 0 }
 
   /** A slot that nobody has a worker for any more: a sibling accepts here, then whoever did retires. */
-  async #revertLent(slot: WorkerSlot): Promise<void> {
+  async #revertSurplus(slot: WorkerSlot): Promise<void> {
     if (this.#stopping) return
     const places = [slot.previous, slot.current, slot.incoming].filter(worker => worker !== null && worker.alive) as WorkerProcess[]
     // In one place or another until it is gone.
     for (const worker of places) slot.draining.add(worker)
     slot.current = slot.previous = slot.incoming = null
-    slot.lent = true
+    slot.surplus = true
     slot.replacing = false
     if (slot.hasQueue && this.#hasOwnSockets()) await this.#findStandIn(slot)
     for (const worker of places) this.#retire(slot, worker)
@@ -588,7 +571,7 @@ export class Fleet {
     }
     if (keep === null && narrow !== null && narrow.alive && await this.#resume(narrow)) keep = narrow
     slot.current = keep
-    slot.lent = false
+    slot.surplus = false
     slot.previous = null
     slot.incoming = null
     slot.replacing = false
@@ -808,7 +791,7 @@ export class Fleet {
       if (old !== null) this.#retire(slot, old)
     }
     this.#reconcile()
-    if (!this.#allStarted && this.slots.every(other => other.hasQueue || other.lent)) {
+    if (!this.#allStarted && this.slots.every(other => other.hasQueue || other.surplus)) {
       this.#allStarted = true
       this.#started.resolve()
     }
@@ -934,7 +917,7 @@ export class Fleet {
         this.#log.error(`worker ${worker.id} died: ${reason}`, { workerPid: worker.pid, code: report.code, signal: report.signal, ...(state < WorkerState.Accepting && worker.failure !== null ? { stack: worker.failure.stack } : {}) })
       }
       // One that can take its place back is the way back of an upgrade, which has seen the death as well.
-      if (slot.current === null && slot.incoming === null && slot.previous === null && !slot.replacing && !slot.lent) this.#restartLater(slot)
+      if (slot.current === null && slot.incoming === null && slot.previous === null && !slot.replacing && !slot.surplus) this.#restartLater(slot)
     }
     this.#setup.onChange()
   }
@@ -944,7 +927,7 @@ export class Fleet {
     if (this.#stopping || slot.cancelRestart !== null || slot.index >= this.#generation.workers) return
     slot.cancelRestart = this.#host.after(waitMs, () => {
       slot.cancelRestart = null
-      if (slot.current !== null || slot.incoming !== null || slot.lent || slot.replacing || this.#stopping) return
+      if (slot.current !== null || slot.incoming !== null || slot.surplus || slot.replacing || this.#stopping) return
       if (this.#frozen) { this.#restartLater(slot, FROZEN_RETRY_MS); return }
       try {
         slot.current = this.#fork(slot, this.#generation)

@@ -4,7 +4,7 @@
  *   Waiting --fork--> Starting --accepts--> Serving --replacement forked--> Replacing --new one accepts--> Serving
  *      ^                 |                     |                               |
  *      +--- back-off ----+------- dies --------+          old one dies: the new one simply takes over
- *   any --> Stopped          any --> Lent (fewer workers are wanted: the sockets stay, a sibling accepts for them)
+ *   any --> Stopped          any --> Surplus (fewer workers are wanted: the sockets stay, a sibling accepts for them)
  *
  * `current` serves or is about to; `incoming` is its replacement, on the same sockets; `previous` has stopped accepting
  * for a generation that is not committed yet, and can take its place back; `draining` never can.
@@ -15,14 +15,14 @@ import type { WorkerLife } from './restart-policy.ts'
 import { WorkerState } from './worker-process.ts'
 import type { WorkerProcess, WorkerRecord } from './worker-process.ts'
 
-export type SlotState = 'waiting' | 'starting' | 'serving' | 'replacing' | 'lent' | 'stopped'
+export type SlotState = 'waiting' | 'starting' | 'serving' | 'replacing' | 'surplus' | 'stopped'
 
 export type Place = 'current' | 'incoming' | 'previous' | 'draining'
 
 /** What the journal keeps of a slot. */
 export interface SlotRecord {
   readonly hasQueue: boolean
-  readonly lent: boolean
+  readonly surplus: boolean
   readonly restarts: number
   readonly nextN: number
   /** Id of the sibling that accepts here as well; '' when nobody does. */
@@ -45,8 +45,8 @@ export class WorkerSlot {
   asking: Promise<boolean> | null = null
   /** A sibling may accept here that is not `standIn`: an order or its answer was lost. */
   unsure = false
-  /** No worker is wanted here. */
-  lent = false
+  /** The generation wants fewer workers than there are slots, and none here. */
+  surplus = false
   /** A replacement is under way and will fork again by itself. */
   replacing = false
   restarts = 0
@@ -59,7 +59,7 @@ export class WorkerSlot {
 
   get state(): SlotState {
     if (this.stopped) return 'stopped'
-    if (this.current === null) return this.incoming !== null ? 'starting' : this.lent ? 'lent' : 'waiting'
+    if (this.current === null) return this.incoming !== null ? 'starting' : this.surplus ? 'surplus' : 'waiting'
     if (this.current.state === WorkerState.Accepting) return this.incoming === null ? 'serving' : 'replacing'
     return 'starting'
   }
@@ -73,9 +73,9 @@ export class WorkerSlot {
   }
 
   record(ageShiftMs: number): SlotRecord {
-    const { hasQueue, lent, restarts, nextN } = this
+    const { hasQueue, surplus, restarts, nextN } = this
     const workers = [...this.workers()].filter(worker => worker.alive).map(worker => ({ ...worker.record(ageShiftMs), place: this.#placeOf(worker) }))
-    return { hasQueue, lent, restarts, nextN, standIn: this.standIn?.id ?? '', workers }
+    return { hasQueue, surplus, restarts, nextN, standIn: this.standIn?.id ?? '', workers }
   }
 
   #placeOf(worker: WorkerProcess): Place {

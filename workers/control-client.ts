@@ -11,8 +11,9 @@ import net from 'node:net'
 import { Channel } from '../src/ipc/channel.ts'
 import type { ChannelError, Question } from '../src/ipc/channel.ts'
 import { decodeToWorker, PROTOCOL_VERSION } from '../src/ipc/messages.ts'
-import type { FromWorker, ToWorker, Welcome, WorkerPhase } from '../src/ipc/messages.ts'
+import type { FromWorker, ToWorker, Welcome } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
+import type { WorkerPhase } from '../src/ipc/worker-phase.ts'
 import type { WorkerRole } from '../src/ipc/worker-role.ts'
 
 /** A supervisor that replaces itself is back in less than a tenth of a second, one that is restarted within one or two: look often at first, then spare the machine. */
@@ -24,7 +25,7 @@ const FIRST_CONNECT_MS = 5_000
 const HELLO_TIMEOUT_MS = 10_000
 
 /** How long to wait before the next look. @param awayMs since the supervisor was lost; 0: it was lost this moment. */
-export function retryDelayMs(awayMs: number): number {
+export function reconnectDelayMs(awayMs: number): number {
   if (awayMs === 0) return FIRST_RETRY_MS
   return RETRIES.find(row => awayMs < row.awayMs)?.everyMs ?? RETRY_LATER_MS
 }
@@ -146,7 +147,7 @@ export class ControlClient {
     if (this.#triedAtMs >= this.#giveUpAtMs) {
       this.#giveUp(this.#welcome === null ? `the supervisor could not be reached${this.#lastProblem}` : `no supervisor came back within ${this.#welcome.orphanDrainAfterMs} ms`)
     }
-    this.#retryTimer = setTimeout(() => this.#connect(), retryDelayMs(nowMs - this.#lostAtMs))
+    this.#retryTimer = setTimeout(() => this.#connect(), reconnectDelayMs(nowMs - this.#lostAtMs))
   }
 
   #giveUp(reason: string): void {

@@ -6,11 +6,12 @@ import '../src/runtime-check.ts'
 import { role } from './keep-alive-without-supervisor.ts'
 import { pathToFileURL } from 'node:url'
 import { loadSystemCalls } from '../src/ipc/system-calls.ts'
+import { WorkerPhase } from '../src/ipc/worker-phase.ts'
 import { claimRunHost } from '../src/server/run-host.ts'
 import { serviceOverrides } from '../src/server/service-overrides.ts'
 import { ControlClient } from './control-client.ts'
 import { WorkerTelemetry } from './wire-telemetry.ts'
-import { EXIT_START_FAILED, EXIT_UNCAUGHT, Worker, WorkerState } from './worker.ts'
+import { EXIT_START_FAILED, EXIT_UNCAUGHT, Worker } from './worker.ts'
 
 if (role === null || role.role !== 'worker') {
   process.stderr.write('workers/main is started by the supervisor; use `cirque run`\n')
@@ -34,7 +35,7 @@ const worker = new Worker(role, systemCalls.available ? systemCalls.calls : null
 const client = new ControlClient(role, log, () => worker.phase, worker)
 
 // While starting, the supervisor prints what went wrong, once for all workers.
-process.on('uncaughtException', error => worker.fail(error, worker.state === WorkerState.Starting ? EXIT_START_FAILED : EXIT_UNCAUGHT, worker.state !== WorkerState.Starting))
+process.on('uncaughtException', error => worker.fail(error, worker.phase === WorkerPhase.Starting ? EXIT_START_FAILED : EXIT_UNCAUGHT, worker.phase !== WorkerPhase.Starting))
 claimRunHost(worker)
 // First the connection: an application that fails at once must be able to say so.
 const { settings } = await client.start()

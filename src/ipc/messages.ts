@@ -8,6 +8,7 @@
 
 import type { WorkerSettings } from '../config/worker-settings.ts'
 import type { DescriptorLayout } from './descriptor-layout.ts'
+import type { WorkerPhase } from './worker-phase.ts'
 
 /** Builds whose numbers differ by at most one can talk. */
 export const PROTOCOL_VERSION = 1
@@ -84,8 +85,6 @@ export interface SelfTestOutcome {
 export interface SentDescriptors {
   readonly layout: DescriptorLayout
 }
-
-export type WorkerPhase = 'starting' | 'ready' | 'accepting' | 'paused' | 'draining'
 
 export type FromWorker =
   /** Asked; answered with Welcome. Sent again on every new connection. */

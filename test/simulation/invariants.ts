@@ -26,7 +26,7 @@ export function checkAlways(world: World): void {
     for (const worker of slot.draining) if (worker.state === WorkerState.Draining && !worker.aborted && !(worker.drainEndsAtMs !== null && worker.drainEndsAtMs - nowMs <= CUT_MS)) uncut++
     if (uncut > max + 1) world.violation(`(4) ${uncut} workers drain in slot ${slot.index}, ${max} may`)
   }
-  if (world.gap && image.state === SimState.Running && fleet.slots.every(slot => slot.lent || [...world.workers].some(worker => worker.id === slot.current?.id && worker.alive && worker.phase === 'accepting'))) world.gap = false
+  if (world.gap && image.state === SimState.Running && fleet.slots.every(slot => slot.surplus || [...world.workers].some(worker => worker.id === slot.current?.id && worker.alive && worker.phase === 'accepting'))) world.gap = false
   const known = new Set<string>()
   for (const worker of fleet.workers()) known.add(worker.id)
   for (const worker of world.workers) {
@@ -109,8 +109,8 @@ export function restlessness(world: World): string {
     if (slot.incoming !== null || slot.previous !== null) return `slot ${slot.index} has a worker too many: ${(slot.incoming ?? slot.previous)!.id}`
     if (slot.replacing) return `slot ${slot.index} is being replaced`
     const wanted = slot.index < generation.workers
-    if (slot.lent === wanted) return `slot ${slot.index} is ${wanted ? '' : 'not '}lent`
-    if (!wanted && slot.current !== null) return `slot ${slot.index} is lent, but has ${slot.current.id}`
+    if (slot.surplus === wanted) return `slot ${slot.index} is ${wanted ? '' : 'not '}surplus`
+    if (!wanted && slot.current !== null) return `slot ${slot.index} is surplus, but has ${slot.current.id}`
     if (!wanted) continue
     const { current } = slot
     if (current === null || current.state !== WorkerState.Accepting || current.link === null) return `slot ${slot.index} has no worker that accepts`

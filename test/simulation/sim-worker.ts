@@ -3,12 +3,14 @@
  * release that it runs. It reaches its supervisor over a connection only, and the kernel through its sockets.
  */
 import type { DescriptorLayout } from '../../src/ipc/descriptor-layout.ts'
-import type { DrainOrder, FromWorker, OpenCounts, ToWorker, Welcome, WorkerPhase } from '../../src/ipc/messages.ts'
+import type { DrainOrder, FromWorker, OpenCounts, ToWorker, Welcome } from '../../src/ipc/messages.ts'
 import { NO_COUNTS, PROTOCOL_VERSION } from '../../src/ipc/messages.ts'
+import { PHASE_MOVES } from '../../src/ipc/worker-phase.ts'
+import type { WorkerPhase } from '../../src/ipc/worker-phase.ts'
 import { ROLE_VARIABLE } from '../../src/ipc/worker-role.ts'
 import type { WorkerRole } from '../../src/ipc/worker-role.ts'
 import type { ExitReport, ForkRequest } from '../../supervisor/process-host.ts'
-import { retryDelayMs } from '../../workers/control-client.ts'
+import { reconnectDelayMs } from '../../workers/control-client.ts'
 import type { SimAnswer, SimEnd } from './connection.ts'
 import type { Acceptor, Dial, SimSocket } from './kernel.ts'
 import type { World } from './world.ts'
@@ -18,10 +20,6 @@ export type Behaviour = 'good' | 'dies at start' | 'exits after ready' | 'hangs'
 /** As in control-client.ts and worker.ts. */
 const FIRST_CONNECT_MS = 5_000
 const HELLO_TIMEOUT_MS = 10_000
-
-const MOVES: Readonly<Record<WorkerPhase, readonly WorkerPhase[]>> = {
-  starting: ['ready', 'draining'], ready: ['accepting', 'draining'], accepting: ['paused', 'draining'], paused: ['accepting', 'draining'], draining: [],
-}
 
 interface Timer { cancel(): void }
 
@@ -247,7 +245,7 @@ export class SimWorker implements Acceptor {
       if (welcome?.orphanPolicy === 'drain-after') this.#giveUpAtMs = this.#world.nowMs + welcome.orphanDrainAfterMs
     }
     if (this.#triedAtMs >= this.#giveUpAtMs) this.#giveUp('no supervisor came back')
-    this.#after(retryDelayMs(this.#world.nowMs - this.#lostAtMs), () => this.#connect())
+    this.#after(reconnectDelayMs(this.#world.nowMs - this.#lostAtMs), () => this.#connect())
   }
 
   /** Another supervisor than the one that gave the order believes something else of us. */
@@ -316,7 +314,7 @@ export class SimWorker implements Acceptor {
   }
 
   #moveTo(to: WorkerPhase): boolean {
-    if (!MOVES[this.phase].includes(to)) return false
+    if (!PHASE_MOVES[this.phase].includes(to)) return false
     this.phase = to
     return true
   }

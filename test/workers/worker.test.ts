@@ -5,7 +5,8 @@ import type { DrainOrder, FromWorker, ToWorker, Welcome } from '../../src/ipc/me
 import { SILENT_LOG } from '../../src/ipc/process-log.ts'
 import { Server } from '../../src/server/server.ts'
 import type { BackgroundService } from '../../src/server/service.ts'
-import { EXIT_START_FAILED, EXIT_UNCAUGHT, Worker, WorkerState } from '../../workers/worker.ts'
+import { WorkerPhase } from '../../src/ipc/worker-phase.ts'
+import { EXIT_START_FAILED, EXIT_UNCAUGHT, Worker } from '../../workers/worker.ts'
 import { settle } from '../support/fake-process-host.ts'
 import { PlainService } from '../support/plain-service.ts'
 import { waitFor } from '../support/wait-for.ts'
@@ -74,7 +75,7 @@ test('worker: a drain is answered, then finished, then the process ends with 0',
   await settle()
   assert.deepEqual(sent.at(-1), { tag: 'drained', cut: 0 })
   assert.deepEqual(exits, [0])
-  assert.equal(worker.state, WorkerState.Draining)
+  assert.equal(worker.phase, WorkerPhase.Draining)
 })
 
 test('worker: a drain that hangs is ended at the worker\'s own deadline', async () => {
