@@ -271,7 +271,7 @@ function exampleNames(): string[] {
 }
 
 interface ShownWorker { id: string; pid: number; state: string; silent: boolean; ageMs: number; drainingMs: number | null; drainEndsInMs: number | null; loopLagMs: number | null; rssBytes: number | null; open: { connections: number; activeExchanges: number; exchanges: number; upgraded: number } }
-interface ShownSlot { slot: number; state: string; restarts: number; adoptedBy: string | null; worker: ShownWorker | null; incoming: ShownWorker | null; previous: ShownWorker | null; draining: ShownWorker[] }
+interface ShownSlot { slot: number; state: string; restarts: number; standIn: string | null; worker: ShownWorker | null; incoming: ShownWorker | null; previous: ShownWorker | null; draining: ShownWorker[] }
 
 function statusText(status: SupervisorStatus): string {
   const totals = status.totals as { connections?: number; activeExchanges?: number; exchanges?: number; upgraded?: number; webSockets?: number; oldestUpgradedMs?: number }
@@ -300,7 +300,7 @@ function workersText(status: SupervisorStatus): string {
       worker.loopLagMs === null ? '-' : `${worker.loopLagMs} ms`, worker.rssBytes === null ? '-' : `${Math.round(worker.rssBytes / 1_048_576)} MiB`, restarts,
     ]
     if (slot.worker !== null) rows.push(row(slot.worker, String(slot.restarts)))
-    else rows.push([`slot ${slot.slot}`, '-', slot.adoptedBy === null ? slot.state : `${slot.state}, served by ${slot.adoptedBy}`, '-', '-', '-', '-', '-', String(slot.restarts)])
+    else rows.push([`slot ${slot.slot}`, '-', slot.standIn === null ? slot.state : `${slot.state}, served by ${slot.standIn}`, '-', '-', '-', '-', '-', String(slot.restarts)])
     for (const worker of [slot.incoming, slot.previous]) if (worker !== null) rows.push(row(worker, ''))
     for (const worker of slot.draining) rows.push(row(worker, ''))
   }

@@ -1,12 +1,12 @@
 /**
  * All workers, of whatever generation: starts, replaces, watches and ends them. Which generation comes next, and whether
- * it may stay, is decided in upgrade.ts; the single steps of that (`introduce`, `takeOver`, `lend`, `revert`, `commit`)
+ * it may stay, is decided in upgrade.ts; the single steps of that (`introduce`, `takeOver`, `vacate`, `revert`, `commit`)
  * are here, next to the restarts, deaths and stand-ins that they meet on their way.
  *
  * Driven by four things only: orders, messages of workers, ends of processes, and its own tick. Touches the world through
  * ProcessHost and WorkerLink.
  *
- * Invariants: a slot that ever listened is served by its worker or adopted by a sibling, as soon as one can;
+ * Invariants: a slot that ever listened is served by its worker or, as soon as one can, by a sibling that stands in;
  * an old worker stops accepting only after its replacement accepts; until `commit` it can take its place back;
  * a slot is never given up in steady state.
  */
@@ -20,29 +20,12 @@ import { ROLE_VARIABLE } from '../src/ipc/worker-role.ts'
 import type { WorkerRole } from '../src/ipc/worker-role.ts'
 import type { Generation } from './generation.ts'
 import type { ExitReport, ProcessHost } from './process-host.ts'
+import { Refused, StartFailed } from './refusals.ts'
 import { restartDelayMs, startFailed } from './restart-policy.ts'
 import { WORKER_STATE_NAMES, WorkerProcess, WorkerState } from './worker-process.ts'
 import type { WorkerLink } from './worker-process.ts'
 import { WorkerSlot } from './worker-slot.ts'
 import type { SlotRecord } from './worker-slot.ts'
-
-/** Nobody was ever ready, so often that trying on is pointless. `stack`: the application's own, if it said. */
-export class StartFailed extends Error {
-  readonly applicationStack: string
-  constructor(message: string, applicationStack: string) {
-    super(message)
-    this.name = 'StartFailed'
-    this.applicationStack = applicationStack
-  }
-}
-
-/** Something that an operator asked for and did not get. */
-export class Refused extends Error {
-  constructor(message: string) {
-    super(message)
-    this.name = 'Refused'
-  }
-}
 
 /** How much longer than its own deadline a draining worker may live before it is killed, in ms. */
 const DRAIN_GRACE_MS = 2_000
@@ -51,7 +34,7 @@ const TUNNEL_CLOSE_MS = 9_000
 /** A restart that falls into the replacement of the supervisor waits this much longer, in ms. */
 const FROZEN_RETRY_MS = 50
 /** So many siblings are asked to stand in before a worker that did so stops nevertheless. */
-const ADOPT_ATTEMPTS = 3
+const STAND_IN_ATTEMPTS = 3
 /** How much later than its connection the end of a process is seen, at most, in ms. */
 const END_FOLLOWS_MS = 500
 /** A replacement that fails is tried this often before the operation is given up. */
@@ -138,7 +121,7 @@ export class Fleet {
     this.#generation = setup.generation
     this.#generations.set(setup.generation.number, setup.generation)
     this.slots = Array.from({ length: setup.generation.layout.slots }, (_, index) => new WorkerSlot(index))
-    for (const slot of this.slots) slot.lent = slot.index >= setup.generation.workers
+    for (const slot of this.slots) slot.surplus = slot.index >= setup.generation.workers
     this.#started.promise.catch(() => {})
   }
 
@@ -157,7 +140,7 @@ export class Fleet {
       const slot = new WorkerSlot(index)
       // One that was ready may have been told to listen.
       const mayListen = kept.workers.some(worker => worker.phase !== 'starting')
-      Object.assign(slot, { hasQueue: kept.hasQueue || mayListen, lent: kept.lent, restarts: kept.restarts, nextN: kept.nextN })
+      Object.assign(slot, { hasQueue: kept.hasQueue || mayListen, surplus: kept.surplus, restarts: kept.restarts, nextN: kept.nextN })
       for (const known of kept.workers) {
         const worker = WorkerProcess.restore(known, ageShiftMs)
         if (known.place === 'draining') slot.draining.add(worker)
@@ -195,7 +178,7 @@ export class Fleet {
 
   /** Resolves when every slot accepts; rejects with StartFailed when no worker was ever ready. */
   start(): Promise<void> {
-    for (const slot of this.slots) if (!slot.lent) slot.current = this.#fork(slot, this.#generation)
+    for (const slot of this.slots) if (!slot.surplus) slot.current = this.#fork(slot, this.#generation)
     this.#tickLater()
     return this.#started.promise
   }
@@ -265,7 +248,7 @@ export class Fleet {
     return this.exclusive(which === '' ? 'restart of all workers' : `restart of worker ${which}`, async () => {
       const replaced: { slot: number; from: string; to: string }[] = []
       for (const slot of slots) {
-        if (slot.lent) continue
+        if (slot.surplus) continue
         const from = slot.current?.id ?? ''
         await this.#replace(slot)
         replaced.push({ slot: slot.index, from, to: slot.current?.id ?? '' })
@@ -302,7 +285,7 @@ export class Fleet {
     if (missing > 0) {
       this.slots = [...this.slots, ...Array.from({ length: missing }, (_, more) => {
         const slot = new WorkerSlot(this.slots.length + more)
-        slot.lent = true
+        slot.surplus = true
         return slot
       })]
     }
@@ -353,7 +336,7 @@ export class Fleet {
       throw new Refused(`slot ${slot.index}: the new worker could not accept${incoming === null ? '' : `: ${await this.#endOr(incoming, new Error('it did not answer'))}`}`)
     }
     const old = slot.current
-    slot.lent = false
+    slot.surplus = false
     slot.current = incoming
     slot.incoming = null
     slot.replacing = false
@@ -363,20 +346,20 @@ export class Fleet {
   }
 
   /** A slot that the next generation has no worker for: a sibling accepts here, then its own worker stops, able to resume. @throws Refused */
-  async lend(slot: WorkerSlot): Promise<void> {
+  async vacate(slot: WorkerSlot): Promise<void> {
     const old = slot.current
-    slot.lent = true
+    slot.surplus = true
     slot.clearRestart()
     if (old === null) return
     slot.current = null
     slot.previous = old
-    if (this.#hasOwnSockets() && slot.hasQueue && !await this.#adopt(slot)) {
+    if (this.#hasOwnSockets() && slot.hasQueue && !await this.#findStandIn(slot)) {
       slot.current = old
       slot.previous = null
-      slot.lent = false
+      slot.surplus = false
       throw new Refused(`slot ${slot.index} is not needed any more, but no sibling could accept for it`)
     }
-    await this.#pause(slot, old, slot.adoptedBy === null ? [] : goneListeners(this.generationOf(old), this.generationOf(slot.adoptedBy)))
+    await this.#pause(slot, old, slot.standIn === null ? [] : goneListeners(this.generationOf(old), this.generationOf(slot.standIn)))
     this.#setup.onChange()
   }
 
@@ -386,7 +369,7 @@ export class Fleet {
     const wide = this.#widened(to)
     await Promise.all(this.slots.map(slot => slot.index < wide.workers ? this.#revertSlot(slot, wide) : null))
     // Those that come back may have to accept for these.
-    await Promise.all(this.slots.map(slot => slot.index < wide.workers ? null : this.#revertLent(slot)))
+    await Promise.all(this.slots.map(slot => slot.index < wide.workers ? null : this.#revertSurplus(slot)))
     this.#expected = 0
     this.#reconcile()
     this.#forgetGenerations()
@@ -403,7 +386,7 @@ export class Fleet {
     const listenersGo = goneListeners(before, generation).length > 0
     const retired: Promise<unknown>[] = []
     for (const slot of this.slots) {
-      slot.lent = slot.index >= generation.workers
+      slot.surplus = slot.index >= generation.workers
       slot.replacing = false
       const old = slot.previous
       slot.previous = null
@@ -411,7 +394,7 @@ export class Fleet {
         slot.draining.add(old)
         retired.push(listenersGo ? this.#emptyThenDrain(slot, old, HANDSHAKE_MS) : Promise.resolve(this.#drain(old, this.#retireOrder())))
       }
-      if (slot.current === null && slot.incoming === null && !slot.lent) this.#restartLater(slot)
+      if (slot.current === null && slot.incoming === null && !slot.surplus) this.#restartLater(slot)
     }
     this.#forgetGenerations()
     this.#reconcile()
@@ -503,7 +486,7 @@ export class Fleet {
         }
       }
       for (const worker of slot.workers()) this.#settleWorker(worker)
-      if (slot.current === null && slot.incoming === null && !slot.lent && !trial) this.#restartLater(slot)
+      if (slot.current === null && slot.incoming === null && !slot.surplus && !trial) this.#restartLater(slot)
     }
     this.#forgetGenerations()
     this.#reconcile()
@@ -536,7 +519,7 @@ export class Fleet {
     } else if (worker.state === WorkerState.Draining) {
       // It gave up waiting for a supervisor.
       this.#displace(slot, worker)
-      if (slot.current === null && !slot.lent) this.#restartLater(slot)
+      if (slot.current === null && !slot.surplus) this.#restartLater(slot)
     }
     this.#limitDraining(slot)
   }
@@ -554,15 +537,15 @@ export class Fleet {
   #reach(): number { return this.#hasOwnSockets() ? this.slots.findLastIndex(slot => slot.hasQueue) + 1 : 0 }
 
   /** A slot that nobody has a worker for any more: a sibling accepts here, then whoever did retires. */
-  async #revertLent(slot: WorkerSlot): Promise<void> {
+  async #revertSurplus(slot: WorkerSlot): Promise<void> {
     if (this.#stopping) return
     const places = [slot.previous, slot.current, slot.incoming].filter(worker => worker !== null && worker.alive) as WorkerProcess[]
     // In one place or another until it is gone.
     for (const worker of places) slot.draining.add(worker)
     slot.current = slot.previous = slot.incoming = null
-    slot.lent = true
+    slot.surplus = true
     slot.replacing = false
-    if (slot.hasQueue && this.#hasOwnSockets()) await this.#adopt(slot)
+    if (slot.hasQueue && this.#hasOwnSockets()) await this.#findStandIn(slot)
     for (const worker of places) this.#retire(slot, worker)
   }
 
@@ -587,7 +570,7 @@ export class Fleet {
     }
     if (keep === null && narrow !== null && narrow.alive && await this.#resume(narrow)) keep = narrow
     slot.current = keep
-    slot.lent = false
+    slot.surplus = false
     slot.previous = null
     slot.incoming = null
     slot.replacing = false
@@ -645,13 +628,13 @@ export class Fleet {
   async #othersServe(worker: WorkerProcess): Promise<boolean> {
     if (!this.#hasOwnSockets()) return this.slots.some(({ current }) => current !== worker && this.#serves(current))
     // It may be the one that accepts where somebody else has only been asked to.
-    const concerned = this.slots.filter(slot => slot.hasQueue && (slot.index === worker.slot || slot.adoptedBy === worker || slot.adopting !== null))
-    for (const slot of concerned) if (slot.adoptedBy === worker) slot.adoptedBy = null
+    const concerned = this.slots.filter(slot => slot.hasQueue && (slot.index === worker.slot || slot.standIn === worker || slot.asking !== null))
+    for (const slot of concerned) if (slot.standIn === worker) slot.standIn = null
     // Whoever is being asked may be the worker itself.
-    await Promise.all(concerned.map(slot => slot.adopting))
-    const served = (slot: WorkerSlot): boolean => this.#serves(slot.current) || (slot.adopting === null && this.#serves(slot.adoptedBy))
+    await Promise.all(concerned.map(slot => slot.asking))
+    const served = (slot: WorkerSlot): boolean => this.#serves(slot.current) || (slot.asking === null && this.#serves(slot.standIn))
     // Whoever is asked may die of it, and who served a moment ago as well.
-    for (let attempt = 1; attempt <= ADOPT_ATTEMPTS && !concerned.every(served); attempt++) await Promise.all(concerned.map(slot => served(slot) || this.#adopt(slot)))
+    for (let attempt = 1; attempt <= STAND_IN_ATTEMPTS && !concerned.every(served); attempt++) await Promise.all(concerned.map(slot => served(slot) || this.#findStandIn(slot)))
     this.#reconcile()
     return concerned.every(served)
   }
@@ -660,9 +643,9 @@ export class Fleet {
   #lastOfListener(worker: WorkerProcess): boolean {
     return this.slots.some(slot => {
       if (!slot.hasQueue || (slot.index !== worker.slot && !worker.pausedInPart)) return false
-      const heir = this.#serves(slot.current) ? slot.current : slot.adoptedBy
+      const heir = this.#serves(slot.current) ? slot.current : slot.standIn
       // Only asked yet.
-      if (slot.adopting !== null && heir === slot.adoptedBy) return true
+      if (slot.asking !== null && heir === slot.standIn) return true
       return heir !== null && heir.generation !== this.#generation.number && goneListeners(this.generationOf(worker), this.generationOf(heir)).length > 0
     })
   }
@@ -681,7 +664,7 @@ export class Fleet {
     for (const slot of this.slots) {
       slot.stopped = true
       slot.clearRestart()
-      slot.adoptedBy = null
+      slot.standIn = null
     }
     this.#setup.onChange()
     const workers = [...this.workers()]
@@ -745,7 +728,7 @@ export class Fleet {
       loopLagMs: worker.heartbeat?.loopLagMs ?? null, utilization: worker.heartbeat?.utilization ?? null, rssBytes: worker.heartbeat?.rssBytes ?? null, open: worker.open,
     })
     return this.slots.map(slot => ({
-      slot: slot.index, state: slot.state, restarts: slot.restarts, adoptedBy: slot.adoptedBy?.id ?? null,
+      slot: slot.index, state: slot.state, restarts: slot.restarts, standIn: slot.standIn?.id ?? null,
       worker: slot.current === null ? null : show(slot.current), incoming: slot.incoming === null ? null : show(slot.incoming), previous: slot.previous === null ? null : show(slot.previous), draining: [...slot.draining].map(show),
     }))
   }
@@ -807,7 +790,7 @@ export class Fleet {
       if (old !== null) this.#retire(slot, old)
     }
     this.#reconcile()
-    if (!this.#allStarted && this.slots.every(other => other.hasQueue || other.lent)) {
+    if (!this.#allStarted && this.slots.every(other => other.hasQueue || other.surplus)) {
       this.#allStarted = true
       this.#started.resolve()
     }
@@ -908,7 +891,7 @@ export class Fleet {
     const reason = worker.endReason(report)
     this.#buried.exchanges += worker.open.exchanges
     this.#buried.ownFaults += worker.open.ownFaults
-    for (const other of this.slots) if (other.adoptedBy === worker) other.adoptedBy = null
+    for (const other of this.slots) if (other.standIn === worker) other.standIn = null
     slot.draining.delete(worker)
     if (slot.incoming === worker) slot.incoming = null
     if (slot.current === worker) slot.current = null
@@ -933,7 +916,7 @@ export class Fleet {
         this.#log.error(`worker ${worker.id} died: ${reason}`, { workerPid: worker.pid, code: report.code, signal: report.signal, ...(state < WorkerState.Accepting && worker.failure !== null ? { stack: worker.failure.stack } : {}) })
       }
       // One that can take its place back is the way back of an upgrade, which has seen the death as well.
-      if (slot.current === null && slot.incoming === null && slot.previous === null && !slot.replacing && !slot.lent) this.#restartLater(slot)
+      if (slot.current === null && slot.incoming === null && slot.previous === null && !slot.replacing && !slot.surplus) this.#restartLater(slot)
     }
     this.#setup.onChange()
   }
@@ -943,7 +926,7 @@ export class Fleet {
     if (this.#stopping || slot.cancelRestart !== null || slot.index >= this.#generation.workers) return
     slot.cancelRestart = this.#host.after(waitMs, () => {
       slot.cancelRestart = null
-      if (slot.current !== null || slot.incoming !== null || slot.lent || slot.replacing || this.#stopping) return
+      if (slot.current !== null || slot.incoming !== null || slot.surplus || slot.replacing || this.#stopping) return
       if (this.#frozen) { this.#restartLater(slot, FROZEN_RETRY_MS); return }
       try {
         slot.current = this.#fork(slot, this.#generation)
@@ -959,17 +942,17 @@ export class Fleet {
   #reconcile(): void {
     if (this.#stopping || !this.#settled || !this.#hasOwnSockets()) return
     for (const slot of this.slots) {
-      if (slot.adoptedBy !== null && (slot.adoptedBy.state !== WorkerState.Accepting || this.isSilent(slot.adoptedBy))) {
-        slot.adoptedBy.link?.send({ tag: 'release-slot', slot: slot.index })
-        slot.adoptedBy = null
+      if (slot.standIn !== null && (slot.standIn.state !== WorkerState.Accepting || this.isSilent(slot.standIn))) {
+        slot.standIn.link?.send({ tag: 'step-back', slot: slot.index })
+        slot.standIn = null
       }
       if (this.#serves(slot.current)) {
-        slot.adoptedBy?.link?.send({ tag: 'release-slot', slot: slot.index })
-        slot.adoptedBy = null
+        slot.standIn?.link?.send({ tag: 'step-back', slot: slot.index })
+        slot.standIn = null
         this.#releaseOthers(slot)
-      } else if (slot.hasQueue && slot.adoptedBy === null) {
-        void this.#adopt(slot)
-      } else if (slot.adopting === null && this.#serves(slot.adoptedBy)) {
+      } else if (slot.hasQueue && slot.standIn === null) {
+        void this.#findStandIn(slot)
+      } else if (slot.asking === null && this.#serves(slot.standIn)) {
         this.#releaseOthers(slot)
       }
     }
@@ -979,32 +962,32 @@ export class Fleet {
   #releaseOthers(slot: WorkerSlot): void {
     if (!slot.unsure) return
     slot.unsure = false
-    for (const worker of this.workers()) if (worker.slot !== slot.index && worker !== slot.adoptedBy && !worker.soleHolder) worker.link?.send({ tag: 'release-slot', slot: slot.index })
+    for (const worker of this.workers()) if (worker.slot !== slot.index && worker !== slot.standIn && !worker.soleHolder) worker.link?.send({ tag: 'step-back', slot: slot.index })
   }
 
   /** @returns whether a sibling accepts for the slot now. */
-  #adopt(slot: WorkerSlot): Promise<boolean> {
-    if (slot.adopting === null && this.#serves(slot.adoptedBy)) return Promise.resolve(true)
-    return slot.adopting ??= this.#askToAdopt(slot).finally(() => { slot.adopting = null })
+  #findStandIn(slot: WorkerSlot): Promise<boolean> {
+    if (slot.asking === null && this.#serves(slot.standIn)) return Promise.resolve(true)
+    return slot.asking ??= this.#askToStandIn(slot).finally(() => { slot.asking = null })
   }
 
-  async #askToAdopt(slot: WorkerSlot): Promise<boolean> {
-    const load = (worker: WorkerProcess): number => this.slots.filter(other => other.adoptedBy === worker).length
+  async #askToStandIn(slot: WorkerSlot): Promise<boolean> {
+    const load = (worker: WorkerProcess): number => this.slots.filter(other => other.standIn === worker).length
     const siblings = this.slots.flatMap(({ current }) => current !== null && current.slot !== slot.index && this.#serves(current) && slot.index < current.slotsHeld ? [current] : [])
     const sibling = siblings.sort((a, b) => load(a) - load(b))[0]
     if (sibling === undefined) return false
-    slot.adoptedBy = sibling
+    slot.standIn = sibling
     this.#setup.onChange()
     try {
-      await sibling.link!.ask({ tag: 'adopt-slot', slot: slot.index }, this.#options.ackTimeoutMs)
+      await sibling.link!.ask({ tag: 'stand-in', slot: slot.index }, this.#options.ackTimeoutMs)
       this.#log.info(`worker ${sibling.id} accepts for slot ${slot.index} as well`)
-      if (slot.adoptedBy === sibling) this.#releaseOthers(slot)
+      if (slot.standIn === sibling) this.#releaseOthers(slot)
       return true
     } catch (error) {
       // The next tick looks for another one. This one may have obeyed all the same.
-      if (slot.adoptedBy === sibling) slot.adoptedBy = null
+      if (slot.standIn === sibling) slot.standIn = null
       slot.unsure = true
-      this.#log.warn(`worker ${sibling.id} could not adopt slot ${slot.index}`, { error })
+      this.#log.warn(`worker ${sibling.id} could not stand in for slot ${slot.index}`, { error })
       return false
     }
   }
@@ -1018,7 +1001,7 @@ export class Fleet {
 
   /** Nothing was heard of it for so long that siblings stand in. */
   isSilent(worker: WorkerProcess): boolean {
-    return worker.silentTicks * this.#options.heartbeatMs >= this.#options.adoptAfterSilenceMs * this.#slowness(worker)
+    return worker.silentTicks * this.#options.heartbeatMs >= this.#options.standInAfterSilenceMs * this.#slowness(worker)
   }
 
   /** Silence is counted in our own ticks: a machine that slept has not made anyone silent. */
@@ -1051,12 +1034,12 @@ export class Fleet {
     const holders = [...this.workers()].filter(worker => worker.soleHolder && worker.alive && worker.state !== WorkerState.Draining)
     // Who is silent is heard of again, or killed.
     if (holders.length === 0 || this.#dissolving || this.#stopping || holders.some(worker => worker.link === null || worker.aborted || this.isSilent(worker))) return
-    if (!this.slots.every(slot => !slot.hasQueue || this.#serves(slot.current) || (slot.adopting === null && this.#serves(slot.adoptedBy)))) return
+    if (!this.slots.every(slot => !slot.hasQueue || this.#serves(slot.current) || (slot.asking === null && this.#serves(slot.standIn)))) return
     this.#dissolving = true
     try {
       const last = holders.sort((a, b) => b.slotsHeld - a.slotsHeld || SUITABLE.indexOf(b.state) - SUITABLE.indexOf(a.state))[0]!
       const queues = this.slots.filter(slot => slot.hasQueue && slot.index !== last.slot && slot.index < last.slotsHeld)
-      const orders: ToWorker[] = [{ tag: 'accept' }, ...queues.map(slot => ({ tag: 'adopt-slot' as const, slot: slot.index }))]
+      const orders: ToWorker[] = [{ tag: 'accept' }, ...queues.map(slot => ({ tag: 'stand-in' as const, slot: slot.index }))]
       try {
         await Promise.all(orders.map(order => last.link!.ask(order, this.#options.ackTimeoutMs)))
         await Promise.all(holders.map(worker => worker === last ? null : this.#emptyThenDrain(this.slots[worker.slot]!, worker)))

@@ -25,7 +25,7 @@ export interface Generation extends Blueprint {
   readonly readAt: number
   readonly description: ServerDescription
   readonly settings: WorkerSettings
-  /** Workers that it wants; slots beyond them are lent to siblings. */
+  /** Workers that it wants. Slots beyond them are surplus: they keep their sockets, and siblings stand in. */
   readonly workers: number
   /** Which sockets its workers inherit. */
   readonly layout: DescriptorLayout

@@ -13,7 +13,7 @@ import type { UpgradesRecord } from './upgrade.ts'
 import type { WorkerRecord } from './worker-process.ts'
 
 /** Raised when a field changes its meaning. */
-export const JOURNAL_FORMAT = 2
+export const JOURNAL_FORMAT = 3
 
 /** Where the configuration comes from, for those who read it again. */
 export interface ConfigOrigin {

@@ -17,10 +17,10 @@
 import type { ResolvedSupervisorOptions, ResolvedUpgradeOptions } from '../src/config/supervisor-options.ts'
 import type { OperationKind, OperationOutcome } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
-import { Refused } from './fleet.ts'
 import type { Fleet } from './fleet.ts'
 import type { Generation } from './generation.ts'
 import type { ProcessHost } from './process-host.ts'
+import { Refused } from './refusals.ts'
 import { WorkerState } from './worker-process.ts'
 import type { WorkerProcess } from './worker-process.ts'
 import type { WorkerSlot } from './worker-slot.ts'
@@ -288,7 +288,7 @@ export class Upgrades {
       await this.#bringUp(operation, slot, generation, false)
       judge.check()
     }
-    for (const slot of this.#fleet.slots) if (slot.index >= generation.workers && !slot.lent) await this.#fleet.lend(slot)
+    for (const slot of this.#fleet.slots) if (slot.index >= generation.workers && !slot.surplus) await this.#fleet.vacate(slot)
     judge.check()
     if (plan.replaceSupervisor) {
       // The next image would not know of a stop.

@@ -9,8 +9,9 @@
  * Only Gone is final, and only the end of the process leads there: a kill is a request, its report is the fact.
  * Decides nothing; fleet.ts does.
  */
-import type { DrainOrder, FromWorker, OpenCounts, ToWorker, WorkerId, WorkerPhase } from '../src/ipc/messages.ts'
+import type { DrainOrder, FromWorker, OpenCounts, ToWorker, WorkerId } from '../src/ipc/messages.ts'
 import { NO_COUNTS } from '../src/ipc/messages.ts'
+import { PHASE_MOVES, WorkerPhase } from '../src/ipc/worker-phase.ts'
 import type { ExitReport } from './process-host.ts'
 
 export const WorkerState = { Starting: 0, Ready: 1, Accepting: 2, Paused: 3, Draining: 4, Gone: 5 } as const
@@ -21,23 +22,25 @@ export const WORKER_STATE_NAMES: Readonly<Record<WorkerState, string>> = {
   [WorkerState.Paused]: 'paused', [WorkerState.Draining]: 'draining', [WorkerState.Gone]: 'gone',
 }
 
-const PHASES: Partial<Readonly<Record<WorkerState, WorkerPhase>>> = {
-  [WorkerState.Starting]: 'starting', [WorkerState.Ready]: 'ready', [WorkerState.Accepting]: 'accepting', [WorkerState.Paused]: 'paused', [WorkerState.Draining]: 'draining',
-}
-
-const MOVES: Readonly<Record<WorkerState, readonly WorkerState[]>> = {
-  [WorkerState.Starting]: [WorkerState.Ready, WorkerState.Draining, WorkerState.Gone],
-  [WorkerState.Ready]: [WorkerState.Accepting, WorkerState.Draining, WorkerState.Gone],
-  [WorkerState.Accepting]: [WorkerState.Paused, WorkerState.Draining, WorkerState.Gone],
-  [WorkerState.Paused]: [WorkerState.Accepting, WorkerState.Draining, WorkerState.Gone],
-  [WorkerState.Draining]: [WorkerState.Gone],
-  [WorkerState.Gone]: [],
-}
-
 /** By what a worker says about itself when it comes back to us. */
 const STATE_OF_PHASE: Readonly<Record<WorkerPhase, WorkerState>> = {
   starting: WorkerState.Starting, ready: WorkerState.Ready, accepting: WorkerState.Accepting, paused: WorkerState.Paused, draining: WorkerState.Draining,
 }
+const PHASES: Partial<Readonly<Record<WorkerState, WorkerPhase>>> = {
+  [WorkerState.Starting]: 'starting', [WorkerState.Ready]: 'ready', [WorkerState.Accepting]: 'accepting', [WorkerState.Paused]: 'paused', [WorkerState.Draining]: 'draining',
+}
+
+/** The moves of a living worker, and its end from every state. */
+const MOVES: Readonly<Record<WorkerState, readonly WorkerState[]>> = {
+  [WorkerState.Starting]: after(WorkerPhase.Starting),
+  [WorkerState.Ready]: after(WorkerPhase.Ready),
+  [WorkerState.Accepting]: after(WorkerPhase.Accepting),
+  [WorkerState.Paused]: after(WorkerPhase.Paused),
+  [WorkerState.Draining]: after(WorkerPhase.Draining),
+  [WorkerState.Gone]: [],
+}
+
+function after(phase: WorkerPhase): WorkerState[] { return [...PHASE_MOVES[phase].map(next => STATE_OF_PHASE[next]), WorkerState.Gone] }
 
 /** What the journal keeps of a worker: enough to know it again and to go on with it. */
 export interface WorkerRecord {

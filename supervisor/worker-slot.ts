@@ -4,29 +4,29 @@
  *   Waiting --fork--> Starting --accepts--> Serving --replacement forked--> Replacing --new one accepts--> Serving
  *      ^                 |                     |                               |
  *      +--- back-off ----+------- dies --------+          old one dies: the new one simply takes over
- *   any --> Stopped          any --> Lent (fewer workers are wanted: the sockets stay, a sibling accepts for them)
+ *   any --> Stopped          any --> Surplus (fewer workers are wanted: the sockets stay, a sibling accepts for them)
  *
  * `current` serves or is about to; `incoming` is its replacement, on the same sockets; `previous` has stopped accepting
  * for a generation that is not committed yet, and can take its place back; `draining` never can.
- * While nobody serves here, `adoptedBy` (a sibling) accepts for the slot.
+ * While nobody serves here, `standIn` (a sibling) accepts for the slot.
  */
 import { HISTORY_LENGTH } from './restart-policy.ts'
 import type { WorkerLife } from './restart-policy.ts'
 import { WorkerState } from './worker-process.ts'
 import type { WorkerProcess, WorkerRecord } from './worker-process.ts'
 
-export type SlotState = 'waiting' | 'starting' | 'serving' | 'replacing' | 'lent' | 'stopped'
+export type SlotState = 'waiting' | 'starting' | 'serving' | 'replacing' | 'surplus' | 'stopped'
 
 export type Place = 'current' | 'incoming' | 'previous' | 'draining'
 
 /** What the journal keeps of a slot. */
 export interface SlotRecord {
   readonly hasQueue: boolean
-  readonly lent: boolean
+  readonly surplus: boolean
   readonly restarts: number
   readonly nextN: number
   /** Id of the sibling that accepts here as well; '' when nobody does. */
-  readonly adoptedBy: string
+  readonly standIn: string
   readonly workers: readonly (WorkerRecord & { readonly place: Place })[]
 }
 
@@ -37,16 +37,16 @@ export class WorkerSlot {
   previous: WorkerProcess | null = null
   readonly draining = new Set<WorkerProcess>()
   /** A sibling's worker that accepts here as well. */
-  adoptedBy: WorkerProcess | null = null
+  standIn: WorkerProcess | null = null
   /** Somebody has listened here once: from then on the kernel queues connections, worker or not. */
   hasQueue = false
   stopped = false
   /** A sibling is being asked. */
-  adopting: Promise<boolean> | null = null
-  /** A sibling may accept here that is not `adoptedBy`: an order or its answer was lost. */
+  asking: Promise<boolean> | null = null
+  /** A sibling may accept here that is not `standIn`: an order or its answer was lost. */
   unsure = false
-  /** No worker is wanted here. */
-  lent = false
+  /** The generation wants fewer workers than there are slots, and none here. */
+  surplus = false
   /** A replacement is under way and will fork again by itself. */
   replacing = false
   restarts = 0
@@ -59,7 +59,7 @@ export class WorkerSlot {
 
   get state(): SlotState {
     if (this.stopped) return 'stopped'
-    if (this.current === null) return this.incoming !== null ? 'starting' : this.lent ? 'lent' : 'waiting'
+    if (this.current === null) return this.incoming !== null ? 'starting' : this.surplus ? 'surplus' : 'waiting'
     if (this.current.state === WorkerState.Accepting) return this.incoming === null ? 'serving' : 'replacing'
     return 'starting'
   }
@@ -73,9 +73,9 @@ export class WorkerSlot {
   }
 
   record(ageShiftMs: number): SlotRecord {
-    const { hasQueue, lent, restarts, nextN } = this
+    const { hasQueue, surplus, restarts, nextN } = this
     const workers = [...this.workers()].filter(worker => worker.alive).map(worker => ({ ...worker.record(ageShiftMs), place: this.#placeOf(worker) }))
-    return { hasQueue, lent, restarts, nextN, adoptedBy: this.adoptedBy?.id ?? '', workers }
+    return { hasQueue, surplus, restarts, nextN, standIn: this.standIn?.id ?? '', workers }
   }
 
   #placeOf(worker: WorkerProcess): Place {

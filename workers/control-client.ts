@@ -14,8 +14,9 @@
  */
 import type { ChannelEnd, ChannelError, Question } from '../src/ipc/channel.ts'
 import { PROTOCOL_VERSION } from '../src/ipc/messages.ts'
-import type { FromWorker, ToWorker, Welcome, WorkerPhase } from '../src/ipc/messages.ts'
+import type { FromWorker, ToWorker, Welcome } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
+import type { WorkerPhase } from '../src/ipc/worker-phase.ts'
 import type { WorkerRole } from '../src/ipc/worker-role.ts'
 import { systemWorld } from './worker-world.ts'
 import type { WorkerWorld } from './worker-world.ts'
@@ -32,7 +33,7 @@ const FIRST_CONNECT_MS = 5_000
 const HELLO_TIMEOUT_MS = 10_000
 
 /** How long to wait before the next look. @param awayMs since the supervisor was lost; 0: it was lost this moment. */
-export function retryDelayMs(awayMs: number): number {
+export function reconnectDelayMs(awayMs: number): number {
   if (awayMs === 0) return FIRST_RETRY_MS
   return RETRIES.find(row => awayMs < row.awayMs)?.everyMs ?? RETRY_LATER_MS
 }
@@ -165,7 +166,7 @@ export class ControlClient {
       const never = `the supervisor could not be reached${this.#lastProblem}`
       this.#giveUp(this.#welcome === null ? never : `no supervisor came back within ${this.#welcome.orphanDrainAfterMs} ms`)
     }
-    this.#cancelRetry = this.#world.clock.after(retryDelayMs(nowMs - this.#lostAtMs), () => this.#connect())
+    this.#cancelRetry = this.#world.clock.after(reconnectDelayMs(nowMs - this.#lostAtMs), () => this.#connect())
   }
 
   #giveUp(reason: string): void {

@@ -108,12 +108,12 @@ export class InheritedListeners {
   async accept(): Promise<void> { for (const slot of new Set([this.#slot, ...this.acceptingSlots])) await this.#listenFor(slot) }
 
   /** Accepts for a sibling's slot as well. Shared sockets are ours anyway. */
-  adopt(slot: number): Promise<void> {
+  standIn(slot: number): Promise<void> {
     if (slot < 0 || slot >= this.#layout.slots) return Promise.reject(new Error(`there is no slot ${slot}`))
     return this.#listenFor(slot)
   }
 
-  release(slot: number): void { if (slot !== this.#slot) this.#stop(slot) }
+  stepBack(slot: number): void { if (slot !== this.#slot) this.#stop(slot) }
 
   /** Stops accepting on everything but the listeners named in `except`; `accept` may follow. */
   pause(except: readonly string[] = []): void {

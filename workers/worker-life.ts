@@ -6,9 +6,10 @@
  */
 import type { WorkerSettings } from '../src/config/worker-settings.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
+import { WorkerPhase } from '../src/ipc/worker-phase.ts'
 import type { WorkerRole } from '../src/ipc/worker-role.ts'
 import { ControlClient } from './control-client.ts'
-import { EXIT_START_FAILED, EXIT_UNCAUGHT, Worker, WorkerState } from './worker.ts'
+import { EXIT_START_FAILED, EXIT_UNCAUGHT, Worker } from './worker.ts'
 import type { WorkerHost } from './worker.ts'
 import type { WorkerWorld } from './worker-world.ts'
 
@@ -57,7 +58,7 @@ export class WorkerLife {
 
   /** An error that nothing caught. While the worker starts, the supervisor prints what went wrong, once for all workers. */
   onUncaught(error: unknown): void {
-    const starting = this.worker.state === WorkerState.Starting
+    const starting = this.worker.phase === WorkerPhase.Starting
     this.worker.fail(error, starting ? EXIT_START_FAILED : EXIT_UNCAUGHT, !starting)
   }
 }

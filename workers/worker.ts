@@ -1,18 +1,16 @@
 /**
- * One worker: prepares the application's server, says `ready`, then does what the supervisor orders.
- *
- *   Starting --prepared--> Ready --accept--> Accepting <--accept / stop-accept--> Paused (but for listeners that only we have)
- *       \                    \                   \                                   \
- *        +--------------------+-------------------+---------- drain ------------------+--> Draining --> process ends, 0
+ * One worker: prepares the application's server, says `ready`, then does what the supervisor orders. Its phases are drawn
+ * in src/ipc/worker-phase.ts; a paused worker still accepts on listeners that its successor does not have.
  *
  * A worker ends by itself: when its drain is finished, at its own deadline even if no supervisor is left, or on an error
  * that it cannot survive. Exit codes: 0 drained, 1 could not start or never had a supervisor, 70 uncaught error.
  */
 import type { Question } from '../src/ipc/channel.ts'
-import type { DrainOrder, FromWorker, SelfTestOutcome, SentDescriptors, ToWorker, Welcome, WorkerPhase } from '../src/ipc/messages.ts'
+import type { DrainOrder, FromWorker, SelfTestOutcome, SentDescriptors, ToWorker, Welcome } from '../src/ipc/messages.ts'
 import { NO_COUNTS } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
+import { PHASE_MOVES, WorkerPhase } from '../src/ipc/worker-phase.ts'
 import type { WorkerRole } from '../src/ipc/worker-role.ts'
 import type { RunHost } from '../src/server/run-host.ts'
 import type { Server } from '../src/server/server.ts'
@@ -29,22 +27,7 @@ const FLUSH_LOGS_MS = 1_000
 /** An orphan gives its queues so long to become empty, in ms. */
 const ORPHAN_EMPTY_QUEUE_MS = 1_000
 
-export const WorkerState = { Starting: 0, Ready: 1, Accepting: 2, Paused: 3, Draining: 4 } as const
-export type WorkerState = (typeof WorkerState)[keyof typeof WorkerState]
-
-const PHASES: Readonly<Record<WorkerState, WorkerPhase>> = {
-  [WorkerState.Starting]: 'starting', [WorkerState.Ready]: 'ready', [WorkerState.Accepting]: 'accepting',
-  [WorkerState.Paused]: 'paused', [WorkerState.Draining]: 'draining',
-}
-const MOVES: Readonly<Record<WorkerState, readonly WorkerState[]>> = {
-  [WorkerState.Starting]: [WorkerState.Ready, WorkerState.Draining],
-  [WorkerState.Ready]: [WorkerState.Accepting, WorkerState.Draining],
-  [WorkerState.Accepting]: [WorkerState.Paused, WorkerState.Draining],
-  [WorkerState.Paused]: [WorkerState.Accepting, WorkerState.Draining],
-  [WorkerState.Draining]: [],
-}
-
-const ABOUT_LISTENERS: ReadonlySet<ToWorker['tag']> = new Set(['accept', 'stop-accept', 'adopt-slot', 'release-slot', 'close-listeners'])
+const ABOUT_LISTENERS: ReadonlySet<ToWorker['tag']> = new Set(['accept', 'stop-accept', 'stand-in', 'step-back', 'close-listeners'])
 
 /** What of a server a worker uses. */
 export type WorkerServer = Pick<Server, 'prepare' | 'listeners' | 'runSelfTest' | 'drain' | 'stats' | 'close'>
@@ -64,7 +47,7 @@ export interface WorkerHost {
 }
 
 export class Worker implements RunHost {
-  state: WorkerState = WorkerState.Starting
+  phase: WorkerPhase = WorkerPhase.Starting
   readonly #role: WorkerRole
   readonly #calls: SystemCalls | null
   readonly #host: WorkerHost
@@ -89,8 +72,6 @@ export class Worker implements RunHost {
     this.#world = world
   }
 
-  get phase(): WorkerPhase { return PHASES[this.state] }
-
   /** `server.runForever()` of the application ends up here. */
   async run(server: WorkerServer): Promise<never> {
     if (this.#server !== null) throw new Error('runForever() was called twice; one server runs per process')
@@ -101,7 +82,7 @@ export class Worker implements RunHost {
     if (unserved.length > 0) throw new Error(`bound for this application, but it does not listen there any more: ${unserved.join(', ')}; start it again`)
     if (unbound.length > 0) this.#host.log.warn('these listeners have no socket and are not served', { listeners: unbound })
     this.#listeners = new InheritedListeners(this.#role.layout, this.#role.slot, running, this.#calls, this.#world)
-    if (this.moveTo(WorkerState.Ready)) this.#host.send({ tag: 'ready' })
+    if (this.moveTo(WorkerPhase.Ready)) this.#host.send({ tag: 'ready' })
     return new Promise<never>(() => {})
   }
 
@@ -112,7 +93,7 @@ export class Worker implements RunHost {
     this.#world.vitals()
     this.#beatLater(welcome.heartbeatMs)
     // Said before the supervisor could hear it, or to one that was replaced since.
-    if (this.state === WorkerState.Ready) this.#host.send({ tag: 'ready' })
+    if (this.phase === WorkerPhase.Ready) this.#host.send({ tag: 'ready' })
   }
 
   #beatLater(ms: number): void {
@@ -135,12 +116,12 @@ export class Worker implements RunHost {
   }
 
   onOrphaned(reason: string): void {
-    if (this.state === WorkerState.Draining) return
+    if (this.phase === WorkerPhase.Draining) return
     this.#host.log.warn('draining as an orphan', { reason })
     const order = this.#orphanDrain
     if (order === null) { this.#end(EXIT_START_FAILED); return }
     // First the phase, so that a supervisor that comes now hears it. Then the queues: no other process accepts what waits there.
-    this.moveTo(WorkerState.Draining)
+    this.moveTo(WorkerPhase.Draining)
     this.#listening = this.#listening.then(() => this.#listeners?.emptyAndClose(ORPHAN_EMPTY_QUEUE_MS)).then(() => this.#drain(order))
   }
 
@@ -153,9 +134,9 @@ export class Worker implements RunHost {
     this.#end(code)
   }
 
-  moveTo(to: WorkerState): boolean {
-    if (!MOVES[this.state].includes(to)) return false
-    this.state = to
+  moveTo(to: WorkerPhase): boolean {
+    if (!PHASE_MOVES[this.phase].includes(to)) return false
+    this.phase = to
     this.#host.phaseChanged()
     return true
   }
@@ -164,21 +145,21 @@ export class Worker implements RunHost {
     switch (order.tag) {
       case 'accept':
         await this.#ready().accept()
-        this.moveTo(WorkerState.Accepting)
+        this.moveTo(WorkerPhase.Accepting)
         break
       case 'stop-accept':
         this.#ready().pause(order.except)
-        this.moveTo(WorkerState.Paused)
+        this.moveTo(WorkerPhase.Paused)
         break
-      case 'adopt-slot':
-        await this.#ready().adopt(order.slot)
+      case 'stand-in':
+        await this.#ready().standIn(order.slot)
         break
-      case 'release-slot':
-        this.#ready().release(order.slot)
+      case 'step-back':
+        this.#ready().stepBack(order.slot)
         break
       case 'close-listeners':
         await this.#listeners?.emptyAndClose(order.emptyQueueMs, order.atLeastMs)
-        this.moveTo(WorkerState.Paused)
+        this.moveTo(WorkerPhase.Paused)
         break
       case 'drain':
         // Answered first: with nothing open the process ends at once.
@@ -221,7 +202,7 @@ export class Worker implements RunHost {
   #drain(order: DrainOrder): void {
     if (this.#ended) return
     const server = this.#server
-    this.moveTo(WorkerState.Draining)
+    this.moveTo(WorkerPhase.Draining)
     if (server === null || this.#listeners === null) { this.#end(0); return }
     this.#listeners.closeForGood()
     this.#cancelEnd()

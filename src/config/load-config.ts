@@ -347,7 +347,7 @@ function editDistance(left: string, right: string): number {
 
 /** What only shows when the sources are put together: one option that must not be less than another. */
 const AT_LEAST: readonly (readonly [key: string, least: string])[] = [
-  ['supervisor.adoptAfterSilence', 'supervisor.heartbeat'],
+  ['supervisor.standInAfterSilence', 'supervisor.heartbeat'],
   ['supervisor.abortAfterSilence', 'supervisor.heartbeat'],
   ['restart.backoffMax', 'restart.backoff'],
 ]

@@ -139,7 +139,7 @@ const SUPERVISOR_FIELDS: Fields<Omit<SupervisorOptions, 'drain' | 'restart' | 'u
   group: text('a group, by name or number'),
   adminAddress: text('an address such as 127.0.0.1:9901 or unix:/run/cirque/admin.sock'),
   heartbeatMs: duration(10, '1s'),
-  adoptAfterSilenceMs: duration(10, '3s'),
+  standInAfterSilenceMs: duration(10, '3s'),
   abortAfterSilenceMs: duration(10, '10s'),
   killAfterAbortMs: duration(0, '1s'),
   readyTimeoutMs: duration(1, '15s'),

@@ -88,7 +88,7 @@ export interface SupervisorOptions {
   /** How often a worker reports, and the supervisor's own tick, in ms. At least 10. @default 1_000 */
   heartbeatMs?: number
   /** Silence after which a sibling accepts for a worker as well, in ms of the supervisor's ticks. At least heartbeatMs. @default 3_000 */
-  adoptAfterSilenceMs?: number
+  standInAfterSilenceMs?: number
   /** Silence after which a worker gets SIGABRT, in ms of the supervisor's ticks. At least heartbeatMs. @default 10_000 */
   abortAfterSilenceMs?: number
   /** SIGKILL follows SIGABRT after this, in ms. 0 sends both at once. @default 1_000 */
@@ -129,7 +129,7 @@ export interface ResolvedSupervisorOptions extends Readonly<Required<Omit<Superv
 
 export const SUPERVISOR_DEFAULTS: Readonly<Required<SupervisorOptions>> & { readonly drain: ResolvedDrainOptions; readonly restart: ResolvedRestartOptions; readonly upgrade: ResolvedUpgradeOptions } = {
   workers: 'auto', stateDir: '', user: '', group: '', adminAddress: '',
-  heartbeatMs: 1_000, adoptAfterSilenceMs: 3_000, abortAfterSilenceMs: 10_000, killAfterAbortMs: 1_000,
+  heartbeatMs: 1_000, standInAfterSilenceMs: 3_000, abortAfterSilenceMs: 10_000, killAfterAbortMs: 1_000,
   readyTimeoutMs: 15_000, describeTimeoutMs: 15_000, ackTimeoutMs: 2_000, emptyQueueMs: 1_000,
   orphanPolicy: 'auto', orphanDrainAfterMs: 10_000,
   maxControlMessageBytes: 1_048_576, maxControlClients: 16, controlTimeoutMs: 10_000,
@@ -162,7 +162,7 @@ export function resolveSupervisorOptions(options: SupervisorOptions = {}, sectio
     if (typeof merged[key] !== 'string') throw new OptionError(`${section}.${key}`, merged[key], 'use a string')
   }
   integer(`${section}.heartbeatMs`, merged.heartbeatMs, 10)
-  for (const key of ['adoptAfterSilenceMs', 'abortAfterSilenceMs'] as const) integer(`${section}.${key}`, merged[key], merged.heartbeatMs)
+  for (const key of ['standInAfterSilenceMs', 'abortAfterSilenceMs'] as const) integer(`${section}.${key}`, merged[key], merged.heartbeatMs)
   for (const key of ['readyTimeoutMs', 'describeTimeoutMs', 'ackTimeoutMs', 'controlTimeoutMs', 'maxControlClients'] as const) integer(`${section}.${key}`, merged[key], 1)
   for (const key of ['killAfterAbortMs', 'emptyQueueMs', 'orphanDrainAfterMs'] as const) integer(`${section}.${key}`, merged[key], 0)
   integer(`${section}.maxControlMessageBytes`, merged.maxControlMessageBytes, 1024)

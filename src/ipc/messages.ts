@@ -8,6 +8,7 @@
 
 import type { WorkerSettings } from '../config/worker-settings.ts'
 import type { DescriptorLayout } from './descriptor-layout.ts'
+import type { WorkerPhase } from './worker-phase.ts'
 
 /** Builds whose numbers differ by at most one can talk. */
 export const PROTOCOL_VERSION = 1
@@ -43,7 +44,7 @@ export interface DrainOrder {
   readonly endAfterMs: number
 }
 
-/** Orders to a worker. All but `reopen-logs` and `release-slot` are asked and answered. */
+/** Orders to a worker. All but `reopen-logs` and `step-back` are asked and answered. */
 export type ToWorker =
   /** Listen on (a copy of) the own slot's sockets. Answered when listening. Also resumes after `stop-accept`. */
   | { readonly tag: 'accept' }
@@ -53,9 +54,9 @@ export type ToWorker =
   | { readonly tag: 'self-test' }
   /** Send (copy 0 of) every inherited socket, in the order of the layout, to the datagram socket at `path`. Answered with SentDescriptors once they are there. */
   | { readonly tag: 'send-descriptors'; readonly path: string }
-  /** Listen for a sibling's slot as well, until `release-slot`. */
-  | { readonly tag: 'adopt-slot'; readonly slot: number }
-  | { readonly tag: 'release-slot'; readonly slot: number }
+  /** Listen for a sibling's slot as well, until `step-back`. */
+  | { readonly tag: 'stand-in'; readonly slot: number }
+  | { readonly tag: 'step-back'; readonly slot: number }
   /** Accept until the queues are empty (at most emptyQueueMs, and at least atLeastMs, @default 0), then close every descriptor for good. */
   | { readonly tag: 'close-listeners'; readonly emptyQueueMs: number; readonly atLeastMs?: number }
   /** Close every descriptor, finish what is in flight by the order, say `drained`, exit 0. Answered when it has begun. A second one shortens. */
@@ -84,8 +85,6 @@ export interface SelfTestOutcome {
 export interface SentDescriptors {
   readonly layout: DescriptorLayout
 }
-
-export type WorkerPhase = 'starting' | 'ready' | 'accepting' | 'paused' | 'draining'
 
 export type FromWorker =
   /** Asked; answered with Welcome. Sent again on every new connection. */
@@ -164,7 +163,7 @@ type RequiredKeys<T> = { [K in keyof T]-?: undefined extends T[K] ? never : K }[
 type FieldTable<M extends { readonly tag: string }> = { readonly [T in M['tag']]: Readonly<Record<Exclude<RequiredKeys<Extract<M, { tag: T }>>, 'tag'>, FieldKind>> }
 
 const TO_WORKER: FieldTable<ToWorker> = {
-  'accept': {}, 'stop-accept': {}, 'adopt-slot': { slot: 'number' }, 'release-slot': { slot: 'number' },
+  'accept': {}, 'stop-accept': {}, 'stand-in': { slot: 'number' }, 'step-back': { slot: 'number' },
   'close-listeners': { emptyQueueMs: 'number' }, 'drain': { order: 'object' }, 'reopen-logs': {}, 'self-test': {}, 'send-descriptors': { path: 'string' },
 }
 const FROM_WORKER: FieldTable<FromWorker> = {

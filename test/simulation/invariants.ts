@@ -26,7 +26,7 @@ export function checkAlways(world: World): void {
     for (const worker of slot.draining) if (worker.state === WorkerState.Draining && !worker.aborted && !(worker.drainEndsAtMs !== null && worker.drainEndsAtMs - nowMs <= CUT_MS)) uncut++
     if (uncut > max + 1) world.violation(`(4) ${uncut} workers drain in slot ${slot.index}, ${max} may`)
   }
-  if (world.gap && image.state === SupervisorState.Running && fleet.slots.every(slot => slot.lent || [...world.workers].some(worker => worker.id === slot.current?.id && worker.alive && worker.phase === 'accepting'))) world.gap = false
+  if (world.gap && image.state === SupervisorState.Running && fleet.slots.every(slot => slot.surplus || [...world.workers].some(worker => worker.id === slot.current?.id && worker.alive && worker.phase === 'accepting'))) world.gap = false
   const known = new Set<string>()
   for (const worker of fleet.workers()) known.add(worker.id)
   for (const worker of world.workers) {
@@ -54,7 +54,7 @@ function servesAsFarAsKnown(world: World, image: SimSupervisor, worker: SimWorke
 
 /** Whoever is told to stop accepting leaves nobody alone, as far as the supervisor can know. */
 export function checkOrder(world: World, image: SimSupervisor, id: string, order: ToWorker): void {
-  if (order.tag !== 'stop-accept' && order.tag !== 'drain' && order.tag !== 'close-listeners' && order.tag !== 'release-slot') return
+  if (order.tag !== 'stop-accept' && order.tag !== 'drain' && order.tag !== 'close-listeners' && order.tag !== 'step-back') return
   const { fleet } = image
   if (image.stopping || fleet === null || world.gap) return
   const worker = [...world.workers].find(one => one.id === id && one.alive)
@@ -67,11 +67,11 @@ export function checkOrder(world: World, image: SimSupervisor, id: string, order
   const plan = image.upgrades?.record().running?.plan ?? null
   const trial = plan === null ? null : new Set(plan.generation.description.listeners.map(listener => listener.canonical))
   for (const [slot, acceptors] of worker.acceptors) {
-    if (order.tag === 'release-slot' && slot !== order.slot) continue
+    if (order.tag === 'step-back' && slot !== order.slot) continue
     for (const [index, socket] of acceptors) {
       if (order.tag === 'stop-accept' && order.except?.includes(worker.layout.listeners[index]!.name) === true) continue
       // A stand-in that accepted on more than the worker that is back does: only until the listener goes, or the worker.
-      if (order.tag === 'release-slot' && trial !== null && !trial.has(socket.address)) continue
+      if (order.tag === 'step-back' && trial !== null && !trial.has(socket.address)) continue
       // Nobody wanted to stand in.
       if (fleet.slots[slot]?.unsure === true) continue
       if (!wanted.has(socket.address) || socket.shut || othersAccept(world, image, worker, socket)) continue
@@ -109,8 +109,8 @@ export function restlessness(world: World): string {
     if (slot.incoming !== null || slot.previous !== null) return `slot ${slot.index} has a worker too many: ${(slot.incoming ?? slot.previous)!.id}`
     if (slot.replacing) return `slot ${slot.index} is being replaced`
     const wanted = slot.index < generation.workers
-    if (slot.lent === wanted) return `slot ${slot.index} is ${wanted ? '' : 'not '}lent`
-    if (!wanted && slot.current !== null) return `slot ${slot.index} is lent, but has ${slot.current.id}`
+    if (slot.surplus === wanted) return `slot ${slot.index} is ${wanted ? '' : 'not '}surplus`
+    if (!wanted && slot.current !== null) return `slot ${slot.index} is surplus, but has ${slot.current.id}`
     if (!wanted) continue
     const { current } = slot
     if (current === null || current.state !== WorkerState.Accepting || current.link === null) return `slot ${slot.index} has no worker that accepts`
@@ -154,7 +154,7 @@ function holders(world: World, image: SimSupervisor, listeners: SimSupervisor['t
       const slot = fleet.slots[index]
       const expected = listener.shared
         ? fleet.slots.flatMap(one => one.current === null ? [] : [one.current.id]).toSorted().join(' ')
-        : slot === undefined ? '' : slot.index < fleet.generation.workers ? slot.current!.id : slot.hasQueue ? slot.adoptedBy?.id ?? 'nobody' : ''
+        : slot === undefined ? '' : slot.index < fleet.generation.workers ? slot.current!.id : slot.hasQueue ? slot.standIn?.id ?? 'nobody' : ''
       if (accept !== expected) return `slot ${index} of ${listener.canonical} is accepted by '${accept}', not by '${expected}'`
     }
   }

@@ -71,9 +71,9 @@ const PLANTS: readonly { readonly bug: string; readonly plant: Plant; readonly f
     found: /current moves in step 'canary'/,
   },
   {
-    bug: 'a slot that the next generation does not want is not lent',
-    plant: ({ fleet }) => { fleet!.lend = () => Promise.resolve() },
-    found: /is not lent|is lent, but has|lives, but is in no slot|not of generation/,
+    bug: 'a slot that the next generation does not want keeps its worker',
+    plant: ({ fleet }) => { fleet!.vacate = () => Promise.resolve() },
+    found: /is not surplus|is surplus, but has|lives, but is in no slot|not of generation/,
   },
   {
     bug: 'a slot whose old worker died is not reverted',

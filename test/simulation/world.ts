@@ -161,7 +161,7 @@ export class World implements Wire {
     this.#stepTrouble = random.pick([0, 0, 0.03, 0.1, 0.25])
     this.#lateShare = random.pick([0, 0.005, 0.03])
     this.#baseOptions = {
-      heartbeatMs: 1_000, adoptAfterSilenceMs: 3_000, abortAfterSilenceMs: 6_000, killAfterAbortMs: 1_000, readyTimeoutMs: 4_000, describeTimeoutMs: 3_000, ackTimeoutMs: 1_000, emptyQueueMs: 200,
+      heartbeatMs: 1_000, standInAfterSilenceMs: 3_000, abortAfterSilenceMs: 6_000, killAfterAbortMs: 1_000, readyTimeoutMs: 4_000, describeTimeoutMs: 3_000, ackTimeoutMs: 1_000, emptyQueueMs: 200,
       orphanPolicy: random.pick(['keep', 'keep', 'drain-after']), orphanDrainAfterMs: 5_000,
       drain: { idleDrainMs: 2_000, closeSpreadMs: 500, softDrainMs: 0, hardDrainMs: 10_000, webSocketDrainMs: 10_000, tunnelDrainMs: 15_000, stopTimeoutMs: 10_000, maxDrainingGenerations: random.int(1, 3) },
       restart: { backoffMsMax: 4_000, forgetAfterMs: 10_000 },

@@ -2,7 +2,8 @@
  * Processes that exist only in a test. Time moves by hand; a fork is recorded and behaves as told; SIGKILL ends it at
  * once unless it was told to resist.
  */
-import type { FromWorker, ToWorker, WorkerPhase } from '../../src/ipc/messages.ts'
+import type { FromWorker, ToWorker } from '../../src/ipc/messages.ts'
+import type { WorkerPhase } from '../../src/ipc/worker-phase.ts'
 import { ChannelError } from '../../src/ipc/channel.ts'
 import { ROLE_VARIABLE } from '../../src/ipc/worker-role.ts'
 import type { WorkerRole } from '../../src/ipc/worker-role.ts'
