@@ -56,6 +56,8 @@ export class SimSupervisor implements ProcessHost {
   wasRunning = false
   /** A worker did not send its sockets in time. */
   sendFailed = false
+  /** Ids of workers that have said hello. */
+  readonly heardOf = new Set<string>()
   readonly bootedAtMs: number
   readonly timers = new Set<Timer>()
   readonly #world: World
@@ -323,7 +325,10 @@ class Watch implements ChannelEnd<ToWorker> {
 
   question(message: { readonly tag: string }, answer: Question & { readonly answered: number }): Question {
     const hello = message.tag === 'hello' ? message as Extract<FromWorker, { tag: 'hello' }> : null
-    if (hello !== null) this.#worker = hello.worker
+    if (hello !== null) {
+      this.#worker = hello.worker
+      this.#image.heardOf.add(hello.worker)
+    }
     const tap = this.#end.tap
     tap?.heard(this.#image)
     const count = (): void => {
@@ -333,7 +338,7 @@ class Watch implements ChannelEnd<ToWorker> {
     return {
       ok: result => { answer.ok(result); count() },
       refuse: (code, reason) => {
-        if (hello !== null) this.#world.onRefusedWorker(hello.worker)
+        if (hello !== null) this.#world.onRefusedWorker(this.#image, hello.worker)
         answer.refuse(code, reason)
         count()
       },

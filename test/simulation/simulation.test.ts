@@ -1,9 +1,13 @@
 /**
  * Thousands of simulated machines, and whether the simulation would notice: each planted bug breaks one rule of every
- * supervisor and has to be found. More seeds: `npm run simulate -- --seeds 200000`.
+ * supervisor or worker and has to be found. More seeds: `npm run simulate -- --seeds 200000`.
  */
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import path from 'node:path'
 import test from 'node:test'
+import { promisify } from 'node:util'
+import type { PlantedOutcome, SourcePlant } from './planted-source.ts'
 import type { SimSupervisor } from './sim-supervisor.ts'
 import { failureText, runSeed } from './world.ts'
 import type { Plant, RunResult, World } from './world.ts'
@@ -99,6 +103,65 @@ const PLANTS: readonly { readonly bug: string; readonly plant: Plant; readonly f
 for (const { bug, plant, found } of PLANTS) {
   test(`simulation: a planted bug is found: ${bug}`, { timeout: LIMIT_MS }, async t => {
     const { seed, failure } = await firstFailure(plant)
+    t.diagnostic(`seed ${seed}: ${failure}`)
+    assert.match(failure, found)
+  })
+}
+
+/** Bugs in lines that no test can reach from outside: the text of a file is changed while it is loaded. */
+const SOURCE_PLANTS: readonly { readonly bug: string; readonly plant: SourcePlant; readonly found: RegExp }[] = [
+  {
+    bug: 'a start takes the state folder without asking whether a supervisor answers there',
+    plant: {
+      file: 'supervisor/control-server.ts',
+      edits: [['if (await sockets.answers(this.controlPath)) throw new AlreadyRunning(folder)', '']],
+    },
+    found: /^\(9\) process \d+ takes \/state\/control\.sock from process \d+, which lives/,
+  },
+  {
+    bug: 'a start writes the journal before the folder is its own',
+    plant: {
+      file: 'supervisor/supervisor.ts',
+      edits: [['    try {\n      await this.#claim(identity, null)', '    this.#journal.write(() => this.journalEntry())\n    try {\n      await this.#claim(identity, null)']],
+    },
+    found: /^\(9\) a supervisor without the folder writes the journal/,
+  },
+  {
+    bug: 'workers can say hello before the fleet of the supervisor before them is restored',
+    plant: {
+      file: 'supervisor/supervisor.ts',
+      edits: [
+        [' && this.#restoreFleet(before)\n    try', '\n    try'],
+        ['if (adopting && await this.#adopt(before))', 'if (adopting && (await elapse(this.#host, 100), this.#restoreFleet(before)) && await this.#adopt(before))'],
+      ],
+    },
+    found: /^\(9\) worker [\d.]+ is refused by a supervisor that has its journal and has not tried to adopt it/,
+  },
+  {
+    bug: 'sockets are asked back before the workers that have them are heard of',
+    plant: {
+      file: 'supervisor/supervisor.ts',
+      edits: [['    const unheard = await fleet.awaitWorkers(this.#options.upgrade.adoptTimeoutMs)\n    const workers', '    const unheard = 0\n    const workers']],
+    },
+    found: /^workers [\d., ]+ hold sockets and can send them, but were not adopted/,
+  },
+  {
+    bug: 'a worker that has lost its supervisor drains although orphans are kept',
+    plant: { file: 'workers/control-client.ts', edits: [["if (welcome?.orphanPolicy === 'drain-after') this", 'if (welcome !== null) this']] },
+    found: /^\(8\) worker [\d.]+ drains as an orphan, but orphans are kept/,
+  },
+  {
+    bug: 'an orphan whose time is over does not look once more before it drains',
+    plant: { file: 'workers/control-client.ts', edits: [['if (this.#triedAtMs >= this.#giveUpAtMs)', 'if (nowMs >= this.#giveUpAtMs)']] },
+    found: /^\(8\) worker [\d.]+ drains as an orphan before it has looked for a supervisor once more/,
+  },
+]
+
+for (const { bug, plant, found } of SOURCE_PLANTS) {
+  test(`simulation: a bug in the source is found: ${bug}`, { timeout: LIMIT_MS }, async t => {
+    const program = path.join(import.meta.dirname, 'planted-source.ts')
+    const { stdout } = await promisify(execFile)(process.execPath, [program, JSON.stringify(plant), String(PLANT_SEEDS)])
+    const { seed, failure } = JSON.parse(stdout) as PlantedOutcome
     t.diagnostic(`seed ${seed}: ${failure}`)
     assert.match(failure, found)
   })

@@ -14,8 +14,10 @@ import type { FromOperator, OperationOutcome, ToWorker } from '../../src/ipc/mes
 import type { DatagramInbox } from '../../src/ipc/system-calls.ts'
 import { EXIT } from '../../supervisor/exit-codes.ts'
 import type { Fleet } from '../../supervisor/fleet.ts'
+import { readEntry } from '../../supervisor/journal.ts'
 import type { ExitReport, ForkedProcess, ForkRequest } from '../../supervisor/process-host.ts'
 import type { Release } from '../../supervisor/releases.ts'
+import type { WorkerRecord } from '../../supervisor/worker-process.ts'
 import { CONTROL_SOCKET } from '../../supervisor/state-folder.ts'
 import { SupervisorState } from '../../supervisor/supervisor-state.ts'
 import type { After, SimConnection, SimEnd, Wire } from './connection.ts'
@@ -195,6 +197,7 @@ export class World implements Wire {
     if (this.#options.keepLog !== true) Error.stackTraceLimit = 0
     try {
       this.#begin()
+      await turn()
       while (this.failure === '' && !this.#done) {
         const event = this.#queue.take()
         if (event === undefined) { this.violation('nothing will ever happen again'); break }
@@ -472,8 +475,13 @@ export class World implements Wire {
   #onAbandoned(image: SimSupervisor, fleet: Fleet): void {
     this.gap = true
     this.count('abandoned')
-    const able = [...this.workers].filter(worker => worker.alive && !worker.stopped && worker.connected && !worker.closed && worker.phase !== 'starting' && worker.phase !== 'ready' && !worker.askedForSockets && [...fleet.workers()].some(one => one.id === worker.id))
-    if (able.length > 0 && !image.sendFailed) this.violation(`workers ${able.map(worker => worker.id).join(', ')} hold sockets and are connected, but were not adopted`)
+    const waitsStill = image.nowMs() < this.options.upgrade.adoptTimeoutMs
+    const able = [...this.workers].filter(worker => {
+      const has = worker.alive && !worker.stopped && !worker.closed && worker.phase !== 'starting' && worker.phase !== 'ready' && !worker.askedForSockets
+      const canSend = worker.connected || (waitsStill && worker.booted && !image.heardOf.has(worker.id))
+      return has && canSend && [...fleet.workers()].some(one => one.id === worker.id)
+    })
+    if (able.length > 0 && !image.sendFailed) this.violation(`workers ${able.map(worker => worker.id).join(', ')} hold sockets and can send them, but were not adopted`)
   }
 
   onEnded(image: SimSupervisor, code: number): void {
@@ -524,9 +532,12 @@ export class World implements Wire {
     if ([...this.kernel.descriptors.values()].some(({ pid }) => pid === rival.pid)) this.violation('(9) a supervisor without the folder leaves sockets open')
   }
 
-  onRefusedWorker(id: string): void {
+  onRefusedWorker(image: SimSupervisor, id: string): void {
     this.refused.add(id)
     this.log(() => `the supervisor refuses ${id}`)
+    if (image.state !== SupervisorState.Claiming || image.fleet !== null || this.journal === null) return
+    const named = readEntry(JSON.parse(this.journal))?.fleet?.slots.some(slot => slot.workers.some(worker => workerIdOf(worker) === id))
+    if (named === true) this.violation(`(9) worker ${id} is refused by a supervisor that has its journal and has not tried to adopt it`)
   }
 
   // ---- connections to the supervisor
@@ -835,6 +846,8 @@ export class World implements Wire {
     this.log(() => `configuration: listeners ${this.listeners.map(listener => `${listener.name}=${listener.address}`).join(' ')}`)
   }
 }
+
+function workerIdOf({ generation, slot, n }: WorkerRecord): string { return `${generation}.${slot}.${n}` }
 
 let inUse: World | null = null
 let watching = false
