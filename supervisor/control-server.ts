@@ -113,7 +113,10 @@ export class ControlServer {
     let cancelIdle = after(options.controlTimeoutMs, expire)
     const channel = connection.open<ToOperator, FromOperator>(decodeFromOperator, { maxMessageBytes: options.maxControlMessageBytes }, {
       onMessage: (message, question) => {
-        if (question === null) { log.warn('an operator sent an order without asking for its outcome; ignored', { tag: message.tag }); return }
+        if (question === null) {
+          log.warn('an operator sent an order without asking for its outcome; ignored', { tag: message.tag })
+          return
+        }
         cancelIdle()
         open++
         const done = (): void => { if (--open === 0) cancelIdle = after(options.controlTimeoutMs, expire) }

@@ -65,7 +65,10 @@ export class Holdings {
   }
 
   /** Everything that the next image gets. */
-  get allDescriptors(): number[] { return [...this.table.allDescriptors, ...Object.values(this.ownSockets).filter(fd => fd !== NO_SOCKETS.admin)] }
+  get allDescriptors(): number[] {
+    const { control, worker, admin } = this.ownSockets
+    return [...this.table.allDescriptors, ...[control, worker, admin].filter(fd => fd !== -1)]
+  }
 
   /** First of all: what may be used, and who left something for us. */
   async open(): Promise<void> {
@@ -120,7 +123,10 @@ export class Holdings {
     return this.table.layout(described, this.calls === null ? COPIES_WITHOUT_SYSTEM_CALLS : 1)
   }
 
-  /** Fills the table with what the workers of a killed supervisor, and the service manager, still have. @throws BindError when that is not enough. */
+  /**
+   * Fills the table with what the workers of a killed supervisor, and the service manager, still have.
+   * @throws BindError when that is not enough.
+   */
   async takeBack(fleet: Fleet, entry: JournalEntry): Promise<void> {
     const calls = this.calls!
     const { binder } = this.#world

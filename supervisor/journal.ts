@@ -38,7 +38,7 @@ export interface JournalEntry {
   readonly usualNode: string
   /** In ms since 1970. */
   readonly startedAt: number
-  /** Highest generation number so far; 0: none yet. */
+  /** The highest number that was ever given to a generation; 0: none yet. */
   readonly generation: number
   readonly slots: number
   readonly listeners: readonly ListenerRecord[]
@@ -128,7 +128,8 @@ export class Journal {
 /** @returns null for what this build cannot read. */
 export function readEntry(value: unknown): JournalEntry | null {
   const entry = value as Partial<JournalEntry> | null
-  return typeof entry === 'object' && entry !== null && entry.format === JOURNAL_FORMAT && Array.isArray(entry.listeners) ? entry as JournalEntry : null
+  const readable = typeof entry === 'object' && entry !== null && entry.format === JOURNAL_FORMAT && Array.isArray(entry.listeners)
+  return readable ? entry as JournalEntry : null
 }
 
 /** Workers of the journal that still run. */

@@ -10,6 +10,7 @@ import { PROTOCOL_VERSION } from '../src/ipc/messages.ts'
 import type { Question } from '../src/ipc/channel.ts'
 import type { Fleet } from './fleet.ts'
 import type { Holdings } from './holdings.ts'
+import type { HeldListener } from './listener-table.ts'
 import { Refused } from './refusals.ts'
 import type { ReleaseWorld } from './release-world.ts'
 import { SUPERVISOR_STATE_NAMES, SupervisorState } from './supervisor-state.ts'
@@ -66,6 +67,10 @@ export interface DeskLife {
   reopenLogs(): void
 }
 
+function listenerStatus({ name, service, canonical, bound, sockets }: HeldListener): ListenerStatus {
+  return { name, service, address: canonical, bound, sockets: sockets.length }
+}
+
 export class OperatorDesk {
   readonly #setup: SupervisorSetup
   readonly #world: SupervisorWorld
@@ -109,9 +114,12 @@ export class OperatorDesk {
         this.#life.reopenLogs()
         question.ok(null)
         break
-      case 'upgrade':
-        this.operate({ kind: 'upgrade', folder: message.folder, supervisor: message.supervisor === 'always' ? 'always' : 'if-changed' }, question)
+      case 'upgrade': {
+        // What else it may say is of another build.
+        const supervisor = message.supervisor === 'always' ? 'always' : 'if-changed'
+        this.operate({ kind: 'upgrade', folder: message.folder, supervisor }, question)
         break
+      }
       case 'reload':
       case 'rollback':
         this.operate({ kind: message.tag, folder: '', supervisor: 'if-changed' }, question)
@@ -196,7 +204,7 @@ export class OperatorDesk {
       startedAt: new Date(startedAt).toISOString(), uptimeMs: this.#world.wallMs() - startedAt,
       operation: this.#operationText(), stateDir: this.#setup.stateFolder.path, controlSocket: controlPath, admin: adminAddress,
       systemCalls: systemCallsText,
-      listeners: table.listeners.map(({ name, service, canonical, bound, sockets }) => ({ name, service, address: canonical, bound, sockets: sockets.length })),
+      listeners: table.listeners.map(listenerStatus),
       slots: fleet?.status() ?? [], totals: fleet?.totals() ?? {}, outcomes: upgrades?.outcomes ?? [],
     }
   }

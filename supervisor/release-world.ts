@@ -125,7 +125,8 @@ export class ReleaseWorld implements UpgradeWorld {
     for (const key of FIXED_OPTIONS) {
       if (options[key] === this.#options[key]) continue
       const was = JSON.stringify(this.#options[key])
-      throw new OptionError(`supervisor.${key}`, options[key], `it was ${was} at the start and cannot change while the server runs; leave it, or stop and start`)
+      const remedy = `it was ${was} at the start and cannot change while the server runs; leave it, or stop and start`
+      throw new OptionError(`supervisor.${key}`, options[key], remedy)
     }
   }
 
@@ -138,7 +139,8 @@ export class ReleaseWorld implements UpgradeWorld {
     const wanted = kind !== 'reload' && (supervisor === 'always' || release.fingerprint !== this.#fingerprint)
     if (!wanted || this.#holdings.calls !== null) return wanted
     if (supervisor === 'always') throw new Refused(`the supervisor cannot replace itself: ${this.#holdings.systemCallsText}`)
-    this.#setup.log.warn('the workers get the new release, the supervisor stays as it is until the next start: system calls are not available')
+    const instead = 'the workers get the new release, the supervisor stays as it is until the next start'
+    this.#setup.log.warn(`${instead}: system calls are not available`)
     return false
   }
 
@@ -203,7 +205,8 @@ export class ReleaseWorld implements UpgradeWorld {
     try {
       return await this.#world.exec({
         folder: this.#setup.stateFolder.path, to: plan.generation.release, descriptors: this.#holdings.allDescriptors,
-        bootTimeoutMs: plan.options.upgrade.bootTimeoutMs, state: this.#life.journalEntry(), environment: serviceManager.environmentForExec(),
+        bootTimeoutMs: plan.options.upgrade.bootTimeoutMs, state: this.#life.journalEntry(),
+        environment: serviceManager.environmentForExec(),
       }, this.#holdings.calls!)
     } catch (error) {
       serviceManager.ready(this.statusLine())

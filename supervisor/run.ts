@@ -101,8 +101,9 @@ function createSupervisor(request: RunRequest): { supervisor: Supervisor; closeL
       const toTerminal = config.log.process === 'stderr' && config.log.format !== 'json' && process.stderr.isTTY === true
       if (toTerminal) { process.stderr.write(firstScreen(status, config)); return }
       const addresses = status.listeners.map(listener => listener.bound)
-      const { application: file, slots, controlSocket, admin } = status
-      log.info('running', { application: file, workers: slots.length, listeners: addresses, control: controlSocket, ...(admin === '' ? {} : { admin }) })
+      const { application: file, slots, controlSocket: control } = status
+      const admin = status.admin === '' ? {} : { admin: status.admin }
+      log.info('running', { application: file, workers: slots.length, listeners: addresses, control, ...admin })
     },
   }, systemWorld())
   return { supervisor, closeLogs: () => logs.close() }
@@ -110,8 +111,9 @@ function createSupervisor(request: RunRequest): { supervisor: Supervisor; closeL
 
 async function end(code: number, closeLogs: () => Promise<void>, config: Pick<ServerConfig, 'log'>): Promise<never> {
   await closeLogs()
-  // Whoever watches the terminal would otherwise see nothing but the prompt.
-  if (code !== EXIT.ok && config.log.process !== 'stderr') process.stderr.write(`cirque: ended with code ${code}; the reason is in ${config.log.process}\n`)
+  // A person at the terminal would otherwise see nothing but the prompt.
+  const elsewhere = config.log.process !== 'stderr'
+  if (code !== EXIT.ok && elsewhere) process.stderr.write(`cirque: ended with code ${code}; the reason is in ${config.log.process}\n`)
   process.exit(code)
 }
 
@@ -119,11 +121,13 @@ async function end(code: number, closeLogs: () => Promise<void>, config: Pick<Se
 export function firstScreen(status: SupervisorStatus, config: Pick<ServerConfig, 'log'>): string {
   const file = path.relative('', status.application)
   const command = ownCommand()
-  const pids = (status.slots as readonly { readonly worker: { readonly pid: number } | null }[]).flatMap(({ worker }) => worker === null ? [] : [worker.pid])
+  const slots = status.slots as readonly { readonly worker: { readonly pid: number } | null }[]
+  const pids = slots.flatMap(({ worker }) => worker === null ? [] : [worker.pid])
   // `:port` is two listeners and one thing to look at.
   const open = [...new Map(status.listeners.map(({ bound, service }) => [browsable(bound), service]))]
   const { access } = config.log
-  const requests = access === 'off' ? '' : access !== 'stdout' ? access : process.stdout.isTTY === true ? 'one JSON line each, below' : 'one JSON line each, on stdout'
+  const toStdout = process.stdout.isTTY === true ? 'one JSON line each, below' : 'one JSON line each, on stdout'
+  const requests = access === 'off' ? '' : access === 'stdout' ? toStdout : access
   const rows: readonly (readonly [string, string])[] = [
     ...open.map(([address, service]) => ['open', open.length === 1 ? address : `${address}  ${service}`] as const),
     ...(status.admin === '' ? [] : [['health', `http://${status.admin}/readyz`] as const]),
@@ -144,7 +148,8 @@ export function firstScreen(status: SupervisorStatus, config: Pick<ServerConfig,
 /** What to type for the command line of this installation, from the folder that we are in. */
 function ownCommand(): string {
   if (import.meta.filename.includes(`${path.sep}node_modules${path.sep}`)) return 'npx cirque'
-  const found = ['../bin/cirque', '../../bin/cirque'].map(name => fileURLToPath(new URL(name, import.meta.url))).find(name => fs.existsSync(name))
+  const candidates = ['../bin/cirque', '../../bin/cirque'].map(name => fileURLToPath(new URL(name, import.meta.url)))
+  const found = candidates.find(name => fs.existsSync(name))
   return found === undefined ? 'cirque' : path.relative('', found)
 }
 

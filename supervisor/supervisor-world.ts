@@ -72,7 +72,10 @@ export interface ExecRequest {
 }
 
 export interface StateDisk extends JournalDisk {
-  /** Makes the state folder, or checks the one that is there. @param passable workers of another user must get through. @throws StateFolderError */
+  /**
+   * Makes the state folder, or checks the one that is there. @param passable workers of another user must get through.
+   * @throws StateFolderError
+   */
   prepareFolder(folder: string, passable: boolean): void
   /** One that holds something else stays. */
   removeFolder(folder: string): void

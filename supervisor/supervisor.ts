@@ -10,17 +10,14 @@
  *
  * A stop is taken in any state. A life that ends closes what it opened and removes its sockets from the file system.
  * Leaves to others: what comes next and whether it may stay (upgrade.ts over release-world.ts), what operators ask
- * (operator-desk.ts), what is held open (holdings.ts), and every touch of the operating system (supervisor-world.ts).
+ * (operator-desk.ts), who is a worker (worker-desk.ts), what is held open (holdings.ts), and every touch of the operating
+ * system (supervisor-world.ts).
  */
 import path from 'node:path'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
-import type { Question } from '../src/ipc/channel.ts'
-import { PROTOCOL_VERSION } from '../src/ipc/messages.ts'
-import type { FromWorker, Welcome } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { Health } from './admin-server.ts'
 import { AlreadyRunning } from './control-server.ts'
-import type { WorkerConversation } from './control-server.ts'
 import { EXIT, explainEnd } from './exit-codes.ts'
 import { Fleet } from './fleet.ts'
 import type { FleetSetup } from './fleet.ts'
@@ -46,7 +43,7 @@ import { elapse } from './supervisor-world.ts'
 import type { SupervisorSetup, SupervisorWorld } from './supervisor-world.ts'
 import { Upgrades } from './upgrade.ts'
 import type { Resumption, UpgradesRecord } from './upgrade.ts'
-import type { WorkerLink } from './worker-process.ts'
+import { register } from './worker-desk.ts'
 
 /** How often a start looks whether the workers of a killed supervisor have let go of their addresses, in ms. */
 const ORPHAN_POLL_MS = 100
@@ -174,7 +171,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
   async #claim(identity: Identity, held: OwnSockets | null): Promise<void> {
     await this.holdings.claim(this.#options, identity, held, {
       onOperator: (message, question) => this.#desk.onMessage(message, question),
-      onHello: (hello, link, question) => this.#onHello(hello, link, question),
+      onHello: (hello, link, question) => register(hello, link, question, this.#fleet, this.holdings.serviceManager.present),
     })
     this.#known.resolve()
     this.#writeJournal()
@@ -269,7 +266,10 @@ export class Supervisor implements ReleaseLife, DeskLife {
     return true
   }
 
-  /** After a kill: workers serve on and say hello again; one of them gives the sockets back. @returns false when none could: then everything starts anew. */
+  /**
+   * After a kill: workers serve on and say hello again; one of them gives the sockets back. @returns false when none could:
+   * then everything starts anew.
+   */
   async #adopt(entry: JournalEntry): Promise<boolean> {
     const fleet = this.#fleet!
     const sinceMs = this.#host.nowMs()
@@ -278,7 +278,8 @@ export class Supervisor implements ReleaseLife, DeskLife {
     try {
       await this.holdings.takeBack(fleet, entry)
     } catch (error) {
-      this.#log.warn('the workers of the supervisor before could not be adopted; they finish what they have', { error, pids: workers.map(({ pid }) => pid) })
+      const pids = workers.map(({ pid }) => pid)
+      this.#log.warn('the workers of the supervisor before could not be adopted; they finish what they have', { error, pids })
       this.#abandon(fleet, entry)
       return false
     }
@@ -354,33 +355,6 @@ export class Supervisor implements ReleaseLife, DeskLife {
       upgrades.resume(resumption).catch((error: unknown) => this.#log.error('the upgrade could not be rolled back', { error }))
     }
     holdings.serviceManager.ready(releases.statusLine())
-  }
-
-  // ---- workers
-
-  #onHello(hello: Extract<FromWorker, { tag: 'hello' }>, link: WorkerLink, question: Question): WorkerConversation | null {
-    if (Math.abs(hello.protocol - PROTOCOL_VERSION) > 1) {
-      question.refuse('refused', `this supervisor speaks protocol ${PROTOCOL_VERSION}, not ${hello.protocol}`)
-      return null
-    }
-    const fleet = this.#fleet
-    const worker = fleet?.hello(hello, link) ?? null
-    if (fleet === null || worker === null) {
-      // One of a supervisor before us: a refusal makes it drain and end.
-      question.refuse('refused', `${hello.worker} is no worker of this supervisor`)
-      return null
-    }
-    question.ok(this.#welcome(fleet.optionsOf(worker), fleet, fleet.generationOf(worker)))
-    return { onMessage: message => fleet.onMessage(worker, message), onClose: () => fleet.linkLost(worker, link) }
-  }
-
-  #welcome({ heartbeatMs, orphanDrainAfterMs, orphanPolicy, maxControlMessageBytes }: ResolvedSupervisorOptions, fleet: Fleet, of: Generation): Welcome {
-    // A service manager starts another supervisor, which adopts.
-    const chosen = orphanPolicy !== 'auto' ? orphanPolicy : this.holdings.serviceManager.present ? 'keep' : 'drain-after'
-    return {
-      protocol: PROTOCOL_VERSION, heartbeatMs, orphanPolicy: chosen, orphanDrainAfterMs, orphanDrain: fleet.orphanDrain,
-      maxControlMessageBytes, settings: of.settings,
-    }
   }
 
   // ---- signals
@@ -494,7 +468,8 @@ export class Supervisor implements ReleaseLife, DeskLife {
       format: JOURNAL_FORMAT, pid, startTime: this.#host.startTime(pid), application, args, origin,
       options: releases.options, fingerprint: releases.fingerprint, usualNode: releases.usualNode,
       startedAt: this.#startedAt, generation: releases.number,
-      slots: inherited?.slots ?? holdings.table.slots, listeners: inherited?.listeners ?? holdings.table.record(), sockets: holdings.ownSockets,
+      slots: inherited?.slots ?? holdings.table.slots, listeners: inherited?.listeners ?? holdings.table.record(),
+      sockets: holdings.ownSockets,
       fleet: this.#fleet?.record(this.#world.wallMs()) ?? inherited?.fleet ?? null,
       upgrades: this.#upgrades?.record() ?? inherited?.upgrades ?? null,
     }
@@ -502,7 +477,8 @@ export class Supervisor implements ReleaseLife, DeskLife {
 
   #warnAboutBacklog(backlog: number): void {
     const allowed = this.#world.acceptQueueLimit()
-    if (allowed !== null && allowed < backlog) this.#log.warn(`the kernel cuts accept queues to ${allowed}; raise net.core.somaxconn to ${backlog}`)
+    if (allowed === null || allowed >= backlog) return
+    this.#log.warn(`the kernel cuts accept queues to ${allowed}; raise net.core.somaxconn to ${backlog}`)
   }
 
   #checkGoingOn(): void { if (this.stopping) throw new Refused('stopped while starting') }

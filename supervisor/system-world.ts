@@ -16,7 +16,7 @@ import { SYSTEM_BINDER } from './listener-table.ts'
 import { packageVersion } from './package-version.ts'
 import { SystemProcessHost } from './process-host.ts'
 import { replaceSupervisor } from './reexec.ts'
-import type { Image } from './reexec.ts'
+import type { Handover, Image } from './reexec.ts'
 import { SYSTEM_RELEASES } from './releases.ts'
 import { prepareStateFolder } from './state-folder.ts'
 import type { ExecRequest, SupervisorWorld } from './supervisor-world.ts'
@@ -66,8 +66,9 @@ async function exec({ folder, to, descriptors, bootTimeoutMs, state, environment
   const next: Image = { node: to.node, execArgv, entry: to.entries.resume, boot: to.entries.boot }
   const back: Image = { node: process.execPath, execArgv, entry: entry('supervisor/resume'), boot: entry('supervisor/boot') }
   Object.assign(process.env, environment)
+  const handover: Handover = { format: 1, attempt: 'forward', reason: '', to: next, back, descriptors, bootTimeoutMs, state }
   try {
-    return replaceSupervisor(folder, { format: 1, attempt: 'forward', reason: '', to: next, back, descriptors, bootTimeoutMs, state }, calls)
+    return replaceSupervisor(folder, handover, calls)
   } catch (error) {
     takeStops()
     for (const name of Object.keys(environment)) delete process.env[name]

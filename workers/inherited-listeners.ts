@@ -104,7 +104,10 @@ export class InheritedListeners {
   get acceptingSlots(): readonly number[] { return [...this.#acceptors.keys()] }
   get closed(): boolean { return this.#closed }
 
-  /** Accepts for the own slot, and wholly for slots of which a pause left something open; whatever listens is not touched. @throws CopiesUsedUp */
+  /**
+   * Accepts for the own slot, and on all listeners of slots that `pause` left open in part. Acceptors that listen are not
+   * touched. @throws CopiesUsedUp
+   */
   async accept(): Promise<void> { for (const slot of new Set([this.#slot, ...this.acceptingSlots])) await this.#listenFor(slot) }
 
   /** Accepts for a sibling's slot as well. Shared sockets are ours anyway. */
@@ -120,7 +123,10 @@ export class InheritedListeners {
     for (const slot of this.acceptingSlots) this.#stop(slot, listener => !except.includes(listener.running.spec.name))
   }
 
-  /** Accepts until the queues that this worker serves are empty, then closes everything for good. @param atLeastMs for handshakes that are under way. */
+  /**
+   * Accepts until the queues that this worker serves are empty, at most for `emptyQueueMs`, then closes everything for good.
+   * @param atLeastMs for handshakes that are under way.
+   */
   async emptyAndClose(emptyQueueMs: number, atLeastMs = 0): Promise<void> {
     const { clock } = this.#world
     const deadline = clock.exact() + emptyQueueMs

@@ -22,7 +22,10 @@ import type { WorkerWorld } from './worker-world.ts'
 export const EXIT_UNCAUGHT = 70
 export const EXIT_START_FAILED = 1
 
-/** A reader of our output that takes nothing does not hold up the end for longer, in ms; less than what the supervisor grants beyond a deadline. */
+/**
+ * A reader of our output that takes nothing does not hold up the end for longer, in ms. Less than what the supervisor
+ * grants beyond a deadline.
+ */
 const FLUSH_LOGS_MS = 1_000
 /** An orphan gives its queues so long to become empty, in ms. */
 const ORPHAN_EMPTY_QUEUE_MS = 1_000
@@ -79,7 +82,9 @@ export class Worker implements RunHost {
     await server.prepare()
     const running = server.listeners()
     const { unserved, unbound } = InheritedListeners.mismatch(this.#role.layout, running)
-    if (unserved.length > 0) throw new Error(`bound for this application, but it does not listen there any more: ${unserved.join(', ')}; start it again`)
+    if (unserved.length > 0) {
+      throw new Error(`bound for this application, but it does not listen there any more: ${unserved.join(', ')}; start it again`)
+    }
     if (unbound.length > 0) this.#host.log.warn('these listeners have no socket and are not served', { listeners: unbound })
     this.#listeners = new InheritedListeners(this.#role.layout, this.#role.slot, running, this.#calls, this.#world)
     if (this.moveTo(WorkerPhase.Ready)) this.#host.send({ tag: 'ready' })
@@ -125,7 +130,7 @@ export class Worker implements RunHost {
     this.#listening = this.#listening.then(() => this.#listeners?.emptyAndClose(ORPHAN_EMPTY_QUEUE_MS)).then(() => this.#drain(order))
   }
 
-  /** An error that ends the process: the supervisor is told and replaces this worker. @param toldToLog the worker's own log says it, too. */
+  /** An error that ends the process: the supervisor is told, and replaces this worker. @param toldToLog our own log says it, too. */
   fail(error: unknown, code: number, toldToLog: boolean): void {
     const message = error instanceof Error ? error.message : String(error)
     const stack = error instanceof Error ? error.stack ?? '' : ''

@@ -52,7 +52,7 @@ export class ControlPaths {
 
   remove(path: string, pid: number): void {
     const socket = this.#paths.get(path)
-    if (socket?.open === true && socket.pid !== pid) this.#onFault(`(9) process ${pid} takes ${path} from process ${socket.pid}, which lives`)
+    if (socket?.open === true && socket.pid !== pid) this.#onFault(`(10) process ${pid} takes ${path} from process ${socket.pid}, which lives`)
     this.#paths.delete(path)
   }
 

@@ -116,7 +116,7 @@ const SOURCE_PLANTS: readonly { readonly bug: string; readonly plant: SourcePlan
       file: 'supervisor/control-server.ts',
       edits: [['if (await sockets.answers(this.controlPath)) throw new AlreadyRunning(folder)', '']],
     },
-    found: /^\(9\) process \d+ takes \/state\/control\.sock from process \d+, which lives/,
+    found: /^\(10\) process \d+ takes \/state\/control\.sock from process \d+, which lives/,
   },
   {
     bug: 'a start writes the journal before the folder is its own',
@@ -124,7 +124,7 @@ const SOURCE_PLANTS: readonly { readonly bug: string; readonly plant: SourcePlan
       file: 'supervisor/supervisor.ts',
       edits: [['    try {\n      await this.#claim(identity, null)', '    this.#journal.write(() => this.journalEntry())\n    try {\n      await this.#claim(identity, null)']],
     },
-    found: /^\(9\) a supervisor without the folder writes the journal/,
+    found: /^\(10\) a supervisor without the folder writes the journal/,
   },
   {
     bug: 'workers can say hello before the fleet of the supervisor before them is restored',
@@ -135,7 +135,7 @@ const SOURCE_PLANTS: readonly { readonly bug: string; readonly plant: SourcePlan
         ['if (adopting && await this.#adopt(before))', 'if (adopting && (await elapse(this.#host, 100), this.#restoreFleet(before)) && await this.#adopt(before))'],
       ],
     },
-    found: /^\(9\) worker [\d.]+ is refused by a supervisor that has its journal and has not tried to adopt it/,
+    found: /^\(10\) worker [\d.]+ is refused by a supervisor that has its journal and has not tried to adopt it/,
   },
   {
     bug: 'sockets are asked back before the workers that have them are heard of',
@@ -148,12 +148,12 @@ const SOURCE_PLANTS: readonly { readonly bug: string; readonly plant: SourcePlan
   {
     bug: 'a worker that has lost its supervisor drains although orphans are kept',
     plant: { file: 'workers/control-client.ts', edits: [["if (welcome?.orphanPolicy === 'drain-after') this", 'if (welcome !== null) this']] },
-    found: /^\(8\) worker [\d.]+ drains as an orphan, but orphans are kept/,
+    found: /^\(9\) worker [\d.]+ drains as an orphan, but orphans are kept/,
   },
   {
     bug: 'an orphan whose time is over does not look once more before it drains',
     plant: { file: 'workers/control-client.ts', edits: [['if (this.#triedAtMs >= this.#giveUpAtMs)', 'if (nowMs >= this.#giveUpAtMs)']] },
-    found: /^\(8\) worker [\d.]+ drains as an orphan before it has looked for a supervisor once more/,
+    found: /^\(9\) worker [\d.]+ drains as an orphan before it has looked for a supervisor once more/,
   },
 ]
 

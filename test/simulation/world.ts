@@ -276,7 +276,7 @@ export class World implements Wire {
   signalWorker(image: SimSupervisor, pid: number, signal: NodeJS.Signals): boolean {
     const worker = this.#process(pid)
     if (worker === undefined) return false
-    if (image !== this.image) this.violation(`(9) a supervisor without the folder sends ${signal} to worker ${worker.id}`)
+    if (image !== this.image) this.violation(`(10) a supervisor without the folder sends ${signal} to worker ${worker.id}`)
     this.log(() => `${signal} to worker ${worker.id}`)
     if (!worker.alive) return true
     if (signal === 'SIGKILL') worker.die({ signal })
@@ -466,7 +466,7 @@ export class World implements Wire {
   }
 
   onFreshStart(image: SimSupervisor): void {
-    if (image !== this.image) this.violation('(9) a supervisor without the folder starts workers of its own')
+    if (image !== this.image) this.violation('(10) a supervisor without the folder starts workers of its own')
     this.lineage++
     this.gap = true
     this.log(() => 'a fresh start')
@@ -528,8 +528,8 @@ export class World implements Wire {
   #onRivalEnded(rival: SimSupervisor, code: number): void {
     rival.die()
     this.#rivals.delete(rival)
-    if (code !== EXIT.running) this.violation(`(9) a supervisor was started beside one that runs and ended with code ${code}`)
-    if ([...this.kernel.descriptors.values()].some(({ pid }) => pid === rival.pid)) this.violation('(9) a supervisor without the folder leaves sockets open')
+    if (code !== EXIT.running) this.violation(`(10) a supervisor was started beside one that runs and ended with code ${code}`)
+    if ([...this.kernel.descriptors.values()].some(({ pid }) => pid === rival.pid)) this.violation('(10) a supervisor without the folder leaves sockets open')
   }
 
   onRefusedWorker(image: SimSupervisor, id: string): void {
@@ -537,7 +537,7 @@ export class World implements Wire {
     this.log(() => `the supervisor refuses ${id}`)
     if (image.state !== SupervisorState.Claiming || image.fleet !== null || this.journal === null) return
     const named = readEntry(JSON.parse(this.journal))?.fleet?.slots.some(slot => slot.workers.some(worker => workerIdOf(worker) === id))
-    if (named === true) this.violation(`(9) worker ${id} is refused by a supervisor that has its journal and has not tried to adopt it`)
+    if (named === true) this.violation(`(10) worker ${id} is refused by a supervisor that has its journal and has not tried to adopt it`)
   }
 
   // ---- connections to the supervisor
@@ -558,8 +558,8 @@ export class World implements Wire {
     // Refused, or never reached a supervisor: it serves nobody then.
     if (this.refused.has(worker.id) || lostAtMs === Number.POSITIVE_INFINITY) return
     const { orphanPolicy, orphanDrainAfterMs } = this.options
-    if (orphanPolicy === 'keep') this.violation(`(8) worker ${worker.id} drains as an orphan, but orphans are kept`)
-    else if (dialledAtMs < lostAtMs + orphanDrainAfterMs) this.violation(`(8) worker ${worker.id} drains as an orphan before it has looked for a supervisor once more`)
+    if (orphanPolicy === 'keep') this.violation(`(9) worker ${worker.id} drains as an orphan, but orphans are kept`)
+    else if (dialledAtMs < lostAtMs + orphanDrainAfterMs) this.violation(`(9) worker ${worker.id} drains as an orphan before it has looked for a supervisor once more`)
   }
 
   // ---- descriptors that travel
@@ -603,7 +603,7 @@ export class World implements Wire {
   /** @param text null: it is removed. */
   writeJournal(image: SimSupervisor, text: string | null): void {
     if (image.dead) return
-    if (image !== this.image) { this.violation('(9) a supervisor without the folder writes the journal'); return }
+    if (image !== this.image) { this.violation('(10) a supervisor without the folder writes the journal'); return }
     this.journal = text
     this.#onRecorded(image)
   }
