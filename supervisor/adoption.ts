@@ -12,7 +12,7 @@ import type { DatagramInbox, SystemCalls } from '../src/ipc/system-calls.ts'
 import type { Fleet } from './fleet.ts'
 import type { JournalEntry } from './journal.ts'
 import type { ListenerRecord, ListenerTable } from './listener-table.ts'
-import { WorkerState } from './worker-process.ts'
+import { Intent, WorkerState } from './worker-process.ts'
 import type { WorkerProcess } from './worker-process.ts'
 
 /** As long as the names of the other sockets of the state folder, whose length is checked. */
@@ -111,4 +111,4 @@ function takeAll(inbox: DatagramInbox, returned: ReturnedSockets): number {
   return received
 }
 
-function holdsSockets(worker: WorkerProcess): boolean { return worker.alive && worker.link !== null && worker.state !== WorkerState.Draining && !worker.soleHolder }
+function holdsSockets(worker: WorkerProcess): boolean { return worker.alive && worker.link !== null && worker.state !== WorkerState.Draining && worker.intent !== Intent.Dissolve }

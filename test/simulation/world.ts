@@ -13,6 +13,7 @@ import type { WorkerSettings } from '../../src/config/worker-settings.ts'
 import type { FromOperator, OperationOutcome, ToWorker } from '../../src/ipc/messages.ts'
 import type { SystemCalls } from '../../src/ipc/system-calls.ts'
 import type { Fleet } from '../../supervisor/fleet.ts'
+import { Intent } from '../../supervisor/worker-process.ts'
 import type { Generation } from '../../supervisor/generation.ts'
 import type { ExitReport, ForkedProcess, ForkRequest } from '../../supervisor/process-host.ts'
 import type { Release } from '../../supervisor/releases.ts'
@@ -440,7 +441,7 @@ export class World implements Wire {
   }
 
   /** The sockets are back, or others are bound beside them. */
-  onSocketsRestored(fleet: Fleet): void { for (const worker of fleet.workers()) if (worker.soleHolder) this.#soleHolders.add(worker.id) }
+  onSocketsRestored(fleet: Fleet): void { for (const worker of fleet.workers()) if (worker.intent === Intent.Dissolve) this.#soleHolders.add(worker.id) }
 
   onAbandoned(image: SimSupervisor, fleet: Fleet): void {
     this.gap = true
