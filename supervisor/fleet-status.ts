@@ -1,6 +1,6 @@
 /** The fleet as an operator sees it, and its counts. Pure. */
-import { NO_COUNTS } from '../src/ipc/messages.ts'
-import type { OpenCounts } from '../src/ipc/messages.ts'
+import { sumCounts } from '../src/ipc/open-counts.ts'
+import type { OpenCounts } from '../src/ipc/open-counts.ts'
 import type { Roster } from './roster.ts'
 import { WorkerState } from './worker-process.ts'
 import type { WorkerProcess } from './worker-process.ts'
@@ -48,16 +48,5 @@ function showWorker(worker: WorkerProcess, roster: Roster): object {
 
 /** What is open now, and counters over all workers that ever were. */
 export function totalsOf(roster: Roster): OpenCounts {
-  const sum = { ...NO_COUNTS, ...roster.buried }
-  for (const { open } of roster.workers()) {
-    sum.connections += open.connections
-    sum.idleConnections += open.idleConnections
-    sum.activeExchanges += open.activeExchanges
-    sum.upgraded += open.upgraded
-    sum.webSockets += open.webSockets
-    sum.oldestUpgradedMs = Math.max(sum.oldestUpgradedMs, open.oldestUpgradedMs)
-    sum.exchanges += open.exchanges
-    sum.ownFaults += open.ownFaults
-  }
-  return sum
+  return sumCounts([roster.buried, ...[...roster.workers()].map(worker => worker.open)])
 }

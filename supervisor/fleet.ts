@@ -19,7 +19,8 @@
  */
 import { timingSafeEqual } from 'node:crypto'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
-import type { DrainOrder, FromWorker, OpenCounts } from '../src/ipc/messages.ts'
+import type { DrainOrder, FromWorker } from '../src/ipc/messages.ts'
+import type { OpenCounts } from '../src/ipc/open-counts.ts'
 import { DRAIN_GRACE_MS, retireOrder, stopOrder } from './drain-orders.ts'
 import { showSlots, totalsOf } from './fleet-status.ts'
 import { GenerationChange } from './generation-change.ts'
@@ -182,7 +183,10 @@ export class Fleet {
 
   // ---- operations, one at a time
 
-  /** Replaces workers one slot at a time on the same sockets. @param which '' for all, a slot's number, or a worker's id. Waits for an operation that runs already. */
+  /**
+   * Replaces workers one slot at a time on the same sockets, once no other operation runs.
+   * @param which '' for all, a slot's number, or a worker's id.
+   */
   restart(which: string): Promise<RestartOutcome> {
     const slots = this.#pick(which)
     return this.exclusive(which === '' ? 'restart of all workers' : `restart of worker ${which}`, async () => {

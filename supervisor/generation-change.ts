@@ -46,7 +46,7 @@ export class GenerationChange {
     this.#roster.extend(generation.layout.slots)
   }
 
-  /** Starts a worker beside the one that serves a slot. Resolves when it is ready, without letting it accept. @throws Error with the reason */
+  /** Starts a worker beside the one that serves a slot, and lets it not accept yet. Resolves when it is ready. @throws Error */
   async introduce(slot: WorkerSlot, generation: Generation): Promise<WorkerProcess> {
     if (this.#roster.stopping) throw new Refused('the server is stopping')
     slot.hold()
@@ -74,7 +74,10 @@ export class GenerationChange {
     this.#roster.setup.onChange()
   }
 
-  /** The next generation has no worker for a slot: a sibling accepts here, then the slot's own worker stops, able to resume. @throws Refused */
+  /**
+   * The next generation has no worker for a slot: a sibling accepts here, then the slot's own worker stops, able to resume.
+   * @throws Refused when no sibling could
+   */
   async vacate(slot: WorkerSlot): Promise<void> {
     const old = slot.current
     slot.vacate()

@@ -91,7 +91,7 @@ export class Recovery {
     if (this.#roster.settled) this.#settleWorker(worker)
   }
 
-  /** A worker is gone of which not even hello was waited for any more. */
+  /** A worker is gone before `settle`: no hello of it is awaited any more. */
   goneBeforeSettled(): void { this.#onHeard() }
 
   /** Whether a restored worker may still hold a socket: its own descriptor of it, whatever became of ours. */
@@ -100,12 +100,15 @@ export class Recovery {
     return false
   }
 
-  /** A socket did not come back, and another one was bound beside it. Each of its holders is replaced, and ends when its queues are empty. */
+  /** A socket did not come back, and another one was bound beside it: its holders are replaced, and end when its queue is empty. */
   lost(canonical: string, index: number): void {
     for (const worker of this.#roster.workers()) if (this.#mayHold(worker, canonical, index)) worker.intend(Intent.Dissolve)
   }
 
-  /** Goes on with restored workers. @param running an operation is still to be committed or reverted: its workers are left where they are. */
+  /**
+   * Goes on with restored workers.
+   * @param running an operation is still to be committed or reverted: its workers are left where they are.
+   */
   settle(running: boolean): void {
     const roster = this.#roster
     roster.settle()
@@ -210,7 +213,7 @@ export class Recovery {
   /** It was on its way out when the supervisor ended: it goes on from where it is. */
   #sendAway(worker: WorkerProcess): void {
     if (worker.state === WorkerState.Draining && worker.drainEndsAtMs !== null) this.#retirement.guardDrain(worker)
-    else if (worker.state === WorkerState.Accepting || worker.state === WorkerState.PausedInPart) void this.#retirement.stopThenDrain(worker)
+    else if (worker.acceptsSomewhere) void this.#retirement.stopThenDrain(worker)
     else this.#retirement.drain(worker)
   }
 

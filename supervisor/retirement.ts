@@ -66,10 +66,11 @@ export class Retirement {
     // It cannot be told anything yet; recovery goes on with it when it says hello.
     if (old.contact === Contact.Awaited) return
     if (old.state === WorkerState.Paused) this.drain(old)
-    else if (old.state === WorkerState.Accepting || old.state === WorkerState.PausedInPart) void this.stopThenDrain(old)
+    else if (old.acceptsSomewhere) void this.stopThenDrain(old)
     else this.#orders.kill(old, 'SIGKILL')
   }
 
+  /** The way out of a worker that still accepts. */
   async stopThenDrain(old: WorkerProcess): Promise<void> {
     // Until another worker accepts in its place, it accepts.
     while (!await this.#standIns.othersServe(old) || this.#lastOfListener(old)) {
@@ -81,7 +82,10 @@ export class Retirement {
     if (stopped && old.state === WorkerState.Paused) this.drain(old)
   }
 
-  /** It answers what waits in its queues and lets go of every socket, then drains. @param atLeastMs for handshakes that are under way. */
+  /**
+   * The worker answers what waits in its queues and lets go of every socket, then drains.
+   * @param atLeastMs goes on accepting for so long, for handshakes that are under way.
+   */
   async emptyThenDrain(slot: WorkerSlot, old: WorkerProcess, atLeastMs = 0): Promise<void> {
     const { emptyQueueMs, ackTimeoutMs } = this.#roster.options
     await this.#orders.askLongOrKill(old, { tag: 'close-listeners', emptyQueueMs, atLeastMs }, emptyQueueMs + ackTimeoutMs)

@@ -172,7 +172,10 @@ export class Roster {
   // ---- generations
 
   /** What a worker is told: the options of its own generation, if that is on trial. */
-  optionsOf(worker: WorkerProcess): ResolvedSupervisorOptions { return this.#trial?.number === worker.generation ? this.#trial.options : this.options }
+  optionsOf(worker: WorkerProcess): ResolvedSupervisorOptions {
+    return this.#trial?.number === worker.generation ? this.#trial.options : this.options
+  }
+
   generationOf(worker: WorkerProcess): Generation { return this.#generations.get(worker.generation) ?? this.generation }
 
   /** A generation is on trial from now on. */

@@ -24,8 +24,9 @@
  *
  * Decides nothing; the rooms of the fleet do.
  */
-import type { DrainOrder, FromWorker, OpenCounts, ToWorker, WorkerId } from '../src/ipc/messages.ts'
-import { NO_COUNTS } from '../src/ipc/messages.ts'
+import type { DrainOrder, FromWorker, ToWorker, WorkerId } from '../src/ipc/messages.ts'
+import { NO_COUNTS } from '../src/ipc/open-counts.ts'
+import type { OpenCounts } from '../src/ipc/open-counts.ts'
 import { PHASE_MOVES, WorkerPhase } from '../src/ipc/worker-phase.ts'
 import type { ExitReport } from './process-host.ts'
 
@@ -246,6 +247,8 @@ export class WorkerProcess {
   get phase(): WorkerPhase { return PHASES[this.state] }
   /** It has stopped accepting, wholly or in part, and can resume. */
   get paused(): boolean { return this.state === WorkerState.Paused || this.state === WorkerState.PausedInPart }
+  /** It accepts, if only on listeners that its successor does not have. */
+  get acceptsSomewhere(): boolean { return this.state === WorkerState.Accepting || this.state === WorkerState.PausedInPart }
   /** It has never accepted, so it has nothing to finish. */
   get unused(): boolean { return this.state < WorkerState.Accepting }
   /** What a worker of an older build does not count is 0. */

@@ -8,6 +8,7 @@
 
 import type { WorkerSettings } from '../config/worker-settings.ts'
 import type { DescriptorLayout } from './descriptor-layout.ts'
+import type { OpenCounts } from './open-counts.ts'
 import type { WorkerPhase } from './worker-phase.ts'
 
 /** Builds whose numbers differ by at most one can talk. */
@@ -15,20 +16,6 @@ export const PROTOCOL_VERSION = 1
 
 /** `<generation>.<slot>.<n>`: n counts the workers that the slot has had. Never cluster's own number. */
 export type WorkerId = string
-
-/** What a worker has open; the same fields as the ServiceStats of a service, summed; of ages the greatest. */
-export interface OpenCounts {
-  readonly connections: number
-  readonly idleConnections: number
-  readonly activeExchanges: number
-  readonly upgraded: number
-  readonly webSockets: number
-  readonly oldestUpgradedMs: number
-  readonly exchanges: number
-  readonly ownFaults: number
-}
-
-export const NO_COUNTS: OpenCounts = { connections: 0, idleConnections: 0, activeExchanges: 0, upgraded: 0, webSockets: 0, oldestUpgradedMs: 0, exchanges: 0, ownFaults: 0 }
 
 /** How to drain; the same fields as the DrainRequest of a service, and the cap of the whole. */
 export interface DrainOrder {

@@ -3,8 +3,10 @@
  * release that it runs. It reaches its supervisor over a connection only, and the kernel through its sockets.
  */
 import type { DescriptorLayout } from '../../src/ipc/descriptor-layout.ts'
-import type { DrainOrder, FromWorker, OpenCounts, ToWorker, Welcome } from '../../src/ipc/messages.ts'
-import { NO_COUNTS, PROTOCOL_VERSION } from '../../src/ipc/messages.ts'
+import type { DrainOrder, FromWorker, ToWorker, Welcome } from '../../src/ipc/messages.ts'
+import { PROTOCOL_VERSION } from '../../src/ipc/messages.ts'
+import { NO_COUNTS } from '../../src/ipc/open-counts.ts'
+import type { OpenCounts } from '../../src/ipc/open-counts.ts'
 import { PHASE_MOVES } from '../../src/ipc/worker-phase.ts'
 import type { WorkerPhase } from '../../src/ipc/worker-phase.ts'
 import { ROLE_VARIABLE } from '../../src/ipc/worker-role.ts'
