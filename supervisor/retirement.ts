@@ -42,7 +42,7 @@ export class Retirement {
     }
     slot.previous = old
     const served = await this.#standIns.othersServe(old)
-    if (!served && !this.#roster.stopping) throw new Refused(`nobody else could accept what worker ${old.id} accepts`)
+    if (!served && !this.#roster.stopping) throw new Refused(`no other worker could accept what worker ${old.id} accepts`)
     const paused = old.moveTo(except.length > 0 ? WorkerState.PausedInPart : WorkerState.Paused)
     if (paused) await this.#orders.askOrKill(old, { tag: 'stop-accept', except })
   }

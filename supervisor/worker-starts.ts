@@ -115,7 +115,7 @@ export class WorkerStarts {
     })
   }
 
-  /** A slot that nobody serves gets a worker when its back-off is over. @param waitMs instead of what the policy says. */
+  /** A slot without a worker gets one when its back-off is over. @param waitMs instead of what the policy says. */
   restartLater(slot: WorkerSlot, waitMs = this.backOffMs(slot)): void {
     const roster = this.#roster
     // A slot that only the generation on trial has is its own affair: workers of the committed one have no sockets for it.
