@@ -10,7 +10,7 @@ import type { DatagramInbox } from '../src/ipc/system-calls.ts'
 import type { Fleet } from './fleet.ts'
 import type { JournalEntry } from './journal.ts'
 import type { ListenerRecord, ListenerTable, SocketBinder } from './listener-table.ts'
-import { WorkerState } from './worker-process.ts'
+import { Intent, WorkerState } from './worker-process.ts'
 import type { WorkerProcess } from './worker-process.ts'
 
 /** Where workers send their sockets to. */
@@ -121,5 +121,5 @@ function takeAll(inbox: DatagramInbox, returned: ReturnedSockets): number {
 }
 
 function holdsSockets(worker: WorkerProcess): boolean {
-  return worker.alive && worker.link !== null && worker.state !== WorkerState.Draining && !worker.soleHolder
+  return worker.alive && worker.link !== null && worker.state !== WorkerState.Draining && worker.intent !== Intent.Dissolve
 }

@@ -38,3 +38,9 @@ export const OWN_EXEC_ARGV: readonly string[] = ['--disable-sigusr1', '--disable
 export function workerExecArgv(own: readonly string[] = process.execArgv): string[] {
   return [...own.filter(argument => !OWN_EXEC_ARGV.includes(argument)), ...OWN_EXEC_ARGV]
 }
+
+/** Names of listeners whose address another generation does not have; what it calls them does not matter. */
+export function goneListeners(of: Generation, inOther: Generation): string[] {
+  const there = new Set(inOther.description.listeners.map(listener => listener.canonical))
+  return of.description.listeners.flatMap(({ name, canonical }) => there.has(canonical) ? [] : [name])
+}

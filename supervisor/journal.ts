@@ -6,9 +6,9 @@
  */
 import fs from 'node:fs'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
-import type { FleetRecord } from './fleet.ts'
 import type { ListenerRecord } from './listener-table.ts'
 import { processStartTime } from './process-host.ts'
+import type { FleetRecord } from './roster.ts'
 import type { UpgradesRecord } from './upgrade.ts'
 import type { WorkerRecord } from './worker-process.ts'
 

@@ -7,7 +7,7 @@
  */
 import type { Question } from '../src/ipc/channel.ts'
 import type { DrainOrder, FromWorker, SelfTestOutcome, SentDescriptors, ToWorker, Welcome } from '../src/ipc/messages.ts'
-import { NO_COUNTS } from '../src/ipc/messages.ts'
+import { NO_COUNTS } from '../src/ipc/open-counts.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
 import { PHASE_MOVES, WorkerPhase } from '../src/ipc/worker-phase.ts'

@@ -1,7 +1,7 @@
 /** What must hold in a simulated world: always, at certain moments, and when everything has come to rest. */
 import type { ToWorker } from '../../src/ipc/messages.ts'
 import type { Plan } from '../../supervisor/upgrade.ts'
-import { WorkerState } from '../../supervisor/worker-process.ts'
+import { Intent, WorkerState } from '../../supervisor/worker-process.ts'
 import type { SimSocket } from './kernel.ts'
 import { SupervisorState } from '../../supervisor/supervisor-state.ts'
 import type { SimSupervisor } from './sim-supervisor.ts'
@@ -23,7 +23,7 @@ export function checkAlways(world: World): void {
   const max = fleet.options.drain.maxDrainingGenerations
   for (const slot of fleet.slots) {
     let uncut = 0
-    for (const worker of slot.draining) if (worker.state === WorkerState.Draining && !worker.aborted && !(worker.drainEndsAtMs !== null && worker.drainEndsAtMs - nowMs <= CUT_MS)) uncut++
+    for (const worker of slot.draining) if (worker.state === WorkerState.Draining && worker.fatalSignal === null && !(worker.drainEndsAtMs !== null && worker.drainEndsAtMs - nowMs <= CUT_MS)) uncut++
     if (uncut > max + 1) world.violation(`(4) ${uncut} workers drain in slot ${slot.index}, ${max} may`)
   }
   if (world.gap && image.state === SupervisorState.Running && fleet.slots.every(slot => slot.surplus || [...world.workers].some(worker => worker.id === slot.current?.id && worker.alive && worker.phase === 'accepting'))) world.gap = false
@@ -62,7 +62,7 @@ export function checkOrder(world: World, image: SimSupervisor, id: string, order
   const known = [...fleet.workers()].find(one => one.id === id)
   if (known !== undefined && fleet.isSilent(known)) return
   // Its queues are looked at when it closes them; new dials go to the sockets beside.
-  if (known?.soleHolder === true) return
+  if (known?.intent === Intent.Dissolve) return
   const wanted = new Set(fleet.generation.description.listeners.map(listener => listener.canonical))
   const plan = image.upgrades?.record().running?.plan ?? null
   const trial = plan === null ? null : new Set(plan.generation.description.listeners.map(listener => listener.canonical))
@@ -73,7 +73,7 @@ export function checkOrder(world: World, image: SimSupervisor, id: string, order
       // A stand-in that accepted on more than the worker that is back does: only until the listener goes, or the worker.
       if (order.tag === 'step-back' && trial !== null && !trial.has(socket.address)) continue
       // Nobody wanted to stand in.
-      if (fleet.slots[slot]?.unsure === true) continue
+      if (fleet.slots[slot]?.standIn.strays === true) continue
       if (!wanted.has(socket.address) || socket.shut || othersAccept(world, image, worker, socket)) continue
       world.violation(`(1) worker ${id} is told to '${order.tag}', but nobody else accepts for slot ${slot} at ${socket.address}`)
     }
@@ -107,7 +107,7 @@ export function restlessness(world: World): string {
   for (const slot of fleet.slots) {
     if (slot.draining.size > 0) return `${[...slot.draining].map(worker => worker.id).join(', ')} drain`
     if (slot.incoming !== null || slot.previous !== null) return `slot ${slot.index} has a worker too many: ${(slot.incoming ?? slot.previous)!.id}`
-    if (slot.replacing) return `slot ${slot.index} is being replaced`
+    if (slot.held) return `slot ${slot.index} is being replaced`
     const wanted = slot.index < generation.workers
     if (slot.surplus === wanted) return `slot ${slot.index} is ${wanted ? '' : 'not '}surplus`
     if (!wanted && slot.current !== null) return `slot ${slot.index} is surplus, but has ${slot.current.id}`
@@ -154,7 +154,7 @@ function holders(world: World, image: SimSupervisor, listeners: SimSupervisor['t
       const slot = fleet.slots[index]
       const expected = listener.shared
         ? fleet.slots.flatMap(one => one.current === null ? [] : [one.current.id]).toSorted().join(' ')
-        : slot === undefined ? '' : slot.index < fleet.generation.workers ? slot.current!.id : slot.hasQueue ? slot.standIn?.id ?? 'nobody' : ''
+        : slot === undefined ? '' : slot.index < fleet.generation.workers ? slot.current!.id : slot.hasQueue ? slot.standIn.worker?.id ?? 'nobody' : ''
       if (accept !== expected) return `slot ${index} of ${listener.canonical} is accepted by '${accept}', not by '${expected}'`
     }
   }

@@ -17,6 +17,7 @@ import type { Fleet } from '../../supervisor/fleet.ts'
 import { readEntry } from '../../supervisor/journal.ts'
 import type { ExitReport, ForkedProcess, ForkRequest } from '../../supervisor/process-host.ts'
 import type { Release } from '../../supervisor/releases.ts'
+import { Intent } from '../../supervisor/worker-process.ts'
 import type { WorkerRecord } from '../../supervisor/worker-process.ts'
 import { CONTROL_SOCKET } from '../../supervisor/state-folder.ts'
 import { SupervisorState } from '../../supervisor/supervisor-state.ts'
@@ -446,7 +447,7 @@ export class World implements Wire {
       this.#composed = fleet
     }
     // The sockets are back, or others are bound beside them.
-    if (fleet !== null) for (const worker of fleet.workers()) if (worker.soleHolder) this.#soleHolders.add(worker.id)
+    if (fleet !== null) for (const worker of fleet.workers()) if (worker.intent === Intent.Dissolve) this.#soleHolders.add(worker.id)
   }
 
   /** Fleet and operations of an image exist. */

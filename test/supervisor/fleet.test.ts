@@ -3,10 +3,14 @@ import test from 'node:test'
 import { LOG_DEFAULTS } from '../../src/config/server-config.ts'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { SupervisorOptions } from '../../src/config/supervisor-options.ts'
+import { SILENT_LOG } from '../../src/ipc/process-log.ts'
 import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'
 import { Fleet } from '../../supervisor/fleet.ts'
 import type { Generation } from '../../supervisor/generation.ts'
 import { Refused, StartFailed } from '../../supervisor/refusals.ts'
+import type { FleetRecord, FleetSetup } from '../../supervisor/roster.ts'
+import type { WorkerLink, WorkerRecord } from '../../supervisor/worker-process.ts'
+import type { SlotRecord } from '../../supervisor/worker-slot.ts'
 import { FakeProcessHost, settle } from '../support/fake-process-host.ts'
 import type { FakeWorker } from '../support/fake-process-host.ts'
 
@@ -307,4 +311,30 @@ test('fleet: totals do not go backwards when a worker dies', async () => {
   first.exit({ code: 70 })
   assert.equal(f.fleet.totals().exchanges, 15)
   assert.equal(f.fleet.totals().connections, 1)
+})
+
+test('fleet: a worker that was paused, and drains as an orphan when the next supervisor comes, gets an order and a guard', async () => {
+  const host = new FakeProcessHost()
+  const setup: FleetSetup = {
+    host, options: resolveSupervisorOptions({ workers: 1 }), log: SILENT_LOG, generation: generation(1),
+    descriptors: () => [21], controlPath: '/w.sock', onChange() {},
+  }
+  const known: WorkerRecord & { place: 'draining' } = {
+    generation: 7, slot: 0, n: 0, token: 'secret', pid: 999, startTime: '999', phase: 'paused', intent: 'serve', place: 'draining',
+    startedAt: 0, acceptingSince: 0, drainingSince: null, drainEndsAt: null, exchanges: 0, ownFaults: 0, slotsHeld: 1,
+  }
+  const slot: SlotRecord = { hasQueue: true, surplus: false, restarts: 0, nextN: 1, standIn: '', workers: [known] }
+  const record: FleetRecord = { committed: 7, generations: [setup.generation], slots: [slot], buried: { exchanges: 0, ownFaults: 0 } }
+  const fleet = Fleet.restore(setup, record, 0)
+  const orders: string[] = []
+  const link: WorkerLink = { ask: order => { orders.push(order.tag); return Promise.resolve(null) }, send() {}, close() {} }
+  const worker = fleet.hello({ tag: 'hello', protocol: 1, worker: '7.0.0', token: 'secret', pid: 999, phase: 'draining' }, link)
+  fleet.settle(false)
+  await settle()
+  assert.deepEqual(orders, ['drain'])
+  assert.ok(worker!.drainEndsAtMs !== null)
+  // Its own deadline passes, and so does the guard's patience.
+  host.clock.advance(worker!.drainEndsAtMs + 2_000)
+  assert.equal(worker!.fatalSignal, 'SIGKILL')
+  fleet.force()
 })

@@ -15,7 +15,7 @@ const BROKEN = (error: unknown): never => assert.fail(String(error))
 
 function entry(generation: number): JournalEntry {
   const worker = (slot: number, pid: number, startTime: string): WorkerRecord & { place: 'current' } => ({
-    generation: 1, slot, n: 0, token: 't', pid, startTime, phase: 'accepting', startedAt: 0, acceptingSince: 0, drainingSince: null, drainEndsAt: null, acceptsWhenReady: true, slotsHeld: 2, soleHolder: false, exchanges: 0, ownFaults: 0, place: 'current',
+    generation: 1, slot, n: 0, token: 't', pid, startTime, phase: 'accepting', startedAt: 0, acceptingSince: 0, drainingSince: null, drainEndsAt: null, intent: 'serve', slotsHeld: 2, exchanges: 0, ownFaults: 0, place: 'current',
   })
   const slot = (record: ReturnType<typeof worker>): SlotRecord => ({ hasQueue: true, surplus: false, restarts: 0, nextN: 1, standIn: '', workers: [record] })
   return {
