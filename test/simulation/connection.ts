@@ -42,7 +42,14 @@ interface Pending {
 }
 
 interface Refusal { readonly code: RefusalCode; readonly reason: string }
-interface Parcel { readonly kind: 'message' | 'answer' | 'end'; readonly value: unknown; readonly ask: number; readonly refusal: Refusal | null }
+
+interface Parcel {
+  readonly kind: 'message' | 'answer' | 'end'
+  readonly value: unknown
+  /** Number of the question; 0: no answer is wanted. */
+  readonly ask: number
+  readonly refusal: Refusal | null
+}
 
 /** Timers of the process that an end belongs to. */
 export type After = (ms: number, run: () => void) => () => void
@@ -157,7 +164,9 @@ export class SimEnd implements ChannelEnd<{ readonly tag: string }> {
 
   #answerTo(ask: number): SimAnswer {
     let answered = 0
-    const answer = (value: unknown, refusal: Refusal | null): void => { if (answered++ === 0) this.#post({ kind: 'answer', value, ask, refusal }) }
+    const answer = (value: unknown, refusal: Refusal | null): void => {
+      if (answered++ === 0) this.#post({ kind: 'answer', value, ask, refusal })
+    }
     return {
       ok: result => answer(result, null),
       refuse: (code, reason) => answer(null, { code, reason }),

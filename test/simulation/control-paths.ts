@@ -22,6 +22,12 @@ class ControlSocket {
   get open(): boolean { return this.holders > 0 }
 }
 
+export interface Dialled {
+  readonly connection: SimConnection
+  readonly clientEnd: SimEnd
+  readonly serverEnd: SimEnd
+}
+
 /** Numbers of their own: neither real ones nor those of listening sockets. */
 const FIRST_DESCRIPTOR = 2_000_000_000
 
@@ -52,7 +58,9 @@ export class ControlPaths {
 
   remove(path: string, pid: number): void {
     const socket = this.#paths.get(path)
-    if (socket?.open === true && socket.pid !== pid) this.#onFault(`(10) process ${pid} takes ${path} from process ${socket.pid}, which lives`)
+    if (socket?.open === true && socket.pid !== pid) {
+      this.#onFault(`(10) process ${pid} takes ${path} from process ${socket.pid}, which lives`)
+    }
     this.#paths.delete(path)
   }
 
@@ -88,7 +96,7 @@ export class ControlPaths {
   }
 
   /** @returns null when nothing listens there. */
-  dial(path: string, tap: SimEnd['tap']): { readonly connection: SimConnection; readonly clientEnd: SimEnd; readonly serverEnd: SimEnd } | null {
+  dial(path: string, tap: SimEnd['tap']): Dialled | null {
     const socket = this.#paths.get(path)
     if (socket === undefined || !socket.open) return null
     const connection = new SimConnection(this.#wire)

@@ -148,8 +148,9 @@ export class Kernel {
   binderFor(pid: number): SocketBinder {
     const bind = (address: string, reusePort: boolean): BoundSocketLike => {
       const path = address.startsWith('unix:') ? address.slice('unix:'.length) : ''
-      const taken = this.foreign.has(address) || (path !== '' ? this.paths.has(path) : [...this.sockets].some(other => other.address === address && other.open && !(reusePort && other.reusePort)))
-      if (taken) throw Object.assign(new Error(`bind EADDRINUSE ${address}`), { code: 'EADDRINUSE' })
+      const blocks = (other: SimSocket): boolean => other.address === address && other.open && !(reusePort && other.reusePort)
+      const inUse = path !== '' ? this.paths.has(path) : [...this.sockets].some(blocks)
+      if (inUse || this.foreign.has(address)) throw Object.assign(new Error(`bind EADDRINUSE ${address}`), { code: 'EADDRINUSE' })
       const socket = new SimSocket(String(this.#nextInode++), address, reusePort)
       this.sockets.add(socket)
       if (path !== '') this.paths.set(path, socket)

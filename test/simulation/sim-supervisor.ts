@@ -89,7 +89,7 @@ export class SimSupervisor implements ProcessHost {
     ended.then(code => {
       if (!this.dead) this.#world.onEnded(this, code)
     }, (error: unknown) => {
-      if (!this.dead) this.#world.violation(`the supervisor failed: ${error instanceof Error ? error.stack ?? error.message : String(error)}`)
+      if (!this.dead) this.#world.violation(`the supervisor failed: ${textOf(error)}`)
     })
   }
 
@@ -131,7 +131,8 @@ export class SimSupervisor implements ProcessHost {
     const write = (level: string) => (message: string, fields?: LogFields): void => {
       if (this.dead) return
       this.#world.log(() => `  ${level}: ${message}${shown(fields, 'reason')}${shown(fields, 'error')}`)
-      if (level === 'error' && IMPOSSIBLE.test(message) && !message.endsWith('stopped while starting')) this.#world.violation(`${message}${shown(fields, 'error')}${shown(fields, 'stack')}`)
+      const impossible = level === 'error' && IMPOSSIBLE.test(message) && !message.endsWith('stopped while starting')
+      if (impossible) this.#world.violation(`${message}${shown(fields, 'error')}${shown(fields, 'stack')}`)
     }
     return { info: write('info'), warn: write('warn'), error: write('error') }
   }
@@ -236,7 +237,9 @@ export class SimSupervisor implements ProcessHost {
     end.after = (ms, run) => this.after(ms, run)
     let gone = (): void => {}
     return {
-      open: <Out extends { tag: string }, In extends { tag: string }>(_decode: Decode<In>, _options: ChannelOptions, handlers: ChannelHandlers<In>): ChannelEnd<Out> => {
+      open: <Out extends { tag: string }, In extends { tag: string }>(
+        _decode: Decode<In>, _options: ChannelOptions, handlers: ChannelHandlers<In>,
+      ): ChannelEnd<Out> => {
         const watch = new Watch(this.#world, this, end)
         end.onMessage = (message: never, answer) => {
           if (!this.dead) handlers.onMessage(message, answer === null ? null : watch.question(message, answer))
@@ -268,7 +271,9 @@ export class SimSupervisor implements ProcessHost {
 
   async #exec({ to, state, descriptors, bootTimeoutMs }: ExecRequest): Promise<never> {
     if (!this.#world.calm && this.#world.random.chance(0.1)) throw new Error('E2BIG')
-    this.#world.exec(this, { attempt: 'forward', reason: '', state: JSON.stringify(state), descriptors, folder: to.folder, backFolder: this.folder }, bootTimeoutMs)
+    this.#world.exec(this, {
+      attempt: 'forward', reason: '', state: JSON.stringify(state), descriptors, folder: to.folder, backFolder: this.folder,
+    }, bootTimeoutMs)
     return new Promise<never>(() => {})
   }
 
@@ -281,7 +286,9 @@ export class SimSupervisor implements ProcessHost {
       else signal.addEventListener('abort', abort, { once: true })
     })
     await Promise.race([this.delay(random.delay(300, 2_000)), aborted])
-    const listeners = this.#world.listeners.map(({ name, address }): DescribedListener => ({ name, service: 's', backlog: 511, canonical: address, address: addressOf(address) }))
+    const listeners = this.#world.listeners.map(({ name, address }): DescribedListener => {
+      return { name, service: 's', backlog: 511, canonical: address, address: addressOf(address) }
+    })
     const selfTest = { method: 'GET', path: '/', headers: {}, expect: { statusMin: 100, statusMax: 499 }, timeoutMs: 500 }
     return { format: 1, services: [], listeners, selfTest }
   }
@@ -292,7 +299,11 @@ function addressOf(address: string): DescribedListener['address'] {
   return { kind: 'tcp', host: '127.0.0.1', port: Number(address.slice(address.indexOf(':') + 1)), ipv6Only: false }
 }
 
-function shown(fields: LogFields | undefined, name: string): string { return fields?.[name] === undefined ? '' : ` (${String(fields[name])})` }
+function textOf(error: unknown): string { return error instanceof Error ? error.stack ?? error.message : String(error) }
+
+function shown(fields: LogFields | undefined, name: string): string {
+  return fields?.[name] === undefined ? '' : ` (${String(fields[name])})`
+}
 
 /** A connection of the supervisor's side, as it goes by: what is ordered, who is refused, what operators are answered. */
 class Watch implements ChannelEnd<ToWorker> {

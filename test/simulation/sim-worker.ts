@@ -24,7 +24,11 @@ import type { SimAnswer, SimEnd } from './connection.ts'
 import type { Acceptor, Dial, SimSocket } from './kernel.ts'
 import type { World } from './world.ts'
 
-export type Behaviour = 'good' | 'dies at start' | 'exits after ready' | 'hangs' | 'fails self-test' | 'only 5xx' | 'slow loop' | 'ignores orders' | 'dies at random'
+/** What a release that is no good does. */
+export const BAD_BEHAVIOURS = [
+  'dies at start', 'exits after ready', 'hangs', 'fails self-test', 'only 5xx', 'slow loop', 'ignores orders', 'dies at random',
+] as const
+export type Behaviour = 'good' | (typeof BAD_BEHAVIOURS)[number]
 
 interface Timer { cancel(): void }
 
@@ -59,7 +63,7 @@ export class SimWorker implements Acceptor, WorkerWorld {
   readonly acceptors = new Map<number, Map<number, SimSocket>>()
   readonly connections = new Map<Dial, () => void>()
   readonly life: WorkerLife
-  readonly clock = { exact: (): number => this.#world.nowMs, after: (ms: number, run: () => void): () => void => this.#afterInLoop(ms, run) }
+  readonly clock: WorkerWorld['clock'] = { exact: () => this.#world.nowMs, after: (ms, run) => this.#afterInLoop(ms, run) }
   readonly #world: World
   readonly #behaviour: Behaviour
   readonly #timers = new Set<Timer>()
@@ -95,7 +99,8 @@ export class SimWorker implements Acceptor, WorkerWorld {
     }
     for (const [listener, { shared }] of this.layout.listeners.entries()) {
       for (let slot = 0; slot < (shared ? 1 : this.layout.slots); slot++) {
-        this.#places.set(this.#descriptors.get(descriptorOf(this.layout, listener, slot, 0))!, { listener, slot: shared ? this.slot : slot })
+        const socket = this.#descriptors.get(descriptorOf(this.layout, listener, slot, 0))!
+        this.#places.set(socket, { listener, slot: shared ? this.slot : slot })
       }
     }
     const { random } = world
@@ -112,7 +117,7 @@ export class SimWorker implements Acceptor, WorkerWorld {
       this.booted = true
       void this.life.run()
     })
-    if (this.#behaviour === 'dies at random') this.#after(random.next() * 20_000, () => this.die({ code: random.pick([70, 139]), signal: null }))
+    if (this.#behaviour === 'dies at random') this.#after(random.next() * 20_000, () => this.die({ code: random.pick([70, 139]) }))
   }
 
   get id(): string { return this.role.worker }
@@ -352,7 +357,9 @@ export class SimWorker implements Acceptor, WorkerWorld {
         this.#whenEmpty = () => { this.#after(0, () => resolve({ cut: 0 })) }
         if (this.connections.size === 0) this.#whenEmpty()
       }),
-      stats: (): OpenCounts => ({ ...NO_COUNTS, connections: this.connections.size, exchanges: this.#exchanges, ownFaults: this.#ownFaults }),
+      stats: (): OpenCounts => {
+        return { ...NO_COUNTS, connections: this.connections.size, exchanges: this.#exchanges, ownFaults: this.#ownFaults }
+      },
       close: () => this.#cutAll(),
     }
   }

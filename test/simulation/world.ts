@@ -30,7 +30,7 @@ import type { Dial, SimSocket } from './kernel.ts'
 import { Random } from './random.ts'
 import { SimSupervisor, STATE_FOLDER } from './sim-supervisor.ts'
 import type { SimHandover } from './sim-supervisor.ts'
-import { SimWorker } from './sim-worker.ts'
+import { BAD_BEHAVIOURS, SimWorker } from './sim-worker.ts'
 import type { Behaviour } from './sim-worker.ts'
 
 /** Breaks a rule in every supervisor of a run, to see that the simulation notices. */
@@ -73,7 +73,10 @@ interface Family {
   lastAccepted: ReadonlySet<SimSocket>
 }
 
-const BAD: readonly Behaviour[] = ['dies at start', 'exits after ready', 'hangs', 'fails self-test', 'only 5xx', 'slow loop', 'ignores orders', 'dies at random']
+/** What a calm world is asked at its end, and must commit. */
+const LAST_OPERATIONS: readonly FromOperator[] = [
+  { tag: 'reload' }, { tag: 'upgrade', folder: '/r0', supervisor: 'if-changed' }, { tag: 'upgrade', folder: '', supervisor: 'always' },
+]
 /** Everything must be at rest this long after the disturbances ended, in ms of virtual time. */
 const REST_LIMIT_MS = 240_000
 const REST_POLL_MS = 2_000
@@ -164,16 +167,24 @@ export class World implements Wire {
     this.#stepTrouble = random.pick([0, 0, 0.03, 0.1, 0.25])
     this.#lateShare = random.pick([0, 0.005, 0.03])
     this.#baseOptions = {
-      heartbeatMs: 1_000, standInAfterSilenceMs: 3_000, abortAfterSilenceMs: 6_000, killAfterAbortMs: 1_000, readyTimeoutMs: 4_000, describeTimeoutMs: 3_000, ackTimeoutMs: 1_000, emptyQueueMs: 200,
+      heartbeatMs: 1_000, standInAfterSilenceMs: 3_000, abortAfterSilenceMs: 6_000, killAfterAbortMs: 1_000,
+      readyTimeoutMs: 4_000, describeTimeoutMs: 3_000, ackTimeoutMs: 1_000, emptyQueueMs: 200,
       orphanPolicy: random.pick(['keep', 'keep', 'drain-after']), orphanDrainAfterMs: 5_000,
-      drain: { idleDrainMs: 2_000, closeSpreadMs: 500, softDrainMs: 0, hardDrainMs: 10_000, webSocketDrainMs: 10_000, tunnelDrainMs: 15_000, stopTimeoutMs: 10_000, maxDrainingGenerations: random.int(1, 3) },
+      drain: {
+        idleDrainMs: 2_000, closeSpreadMs: 500, softDrainMs: 0, hardDrainMs: 10_000, webSocketDrainMs: 10_000, tunnelDrainMs: 15_000,
+        stopTimeoutMs: 10_000, maxDrainingGenerations: random.int(1, 3),
+      },
       restart: { backoffMsMax: 4_000, forgetAfterMs: 10_000 },
       upgrade: { soakMs: random.pick([0, 1_500, 3_000]), adoptTimeoutMs: 2_000, bootTimeoutMs: 5_000 },
     }
     for (let index = 0; index < 8; index++) {
-      this.#releases.set(`/r${index}`, { behaviour: index === 0 || random.chance(0.55) ? 'good' : random.pick(BAD), fingerprint: index === 0 ? 'f0' : `f${random.int(0, 3)}` })
+      const behaviour = index === 0 || random.chance(0.55) ? 'good' : random.pick<Behaviour>(BAD_BEHAVIOURS)
+      this.#releases.set(`/r${index}`, { behaviour, fingerprint: index === 0 ? 'f0' : `f${random.int(0, 3)}` })
     }
-    for (const fingerprint of ['f0', 'f1', 'f2', 'f3']) this.#boots.set(fingerprint, fingerprint === 'f0' || random.chance(0.6) ? 'good' : random.pick(['throws', 'hangs', 'dies']))
+    for (const fingerprint of ['f0', 'f1', 'f2', 'f3']) {
+      const good = fingerprint === 'f0' || random.chance(0.6)
+      this.#boots.set(fingerprint, good ? 'good' : random.pick(['throws', 'hangs', 'dies']))
+    }
   }
 
   // ---- time
@@ -244,7 +255,9 @@ export class World implements Wire {
   behaviourOf(folder: string): Behaviour { return this.#releases.get(folder)?.behaviour ?? 'good' }
 
   releaseOf(folder: string): Release {
-    return { folder, application: `${folder}/app.ts`, installation: folder, entries: { worker: 'w', describe: 'd', boot: 'b', resume: 'r' }, node: 'node', fingerprint: this.#releases.get(folder)!.fingerprint }
+    const { fingerprint } = this.#releases.get(folder)!
+    const entries = { worker: 'w', describe: 'd', boot: 'b', resume: 'r' }
+    return { folder, application: `${folder}/app.ts`, installation: folder, entries, node: 'node', fingerprint }
   }
 
   // ---- processes
@@ -413,7 +426,10 @@ export class World implements Wire {
     const kept = new Set(handover.descriptors)
     this.control.leave(this.supervisorPid, kept)
     this.kernel.closeAllOf(this.supervisorPid, kept)
-    for (const worker of this.workers) if (this.families.get(worker)!.parent === this.supervisorPid && worker.alive && !worker.booted) worker.die({ code: 0 })
+    for (const worker of this.workers) {
+      const isChild = this.families.get(worker)!.parent === this.supervisorPid
+      if (isChild && worker.alive && !worker.booted) worker.die({ code: 0 })
+    }
   }
 
   execBack(image: SimSupervisor | null, handover: SimHandover, reason: string): void {
@@ -424,7 +440,9 @@ export class World implements Wire {
     this.#leaveImage(image, handover)
     const back: SimHandover = { ...handover, attempt: 'back', reason, folder: handover.backFolder }
     const pid = this.supervisorPid
-    this.after(20 + this.random.next() * 80, () => { if (this.supervisorPid === pid) this.#runImage(new SimSupervisor(this, pid, back.folder, back)) })
+    this.after(20 + this.random.next() * 80, () => {
+      if (this.supervisorPid === pid) this.#runImage(new SimSupervisor(this, pid, back.folder, back))
+    })
   }
 
   onBootCommitted(image: SimSupervisor): void {
@@ -478,11 +496,13 @@ export class World implements Wire {
     this.count('abandoned')
     const waitsStill = image.nowMs() < this.options.upgrade.adoptTimeoutMs
     const able = [...this.workers].filter(worker => {
-      const has = worker.alive && !worker.stopped && !worker.closed && worker.phase !== 'starting' && worker.phase !== 'ready' && !worker.askedForSockets
+      const hasListened = worker.phase !== 'starting' && worker.phase !== 'ready'
+      const has = worker.alive && !worker.stopped && !worker.closed && hasListened && !worker.askedForSockets
       const canSend = worker.connected || (waitsStill && worker.booted && !image.heardOf.has(worker.id))
       return has && canSend && [...fleet.workers()].some(one => one.id === worker.id)
     })
-    if (able.length > 0 && !image.sendFailed) this.violation(`workers ${able.map(worker => worker.id).join(', ')} hold sockets and can send them, but were not adopted`)
+    if (able.length === 0 || image.sendFailed) return
+    this.violation(`workers ${able.map(worker => worker.id).join(', ')} hold sockets and can send them, but were not adopted`)
   }
 
   onEnded(image: SimSupervisor, code: number): void {
@@ -498,7 +518,8 @@ export class World implements Wire {
     const left = [...this.kernel.descriptors].filter(([, { pid }]) => pid === image.pid)
     // One that was stopped while it took over may not have got to its table.
     if (left.length > 0 && image.wasRunning) this.violation(`the supervisor ended with ${left.length} sockets open`)
-    if (code === 0) for (const worker of this.workers) if (worker.alive && this.families.get(worker)!.parent === image.pid) this.violation(`the supervisor ended while its worker ${worker.id} lives`)
+    const orphan = [...this.workers].find(worker => worker.alive && this.families.get(worker)!.parent === image.pid)
+    if (code === 0 && orphan !== undefined) this.violation(`the supervisor ended while its worker ${orphan.id} lives`)
     this.#dropInbox()
     this.control.leave(image.pid)
     this.kernel.closeAllOf(image.pid)
@@ -530,7 +551,8 @@ export class World implements Wire {
     rival.die()
     this.#rivals.delete(rival)
     if (code !== EXIT.running) this.violation(`(10) a supervisor was started beside one that runs and ended with code ${code}`)
-    if ([...this.kernel.descriptors.values()].some(({ pid }) => pid === rival.pid)) this.violation('(10) a supervisor without the folder leaves sockets open')
+    const left = [...this.kernel.descriptors.values()].some(({ pid }) => pid === rival.pid)
+    if (left) this.violation('(10) a supervisor without the folder leaves sockets open')
   }
 
   onRefusedWorker(image: SimSupervisor, id: string): void {
@@ -559,8 +581,9 @@ export class World implements Wire {
     // Refused, or never reached a supervisor: it serves nobody then.
     if (this.refused.has(worker.id) || lostAtMs === Number.POSITIVE_INFINITY) return
     const { orphanPolicy, orphanDrainAfterMs } = this.options
-    if (orphanPolicy === 'keep') this.violation(`(9) worker ${worker.id} drains as an orphan, but orphans are kept`)
-    else if (dialledAtMs < lostAtMs + orphanDrainAfterMs) this.violation(`(9) worker ${worker.id} drains as an orphan before it has looked for a supervisor once more`)
+    const drains = `(9) worker ${worker.id} drains as an orphan`
+    if (orphanPolicy === 'keep') this.violation(`${drains}, but orphans are kept`)
+    else if (dialledAtMs < lostAtMs + orphanDrainAfterMs) this.violation(`${drains} before it has looked for a supervisor once more`)
   }
 
   // ---- descriptors that travel
@@ -610,7 +633,11 @@ export class World implements Wire {
   }
 
   onOrder(image: SimSupervisor, id: string, order: ToWorker): void {
-    this.log(() => `order to ${id}: ${order.tag}${'slot' in order ? ` ${order.slot}` : ''}${'order' in order ? ` (${order.order.mode}, ends after ${order.order.endAfterMs} ms)` : ''}`)
+    this.log(() => {
+      const slot = 'slot' in order ? ` ${order.slot}` : ''
+      const how = 'order' in order ? ` (${order.order.mode}, ends after ${order.order.endAfterMs} ms)` : ''
+      return `order to ${id}: ${order.tag}${slot}${how}`
+    })
     if (order.tag === 'send-descriptors') for (const worker of this.workers) if (worker.id === id) worker.askedForSockets = true
     checkOrder(this, image, id, order)
   }
@@ -637,7 +664,8 @@ export class World implements Wire {
     if (this.gap) return
     // Only its holder could have kept it: it was killed, cannot accept, or had answered all that waited.
     const holder = this.closing
-    if (how === 'last holder' && holder !== null && this.#soleHolders.has(holder.id) && (dials.length === 0 || !holder.alive || !holder.able || holder.obeysTheDead)) {
+    const wasAlone = how === 'last holder' && holder !== null && this.#soleHolders.has(holder.id)
+    if (wasAlone && (dials.length === 0 || !holder.alive || !holder.able || holder.obeysTheDead)) {
       // Nobody may have listened yet on what was bound beside.
       this.gap = true
       return
@@ -662,7 +690,8 @@ export class World implements Wire {
     const { image } = this
     const fleet = image?.fleet ?? null
     if (accepted || image === null || fleet === null || image.state !== SupervisorState.Running || this.gap) return
-    if (fleet.generation.description.listeners.some(listener => listener.canonical === address)) this.violation(`(1) a dial to ${address} was refused while the server runs`)
+    const committed = fleet.generation.description.listeners.some(listener => listener.canonical === address)
+    if (committed) this.violation(`(1) a dial to ${address} was refused while the server runs`)
   }
 
   // ---- operators
@@ -714,7 +743,10 @@ export class World implements Wire {
   }
 
   /** @param heard the supervisor has the question. @param said it has answered; the operator may be gone by then. */
-  #question(message: FromOperator, answered: (result: unknown, refusal: string | null) => void, heard: (image: SimSupervisor) => void = () => {}, said: () => void = () => {}): void {
+  #question(
+    message: FromOperator, answered: (result: unknown, refusal: string | null) => void,
+    heard: (image: SimSupervisor) => void = () => {}, said: () => void = () => {},
+  ): void {
     const end = this.dialControl(`${STATE_FOLDER}/${CONTROL_SOCKET}`, null, { heard: image => heard(image as SimSupervisor), said })
     if (end === null) { this.after(1, () => answered(null, 'lost')); return }
     end.ask(message, null).then(result => answered(result, null), (error: { code: string; message: string }) => {
@@ -755,16 +787,20 @@ export class World implements Wire {
         // The last word of a run: a good release goes through.
         if (!this.#finalAsked) {
           this.#finalAsked = true
-          this.ask(this.random.pick([{ tag: 'reload' }, { tag: 'upgrade', folder: '/r0', supervisor: 'if-changed' }, { tag: 'upgrade', folder: '', supervisor: 'always' }]), result => {
+          this.ask(this.random.pick(LAST_OPERATIONS), result => {
             if ((result as { result?: string } | null)?.result !== undefined) this.#finalOutcome = result as OperationOutcome
           })
         } else if (this.#finalOutcome !== null) {
-          if (this.#finalOutcome.result !== 'committed') this.violation(`(7) nothing is wrong, but the last operation is ${this.#finalOutcome.result}: ${this.#finalOutcome.reason}`)
+          const { result, reason: why } = this.#finalOutcome
+          if (result !== 'committed') this.violation(`(7) nothing is wrong, but the last operation is ${result}: ${why}`)
           this.#done = true
           return
         }
       }
-      if (this.nowMs - sinceMs > REST_LIMIT_MS) { this.violation(`(7) no rest: ${reason === '' ? 'the last operation has no outcome' : reason}`); return }
+      if (this.nowMs - sinceMs > REST_LIMIT_MS) {
+        this.violation(`(7) no rest: ${reason === '' ? 'the last operation has no outcome' : reason}`)
+        return
+      }
       this.after(REST_POLL_MS, look)
     }
     this.after(REST_POLL_MS, look)
@@ -784,14 +820,18 @@ export class World implements Wire {
     if (this.calm) return
     const { random } = this
     const living = [...this.workers].filter(worker => worker.alive)
-    const upgrade = (supervisor: 'if-changed' | 'always' = 'if-changed'): void => this.ask({ tag: 'upgrade', folder: random.chance(0.15) ? '' : `/r${random.int(0, 7)}`, supervisor })
+    const upgrade = (supervisor: 'if-changed' | 'always' = 'if-changed'): void => {
+      this.ask({ tag: 'upgrade', folder: random.chance(0.15) ? '' : `/r${random.int(0, 7)}`, supervisor })
+    }
     const what = random.int(0, 103)
     if (what < 24) upgrade()
     else if (what < 30) upgrade('always')
     else if (what < 38) this.ask({ tag: 'reload' })
     else if (what < 42) this.ask({ tag: 'rollback' })
-    else if (what < 50) this.ask({ tag: 'restart-workers', worker: random.chance(0.5) ? '' : String(random.int(0, 4)), wait: random.chance(0.7) })
-    else if (what < 59) {
+    else if (what < 50) {
+      const worker = random.chance(0.5) ? '' : String(random.int(0, 4))
+      this.ask({ tag: 'restart-workers', worker, wait: random.chance(0.7) })
+    } else if (what < 59) {
       this.workersWanted = random.int(1, 4)
       this.log(() => `configuration: ${this.workersWanted} workers`)
       if (random.chance(0.5)) this.ask({ tag: 'reload' }); else upgrade()
@@ -807,7 +847,11 @@ export class World implements Wire {
         const worker = random.pick(living)
         this.log(() => `SIGSTOP to ${worker.id}`)
         worker.stop()
-        this.after(random.next() * 15_000, () => { if (worker.alive && worker.stopped) { this.log(() => `SIGCONT to ${worker.id}`); worker.resume() } })
+        this.after(random.next() * 15_000, () => {
+          if (!worker.alive || !worker.stopped) return
+          this.log(() => `SIGCONT to ${worker.id}`)
+          worker.resume()
+        })
       }
     } else if (what < 91) {
       const open = this.#connections.filter(({ serverEnd, worker }) => serverEnd.open && worker !== null)
@@ -840,10 +884,11 @@ export class World implements Wire {
   #changeListeners(): void {
     const { random } = this
     const extra = { name: 'c', address: `127.0.0.1:${random.int(90, 92)}` }
-    if (this.listeners.length > 1 && random.chance(0.5)) this.listeners = this.listeners.filter((_, index) => index !== this.listeners.length - 1)
+    if (this.listeners.length > 1 && random.chance(0.5)) this.listeners = this.listeners.slice(0, -1)
     else this.listeners = [...this.listeners.filter(listener => listener.name !== 'c'), extra]
     // Nobody else can have what we hold.
-    if (random.chance(0.1) && ![...this.kernel.sockets].some(socket => socket.address === extra.address)) this.kernel.foreign.add(extra.address)
+    const held = [...this.kernel.sockets].some(socket => socket.address === extra.address)
+    if (random.chance(0.1) && !held) this.kernel.foreign.add(extra.address)
     this.log(() => `configuration: listeners ${this.listeners.map(listener => `${listener.name}=${listener.address}`).join(' ')}`)
   }
 }
@@ -857,7 +902,10 @@ function watchRejections(world: World): void {
   inUse = world
   if (watching) return
   watching = true
-  process.on('unhandledRejection', (error: unknown) => { inUse?.violation(`(8) a rejection that nobody handled: ${error instanceof Error ? error.stack ?? error.message : String(error)}`) })
+  process.on('unhandledRejection', (error: unknown) => {
+    const text = error instanceof Error ? error.stack ?? error.message : String(error)
+    inUse?.violation(`(8) a rejection that was not handled: ${text}`)
+  })
 }
 
 /** A run of one seed. */
@@ -867,5 +915,6 @@ const SHOWN_LINES = 200
 
 /** For whoever has to find out: the end of the log, and how to see it again. @param result of a run with a log. */
 export function failureText({ seed, failure, log }: RunResult): string {
-  return [...log.slice(-SHOWN_LINES), '', `seed ${seed}: ${failure}`, `again: npm run simulate -- --from ${seed} --seeds 1 --log`].join('\n')
+  const again = `again: npm run simulate -- --from ${seed} --seeds 1 --log`
+  return [...log.slice(-SHOWN_LINES), '', `seed ${seed}: ${failure}`, again].join('\n')
 }

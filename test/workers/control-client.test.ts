@@ -16,8 +16,12 @@ const ROLE: WorkerRole = {
   role: 'worker', worker: '1.0.0', slot: 0, application: '/a.ts', controlPath: '/w', token: 't', maxControlMessageBytes: 1024,
   layout: { slots: 1, copies: 1, listeners: [] },
 }
-const ORDER: Welcome['orphanDrain'] = { mode: 'stop', hardDrainMs: 0, idleDrainMs: 0, closeSpreadMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0, softDrainMs: 0, endAfterMs: 0 }
-const KEEP: Welcome = { protocol: 1, heartbeatMs: 1_000, orphanPolicy: 'keep', orphanDrainAfterMs: 3_000, orphanDrain: ORDER, maxControlMessageBytes: 1024 }
+const KEEP: Welcome = {
+  protocol: 1, heartbeatMs: 1_000, orphanPolicy: 'keep', orphanDrainAfterMs: 3_000, maxControlMessageBytes: 1024,
+  orphanDrain: {
+    mode: 'stop', hardDrainMs: 0, idleDrainMs: 0, closeSpreadMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0, softDrainMs: 0, endAfterMs: 0,
+  },
+}
 const DRAIN_AFTER: Welcome = { ...KEEP, orphanPolicy: 'drain-after' }
 
 /** One dial, as the other side sees it. */
@@ -238,7 +242,7 @@ test('control client: an order of a supervisor that is gone, done under the next
   assert.equal(worker.lines.length, 3)
 })
 
-test('control client: a worker that began to drain while its hello was under way says hello again; ready is a message of its own', async () => {
+test('control client: a drain that begins while a hello is under way makes another hello; ready is a message of its own', async () => {
   const draining = new Fixture()
   void draining.client.start()
   await settle()

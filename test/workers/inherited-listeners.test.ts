@@ -7,7 +7,9 @@ import { InheritedListeners, sendInherited } from '../../workers/inherited-liste
 import type { WorkerWorld } from '../../workers/worker-world.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 
-const LAYOUT: DescriptorLayout = { slots: 150, copies: 3, listeners: [{ name: 'a', shared: false }, { name: 'shared', shared: true }, { name: 'b', shared: false }] }
+const LAYOUT: DescriptorLayout = {
+  slots: 150, copies: 3, listeners: [{ name: 'a', shared: false }, { name: 'shared', shared: true }, { name: 'b', shared: false }],
+}
 
 /** Of all calls only the one that is needed. */
 function sending(sendDatagram: SystemCalls['sendDatagram']): SystemCalls { return { sendDatagram } as SystemCalls }
@@ -58,7 +60,8 @@ class Fixture {
       stopListening: acceptor => { this.stopped.push((acceptor as unknown as { fd: number }).fd) },
       close: fd => { this.closed.push(fd) },
     }
-    this.listeners = new InheritedListeners({ slots: 2, copies: 1, listeners: [{ name: 'a', shared: false }] }, 0, [running], calls, world as WorkerWorld)
+    const layout: DescriptorLayout = { slots: 2, copies: 1, listeners: [{ name: 'a', shared: false }] }
+    this.listeners = new InheritedListeners(layout, 0, [running], calls, world as WorkerWorld)
   }
 }
 
