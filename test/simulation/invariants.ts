@@ -135,7 +135,7 @@ export function restlessness(world: World): string {
   if (running !== null || waiting !== null || fleet.operationName !== '') {
     return `an operation runs: ${running?.id ?? fleet.operationName} ${running?.step ?? ''}`
   }
-  if (world.asking.size > 0) return `nobody answered: ${[...world.asking].join(', ')}`
+  if (world.operators.asking.size > 0) return `nobody answered: ${[...world.operators.asking].join(', ')}`
   const { generation } = fleet
   for (const slot of fleet.slots) {
     if (slot.draining.size > 0) return `${[...slot.draining].map(worker => worker.id).join(', ')} drain`

@@ -147,7 +147,7 @@ const SOURCE_PLANTS: readonly { readonly bug: string; readonly plant: SourcePlan
     bug: 'sockets are asked back before the workers that have them are heard of',
     plant: {
       file: 'supervisor/supervisor.ts',
-      edits: [['const unheard = await fleet.awaitWorkers(this.#options.upgrade.adoptTimeoutMs)\n    const w', 'const unheard = 0\n    const w']],
+      edits: [['await fleet.awaitWorkers(this.#options.upgrade.adoptTimeoutMs)\n    const w', '0\n    const w']],
     },
     found: /^workers [\d., ]+ hold sockets and can send them, but were not adopted/,
   },

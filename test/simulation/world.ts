@@ -3,6 +3,9 @@
  * operators that ask, and everything that goes wrong. One seed decides all of it. What must always hold is looked at
  * after every event; when the disturbances end, everything has to come to rest (see invariants.ts).
  *
+ * Here are time, processes, their images and what travels between them; operators.ts asks, disturbances.ts disturbs. Long,
+ * because a process, its image, its connections and its sockets end together.
+ *
  * The order of things is real: an event is one turn of an event loop, and every promise that it settles runs before the
  * next one.
  */
@@ -23,10 +26,12 @@ import { CONTROL_SOCKET } from '../../supervisor/state-folder.ts'
 import { SupervisorState } from '../../supervisor/supervisor-state.ts'
 import type { After, SimConnection, SimEnd, Wire } from './connection.ts'
 import { ControlPaths } from './control-paths.ts'
+import { Disturbances } from './disturbances.ts'
 import { EventQueue } from './event-queue.ts'
 import { checkAlways, checkFlip, checkOrder, restlessness } from './invariants.ts'
 import { Kernel } from './kernel.ts'
 import type { Dial, SimSocket } from './kernel.ts'
+import { Operators } from './operators.ts'
 import { Random } from './random.ts'
 import { SimSupervisor, STATE_FOLDER } from './sim-supervisor.ts'
 import type { SimHandover } from './sim-supervisor.ts'
@@ -142,8 +147,8 @@ export class World implements Wire {
   readonly #stepTrouble: number
   readonly #lateShare: number
   #lastStep = ''
-  /** Operators whose questions have not been answered. */
-  readonly asking = new Set<string>()
+  readonly operators = new Operators(this)
+  readonly #disturbances = new Disturbances(this)
   #done = false
   #finalOutcome: OperationOutcome | null = null
   #finalAsked = false
@@ -202,6 +207,14 @@ export class World implements Wire {
   }
 
   arrivalMs(): number { return this.nowMs + this.random.delay(3, 1_500, this.calm ? 0 : this.#lateShare) }
+
+  /** Nothing happens for so long, and then everything that was due. */
+  stall(ms: number): void {
+    this.log(() => `the machine stalls for ${Math.round(ms)} ms`)
+    this.#floorMs = this.nowMs + ms
+  }
+
+  shiftWallClock(ms: number): void { this.#wallOffsetMs += ms }
 
   async run(): Promise<RunResult> {
     watchRejections(this)
@@ -538,7 +551,7 @@ export class World implements Wire {
   }
 
   /** A second start beside a supervisor that runs: it changes nothing and says so. */
-  #startRival(): void {
+  startRival(): void {
     if (!this.control.answers(`${STATE_FOLDER}/${CONTROL_SOCKET}`)) return
     const rival = new SimSupervisor(this, this.#nextPid++, this.current, null)
     this.log(() => `another supervisor starts (pid ${rival.pid})`)
@@ -573,6 +586,15 @@ export class World implements Wire {
     if (this.#connections.length > 64) this.#connections = this.#connections.filter(known => known.serverEnd.open)
     this.#connections.push({ connection, serverEnd, worker })
     return clientEnd
+  }
+
+  /** What was under way over it is lost. */
+  breakConnection(): void {
+    const open = this.#connections.filter(({ serverEnd, worker }) => serverEnd.open && worker !== null)
+    if (open.length === 0) return
+    const { connection, worker } = this.random.pick(open)
+    this.log(() => `the connection of ${worker!.id} breaks`)
+    connection.cut()
   }
 
   /** A worker drains because no supervisor comes for it. Not before its time is over, and one dial after that has failed. */
@@ -648,7 +670,7 @@ export class World implements Wire {
     if (step === this.#lastStep) return
     this.#lastStep = step
     if (this.calm || !this.random.chance(this.#stepTrouble)) return
-    this.after(this.random.pick([0, 5, 50, 400, 1_500]) * this.random.next(), () => { if (!this.calm) this.#disturbStep() })
+    this.after(this.random.pick([0, 5, 50, 400, 1_500]) * this.random.next(), () => { if (!this.calm) this.#disturbances.inStep() })
   }
 
   // ---- queues that end
@@ -694,66 +716,6 @@ export class World implements Wire {
     if (committed) this.violation(`(1) a dial to ${address} was refused while the server runs`)
   }
 
-  // ---- operators
-
-  /** Asks; across the loss of a connection an operator asks for the outcome again. */
-  ask(message: FromOperator, done: (result: unknown, refusal: string | null) => void = () => {}): void {
-    this.count('asked')
-    const question = `${message.tag} #${this.counts['asked']}`
-    this.asking.add(question)
-    this.log(() => `operator: ${JSON.stringify(message)}`)
-    const { lineage } = this
-    this.#question(message, (result, refusal) => {
-      this.asking.delete(question)
-      this.log(() => `answer to ${message.tag}: ${refusal ?? JSON.stringify(result).slice(0, 300)}`)
-      done(result, refusal)
-      const id = (result as { id?: string } | null)?.id
-      if (refusal === null && id !== undefined && message.tag !== 'outcome') this.#follow(id, lineage, done)
-    })
-  }
-
-  /** Waits for an operation's outcome, through whatever happens to supervisors. */
-  #follow(id: string, lineage: number, done: (result: unknown, refusal: string | null) => void): void {
-    const question = `outcome of ${id} (${lineage})`
-    this.asking.add(question)
-    const again = (): void => {
-      if (this.lineage !== lineage || this.stopped) { this.asking.delete(question); return }
-      let said = false
-      let heardBy: SimSupervisor | null = null
-      this.#question({ tag: 'outcome', id }, (result, refusal) => {
-        if (refusal === 'lost') {
-          if (this.stopped && heardBy?.stopping === true && !said) this.violation(`(5) the server stopped without saying how ${id} ended`)
-          this.after(500, again)
-          return
-        }
-        this.asking.delete(question)
-        this.log(() => `outcome of ${id}: ${refusal ?? JSON.stringify(result).slice(0, 300)}`)
-        if (refusal !== null) {
-          if (this.lineage === lineage && refusal.includes('no operation')) this.violation(`(5) nobody knows ${id} any more: ${refusal}`)
-          return
-        }
-        const outcome = result as OperationOutcome
-        if (outcome.id !== id) this.violation(`(5) asked for ${id}, told of ${outcome.id}`)
-        this.count(outcome.result)
-        if (outcome.result !== 'committed' && outcome.reason === '') this.violation(`(5) ${id} is ${outcome.result} for no reason`)
-        done(result, null)
-      }, image => { heardBy = image }, () => { said = true })
-    }
-    again()
-  }
-
-  /** @param heard the supervisor has the question. @param said it has answered; the operator may be gone by then. */
-  #question(
-    message: FromOperator, answered: (result: unknown, refusal: string | null) => void,
-    heard: (image: SimSupervisor) => void = () => {}, said: () => void = () => {},
-  ): void {
-    const end = this.dialControl(`${STATE_FOLDER}/${CONTROL_SOCKET}`, null, { heard: image => heard(image as SimSupervisor), said })
-    if (end === null) { this.after(1, () => answered(null, 'lost')); return }
-    end.ask(message, null).then(result => answered(result, null), (error: { code: string; message: string }) => {
-      answered(null, error.code === 'closed' ? 'lost' : error.message)
-    }).finally(() => end.close())
-  }
-
   // ---- what happens
 
   #begin(): void {
@@ -767,8 +729,10 @@ export class World implements Wire {
     this.plainAfter(1_000, dial)
     const disturbances = random.pick([0, 1, 2, 3, 5, 8, 12, 20])
     const lastsMs = 3_000 + disturbances * random.next() * 6_000
-    for (let index = 0; index < disturbances; index++) this.after(1_500 + random.next() * lastsMs, () => this.#disturb())
-    if (random.chance(0.08)) this.after(lastsMs, () => this.ask({ tag: 'stop', force: random.chance(0.2), wait: random.chance(0.7) }))
+    for (let index = 0; index < disturbances; index++) this.after(1_500 + random.next() * lastsMs, () => this.#disturbances.happen())
+    if (random.chance(0.08)) {
+      this.after(lastsMs, () => this.operators.ask({ tag: 'stop', force: random.chance(0.2), wait: random.chance(0.7) }))
+    }
     this.after(lastsMs + 3_000, () => this.#calmDown())
   }
 
@@ -787,7 +751,7 @@ export class World implements Wire {
         // The last word of a run: a good release goes through.
         if (!this.#finalAsked) {
           this.#finalAsked = true
-          this.ask(this.random.pick(LAST_OPERATIONS), result => {
+          this.operators.ask(this.random.pick(LAST_OPERATIONS), result => {
             if ((result as { result?: string } | null)?.result !== undefined) this.#finalOutcome = result as OperationOutcome
           })
         } else if (this.#finalOutcome !== null) {
@@ -804,92 +768,6 @@ export class World implements Wire {
       this.after(REST_POLL_MS, look)
     }
     this.after(REST_POLL_MS, look)
-  }
-
-  #disturbStep(): void {
-    const { random } = this
-    const living = [...this.workers].filter(worker => worker.alive)
-    switch (random.int(0, 4)) {
-      case 0: case 1: this.killSupervisor('SIGKILL'); break
-      case 2: case 3: if (living.length > 0) random.pick(living).die({ signal: 'SIGKILL' }); break
-      default: this.#disturb()
-    }
-  }
-
-  #disturb(): void {
-    if (this.calm) return
-    const { random } = this
-    const living = [...this.workers].filter(worker => worker.alive)
-    const upgrade = (supervisor: 'if-changed' | 'always' = 'if-changed'): void => {
-      this.ask({ tag: 'upgrade', folder: random.chance(0.15) ? '' : `/r${random.int(0, 7)}`, supervisor })
-    }
-    const what = random.int(0, 103)
-    if (what < 24) upgrade()
-    else if (what < 30) upgrade('always')
-    else if (what < 38) this.ask({ tag: 'reload' })
-    else if (what < 42) this.ask({ tag: 'rollback' })
-    else if (what < 50) {
-      const worker = random.chance(0.5) ? '' : String(random.int(0, 4))
-      this.ask({ tag: 'restart-workers', worker, wait: random.chance(0.7) })
-    } else if (what < 59) {
-      this.workersWanted = random.int(1, 4)
-      this.log(() => `configuration: ${this.workersWanted} workers`)
-      if (random.chance(0.5)) this.ask({ tag: 'reload' }); else upgrade()
-    } else if (what < 65) {
-      this.#changeListeners()
-      if (random.chance(0.5)) this.ask({ tag: 'reload' }); else upgrade()
-    } else if (what < 73) {
-      this.killSupervisor('SIGKILL')
-    } else if (what < 83) {
-      if (living.length > 0) random.pick(living).die({ signal: random.pick(['SIGKILL', 'SIGSEGV']) })
-    } else if (what < 88) {
-      if (living.length > 0) {
-        const worker = random.pick(living)
-        this.log(() => `SIGSTOP to ${worker.id}`)
-        worker.stop()
-        this.after(random.next() * 15_000, () => {
-          if (!worker.alive || !worker.stopped) return
-          this.log(() => `SIGCONT to ${worker.id}`)
-          worker.resume()
-        })
-      }
-    } else if (what < 91) {
-      const open = this.#connections.filter(({ serverEnd, worker }) => serverEnd.open && worker !== null)
-      if (open.length > 0) {
-        const { connection, worker } = random.pick(open)
-        this.log(() => `the connection of ${worker!.id} breaks`)
-        connection.cut()
-      }
-    } else if (what < 94) {
-      const ms = random.next() * 5_000
-      this.log(() => `the machine stalls for ${Math.round(ms)} ms`)
-      this.#floorMs = this.nowMs + ms
-    } else if (what < 96) {
-      this.#wallOffsetMs += random.int(-1, 1) * random.next() * 3_600_000
-    } else if (what < 98) {
-      for (let count = random.int(2, 5); count > 0; count--) this.after(random.next() * 2_000, () => { if (!this.calm) upgrade() })
-    } else if (what < 99) {
-      for (const worker of living) worker.die({ signal: 'SIGKILL' })
-    } else if (what < 100) {
-      this.ask(random.chance(0.5) ? { tag: 'status' } : { tag: 'reopen-logs' })
-    } else if (what < 103) {
-      this.#startRival()
-    } else {
-      const signal = random.pick(['SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const)
-      this.log(() => `${signal} to the supervisor`)
-      this.image?.supervisor.onSignal(signal)
-    }
-  }
-
-  #changeListeners(): void {
-    const { random } = this
-    const extra = { name: 'c', address: `127.0.0.1:${random.int(90, 92)}` }
-    if (this.listeners.length > 1 && random.chance(0.5)) this.listeners = this.listeners.slice(0, -1)
-    else this.listeners = [...this.listeners.filter(listener => listener.name !== 'c'), extra]
-    // Nobody else can have what we hold.
-    const held = [...this.kernel.sockets].some(socket => socket.address === extra.address)
-    if (random.chance(0.1) && !held) this.kernel.foreign.add(extra.address)
-    this.log(() => `configuration: listeners ${this.listeners.map(listener => `${listener.name}=${listener.address}`).join(' ')}`)
   }
 }
 
