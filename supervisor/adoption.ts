@@ -3,29 +3,34 @@
  * generation sends them over (SCM_RIGHTS) to a datagram socket that exists only for that. A socket is what its inode
  * says, so what the journal does not know is closed again.
  */
-import fs from 'node:fs'
-import path from 'node:path'
 import { socketCount } from '../src/ipc/descriptor-layout.ts'
-import type { SentDescriptors } from '../src/ipc/messages.ts'
+import type { SentDescriptors, ToWorker } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
-import type { DatagramInbox, SystemCalls } from '../src/ipc/system-calls.ts'
+import type { DatagramInbox } from '../src/ipc/system-calls.ts'
 import type { Fleet } from './fleet.ts'
 import type { JournalEntry } from './journal.ts'
-import type { ListenerRecord, ListenerTable } from './listener-table.ts'
-import { WorkerState } from './worker-process.ts'
+import type { ListenerRecord, ListenerTable, SocketBinder } from './listener-table.ts'
+import { Intent, WorkerState } from './worker-process.ts'
 import type { WorkerProcess } from './worker-process.ts'
 
-/** As long as the names of the other sockets of the state folder, whose length is checked. */
-const INBOX = 'handoff.sock'
+/** Where workers send their sockets to. */
+export interface HandoffInbox {
+  readonly path: string
+  /** @throws when it cannot be made. */
+  open(): DatagramInbox
+}
 
 /** Sockets that came back, by what they are. */
 export class ReturnedSockets {
+  readonly #binder: SocketBinder
   readonly #byInode = new Map<string, number>()
+
+  constructor(binder: SocketBinder) { this.#binder = binder }
 
   /** A second copy of what is here already is closed. */
   add(fd: number): void {
-    const inode = String(fs.fstatSync(fd).ino)
-    if (this.#byInode.has(inode)) fs.closeSync(fd)
+    const inode = this.#binder.inode(fd)
+    if (this.#byInode.has(inode)) this.#binder.close(fd)
     else this.#byInode.set(inode, fd)
   }
 
@@ -36,36 +41,36 @@ export class ReturnedSockets {
     return fd
   }
 
-  /** What nobody took. */
+  /** Those that were not taken. */
   close(): void {
-    for (const fd of this.#byInode.values()) fs.closeSync(fd)
+    for (const fd of this.#byInode.values()) this.#binder.close(fd)
     this.#byInode.clear()
   }
 }
 
 /** Never rejects: what could not be had is missing. */
-export async function collectDescriptors(fleet: Fleet, folder: string, calls: SystemCalls, log: ProcessLog): Promise<ReturnedSockets> {
-  const returned = new ReturnedSockets()
-  const inboxPath = path.join(folder, INBOX)
+export async function collectDescriptors(
+  fleet: Fleet, handoff: HandoffInbox, binder: SocketBinder, log: ProcessLog,
+): Promise<ReturnedSockets> {
+  const returned = new ReturnedSockets(binder)
   let inbox: DatagramInbox
   try {
-    fs.rmSync(inboxPath, { force: true })
-    inbox = calls.openInbox(inboxPath)
+    inbox = handoff.open()
   } catch (error) {
     log.warn('the sockets of the workers cannot be taken back', { error })
     return returned
   }
   try {
-    const { uid, gid } = fleet.generation
-    if (uid !== null || gid !== null) fs.chownSync(inboxPath, uid ?? process.getuid!(), gid ?? process.getgid!())
     const numbers = new Set([...fleet.workers()].map(worker => worker.generation))
     for (const number of numbers) {
       // One that drains has closed its copies; one that came later may have more of them.
-      const holders = [...fleet.workers()].filter(one => one.generation === number && holdsSockets(one)).sort((a, b) => b.slotsHeld - a.slotsHeld)
-      // Without these sockets their queues are on their own: so it is worth asking again, in case somebody was only slow.
+      const holders = [...fleet.workers()].filter(one => one.generation === number && holdsSockets(one))
+      holders.sort((one, other) => other.slotsHeld - one.slotsHeld)
+      // Without these sockets only their holders can serve their queues: worth asking each holder twice, it may only be slow.
       for (const worker of [...holders, ...holders]) {
         try {
-          const { layout } = await worker.link!.ask({ tag: 'send-descriptors', path: inboxPath }, fleet.options.ackTimeoutMs) as SentDescriptors
+          const order: ToWorker = { tag: 'send-descriptors', path: handoff.path }
+          const { layout } = await worker.link!.ask(order, fleet.options.ackTimeoutMs) as SentDescriptors
           const [received, expected] = [takeAll(inbox, returned), socketCount(layout)]
           if (received === expected) break
           log.warn(`worker ${worker.id} sent ${received} of ${expected} sockets`)
@@ -85,17 +90,21 @@ export async function collectDescriptors(fleet: Fleet, folder: string, calls: Sy
 }
 
 /**
- * Fills the table of a supervisor that adopts. What did not come back is bound beside: whoever holds it does not answer, or
- * its slot came last and had no worker yet. Not what nobody has anything of any more: that is bound again, unless somebody
- * else is there.
+ * Fills the table of a supervisor that adopts. A socket that did not come back gets another one bound beside it: the worker
+ * that holds it does not answer, or its slot was the newest and had no worker yet. A listener of which no worker has any
+ * socket is left out, and bound again later unless another program has taken its address.
  */
-export function restoreSockets(table: ListenerTable, fleet: Fleet, { listeners, slots }: JournalEntry, returned: ReturnedSockets, log: ProcessLog): void {
+export function restoreSockets(
+  table: ListenerTable, fleet: Fleet, { listeners, slots }: JournalEntry, returned: ReturnedSockets, log: ProcessLog,
+): void {
   const found = new Map(listeners.map(listener => [listener.key, listener.sockets.map((_, index) => returned.take(listener, index))]))
   table.restore(listeners, slots, (listener, index) => {
     const fds = found.get(listener.key)!
     const fd = fds[index]!
     if (fd !== null || listener.shared || !fds.some((other, slot) => other !== null || fleet.holds(listener.canonical, slot))) return fd
-    if (fleet.holds(listener.canonical, index)) log.warn(`the socket of slot ${index} at ${listener.bound} did not come back; another one is bound beside it`)
+    if (fleet.holds(listener.canonical, index)) {
+      log.warn(`the socket of slot ${index} at ${listener.bound} did not come back; another one is bound beside it`)
+    }
     fleet.lost(listener.canonical, index)
     return 'beside'
   })
@@ -111,4 +120,6 @@ function takeAll(inbox: DatagramInbox, returned: ReturnedSockets): number {
   return received
 }
 
-function holdsSockets(worker: WorkerProcess): boolean { return worker.alive && worker.link !== null && worker.state !== WorkerState.Draining && !worker.soleHolder }
+function holdsSockets(worker: WorkerProcess): boolean {
+  return worker.alive && worker.link !== null && worker.state !== WorkerState.Draining && worker.intent !== Intent.Dissolve
+}

@@ -35,7 +35,7 @@ import type { BootControl, Handover, ResumeModule, WayBack } from './reexec.ts'
 import { SIGNALS } from './signals.ts'
 import type { HandledSignal } from './signals.ts'
 
-/** Of `supervisor.ts`, which is not loaded here: less code, less that can fail. */
+/** Of `exit-codes.ts`, which is not loaded here: less code, less that can fail. */
 const EXIT_FAILED = 1
 const EXIT_USAGE = 2
 /** How much later than the timer of the main thread the watchdog acts: who has an event loop says more. */

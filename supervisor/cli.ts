@@ -19,16 +19,17 @@ import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options
 import type { ServerDescription } from '../src/ipc/server-description.ts'
 import type { FromOperator, OperationOutcome, OperationStarted } from '../src/ipc/messages.ts'
 import { askSupervisor, awaitOutcome, NotRunning } from './control-client.ts'
-import { describeApplication, DescribeFailed } from './describe-application.ts'
+import { checkListenerNames, describeApplication, DescribeFailed } from './describe-application.ts'
+import { EXIT } from './exit-codes.ts'
 import { OWN_EXEC_ARGV } from './generation.ts'
 import { resolveIdentity } from './identities.ts'
+import type { SupervisorStatus } from './operator-desk.ts'
+import { packageVersion } from './package-version.ts'
 import { listenerUrl, prove, PROVE_ACTIONS, proveText } from './prove.ts'
 import { releaseOf } from './releases.ts'
 import { passInheritedSockets } from '../src/ipc/inherited-sockets.ts'
 import { configFrom, originOf, runSupervisor } from './run.ts'
 import { runningFolders } from './state-folder.ts'
-import { checkListenerNames, EXIT, packageVersion } from './supervisor.ts'
-import type { SupervisorStatus } from './supervisor.ts'
 
 /** Ends the command with a code and, for people, a sentence. */
 class Failure extends Error {
@@ -270,7 +271,7 @@ function exampleNames(): string[] {
 }
 
 interface ShownWorker { id: string; pid: number; state: string; silent: boolean; ageMs: number; drainingMs: number | null; drainEndsInMs: number | null; loopLagMs: number | null; rssBytes: number | null; open: { connections: number; activeExchanges: number; exchanges: number; upgraded: number } }
-interface ShownSlot { slot: number; state: string; restarts: number; adoptedBy: string | null; worker: ShownWorker | null; incoming: ShownWorker | null; previous: ShownWorker | null; draining: ShownWorker[] }
+interface ShownSlot { slot: number; state: string; restarts: number; standIn: string | null; worker: ShownWorker | null; incoming: ShownWorker | null; previous: ShownWorker | null; draining: ShownWorker[] }
 
 function statusText(status: SupervisorStatus): string {
   const totals = status.totals as { connections?: number; activeExchanges?: number; exchanges?: number; upgraded?: number; webSockets?: number; oldestUpgradedMs?: number }
@@ -299,7 +300,7 @@ function workersText(status: SupervisorStatus): string {
       worker.loopLagMs === null ? '-' : `${worker.loopLagMs} ms`, worker.rssBytes === null ? '-' : `${Math.round(worker.rssBytes / 1_048_576)} MiB`, restarts,
     ]
     if (slot.worker !== null) rows.push(row(slot.worker, String(slot.restarts)))
-    else rows.push([`slot ${slot.slot}`, '-', slot.adoptedBy === null ? slot.state : `${slot.state}, served by ${slot.adoptedBy}`, '-', '-', '-', '-', '-', String(slot.restarts)])
+    else rows.push([`slot ${slot.slot}`, '-', slot.standIn === null ? slot.state : `${slot.state}, served by ${slot.standIn}`, '-', '-', '-', '-', '-', String(slot.restarts)])
     for (const worker of [slot.incoming, slot.previous]) if (worker !== null) rows.push(row(worker, ''))
     for (const worker of slot.draining) rows.push(row(worker, ''))
   }

@@ -2,20 +2,19 @@
  * The two control sockets: `control.sock` for operators (0600), `worker.sock` for workers, which prove themselves by
  * the token they were forked with. Each takes its own messages only. A client that says nothing is disconnected, one
  * that sends too much as well; every question gets an answer.
+ *
+ * Listening on them claims the state folder: a folder whose control socket is answered belongs to a living supervisor.
  */
-import fs from 'node:fs'
-import net from 'node:net'
 import path from 'node:path'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
-import { Channel } from '../src/ipc/channel.ts'
-import type { Question } from '../src/ipc/channel.ts'
+import type { ChannelEnd, Question } from '../src/ipc/channel.ts'
 import { decodeFromOperator, decodeFromWorker } from '../src/ipc/messages.ts'
 import type { FromOperator, FromWorker, ToOperator, ToWorker } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
-import { adoptedSocket, bindHeld, listenOnHeld } from './held-socket.ts'
+import { SYSTEM_CONTROL_SOCKETS } from './control-sockets.ts'
+import type { ControlConnection, ControlListener, ControlSockets } from './control-sockets.ts'
 import type { HeldSocket } from './held-socket.ts'
-import { dialUnix } from './listener-table.ts'
 import { CONTROL_SOCKET, WORKER_SOCKET } from './state-folder.ts'
 import type { WorkerLink } from './worker-process.ts'
 
@@ -44,7 +43,7 @@ export interface ControlServerSetup {
   readonly held: { readonly control: number; readonly worker: number } | null
 }
 
-/** Somebody answers on the control socket already. */
+/** A living supervisor answers on the folder's control socket. */
 export class AlreadyRunning extends Error {
   constructor(folder: string) {
     super(`a supervisor is running already in ${folder}`)
@@ -56,14 +55,16 @@ export class ControlServer {
   readonly controlPath: string
   readonly workerPath: string
   readonly #setup: ControlServerSetup
-  readonly #operators = new Set<Channel<ToOperator, FromOperator>>()
-  readonly #unproven = new Set<net.Socket>()
-  readonly #sockets = new Set<net.Socket>()
-  #servers: net.Server[] = []
+  readonly #sockets: ControlSockets
+  readonly #operators = new Set<ChannelEnd<ToOperator>>()
+  readonly #unproven = new Set<ControlConnection>()
+  readonly #connections = new Set<ControlConnection>()
+  #listeners: ControlListener[] = []
   #held: { readonly control: HeldSocket; readonly worker: HeldSocket } | null = null
 
-  constructor(setup: ControlServerSetup) {
+  constructor(setup: ControlServerSetup, sockets: ControlSockets = SYSTEM_CONTROL_SOCKETS) {
     this.#setup = setup
+    this.#sockets = sockets
     this.controlPath = path.join(setup.folder, CONTROL_SOCKET)
     this.workerPath = path.join(setup.folder, WORKER_SOCKET)
   }
@@ -71,20 +72,21 @@ export class ControlServer {
   /** @throws AlreadyRunning */
   async listen(): Promise<void> {
     const { calls, held, folder } = this.#setup
+    const sockets = this.#sockets
     if (held !== null) {
-      this.#held = { control: adoptedSocket(held.control), worker: adoptedSocket(held.worker) }
+      this.#held = { control: sockets.adopt(held.control), worker: sockets.adopt(held.worker) }
     } else {
-      // A live one is never replaced; a socket that nobody answers on is left over from a kill.
-      if (await dialUnix(this.controlPath)) throw new AlreadyRunning(folder)
-      for (const socketPath of [this.controlPath, this.workerPath]) fs.rmSync(socketPath, { force: true })
-      this.#held = { control: bindPrivately(this.controlPath), worker: bindPrivately(this.workerPath) }
+      // A live one is never replaced; a socket on which nothing listens is left over from a kill.
+      if (await sockets.answers(this.controlPath)) throw new AlreadyRunning(folder)
+      for (const socketPath of [this.controlPath, this.workerPath]) sockets.remove(socketPath)
+      this.#held = { control: sockets.bind(this.controlPath), worker: sockets.bind(this.workerPath) }
     }
-    this.#servers = [
-      await listenOnHeld(net.createServer(socket => this.#onOperator(socket)), this.#held.control, calls),
-      await listenOnHeld(net.createServer(socket => this.#onWorker(socket)), this.#held.worker, calls),
+    this.#listeners = [
+      await sockets.listen(this.#held.control, calls, connection => this.#onOperator(connection)),
+      await sockets.listen(this.#held.worker, calls, connection => this.#onWorker(connection)),
     ]
     const { workerUid, workerGid } = this.#setup
-    if (workerUid !== null || workerGid !== null) fs.chownSync(this.workerPath, workerUid ?? process.getuid!(), workerGid ?? process.getgid!())
+    if (workerUid !== null || workerGid !== null) sockets.chown(this.workerPath, workerUid, workerGid)
   }
 
   /** For the next image; -1 without system calls. */
@@ -94,38 +96,37 @@ export class ControlServer {
 
   /** Answers are written out, then everything is closed and the paths are gone. */
   async close(): Promise<void> {
-    for (const server of this.#servers) server.close()
+    for (const listener of this.#listeners) listener.close()
     for (const channel of this.#operators) channel.close()
-    await Promise.all([...this.#sockets].map(socket => new Promise<void>(resolve => {
-      // A client that does not read its answer is not waited for.
-      const timer = setTimeout(resolve, 200)
-      socket.end(() => { clearTimeout(timer); resolve() })
-    })))
-    for (const socket of this.#sockets) socket.destroy()
+    await Promise.all([...this.#connections].map(connection => connection.finish()))
     this.#held?.control.close()
     this.#held?.worker.close()
-    for (const socketPath of [this.controlPath, this.workerPath]) fs.rmSync(socketPath, { force: true })
+    for (const socketPath of [this.controlPath, this.workerPath]) this.#sockets.remove(socketPath)
   }
 
-  #onOperator(socket: net.Socket): void {
+  #onOperator(connection: ControlConnection): void {
     const { options, log, handlers } = this.#setup
-    if (this.#operators.size >= options.maxControlClients) { socket.destroy(); return }
-    this.#track(socket)
+    const { after } = this.#sockets
+    if (this.#operators.size >= options.maxControlClients) { connection.destroy(); return }
+    this.#track(connection)
     let open = 0
-    let idle = setTimeout(expire, options.controlTimeoutMs)
-    const channel = new Channel<ToOperator, FromOperator>(socket, decodeFromOperator, { maxMessageBytes: options.maxControlMessageBytes }, {
+    let cancelIdle = after(options.controlTimeoutMs, expire)
+    const channel = connection.open<ToOperator, FromOperator>(decodeFromOperator, { maxMessageBytes: options.maxControlMessageBytes }, {
       onMessage: (message, question) => {
-        if (question === null) { log.warn('an operator sent an order without asking for its outcome; ignored', { tag: message.tag }); return }
-        clearTimeout(idle)
+        if (question === null) {
+          log.warn('an operator sent an order without asking for its outcome; ignored', { tag: message.tag })
+          return
+        }
+        cancelIdle()
         open++
-        const done = (): void => { if (--open === 0) idle = setTimeout(expire, options.controlTimeoutMs) }
+        const done = (): void => { if (--open === 0) cancelIdle = after(options.controlTimeoutMs, expire) }
         handlers.onOperator(message, {
           ok: result => { question.ok(result); done() },
           refuse: (code, reason) => { question.refuse(code, reason); done() },
         })
       },
       onClose: reason => {
-        clearTimeout(idle)
+        cancelIdle()
         this.#operators.delete(channel)
         if (reason !== '') log.warn('an operator was disconnected', { reason })
       },
@@ -135,26 +136,26 @@ export class ControlServer {
     this.#operators.add(channel)
   }
 
-  #onWorker(socket: net.Socket): void {
+  #onWorker(connection: ControlConnection): void {
     const { options, log, handlers } = this.#setup
     // Proven workers are as many as we forked; only strangers need a limit.
-    if (this.#unproven.size >= Math.max(options.maxControlClients, 2 * options.workers)) { socket.destroy(); return }
-    this.#track(socket)
-    this.#unproven.add(socket)
+    if (this.#unproven.size >= Math.max(options.maxControlClients, 2 * options.workers)) { connection.destroy(); return }
+    this.#track(connection)
+    this.#unproven.add(connection)
     let conversation: WorkerConversation | null = null
-    const hello = setTimeout(() => channel.destroy('it did not say who it is'), options.controlTimeoutMs)
-    const channel = new Channel<ToWorker, FromWorker>(socket, decodeFromWorker, { maxMessageBytes: options.maxControlMessageBytes }, {
+    const cancelHello = this.#sockets.after(options.controlTimeoutMs, () => channel.destroy('it did not say who it is'))
+    const channel = connection.open<ToWorker, FromWorker>(decodeFromWorker, { maxMessageBytes: options.maxControlMessageBytes }, {
       onMessage: (message, question) => {
         if (conversation !== null) { conversation.onMessage(message); question?.ok(null); return }
         if (message.tag !== 'hello' || question === null) { channel.destroy('it did not say who it is first'); return }
-        clearTimeout(hello)
-        this.#unproven.delete(socket)
-        conversation = handlers.onHello(message, { ask: (order, timeoutMs) => channel.ask(order, timeoutMs), send: order => { channel.send(order) }, close: () => channel.close() }, question)
+        cancelHello()
+        this.#unproven.delete(connection)
+        conversation = handlers.onHello(message, linkTo(channel), question)
         if (conversation === null) channel.close()
       },
       onClose: reason => {
-        clearTimeout(hello)
-        this.#unproven.delete(socket)
+        cancelHello()
+        this.#unproven.delete(connection)
         if (reason !== '' && conversation === null) log.warn('a connection on the worker socket was closed', { reason })
         conversation?.onClose()
       },
@@ -162,14 +163,16 @@ export class ControlServer {
     })
   }
 
-  #track(socket: net.Socket): void {
-    this.#sockets.add(socket)
-    socket.once('close', () => this.#sockets.delete(socket))
+  #track(connection: ControlConnection): void {
+    this.#connections.add(connection)
+    connection.onGone(() => this.#connections.delete(connection))
   }
 }
 
-/** Bound during the call: the path never exists with other rights. */
-function bindPrivately(socketPath: string): HeldSocket {
-  const umask = process.umask(0o177)
-  try { return bindHeld({ path: socketPath }) } finally { process.umask(umask) }
+function linkTo(channel: ChannelEnd<ToWorker>): WorkerLink {
+  return {
+    ask: (order, timeoutMs) => channel.ask(order, timeoutMs),
+    send: order => { channel.send(order) },
+    close: () => channel.close(),
+  }
 }

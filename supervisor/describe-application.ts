@@ -1,4 +1,6 @@
 /** Learns what an application is made of from a short-lived process, so that none of its code runs in the supervisor. */
+import { ConfigError } from '../src/config/server-config.ts'
+import { unknownListeners, type WorkerSettings } from '../src/config/worker-settings.ts'
 import { ROLE_VARIABLE } from '../src/ipc/worker-role.ts'
 import type { DescribeRole } from '../src/ipc/worker-role.ts'
 import { readDescription } from '../src/ipc/server-description.ts'
@@ -17,7 +19,9 @@ export class DescribeFailed extends Error {
   }
 }
 
-export async function describeApplication(of: Blueprint, timeoutMs: number, signal: AbortSignal, run: (run: DescribeRun) => Promise<DescribeResult> = runDescribe): Promise<ServerDescription> {
+export async function describeApplication(
+  of: Blueprint, timeoutMs: number, signal: AbortSignal, run: (run: DescribeRun) => Promise<DescribeResult> = runDescribe,
+): Promise<ServerDescription> {
   const { release } = of
   const role: DescribeRole = { role: 'describe', application: release.application }
   const result = await run({
@@ -34,7 +38,17 @@ export async function describeApplication(of: Blueprint, timeoutMs: number, sign
   // Nothing came: whatever it wrote to stderr is the best there is.
   if (result.timedOut) throw new DescribeFailed(`it did not reach server.runForever() within ${timeoutMs} ms`, result.stderr)
   if (result.problem !== '') throw new DescribeFailed(result.problem, '')
-  throw new DescribeFailed(result.signal === null ? `it ended with code ${String(result.code)}` : `it was ended by ${result.signal}`, result.stderr)
+  const how = result.signal === null ? `it ended with code ${String(result.code)}` : `it was ended by ${result.signal}`
+  throw new DescribeFailed(how, result.stderr)
+}
+
+/** An override for a listener that does not exist would be ignored in silence. @throws ConfigError */
+export function checkListenerNames(settings: Pick<WorkerSettings, 'listeners'>, description: ServerDescription): void {
+  const names = description.listeners.map(listener => listener.name)
+  const unknown = unknownListeners(settings.listeners, names)
+  if (unknown.length === 0) return
+  const mistake = { found: 'the name of no listener', expected: `one of *, ${names.join(', ')}`, where: 'configuration' }
+  throw new ConfigError(unknown.map(name => ({ path: `listeners.${name}`, ...mistake })))
 }
 
 function readOutcome(output: string): DescribeOutcome | null {

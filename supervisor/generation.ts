@@ -25,7 +25,7 @@ export interface Generation extends Blueprint {
   readonly readAt: number
   readonly description: ServerDescription
   readonly settings: WorkerSettings
-  /** Workers that it wants; slots beyond them are lent to siblings. */
+  /** Workers that it wants. Slots beyond them are surplus: they keep their sockets, and siblings stand in. */
   readonly workers: number
   /** Which sockets its workers inherit. */
   readonly layout: DescriptorLayout
@@ -37,4 +37,10 @@ export const OWN_EXEC_ARGV: readonly string[] = ['--disable-sigusr1', '--disable
 /** What the process that we are was started with, for the processes that we start. */
 export function workerExecArgv(own: readonly string[] = process.execArgv): string[] {
   return [...own.filter(argument => !OWN_EXEC_ARGV.includes(argument)), ...OWN_EXEC_ARGV]
+}
+
+/** Names of listeners whose address another generation does not have; what it calls them does not matter. */
+export function goneListeners(of: Generation, inOther: Generation): string[] {
+  const there = new Set(inOther.description.listeners.map(listener => listener.canonical))
+  return of.description.listeners.flatMap(({ name, canonical }) => there.has(canonical) ? [] : [name])
 }

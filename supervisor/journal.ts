@@ -6,14 +6,14 @@
  */
 import fs from 'node:fs'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
-import type { FleetRecord } from './fleet.ts'
 import type { ListenerRecord } from './listener-table.ts'
 import { processStartTime } from './process-host.ts'
+import type { FleetRecord } from './roster.ts'
 import type { UpgradesRecord } from './upgrade.ts'
 import type { WorkerRecord } from './worker-process.ts'
 
 /** Raised when a field changes its meaning. */
-export const JOURNAL_FORMAT = 2
+export const JOURNAL_FORMAT = 3
 
 /** Where the configuration comes from, for those who read it again. */
 export interface ConfigOrigin {
@@ -38,7 +38,7 @@ export interface JournalEntry {
   readonly usualNode: string
   /** In ms since 1970. */
   readonly startedAt: number
-  /** Highest generation number so far; 0: none yet. */
+  /** The highest number that was ever given to a generation; 0: none yet. */
   readonly generation: number
   readonly slots: number
   readonly listeners: readonly ListenerRecord[]
@@ -48,8 +48,32 @@ export interface JournalEntry {
   readonly upgrades: UpgradesRecord | null
 }
 
+/** The disk as a journal uses it; replaced in tests. */
+export interface JournalDisk {
+  /** @throws when the file is not there. */
+  read(file: string): string
+  /** Whole, by rename: a reader sees one of the two or neither. @throws when the disk is full or the folder is gone. */
+  write(file: string, text: string): void
+  /** What is not there is no error. */
+  remove(file: string): void
+  /** Calls `run` once, before anything new can come from outside. */
+  soon(run: () => void): void
+}
+
+export const SYSTEM_DISK: JournalDisk = {
+  read: file => fs.readFileSync(file, 'utf8'),
+  write(file, text) {
+    const next = `${file}.next`
+    fs.writeFileSync(next, text, { mode: 0o600 })
+    fs.renameSync(next, file)
+  },
+  remove: file => fs.rmSync(file, { force: true }),
+  soon: run => { setImmediate(run) },
+}
+
 export class Journal {
   readonly #file: string
+  readonly #disk: JournalDisk
   #pending: (() => JournalEntry) | null = null
   #closed = false
   /** The last attempt to write failed. */
@@ -57,15 +81,16 @@ export class Journal {
   readonly #onTrouble: (error: unknown) => void
 
   /** @param onTrouble it cannot be written, because the disk is full or the folder is gone: said once, until it can again. */
-  constructor(file: string, onTrouble: (error: unknown) => void) {
+  constructor(file: string, onTrouble: (error: unknown) => void, disk = SYSTEM_DISK) {
     this.#file = file
+    this.#disk = disk
     this.#onTrouble = onTrouble
   }
 
   /** @returns null when there is none or none that this build can read. */
   read(): JournalEntry | null {
     try {
-      return readEntry(JSON.parse(fs.readFileSync(this.#file, 'utf8')))
+      return readEntry(JSON.parse(this.#disk.read(this.#file)))
     } catch {
       // Absent, or half written by a machine that lost power: the same as nothing.
       return null
@@ -76,7 +101,7 @@ export class Journal {
   write(entry: () => JournalEntry): void {
     const scheduled = this.#pending !== null
     this.#pending = entry
-    if (!scheduled) setImmediate(() => this.flush())
+    if (!scheduled) this.#disk.soon(() => this.flush())
   }
 
   /** Writes what waits, now. @returns false when it is not on the disk; a supervisor lives on without, and says so. */
@@ -84,10 +109,8 @@ export class Journal {
     const entry = this.#pending
     this.#pending = null
     if (entry === null || this.#closed) return true
-    const next = `${this.#file}.next`
     try {
-      fs.writeFileSync(next, `${JSON.stringify(entry())}\n`, { mode: 0o600 })
-      fs.renameSync(next, this.#file)
+      this.#disk.write(this.#file, `${JSON.stringify(entry())}\n`)
       this.#failing = false
     } catch (error) {
       if (!this.#failing) this.#onTrouble(error)
@@ -98,14 +121,15 @@ export class Journal {
 
   remove(): void {
     this.#closed = true
-    fs.rmSync(this.#file, { force: true })
+    this.#disk.remove(this.#file)
   }
 }
 
 /** @returns null for what this build cannot read. */
 export function readEntry(value: unknown): JournalEntry | null {
   const entry = value as Partial<JournalEntry> | null
-  return typeof entry === 'object' && entry !== null && entry.format === JOURNAL_FORMAT && Array.isArray(entry.listeners) ? entry as JournalEntry : null
+  const readable = typeof entry === 'object' && entry !== null && entry.format === JOURNAL_FORMAT && Array.isArray(entry.listeners)
+  return readable ? entry as JournalEntry : null
 }
 
 /** Workers of the journal that still run. */

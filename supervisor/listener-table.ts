@@ -7,13 +7,13 @@
  * supervisor, or from the service manager. What it is bound to decides which listener it belongs to, never its name.
  *
  * Invariants: a socket with a queue is closed only when its listener is removed for good, because closing resets the
- * queue, so `retain` and `close` come after the workers have let go; sockets of a slot that is not wanted any more stay.
+ * queue, so `retain` and `close` come after the workers have let go; sockets of a slot that has become surplus stay.
  */
 import dns from 'node:dns/promises'
 import fs from 'node:fs'
 import net from 'node:net'
 import { canonicalAddress, hostAndPort } from '../src/ipc/server-description.ts'
-import type { DescribedListener } from '../src/ipc/server-description.ts'
+import type { DescribedAddress, DescribedListener } from '../src/ipc/server-description.ts'
 import type { DescriptorLayout } from '../src/ipc/descriptor-layout.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
@@ -43,11 +43,13 @@ export interface SocketBinder {
   bindUnix(path: string, mode: number): BoundSocketLike
   /** Numeric address of a name. */
   resolve(host: string): Promise<string>
-  /** 'live': somebody accepts there. 'stale': a socket file that nobody listens on. 'other': a file that is no socket. */
+  /** 'live': a process accepts there. 'stale': a socket file on which no process listens. 'other': a file that is no socket. */
   probeUnix(path: string): Promise<'absent' | 'live' | 'stale' | 'other'>
   unlink(path: string): void
-  /** Names a socket for as long as anyone holds it. */
+  /** Names a socket for as long as any process holds it. */
   inode(fd: number): string
+  /** Closes a descriptor that was not made here. */
+  close(fd: number): void
 }
 
 export interface HeldListener {
@@ -76,7 +78,7 @@ export interface ListenerRecord extends Omit<HeldListener, 'sockets'> {
   readonly sockets: readonly { readonly fd: number; readonly inode: string }[]
 }
 
-/** A socket that somebody else has bound. */
+/** A socket that was bound by another process, or by an image of this one. */
 export interface GivenSocket {
   readonly fd: number
   /** As HeldListener.bound. */
@@ -102,7 +104,7 @@ export class ListenerTable {
   /** Sockets that came with the start are used where they fit. */
   offer(given: readonly GivenSocket[]): void { this.#given.push(...given) }
 
-  /** Those of `offer` that nobody wanted. */
+  /** Sockets of `offer` that fitted no listener; they are the caller's again. */
   takeUnused(): readonly GivenSocket[] { return this.#given.splice(0) }
 
   /** Binds what is described and not held yet, and sockets for more slots: everything or nothing. @throws BindError */
@@ -110,7 +112,11 @@ export class ListenerTable {
     const seen = new Map<string, string>()
     for (const { canonical, name, address } of described) {
       const other = seen.get(canonical)
-      if (other !== undefined && !(address.kind === 'tcp' && address.port === 0)) throw new BindError('EADDRINUSE', `${canonical} is asked for twice, by '${other}' and '${name}'; give one of them another address`)
+      const anyPort = address.kind === 'tcp' && address.port === 0
+      if (other !== undefined && !anyPort) {
+        const problem = `${canonical} is asked for twice, by '${other}' and '${name}'; give one of them another address`
+        throw new BindError('EADDRINUSE', problem)
+      }
       seen.set(canonical, name)
     }
     const before = { held: this.#held, slots: this.slots }
@@ -121,14 +127,18 @@ export class ListenerTable {
       for (const [index, listener] of described.entries()) {
         const key = keyOf(described, index)
         if (this.#held.some(held => held.key === key)) continue
-        const held = listener.address.kind === 'unix' ? await this.#bindUnix(listener, key) : await this.#bindTcp(listener, key, described)
+        const unix = listener.address.kind === 'unix'
+        const held = unix ? await this.#bindUnix(listener, key) : await this.#bindTcp(listener, key, described)
         if (held === null) continue
         fresh.push(...held.sockets)
         this.#held = [...this.#held, held]
       }
     } catch (error) {
       for (const socket of fresh) socket.close()
-      for (const { unixPath } of this.#held) if (unixPath !== '' && !before.held.some(held => held.unixPath === unixPath)) this.#binder.unlink(unixPath)
+      for (const { unixPath } of this.#held) {
+        const fresh = unixPath !== '' && !before.held.some(held => held.unixPath === unixPath)
+        if (fresh) this.#binder.unlink(unixPath)
+      }
       this.#held = before.held
       this.slots = before.slots
       throw error
@@ -136,16 +146,20 @@ export class ListenerTable {
   }
 
   /**
-   * The sockets that an image or a supervisor before us held. @param socketOf a descriptor; 'beside' for another socket at the
-   * same address, because somebody may still hold the one before; null where nothing could be had: its listener is bound again.
+   * The sockets that an image or a supervisor before us held.
+   * @param socketOf a descriptor; 'beside' when the socket did not come back, but a worker may still hold it: another one is
+   * bound at the same address; null when the socket is lost: its listener is bound again.
    */
-  restore(records: readonly ListenerRecord[], slots: number, socketOf: (listener: ListenerRecord, index: number) => number | 'beside' | null): void {
+  restore(
+    records: readonly ListenerRecord[], slots: number,
+    socketOf: (listener: ListenerRecord, index: number) => number | 'beside' | null,
+  ): void {
     this.slots = slots
     this.#held = records.flatMap(record => {
       const sockets = record.sockets.flatMap((_, index) => {
         const found = socketOf(record, index)
         if (found === 'beside') return this.#bindBeside(record)
-        return found === null ? [] : [rawSocket(found)]
+        return found === null ? [] : [this.#givenSocket(found)]
       })
       if (sockets.length === record.sockets.length) return [{ ...record, sockets }]
       for (const socket of sockets) socket.close()
@@ -199,7 +213,10 @@ export class ListenerTable {
     }
   }
 
-  /** The end of listeners that are not described any more: later dials are refused at once. Their workers have let go before. @returns those. */
+  /**
+   * The end of listeners that are not described any more: later dials are refused at once. Workers have let go of them before.
+   * @returns these listeners.
+   */
   retain(described: readonly DescribedListener[], calls: SystemCalls | null): readonly HeldListener[] {
     const gone = this.#notIn(described)
     if (gone.length === 0) return gone
@@ -216,7 +233,11 @@ export class ListenerTable {
 
   #heldAs(key: string): HeldListener | undefined { return this.#held.find(held => held.key === key) }
 
-  /** The end of every listener: later dials are refused at once, whoever still holds a copy. @param calls null: only our copies can be closed. @param keepPaths somebody else keeps the sockets. */
+  /**
+   * The end of every listener: later dials are refused at once, even if other processes hold copies of its sockets.
+   * @param calls null: only our copies can be closed.
+   * @param keepPaths the sockets live on in another process, so the paths of Unix sockets stay.
+   */
   close(calls: SystemCalls | null, keepPaths = false): void {
     this.#release(this.#held, calls, keepPaths)
     this.#held = []
@@ -249,9 +270,11 @@ export class ListenerTable {
     return { ...listener, sockets: [...listener.sockets, ...more] }
   }
 
+  #givenSocket(fd: number): HeldSocket { return { fd, close: () => this.#binder.close(fd) } }
+
   #takeGiven(bound: string): HeldSocket | null {
     const index = this.#given.findIndex(given => given.bound === bound)
-    return index === -1 ? null : rawSocket(this.#given.splice(index, 1)[0]!.fd)
+    return index === -1 ? null : this.#givenSocket(this.#given.splice(index, 1)[0]!.fd)
   }
 
   async #bindTcp(listener: DescribedListener, key: string, described: readonly DescribedListener[]): Promise<HeldListener | null> {
@@ -263,7 +286,8 @@ export class ListenerTable {
       try {
         host = await this.#binder.resolve(address.host)
       } catch (error) {
-        throw new BindError('', `${listener.canonical}: the name ${address.host} cannot be resolved (${codeOf(error)}); use a numeric address or correct the name`, error)
+        const problem = `the name ${address.host} cannot be resolved (${codeOf(error)}); use a numeric address or correct the name`
+        throw new BindError('', `${listener.canonical}: ${problem}`, error)
       }
     }
     const where = hostAndPort(host, address.port)
@@ -281,36 +305,39 @@ export class ListenerTable {
         sockets.push(boundSocket(socket))
         port = socket.address().port ?? port
       }
-      return { key, name: listener.name, service: listener.service, canonical: listener.canonical, bound: hostAndPort(host, port), shared, ipv6Only: address.ipv6Only, sockets, unixPath: '' }
+      const { name, service, canonical } = listener
+      return { key, name, service, canonical, bound: hostAndPort(host, port), shared, ipv6Only: address.ipv6Only, sockets, unixPath: '' }
     } catch (error) {
       for (const socket of sockets) socket.close()
       const code = codeOf(error)
-      // `:port` means both families; a machine without IPv6 still has the other.
-      const bothFamilies = address.host === '::' && address.ipv6Only && described.some(other => other.address.kind === 'tcp' && other.address.host === '0.0.0.0' && other.address.port === address.port)
-      if (bothFamilies && (code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL' || code === 'EINVAL')) {
+      // A machine without IPv6 still has the other half.
+      if (isHalfOfBoth(address, described) && (code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL' || code === 'EINVAL')) {
         this.#log.warn(`this machine has no IPv6; not listening on ${where}`)
         return null
       }
-      throw new BindError(code, `${where}${where === listener.canonical ? '' : ` (${listener.canonical})`} of service '${listener.service}' cannot be bound: ${REMEDIES[code] ?? (error instanceof Error ? error.message : code)}`, error)
+      const asWritten = where === listener.canonical ? '' : ` (${listener.canonical})`
+      throw new BindError(code, `${where}${asWritten} of service '${listener.service}' cannot be bound: ${remedyOf(error)}`, error)
     }
   }
 
   async #bindUnix(listener: DescribedListener, key: string): Promise<HeldListener> {
     const { address } = listener
     if (address.kind !== 'unix') throw new Error('not a Unix address')
-    const where = `unix:${address.path}`
+    const where = canonicalAddress(address)
     const given = this.#takeGiven(where)
-    if (given !== null) return { key, name: listener.name, service: listener.service, canonical: listener.canonical, bound: where, shared: true, ipv6Only: false, sockets: [given], unixPath: address.path }
+    const { name, service, canonical } = listener
+    const held = { key, name, service, canonical, bound: where, shared: true, ipv6Only: false, unixPath: address.path }
+    if (given !== null) return { ...held, sockets: [given] }
+    const problem = `${where} of service '${service}' cannot be bound`
     const found = await this.#binder.probeUnix(address.path)
-    if (found === 'live') throw new BindError('EADDRINUSE', `${where} of service '${listener.service}' cannot be bound: another program listens there; stop it or choose another path`)
-    if (found === 'other') throw new BindError('EEXIST', `${where} of service '${listener.service}' cannot be bound: there is a file that is no socket; remove it or choose another path`)
+    if (found === 'live') throw new BindError('EADDRINUSE', `${problem}: another program listens there; stop it or choose another path`)
+    if (found === 'other') throw new BindError('EEXIST', `${problem}: there is a file that is no socket; remove it or choose another path`)
     if (found === 'stale') this.#binder.unlink(address.path)
     try {
       const socket = this.#binder.bindUnix(address.path, address.mode)
-      return { key, name: listener.name, service: listener.service, canonical: listener.canonical, bound: canonicalAddress(address), shared: true, ipv6Only: false, sockets: [boundSocket(socket)], unixPath: address.path }
+      return { ...held, sockets: [boundSocket(socket)] }
     } catch (error) {
-      const code = codeOf(error)
-      throw new BindError(code, `${where} of service '${listener.service}' cannot be bound: ${REMEDIES[code] ?? (error instanceof Error ? error.message : code)}`, error)
+      throw new BindError(codeOf(error), `${problem}: ${remedyOf(error)}`, error)
     }
   }
 }
@@ -322,8 +349,17 @@ function keyOf(described: readonly DescribedListener[], index: number): string {
   return nth === 0 ? canonical : `${canonical}#${nth}`
 }
 
+type TcpAddress = Extract<DescribedAddress, { kind: 'tcp' }>
+
+/** `:port` means both families; of the two listeners that it gives this is the one for IPv6. */
+function isHalfOfBoth({ host, port, ipv6Only }: TcpAddress, described: readonly DescribedListener[]): boolean {
+  return host === '::' && ipv6Only && described.some(({ address }) => {
+    return address.kind === 'tcp' && address.host === '0.0.0.0' && address.port === port
+  })
+}
+
 function boundSocket(socket: BoundSocketLike): HeldSocket { return { fd: socket.fd(), close: () => socket.close() } }
-function rawSocket(fd: number): HeldSocket { return { fd, close: () => fs.closeSync(fd) } }
+
 
 /** Of a bound TCP socket. */
 function addressOf(bound: string): { host: string; port: number } {
@@ -338,6 +374,9 @@ const REMEDIES: Readonly<Record<string, string>> = {
   ENOENT: 'the folder does not exist; create it',
   EINVAL: 'the address is not valid, or a path is longer than 107 bytes',
 }
+
+/** What would do, in the words of an operator. */
+function remedyOf(error: unknown): string { return REMEDIES[codeOf(error)] ?? (error instanceof Error ? error.message : codeOf(error)) }
 
 function codeOf(error: unknown): string {
   const code = (error as { code?: unknown } | null)?.code
@@ -362,9 +401,10 @@ export const SYSTEM_BINDER: SocketBinder = {
   },
   unlink: path => fs.rmSync(path, { force: true }),
   inode: fd => String(fs.fstatSync(fd).ino),
+  close: fd => fs.closeSync(fd),
 }
 
-/** Whether somebody listens on a Unix path. Only a refusal proves that nobody does: a full queue or a lack of rights is somebody. */
+/** Whether a process listens on a Unix path. Only a refusal proves that none does: a full queue or a lack of rights means that one does. */
 export function dialUnix(path: string): Promise<boolean> {
   return new Promise(resolve => {
     const socket = net.connect({ path })

@@ -5,8 +5,8 @@
 import '../src/runtime-check.ts'
 import './early-signals.ts'
 import { ConfigError } from '../src/config/server-config.ts'
+import { EXIT } from './exit-codes.ts'
 import { configFrom, originOf, runSupervisor } from './run.ts'
-import { EXIT } from './supervisor.ts'
 
 const [application, ...args] = process.argv.slice(2)
 if (application === undefined) {

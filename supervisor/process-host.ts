@@ -77,7 +77,7 @@ export class SystemProcessHost implements ProcessHost {
     const sweep = (): void => this.#sweep()
     process.on('SIGCHLD', sweep)
     this.#sweeper = setInterval(sweep, SWEEP_MS)
-    // One that died before anyone looked has sent its signal to nobody.
+    // One that died before it was watched has sent its signal for nothing.
     setImmediate(sweep)
   }
 

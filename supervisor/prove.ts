@@ -108,7 +108,7 @@ async function operate(folder: string, message: Extract<FromOperator, { tag: 're
 }
 
 interface SeenWorker { readonly id: string; readonly pid: number; readonly state: string; readonly open: { readonly connections: number } }
-interface SeenSlot { readonly slot: number; readonly adoptedBy: string | null; readonly worker: SeenWorker | null }
+interface SeenSlot { readonly slot: number; readonly standIn: string | null; readonly worker: SeenWorker | null }
 
 /** Kills the accepting worker that has most connections, and waits until its slot has another one that accepts. */
 async function crash(folder: string): Promise<Done> {
@@ -126,7 +126,7 @@ async function crash(folder: string): Promise<Done> {
   const goneAtMs = sharedNowMs()
   for (;;) {
     const now = (await slotsNow()).find(each => each.slot === slot)
-    if (now?.worker?.state === 'accepting' && now.worker.id !== worker.id && now.adoptedBy === null) {
+    if (now?.worker?.state === 'accepting' && now.worker.id !== worker.id && now.standIn === null) {
       const line = `killed worker ${worker.id}, pid ${worker.pid}, which had ${worker.open.connections} connections at its last heartbeat; ${now.worker.id} accepts ${Math.round(sharedNowMs() - atMs)} ms later`
       return { lines: [line], kill: { atMs, goneAtMs } }
     }

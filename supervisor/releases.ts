@@ -32,6 +32,22 @@ export interface ReleaseEntries {
   readonly resume: string
 }
 
+/** Releases as they lie on the disk; replaced in tests. */
+export interface ReleaseShelf {
+  /** The release that an application belongs to. @throws ReleaseError */
+  releaseOf(application: string): Release
+  /** @param applicationInFolder path of its module, relative to `folder`. @param usualNode runs a release that brings no Node.js. @throws ReleaseError */
+  read(folder: string, applicationInFolder: string, usualNode: string): Release
+  /** Of the supervisor's code in an installation, run by `node`. */
+  fingerprintOf(installation: string, node: string): string
+  /** Real path of the folder that `current` leads to; null when the application is not started through such a link. */
+  current(application: string): string | null
+  /** Lets `current` lead to the folder; without a link nothing happens. @throws ReleaseError */
+  flip(application: string, folder: string): void
+  /** Whether a file was written later than that, in ms since 1970. One that is not there was not. */
+  changedSince(file: string, wallMs: number): boolean
+}
+
 /** What was given cannot be a release: where, what was found there, what would do. */
 export class ReleaseError extends Error {
   constructor(message: string) {
@@ -216,4 +232,22 @@ function isBelow(file: string, folder: string): boolean {
 /** undefined: it is not there, or what leads to it cannot be entered. */
 function statOf(file: string): fs.Stats | undefined {
   try { return fs.statSync(file, { throwIfNoEntry: false }) } catch { return undefined }
+}
+
+export const SYSTEM_RELEASES: ReleaseShelf = {
+  releaseOf,
+  read: readRelease,
+  fingerprintOf,
+  current(application) {
+    const found = currentLinkOf(application)
+    return found === null ? null : fs.realpathSync(found.link)
+  },
+  flip(application, folder) {
+    const found = currentLinkOf(application)
+    if (found !== null) flipCurrent(found.link, folder)
+  },
+  changedSince: (file, wallMs) => {
+    const written = statOf(file)
+    return written !== undefined && written.mtimeMs > wallMs
+  },
 }

@@ -11,11 +11,14 @@ import type { ServerConfig } from '../src/config/server-config.ts'
 import { openLogs, type ConfiguredLogs } from '../src/telemetry/exporters/configured-logs.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import { onSignals } from './early-signals.ts'
-import { readEntry } from './journal.ts'
+import { EXIT } from './exit-codes.ts'
 import type { ConfigOrigin } from './journal.ts'
+import type { SupervisorStatus } from './operator-desk.ts'
 import type { BootControl, Handover } from './reexec.ts'
-import { EXIT, Supervisor } from './supervisor.ts'
-import type { SupervisorStatus } from './supervisor.ts'
+import { readResumption } from './resumption.ts'
+import { ownFolder, stateFolderOf } from './state-folder.ts'
+import { Supervisor } from './supervisor.ts'
+import { systemWorld } from './system-world.ts'
 
 export interface RunRequest {
   /** Path of the application's module. */
@@ -27,7 +30,7 @@ export interface RunRequest {
   readonly origin: ConfigOrigin
 }
 
-/** Reads the configuration as somebody who asks again would. @throws ConfigError */
+/** Reads the configuration, at the start and again for every reload. @throws ConfigError */
 export function configFrom({ file, folder, flags }: ConfigOrigin): ServerConfig { return loadConfig({ file, folder, flags }) }
 
 export function originOf(file: string | undefined, flags: Readonly<Record<string, string | undefined>> = {}): ConfigOrigin {
@@ -45,38 +48,31 @@ export async function runSupervisor(request: RunRequest): Promise<never> {
 
 /** Goes on with what the image before this one has handed over. */
 export async function resumeSupervisor(handover: Handover, boot: BootControl): Promise<void> {
-  const entry = readEntry(handover.state)
-  if (entry === null) throw new Error('the state that was handed over is of a format that this release does not read')
-  const { application, args, origin } = entry
-  const plan = entry.upgrades?.running?.plan ?? null
-  const forward = handover.attempt === 'forward'
-  const committed = entry.fleet?.generations.find(({ number }) => number === entry.fleet?.committed)
-  const generation = forward ? plan?.generation : committed
-  if (generation === undefined) throw new Error('the state that was handed over names no generation')
-  const { log, limits, listeners } = generation.settings
-  const config: ServerConfig = { file: origin.file, supervisor: forward ? plan!.options : entry.options, log, limits, listeners }
-  const { supervisor, closeLogs } = createSupervisor({ application, args, config, origin })
+  const life = readResumption(handover)
+  const { supervisor, closeLogs } = createSupervisor(life)
   let takenOver = false
-  const resumed = supervisor.resume(entry, forward ? { how: 'forward' } : { how: 'back', reason: handover.reason }, () => {
+  const resumed = supervisor.resume(life.entry, life.resumption, () => {
     takenOver = true
     boot.commit()
   })
-  // Not before: a stop that came on the way must find somebody who knows of the workers.
+  // Not before: a stop that came on the way must find a supervisor that knows of the workers.
   onSignals(signal => supervisor.onSignal(signal))
   const code = await resumed.catch((error: unknown) => {
     if (takenOver) throw error
     return boot.goBack(error instanceof Error ? error.message : String(error))
   })
-  return end(code, closeLogs, config)
+  return end(code, closeLogs, life.config)
 }
 
+/** A supervisor in the real world. */
 function createSupervisor(request: RunRequest): { supervisor: Supervisor; closeLogs: () => Promise<void> } {
   const { application, args, config, origin } = request
   let logs: ConfiguredLogs
   try {
     logs = openLogs(config.log, 'supervisor', null)
   } catch (error) {
-    process.stderr.write(`cirque: log.process is ${config.log.process}, which cannot be opened: ${error instanceof Error ? error.message : String(error)}\n`)
+    const why = error instanceof Error ? error.message : String(error)
+    process.stderr.write(`cirque: log.process is ${config.log.process}, which cannot be opened: ${why}\n`)
     process.exit(EXIT.usage)
   }
   const log: ProcessLog = {
@@ -87,6 +83,7 @@ function createSupervisor(request: RunRequest): { supervisor: Supervisor; closeL
   let opened = config.log
   const supervisor = new Supervisor({
     application, args, config, origin, readConfig: () => configFrom(origin), log,
+    stateFolder: { path: stateFolderOf(application, config.supervisor.stateDir), ours: ownFolder(config.supervisor.stateDir) },
     flushLogs: () => logs.log.flush(),
     onConfigured: ({ log: wanted }) => {
       if (isDeepStrictEqual(wanted, opened)) return
@@ -101,18 +98,22 @@ function createSupervisor(request: RunRequest): { supervisor: Supervisor; closeL
     },
     onReopenLogs: () => logs.reopen(),
     onRunning: status => {
-      if (config.log.process === 'stderr' && config.log.format !== 'json' && process.stderr.isTTY === true) { process.stderr.write(firstScreen(status, config)); return }
+      const toTerminal = config.log.process === 'stderr' && config.log.format !== 'json' && process.stderr.isTTY === true
+      if (toTerminal) { process.stderr.write(firstScreen(status, config)); return }
       const addresses = status.listeners.map(listener => listener.bound)
-      log.info('running', { application: status.application, workers: status.slots.length, listeners: addresses, control: status.controlSocket, ...(status.admin === '' ? {} : { admin: status.admin }) })
+      const { application: file, slots, controlSocket: control } = status
+      const admin = status.admin === '' ? {} : { admin: status.admin }
+      log.info('running', { application: file, workers: slots.length, listeners: addresses, control, ...admin })
     },
-  })
+  }, systemWorld())
   return { supervisor, closeLogs: () => logs.close() }
 }
 
 async function end(code: number, closeLogs: () => Promise<void>, config: Pick<ServerConfig, 'log'>): Promise<never> {
   await closeLogs()
-  // Whoever watches the terminal would otherwise see nothing but the prompt.
-  if (code !== EXIT.ok && config.log.process !== 'stderr') process.stderr.write(`cirque: ended with code ${code}; the reason is in ${config.log.process}\n`)
+  // A person at the terminal would otherwise see nothing but the prompt.
+  const elsewhere = config.log.process !== 'stderr'
+  if (code !== EXIT.ok && elsewhere) process.stderr.write(`cirque: ended with code ${code}; the reason is in ${config.log.process}\n`)
   process.exit(code)
 }
 
@@ -120,11 +121,13 @@ async function end(code: number, closeLogs: () => Promise<void>, config: Pick<Se
 export function firstScreen(status: SupervisorStatus, config: Pick<ServerConfig, 'log'>): string {
   const file = path.relative('', status.application)
   const command = ownCommand()
-  const pids = (status.slots as readonly { readonly worker: { readonly pid: number } | null }[]).flatMap(({ worker }) => worker === null ? [] : [worker.pid])
+  const slots = status.slots as readonly { readonly worker: { readonly pid: number } | null }[]
+  const pids = slots.flatMap(({ worker }) => worker === null ? [] : [worker.pid])
   // `:port` is two listeners and one thing to look at.
   const open = [...new Map(status.listeners.map(({ bound, service }) => [browsable(bound), service]))]
   const { access } = config.log
-  const requests = access === 'off' ? '' : access !== 'stdout' ? access : process.stdout.isTTY === true ? 'one JSON line each, below' : 'one JSON line each, on stdout'
+  const toStdout = process.stdout.isTTY === true ? 'one JSON line each, below' : 'one JSON line each, on stdout'
+  const requests = access === 'off' ? '' : access === 'stdout' ? toStdout : access
   const rows: readonly (readonly [string, string])[] = [
     ...open.map(([address, service]) => ['open', open.length === 1 ? address : `${address}  ${service}`] as const),
     ...(status.admin === '' ? [] : [['health', `http://${status.admin}/readyz`] as const]),
@@ -145,7 +148,8 @@ export function firstScreen(status: SupervisorStatus, config: Pick<ServerConfig,
 /** What to type for the command line of this installation, from the folder that we are in. */
 function ownCommand(): string {
   if (import.meta.filename.includes(`${path.sep}node_modules${path.sep}`)) return 'npx cirque'
-  const found = ['../bin/cirque', '../../bin/cirque'].map(name => fileURLToPath(new URL(name, import.meta.url))).find(name => fs.existsSync(name))
+  const candidates = ['../bin/cirque', '../../bin/cirque'].map(name => fileURLToPath(new URL(name, import.meta.url)))
+  const found = candidates.find(name => fs.existsSync(name))
   return found === undefined ? 'cirque' : path.relative('', found)
 }
 

@@ -11,6 +11,8 @@ import { dialUnix } from './listener-table.ts'
 export const CONTROL_SOCKET = 'control.sock'
 export const WORKER_SOCKET = 'worker.sock'
 export const JOURNAL = 'journal.json'
+/** While sockets of workers are taken back. */
+export const HANDOFF_SOCKET = 'handoff.sock'
 
 /** sun_path of Linux, without the final zero. */
 const MAX_SOCKET_PATH_BYTES = 107

@@ -17,10 +17,10 @@
 import type { ResolvedSupervisorOptions, ResolvedUpgradeOptions } from '../src/config/supervisor-options.ts'
 import type { OperationKind, OperationOutcome } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
-import { Refused } from './fleet.ts'
 import type { Fleet } from './fleet.ts'
 import type { Generation } from './generation.ts'
 import type { ProcessHost } from './process-host.ts'
+import { Refused } from './refusals.ts'
 import { WorkerState } from './worker-process.ts'
 import type { WorkerProcess } from './worker-process.ts'
 import type { WorkerSlot } from './worker-slot.ts'
@@ -45,8 +45,10 @@ export interface Plan {
 
 /** The world beyond processes, as an operation touches it. */
 export interface UpgradeWorld {
-  /** Reads what the next generation is, binds nothing. @throws Refused, or an error whose `configuration` is true. */
-  prepare(request: OperationRequest, number: number, signal: AbortSignal): Promise<Plan>
+  /** The highest number that was ever given to a generation. */
+  readonly number: number
+  /** Reads what the next generation is and gives it the next number; binds nothing. @throws Refused, or an error of the configuration. */
+  prepare(request: OperationRequest, signal: AbortSignal): Promise<Plan>
   /** Binds the listeners that the plan has and we have not. @returns the plan with its descriptors laid out. @throws when one cannot be bound; nothing is left then. */
   bind(plan: Plan): Promise<Plan>
   /** Dials to listeners that this generation does not have get no answer any more: they are refused once `retain` has closed the sockets. */
@@ -76,7 +78,7 @@ export interface UpgradesRecord {
   readonly running: OperationRecord | null
   readonly waiting: { readonly id: string; readonly request: OperationRequest } | null
   readonly outcomes: readonly OperationOutcome[]
-  /** The highest generation number ever given. */
+  /** The same as `generation` of the journal, for supervisors of releases that look here. */
   readonly lastNumber: number
   readonly lastId: number
   /** Folder of the release before the last committed upgrade; ''. */
@@ -123,7 +125,6 @@ export class Upgrades {
   #waiting: { id: string; request: OperationRequest } | null = null
   #outcomes: OperationOutcome[] = []
   readonly #waiters = new Map<string, PromiseWithResolvers<OperationOutcome>>()
-  #lastNumber: number
   #lastId = 0
   #previousFolder = ''
 
@@ -132,7 +133,6 @@ export class Upgrades {
     this.#world = world
     this.#host = host
     this.#log = log
-    this.#lastNumber = Math.max(kept?.lastNumber ?? 0, fleet.generation.number)
     this.#lastId = kept?.lastId ?? 0
     this.#previousFolder = kept?.previousFolder ?? ''
     this.#outcomes = [...kept?.outcomes ?? []]
@@ -152,7 +152,7 @@ export class Upgrades {
     const running = this.#running
     return {
       running: running === null ? null : { id: running.id, request: running.request, step: running.step, plan: running.plan, steps: running.steps },
-      waiting: this.#waiting, outcomes: this.#outcomes, lastNumber: this.#lastNumber, lastId: this.#lastId, previousFolder: this.#previousFolder,
+      waiting: this.#waiting, outcomes: this.#outcomes, lastNumber: this.#world.number, lastId: this.#lastId, previousFolder: this.#previousFolder,
     }
   }
 
@@ -248,7 +248,7 @@ export class Upgrades {
     try {
       this.#checkGoingOn(operation)
       this.#stepTo(operation, 'preflight')
-      const plan = await this.#world.prepare(request, ++this.#lastNumber, operation.superseded.signal)
+      const plan = await this.#world.prepare(request, operation.superseded.signal)
       this.#checkGoingOn(operation)
       operation.plan = await this.#world.bind(plan)
     } catch (error) {
@@ -288,7 +288,7 @@ export class Upgrades {
       await this.#bringUp(operation, slot, generation, false)
       judge.check()
     }
-    for (const slot of this.#fleet.slots) if (slot.index >= generation.workers && !slot.lent) await this.#fleet.lend(slot)
+    for (const slot of this.#fleet.slots) if (slot.index >= generation.workers && !slot.surplus) await this.#fleet.vacate(slot)
     judge.check()
     if (plan.replaceSupervisor) {
       // The next image would not know of a stop.
@@ -368,7 +368,7 @@ export class Upgrades {
   async #committed(operation: Operation, plan: Plan): Promise<void> {
     if (plan.from !== plan.to) this.#previousFolder = plan.from
     this.#world.holdOff(plan.generation)
-    const emptied = this.#fleet.commit(plan.generation, plan.options)
+    const emptied = this.#fleet.commit(plan.generation)
     operation.step = 'committed'
     this.#world.record()
     await emptied

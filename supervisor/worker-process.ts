@@ -1,43 +1,96 @@
 /**
- * One worker process as the supervisor sees it.
+ * One worker process as the supervisor sees it. Three things are kept apart:
  *
- *   Starting --ready--> Ready --accept acknowledged--> Accepting --stop-accept--> Paused
+ * What it does, `state`:
+ *
+ *   Starting --ready--> Ready --accept acknowledged--> Accepting --stop-accept--> Paused or PausedInPart
  *       |                 |                               |    ^------accept--------|
  *       |                 |                               +----------+--------------+--drain--> Draining
  *       +-----------------+------------------------ process ended ------------------------------> Gone
  *
- * Only Gone is final, and only the end of the process leads there: a kill is a request, its report is the fact.
- * Decides nothing; fleet.ts does.
+ *   PausedInPart: it goes on accepting on listeners that its successor does not have, until it pauses wholly or resumes.
+ *   Only Gone is final, and only the end of the process leads there: a kill is a request, its report is the fact.
+ *
+ * What is wanted of it, `intent`:
+ *
+ *   Trial --it took over--> Serve --a successor accepts, or none is wanted--> Retire
+ *     +-----------------------+--it alone holds some sockets--> Dissolve
+ *     +--not wanted--> Retire
+ *
+ * Whether it can be told, `contact`:
+ *
+ *   Expected (forked here) --hello--> Connected <--hello / connection lost--> Lost
+ *   Awaited (left by an earlier supervisor) --hello--> Connected
+ *
+ * Decides nothing; the rooms of the fleet do.
  */
-import type { DrainOrder, FromWorker, OpenCounts, ToWorker, WorkerId, WorkerPhase } from '../src/ipc/messages.ts'
-import { NO_COUNTS } from '../src/ipc/messages.ts'
+import type { DrainOrder, FromWorker, ToWorker, WorkerId } from '../src/ipc/messages.ts'
+import { NO_COUNTS } from '../src/ipc/open-counts.ts'
+import type { OpenCounts } from '../src/ipc/open-counts.ts'
+import { PHASE_MOVES, WorkerPhase } from '../src/ipc/worker-phase.ts'
 import type { ExitReport } from './process-host.ts'
 
-export const WorkerState = { Starting: 0, Ready: 1, Accepting: 2, Paused: 3, Draining: 4, Gone: 5 } as const
+export const WorkerState = { Starting: 0, Ready: 1, Accepting: 2, Paused: 3, PausedInPart: 4, Draining: 5, Gone: 6 } as const
 export type WorkerState = (typeof WorkerState)[keyof typeof WorkerState]
 
-export const WORKER_STATE_NAMES: Readonly<Record<WorkerState, string>> = {
-  [WorkerState.Starting]: 'starting', [WorkerState.Ready]: 'ready', [WorkerState.Accepting]: 'accepting',
-  [WorkerState.Paused]: 'paused', [WorkerState.Draining]: 'draining', [WorkerState.Gone]: 'gone',
+/** What a worker says about itself in each state; one that has gone said last that it drains, or nothing. */
+const PHASES: Readonly<Record<WorkerState, WorkerPhase>> = {
+  [WorkerState.Starting]: WorkerPhase.Starting,
+  [WorkerState.Ready]: WorkerPhase.Ready,
+  [WorkerState.Accepting]: WorkerPhase.Accepting,
+  [WorkerState.Paused]: WorkerPhase.Paused,
+  [WorkerState.PausedInPart]: WorkerPhase.Paused,
+  [WorkerState.Draining]: WorkerPhase.Draining,
+  [WorkerState.Gone]: WorkerPhase.Draining,
 }
 
-const PHASES: Partial<Readonly<Record<WorkerState, WorkerPhase>>> = {
-  [WorkerState.Starting]: 'starting', [WorkerState.Ready]: 'ready', [WorkerState.Accepting]: 'accepting', [WorkerState.Paused]: 'paused', [WorkerState.Draining]: 'draining',
+/** By what a worker says about itself. Whether it paused in part it does not say; who believes so looks before it goes on. */
+const STATE_OF_PHASE: Readonly<Record<WorkerPhase, WorkerState>> = {
+  starting: WorkerState.Starting,
+  ready: WorkerState.Ready,
+  accepting: WorkerState.Accepting,
+  paused: WorkerState.PausedInPart,
+  draining: WorkerState.Draining,
 }
 
+/** The phases that a worker goes through, the two ways to pause, and the end from every state. */
 const MOVES: Readonly<Record<WorkerState, readonly WorkerState[]>> = {
-  [WorkerState.Starting]: [WorkerState.Ready, WorkerState.Draining, WorkerState.Gone],
-  [WorkerState.Ready]: [WorkerState.Accepting, WorkerState.Draining, WorkerState.Gone],
-  [WorkerState.Accepting]: [WorkerState.Paused, WorkerState.Draining, WorkerState.Gone],
-  [WorkerState.Paused]: [WorkerState.Accepting, WorkerState.Draining, WorkerState.Gone],
-  [WorkerState.Draining]: [WorkerState.Gone],
+  [WorkerState.Starting]: after(WorkerPhase.Starting),
+  [WorkerState.Ready]: after(WorkerPhase.Ready),
+  [WorkerState.Accepting]: [...after(WorkerPhase.Accepting), WorkerState.Paused],
+  [WorkerState.Paused]: after(WorkerPhase.Paused),
+  [WorkerState.PausedInPart]: [...after(WorkerPhase.Paused), WorkerState.Paused],
+  [WorkerState.Draining]: after(WorkerPhase.Draining),
   [WorkerState.Gone]: [],
 }
 
-/** By what a worker says about itself when it comes back to us. */
-const STATE_OF_PHASE: Readonly<Record<WorkerPhase, WorkerState>> = {
-  starting: WorkerState.Starting, ready: WorkerState.Ready, accepting: WorkerState.Accepting, paused: WorkerState.Paused, draining: WorkerState.Draining,
+function after(phase: WorkerPhase): WorkerState[] { return [...PHASE_MOVES[phase].map(next => STATE_OF_PHASE[next]), WorkerState.Gone] }
+
+/** Words, because the journal keeps them. */
+export const Intent = {
+  /** It accepts as soon as it is ready, and stays. */
+  Serve: 'serve',
+  /** An upgrade looks at it first, and then lets it accept. */
+  Trial: 'trial',
+  /** It is on its way out; how far is its state. */
+  Retire: 'retire',
+  /**
+   * It, and others that are to dissolve, hold sockets of which the supervisor has no descriptor. They end together, when
+   * what waits in the queues of those sockets has been answered.
+   */
+  Dissolve: 'dissolve',
+} as const
+export type Intent = (typeof Intent)[keyof typeof Intent]
+
+const INTENT_MOVES: Readonly<Record<Intent, readonly Intent[]>> = {
+  trial: [Intent.Serve, Intent.Retire, Intent.Dissolve],
+  serve: [Intent.Retire, Intent.Dissolve],
+  retire: [],
+  dissolve: [],
 }
+
+export const Contact = { Expected: 0, Awaited: 1, Connected: 2, Lost: 3 } as const
+export type Contact = (typeof Contact)[keyof typeof Contact]
 
 /** What the journal keeps of a worker: enough to know it again and to go on with it. */
 export interface WorkerRecord {
@@ -48,16 +101,15 @@ export interface WorkerRecord {
   readonly pid: number
   readonly startTime: string
   readonly phase: WorkerPhase
-  /** Wall clock, in ms since 1970: the monotonic clock starts anew with a machine, not with a process, but nobody promises that. */
+  readonly intent: Intent
+  /** Wall clock, in ms since 1970: nothing promises that the monotonic clock goes on from one process to the next. */
   readonly startedAt: number
   readonly acceptingSince: number | null
   readonly drainingSince: number | null
   readonly drainEndsAt: number | null
   readonly exchanges: number
   readonly ownFaults: number
-  readonly acceptsWhenReady: boolean
   readonly slotsHeld: number
-  readonly soleHolder: boolean
 }
 
 /** The way to a worker that has said hello. */
@@ -79,94 +131,103 @@ export class WorkerProcess {
   readonly token: string
   readonly startedAtMs: number
   state: WorkerState = WorkerState.Starting
+  intent: Intent
+  contact: Contact = Contact.Expected
+  /** Where it is told; null unless it is connected. */
+  link: WorkerLink | null = null
   pid = 0
   startTime = ''
   /** It has the sockets of so many slots, from the first on. */
   slotsHeld = 0
-  /** It, and others that are marked so, hold sockets of which the supervisor has no descriptor: what waits in their queues is theirs to answer. */
-  soleHolder = false
-  /** It has stopped accepting but for listeners that those after it do not have. */
-  pausedInPart = false
-  link: WorkerLink | null = null
   acceptingSinceMs: number | null = null
   drainingSinceMs: number | null = null
   /** When it ends whatever is still open then. */
   drainEndsAtMs: number | null = null
-  /** As it was told last, by this supervisor. */
+  /** The last drain order that this supervisor gave it. */
   drainOrder: DrainOrder | null = null
   /** Ticks of the supervisor since it was last heard of. */
   silentTicks = 0
-  /** A signal was sent that it will not survive. */
-  aborted = false
+  /** It was sent this signal, which it will not survive. */
+  fatalSignal: NodeJS.Signals | null = null
   /** How often it was told to report; 0: it has not been told. */
   heartbeatMs = 0
   heartbeat: Heartbeat | null = null
   /** What it said about its own end, or what the supervisor knows about it. */
   failure: { readonly message: string; readonly stack: string } | null = null
   cut = 0
-  /** Accepts as soon as it is ready; otherwise somebody looks at it first. */
-  acceptsWhenReady = true
-  /** On its way out: nobody need tell it again. */
-  retiring = false
-  /** Comes from an earlier supervisor and has not said hello to this one. */
-  awaited = false
-  cancelTimer: (() => void) | null = null
+  #cancelTimer: (() => void) | null = null
   readonly #ready = Promise.withResolvers<void>()
   readonly #accepting = Promise.withResolvers<void>()
   readonly #gone = Promise.withResolvers<ExitReport>()
 
-  constructor(identity: { generation: number; slot: number; n: number; token: string; startedAtMs: number }) {
+  constructor(identity: { generation: number; slot: number; n: number; token: string; startedAtMs: number; intent: Intent }) {
     this.generation = identity.generation
     this.slot = identity.slot
     this.n = identity.n
     this.token = identity.token
     this.startedAtMs = identity.startedAtMs
+    this.intent = identity.intent
     this.id = `${identity.generation}.${identity.slot}.${identity.n}`
-    // Whoever waits handles it; nobody has to wait.
+    // A caller that waits handles the rejection; often there is no caller.
     this.#accepting.promise.catch(() => {})
     this.#ready.promise.catch(() => {})
   }
 
   /** One that an earlier supervisor knew. @param ageShiftMs what to take from the wall clock to get to ours. */
   static restore(record: WorkerRecord, ageShiftMs: number): WorkerProcess {
-    const worker = new WorkerProcess({ ...record, startedAtMs: record.startedAt - ageShiftMs })
+    // One that was to retire is told so again, by its place: the order may not have reached it.
+    const intent = record.intent === Intent.Retire ? Intent.Trial : record.intent
+    const worker = new WorkerProcess({ ...record, intent, startedAtMs: record.startedAt - ageShiftMs })
     worker.pid = record.pid
     worker.startTime = record.startTime
-    worker.awaited = true
-    worker.acceptsWhenReady = record.acceptsWhenReady
+    worker.contact = Contact.Awaited
     worker.slotsHeld = record.slotsHeld
-    worker.soleHolder = record.soleHolder
-    // The record does not say; whoever lets it go looks first.
-    worker.pausedInPart = record.phase === 'paused'
     worker.acceptingSinceMs = record.acceptingSince === null ? null : record.acceptingSince - ageShiftMs
     worker.drainingSinceMs = record.drainingSince === null ? null : record.drainingSince - ageShiftMs
     worker.drainEndsAtMs = record.drainEndsAt === null ? null : record.drainEndsAt - ageShiftMs
-    // One that was only ready says so again, and then gets the order that may have been lost.
-    worker.#enter(record.phase === 'ready' ? WorkerState.Starting : STATE_OF_PHASE[record.phase] ?? WorkerState.Starting)
+    // A worker that was only ready says so again, and then gets the order that may have been lost.
+    worker.#enter(record.phase === WorkerPhase.Ready ? WorkerState.Starting : STATE_OF_PHASE[record.phase] ?? WorkerState.Starting)
     // Its first heartbeat will say more; until then totals must not go backwards.
-    worker.heartbeat = { tag: 'heartbeat', seq: 0, loopLagMs: 0, utilization: 0, rssBytes: 0, open: { ...NO_COUNTS, exchanges: record.exchanges, ownFaults: record.ownFaults } }
+    const open = { ...NO_COUNTS, exchanges: record.exchanges, ownFaults: record.ownFaults }
+    worker.heartbeat = { tag: 'heartbeat', seq: 0, loopLagMs: 0, utilization: 0, rssBytes: 0, open }
     return worker
   }
 
   record(ageShiftMs: number): WorkerRecord {
-    const { generation, slot, n, token, pid, startTime, acceptingSinceMs, drainingSinceMs, drainEndsAtMs, startedAtMs, acceptsWhenReady, slotsHeld, soleHolder, open: { exchanges, ownFaults } } = this
+    const { generation, slot, n, token, pid, startTime, phase, intent, slotsHeld, open: { exchanges, ownFaults } } = this
     const wall = (ms: number | null): number | null => ms === null ? null : ms + ageShiftMs
     return {
-      generation, slot, n, token, pid, startTime, phase: PHASES[this.state] ?? 'draining', startedAt: startedAtMs + ageShiftMs,
-      acceptingSince: wall(acceptingSinceMs), drainingSince: wall(drainingSinceMs), drainEndsAt: wall(drainEndsAtMs), exchanges, ownFaults, acceptsWhenReady, slotsHeld, soleHolder,
+      generation, slot, n, token, pid, startTime, phase, intent, slotsHeld, exchanges, ownFaults,
+      startedAt: this.startedAtMs + ageShiftMs,
+      acceptingSince: wall(this.acceptingSinceMs),
+      drainingSince: wall(this.drainingSinceMs),
+      drainEndsAt: wall(this.drainEndsAtMs),
     }
   }
 
-  /** It is back, and knows better than the journal where it stands. */
+  /** It has said hello; a connection that it had before is closed. */
+  connect(link: WorkerLink): void {
+    this.link?.close()
+    this.link = link
+    this.contact = Contact.Connected
+    this.silentTicks = 0
+  }
+
+  /** A connection of it has ended; nothing happens if that was not the last one. */
+  disconnect(link: WorkerLink): void {
+    if (this.link !== link) return
+    this.link = null
+    this.contact = Contact.Lost
+  }
+
+  /** It is back, and knows better than we do where it stands. */
   cameBack(phase: WorkerPhase, nowMs: number): void {
-    this.awaited = false
-    if (this.state === WorkerState.Gone) return
-    // 'ready' follows as a message of its own and has its consequences.
+    if (this.state === WorkerState.Gone || phase === this.phase) return
     const state = STATE_OF_PHASE[phase]
-    if (state === undefined || state === WorkerState.Ready || state === this.state) return
+    // 'ready' follows as a message of its own and has its consequences.
+    if (state === undefined || state === WorkerState.Ready) return
     this.#enter(state)
     if (state === WorkerState.Accepting) this.acceptingSinceMs ??= nowMs
-    if (state === WorkerState.Paused) this.pausedInPart = true
   }
 
   #enter(state: WorkerState): void {
@@ -183,6 +244,13 @@ export class WorkerProcess {
   /** Resolves when the process has ended. */
   get gone(): Promise<ExitReport> { return this.#gone.promise }
   get alive(): boolean { return this.state !== WorkerState.Gone }
+  get phase(): WorkerPhase { return PHASES[this.state] }
+  /** It has stopped accepting, wholly or in part, and can resume. */
+  get paused(): boolean { return this.state === WorkerState.Paused || this.state === WorkerState.PausedInPart }
+  /** It accepts, if only on listeners that its successor does not have. */
+  get acceptsSomewhere(): boolean { return this.state === WorkerState.Accepting || this.state === WorkerState.PausedInPart }
+  /** It has never accepted, so it has nothing to finish. */
+  get unused(): boolean { return this.state < WorkerState.Accepting }
   /** What a worker of an older build does not count is 0. */
   get open(): OpenCounts { return this.heartbeat === null ? NO_COUNTS : { ...NO_COUNTS, ...this.heartbeat.open } }
 
@@ -191,6 +259,13 @@ export class WorkerProcess {
     if (!MOVES[this.state].includes(to)) return false
     this.state = to
     if (to === WorkerState.Ready) this.#ready.resolve()
+    return true
+  }
+
+  /** @returns false when the move is not one of the drawing. */
+  intend(to: Intent): boolean {
+    if (!INTENT_MOVES[this.intent].includes(to)) return false
+    this.intent = to
     return true
   }
 
@@ -207,6 +282,7 @@ export class WorkerProcess {
     this.clearTimer()
     this.link?.close()
     this.link = null
+    this.contact = Contact.Lost
     const reason = new Error(this.endReason(report))
     this.#ready.reject(reason)
     this.#accepting.reject(reason)
@@ -214,23 +290,23 @@ export class WorkerProcess {
     return true
   }
 
-  /** One clause for the log and the operator: its own words if there are any. */
+  /** Why it ended, in one clause for the log and the operator: its own words if there are any. */
   endReason(report: ExitReport): string {
     if (this.failure !== null) return this.failure.message
     if (report.problem !== '') return `could not be started: ${report.problem}`
     if (report.signal !== null) return `ended by ${report.signal}`
-    // It was not our child: only its parent is told.
+    // It was not our child, and only a parent is told how a process ended.
     if (report.code === null) return 'ended, how is not known'
     return `ended with code ${String(report.code)}`
   }
 
   setTimer(cancel: () => void): void {
     this.clearTimer()
-    this.cancelTimer = cancel
+    this.#cancelTimer = cancel
   }
 
   clearTimer(): void {
-    this.cancelTimer?.()
-    this.cancelTimer = null
+    this.#cancelTimer?.()
+    this.#cancelTimer = null
   }
 }

@@ -2,20 +2,29 @@
  * A worker's side of the control socket: says who it is, reports, reconnects for as long as it lives.
  *
  *   Connecting --hello answered--> Connected --lost--> Orphaned --hello answered--> Connected
- *                                                        |
- *                                                        +-- orphanDrainAfterMs, or a supervisor that does not know us --> onOrphaned (once)
+ *       |                                                 |
+ *       +-- refused, or no supervisor within 5 s          +-- refused, or no supervisor within orphanDrainAfterMs
+ *       |                                                 |   ('drain-after'; with 'keep' it waits for ever)
+ *       +--------> onOrphaned (once) <--------------------+
+ *   any --close()--> Closed
  *
+ * Time alone never makes an orphan: the time has to be over, and a dial begun after that has to fail. A process that was
+ * stopped, or a machine that slept, wakes up late and finds the supervisor that was there all along.
  * Losing the supervisor is never fatal here; what an orphan does is the worker's decision (worker.ts).
  */
-import net from 'node:net'
-import { Channel } from '../src/ipc/channel.ts'
-import type { ChannelError, Question } from '../src/ipc/channel.ts'
-import { decodeToWorker, PROTOCOL_VERSION } from '../src/ipc/messages.ts'
-import type { FromWorker, ToWorker, Welcome, WorkerPhase } from '../src/ipc/messages.ts'
+import type { ChannelEnd, ChannelError, Question } from '../src/ipc/channel.ts'
+import { PROTOCOL_VERSION } from '../src/ipc/messages.ts'
+import type { FromWorker, ToWorker, Welcome } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
+import type { WorkerPhase } from '../src/ipc/worker-phase.ts'
 import type { WorkerRole } from '../src/ipc/worker-role.ts'
+import { systemWorld } from './worker-world.ts'
+import type { WorkerWorld } from './worker-world.ts'
 
-/** A supervisor that replaces itself is back in less than a tenth of a second, one that is restarted within one or two: look often at first, then spare the machine. */
+/**
+ * A supervisor that replaces itself is back in less than a tenth of a second, one that is restarted within one or two
+ * seconds: look often at first, then spare the machine.
+ */
 const FIRST_RETRY_MS = 20
 const RETRIES = [{ awayMs: 2_000, everyMs: 50 }, { awayMs: 10_000, everyMs: 100 }] as const
 const RETRY_LATER_MS = 1_000
@@ -24,7 +33,7 @@ const FIRST_CONNECT_MS = 5_000
 const HELLO_TIMEOUT_MS = 10_000
 
 /** How long to wait before the next look. @param awayMs since the supervisor was lost; 0: it was lost this moment. */
-export function retryDelayMs(awayMs: number): number {
+export function reconnectDelayMs(awayMs: number): number {
   if (awayMs === 0) return FIRST_RETRY_MS
   return RETRIES.find(row => awayMs < row.awayMs)?.everyMs ?? RETRY_LATER_MS
 }
@@ -36,7 +45,7 @@ export interface ControlHandlers {
   /** The supervisor knows us; called again after every reconnect. */
   onWelcome(welcome: Welcome): void
   onOrder(order: ToWorker, question: Question | null): void
-  /** Nobody will come for us any more. Called once. */
+  /** No supervisor will come for this worker any more: it was refused, or its time as an orphan is over. Called once. */
   onOrphaned(reason: string): void
 }
 
@@ -46,14 +55,15 @@ export class ControlClient {
   readonly #log: ProcessLog
   readonly #phase: () => WorkerPhase
   readonly #handlers: ControlHandlers
-  #channel: Channel<FromWorker, ToWorker> | null = null
+  readonly #world: WorkerWorld
+  #channel: ChannelEnd<FromWorker> | null = null
   /** The connection over which the last order came. */
-  #orderedBy: Channel<FromWorker, ToWorker> | null = null
+  #orderedBy: ChannelEnd<FromWorker> | null = null
   #saidPhase: WorkerPhase = 'starting'
   #welcome: Welcome | null = null
-  #lostAtMs = performance.now()
-  #retryTimer: NodeJS.Timeout | null = null
-  /** A connection that is begun from then on, and fails, is the last hope gone: a process that was stopped or a machine that slept looks once more first. */
+  #lostAtMs: number
+  #cancelRetry: () => void = () => {}
+  /** The worker gives up when a dial fails that was begun at this time or later. Infinity: no failure makes it give up. */
   #giveUpAtMs = Number.POSITIVE_INFINITY
   #triedAtMs = 0
   #orphanedSaid = false
@@ -61,16 +71,18 @@ export class ControlClient {
   #lastProblem = ''
   readonly #welcomed = Promise.withResolvers<Welcome>()
 
-  constructor(role: WorkerRole, log: ProcessLog, phase: () => WorkerPhase, handlers: ControlHandlers) {
+  constructor(role: WorkerRole, log: ProcessLog, phase: () => WorkerPhase, handlers: ControlHandlers, world = systemWorld) {
     this.#role = role
     this.#log = log
     this.#phase = phase
     this.#handlers = handlers
+    this.#world = world
+    this.#lostAtMs = world.clock.exact()
   }
 
-  /** Resolves with the first welcome; never, when nobody welcomes us. */
+  /** Resolves with the first welcome of a supervisor; stays open when none ever comes. */
   start(): Promise<Welcome> {
-    this.#giveUpAtMs = performance.now() + FIRST_CONNECT_MS
+    this.#giveUpAtMs = this.#world.clock.exact() + FIRST_CONNECT_MS
     this.#connect()
     return this.#welcomed.promise
   }
@@ -80,15 +92,15 @@ export class ControlClient {
 
   close(): void {
     this.state = ControlState.Closed
-    if (this.#retryTimer !== null) clearTimeout(this.#retryTimer)
+    this.#cancelRetry()
     this.#channel?.close()
   }
 
   #connect(): void {
-    this.#retryTimer = null
-    this.#triedAtMs = performance.now()
-    const socket = net.connect({ path: this.#role.controlPath })
-    const channel = new Channel<FromWorker, ToWorker>(socket, decodeToWorker, { maxMessageBytes: this.#role.maxControlMessageBytes }, {
+    this.#triedAtMs = this.#world.clock.exact()
+    const { controlPath, maxControlMessageBytes } = this.#role
+    const channel = this.#world.dial(controlPath, { maxMessageBytes: maxControlMessageBytes }, {
+      onOpen: () => this.#sayHello(channel),
       onMessage: (order, question) => {
         this.#orderedBy = channel
         this.#handlers.onOrder(order, question)
@@ -97,44 +109,51 @@ export class ControlClient {
       onIgnored: (tag, why) => this.#log.warn('a message of the supervisor was ignored', { tag, why }),
     })
     this.#channel = channel
-    socket.once('connect', () => {
-      this.#saidPhase = this.#phase()
-      const hello: FromWorker = { tag: 'hello', protocol: PROTOCOL_VERSION, worker: this.#role.worker, token: this.#role.token, pid: process.pid, phase: this.#saidPhase }
-      channel.ask(hello, HELLO_TIMEOUT_MS).then(
-        result => this.#onWelcome(result as Welcome),
-        (error: ChannelError) => {
-          // A refusal is a decision of a living supervisor; anything else is a lost connection, seen by onClose.
-          if (error.code !== 'closed' && error.code !== 'timeout') this.#giveUp(`the supervisor refused this worker: ${error.message}`)
-          channel.destroy('hello failed')
-        },
-      )
-    })
+  }
+
+  #sayHello(channel: ChannelEnd<FromWorker>): void {
+    const { worker, token } = this.#role
+    this.#saidPhase = this.#phase()
+    const hello: FromWorker = { tag: 'hello', protocol: PROTOCOL_VERSION, worker, token, pid: this.#world.pid, phase: this.#saidPhase }
+    channel.ask(hello, HELLO_TIMEOUT_MS).then(
+      result => this.#onWelcome(result as Welcome),
+      (error: ChannelError) => {
+        // A refusal is a decision of a living supervisor; anything else is a lost connection, seen by onClose.
+        if (error.code !== 'closed' && error.code !== 'timeout') this.#giveUp(`the supervisor refused this worker: ${error.message}`)
+        channel.destroy('hello failed')
+      },
+    )
   }
 
   #onWelcome(welcome: Welcome): void {
     if (this.state === ControlState.Closed) return
     this.#giveUpAtMs = Number.POSITIVE_INFINITY
-    if (this.state === ControlState.Orphaned) this.#log.info('a supervisor is back', { awayMs: Math.round(performance.now() - this.#lostAtMs) })
+    const awayMs = Math.round(this.#world.clock.exact() - this.#lostAtMs)
+    if (this.state === ControlState.Orphaned) this.#log.info('a supervisor is back', { awayMs })
     this.#welcome = welcome
     this.#lastProblem = ''
     this.state = ControlState.Connected
     this.#handlers.onWelcome(welcome)
     this.#welcomed.resolve(welcome)
-    // It drained as an orphan while its hello was under way. That it is ready it says anyway.
+    // The worker began to drain while its hello was under way: the hello named the phase before. `ready` is a message of its own.
     const phase = this.#phase()
     if (phase !== this.#saidPhase && phase !== 'ready') this.#sayHelloAgain()
   }
 
-  /** Obeyed an order: whoever gave it knows, a supervisor that came after it does not. */
+  /**
+   * The worker has obeyed an order. The supervisor that gave it knows the new phase from the answer; if another supervisor
+   * has come meanwhile, that one knows only the phase of the last hello, so the worker says hello again.
+   * Example: supervisor A orders `stop-accept` and is killed; B hears hello 'accepting'; then the order is done.
+   */
   phaseChanged(): void {
     if (this.state === ControlState.Connected && this.#orderedBy !== null && this.#orderedBy !== this.#channel) this.#sayHelloAgain()
   }
 
   #sayHelloAgain(): void { this.#channel?.destroy('it has more to say of itself than a hello said') }
 
-  #onClose(channel: Channel<FromWorker, ToWorker>, reason: string): void {
+  #onClose(channel: ChannelEnd<FromWorker>, reason: string): void {
     if (this.state === ControlState.Closed || channel !== this.#channel) return
-    const nowMs = performance.now()
+    const nowMs = this.#world.clock.exact()
     if (this.state === ControlState.Connected) {
       this.state = ControlState.Orphaned
       this.#lostAtMs = nowMs
@@ -144,9 +163,10 @@ export class ControlClient {
     }
     if (reason !== '') this.#lastProblem = `: ${reason}`
     if (this.#triedAtMs >= this.#giveUpAtMs) {
-      this.#giveUp(this.#welcome === null ? `the supervisor could not be reached${this.#lastProblem}` : `no supervisor came back within ${this.#welcome.orphanDrainAfterMs} ms`)
+      const never = `the supervisor could not be reached${this.#lastProblem}`
+      this.#giveUp(this.#welcome === null ? never : `no supervisor came back within ${this.#welcome.orphanDrainAfterMs} ms`)
     }
-    this.#retryTimer = setTimeout(() => this.#connect(), retryDelayMs(nowMs - this.#lostAtMs))
+    this.#cancelRetry = this.#world.clock.after(reconnectDelayMs(nowMs - this.#lostAtMs), () => this.#connect())
   }
 
   #giveUp(reason: string): void {

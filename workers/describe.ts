@@ -41,6 +41,7 @@ function finish(outcome: DescribeOutcome): void {
 }
 
 function fail(error: unknown): void {
-  finish({ ok: false, message: error instanceof Error ? error.message : String(error), stack: error instanceof Error ? error.stack ?? '' : '' })
+  const { message, stack = '' } = error instanceof Error ? error : { message: String(error) }
+  finish({ ok: false, message, stack })
   process.exit(1)
 }

@@ -6,16 +6,14 @@
  * `dup`; without them each socket was inherited several times and a copy is the next unused one.
  * Invariant: an inherited descriptor is closed here only if no acceptor took it (an acceptor closes its own).
  */
-import cluster from 'node:cluster'
-import { once } from 'node:events'
-import fs from 'node:fs'
-import net from 'node:net'
-import { setImmediate, setTimeout } from 'node:timers/promises'
+import type net from 'node:net'
 import { descriptorOf, FIRST_SOCKET_FD, socketCount } from '../src/ipc/descriptor-layout.ts'
 import type { DescriptorLayout } from '../src/ipc/descriptor-layout.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
 import type { RunningListener } from '../src/server/service.ts'
 import { backlogOf } from '../src/server/server.ts'
+import { elapse, systemWorld } from './worker-world.ts'
+import type { WorkerWorld } from './worker-world.ts'
 
 /** The copies of a listening socket are used up; only a new worker has fresh ones. */
 export class CopiesUsedUp extends Error {
@@ -35,38 +33,27 @@ const SEND_RETRY_MS = 5
 const QUIET_QUEUE_MS = 50
 
 /**
- * Listens on a descriptor, which the server owns from then on. Not `listen({ fd })`: in a cluster worker that names the
- * primary's descriptor, and it ignores the backlog.
- */
-export async function listenOn(server: net.Server, fd: number, backlog: number): Promise<void> {
-  const shell = new net.Socket({ fd, readable: false, writable: false })
-  // A Unix socket would be handed to the cluster primary as a number. The listen is synchronous, so nobody else sees the flag.
-  const flags = cluster as { isPrimary: boolean }
-  const was = flags.isPrimary
-  flags.isPrimary = true
-  try { server.listen(shell, backlog) } finally { flags.isPrimary = was }
-  await once(server, 'listening')
-}
-
-/**
  * Sends copy 0 of every inherited socket to the datagram socket at `path`, in the order of the layout. Each datagram
  * starts with the index of its first descriptor in that order, 4 bytes, little endian. Needs no application: the sockets
  * are there from the fork on, until they are `closed`.
  */
-export async function sendInherited(layout: DescriptorLayout, calls: SystemCalls, path: string, closed: () => boolean): Promise<void> {
+export async function sendInherited(
+  layout: DescriptorLayout, calls: SystemCalls, path: string, closed: () => boolean, world: Pick<WorkerWorld, 'clock'> = systemWorld,
+): Promise<void> {
   const count = socketCount(layout)
-  const deadline = performance.now() + SEND_LIMIT_MS
+  const deadline = world.clock.exact() + SEND_LIMIT_MS
   for (let index = 0; index < count;) {
     if (closed()) throw new Error('the listening sockets were closed for good')
     const payload = Buffer.alloc(4)
     payload.writeUInt32LE(index)
-    const descriptors = Array.from({ length: Math.min(DESCRIPTORS_A_DATAGRAM, count - index) }, (_, offset) => FIRST_SOCKET_FD + index + offset)
+    const first = FIRST_SOCKET_FD + index
+    const descriptors = Array.from({ length: Math.min(DESCRIPTORS_A_DATAGRAM, count - index) }, (_, offset) => first + offset)
     try {
       calls.sendDatagram(path, payload, descriptors)
       index += descriptors.length
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN' || performance.now() > deadline) throw error
-      await setTimeout(SEND_RETRY_MS)
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN' || world.clock.exact() > deadline) throw error
+      await elapse(world, SEND_RETRY_MS)
     }
   }
 }
@@ -82,18 +69,23 @@ export class InheritedListeners {
   readonly #layout: DescriptorLayout
   readonly #slot: number
   readonly #calls: SystemCalls | null
+  readonly #world: WorkerWorld
   readonly #listeners: readonly InheritedListener[]
-  /** Acceptors by the slot they accept for. A slot without one is not in it; one of which only some listen was paused with exceptions. */
+  /**
+   * Acceptors by the slot they accept for. A slot for which nothing accepts has no entry. An entry that lacks some of the
+   * listeners is a slot that `pause` left open on its exceptions.
+   */
   readonly #acceptors = new Map<number, Map<InheritedListener, net.Server>>()
   /** Without system calls: copies that an acceptor took, by the number of the first copy. */
   readonly #copiesTaken = new Map<number, number>()
   #closed = false
 
-  /** Listeners that the supervisor did not bind are left out; `missing` names them. */
-  constructor(layout: DescriptorLayout, slot: number, running: readonly RunningListener[], calls: SystemCalls | null) {
+  /** Listeners that the supervisor did not bind are left out; `mismatch` names them. */
+  constructor(layout: DescriptorLayout, slot: number, running: readonly RunningListener[], calls: SystemCalls | null, world = systemWorld) {
     this.#layout = layout
     this.#slot = slot
     this.#calls = calls
+    this.#world = world
     const byName = new Map(running.map(listener => [listener.spec.name, listener]))
     this.#listeners = layout.listeners.flatMap(({ name, shared }, index) => {
       const found = byName.get(name)
@@ -112,33 +104,40 @@ export class InheritedListeners {
   get acceptingSlots(): readonly number[] { return [...this.#acceptors.keys()] }
   get closed(): boolean { return this.#closed }
 
-  /** Accepts for the own slot, and wholly for slots of which a pause left something open; whatever listens is not touched. @throws CopiesUsedUp */
+  /**
+   * Accepts for the own slot, and on all listeners of slots that `pause` left open in part. Acceptors that listen are not
+   * touched. @throws CopiesUsedUp
+   */
   async accept(): Promise<void> { for (const slot of new Set([this.#slot, ...this.acceptingSlots])) await this.#listenFor(slot) }
 
   /** Accepts for a sibling's slot as well. Shared sockets are ours anyway. */
-  adopt(slot: number): Promise<void> {
+  standIn(slot: number): Promise<void> {
     if (slot < 0 || slot >= this.#layout.slots) return Promise.reject(new Error(`there is no slot ${slot}`))
     return this.#listenFor(slot)
   }
 
-  release(slot: number): void { if (slot !== this.#slot) this.#stop(slot) }
+  stepBack(slot: number): void { if (slot !== this.#slot) this.#stop(slot) }
 
   /** Stops accepting on everything but the listeners named in `except`; `accept` may follow. */
   pause(except: readonly string[] = []): void {
     for (const slot of this.acceptingSlots) this.#stop(slot, listener => !except.includes(listener.running.spec.name))
   }
 
-  /** Accepts until the queues that this worker serves are empty, then closes everything for good. @param atLeastMs for handshakes that are under way. */
+  /**
+   * Accepts until the queues that this worker serves are empty, at most for `emptyQueueMs`, then closes everything for good.
+   * @param atLeastMs for handshakes that are under way.
+   */
   async emptyAndClose(emptyQueueMs: number, atLeastMs = 0): Promise<void> {
-    const deadline = performance.now() + emptyQueueMs
+    const { clock } = this.#world
+    const deadline = clock.exact() + emptyQueueMs
     const waitMs = Math.min(emptyQueueMs, Math.max(atLeastMs, this.#calls === null ? QUIET_QUEUE_MS : 0))
-    if (waitMs > 0) await setTimeout(waitMs)
+    if (waitMs > 0) await elapse(this.#world, waitMs)
     // Each turn of the event loop accepts from every queue that has something.
-    while (!this.#closed && performance.now() < deadline && this.#hasQueued()) await setImmediate()
+    while (!this.#closed && clock.exact() < deadline && this.#hasQueued()) await this.#world.turn()
     this.closeForGood()
   }
 
-  /** Stops accepting and closes every copy, the siblings' too: while anyone holds one, dials hang instead of being refused. */
+  /** Stops accepting and closes every copy, the siblings' too: while any process holds one, dials hang instead of being refused. */
   closeForGood(): void {
     if (this.#closed) return
     this.#closed = true
@@ -147,22 +146,23 @@ export class InheritedListeners {
       const slots = this.#layout.listeners[index]!.shared ? 1 : this.#layout.slots
       for (let slot = 0; slot < slots; slot++) {
         const taken = this.#copiesTaken.get(descriptorOf(this.#layout, index, slot, 0)) ?? 0
-        for (let copy = taken; copy < this.#layout.copies; copy++) fs.closeSync(descriptorOf(this.#layout, index, slot, copy))
+        for (let copy = taken; copy < this.#layout.copies; copy++) this.#world.close(descriptorOf(this.#layout, index, slot, copy))
       }
     }
   }
 
   async #listenFor(slot: number): Promise<void> {
     if (this.#closed) throw new Error('the listening sockets were closed for good')
-    const missing = this.#listeners.filter(listener => !(listener.shared && slot !== this.#slot) && this.#acceptors.get(slot)?.has(listener) !== true)
+    const accepting = this.#acceptors.get(slot)
+    const missing = this.#listeners.filter(listener => !(listener.shared && slot !== this.#slot) && accepting?.has(listener) !== true)
     if (missing.length === 0) return
-    const acceptors = this.#acceptors.get(slot) ?? new Map<InheritedListener, net.Server>()
+    const acceptors = accepting ?? new Map<InheritedListener, net.Server>()
     this.#acceptors.set(slot, acceptors)
     try {
       for (const listener of missing) {
         const acceptor = listener.running.createAcceptor()
         acceptors.set(listener, acceptor)
-        await listenOn(acceptor, this.#copy(listener, slot), backlogOf(listener.running.spec))
+        await this.#world.listen(acceptor, this.#copy(listener, slot), backlogOf(listener.running.spec))
       }
     } catch (error) {
       this.#stop(slot, listener => missing.includes(listener))
@@ -176,8 +176,7 @@ export class InheritedListeners {
     for (const [listener, acceptor] of acceptors) {
       if (!which(listener)) continue
       acceptors.delete(listener)
-      // Not http.Server.close, which would cut idle connections.
-      if (acceptor.listening) net.Server.prototype.close.call(acceptor)
+      this.#world.stopListening(acceptor)
     }
     if (acceptors.size === 0) this.#acceptors.delete(slot)
   }

@@ -11,7 +11,10 @@ import type { Role } from '../src/ipc/worker-role.ts'
 // Node ends a cluster worker whose primary went away, unless it believes that somebody asked for the disconnect.
 if (cluster.worker !== undefined) cluster.worker.exitedAfterDisconnect = true
 
-/** A Ctrl-C reaches the whole process group; only the supervisor acts on it. SIGUSR1 and SIGUSR2 would end a process that ignores nothing. */
+/**
+ * A Ctrl-C reaches the whole process group; only the supervisor acts on it. SIGUSR1 and SIGUSR2 would end a process that
+ * ignores nothing.
+ */
 const IGNORED_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGQUIT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const
 for (const signal of IGNORED_SIGNALS) process.on(signal, ignore)
 

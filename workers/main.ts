@@ -1,6 +1,6 @@
 /**
- * Entry of a worker process: takes its role, connects to the supervisor, loads the application. The parts are wired
- * here; what a worker does is in worker.ts.
+ * Entry of a worker process: takes its role and brings the real world to it. What a worker does is in worker-life.ts and
+ * worker.ts.
  */
 import '../src/runtime-check.ts'
 import { role } from './keep-alive-without-supervisor.ts'
@@ -8,9 +8,10 @@ import { pathToFileURL } from 'node:url'
 import { loadSystemCalls } from '../src/ipc/system-calls.ts'
 import { claimRunHost } from '../src/server/run-host.ts'
 import { serviceOverrides } from '../src/server/service-overrides.ts'
-import { ControlClient } from './control-client.ts'
 import { WorkerTelemetry } from './wire-telemetry.ts'
-import { EXIT_START_FAILED, EXIT_UNCAUGHT, Worker, WorkerState } from './worker.ts'
+import { EXIT_START_FAILED } from './worker.ts'
+import { WorkerLife } from './worker-life.ts'
+import { systemWorld } from './worker-world.ts'
 
 if (role === null || role.role !== 'worker') {
   process.stderr.write('workers/main is started by the supervisor; use `cirque run`\n')
@@ -21,29 +22,21 @@ if (role === null || role.role !== 'worker') {
 process.argv.splice(1, 2, role.application)
 
 const telemetry = new WorkerTelemetry({ id: role.worker, generation: Number.parseInt(role.worker, 10) })
-const { log } = telemetry
 const systemCalls = await loadSystemCalls()
-const worker = new Worker(role, systemCalls.available ? systemCalls.calls : null, {
-  send: message => client.send(message),
-  phaseChanged: () => client.phaseChanged(),
-  exit: code => process.exit(code),
+const life = new WorkerLife(role, {
+  world: systemWorld,
+  calls: systemCalls.available ? systemCalls.calls : null,
+  log: telemetry.log,
   flushLogs: () => telemetry.close(),
   reopenLogs: () => telemetry.reopen(),
-  log,
-})
-const client = new ControlClient(role, log, () => worker.phase, worker)
-
-// While starting, the supervisor prints what went wrong, once for all workers.
-process.on('uncaughtException', error => worker.fail(error, worker.state === WorkerState.Starting ? EXIT_START_FAILED : EXIT_UNCAUGHT, worker.state !== WorkerState.Starting))
-claimRunHost(worker)
-// First the connection: an application that fails at once must be able to say so.
-const { settings } = await client.start()
-try {
-  if (settings !== undefined) {
+  exit: code => process.exit(code),
+  configure: settings => {
     telemetry.configure(settings.log)
     serviceOverrides.settings = settings
-  }
-  await import(pathToFileURL(role.application).href)
-} catch (error) {
-  worker.fail(error, EXIT_START_FAILED, false)
-}
+  },
+  load: application => import(pathToFileURL(application).href),
+})
+
+process.on('uncaughtException', error => life.onUncaught(error))
+claimRunHost(life.worker)
+await life.run()

@@ -31,7 +31,9 @@ export class WorkerTelemetry {
     try {
       this.#logs = openLogs(options, `worker ${this.#worker.id}`, this.#worker)
     } catch (error) {
-      throw new Error(`a log cannot be opened (log.process is ${options.process}, log.access is ${options.access}): ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+      const why = error instanceof Error ? error.message : String(error)
+      const where = `log.process is ${options.process}, log.access is ${options.access}`
+      throw new Error(`a log cannot be opened (${where}): ${why}`, { cause: error })
     }
     serviceOutlets.log = this.#logs.log
     serviceOutlets.accessLog = this.#logs.accessLog

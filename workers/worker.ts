@@ -1,47 +1,39 @@
 /**
- * One worker: prepares the application's server, says `ready`, then does what the supervisor orders.
- *
- *   Starting --prepared--> Ready --accept--> Accepting <--accept / stop-accept--> Paused (but for listeners that only we have)
- *       \                    \                   \                                   \
- *        +--------------------+-------------------+---------- drain ------------------+--> Draining --> process ends, 0
+ * One worker: prepares the application's server, says `ready`, then does what the supervisor orders. Its phases are drawn
+ * in src/ipc/worker-phase.ts; a paused worker still accepts on listeners that its successor does not have.
  *
  * A worker ends by itself: when its drain is finished, at its own deadline even if no supervisor is left, or on an error
  * that it cannot survive. Exit codes: 0 drained, 1 could not start or never had a supervisor, 70 uncaught error.
  */
 import type { Question } from '../src/ipc/channel.ts'
-import type { DrainOrder, FromWorker, SelfTestOutcome, SentDescriptors, ToWorker, Welcome, WorkerPhase } from '../src/ipc/messages.ts'
-import { NO_COUNTS } from '../src/ipc/messages.ts'
+import type { DrainOrder, FromWorker, SelfTestOutcome, SentDescriptors, ToWorker, Welcome } from '../src/ipc/messages.ts'
+import { NO_COUNTS } from '../src/ipc/open-counts.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
+import { PHASE_MOVES, WorkerPhase } from '../src/ipc/worker-phase.ts'
 import type { WorkerRole } from '../src/ipc/worker-role.ts'
 import type { RunHost } from '../src/server/run-host.ts'
 import type { Server } from '../src/server/server.ts'
 import { CopiesUsedUp, InheritedListeners, sendInherited } from './inherited-listeners.ts'
+import { systemWorld } from './worker-world.ts'
+import type { WorkerWorld } from './worker-world.ts'
 
-/** EX_SOFTWARE: an error that nobody caught. */
+/** EX_SOFTWARE: an error that no code of the application or of ours has caught. */
 export const EXIT_UNCAUGHT = 70
 export const EXIT_START_FAILED = 1
 
-/** A reader of our output that takes nothing does not hold up the end for longer, in ms; less than what the supervisor grants beyond a deadline. */
+/**
+ * A reader of our output that takes nothing does not hold up the end for longer, in ms. Less than what the supervisor
+ * grants beyond a deadline.
+ */
 const FLUSH_LOGS_MS = 1_000
 /** An orphan gives its queues so long to become empty, in ms. */
 const ORPHAN_EMPTY_QUEUE_MS = 1_000
 
-export const WorkerState = { Starting: 0, Ready: 1, Accepting: 2, Paused: 3, Draining: 4 } as const
-export type WorkerState = (typeof WorkerState)[keyof typeof WorkerState]
+const ABOUT_LISTENERS: ReadonlySet<ToWorker['tag']> = new Set(['accept', 'stop-accept', 'stand-in', 'step-back', 'close-listeners'])
 
-const PHASES: Readonly<Record<WorkerState, WorkerPhase>> = {
-  [WorkerState.Starting]: 'starting', [WorkerState.Ready]: 'ready', [WorkerState.Accepting]: 'accepting', [WorkerState.Paused]: 'paused', [WorkerState.Draining]: 'draining',
-}
-const MOVES: Readonly<Record<WorkerState, readonly WorkerState[]>> = {
-  [WorkerState.Starting]: [WorkerState.Ready, WorkerState.Draining],
-  [WorkerState.Ready]: [WorkerState.Accepting, WorkerState.Draining],
-  [WorkerState.Accepting]: [WorkerState.Paused, WorkerState.Draining],
-  [WorkerState.Paused]: [WorkerState.Accepting, WorkerState.Draining],
-  [WorkerState.Draining]: [],
-}
-
-const ABOUT_LISTENERS: ReadonlySet<ToWorker['tag']> = new Set(['accept', 'stop-accept', 'adopt-slot', 'release-slot', 'close-listeners'])
+/** What of a server a worker uses. */
+export type WorkerServer = Pick<Server, 'prepare' | 'listeners' | 'runSelfTest' | 'drain' | 'stats' | 'close'>
 
 /** The process around the worker, replaced in tests. */
 export interface WorkerHost {
@@ -58,61 +50,64 @@ export interface WorkerHost {
 }
 
 export class Worker implements RunHost {
-  state: WorkerState = WorkerState.Starting
+  phase: WorkerPhase = WorkerPhase.Starting
   readonly #role: WorkerRole
   readonly #calls: SystemCalls | null
   readonly #host: WorkerHost
-  #server: Server | null = null
+  readonly #world: WorkerWorld
+  #server: WorkerServer | null = null
   #listeners: InheritedListeners | null = null
-  #heartbeat: NodeJS.Timeout | null = null
+  #cancelHeartbeat: () => void = () => {}
   #seq = 0
-  #endTimer: NodeJS.Timeout | null = null
+  #cancelEnd: () => void = () => {}
   #endAtMs = Number.POSITIVE_INFINITY
-  #softTimer: NodeJS.Timeout | null = null
+  #cancelSoft: () => void = () => {}
   #ended = false
   /** The last order about listeners; never rejects. */
   #listening: Promise<void> = Promise.resolve()
   /** How to drain when no supervisor is left to say so. */
   #orphanDrain: DrainOrder | null = null
 
-  constructor(role: WorkerRole, calls: SystemCalls | null, host: WorkerHost) {
+  constructor(role: WorkerRole, calls: SystemCalls | null, host: WorkerHost, world = systemWorld) {
     this.#role = role
     this.#calls = calls
     this.#host = host
+    this.#world = world
   }
 
-  get phase(): WorkerPhase { return PHASES[this.state] }
-
   /** `server.runForever()` of the application ends up here. */
-  async run(server: Server): Promise<never> {
+  async run(server: WorkerServer): Promise<never> {
     if (this.#server !== null) throw new Error('runForever() was called twice; one server runs per process')
     this.#server = server
     await server.prepare()
     const running = server.listeners()
     const { unserved, unbound } = InheritedListeners.mismatch(this.#role.layout, running)
-    if (unserved.length > 0) throw new Error(`bound for this application, but it does not listen there any more: ${unserved.join(', ')}; start it again`)
+    if (unserved.length > 0) {
+      throw new Error(`bound for this application, but it does not listen there any more: ${unserved.join(', ')}; start it again`)
+    }
     if (unbound.length > 0) this.#host.log.warn('these listeners have no socket and are not served', { listeners: unbound })
-    this.#listeners = new InheritedListeners(this.#role.layout, this.#role.slot, running, this.#calls)
-    if (this.moveTo(WorkerState.Ready)) this.#host.send({ tag: 'ready' })
+    this.#listeners = new InheritedListeners(this.#role.layout, this.#role.slot, running, this.#calls, this.#world)
+    if (this.moveTo(WorkerPhase.Ready)) this.#host.send({ tag: 'ready' })
     return new Promise<never>(() => {})
   }
 
   onWelcome(welcome: Welcome): void {
     this.#orphanDrain = welcome.orphanDrain
-    if (this.#heartbeat !== null) clearInterval(this.#heartbeat)
-    let dueMs = performance.now() + welcome.heartbeatMs
-    let before = performance.eventLoopUtilization()
-    this.#heartbeat = setInterval(() => {
-      const nowMs = performance.now()
-      const loopLagMs = Math.max(0, nowMs - dueMs)
-      dueMs = nowMs + welcome.heartbeatMs
-      const now = performance.eventLoopUtilization()
-      const { utilization } = performance.eventLoopUtilization(now, before)
-      before = now
-      this.#report(loopLagMs, utilization)
-    }, welcome.heartbeatMs)
+    this.#cancelHeartbeat()
+    // What was measured until now belongs to no heartbeat.
+    this.#world.vitals()
+    this.#beatLater(welcome.heartbeatMs)
     // Said before the supervisor could hear it, or to one that was replaced since.
-    if (this.state === WorkerState.Ready) this.#host.send({ tag: 'ready' })
+    if (this.phase === WorkerPhase.Ready) this.#host.send({ tag: 'ready' })
+  }
+
+  #beatLater(ms: number): void {
+    const { clock } = this.#world
+    const dueMs = clock.exact() + ms
+    this.#cancelHeartbeat = clock.after(ms, () => {
+      this.#report(Math.max(0, clock.exact() - dueMs))
+      this.#beatLater(ms)
+    })
   }
 
   onOrder(order: ToWorker, question: Question | null): void {
@@ -126,16 +121,16 @@ export class Worker implements RunHost {
   }
 
   onOrphaned(reason: string): void {
-    if (this.state === WorkerState.Draining) return
+    if (this.phase === WorkerPhase.Draining) return
     this.#host.log.warn('draining as an orphan', { reason })
     const order = this.#orphanDrain
     if (order === null) { this.#end(EXIT_START_FAILED); return }
-    // Whoever comes now must know; what waits in the queues has nobody else.
-    this.moveTo(WorkerState.Draining)
+    // First the phase, so that a supervisor that comes now hears it. Then the queues: no other process accepts what waits there.
+    this.moveTo(WorkerPhase.Draining)
     this.#listening = this.#listening.then(() => this.#listeners?.emptyAndClose(ORPHAN_EMPTY_QUEUE_MS)).then(() => this.#drain(order))
   }
 
-  /** An error that ends the process: told to the supervisor, which replaces us. Only an error that it cannot be told is printed here. */
+  /** An error that ends the process: the supervisor is told, and replaces this worker. @param toldToLog our own log says it, too. */
   fail(error: unknown, code: number, toldToLog: boolean): void {
     const message = error instanceof Error ? error.message : String(error)
     const stack = error instanceof Error ? error.stack ?? '' : ''
@@ -144,9 +139,9 @@ export class Worker implements RunHost {
     this.#end(code)
   }
 
-  moveTo(to: WorkerState): boolean {
-    if (!MOVES[this.state].includes(to)) return false
-    this.state = to
+  moveTo(to: WorkerPhase): boolean {
+    if (!PHASE_MOVES[this.phase].includes(to)) return false
+    this.phase = to
     this.#host.phaseChanged()
     return true
   }
@@ -155,21 +150,21 @@ export class Worker implements RunHost {
     switch (order.tag) {
       case 'accept':
         await this.#ready().accept()
-        this.moveTo(WorkerState.Accepting)
+        this.moveTo(WorkerPhase.Accepting)
         break
       case 'stop-accept':
         this.#ready().pause(order.except)
-        this.moveTo(WorkerState.Paused)
+        this.moveTo(WorkerPhase.Paused)
         break
-      case 'adopt-slot':
-        await this.#ready().adopt(order.slot)
+      case 'stand-in':
+        await this.#ready().standIn(order.slot)
         break
-      case 'release-slot':
-        this.#ready().release(order.slot)
+      case 'step-back':
+        this.#ready().stepBack(order.slot)
         break
       case 'close-listeners':
         await this.#listeners?.emptyAndClose(order.emptyQueueMs, order.atLeastMs)
-        this.moveTo(WorkerState.Paused)
+        this.moveTo(WorkerPhase.Paused)
         break
       case 'drain':
         // Answered first: with nothing open the process ends at once.
@@ -205,42 +200,45 @@ export class Worker implements RunHost {
   async #sendDescriptors(path: string): Promise<SentDescriptors> {
     const { layout } = this.#role
     if (this.#calls === null) throw new Error('without system calls descriptors cannot be sent')
-    await sendInherited(layout, this.#calls, path, () => this.#listeners?.closed === true)
+    await sendInherited(layout, this.#calls, path, () => this.#listeners?.closed === true, this.#world)
     return { layout }
   }
 
   #drain(order: DrainOrder): void {
     if (this.#ended) return
     const server = this.#server
-    this.moveTo(WorkerState.Draining)
+    this.moveTo(WorkerPhase.Draining)
     if (server === null || this.#listeners === null) { this.#end(0); return }
     this.#listeners.closeForGood()
-    if (this.#endTimer !== null) clearTimeout(this.#endTimer)
-    if (this.#softTimer !== null) clearTimeout(this.#softTimer)
+    this.#cancelEnd()
+    this.#cancelSoft()
+    const { clock } = this.#world
+    const nowMs = clock.exact()
     // A second order shortens; it never gives time that the first one did not.
-    this.#endAtMs = Math.min(this.#endAtMs, performance.now() + order.endAfterMs)
-    this.#endTimer = setTimeout(() => {
+    this.#endAtMs = Math.min(this.#endAtMs, nowMs + order.endAfterMs)
+    this.#cancelEnd = clock.after(Math.max(0, this.#endAtMs - nowMs), () => {
       const { connections } = server.stats()
       this.#host.log.warn('cut at the deadline', { connections })
       this.#finish(connections)
-    }, Math.max(0, this.#endAtMs - performance.now()))
+    })
     if (order.softDrainMs > 0) {
-      this.#softTimer = setTimeout(() => this.#host.log.info('still draining', { ...server.stats() }), order.softDrainMs)
+      this.#cancelSoft = clock.after(order.softDrainMs, () => this.#host.log.info('still draining', { ...server.stats() }))
     }
     server.drain(order).then(({ cut }) => this.#finish(cut), (error: unknown) => this.fail(error, EXIT_UNCAUGHT, true))
   }
 
-  #report(loopLagMs: number, utilization: number): void {
+  #report(loopLagMs: number): void {
+    const { utilization, rssBytes } = this.#world.vitals()
     this.#host.send({
       tag: 'heartbeat', seq: this.#seq++, loopLagMs: Math.round(loopLagMs * 10) / 10, utilization: Math.round(utilization * 1000) / 1000,
-      rssBytes: process.memoryUsage.rss(), open: this.#server?.stats() ?? NO_COUNTS,
+      rssBytes, open: this.#server?.stats() ?? NO_COUNTS,
     })
   }
 
   #finish(cut: number): void {
     if (this.#ended) return
     // The last counts, so that an orderly end loses none.
-    this.#report(0, 0)
+    this.#report(0)
     this.#host.send({ tag: 'drained', cut })
     this.#end(0, true)
   }
@@ -249,14 +247,14 @@ export class Worker implements RunHost {
   #end(code: number, inOrder = false): void {
     if (this.#ended) return
     this.#ended = true
-    if (this.#heartbeat !== null) clearInterval(this.#heartbeat)
-    if (this.#endTimer !== null) clearTimeout(this.#endTimer)
-    if (this.#softTimer !== null) clearTimeout(this.#softTimer)
+    this.#cancelHeartbeat()
+    this.#cancelEnd()
+    this.#cancelSoft()
     this.#server?.close()
     if (!inOrder) { this.#host.exit(code); return }
-    const late = setTimeout(() => this.#host.exit(code), FLUSH_LOGS_MS)
+    const cancelLate = this.#world.clock.after(FLUSH_LOGS_MS, () => this.#host.exit(code))
     void this.#host.flushLogs().finally(() => {
-      clearTimeout(late)
+      cancelLate()
       this.#host.exit(code)
     })
   }

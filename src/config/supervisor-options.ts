@@ -116,7 +116,7 @@ export interface SupervisorOptions {
   /** How often a worker reports, and the supervisor's own tick, in ms. At least 10. @default 1_000 */
   heartbeatMs?: number
   /** Silence, counted by the supervisor's ticks, after which a sibling accepts for a worker as well, in ms. At least heartbeatMs. @default 3_000 */
-  adoptAfterSilenceMs?: number
+  standInAfterSilenceMs?: number
   /** Silence, counted by the supervisor's ticks, after which a worker gets SIGABRT, in ms. At least heartbeatMs. @default 10_000 */
   abortAfterSilenceMs?: number
   /** SIGKILL follows SIGABRT after this, in ms. 0 sends both at once. @default 1_000 */
@@ -168,7 +168,7 @@ export const SUPERVISOR_OPTIONS = {
   group: text('', 'a group, by name or number'),
   adminAddress: text('', 'an address such as 127.0.0.1:9901 or unix:/run/cirque/admin.sock'),
   heartbeatMs: duration(1_000, { min: MIN_HEARTBEAT_MS }),
-  adoptAfterSilenceMs: duration(3_000, { min: MIN_HEARTBEAT_MS, atLeast: 'heartbeatMs' }),
+  standInAfterSilenceMs: duration(3_000, { min: MIN_HEARTBEAT_MS, atLeast: 'heartbeatMs' }),
   abortAfterSilenceMs: duration(10_000, { min: MIN_HEARTBEAT_MS, atLeast: 'heartbeatMs' }),
   killAfterAbortMs: duration(1_000, { zero: 'sends both at once' }),
   readyTimeoutMs: duration(15_000),

@@ -25,6 +25,17 @@ export interface Question {
   refuse(code: RefusalCode, reason: string): void
 }
 
+/** One side of a conversation, as its owner sees it: a Channel over a stream, or what a test puts in its place. */
+export interface ChannelEnd<Out> {
+  /** @returns false when the conversation has ended. */
+  send(message: Out): boolean
+  /** @param timeoutMs null: wait as long as the conversation lives. @returns the answer's result; rejects with ChannelError. */
+  ask(message: Out, timeoutMs: number | null): Promise<unknown>
+  /** Ends after what was sent has been written. */
+  close(): void
+  destroy(reason: string): void
+}
+
 export interface ChannelHandlers<In> {
   /** `question` is null when no answer is wanted. A throw closes the channel. */
   onMessage(message: In, question: Question | null): void
@@ -46,7 +57,7 @@ interface Pending {
 
 const NEWLINE = 0x0a
 
-export class Channel<Out extends { readonly tag: string }, In extends { readonly tag: string }> {
+export class Channel<Out extends { readonly tag: string }, In extends { readonly tag: string }> implements ChannelEnd<Out> {
   readonly #stream: Duplex
   readonly #decode: Decode<In>
   readonly #handlers: ChannelHandlers<In>

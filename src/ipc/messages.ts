@@ -8,26 +8,14 @@
 
 import type { WorkerSettings } from '../config/worker-settings.ts'
 import type { DescriptorLayout } from './descriptor-layout.ts'
+import type { OpenCounts } from './open-counts.ts'
+import type { WorkerPhase } from './worker-phase.ts'
 
 /** Builds whose numbers differ by at most one can talk. */
 export const PROTOCOL_VERSION = 1
 
 /** `<generation>.<slot>.<n>`: n counts the workers that the slot has had. Never cluster's own number. */
 export type WorkerId = string
-
-/** What a worker has open; the same fields as the ServiceStats of a service, summed; of ages the greatest. */
-export interface OpenCounts {
-  readonly connections: number
-  readonly idleConnections: number
-  readonly activeExchanges: number
-  readonly upgraded: number
-  readonly webSockets: number
-  readonly oldestUpgradedMs: number
-  readonly exchanges: number
-  readonly ownFaults: number
-}
-
-export const NO_COUNTS: OpenCounts = { connections: 0, idleConnections: 0, activeExchanges: 0, upgraded: 0, webSockets: 0, oldestUpgradedMs: 0, exchanges: 0, ownFaults: 0 }
 
 /** How to drain; the same fields as the DrainRequest of a service, and the cap of the whole. */
 export interface DrainOrder {
@@ -43,22 +31,31 @@ export interface DrainOrder {
   readonly endAfterMs: number
 }
 
-/** Orders to a worker. All but `reopen-logs` and `release-slot` are asked and answered. */
+/** Orders to a worker. All but `reopen-logs` and `step-back` are asked and answered. */
 export type ToWorker =
   /** Listen on (a copy of) the own slot's sockets. Answered when listening. Also resumes after `stop-accept`. */
   | { readonly tag: 'accept' }
-  /** Stop listening, keep every descriptor so that `accept` may follow. On the listeners in `except` it goes on: its successor does not have them. */
+  /**
+   * Stop listening, keep every descriptor so that `accept` may follow. On the listeners in `except` it goes on: its
+   * successor does not have them.
+   */
   | { readonly tag: 'stop-accept'; readonly except?: readonly string[] }
-  /** Run the application's self-test through the whole pipeline, without a listener that anyone else can reach. Answered with SelfTestOutcome. */
+  /** Run the application's self-test through the whole pipeline, over a socket that no client can reach. Answered with SelfTestOutcome. */
   | { readonly tag: 'self-test' }
-  /** Send (copy 0 of) every inherited socket, in the order of the layout, to the datagram socket at `path`. Answered with SentDescriptors once they are there. */
+  /**
+   * Send (copy 0 of) every inherited socket, in the order of the layout, to the datagram socket at `path`. Answered with
+   * SentDescriptors once they are there.
+   */
   | { readonly tag: 'send-descriptors'; readonly path: string }
-  /** Listen for a sibling's slot as well, until `release-slot`. */
-  | { readonly tag: 'adopt-slot'; readonly slot: number }
-  | { readonly tag: 'release-slot'; readonly slot: number }
+  /** Listen for a sibling's slot as well, until `step-back`. */
+  | { readonly tag: 'stand-in'; readonly slot: number }
+  | { readonly tag: 'step-back'; readonly slot: number }
   /** Accept until the queues are empty (at most emptyQueueMs, and at least atLeastMs, @default 0), then close every descriptor for good. */
   | { readonly tag: 'close-listeners'; readonly emptyQueueMs: number; readonly atLeastMs?: number }
-  /** Close every descriptor, finish what is in flight by the order, say `drained`, exit 0. Answered when it has begun. A second one shortens. */
+  /**
+   * Close every descriptor, finish what is in flight by the order, say `drained`, exit 0. Answered when it has begun. A
+   * second one shortens.
+   */
   | { readonly tag: 'drain'; readonly order: DrainOrder }
   | { readonly tag: 'reopen-logs' }
 
@@ -85,11 +82,16 @@ export interface SentDescriptors {
   readonly layout: DescriptorLayout
 }
 
-export type WorkerPhase = 'starting' | 'ready' | 'accepting' | 'paused' | 'draining'
-
 export type FromWorker =
   /** Asked; answered with Welcome. Sent again on every new connection. */
-  | { readonly tag: 'hello'; readonly protocol: number; readonly worker: WorkerId; readonly token: string; readonly pid: number; readonly phase: WorkerPhase }
+  | {
+    readonly tag: 'hello'
+    readonly protocol: number
+    readonly worker: WorkerId
+    readonly token: string
+    readonly pid: number
+    readonly phase: WorkerPhase
+  }
   /** Everything is built; able to accept. */
   | { readonly tag: 'ready' }
   /** Could not start, or met an error that ends it; the process exits right after. */
@@ -137,7 +139,7 @@ export interface OperationOutcome {
   readonly result: 'committed' | 'refused' | 'rolled-back' | 'superseded'
   /** Why it did not commit; ''. */
   readonly reason: string
-  /** Found in the configuration: whoever asked has something to mend. */
+  /** Found in the configuration: the operator who asked has something to mend. */
   readonly configuration: boolean
   /** Folders of the releases. */
   readonly from: string
@@ -161,11 +163,13 @@ export type Answer =
 type FieldKind = 'string' | 'number' | 'boolean' | 'object'
 type RequiredKeys<T> = { [K in keyof T]-?: undefined extends T[K] ? never : K }[keyof T]
 /** Fields that must be there; those that a later build added are optional. */
-type FieldTable<M extends { readonly tag: string }> = { readonly [T in M['tag']]: Readonly<Record<Exclude<RequiredKeys<Extract<M, { tag: T }>>, 'tag'>, FieldKind>> }
+type FieldsOf<M extends { readonly tag: string }, T extends M['tag']> = Exclude<RequiredKeys<Extract<M, { tag: T }>>, 'tag'>
+type FieldTable<M extends { readonly tag: string }> = { readonly [T in M['tag']]: Readonly<Record<FieldsOf<M, T>, FieldKind>> }
 
 const TO_WORKER: FieldTable<ToWorker> = {
-  'accept': {}, 'stop-accept': {}, 'adopt-slot': { slot: 'number' }, 'release-slot': { slot: 'number' },
-  'close-listeners': { emptyQueueMs: 'number' }, 'drain': { order: 'object' }, 'reopen-logs': {}, 'self-test': {}, 'send-descriptors': { path: 'string' },
+  'accept': {}, 'stop-accept': {}, 'stand-in': { slot: 'number' }, 'step-back': { slot: 'number' },
+  'close-listeners': { emptyQueueMs: 'number' }, 'drain': { order: 'object' }, 'reopen-logs': {}, 'self-test': {},
+  'send-descriptors': { path: 'string' },
 }
 const FROM_WORKER: FieldTable<FromWorker> = {
   'hello': { protocol: 'number', worker: 'string', token: 'string', pid: 'number', phase: 'string' },
@@ -187,7 +191,8 @@ export const decodeFromOperator: Decode<FromOperator> = decoder<FromOperator>(FR
 export const decodeNothing: Decode<never> = () => 'unknown'
 
 function decoder<M extends { readonly tag: string }>(table: FieldTable<M>): Decode<M> {
-  const fieldsByTag = new Map<string, [string, FieldKind][]>(Object.entries(table as Record<string, Record<string, FieldKind>>).map(([tag, fields]) => [tag, Object.entries(fields)]))
+  const rows = Object.entries(table as Record<string, Record<string, FieldKind>>)
+  const fieldsByTag = new Map<string, [string, FieldKind][]>(rows.map(([tag, fields]) => [tag, Object.entries(fields)]))
   return value => {
     const fields = typeof value['tag'] === 'string' ? fieldsByTag.get(value['tag']) : undefined
     if (fields === undefined) return 'unknown'

@@ -16,6 +16,7 @@ import { fileURLToPath } from 'node:url'
 import { DRAIN_DEFAULTS } from '../config/supervisor-options.ts'
 import { isToken } from '../http/header-map.ts'
 import { passInheritedSockets } from '../ipc/inherited-sockets.ts'
+import { sumCounts } from '../ipc/open-counts.ts'
 import { canonicalAddress, DESCRIPTION_FORMAT, hostAndPort } from '../ipc/server-description.ts'
 import type { SelfTestOutcome } from '../ipc/messages.ts'
 import type { SelfTest, ServerDescription } from '../ipc/server-description.ts'
@@ -185,21 +186,7 @@ export class Server {
     return { cut: results.reduce((sum, result) => sum + result.cut, 0) }
   }
 
-  stats(): ServiceStats {
-    const sum = { connections: 0, idleConnections: 0, activeExchanges: 0, upgraded: 0, webSockets: 0, oldestUpgradedMs: 0, exchanges: 0, ownFaults: 0 }
-    for (const service of this.#listening()) {
-      const stats = service.stats()
-      sum.connections += stats.connections
-      sum.idleConnections += stats.idleConnections
-      sum.activeExchanges += stats.activeExchanges
-      sum.upgraded += stats.upgraded
-      sum.webSockets += stats.webSockets
-      sum.oldestUpgradedMs = Math.max(sum.oldestUpgradedMs, stats.oldestUpgradedMs)
-      sum.exchanges += stats.exchanges
-      sum.ownFaults += stats.ownFaults
-    }
-    return sum
-  }
+  stats(): ServiceStats { return sumCounts(this.#listening().map(service => service.stats())) }
 
   /** Cuts everything that is left and ends background services. Safe to call again. */
   close(): void {

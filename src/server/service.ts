@@ -3,6 +3,7 @@
  * dependencies; the server (server.ts) owns that order.
  */
 import type net from 'node:net'
+import type { OpenCounts } from '../ipc/open-counts.ts'
 import type { DescribedAddress } from '../ipc/server-description.ts'
 import type { ListenerOptions } from '../listener/listener-options.ts'
 
@@ -20,21 +21,8 @@ export interface RunningListener {
   createAcceptor(): net.Server
 }
 
-/** What is open, for `status`, heartbeats and drain reports. */
-export interface ServiceStats {
-  readonly connections: number
-  readonly idleConnections: number
-  readonly activeExchanges: number
-  readonly upgraded: number
-  /** Of those that are upgraded. */
-  readonly webSockets: number
-  /** Age of the oldest that is upgraded; 0: there is none. */
-  readonly oldestUpgradedMs: number
-  /** Exchanges begun so far. */
-  readonly exchanges: number
-  /** 5xx answers that were made here, not relayed from an upstream. */
-  readonly ownFaults: number
-}
+/** What a service has open, and what it has done so far. */
+export type ServiceStats = OpenCounts
 
 /** `retire`: a replacement serves new connections, idle ones wait for their next request or idleDrainMs. `stop`: the same for a moment and until nothing is in flight, then idle ones are closed. */
 export interface DrainRequest {

@@ -57,7 +57,7 @@ test('processes: the slot of a dead worker is served by its sibling while the re
   process.kill(victim, 'SIGKILL')
   const bodies = await within('30 answers of the sibling', answers, 1_500)
   assert.deepEqual([...new Set(bodies)], [String(sibling)])
-  await app.until('the replacement to take its slot back', slots => slots.every(slot => slot.state === 'serving' && slot.adoptedBy === null))
+  await app.until('the replacement to take its slot back', slots => slots.every(slot => slot.state === 'serving' && slot.standIn === null))
   const again = new Set<string>()
   await waitFor('answers of the replacement', async () => { again.add(await get(app.port)); return again.size === 2 })
 })
@@ -134,9 +134,9 @@ test('processes: a worker that is heard of again keeps its slot', async t => {
   const app = await SupervisedApp.start(t)
   const [victim] = await app.workerPids() as [number]
   process.kill(victim, 'SIGSTOP')
-  await app.until('the slot to be adopted', slots => slots[0]!.adoptedBy === '1.1.0')
+  await app.until('the slot to be adopted', slots => slots[0]!.standIn === '1.1.0')
   process.kill(victim, 'SIGCONT')
-  const slots = await app.until('the slot to be given back', now => now[0]!.adoptedBy === null)
+  const slots = await app.until('the slot to be given back', now => now[0]!.standIn === null)
   assert.equal(slots[0]!.worker!.pid, victim)
 })
 

@@ -51,7 +51,7 @@ function oldOnesGone(app: SupervisedApp): Promise<unknown> {
 for (const victims of ['one', 'all'] as const) {
   test(`retire and stop: kill -9 of ${victims} of the workers fails only requests that the dead had accepted`, LINUX_ONLY, async t => {
     // Nobody stands in before the dead are dead: what waits has to wait.
-    const { app, connect } = await startPair(t, answerWorker, { options: { adoptAfterSilenceMs: 15_000 } })
+    const { app, connect } = await startPair(t, answerWorker, { options: { standInAfterSilenceMs: 15_000 } })
     const load = new SteadyLoad({ port: app.port, fresh: 6, keepAlive: 6, pauseMs: 1 })
     t.after(() => load.stop())
     await waitFor('load', () => load.ledger.ok > 300)

@@ -3,12 +3,15 @@
  * arrives, and then the end. `cut` is the other kind of end: what was under way is lost.
  */
 import { ChannelError } from '../../src/ipc/channel.ts'
+import type { ChannelEnd, Question } from '../../src/ipc/channel.ts'
+import type { RefusalCode } from '../../src/ipc/messages.ts'
 
 /** What a connection needs of the world. */
 export interface Wire {
+  readonly after: After
   /** When what is sent now would arrive. */
   arrivalMs(): number
-  at(ms: number, run: () => void): { cancel(): void }
+  at(ms: number, run: () => void): () => void
 }
 
 export class SimConnection {
@@ -35,18 +38,38 @@ export class SimConnection {
 interface Pending {
   readonly resolve: (result: unknown) => void
   readonly reject: (error: ChannelError) => void
-  readonly timer: { cancel(): void } | null
+  readonly cancel: (() => void) | null
 }
 
-interface Parcel { readonly kind: 'message' | 'answer' | 'end'; readonly value: unknown; readonly ask: number; readonly refusal: string }
+interface Refusal { readonly code: RefusalCode; readonly reason: string }
 
-export class SimEnd {
+interface Parcel {
+  readonly kind: 'message' | 'answer' | 'end'
+  readonly value: unknown
+  /** Number of the question; 0: no answer is wanted. */
+  readonly ask: number
+  readonly refusal: Refusal | null
+}
+
+/** Timers of the process that an end belongs to. */
+export type After = (ms: number, run: () => void) => () => void
+
+/** Who watches what an operator's question comes to. */
+export interface Tap {
+  heard(image: unknown): void
+  said(): void
+}
+
+/** In the place of a Channel. */
+export class SimEnd implements ChannelEnd<{ readonly tag: string }> {
   other!: SimEnd
   /** A message arrived; `answer` is null when none is wanted. */
   onMessage: (message: never, answer: SimAnswer | null) => void = () => {}
   onClose: () => void = () => {}
   /** The process that reads here may be stopped: what arrives waits for it. */
   through: (run: () => void) => void = run => { run() }
+  after: After
+  tap: Tap | null = null
   open = true
   /** Whose process is gone: nothing is told to it any more. */
   dead = false
@@ -61,29 +84,35 @@ export class SimEnd {
   constructor(connection: SimConnection, wire: Wire) {
     this.#connection = connection
     this.#wire = wire
+    this.after = wire.after
   }
 
-  send(message: object): void { this.#post({ kind: 'message', value: message, ask: 0, refusal: '' }) }
+  send(message: object): boolean {
+    this.#post({ kind: 'message', value: message, ask: 0, refusal: null })
+    return this.open
+  }
 
-  ask(message: { readonly tag: string }, timeoutMs: number | null, after: (ms: number, run: () => void) => { cancel(): void }): Promise<unknown> {
+  ask(message: { readonly tag: string }, timeoutMs: number | null): Promise<unknown> {
     return new Promise((resolve, reject) => {
       if (!this.open) { reject(new ChannelError('closed', `${message.tag}: the connection has ended`)); return }
       const ask = this.#nextAsk++
-      const timer = timeoutMs === null ? null : after(timeoutMs, () => {
+      const cancel = timeoutMs === null ? null : this.after(timeoutMs, () => {
         this.#pending.delete(ask)
         reject(new ChannelError('timeout', `${message.tag}: no answer within ${timeoutMs} ms`))
       })
-      this.#pending.set(ask, { resolve, reject, timer })
-      this.#post({ kind: 'message', value: message, ask, refusal: '' })
+      this.#pending.set(ask, { resolve, reject, cancel })
+      this.#post({ kind: 'message', value: message, ask, refusal: null })
     })
   }
 
   /** We end it; what we sent arrives before. */
   close(): void {
     if (!this.open) return
-    this.#post({ kind: 'end', value: null, ask: 0, refusal: '' })
+    this.#post({ kind: 'end', value: null, ask: 0, refusal: null })
     this.ended()
   }
+
+  destroy(_reason: string): void { this.close() }
 
   /** Our process is gone. */
   die(): void {
@@ -95,8 +124,8 @@ export class SimEnd {
   ended(): void {
     if (!this.open) return
     this.open = false
-    for (const { reject, timer } of this.#pending.values()) {
-      timer?.cancel()
+    for (const { reject, cancel } of this.#pending.values()) {
+      cancel?.()
       if (!this.dead) reject(new ChannelError('closed', 'the connection ended before the answer'))
     }
     this.#pending.clear()
@@ -128,22 +157,25 @@ export class SimEnd {
     const pending = this.#pending.get(ask)
     if (pending === undefined) return
     this.#pending.delete(ask)
-    pending.timer?.cancel()
-    if (refusal === '') pending.resolve(value)
-    else pending.reject(new ChannelError('refused', refusal))
+    pending.cancel?.()
+    if (refusal === null) pending.resolve(value)
+    else pending.reject(new ChannelError(refusal.code, refusal.reason))
   }
 
   #answerTo(ask: number): SimAnswer {
     let answered = 0
-    const answer = (value: unknown, refusal: string): void => { if (answered++ === 0) this.#post({ kind: 'answer', value, ask, refusal }) }
-    return { ok: result => answer(result, ''), refuse: (_code, reason) => answer(null, reason === '' ? 'refused' : reason), get answered() { return answered } }
+    const answer = (value: unknown, refusal: Refusal | null): void => {
+      if (answered++ === 0) this.#post({ kind: 'answer', value, ask, refusal })
+    }
+    return {
+      ok: result => answer(result, null),
+      refuse: (code, reason) => answer(null, { code, reason }),
+      get answered() { return answered },
+    }
   }
 }
 
-/** As Question of channel.ts. */
-export interface SimAnswer {
-  ok(result: unknown): void
-  refuse(code: string, reason: string): void
+export interface SimAnswer extends Question {
   /** How often. */
   readonly answered: number
 }

@@ -1,9 +1,24 @@
-/** What must hold in a simulated world: always, at certain moments, and when everything has come to rest. */
+/**
+ * What must hold in a simulated world: always, at certain moments, and when everything has come to rest. Failures begin with
+ * the number of their rule; those that need the world's own knowledge are checked in world.ts.
+ *
+ *   (1) a dial is refused, or a queue lost, only when nobody could have kept it; no order leaves a socket without acceptor
+ *   (2) `current` leads to what is committed, and moves only when the journal says that it will
+ *   (4) no slot drains more workers than it may
+ *   (5) every operator is answered, once, and every operation has one outcome
+ *   (6) every socket is held by those that the tables name, and by no others
+ *   (7) without disturbance everything comes to rest, and a good release goes through
+ *   (8) every rejection is handled
+ *   (9) an orphan drains only when its policy, its time, and one more dial after that say so
+ *   (10) a start that has not claimed the folder touches nothing; a worker of the journal is adopted before it is refused
+ */
 import type { ToWorker } from '../../src/ipc/messages.ts'
 import type { Plan } from '../../supervisor/upgrade.ts'
-import { WorkerState } from '../../supervisor/worker-process.ts'
+import { Intent, WorkerState } from '../../supervisor/worker-process.ts'
 import type { SimSocket } from './kernel.ts'
-import { SimState } from './sim-supervisor.ts'
+import type { Fleet } from '../../supervisor/fleet.ts'
+import { readEntry } from '../../supervisor/journal.ts'
+import { SupervisorState } from '../../supervisor/supervisor-state.ts'
 import type { SimSupervisor } from './sim-supervisor.ts'
 import type { Behaviour, SimWorker } from './sim-worker.ts'
 import type { World } from './world.ts'
@@ -18,33 +33,48 @@ const CUT_MS = 11_001
 export function checkAlways(world: World): void {
   const { image } = world
   const fleet = image?.fleet ?? null
-  if (image === null || fleet === null || image.state < SimState.Starting || world.failure !== '') return
+  if (image === null || fleet === null || image.state < SupervisorState.Starting || world.failure !== '') return
   const nowMs = image.nowMs()
   const max = fleet.options.drain.maxDrainingGenerations
   for (const slot of fleet.slots) {
     let uncut = 0
-    for (const worker of slot.draining) if (worker.state === WorkerState.Draining && !worker.aborted && !(worker.drainEndsAtMs !== null && worker.drainEndsAtMs - nowMs <= CUT_MS)) uncut++
+    for (const { state, fatalSignal, drainEndsAtMs } of slot.draining) {
+      const beingCut = drainEndsAtMs !== null && drainEndsAtMs - nowMs <= CUT_MS
+      if (state === WorkerState.Draining && fatalSignal === null && !beingCut) uncut++
+    }
     if (uncut > max + 1) world.violation(`(4) ${uncut} workers drain in slot ${slot.index}, ${max} may`)
   }
-  if (world.gap && image.state === SimState.Running && fleet.slots.every(slot => slot.lent || [...world.workers].some(worker => worker.id === slot.current?.id && worker.alive && worker.phase === 'accepting'))) world.gap = false
+  const running = image.state === SupervisorState.Running
+  if (world.gap && running && fleet.slots.every(slot => slot.surplus || serves(world, slot.current?.id))) world.gap = false
   const known = new Set<string>()
   for (const worker of fleet.workers()) known.add(worker.id)
   for (const worker of world.workers) {
     if (!worker.alive || known.has(worker.id) || world.refused.has(worker.id) || worker.phase === 'draining') continue
-    if (image.state === SimState.Running && !image.stopping && world.families.get(worker)!.by === image) world.violation(`worker ${worker.id} lives, but is in no slot`)
+    const ours = running && !image.stopping && world.families.get(worker)!.by === image
+    if (ours) world.violation(`worker ${worker.id} lives, but is in no slot`)
   }
   const step = image.upgrades?.step ?? ''
-  if (step !== 'committing' && step !== 'committed' && world.current !== fleet.generation.release.folder) world.violation(`(2) current is ${world.current}, but ${fleet.generation.release.folder} is committed and the step is '${step}'`)
+  const committed = fleet.generation.release.folder
+  if (step === 'committing' || step === 'committed' || world.current === committed) return
+  world.violation(`(2) current is ${world.current}, but ${committed} is committed and the step is '${step}'`)
+}
+
+function serves(world: World, id: string | undefined): boolean {
+  return [...world.workers].some(worker => worker.id === id && worker.alive && worker.phase === 'accepting')
 }
 
 /** At the moment when `current` moves. */
 export function checkFlip(world: World, image: SimSupervisor, plan: Plan): void {
-  const written = world.journal === null ? '' : (JSON.parse(world.journal) as { upgrades?: { running?: { step?: string } | null } }).upgrades?.running?.step ?? ''
+  const written = world.journal === null ? '' : readEntry(JSON.parse(world.journal))?.upgrades?.running?.step ?? ''
   if (written !== 'committing') world.violation(`(2) current moves in step '${image.upgrades?.step ?? ''}', the journal says '${written}'`)
   const behaviour = world.calm ? 'good' : world.behaviourOf(plan.to)
-  if (NEVER_COMMITTED.includes(behaviour) && [...world.workers].some(worker => worker.generation === plan.generation.number && worker.behaviour === behaviour)) world.violation(`a release that ${behaviour} is committed`)
+  const fresh = [...world.workers, ...world.ghosts].filter(worker => worker.generation === plan.generation.number)
+  if (NEVER_COMMITTED.includes(behaviour) && fresh.some(worker => world.workers.has(worker) && worker.behaviour === behaviour)) {
+    world.violation(`a release that ${behaviour} is committed`)
+  }
   for (let slot = 0; slot < plan.generation.workers; slot++) {
-    if (![...world.workers, ...world.ghosts].some(worker => worker.generation === plan.generation.number && worker.slot === slot && servesAsFarAsKnown(world, image, worker))) world.violation(`generation ${plan.generation.number} is committed without a worker that accepts in slot ${slot}`)
+    if (fresh.some(worker => worker.slot === slot && servesAsFarAsKnown(world, image, worker))) continue
+    world.violation(`generation ${plan.generation.number} is committed without a worker that accepts in slot ${slot}`)
   }
 }
 
@@ -54,7 +84,7 @@ function servesAsFarAsKnown(world: World, image: SimSupervisor, worker: SimWorke
 
 /** Whoever is told to stop accepting leaves nobody alone, as far as the supervisor can know. */
 export function checkOrder(world: World, image: SimSupervisor, id: string, order: ToWorker): void {
-  if (order.tag !== 'stop-accept' && order.tag !== 'drain' && order.tag !== 'close-listeners' && order.tag !== 'release-slot') return
+  if (order.tag !== 'stop-accept' && order.tag !== 'drain' && order.tag !== 'close-listeners' && order.tag !== 'step-back') return
   const { fleet } = image
   if (image.stopping || fleet === null || world.gap) return
   const worker = [...world.workers].find(one => one.id === id && one.alive)
@@ -62,18 +92,18 @@ export function checkOrder(world: World, image: SimSupervisor, id: string, order
   const known = [...fleet.workers()].find(one => one.id === id)
   if (known !== undefined && fleet.isSilent(known)) return
   // Its queues are looked at when it closes them; new dials go to the sockets beside.
-  if (known?.soleHolder === true) return
+  if (known?.intent === Intent.Dissolve) return
   const wanted = new Set(fleet.generation.description.listeners.map(listener => listener.canonical))
   const plan = image.upgrades?.record().running?.plan ?? null
   const trial = plan === null ? null : new Set(plan.generation.description.listeners.map(listener => listener.canonical))
   for (const [slot, acceptors] of worker.acceptors) {
-    if (order.tag === 'release-slot' && slot !== order.slot) continue
+    if (order.tag === 'step-back' && slot !== order.slot) continue
     for (const [index, socket] of acceptors) {
       if (order.tag === 'stop-accept' && order.except?.includes(worker.layout.listeners[index]!.name) === true) continue
       // A stand-in that accepted on more than the worker that is back does: only until the listener goes, or the worker.
-      if (order.tag === 'release-slot' && trial !== null && !trial.has(socket.address)) continue
+      if (order.tag === 'step-back' && trial !== null && !trial.has(socket.address)) continue
       // Nobody wanted to stand in.
-      if (fleet.slots[slot]?.unsure === true) continue
+      if (fleet.slots[slot]?.standIn.strays === true) continue
       if (!wanted.has(socket.address) || socket.shut || othersAccept(world, image, worker, socket)) continue
       world.violation(`(1) worker ${id} is told to '${order.tag}', but nobody else accepts for slot ${slot} at ${socket.address}`)
     }
@@ -83,7 +113,8 @@ export function checkOrder(world: World, image: SimSupervisor, id: string, order
 function othersAccept(world: World, image: SimSupervisor, worker: SimWorker, socket: SimSocket): boolean {
   for (const other of [...world.workers, ...world.ghosts]) {
     if (other === worker) continue
-    if (other.alive ? socket.acceptors.has(other) : world.families.get(other)!.lastAccepted.has(socket) && !world.families.get(other)!.told.has(image)) return true
+    const { lastAccepted, told } = world.families.get(other)!
+    if (other.alive ? socket.acceptors.has(other) : lastAccepted.has(socket) && !told.has(image)) return true
   }
   return false
 }
@@ -99,27 +130,32 @@ export function restlessness(world: World): string {
   }
   if (image === null) return 'there is no supervisor'
   const { fleet, upgrades, table } = image
-  if (fleet === null || upgrades === null || image.state !== SimState.Running) return `the supervisor is in state ${image.state}`
+  if (fleet === null || upgrades === null || image.state !== SupervisorState.Running) return `the supervisor is in state ${image.state}`
   const { running, waiting } = upgrades.record()
-  if (running !== null || waiting !== null || fleet.operationName !== '') return `an operation runs: ${running?.id ?? fleet.operationName} ${running?.step ?? ''}`
-  if (world.asking.size > 0) return `nobody answered: ${[...world.asking].join(', ')}`
+  if (running !== null || waiting !== null || fleet.operationName !== '') {
+    return `an operation runs: ${running?.id ?? fleet.operationName} ${running?.step ?? ''}`
+  }
+  if (world.operators.asking.size > 0) return `nobody answered: ${[...world.operators.asking].join(', ')}`
   const { generation } = fleet
   for (const slot of fleet.slots) {
     if (slot.draining.size > 0) return `${[...slot.draining].map(worker => worker.id).join(', ')} drain`
-    if (slot.incoming !== null || slot.previous !== null) return `slot ${slot.index} has a worker too many: ${(slot.incoming ?? slot.previous)!.id}`
-    if (slot.replacing) return `slot ${slot.index} is being replaced`
+    const tooMany = slot.incoming ?? slot.previous
+    if (tooMany !== null) return `slot ${slot.index} has a worker too many: ${tooMany.id}`
+    if (slot.held) return `slot ${slot.index} is being replaced`
     const wanted = slot.index < generation.workers
-    if (slot.lent === wanted) return `slot ${slot.index} is ${wanted ? '' : 'not '}lent`
-    if (!wanted && slot.current !== null) return `slot ${slot.index} is lent, but has ${slot.current.id}`
+    if (slot.surplus === wanted) return `slot ${slot.index} is ${wanted ? '' : 'not '}surplus`
+    if (!wanted && slot.current !== null) return `slot ${slot.index} is surplus, but has ${slot.current.id}`
     if (!wanted) continue
     const { current } = slot
-    if (current === null || current.state !== WorkerState.Accepting || current.link === null) return `slot ${slot.index} has no worker that accepts`
+    const accepts = current !== null && current.state === WorkerState.Accepting && current.link !== null
+    if (!accepts) return `slot ${slot.index} has no worker that accepts`
     if (current.generation !== generation.number) return `worker ${current.id} is not of generation ${generation.number}`
   }
   const known = new Set([...fleet.workers()].map(worker => worker.id))
   for (const worker of living) if (!known.has(worker.id)) return `worker ${worker.id} lives, but is in no slot`
   if (world.workers.size > living.length) return `a zombie: ${[...world.workers].find(worker => !worker.alive)!.id}`
-  if (fleet.record(0).generations.length !== 1) return `generations without workers are not forgotten: ${fleet.record(0).generations.map(one => one.number).join(' ')}`
+  const { generations } = fleet.record(0)
+  if (generations.length !== 1) return `generations without workers are not forgotten: ${generations.map(one => one.number).join(' ')}`
   return holders(world, image, table.listeners, living)
 }
 
@@ -134,15 +170,18 @@ function holders(world: World, image: SimSupervisor, listeners: SimSupervisor['t
     if (!descriptors.has(fd)) return `(6) descriptor ${fd} of ${socket.address} is in no table`
     count(socket)
   }
-  if (kernel.descriptors.size !== descriptors.size) return `(6) the table has ${descriptors.size} descriptors, ${kernel.descriptors.size} are open`
+  const opened = kernel.descriptors.size
+  if (opened !== descriptors.size) return `(6) the table has ${descriptors.size} descriptors, ${opened} are open`
   for (const worker of living) {
     for (const socket of worker.sockets) count(socket)
     for (const acceptors of worker.acceptors.values()) for (const socket of acceptors.values()) count(socket)
   }
   for (const socket of kernel.sockets) {
-    if (socket.holders !== held.get(socket)) return `(6) socket ${socket.inode} of ${socket.address} has ${socket.holders} holders, ${held.get(socket) ?? 0} are known`
-    if (socket.shut) return `(6) socket ${socket.inode} of ${socket.address} was shut down and is still held`
-    if (socket.queue.length > 0 && [...socket.acceptors].length === 0) return `(1) ${socket.queue.length} dials wait at socket ${socket.inode} of ${socket.address}, nobody accepts`
+    const { holders, queue, acceptors } = socket
+    const name = `socket ${socket.inode} of ${socket.address}`
+    if (holders !== held.get(socket)) return `(6) ${name} has ${holders} holders, ${held.get(socket) ?? 0} are known`
+    if (socket.shut) return `(6) ${name} was shut down and is still held`
+    if (queue.length > 0 && acceptors.size === 0) return `(1) ${queue.length} dials wait at ${name}, nobody accepts`
   }
   const wanted = fleet.generation.description.listeners.map(listener => listener.canonical).toSorted().join(' ')
   const bound = listeners.map(listener => listener.canonical).toSorted().join(' ')
@@ -151,12 +190,22 @@ function holders(world: World, image: SimSupervisor, listeners: SimSupervisor['t
     for (const [index, { fd }] of listener.sockets.entries()) {
       const socket = kernel.socketOf(fd)
       const accept = living.filter(worker => socket.acceptors.has(worker)).map(worker => worker.id).toSorted().join(' ')
-      const slot = fleet.slots[index]
-      const expected = listener.shared
-        ? fleet.slots.flatMap(one => one.current === null ? [] : [one.current.id]).toSorted().join(' ')
-        : slot === undefined ? '' : slot.index < fleet.generation.workers ? slot.current!.id : slot.hasQueue ? slot.adoptedBy?.id ?? 'nobody' : ''
+      const expected = listener.shared ? everyCurrent(fleet) : acceptorOf(fleet, index)
       if (accept !== expected) return `slot ${index} of ${listener.canonical} is accepted by '${accept}', not by '${expected}'`
     }
   }
   return ''
+}
+
+/** Of a socket that all slots share. */
+function everyCurrent(fleet: Fleet): string {
+  return fleet.slots.flatMap(slot => slot.current === null ? [] : [slot.current.id]).toSorted().join(' ')
+}
+
+/** Of a slot's own socket. */
+function acceptorOf({ slots, generation }: Fleet, index: number): string {
+  const slot = slots[index]
+  if (slot === undefined) return ''
+  if (slot.index < generation.workers) return slot.current!.id
+  return slot.hasQueue ? slot.standIn.worker?.id ?? 'nobody' : ''
 }

@@ -2,10 +2,8 @@
  * Listening sockets as the kernel keeps them: a socket lives as long as anybody holds a descriptor of it; once somebody
  * listened it queues dials, whether anyone accepts or not; its end resets what is queued.
  *
- * Descriptors of the supervisor have numbers far above any real one; `fs.closeSync` and `fs.fstatSync` of such numbers
- * come here, because supervisor code calls them directly. One kernel is in use at a time.
+ * Descriptors of the supervisor have numbers far above any real one. Workers have numbers of their own (sim-worker.ts).
  */
-import fs from 'node:fs'
 import type { BoundSocketLike, SocketBinder } from '../../supervisor/listener-table.ts'
 
 export interface Dial {
@@ -28,6 +26,8 @@ export class SimSocket {
   listening = false
   /** By `shutdown`: it is the end, whoever still holds a descriptor. */
   shut = false
+  /** Dials get no answer, and are repeated by those who dial. */
+  ignoresDials = false
   queue: Dial[] = []
   readonly acceptors = new Set<Acceptor>()
 
@@ -68,9 +68,6 @@ export class Kernel {
     this.#witness = witness
     this.#pick = pick
   }
-
-  /** Makes this the kernel that `fs` talks to. */
-  use(): void { redirectTo(this) }
 
   // ---- descriptors of supervisors
 
@@ -129,7 +126,7 @@ export class Kernel {
     this.#witness.onQueueLost(socket, dials, how)
   }
 
-  /** @returns false when it is refused. */
+  /** @returns false when it is refused. One that gets no answer is not: it would be repeated. */
   dial(address: string, dial: Dial): boolean {
     const group: SimSocket[] = []
     if (address.startsWith('unix:')) {
@@ -139,6 +136,7 @@ export class Kernel {
       for (const socket of this.sockets) if (socket.address === address && socket.listening && socket.open) group.push(socket)
     }
     if (group.length === 0) return false
+    if (group.every(one => one.ignoresDials)) return true
     const socket = group[this.#pick(group.length)]!
     socket.queue.push(dial)
     for (const acceptor of socket.acceptors) acceptor.onQueued(socket)
@@ -150,8 +148,9 @@ export class Kernel {
   binderFor(pid: number): SocketBinder {
     const bind = (address: string, reusePort: boolean): BoundSocketLike => {
       const path = address.startsWith('unix:') ? address.slice('unix:'.length) : ''
-      const taken = this.foreign.has(address) || (path !== '' ? this.paths.has(path) : [...this.sockets].some(other => other.address === address && other.open && !(reusePort && other.reusePort)))
-      if (taken) throw Object.assign(new Error(`bind EADDRINUSE ${address}`), { code: 'EADDRINUSE' })
+      const blocks = (other: SimSocket): boolean => other.address === address && other.open && !(reusePort && other.reusePort)
+      const inUse = path !== '' ? this.paths.has(path) : [...this.sockets].some(blocks)
+      if (inUse || this.foreign.has(address)) throw Object.assign(new Error(`bind EADDRINUSE ${address}`), { code: 'EADDRINUSE' })
       const socket = new SimSocket(String(this.#nextInode++), address, reusePort)
       this.sockets.add(socket)
       if (path !== '') this.paths.set(path, socket)
@@ -169,18 +168,7 @@ export class Kernel {
       },
       unlink: path => { this.paths.delete(path) },
       inode: fd => this.socketOf(fd).inode,
+      close: fd => this.close(fd),
     }
   }
-}
-
-let inUse: Kernel | null = null
-let redirected = false
-
-function redirectTo(kernel: Kernel): void {
-  inUse = kernel
-  if (redirected) return
-  redirected = true
-  const { closeSync, fstatSync } = fs
-  fs.closeSync = (fd: number): void => { if (fd >= FIRST_DESCRIPTOR) inUse!.close(fd); else closeSync(fd) }
-  fs.fstatSync = ((fd: number, ...rest: []) => fd >= FIRST_DESCRIPTOR ? { ino: Number(inUse!.socketOf(fd).inode) } : fstatSync(fd, ...rest)) as typeof fs.fstatSync
 }

@@ -1,37 +1,52 @@
 /**
- * A worker process as workers/worker.ts, inherited-listeners.ts and control-client.ts make it, with the behaviour of the
- * release that it runs. It reaches its supervisor over a connection only, and the kernel through its sockets.
+ * A worker's process: the real Worker, ControlClient and InheritedListeners over simulated time, descriptors and
+ * connections, and an application that behaves as its release does. Nothing that workers/ decides is decided here.
  */
+import type net from 'node:net'
+import { descriptorOf, FIRST_SOCKET_FD } from '../../src/ipc/descriptor-layout.ts'
 import type { DescriptorLayout } from '../../src/ipc/descriptor-layout.ts'
-import type { DrainOrder, FromWorker, OpenCounts, ToWorker, Welcome, WorkerPhase } from '../../src/ipc/messages.ts'
-import { NO_COUNTS, PROTOCOL_VERSION } from '../../src/ipc/messages.ts'
+import type { ChannelEnd, ChannelOptions } from '../../src/ipc/channel.ts'
+import type { FromWorker, SelfTestOutcome, ToWorker } from '../../src/ipc/messages.ts'
+import { NO_COUNTS } from '../../src/ipc/open-counts.ts'
+import type { OpenCounts } from '../../src/ipc/open-counts.ts'
+import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'
+import type { SystemCalls } from '../../src/ipc/system-calls.ts'
+import type { WorkerPhase } from '../../src/ipc/worker-phase.ts'
 import { ROLE_VARIABLE } from '../../src/ipc/worker-role.ts'
 import type { WorkerRole } from '../../src/ipc/worker-role.ts'
+import type { RunningListener } from '../../src/server/service.ts'
 import type { ExitReport, ForkRequest } from '../../supervisor/process-host.ts'
-import { retryDelayMs } from '../../workers/control-client.ts'
+import { ControlState } from '../../workers/control-client.ts'
+import type { WorkerServer } from '../../workers/worker.ts'
+import { WorkerLife } from '../../workers/worker-life.ts'
+import type { DialHandlers, WorkerWorld } from '../../workers/worker-world.ts'
 import type { SimAnswer, SimEnd } from './connection.ts'
 import type { Acceptor, Dial, SimSocket } from './kernel.ts'
 import type { World } from './world.ts'
 
-export type Behaviour = 'good' | 'dies at start' | 'exits after ready' | 'hangs' | 'fails self-test' | 'only 5xx' | 'slow loop' | 'ignores orders' | 'dies at random'
-
-/** As in control-client.ts and worker.ts. */
-const FIRST_CONNECT_MS = 5_000
-const HELLO_TIMEOUT_MS = 10_000
-
-const MOVES: Readonly<Record<WorkerPhase, readonly WorkerPhase[]>> = {
-  starting: ['ready', 'draining'], ready: ['accepting', 'draining'], accepting: ['paused', 'draining'], paused: ['accepting', 'draining'], draining: [],
-}
+/** What a release that is no good does. */
+export const BAD_BEHAVIOURS = [
+  'dies at start', 'exits after ready', 'hangs', 'fails self-test', 'only 5xx', 'slow loop', 'ignores orders', 'dies at random',
+] as const
+export type Behaviour = 'good' | (typeof BAD_BEHAVIOURS)[number]
 
 interface Timer { cancel(): void }
 
-export class SimWorker implements Acceptor {
+/** Where a socket stands in the worker's layout. */
+interface Place { readonly listener: number; readonly slot: number }
+
+/** In the place of a net.Server: which socket it accepts from, and the descriptor that it owns. */
+class SimAcceptor {
+  socket: SimSocket | null = null
+  fd = -1
+}
+
+export class SimWorker implements Acceptor, WorkerWorld {
   readonly pid: number
   readonly startTime: string
   readonly role: WorkerRole
   readonly folder: string
   readonly forkedAtMs: number
-  phase: WorkerPhase = 'starting'
   alive = true
   /** Its end was taken by its parent, or by init. */
   reaped = false
@@ -40,35 +55,31 @@ export class SimWorker implements Acceptor {
   stopped = false
   /** Has run its first line: outlives its supervisor from here on. */
   booted = false
-  /** It was told that nobody knows it, or nobody came. */
-  orphanDrain = false
+  /** A supervisor asked for its sockets: what came of it may have been late. */
+  askedForSockets = false
+  /** What it inherited, in the order of the layout. */
   readonly sockets: readonly SimSocket[]
   /** Sockets that it accepts from, by slot and then by index of the listener. */
   readonly acceptors = new Map<number, Map<number, SimSocket>>()
-  closed = false
-  /** Somebody asked for its sockets: what came of it may have been late. */
-  askedForSockets = false
-  readonly connections = new Map<Dial, Timer>()
+  readonly connections = new Map<Dial, () => void>()
+  readonly life: WorkerLife
+  readonly clock: WorkerWorld['clock'] = { exact: () => this.#world.nowMs, after: (ms, run) => this.#afterInLoop(ms, run) }
   readonly #world: World
   readonly #behaviour: Behaviour
   readonly #timers = new Set<Timer>()
+  readonly #places = new Map<SimSocket, Place>()
+  readonly #descriptors = new Map<number, SimSocket>()
+  #nextDescriptor: number
   #backlog: (() => void)[] = []
-  #ready = false
+  #able = false
   #end: SimEnd | null = null
-  #state: 'connecting' | 'connected' | 'orphaned' = 'connecting'
-  #welcome: Welcome | null = null
-  #started = false
-  #lostAtMs: number
-  #giveUpAtMs = Number.POSITIVE_INFINITY
-  #triedAtMs = 0
-  #orphanedSaid = false
-  #heartbeat: Timer | null = null
-  #seq = 0
+  /** Over which connection it was told what it does now. */
+  #orderedBy: SimEnd | null = null
+  #lostAtMs = Number.POSITIVE_INFINITY
+  #dialledAtMs = 0
   #exchanges = 0
   #ownFaults = 0
-  #drainTimer: Timer | null = null
-  #endAtMs = Number.POSITIVE_INFINITY
-  #finishing = false
+  #whenEmpty: () => void = () => {}
   #deaf = false
   #busyUntilMs = 0
 
@@ -81,38 +92,67 @@ export class SimWorker implements Acceptor {
     this.#behaviour = world.calm ? 'good' : world.behaviourOf(this.folder)
     this.sockets = sockets
     this.forkedAtMs = world.nowMs
-    this.#lostAtMs = world.nowMs
-    for (const socket of sockets) world.kernel.hold(socket)
+    this.#nextDescriptor = FIRST_SOCKET_FD + sockets.length
+    for (const [index, socket] of sockets.entries()) {
+      world.kernel.hold(socket)
+      this.#descriptors.set(FIRST_SOCKET_FD + index, socket)
+    }
+    for (const [listener, { shared }] of this.layout.listeners.entries()) {
+      for (let slot = 0; slot < (shared ? 1 : this.layout.slots); slot++) {
+        const socket = this.#descriptors.get(descriptorOf(this.layout, listener, slot, 0))!
+        this.#places.set(socket, { listener, slot: shared ? this.slot : slot })
+      }
+    }
     const { random } = world
     this.#deaf = this.#behaviour === 'ignores orders' && random.chance(0.5)
+    this.life = new WorkerLife(this.role, {
+      world: this, calls: this.#calls(), log: this.#log(),
+      exit: code => this.die({ code }),
+      flushLogs: () => this.#delay(random.delay(5, 900)),
+      reopenLogs: () => {},
+      configure: () => {},
+      load: () => this.#load(),
+    })
     this.#after(random.delay(40, 400), () => {
       this.booted = true
-      this.#giveUpAtMs = world.nowMs + FIRST_CONNECT_MS
-      this.#connect()
+      void this.life.run()
     })
-    if (this.#behaviour === 'dies at random') this.#after(random.next() * 20_000, () => this.die({ code: random.pick([70, 139]), signal: null }))
+    if (this.#behaviour === 'dies at random') this.#after(random.next() * 20_000, () => this.die({ code: random.pick([70, 139]) }))
   }
 
   get id(): string { return this.role.worker }
   get slot(): number { return this.role.slot }
   get generation(): number { return Number.parseInt(this.role.worker, 10) }
   get layout(): DescriptorLayout { return this.role.layout }
-  get connected(): boolean { return this.#state === 'connected' }
+  get phase(): WorkerPhase { return this.life.worker.phase }
+  get connected(): boolean { return this.life.client.state === ControlState.Connected }
   /** Its application came up. */
-  get able(): boolean { return this.#ready }
+  get able(): boolean { return this.#able }
   get behaviour(): Behaviour { return this.#behaviour }
+  /** It has let go of every socket. */
+  get closed(): boolean { return this.#descriptors.size === 0 }
+  /** A supervisor that was killed since told it what it does now. */
+  get obeysTheDead(): boolean { return this.#orderedBy !== null && this.#orderedBy !== this.#end }
 
   // ---- the process
 
-  #after(ms: number, run: () => void): Timer {
-    const event = this.#world.after(ms, () => {
+  #after(ms: number, run: () => void): () => void {
+    const cancel = this.#world.after(ms, () => {
       this.#timers.delete(timer)
       this.#run(run)
     })
-    const timer: Timer = { cancel: () => { event.cancel(); this.#timers.delete(timer) } }
+    const timer: Timer = { cancel: () => { cancel(); this.#timers.delete(timer) } }
     this.#timers.add(timer)
-    return timer
+    return timer.cancel
   }
+
+  /** A timer of the event loop, which may be a slow one. */
+  #afterInLoop(ms: number, run: () => void): () => void {
+    const slow = this.#behaviour === 'slow loop' && !this.#world.calm
+    return this.#after(ms + (slow ? this.#world.random.next() * 3_000 : 0), run)
+  }
+
+  #delay(ms: number): Promise<void> { return new Promise(resolve => { this.#after(ms, resolve) }) }
 
   #run(run: () => void): void {
     if (!this.alive) return
@@ -127,7 +167,7 @@ export class SimWorker implements Acceptor {
     const backlog = this.#backlog
     this.#backlog = []
     for (const run of backlog) this.#run(run)
-    for (const acceptors of this.acceptors.values()) for (const socket of acceptors.values()) this.onQueued(socket)
+    for (const acceptors of this.acceptors.values()) for (const socket of acceptors.values()) this.#onAllQueued(socket)
   }
 
   die(report: Partial<ExitReport>): void {
@@ -137,14 +177,130 @@ export class SimWorker implements Acceptor {
     this.#world.log(() => `worker ${this.id} (pid ${this.pid}) is dead: ${this.report.signal ?? `code ${String(this.report.code)}`}`)
     for (const timer of [...this.#timers]) timer.cancel()
     this.#backlog = []
-    for (const timer of this.connections.values()) timer.cancel()
-    this.connections.clear()
-    this.#world.inDying(this, () => this.#closeForGood())
+    this.#cutAll()
+    this.#world.inDying(this, () => {
+      for (const acceptors of this.acceptors.values()) for (const socket of acceptors.values()) socket.acceptors.delete(this)
+      this.acceptors.clear()
+      for (const fd of [...this.#descriptors.keys()]) this.#close(fd)
+    })
     this.#end?.die()
     this.#world.onWorkerDead(this)
   }
 
+  #log(): ProcessLog {
+    const write = (message: string, fields?: LogFields): void => {
+      if (!this.alive) return
+      this.#world.log(() => `worker ${this.id}: ${message}${fields?.['reason'] === undefined ? '' : ` (${String(fields['reason'])})`}`)
+      if (message === 'draining as an orphan') this.#world.onOrphaned(this, { lostAtMs: this.#lostAtMs, dialledAtMs: this.#dialledAtMs })
+    }
+    return { info: write, warn: write, error: write }
+  }
+
+  // ---- WorkerWorld
+
+  /** Each takes a moment: time goes on, and with it what waits in the queues. */
+  turn(): Promise<void> { return this.#delay(this.#world.random.next()) }
+
+  dial(path: string, _options: ChannelOptions, handlers: DialHandlers): ChannelEnd<FromWorker> {
+    this.#dialledAtMs = this.#world.nowMs
+    const end = this.#world.dialControl(path, this)
+    if (end === null) {
+      queueMicrotask(() => { this.#run(() => handlers.onClose('ECONNREFUSED')) })
+      return notConnected()
+    }
+    this.#end = end
+    end.after = this.clock.after
+    end.through = run => this.#run(run)
+    end.onClose = () => {
+      if (this.connected) this.#lostAtMs = this.#world.nowMs
+      if (this.#end === end) this.#end = null
+      handlers.onClose('')
+    }
+    end.onMessage = (order: ToWorker, answer) => this.#deliver(order, answer, end, handlers)
+    queueMicrotask(() => { this.#run(() => handlers.onOpen()) })
+    return end
+  }
+
+  listen(acceptor: net.Server, fd: number): Promise<void> {
+    const socket = this.#socketOf(fd)
+    if (socket.shut) return Promise.reject(new Error('listen EINVAL'))
+    Object.assign(acceptor, { socket, fd })
+    const { slot, listener } = this.#places.get(socket)!
+    const mine = this.acceptors.get(slot) ?? new Map<number, SimSocket>()
+    this.acceptors.set(slot, mine.set(listener, socket))
+    socket.listening = true
+    socket.acceptors.add(this)
+    this.#onAllQueued(socket)
+    return Promise.resolve()
+  }
+
+  stopListening(acceptor: net.Server): void {
+    const { socket, fd } = acceptor as unknown as SimAcceptor
+    if (socket === null || !this.alive) return
+    const { slot, listener } = this.#places.get(socket)!
+    const mine = this.acceptors.get(slot)
+    mine?.delete(listener)
+    if (mine?.size === 0) this.acceptors.delete(slot)
+    socket.acceptors.delete(this)
+    this.#close(fd)
+  }
+
+  close(fd: number): void { if (this.alive) this.#close(fd) }
+  vitals(): { utilization: number; rssBytes: number } { return { utilization: 0, rssBytes: 1 } }
+
+  #close(fd: number): void {
+    const socket = this.#socketOf(fd)
+    this.#descriptors.delete(fd)
+    this.#world.closing = this
+    this.#world.kernel.release(socket)
+    this.#world.closing = null
+  }
+
+  #socketOf(fd: number): SimSocket {
+    const socket = this.#descriptors.get(fd)
+    if (socket !== undefined) return socket
+    this.#world.violation(`worker ${this.id} uses descriptor ${fd}, which is not open`)
+    throw Object.assign(new Error('EBADF'), { code: 'EBADF' })
+  }
+
+  #calls(): SystemCalls {
+    const calls: Partial<SystemCalls> = {
+      dup: fd => {
+        const socket = this.#socketOf(fd)
+        this.#world.kernel.hold(socket)
+        this.#descriptors.set(this.#nextDescriptor, socket)
+        return this.#nextDescriptor++
+      },
+      hasQueued: fd => this.#socketOf(fd).queue.length > 0,
+      sendDatagram: (_path, _payload, descriptors) => this.#world.sendDescriptors(descriptors.map(fd => this.#socketOf(fd))),
+    }
+    return calls as SystemCalls
+  }
+
+  // ---- orders on their way to it
+
+  #deliver(order: ToWorker, answer: SimAnswer | null, by: SimEnd, handlers: DialHandlers): void {
+    const { random, calm } = this.#world
+    if (this.#deaf && !calm && answer !== null && order.tag !== 'drain' && random.chance(0.5)) {
+      this.#world.log(() => `worker ${this.id} ignores '${order.tag}'`)
+      if (random.chance(0.5)) answer.refuse('failed', 'does not want to')
+      return
+    }
+    const obey = (): void => {
+      this.#world.log(() => `worker ${this.id} ${order.tag}${'slot' in order ? ` ${order.slot}` : ''}`)
+      this.#orderedBy = by
+      handlers.onMessage(order, answer)
+    }
+    if (order.tag === 'drain') { obey(); return }
+    // Everything but a drain takes a few turns of its event loop, one after the other.
+    const slow = this.#behaviour === 'slow loop' && !calm
+    this.#busyUntilMs = Math.max(this.#busyUntilMs, this.#world.nowMs + random.delay(slow ? 400 : 4, slow ? 2_000 : 300))
+    this.#after(this.#busyUntilMs - this.#world.nowMs, obey)
+  }
+
   // ---- connections of clients
+
+  #onAllQueued(socket: SimSocket): void { for (let waiting = socket.queue.length; waiting > 0; waiting--) this.onQueued(socket) }
 
   onQueued(socket: SimSocket): void {
     if (!this.alive || this.stopped) return
@@ -159,264 +315,60 @@ export class SimWorker implements Acceptor {
     this.#exchanges++
     if (this.#behaviour === 'only 5xx' && !this.#world.calm) this.#ownFaults++
     this.#world.onAccepted(dial)
-    const event = this.#world.plainAfter(dial.usedMs, () => {
+    const cancel = this.#world.plainAfter(dial.usedMs, () => {
       this.connections.delete(dial)
-      if (this.phase === 'draining') this.#finishWhenEmpty()
+      if (this.connections.size === 0) this.#whenEmpty()
     })
-    this.connections.set(dial, event)
+    this.connections.set(dial, cancel)
   }
 
-  // ---- its sockets, as inherited-listeners.ts
-
-  #socket(listener: number, slot: number): SimSocket {
-    let index = 0
-    for (let before = 0; before < listener; before++) index += this.layout.listeners[before]!.shared ? 1 : this.layout.slots
-    return this.sockets[index + (this.layout.listeners[listener]!.shared ? 0 : slot)]!
+  #cutAll(): void {
+    for (const cancel of this.connections.values()) cancel()
+    this.connections.clear()
   }
 
-  #listenFor(slot: number): void {
-    if (this.closed) throw new Error('the listening sockets were closed for good')
-    const mine = this.acceptors.get(slot) ?? new Map<number, SimSocket>()
-    this.acceptors.set(slot, mine)
-    for (const [index, { shared }] of this.layout.listeners.entries()) {
-      if ((shared && slot !== this.slot) || mine.has(index)) continue
-      const socket = this.#socket(index, slot)
-      if (socket.shut) throw new Error('EINVAL')
-      mine.set(index, socket)
-      this.#world.kernel.hold(socket)
-      socket.listening = true
-      socket.acceptors.add(this)
-      for (let waiting = socket.queue.length; waiting > 0; waiting--) this.onQueued(socket)
-    }
-  }
+  // ---- the application
 
-  #stopFor(slot: number, except: readonly string[] = []): void {
-    const mine = this.acceptors.get(slot)
-    if (mine === undefined) return
-    for (const [index, socket] of mine) {
-      if (except.includes(this.layout.listeners[index]!.name)) continue
-      mine.delete(index)
-      if (![...this.acceptors.values()].some(other => [...other.values()].includes(socket))) socket.acceptors.delete(this)
-      this.#world.kernel.release(socket)
-    }
-    if (mine.size === 0) this.acceptors.delete(slot)
-  }
-
-  #acceptQueued(): void {
-    for (const acceptors of this.acceptors.values()) for (const socket of acceptors.values()) for (const dial of socket.queue.splice(0)) this.#accept(dial)
-  }
-
-  #closeForGood(): void {
-    if (this.closed) return
-    this.closed = true
-    this.#world.closing = this
-    for (const slot of [...this.acceptors.keys()]) this.#stopFor(slot)
-    for (const socket of this.sockets) this.#world.kernel.release(socket)
-    this.#world.closing = null
-  }
-
-  // ---- the way to the supervisor, as control-client.ts
-
-  #connect(): void {
-    this.#triedAtMs = this.#world.nowMs
-    const end = this.#world.connectWorker(this)
-    if (end === null) { this.#onClose(null); return }
-    this.#end = end
-    end.through = run => this.#run(run)
-    end.onClose = () => this.#onClose(end)
-    end.onMessage = (order: ToWorker, answer) => this.#onOrder(order, answer, end)
-    const hello: FromWorker = { tag: 'hello', protocol: PROTOCOL_VERSION, worker: this.id, token: this.role.token, pid: this.pid, phase: this.phase }
-    end.ask(hello, HELLO_TIMEOUT_MS, (ms, run) => this.#after(ms, run)).then(
-      welcome => { this.#run(() => this.#onWelcome(welcome as Welcome)) },
-      (error: { code: string; message: string }) => {
-        if (!this.alive) return
-        if (error.code !== 'closed' && error.code !== 'timeout') this.#giveUp(`refused: ${error.message}`)
-        end.close()
-      },
-    )
-  }
-
-  #onClose(end: SimEnd | null): void {
-    if (end !== this.#end) return
-    this.#end = null
-    if (this.#state === 'connected') {
-      this.#state = 'orphaned'
-      this.#lostAtMs = this.#world.nowMs
-      this.#world.log(() => `worker ${this.id} lost its supervisor`)
-      const welcome = this.#welcome
-      if (welcome?.orphanPolicy === 'drain-after') this.#giveUpAtMs = this.#world.nowMs + welcome.orphanDrainAfterMs
-    }
-    if (this.#triedAtMs >= this.#giveUpAtMs) this.#giveUp('no supervisor came back')
-    this.#after(retryDelayMs(this.#world.nowMs - this.#lostAtMs), () => this.#connect())
-  }
-
-  /** Another supervisor than the one that gave the order believes something else of us. */
-  #sayHelloAgain(): void { this.#end?.close() }
-
-  #giveUp(reason: string): void {
-    if (this.#orphanedSaid) return
-    this.#orphanedSaid = true
-    if (this.phase === 'draining') return
-    this.orphanDrain = true
-    this.#world.log(() => `worker ${this.id} drains as an orphan: ${reason}`)
-    if (this.#welcome === null) this.die({ code: 1 })
-    else {
-      this.#acceptQueued()
-      this.#drain(this.#welcome.orphanDrain)
-      this.#sayHelloAgain()
-    }
-  }
-
-  #onWelcome(welcome: Welcome): void {
-    this.#giveUpAtMs = Number.POSITIVE_INFINITY
-    this.#welcome = welcome
-    this.#state = 'connected'
-    this.#heartbeat?.cancel()
-    this.#beatLater(welcome.heartbeatMs)
-    if (this.phase === 'ready') this.#say({ tag: 'ready' })
-    if (!this.#started) {
-      this.#started = true
-      this.#load()
-    }
-  }
-
-  #beatLater(ms: number): void {
-    const slow = this.#behaviour === 'slow loop' && !this.#world.calm
-    this.#heartbeat = this.#after(ms + (slow ? this.#world.random.next() * 2_000 : 0), () => {
-      this.#report(slow ? this.#world.random.next() * 3_000 : this.#world.random.next() * 20)
-      this.#beatLater(ms)
-    })
-  }
-
-  #say(message: FromWorker): void { if (this.#state === 'connected') this.#end?.send(message) }
-
-  #report(loopLagMs: number): void {
-    const open: OpenCounts = { ...NO_COUNTS, connections: this.connections.size, exchanges: this.#exchanges, ownFaults: this.#ownFaults }
-    this.#say({ tag: 'heartbeat', seq: this.#seq++, loopLagMs, utilization: 0, rssBytes: 1, open })
-  }
-
-  // ---- what it does, as worker.ts
-
-  #load(): void {
+  async #load(): Promise<void> {
     const { random } = this.#world
-    if (this.#behaviour === 'hangs') return
+    if (this.#behaviour === 'hangs') return new Promise(() => {})
     if (this.#behaviour === 'dies at start') {
-      this.#after(random.delay(100, 1_000), () => {
-        this.#say({ tag: 'failed', message: 'cannot start', stack: '' })
-        this.die({ code: 1 })
-      })
-      return
+      await this.#delay(random.delay(100, 1_000))
+      throw new Error('cannot start')
     }
-    this.#after(random.delay(200, 2_000), () => {
-      this.#ready = true
-      if (!this.#moveTo('ready')) return
-      this.#say({ tag: 'ready' })
-      if (this.#behaviour === 'exits after ready') this.#after(random.next() * 200, () => this.die({ code: random.pick([0, 1, 70]) }))
-    })
+    await this.life.worker.run(this.#server())
   }
 
-  #moveTo(to: WorkerPhase): boolean {
-    if (!MOVES[this.phase].includes(to)) return false
-    this.phase = to
-    return true
-  }
-
-  #onOrder(order: ToWorker, answer: SimAnswer | null, by: SimEnd): void {
-    const { random, calm } = this.#world
-    if (this.#deaf && !calm && answer !== null && order.tag !== 'drain' && random.chance(0.5)) {
-      this.#world.log(() => `worker ${this.id} ignores '${order.tag}'`)
-      if (random.chance(0.5)) answer.refuse('failed', 'does not want to')
-      return
-    }
-    // Everything but a drain takes a few turns of its event loop.
-    const slow = this.#behaviour === 'slow loop' && !calm
-    if (order.tag === 'drain') this.#obey(order, answer, by)
-    else {
-      // One after the other.
-      this.#busyUntilMs = Math.max(this.#busyUntilMs, this.#world.nowMs + random.delay(slow ? 400 : 4, slow ? 2_000 : 300))
-      this.#after(this.#busyUntilMs - this.#world.nowMs, () => this.#obey(order, answer, by))
+  #server(): WorkerServer {
+    const { random } = this.#world
+    return {
+      prepare: async () => {
+        await this.#delay(random.delay(200, 2_000))
+        this.#able = true
+        if (this.#behaviour === 'exits after ready') this.#after(random.next() * 200, () => this.die({ code: random.pick([0, 1, 70]) }))
+      },
+      listeners: () => this.layout.listeners.map(({ name }) => runningListener(name)),
+      runSelfTest: (): Promise<SelfTestOutcome> => {
+        const passed = this.#behaviour !== 'fails self-test'
+        return Promise.resolve({ passed, detail: `GET / answered ${passed ? 200 : 500}` })
+      },
+      drain: () => new Promise(resolve => {
+        // A turn of its own: what ends a connection is no promise of the worker's.
+        this.#whenEmpty = () => { this.#after(0, () => resolve({ cut: 0 })) }
+        if (this.connections.size === 0) this.#whenEmpty()
+      }),
+      stats: (): OpenCounts => {
+        return { ...NO_COUNTS, connections: this.connections.size, exchanges: this.#exchanges, ownFaults: this.#ownFaults }
+      },
+      close: () => this.#cutAll(),
     }
   }
+}
 
-  #obey(order: ToWorker, answer: SimAnswer | null, by: SimEnd): void {
-    const { phase } = this
-    this.#world.staleOrder = by !== this.#end
-    this.#world.log(() => `worker ${this.id} ${order.tag}${'slot' in order ? ` ${order.slot}` : ''}`)
-    try {
-      if (order.tag === 'drain') {
-        answer?.ok(null)
-        this.#drain(order.order)
-        return
-      }
-      const result = this.#do(order)
-      answer?.ok(result)
-      if (phase !== this.phase && by !== this.#end) this.#sayHelloAgain()
-    } catch (error) {
-      answer?.refuse('failed', error instanceof Error ? error.message : String(error))
-    } finally {
-      this.#world.staleOrder = false
-    }
-  }
+/** A dial that found nothing. */
+function notConnected(): ChannelEnd<FromWorker> { return { send: () => false, ask: () => new Promise(() => {}), close() {}, destroy() {} } }
 
-  #do(order: Exclude<ToWorker, { tag: 'drain' }>): unknown {
-    switch (order.tag) {
-      case 'accept':
-        this.#checkReady()
-        for (const slot of new Set([this.slot, ...this.acceptors.keys()])) this.#listenFor(slot)
-        this.#moveTo('accepting')
-        return null
-      case 'stop-accept':
-        this.#checkReady()
-        for (const slot of [...this.acceptors.keys()]) this.#stopFor(slot, order.except)
-        this.#moveTo('paused')
-        return null
-      case 'adopt-slot':
-        this.#checkReady()
-        if (order.slot >= this.layout.slots) throw new Error(`there is no slot ${order.slot}`)
-        this.#listenFor(order.slot)
-        return null
-      case 'release-slot':
-        if (order.slot !== this.slot) this.#stopFor(order.slot)
-        return null
-      case 'close-listeners':
-        this.#acceptQueued()
-        this.#closeForGood()
-        this.#moveTo('paused')
-        return null
-      case 'reopen-logs':
-        return null
-      case 'self-test':
-        this.#checkReady()
-        return this.#behaviour === 'fails self-test' ? { passed: false, detail: 'GET / answered 500' } : { passed: true, detail: 'GET / answered 200' }
-      case 'send-descriptors':
-        if (this.closed) throw new Error('the listening sockets were closed for good')
-        this.#world.sendDescriptors(order.path, this.sockets)
-        return { layout: this.layout }
-      default:
-        return order satisfies never
-    }
-  }
-
-  #checkReady(): void { if (!this.#ready) throw new Error('the application is not ready yet') }
-
-  #drain(order: DrainOrder): void {
-    if (this.#finishing) return
-    this.#moveTo('draining')
-    if (!this.#ready) { this.die({ code: 0 }); return }
-    this.#closeForGood()
-    this.#endAtMs = Math.min(this.#endAtMs, this.#world.nowMs + order.endAfterMs)
-    this.#drainTimer?.cancel()
-    this.#drainTimer = this.#after(this.#endAtMs - this.#world.nowMs, () => this.#finish(this.connections.size))
-    this.#finishWhenEmpty()
-  }
-
-  #finishWhenEmpty(): void { if (this.connections.size === 0) this.#run(() => this.#finish(0)) }
-
-  #finish(cut: number): void {
-    if (this.#finishing) return
-    this.#finishing = true
-    this.#report(0)
-    this.#say({ tag: 'drained', cut })
-    this.#after(this.#world.random.delay(5, 900), () => this.die({ code: 0 }))
-  }
+function runningListener(name: string): RunningListener {
+  const spec = { name, address: { kind: 'unix', path: '/', mode: 0 }, options: { backlog: 511 } } as unknown as RunningListener['spec']
+  return { spec, createAcceptor: () => new SimAcceptor() as unknown as net.Server }
 }

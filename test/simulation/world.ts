@@ -3,6 +3,9 @@
  * operators that ask, and everything that goes wrong. One seed decides all of it. What must always hold is looked at
  * after every event; when the disturbances end, everything has to come to rest (see invariants.ts).
  *
+ * Here are time, processes, their images and what travels between them; operators.ts asks, disturbances.ts disturbs. Long,
+ * because a process, its image, its connections and its sockets end together.
+ *
  * The order of things is real: an event is one turn of an event loop, and every promise that it settles runs before the
  * next one.
  */
@@ -11,23 +14,28 @@ import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts
 import type { ResolvedSupervisorOptions, SupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { WorkerSettings } from '../../src/config/worker-settings.ts'
 import type { FromOperator, OperationOutcome, ToWorker } from '../../src/ipc/messages.ts'
-import type { SystemCalls } from '../../src/ipc/system-calls.ts'
+import type { DatagramInbox } from '../../src/ipc/system-calls.ts'
+import { EXIT } from '../../supervisor/exit-codes.ts'
 import type { Fleet } from '../../supervisor/fleet.ts'
-import type { Generation } from '../../supervisor/generation.ts'
+import { readEntry } from '../../supervisor/journal.ts'
 import type { ExitReport, ForkedProcess, ForkRequest } from '../../supervisor/process-host.ts'
 import type { Release } from '../../supervisor/releases.ts'
-import type { Plan } from '../../supervisor/upgrade.ts'
-import { SimConnection } from './connection.ts'
-import type { SimAnswer, SimEnd, Wire } from './connection.ts'
+import { Intent } from '../../supervisor/worker-process.ts'
+import type { WorkerRecord } from '../../supervisor/worker-process.ts'
+import { CONTROL_SOCKET } from '../../supervisor/state-folder.ts'
+import { SupervisorState } from '../../supervisor/supervisor-state.ts'
+import type { After, SimConnection, SimEnd, Wire } from './connection.ts'
+import { ControlPaths } from './control-paths.ts'
+import { Disturbances } from './disturbances.ts'
 import { EventQueue } from './event-queue.ts'
-import type { SimEvent } from './event-queue.ts'
 import { checkAlways, checkFlip, checkOrder, restlessness } from './invariants.ts'
 import { Kernel } from './kernel.ts'
 import type { Dial, SimSocket } from './kernel.ts'
+import { Operators } from './operators.ts'
 import { Random } from './random.ts'
-import { SimState, SimSupervisor } from './sim-supervisor.ts'
+import { SimSupervisor, STATE_FOLDER } from './sim-supervisor.ts'
 import type { SimHandover } from './sim-supervisor.ts'
-import { SimWorker } from './sim-worker.ts'
+import { BAD_BEHAVIOURS, SimWorker } from './sim-worker.ts'
 import type { Behaviour } from './sim-worker.ts'
 
 /** Breaks a rule in every supervisor of a run, to see that the simulation notices. */
@@ -55,8 +63,6 @@ export interface SimListener { readonly name: string; readonly address: string }
 interface SimRelease { readonly behaviour: Behaviour; readonly fingerprint: string }
 type Boot = 'good' | 'throws' | 'hangs' | 'dies'
 
-interface Timer { cancel(): void }
-
 /** How a worker's end reaches somebody. */
 interface Watcher { readonly image: SimSupervisor; readonly onExit: (report: ExitReport) => void }
 
@@ -72,7 +78,10 @@ interface Family {
   lastAccepted: ReadonlySet<SimSocket>
 }
 
-const BAD: readonly Behaviour[] = ['dies at start', 'exits after ready', 'hangs', 'fails self-test', 'only 5xx', 'slow loop', 'ignores orders', 'dies at random']
+/** What a calm world is asked at its end, and must commit. */
+const LAST_OPERATIONS: readonly FromOperator[] = [
+  { tag: 'reload' }, { tag: 'upgrade', folder: '/r0', supervisor: 'if-changed' }, { tag: 'upgrade', folder: '', supervisor: 'always' },
+]
 /** Everything must be at rest this long after the disturbances ended, in ms of virtual time. */
 const REST_LIMIT_MS = 240_000
 const REST_POLL_MS = 2_000
@@ -115,6 +124,8 @@ export class World implements Wire {
   active = 0
   failure = ''
   readonly counts: Record<string, number> = {}
+  readonly control: ControlPaths
+  readonly after: After
   readonly #queue = new EventQueue()
   readonly #options: WorldOptions
   #log: string[] = []
@@ -123,9 +134,11 @@ export class World implements Wire {
   #nextPid = 100
   #nextDial = 1
   #events = 0
-  #connections: { readonly connection: SimConnection; readonly serverEnd: SimEnd; worker: SimWorker | null }[] = []
-  /** Connections that wait for the next image to accept them. */
-  #waiting: { readonly end: SimEnd; readonly take: (image: SimSupervisor) => void }[] = []
+  #connections: { readonly connection: SimConnection; readonly serverEnd: SimEnd; readonly worker: SimWorker | null }[] = []
+  /** Starts of another supervisor while one runs. */
+  readonly #rivals = new Set<SimSupervisor>()
+  /** Of the image that runs: what the plants and watches of `onComposed` are on. */
+  #composed: Fleet | null = null
   #inbox: SimSocket[] | null = null
   readonly #releases = new Map<string, SimRelease>()
   readonly #boots = new Map<string, Boot>()
@@ -134,17 +147,19 @@ export class World implements Wire {
   readonly #stepTrouble: number
   readonly #lateShare: number
   #lastStep = ''
-  /** Operators whose questions have not been answered. */
-  readonly asking = new Set<string>()
+  readonly operators = new Operators(this)
+  readonly #disturbances = new Disturbances(this)
   #done = false
   #finalOutcome: OperationOutcome | null = null
   #finalAsked = false
-  #bootTimer: Timer | null = null
+  #cancelBootTimer: () => void = () => {}
 
   constructor(seed: number, options: WorldOptions = {}) {
     this.seed = seed
     this.#options = options
     const random = this.random = new Random(seed)
+    this.after = (ms, run) => this.at(this.nowMs + ms, run)
+    this.control = new ControlPaths(this, message => this.violation(message))
     this.kernel = new Kernel({
       onQueueLost: (socket, dials, how) => this.#onQueueLost(socket, dials, how),
       onFault: message => this.violation(message),
@@ -157,35 +172,57 @@ export class World implements Wire {
     this.#stepTrouble = random.pick([0, 0, 0.03, 0.1, 0.25])
     this.#lateShare = random.pick([0, 0.005, 0.03])
     this.#baseOptions = {
-      heartbeatMs: 1_000, adoptAfterSilenceMs: 3_000, abortAfterSilenceMs: 6_000, killAfterAbortMs: 1_000, readyTimeoutMs: 4_000, describeTimeoutMs: 3_000, ackTimeoutMs: 1_000, emptyQueueMs: 200,
+      heartbeatMs: 1_000, standInAfterSilenceMs: 3_000, abortAfterSilenceMs: 6_000, killAfterAbortMs: 1_000,
+      readyTimeoutMs: 4_000, describeTimeoutMs: 3_000, ackTimeoutMs: 1_000, emptyQueueMs: 200,
       orphanPolicy: random.pick(['keep', 'keep', 'drain-after']), orphanDrainAfterMs: 5_000,
-      drain: { idleDrainMs: 2_000, closeSpreadMs: 500, softDrainMs: 0, hardDrainMs: 10_000, webSocketDrainMs: 10_000, tunnelDrainMs: 15_000, stopTimeoutMs: 10_000, maxDrainingGenerations: random.int(1, 3) },
+      drain: {
+        idleDrainMs: 2_000, closeSpreadMs: 500, softDrainMs: 0, hardDrainMs: 10_000, webSocketDrainMs: 10_000, tunnelDrainMs: 15_000,
+        stopTimeoutMs: 10_000, maxDrainingGenerations: random.int(1, 3),
+      },
       restart: { backoffMsMax: 4_000, forgetAfterMs: 10_000 },
       upgrade: { soakMs: random.pick([0, 1_500, 3_000]), adoptTimeoutMs: 2_000, bootTimeoutMs: 5_000 },
     }
     for (let index = 0; index < 8; index++) {
-      this.#releases.set(`/r${index}`, { behaviour: index === 0 || random.chance(0.55) ? 'good' : random.pick(BAD), fingerprint: index === 0 ? 'f0' : `f${random.int(0, 3)}` })
+      const behaviour = index === 0 || random.chance(0.55) ? 'good' : random.pick<Behaviour>(BAD_BEHAVIOURS)
+      this.#releases.set(`/r${index}`, { behaviour, fingerprint: index === 0 ? 'f0' : `f${random.int(0, 3)}` })
     }
-    for (const fingerprint of ['f0', 'f1', 'f2', 'f3']) this.#boots.set(fingerprint, fingerprint === 'f0' || random.chance(0.6) ? 'good' : random.pick(['throws', 'hangs', 'dies']))
+    for (const fingerprint of ['f0', 'f1', 'f2', 'f3']) {
+      const good = fingerprint === 'f0' || random.chance(0.6)
+      this.#boots.set(fingerprint, good ? 'good' : random.pick(['throws', 'hangs', 'dies']))
+    }
   }
 
   // ---- time
 
   get wallMs(): number { return this.nowMs + this.#wallOffsetMs }
 
-  after(ms: number, run: () => void): Timer { return this.at(this.nowMs + ms, run) }
-  at(atMs: number, run: () => void): Timer { return cancellable(this.#queue.add(atMs, run)) }
+  /** @returns a function that cancels. */
+  at(atMs: number, run: () => void): () => void { return this.#add(atMs, run, false) }
   /** Only sockets and connections of clients are concerned. */
-  plainAfter(ms: number, run: () => void): Timer { return cancellable(this.#queue.add(this.nowMs + ms, run, true)) }
+  plainAfter(ms: number, run: () => void): () => void { return this.#add(this.nowMs + ms, run, true) }
+
+  #add(atMs: number, run: () => void, plain: boolean): () => void {
+    const event = this.#queue.add(atMs, run, plain)
+    return () => { event.run = null }
+  }
+
   arrivalMs(): number { return this.nowMs + this.random.delay(3, 1_500, this.calm ? 0 : this.#lateShare) }
 
+  /** Nothing happens for so long, and then everything that was due. */
+  stall(ms: number): void {
+    this.log(() => `the machine stalls for ${Math.round(ms)} ms`)
+    this.#floorMs = this.nowMs + ms
+  }
+
+  shiftWallClock(ms: number): void { this.#wallOffsetMs += ms }
+
   async run(): Promise<RunResult> {
-    this.kernel.use()
     watchRejections(this)
     const { stackTraceLimit } = Error
     if (this.#options.keepLog !== true) Error.stackTraceLimit = 0
     try {
       this.#begin()
+      await turn()
       while (this.failure === '' && !this.#done) {
         const event = this.#queue.take()
         if (event === undefined) { this.violation('nothing will ever happen again'); break }
@@ -196,6 +233,7 @@ export class World implements Wire {
         run()
         if (event.plain) continue
         await turn()
+        this.#lookAt(this.image)
         checkAlways(this)
       }
     } catch (error) {
@@ -224,16 +262,15 @@ export class World implements Wire {
     this.log(() => `VIOLATION ${message}`)
   }
 
-  /** Errors that a start may end with. */
-  unexpected(error: unknown): boolean { return !(error instanceof Error) || !['Refused', 'BindError', 'StartFailed'].includes(error.name) }
-
   // ---- what is installed and configured
 
   get options(): ResolvedSupervisorOptions { return resolveSupervisorOptions({ ...this.#baseOptions, workers: this.workersWanted }) }
   behaviourOf(folder: string): Behaviour { return this.#releases.get(folder)?.behaviour ?? 'good' }
 
   releaseOf(folder: string): Release {
-    return { folder, application: `${folder}/app.ts`, installation: folder, entries: { worker: 'w', describe: 'd', boot: 'b', resume: 'r' }, node: 'node', fingerprint: this.#releases.get(folder)!.fingerprint }
+    const { fingerprint } = this.#releases.get(folder)!
+    const entries = { worker: 'w', describe: 'd', boot: 'b', resume: 'r' }
+    return { folder, application: `${folder}/app.ts`, installation: folder, entries, node: 'node', fingerprint }
   }
 
   // ---- processes
@@ -263,9 +300,10 @@ export class World implements Wire {
     if (!worker.alive) this.#tell(worker, watcher)
   }
 
-  signalWorker(pid: number, signal: NodeJS.Signals): boolean {
+  signalWorker(image: SimSupervisor, pid: number, signal: NodeJS.Signals): boolean {
     const worker = this.#process(pid)
     if (worker === undefined) return false
+    if (image !== this.image) this.violation(`(10) a supervisor without the folder sends ${signal} to worker ${worker.id}`)
     this.log(() => `${signal} to worker ${worker.id}`)
     if (!worker.alive) return true
     if (signal === 'SIGKILL') worker.die({ signal })
@@ -283,14 +321,12 @@ export class World implements Wire {
     return undefined
   }
 
-  /** Notes what a dying worker accepted from, before that is gone. */
   /** Ids of workers that have ever held sockets alone. */
   readonly #soleHolders = new Set<string>()
-  /** A worker obeys a supervisor that has been killed since. */
-  staleOrder = false
-  /** Closes its copies of all sockets. */
+  /** Closes a copy of a socket. */
   closing: SimWorker | null = null
 
+  /** Notes what a dying worker accepted from, before that is gone. */
   inDying(worker: SimWorker, close: () => void): void {
     const family = this.families.get(worker)!
     family.lastAccepted = new Set([...worker.acceptors.values()].flatMap(acceptors => [...acceptors.values()]))
@@ -336,6 +372,7 @@ export class World implements Wire {
 
   #runImage(image: SimSupervisor): void {
     this.image = image
+    this.#composed = null
     this.active = 0
     this.#lastStep = ''
     image.run()
@@ -353,12 +390,14 @@ export class World implements Wire {
   #supervisorGone(): void {
     const pid = this.supervisorPid
     this.supervisorPid = 0
-    this.#bootTimer?.cancel()
+    this.#cancelBootTimer()
     this.image?.die()
     this.image = null
+    // Another start that finds nothing here any more would be the next supervisor; the end of this one brings that anyway.
+    for (const rival of this.#rivals) rival.die()
+    this.#rivals.clear()
     this.#dropConnections()
-    for (const { end } of this.#waiting) end.die()
-    this.#waiting = []
+    this.control.leave(pid)
     this.#dropInbox()
     this.kernel.closeAllOf(pid)
     for (const worker of [...this.workers]) {
@@ -379,10 +418,10 @@ export class World implements Wire {
   exec(image: SimSupervisor, handover: SimHandover, bootTimeoutMs: number): void {
     this.count('execs')
     this.log(() => `exec of ${handover.folder} in place (${handover.attempt})`)
-    for (const fd of handover.descriptors) this.kernel.socketOf(fd)
+    for (const fd of handover.descriptors) if (!this.control.owns(fd)) this.kernel.socketOf(fd)
     this.#leaveImage(image, handover)
     const boot = this.calm ? 'good' : this.#boots.get(this.releaseOf(handover.folder).fingerprint)!
-    this.#bootTimer = this.after(bootTimeoutMs, () => this.execBack(this.image, handover, 'not done in time'))
+    this.#cancelBootTimer = this.after(bootTimeoutMs, () => this.execBack(this.image, handover, 'not done in time'))
     const pid = this.supervisorPid
     this.after(20 + this.random.delay(80, 1_000), () => {
       if (this.supervisorPid !== pid) return
@@ -397,65 +436,92 @@ export class World implements Wire {
     this.image = null
     this.#dropConnections()
     this.#dropInbox()
-    this.kernel.closeAllOf(this.supervisorPid, new Set(handover.descriptors))
-    for (const worker of this.workers) if (this.families.get(worker)!.parent === this.supervisorPid && worker.alive && !worker.booted) worker.die({ code: 0 })
+    const kept = new Set(handover.descriptors)
+    this.control.leave(this.supervisorPid, kept)
+    this.kernel.closeAllOf(this.supervisorPid, kept)
+    for (const worker of this.workers) {
+      const isChild = this.families.get(worker)!.parent === this.supervisorPid
+      if (isChild && worker.alive && !worker.booted) worker.die({ code: 0 })
+    }
   }
 
   execBack(image: SimSupervisor | null, handover: SimHandover, reason: string): void {
     if (handover.attempt === 'back') { this.killSupervisor(`the image before failed as well: ${reason}`); return }
     this.count('execs back')
     this.log(() => `the trampoline goes back to ${handover.backFolder}: ${reason}`)
-    this.#bootTimer?.cancel()
+    this.#cancelBootTimer()
     this.#leaveImage(image, handover)
     const back: SimHandover = { ...handover, attempt: 'back', reason, folder: handover.backFolder }
     const pid = this.supervisorPid
-    this.after(20 + this.random.next() * 80, () => { if (this.supervisorPid === pid) this.#runImage(new SimSupervisor(this, pid, back.folder, back)) })
+    this.after(20 + this.random.next() * 80, () => {
+      if (this.supervisorPid === pid) this.#runImage(new SimSupervisor(this, pid, back.folder, back))
+    })
   }
 
   onBootCommitted(image: SimSupervisor): void {
     this.log(() => `the image ${image.folder} has taken over`)
-    this.#bootTimer?.cancel()
+    this.#cancelBootTimer()
   }
 
-  onClaimed(image: SimSupervisor): void {
-    image.claimed = true
-    for (const { take } of this.#waiting.splice(0)) take(image)
+  /** What an event has made of the supervisor, which tells nobody of it. */
+  #lookAt(image: SimSupervisor | null): void {
+    if (image === null) return
+    if (image.state === SupervisorState.Running) image.wasRunning = true
+    if (image.stopping && !this.gap) {
+      this.gap = true
+      this.log(() => 'the supervisor is stopping')
+    }
+    const { fleet } = image
+    if (fleet !== this.#composed) {
+      if (fleet === null) this.#onAbandoned(image, this.#composed!)
+      else this.#onComposed(image, fleet)
+      this.#composed = fleet
+    }
+    // The sockets are back, or others are bound beside them.
+    if (fleet !== null) for (const worker of fleet.workers()) if (worker.intent === Intent.Dissolve) this.#soleHolders.add(worker.id)
   }
 
   /** Fleet and operations of an image exist. */
-  onComposed(image: SimSupervisor): void {
-    const fleet = image.fleet!
+  #onComposed(image: SimSupervisor, fleet: Fleet): void {
     const exclusive = fleet.exclusive.bind(fleet)
     fleet.exclusive = <T>(name: string, operation: () => Promise<T>): Promise<T> => exclusive(name, async () => {
       if (++this.active > 1) this.violation(`'${name}' runs beside another operation`)
       try { return await operation() } finally { this.active-- }
     })
+    const { table } = image
+    const retain = table.retain.bind(table)
+    table.retain = (described, calls) => {
+      this.removing = new Set(described.map(listener => listener.canonical))
+      try { return retain(described, calls) } finally { this.removing = null }
+    }
     this.#options.plant?.(image, this)
   }
 
-  onFreshStart(_image: SimSupervisor): void {
+  onFreshStart(image: SimSupervisor): void {
+    if (image !== this.image) this.violation('(10) a supervisor without the folder starts workers of its own')
     this.lineage++
     this.gap = true
     this.log(() => 'a fresh start')
   }
 
-  /** The sockets are back, or others are bound beside them. */
-  onSocketsRestored(fleet: Fleet): void { for (const worker of fleet.workers()) if (worker.soleHolder) this.#soleHolders.add(worker.id) }
-
-  onAbandoned(image: SimSupervisor, fleet: Fleet): void {
+  #onAbandoned(image: SimSupervisor, fleet: Fleet): void {
     this.gap = true
     this.count('abandoned')
-    const able = [...this.workers].filter(worker => worker.alive && !worker.stopped && worker.connected && !worker.closed && worker.phase !== 'starting' && worker.phase !== 'ready' && !worker.askedForSockets && [...fleet.workers()].some(one => one.id === worker.id))
-    if (able.length > 0 && !image.sendFailed) this.violation(`workers ${able.map(worker => worker.id).join(', ')} hold sockets and are connected, but were not adopted`)
-  }
-
-  onStopping(_image: SimSupervisor): void {
-    this.gap = true
-    this.log(() => 'the supervisor is stopping')
+    const waitsStill = image.nowMs() < this.options.upgrade.adoptTimeoutMs
+    const able = [...this.workers].filter(worker => {
+      const hasListened = worker.phase !== 'starting' && worker.phase !== 'ready'
+      const has = worker.alive && !worker.stopped && !worker.closed && hasListened && !worker.askedForSockets
+      const canSend = worker.connected || (waitsStill && worker.booted && !image.heardOf.has(worker.id))
+      return has && canSend && [...fleet.workers()].some(one => one.id === worker.id)
+    })
+    if (able.length === 0 || image.sendFailed) return
+    this.violation(`workers ${able.map(worker => worker.id).join(', ')} hold sockets and can send them, but were not adopted`)
   }
 
   onEnded(image: SimSupervisor, code: number): void {
-    this.log(() => `the supervisor ended with code ${code}`)
+    this.log(() => `the supervisor (pid ${image.pid}) ended with code ${code}`)
+    if (image !== this.image) { this.#onRivalEnded(image, code); return }
+    this.gap = true
     this.count(`ended ${code}`)
     this.supervisorPid = 0
     image.die()
@@ -465,8 +531,10 @@ export class World implements Wire {
     const left = [...this.kernel.descriptors].filter(([, { pid }]) => pid === image.pid)
     // One that was stopped while it took over may not have got to its table.
     if (left.length > 0 && image.wasRunning) this.violation(`the supervisor ended with ${left.length} sockets open`)
-    if (code === 0) for (const worker of this.workers) if (worker.alive && this.families.get(worker)!.parent === image.pid) this.violation(`the supervisor ended while its worker ${worker.id} lives`)
+    const orphan = [...this.workers].find(worker => worker.alive && this.families.get(worker)!.parent === image.pid)
+    if (code === 0 && orphan !== undefined) this.violation(`the supervisor ended while its worker ${orphan.id} lives`)
     this.#dropInbox()
+    this.control.leave(image.pid)
     this.kernel.closeAllOf(image.pid)
     for (const worker of [...this.workers]) {
       const family = this.families.get(worker)!
@@ -482,65 +550,78 @@ export class World implements Wire {
     }
   }
 
-  onRefusedWorker(id: string): void {
+  /** A second start beside a supervisor that runs: it changes nothing and says so. */
+  startRival(): void {
+    if (!this.control.answers(`${STATE_FOLDER}/${CONTROL_SOCKET}`)) return
+    const rival = new SimSupervisor(this, this.#nextPid++, this.current, null)
+    this.log(() => `another supervisor starts (pid ${rival.pid})`)
+    this.count('rivals')
+    this.#rivals.add(rival)
+    rival.run()
+  }
+
+  #onRivalEnded(rival: SimSupervisor, code: number): void {
+    rival.die()
+    this.#rivals.delete(rival)
+    if (code !== EXIT.running) this.violation(`(10) a supervisor was started beside one that runs and ended with code ${code}`)
+    const left = [...this.kernel.descriptors.values()].some(({ pid }) => pid === rival.pid)
+    if (left) this.violation('(10) a supervisor without the folder leaves sockets open')
+  }
+
+  onRefusedWorker(image: SimSupervisor, id: string): void {
     this.refused.add(id)
     this.log(() => `the supervisor refuses ${id}`)
+    if (image.state !== SupervisorState.Claiming || image.fleet !== null || this.journal === null) return
+    const named = readEntry(JSON.parse(this.journal))?.fleet?.slots.some(slot => slot.workers.some(worker => workerIdOf(worker) === id))
+    if (named === true) this.violation(`(10) worker ${id} is refused by a supervisor that has its journal and has not tried to adopt it`)
   }
 
   // ---- connections to the supervisor
 
-  /** @returns null when nobody listens there. */
-  connectWorker(worker: SimWorker): SimEnd | null {
-    return this.#connect(worker, (image, end) => image.onWorker(end))
-  }
-
-  #connect(worker: SimWorker | null, take: (image: SimSupervisor, end: SimEnd) => void): SimEnd | null {
-    if (this.supervisorPid === 0) return null
-    // Before a first claim there is no socket; across an exec it stays, and whoever connects waits for the next image.
-    if (this.image !== null && !this.image.claimed && !this.#isExecImage(this.image)) return null
-    const connection = new SimConnection(this)
-    const [clientEnd, serverEnd] = connection.ends
+  /** @param worker null: an operator. @returns our end; null when nothing listens there. */
+  dialControl(path: string, worker: SimWorker | null, tap: SimEnd['tap'] = null): SimEnd | null {
+    const dialled = this.control.dial(path, tap)
+    if (dialled === null) return null
+    const { connection, clientEnd, serverEnd } = dialled
     if (this.#connections.length > 64) this.#connections = this.#connections.filter(known => known.serverEnd.open)
-    const known = { connection, serverEnd, worker }
-    if (this.image?.claimed === true) {
-      this.#connections.push(known)
-      take(this.image, serverEnd)
-    } else {
-      // It waits in the queue of the socket, which outlives images.
-      const backlog: (() => void)[] = []
-      serverEnd.through = run => { backlog.push(run) }
-      this.#waiting.push({ end: serverEnd, take: image => {
-        serverEnd.through = run => { run() }
-        this.#connections.push(known)
-        take(image, serverEnd)
-        for (const run of backlog) run()
-      } })
-    }
+    this.#connections.push({ connection, serverEnd, worker })
     return clientEnd
   }
 
-  #isExecImage(image: SimSupervisor): boolean { return image.resumed }
+  /** What was under way over it is lost. */
+  breakConnection(): void {
+    const open = this.#connections.filter(({ serverEnd, worker }) => serverEnd.open && worker !== null)
+    if (open.length === 0) return
+    const { connection, worker } = this.random.pick(open)
+    this.log(() => `the connection of ${worker!.id} breaks`)
+    connection.cut()
+  }
+
+  /** A worker drains because no supervisor comes for it. Not before its time is over, and one dial after that has failed. */
+  onOrphaned(worker: SimWorker, { lostAtMs, dialledAtMs }: { readonly lostAtMs: number; readonly dialledAtMs: number }): void {
+    this.count('orphans')
+    // Refused, or never reached a supervisor: it serves nobody then.
+    if (this.refused.has(worker.id) || lostAtMs === Number.POSITIVE_INFINITY) return
+    const { orphanPolicy, orphanDrainAfterMs } = this.options
+    const drains = `(9) worker ${worker.id} drains as an orphan`
+    if (orphanPolicy === 'keep') this.violation(`${drains}, but orphans are kept`)
+    else if (dialledAtMs < lostAtMs + orphanDrainAfterMs) this.violation(`${drains} before it has looked for a supervisor once more`)
+  }
 
   // ---- descriptors that travel
 
-  callsFor(pid: number): SystemCalls {
-    const calls: Partial<SystemCalls> = {
-      shutdown: fd => this.kernel.shutdown(fd),
-      openInbox: () => {
-        this.#inbox = []
-        return {
-          receive: () => {
-            const sockets = this.#inbox?.splice(0) ?? []
-            if (sockets.length === 0) return null
-            const descriptors = sockets.map(socket => this.kernel.open(socket, pid))
-            for (const socket of sockets) this.kernel.release(socket)
-            return { payload: Buffer.alloc(4), descriptors }
-          },
-          close: () => this.#dropInbox(),
-        }
+  openInbox(pid: number): DatagramInbox {
+    this.#inbox = []
+    return {
+      receive: () => {
+        const sockets = this.#inbox?.splice(0) ?? []
+        if (sockets.length === 0) return null
+        const descriptors = sockets.map(socket => this.kernel.open(socket, pid))
+        for (const socket of sockets) this.kernel.release(socket)
+        return { payload: Buffer.alloc(4), descriptors }
       },
+      close: () => this.#dropInbox(),
     }
-    return calls as SystemCalls
   }
 
   /** What was sent and never received. */
@@ -549,8 +630,8 @@ export class World implements Wire {
     this.#inbox = null
   }
 
-  sendDescriptors(_path: string, sockets: readonly SimSocket[]): void {
-    if (this.#inbox === null) throw new Error('ENOENT')
+  sendDescriptors(sockets: readonly SimSocket[]): void {
+    if (this.#inbox === null) throw Object.assign(new Error('ENOENT'), { code: 'ENOENT' })
     // A message on its way holds them.
     for (const socket of sockets) this.kernel.hold(socket)
     this.#inbox.push(...sockets)
@@ -558,31 +639,38 @@ export class World implements Wire {
 
   // ---- what an operation touches
 
-  flip(image: SimSupervisor, plan: Plan): void {
-    checkFlip(this, image, plan)
-    this.log(() => `current is ${plan.to}`)
-    this.current = plan.to
+  flip(image: SimSupervisor, folder: string): void {
+    checkFlip(this, image, image.upgrades!.record().running!.plan!)
+    this.log(() => `current is ${folder}`)
+    this.current = folder
     this.count('flips')
   }
 
-  inRetain(_image: SimSupervisor, generation: Generation, retain: () => void): void {
-    this.removing = new Set(generation.description.listeners.map(listener => listener.canonical))
-    try { retain() } finally { this.removing = null }
+  /** @param text null: it is removed. */
+  writeJournal(image: SimSupervisor, text: string | null): void {
+    if (image.dead) return
+    if (image !== this.image) { this.violation('(10) a supervisor without the folder writes the journal'); return }
+    this.journal = text
+    this.#onRecorded(image)
   }
 
   onOrder(image: SimSupervisor, id: string, order: ToWorker): void {
-    this.log(() => `order to ${id}: ${order.tag}${'slot' in order ? ` ${order.slot}` : ''}${'order' in order ? ` (${order.order.mode}, ends after ${order.order.endAfterMs} ms)` : ''}`)
+    this.log(() => {
+      const slot = 'slot' in order ? ` ${order.slot}` : ''
+      const how = 'order' in order ? ` (${order.order.mode}, ends after ${order.order.endAfterMs} ms)` : ''
+      return `order to ${id}: ${order.tag}${slot}${how}`
+    })
     if (order.tag === 'send-descriptors') for (const worker of this.workers) if (worker.id === id) worker.askedForSockets = true
     checkOrder(this, image, id, order)
   }
 
   /** The journal was written: a step may have begun. */
-  onRecorded(image: SimSupervisor): void {
+  #onRecorded(image: SimSupervisor): void {
     const step = `${image.upgrades?.running?.id ?? ''} ${image.upgrades?.step ?? ''}`
     if (step === this.#lastStep) return
     this.#lastStep = step
     if (this.calm || !this.random.chance(this.#stepTrouble)) return
-    this.after(this.random.pick([0, 5, 50, 400, 1_500]) * this.random.next(), () => { if (!this.calm) this.#disturbStep() })
+    this.after(this.random.pick([0, 5, 50, 400, 1_500]) * this.random.next(), () => { if (!this.calm) this.#disturbances.inStep() })
   }
 
   // ---- queues that end
@@ -590,7 +678,7 @@ export class World implements Wire {
   #onQueueLost(socket: SimSocket, dials: readonly Dial[], how: string): void {
     this.log(() => `the queue of ${socket.address} (socket ${socket.inode}) is gone by ${how}, ${dials.length} dials are reset`)
     const { image } = this
-    if (this.supervisorPid === 0 || (image !== null && (image.stopping || (image.state < SimState.Running && !image.resumed)))) {
+    if (this.supervisorPid === 0 || (image !== null && (image.stopping || (image.state < SupervisorState.Running && !image.resumed)))) {
       // Nobody was left who could have kept it.
       this.gap = true
       return
@@ -598,7 +686,8 @@ export class World implements Wire {
     if (this.gap) return
     // Only its holder could have kept it: it was killed, cannot accept, or had answered all that waited.
     const holder = this.closing
-    if (how === 'last holder' && holder !== null && this.#soleHolders.has(holder.id) && (dials.length === 0 || !holder.alive || !holder.able || this.staleOrder)) {
+    const wasAlone = how === 'last holder' && holder !== null && this.#soleHolders.has(holder.id)
+    if (wasAlone && (dials.length === 0 || !holder.alive || !holder.able || holder.obeysTheDead)) {
       // Nobody may have listened yet on what was bound beside.
       this.gap = true
       return
@@ -622,84 +711,9 @@ export class World implements Wire {
     this.count('dials')
     const { image } = this
     const fleet = image?.fleet ?? null
-    if (accepted || image === null || fleet === null || image.state !== SimState.Running || this.gap) return
-    if (fleet.generation.description.listeners.some(listener => listener.canonical === address)) this.violation(`(1) a dial to ${address} was refused while the server runs`)
-  }
-
-  // ---- operators
-
-  /** Asks; across the loss of a connection an operator asks for the outcome again. */
-  ask(message: FromOperator, done: (result: unknown, refusal: string | null) => void = () => {}): void {
-    this.count('asked')
-    const question = `${message.tag} #${this.counts['asked']}`
-    this.asking.add(question)
-    this.log(() => `operator: ${JSON.stringify(message)}`)
-    const { lineage } = this
-    this.#question(message, (result, refusal) => {
-      this.asking.delete(question)
-      this.log(() => `answer to ${message.tag}: ${refusal ?? JSON.stringify(result).slice(0, 300)}`)
-      done(result, refusal)
-      const id = (result as { id?: string } | null)?.id
-      if (refusal === null && id !== undefined && message.tag !== 'outcome') this.#follow(id, lineage, done)
-    })
-  }
-
-  /** Waits for an operation's outcome, through whatever happens to supervisors. */
-  #follow(id: string, lineage: number, done: (result: unknown, refusal: string | null) => void): void {
-    const question = `outcome of ${id} (${lineage})`
-    this.asking.add(question)
-    const again = (): void => {
-      if (this.lineage !== lineage || this.stopped) { this.asking.delete(question); return }
-      let said = false
-      let heardBy: SimSupervisor | null = null
-      this.#question({ tag: 'outcome', id }, (result, refusal) => {
-        if (refusal === 'lost') {
-          if (this.stopped && heardBy?.stopping === true && !said) this.violation(`(5) the server stopped without saying how ${id} ended`)
-          this.after(500, again)
-          return
-        }
-        this.asking.delete(question)
-        this.log(() => `outcome of ${id}: ${refusal ?? JSON.stringify(result).slice(0, 300)}`)
-        if (refusal !== null) {
-          if (this.lineage === lineage && refusal.includes('no operation')) this.violation(`(5) nobody knows ${id} any more: ${refusal}`)
-          return
-        }
-        const outcome = result as OperationOutcome
-        if (outcome.id !== id) this.violation(`(5) asked for ${id}, told of ${outcome.id}`)
-        this.count(outcome.result)
-        if (outcome.result !== 'committed' && outcome.reason === '') this.violation(`(5) ${id} is ${outcome.result} for no reason`)
-        done(result, null)
-      }, image => { heardBy = image }, () => { said = true })
-    }
-    again()
-  }
-
-  /** @param heard the supervisor has the question. @param said it has answered; whoever asked may be gone by then. */
-  #question(message: FromOperator, answered: (result: unknown, refusal: string | null) => void, heard: (image: SimSupervisor) => void = () => {}, said: () => void = () => {}): void {
-    const end = this.#connect(null, (image, serverEnd) => {
-      serverEnd.onMessage = (asked: FromOperator, answer) => {
-        if (image.dead || answer === null) return
-        heard(image)
-        image.onOperator(asked, this.#onlyOnce(asked, answer, said))
-      }
-    })
-    if (end === null) { this.after(1, () => answered(null, 'lost')); return }
-    end.ask(message, null, (ms, run) => this.after(ms, run)).then(
-      result => answered(result, null),
-      (error: { code: string; message: string }) => answered(null, error.code === 'closed' ? 'lost' : error.message),
-    )
-  }
-
-  #onlyOnce(message: FromOperator, answer: SimAnswer, said: () => void): SimAnswer {
-    const count = (): void => {
-      said()
-      if (answer.answered > 1) this.violation(`(5) ${JSON.stringify(message)} was answered twice`)
-    }
-    return {
-      ok: result => { answer.ok(result); count() },
-      refuse: (code, reason) => { answer.refuse(code, reason); count() },
-      get answered() { return answer.answered },
-    }
+    if (accepted || image === null || fleet === null || image.state !== SupervisorState.Running || this.gap) return
+    const committed = fleet.generation.description.listeners.some(listener => listener.canonical === address)
+    if (committed) this.violation(`(1) a dial to ${address} was refused while the server runs`)
   }
 
   // ---- what happens
@@ -715,8 +729,10 @@ export class World implements Wire {
     this.plainAfter(1_000, dial)
     const disturbances = random.pick([0, 1, 2, 3, 5, 8, 12, 20])
     const lastsMs = 3_000 + disturbances * random.next() * 6_000
-    for (let index = 0; index < disturbances; index++) this.after(1_500 + random.next() * lastsMs, () => this.#disturb())
-    if (random.chance(0.08)) this.after(lastsMs, () => this.ask({ tag: 'stop', force: random.chance(0.2), wait: random.chance(0.7) }))
+    for (let index = 0; index < disturbances; index++) this.after(1_500 + random.next() * lastsMs, () => this.#disturbances.happen())
+    if (random.chance(0.08)) {
+      this.after(lastsMs, () => this.operators.ask({ tag: 'stop', force: random.chance(0.2), wait: random.chance(0.7) }))
+    }
     this.after(lastsMs + 3_000, () => this.#calmDown())
   }
 
@@ -735,94 +751,27 @@ export class World implements Wire {
         // The last word of a run: a good release goes through.
         if (!this.#finalAsked) {
           this.#finalAsked = true
-          this.ask(this.random.pick([{ tag: 'reload' }, { tag: 'upgrade', folder: '/r0', supervisor: 'if-changed' }, { tag: 'upgrade', folder: '', supervisor: 'always' }]), result => {
+          this.operators.ask(this.random.pick(LAST_OPERATIONS), result => {
             if ((result as { result?: string } | null)?.result !== undefined) this.#finalOutcome = result as OperationOutcome
           })
         } else if (this.#finalOutcome !== null) {
-          if (this.#finalOutcome.result !== 'committed') this.violation(`(7) nothing is wrong, but the last operation is ${this.#finalOutcome.result}: ${this.#finalOutcome.reason}`)
+          const { result, reason: why } = this.#finalOutcome
+          if (result !== 'committed') this.violation(`(7) nothing is wrong, but the last operation is ${result}: ${why}`)
           this.#done = true
           return
         }
       }
-      if (this.nowMs - sinceMs > REST_LIMIT_MS) { this.violation(`(7) no rest: ${reason === '' ? 'the last operation has no outcome' : reason}`); return }
+      if (this.nowMs - sinceMs > REST_LIMIT_MS) {
+        this.violation(`(7) no rest: ${reason === '' ? 'the last operation has no outcome' : reason}`)
+        return
+      }
       this.after(REST_POLL_MS, look)
     }
     this.after(REST_POLL_MS, look)
   }
-
-  #disturbStep(): void {
-    const { random } = this
-    const living = [...this.workers].filter(worker => worker.alive)
-    switch (random.int(0, 4)) {
-      case 0: case 1: this.killSupervisor('SIGKILL'); break
-      case 2: case 3: if (living.length > 0) random.pick(living).die({ signal: 'SIGKILL' }); break
-      default: this.#disturb()
-    }
-  }
-
-  #disturb(): void {
-    if (this.calm) return
-    const { random } = this
-    const living = [...this.workers].filter(worker => worker.alive)
-    const upgrade = (supervisor: 'if-changed' | 'always' = 'if-changed'): void => this.ask({ tag: 'upgrade', folder: random.chance(0.15) ? '' : `/r${random.int(0, 7)}`, supervisor })
-    const what = random.int(0, 99)
-    if (what < 24) upgrade()
-    else if (what < 30) upgrade('always')
-    else if (what < 38) this.ask({ tag: 'reload' })
-    else if (what < 42) this.ask({ tag: 'rollback' })
-    else if (what < 50) this.ask({ tag: 'restart-workers', worker: random.chance(0.5) ? '' : String(random.int(0, 4)), wait: random.chance(0.7) })
-    else if (what < 59) {
-      this.workersWanted = random.int(1, 4)
-      this.log(() => `configuration: ${this.workersWanted} workers`)
-      if (random.chance(0.5)) this.ask({ tag: 'reload' }); else upgrade()
-    } else if (what < 65) {
-      this.#changeListeners()
-      if (random.chance(0.5)) this.ask({ tag: 'reload' }); else upgrade()
-    } else if (what < 73) {
-      this.killSupervisor('SIGKILL')
-    } else if (what < 83) {
-      if (living.length > 0) random.pick(living).die({ signal: random.pick(['SIGKILL', 'SIGSEGV']) })
-    } else if (what < 88) {
-      if (living.length > 0) {
-        const worker = random.pick(living)
-        this.log(() => `SIGSTOP to ${worker.id}`)
-        worker.stop()
-        this.after(random.next() * 15_000, () => { if (worker.alive && worker.stopped) { this.log(() => `SIGCONT to ${worker.id}`); worker.resume() } })
-      }
-    } else if (what < 91) {
-      const open = this.#connections.filter(({ serverEnd, worker }) => serverEnd.open && worker !== null)
-      if (open.length > 0) {
-        const { connection, worker } = random.pick(open)
-        this.log(() => `the connection of ${worker!.id} breaks`)
-        connection.cut()
-      }
-    } else if (what < 94) {
-      const ms = random.next() * 5_000
-      this.log(() => `the machine stalls for ${Math.round(ms)} ms`)
-      this.#floorMs = this.nowMs + ms
-    } else if (what < 96) {
-      this.#wallOffsetMs += random.int(-1, 1) * random.next() * 3_600_000
-    } else if (what < 98) {
-      for (let count = random.int(2, 5); count > 0; count--) this.after(random.next() * 2_000, () => { if (!this.calm) upgrade() })
-    } else if (what < 99) {
-      for (const worker of living) worker.die({ signal: 'SIGKILL' })
-    } else {
-      this.ask(random.chance(0.5) ? { tag: 'status' } : { tag: 'reopen-logs' })
-    }
-  }
-
-  #changeListeners(): void {
-    const { random } = this
-    const extra = { name: 'c', address: `127.0.0.1:${random.int(90, 92)}` }
-    if (this.listeners.length > 1 && random.chance(0.5)) this.listeners = this.listeners.filter((_, index) => index !== this.listeners.length - 1)
-    else this.listeners = [...this.listeners.filter(listener => listener.name !== 'c'), extra]
-    // Nobody else can have what we hold.
-    if (random.chance(0.1) && ![...this.kernel.sockets].some(socket => socket.address === extra.address)) this.kernel.foreign.add(extra.address)
-    this.log(() => `configuration: listeners ${this.listeners.map(listener => `${listener.name}=${listener.address}`).join(' ')}`)
-  }
 }
 
-function cancellable(event: SimEvent): Timer { return { cancel: () => { event.run = null } } }
+function workerIdOf({ generation, slot, n }: WorkerRecord): string { return `${generation}.${slot}.${n}` }
 
 let inUse: World | null = null
 let watching = false
@@ -831,7 +780,10 @@ function watchRejections(world: World): void {
   inUse = world
   if (watching) return
   watching = true
-  process.on('unhandledRejection', (error: unknown) => { inUse?.violation(`(8) a rejection that nobody handled: ${error instanceof Error ? error.stack ?? error.message : String(error)}`) })
+  process.on('unhandledRejection', (error: unknown) => {
+    const text = error instanceof Error ? error.stack ?? error.message : String(error)
+    inUse?.violation(`(8) a rejection that was not handled: ${text}`)
+  })
 }
 
 /** A run of one seed. */
@@ -841,5 +793,6 @@ const SHOWN_LINES = 200
 
 /** For whoever has to find out: the end of the log, and how to see it again. @param result of a run with a log. */
 export function failureText({ seed, failure, log }: RunResult): string {
-  return [...log.slice(-SHOWN_LINES), '', `seed ${seed}: ${failure}`, `again: npm run simulate -- --from ${seed} --seeds 1 --log`].join('\n')
+  const again = `again: npm run simulate -- --from ${seed} --seeds 1 --log`
+  return [...log.slice(-SHOWN_LINES), '', `seed ${seed}: ${failure}`, again].join('\n')
 }

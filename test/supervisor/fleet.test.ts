@@ -3,9 +3,14 @@ import test from 'node:test'
 import { LOG_DEFAULTS } from '../../src/config/log-options.ts'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { SupervisorOptions } from '../../src/config/supervisor-options.ts'
+import { SILENT_LOG } from '../../src/ipc/process-log.ts'
 import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'
-import { Fleet, Refused, StartFailed } from '../../supervisor/fleet.ts'
+import { Fleet } from '../../supervisor/fleet.ts'
 import type { Generation } from '../../supervisor/generation.ts'
+import { Refused, StartFailed } from '../../supervisor/refusals.ts'
+import type { FleetRecord, FleetSetup } from '../../supervisor/roster.ts'
+import type { WorkerLink, WorkerRecord } from '../../supervisor/worker-process.ts'
+import type { SlotRecord } from '../../supervisor/worker-slot.ts'
 import { FakeProcessHost, settle } from '../support/fake-process-host.ts'
 import type { FakeWorker } from '../support/fake-process-host.ts'
 
@@ -85,7 +90,7 @@ test('fleet: a dead worker is stood in for at once, restarted after the back-off
   const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
   first.exit({ signal: 'SIGSEGV' })
   await settle()
-  assert.deepEqual(second.ordered('adopt-slot'), [{ tag: 'adopt-slot', slot: 0 }])
+  assert.deepEqual(second.ordered('stand-in'), [{ tag: 'stand-in', slot: 0 }])
   assert.equal(f.host.workers.length, 2)
   assert.ok(f.log.some(line => line === 'error: worker 7.0.0 died: ended by SIGSEGV'), f.log.join('\n'))
   f.host.clock.advance(99)
@@ -93,7 +98,7 @@ test('fleet: a dead worker is stood in for at once, restarted after the back-off
   f.host.clock.advance(1)
   await settle()
   assert.equal(f.host.newest(0).id, '7.0.1')
-  assert.deepEqual(second.ordered('release-slot'), [{ tag: 'release-slot', slot: 0 }])
+  assert.deepEqual(second.ordered('step-back'), [{ tag: 'step-back', slot: 0 }])
 })
 
 test('fleet: when the stand-in dies too, nobody is asked until somebody accepts again', async () => {
@@ -109,7 +114,7 @@ test('fleet: when the stand-in dies too, nobody is asked until somebody accepts 
   const replacement = f.host.newest(0)
   f.autostart(replacement)
   await settle()
-  assert.deepEqual(replacement.ordered('adopt-slot'), [{ tag: 'adopt-slot', slot: 1 }])
+  assert.deepEqual(replacement.ordered('stand-in'), [{ tag: 'stand-in', slot: 1 }])
 })
 
 test('fleet: silence is answered in steps: stand-in, SIGABRT, SIGKILL, replacement', async () => {
@@ -117,9 +122,9 @@ test('fleet: silence is answered in steps: stand-in, SIGABRT, SIGKILL, replaceme
   await f.started
   const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
   await ticks(f, 2, worker => worker !== first)
-  assert.deepEqual(second.ordered('adopt-slot'), [])
+  assert.deepEqual(second.ordered('stand-in'), [])
   await ticks(f, 1, worker => worker !== first)
-  assert.deepEqual(second.ordered('adopt-slot'), [{ tag: 'adopt-slot', slot: 0 }])
+  assert.deepEqual(second.ordered('stand-in'), [{ tag: 'stand-in', slot: 0 }])
   await ticks(f, 6, worker => worker !== first)
   assert.deepEqual(first.signals, [])
   await ticks(f, 1, worker => worker !== first)
@@ -146,7 +151,7 @@ test('fleet: a worker that is heard of again gets its slot back', async () => {
   const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
   await ticks(f, 4, worker => worker !== first)
   first.heartbeat(f.fleet)
-  assert.deepEqual(second.ordered('release-slot'), [{ tag: 'release-slot', slot: 0 }])
+  assert.deepEqual(second.ordered('step-back'), [{ tag: 'step-back', slot: 0 }])
 })
 
 test('fleet: a first start is given up after three deaths before anyone was ready, with the first words of a worker', async () => {
@@ -229,13 +234,13 @@ test('fleet: the old worker dies while its replacement starts: the new one takes
   await settle()
   first.exit({ signal: 'SIGKILL' })
   await settle()
-  assert.deepEqual(second.ordered('adopt-slot'), [{ tag: 'adopt-slot', slot: 0 }])
+  assert.deepEqual(second.ordered('stand-in'), [{ tag: 'stand-in', slot: 0 }])
   f.host.clock.advance(1_000)
   assert.equal(f.host.workers.length, 3)
   f.autostart(f.host.newest(0))
   await outcome
   assert.equal(f.fleet.slots[0]!.current!.id, '7.0.1')
-  assert.deepEqual(second.ordered('release-slot'), [{ tag: 'release-slot', slot: 0 }])
+  assert.deepEqual(second.ordered('step-back'), [{ tag: 'step-back', slot: 0 }])
 })
 
 test('fleet: operations run one after the other, and unknown workers are refused', async () => {
@@ -306,4 +311,30 @@ test('fleet: totals do not go backwards when a worker dies', async () => {
   first.exit({ code: 70 })
   assert.equal(f.fleet.totals().exchanges, 15)
   assert.equal(f.fleet.totals().connections, 1)
+})
+
+test('fleet: a worker that was paused, and drains as an orphan when the next supervisor comes, gets an order and a guard', async () => {
+  const host = new FakeProcessHost()
+  const setup: FleetSetup = {
+    host, options: resolveSupervisorOptions({ workers: 1 }), log: SILENT_LOG, generation: generation(1),
+    descriptors: () => [21], controlPath: '/w.sock', onChange() {},
+  }
+  const known: WorkerRecord & { place: 'draining' } = {
+    generation: 7, slot: 0, n: 0, token: 'secret', pid: 999, startTime: '999', phase: 'paused', intent: 'serve', place: 'draining',
+    startedAt: 0, acceptingSince: 0, drainingSince: null, drainEndsAt: null, exchanges: 0, ownFaults: 0, slotsHeld: 1,
+  }
+  const slot: SlotRecord = { hasQueue: true, surplus: false, restarts: 0, nextN: 1, standIn: '', workers: [known] }
+  const record: FleetRecord = { committed: 7, generations: [setup.generation], slots: [slot], buried: { exchanges: 0, ownFaults: 0 } }
+  const fleet = Fleet.restore(setup, record, 0)
+  const orders: string[] = []
+  const link: WorkerLink = { ask: order => { orders.push(order.tag); return Promise.resolve(null) }, send() {}, close() {} }
+  const worker = fleet.hello({ tag: 'hello', protocol: 1, worker: '7.0.0', token: 'secret', pid: 999, phase: 'draining' }, link)
+  fleet.settle(false)
+  await settle()
+  assert.deepEqual(orders, ['drain'])
+  assert.ok(worker!.drainEndsAtMs !== null)
+  // Its own deadline passes, and so does the guard's patience.
+  host.clock.advance(worker!.drainEndsAtMs + 2_000)
+  assert.equal(worker!.fatalSignal, 'SIGKILL')
+  fleet.force()
 })

@@ -15,9 +15,9 @@ const BROKEN = (error: unknown): never => assert.fail(String(error))
 
 function entry(generation: number): JournalEntry {
   const worker = (slot: number, pid: number, startTime: string): WorkerRecord & { place: 'current' } => ({
-    generation: 1, slot, n: 0, token: 't', pid, startTime, phase: 'accepting', startedAt: 0, acceptingSince: 0, drainingSince: null, drainEndsAt: null, acceptsWhenReady: true, slotsHeld: 2, soleHolder: false, exchanges: 0, ownFaults: 0, place: 'current',
+    generation: 1, slot, n: 0, token: 't', pid, startTime, phase: 'accepting', startedAt: 0, acceptingSince: 0, drainingSince: null, drainEndsAt: null, intent: 'serve', slotsHeld: 2, exchanges: 0, ownFaults: 0, place: 'current',
   })
-  const slot = (record: ReturnType<typeof worker>): SlotRecord => ({ hasQueue: true, lent: false, restarts: 0, nextN: 1, adoptedBy: '', workers: [record] })
+  const slot = (record: ReturnType<typeof worker>): SlotRecord => ({ hasQueue: true, surplus: false, restarts: 0, nextN: 1, standIn: '', workers: [record] })
   return {
     format: JOURNAL_FORMAT, pid: 1, startTime: '1', application: '/a', args: [], origin: { file: '', folder: '/', flags: {} }, options: resolveSupervisorOptions({}), fingerprint: '', usualNode: '/node', startedAt: 0,
     generation, slots: 3, listeners: [], sockets: { control: -1, worker: -1, admin: -1 }, upgrades: null,

@@ -26,6 +26,7 @@ class FakeBinder implements SocketBinder {
   }
   bindUnix(path: string, mode: number) { return this.#open(`${path} ${mode.toString(8)}`, 0) }
   resolve(host: string): Promise<string> { return host === 'nowhere' ? Promise.reject(Object.assign(new Error('no'), { code: 'ENOTFOUND' })) : Promise.resolve('10.0.0.1') }
+  close(): void {}
   probeUnix(): Promise<'absent' | 'live' | 'stale' | 'other'> { return Promise.resolve(this.unix) }
   unlink(path: string): void { this.unlinked.push(path) }
   inode(fd: number): string { return `inode ${fd}` }

@@ -2,8 +2,10 @@
  * Processes that exist only in a test. Time moves by hand; a fork is recorded and behaves as told; SIGKILL ends it at
  * once unless it was told to resist.
  */
-import type { FromWorker, ToWorker, WorkerPhase } from '../../src/ipc/messages.ts'
 import { ChannelError } from '../../src/ipc/channel.ts'
+import type { FromWorker, ToWorker } from '../../src/ipc/messages.ts'
+import { NO_COUNTS } from '../../src/ipc/open-counts.ts'
+import type { WorkerPhase } from '../../src/ipc/worker-phase.ts'
 import { ROLE_VARIABLE } from '../../src/ipc/worker-role.ts'
 import type { WorkerRole } from '../../src/ipc/worker-role.ts'
 import type { Fleet } from '../../supervisor/fleet.ts'
@@ -92,7 +94,8 @@ export class FakeWorker {
   say(fleet: Fleet, message: FromWorker): void { fleet.onMessage(this.process!, message) }
 
   heartbeat(fleet: Fleet, exchanges = 0): void {
-    this.say(fleet, { tag: 'heartbeat', seq: 0, loopLagMs: 0, utilization: 0, rssBytes: 1, open: { connections: 1, idleConnections: 1, activeExchanges: 0, upgraded: 0, webSockets: 0, oldestUpgradedMs: 0, exchanges, ownFaults: 0 } })
+    const open = { ...NO_COUNTS, connections: 1, idleConnections: 1, exchanges }
+    this.say(fleet, { tag: 'heartbeat', seq: 0, loopLagMs: 0, utilization: 0, rssBytes: 1, open })
   }
 
   exit(report: Partial<ExitReport>): void {

@@ -10,6 +10,7 @@
  */
 import net from 'node:net'
 import { parseListenAddress } from '../../src/ipc/listen-address.ts'
+import { NO_COUNTS } from '../../src/ipc/open-counts.ts'
 import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, ServiceStats } from '../../src/server/service.ts'
 
 const LINGER_MS = 1_000
@@ -72,7 +73,8 @@ export class PlainService implements ListeningService {
   stats(): ServiceStats {
     let active = 0
     for (const connection of this.#connections) if (connection.active) active++
-    return { connections: this.#connections.size, idleConnections: this.#connections.size - active, activeExchanges: active, upgraded: 0, webSockets: 0, oldestUpgradedMs: 0, exchanges: this.#exchanges, ownFaults: 0 }
+    const connections = this.#connections.size
+    return { ...NO_COUNTS, connections, idleConnections: connections - active, activeExchanges: active, exchanges: this.#exchanges }
   }
 
   close(): void { this.#cut() }

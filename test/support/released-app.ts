@@ -9,7 +9,7 @@ import type { TestContext } from 'node:test'
 import type { SupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { FromOperator, OperationOutcome, OperationStarted } from '../../src/ipc/messages.ts'
 import { awaitOutcome } from '../../supervisor/control-client.ts'
-import type { SupervisorStatus } from '../../supervisor/supervisor.ts'
+import type { SupervisorStatus } from '../../supervisor/operator-desk.ts'
 import { ReleaseRoot } from './release-folder.ts'
 import { SupervisedApp } from './supervised-app.ts'
 import { temporaryFolder } from './temporary-folder.ts'
@@ -23,7 +23,7 @@ export const SHORT: SupervisorOptions = { workers: 2, orphanDrainAfterMs: 30_000
 
 export interface ShownWorker { readonly id: string; readonly pid: number; readonly generation: number; readonly state: string; readonly silent: boolean; readonly open: { readonly connections: number; readonly activeExchanges: number; readonly webSockets: number } }
 export interface ShownSlot {
-  readonly slot: number; readonly state: string; readonly adoptedBy: string | null
+  readonly slot: number; readonly state: string; readonly standIn: string | null
   readonly worker: ShownWorker | null; readonly incoming: ShownWorker | null; readonly previous: ShownWorker | null; readonly draining: readonly ShownWorker[]
 }
 export type Status = Omit<SupervisorStatus, 'slots'> & { readonly slots: readonly ShownSlot[] }

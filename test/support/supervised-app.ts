@@ -21,7 +21,7 @@ const CONFIG = 'app.yaml'
 export interface LogLine { readonly level: string; readonly who: string; readonly msg: string; readonly [field: string]: unknown }
 export interface Exit { readonly code: number | null; readonly signal: string | null }
 export interface ShownWorker { id: string; pid: number; state: string; silent: boolean; open: { connections: number; activeExchanges: number; exchanges: number } }
-export interface ShownSlot { slot: number; state: string; restarts: number; adoptedBy: string | null; worker: ShownWorker | null; incoming: ShownWorker | null; draining: ShownWorker[] }
+export interface ShownSlot { slot: number; state: string; restarts: number; standIn: string | null; worker: ShownWorker | null; incoming: ShownWorker | null; draining: ShownWorker[] }
 
 export interface SupervisedOptions {
   /** Name of a file in test/support/apps. @default 'plain' */
@@ -50,7 +50,7 @@ export interface SupervisedOptions {
 export type Configured = Pick<SupervisedOptions, 'options' | 'log' | 'limits' | 'listeners'>
 
 /** Everything happens fast, nothing is cut. */
-const SHORT: SupervisorOptions = { workers: 2, heartbeatMs: 50, adoptAfterSilenceMs: 200, abortAfterSilenceMs: 20_000, killAfterAbortMs: 100, restart: { backoffMs: 20, backoffJitter: 0 }, upgrade: { soakMs: 200 } }
+const SHORT: SupervisorOptions = { workers: 2, heartbeatMs: 50, standInAfterSilenceMs: 200, abortAfterSilenceMs: 20_000, killAfterAbortMs: 100, restart: { backoffMs: 20, backoffJitter: 0 }, upgrade: { soakMs: 200 } }
 
 export class SupervisedApp {
   readonly folder: string

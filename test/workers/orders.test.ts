@@ -21,7 +21,7 @@ test('orders: a worker that stops accepting with exceptions goes on there, for i
   const worker = await OrderedWorker.start(t, { ...PLAIN, slots: 2 })
   const own = String(worker.pid)
   await worker.order({ tag: 'accept' })
-  await worker.order({ tag: 'adopt-slot', slot: 1 })
+  await worker.order({ tag: 'stand-in', slot: 1 })
   const ports = [0, 1].flatMap(listener => [0, 1].map(slot => worker.port(listener, slot)))
   for (const port of ports) assert.equal(await get(port), own)
 

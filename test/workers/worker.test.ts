@@ -5,7 +5,8 @@ import type { DrainOrder, FromWorker, ToWorker, Welcome } from '../../src/ipc/me
 import { SILENT_LOG } from '../../src/ipc/process-log.ts'
 import { Server } from '../../src/server/server.ts'
 import type { BackgroundService } from '../../src/server/service.ts'
-import { EXIT_START_FAILED, EXIT_UNCAUGHT, Worker, WorkerState } from '../../workers/worker.ts'
+import { WorkerPhase } from '../../src/ipc/worker-phase.ts'
+import { EXIT_START_FAILED, EXIT_UNCAUGHT, Worker } from '../../workers/worker.ts'
 import { settle } from '../support/fake-process-host.ts'
 import { PlainService } from '../support/plain-service.ts'
 import { waitFor } from '../support/wait-for.ts'
@@ -49,7 +50,7 @@ test('worker: it says ready when its services are, and obeys only then', async (
   assert.equal(await order({ tag: 'stop-accept' }), 'ok')
   assert.equal(worker.phase, 'paused')
   assert.equal(await order({ tag: 'accept' }), 'ok')
-  assert.match(await order({ tag: 'adopt-slot', slot: 3 }), /no slot 3/)
+  assert.match(await order({ tag: 'stand-in', slot: 3 }), /no slot 3/)
 })
 
 test('worker: ready is said again to a supervisor that comes late, and heartbeats follow', async () => {
@@ -74,7 +75,7 @@ test('worker: a drain is answered, then finished, then the process ends with 0',
   await settle()
   assert.deepEqual(sent.at(-1), { tag: 'drained', cut: 0 })
   assert.deepEqual(exits, [0])
-  assert.equal(worker.state, WorkerState.Draining)
+  assert.equal(worker.phase, WorkerPhase.Draining)
 })
 
 test('worker: a drain that hangs is ended at the worker\'s own deadline', async () => {

@@ -62,7 +62,7 @@ test('upgrade: from four workers to two and back loses nothing', LINUX_ONLY, asy
     assert.deepEqual([result, reason], ['committed', ''])
     await load.goesOn()
     const status = await server.settled(workers)
-    const standIns = status.slots.map(({ adoptedBy }) => adoptedBy !== null)
+    const standIns = status.slots.map(({ standIn }) => standIn !== null)
     assert.deepEqual(standIns, [false, false, workers === 2, workers === 2])
   }
   await load.losesNothing()

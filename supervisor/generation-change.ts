@@ -1,0 +1,215 @@
+/**
+ * The single steps from one generation to the next, and back. Which generation comes next, and whether it may stay, is
+ * decided in upgrade.ts:
+ *
+ *   expect --> introduce, take over (slot by slot), vacate (slots that are not wanted any more) --> commit
+ *                 |                                                                       |
+ *                 +-----------------------------------------------------------------------+--> revert
+ *
+ * Invariants: an old worker stops accepting only after its replacement accepts; until `commit` it can take its place back;
+ * a slot whose worker goes back is served all the way.
+ */
+import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
+import { goneListeners } from './generation.ts'
+import type { Generation } from './generation.ts'
+import { Refused } from './refusals.ts'
+import type { Retirement } from './retirement.ts'
+import type { Roster } from './roster.ts'
+import type { StandIns } from './stand-ins.ts'
+import type { WorkerOrders } from './worker-orders.ts'
+import { Intent, WorkerState } from './worker-process.ts'
+import type { WorkerProcess } from './worker-process.ts'
+import type { WorkerSlot } from './worker-slot.ts'
+import type { WorkerStarts } from './worker-starts.ts'
+
+/** Dials to a listener that goes are held off; handshakes that were under way then have ended after so long. */
+const HANDSHAKE_MS = 300
+
+export class GenerationChange {
+  readonly #roster: Roster
+  readonly #orders: WorkerOrders
+  readonly #standIns: StandIns
+  readonly #retirement: Retirement
+  readonly #starts: WorkerStarts
+
+  constructor(roster: Roster, orders: WorkerOrders, standIns: StandIns, retirement: Retirement, starts: WorkerStarts) {
+    this.#roster = roster
+    this.#orders = orders
+    this.#standIns = standIns
+    this.#retirement = retirement
+    this.#starts = starts
+  }
+
+  /** Makes room for a generation's slots; nothing is started yet. */
+  expect(generation: Generation, options: ResolvedSupervisorOptions): void {
+    this.#roster.expect(generation, options)
+    this.#roster.extend(generation.layout.slots)
+  }
+
+  /** Starts a worker beside the one that serves a slot, and lets it not accept yet. Resolves when it is ready. @throws Error */
+  async introduce(slot: WorkerSlot, generation: Generation): Promise<WorkerProcess> {
+    if (this.#roster.stopping) throw new Refused('the server is stopping')
+    slot.hold()
+    const incoming = this.#starts.fork(slot, generation, Intent.Trial)
+    slot.incoming = incoming
+    await incoming.ready
+    return incoming
+  }
+
+  /** The incoming worker of a slot accepts, then the one before it stops, able to resume. @throws Refused */
+  async takeOver(slot: WorkerSlot): Promise<void> {
+    const { incoming } = slot
+    if (incoming === null) throw new Refused(`slot ${slot.index}: the new worker could not accept`)
+    // Whether it obeys or not: it may have listened before it was given up.
+    slot.hasQueue = true
+    if (!await this.#accept(incoming)) {
+      throw new Refused(`slot ${slot.index}: the new worker could not accept: ${await this.#orders.endOr(incoming, 'it did not answer')}`)
+    }
+    const old = slot.current
+    slot.staff()
+    slot.current = incoming
+    slot.incoming = null
+    this.#standIns.reconcile()
+    if (old !== null) await this.#retirement.pause(slot, old, this.#goneFor(old, incoming))
+    this.#roster.setup.onChange()
+  }
+
+  /**
+   * The next generation has no worker for a slot: a sibling accepts here, then the slot's own worker stops, able to resume.
+   * @throws Refused when no sibling could
+   */
+  async vacate(slot: WorkerSlot): Promise<void> {
+    const old = slot.current
+    slot.vacate()
+    if (old === null) return
+    slot.current = null
+    slot.previous = old
+    const orphaned = this.#roster.hasOwnSockets() && slot.hasQueue
+    if (orphaned && !await this.#standIns.find(slot)) {
+      slot.current = old
+      slot.previous = null
+      slot.staff()
+      throw new Refused(`slot ${slot.index} is not needed any more, but no sibling could accept for it`)
+    }
+    const heir = slot.standIn.worker
+    await this.#retirement.pause(slot, old, heir === null ? [] : this.#goneFor(old, heir))
+    this.#roster.setup.onChange()
+  }
+
+  /** The generation on trial is the one. Resolves when no worker holds a listener that it does not have any more. */
+  async commit(generation: Generation): Promise<void> {
+    const roster = this.#roster
+    const listenersGo = goneListeners(roster.generation, generation).length > 0
+    roster.commit(generation)
+    const retired: Promise<unknown>[] = []
+    for (const slot of roster.slots) {
+      if (slot.index < generation.workers) slot.staff()
+      else slot.vacate()
+      const old = slot.previous
+      slot.previous = null
+      if (old !== null && old.alive) {
+        slot.draining.add(old)
+        if (listenersGo) retired.push(this.#retirement.emptyThenDrain(slot, old, HANDSHAKE_MS))
+        else this.#retirement.drain(old)
+      }
+      if (slot.vacant && !slot.surplus) this.#starts.restartLater(slot)
+    }
+    roster.forgetGenerations()
+    this.#standIns.reconcile()
+    roster.setup.onChange()
+    await Promise.all(retired)
+  }
+
+  /** Back to a generation, whatever of another one has been started: first its workers accept again, then the others retire. */
+  async revert(to: Generation): Promise<void> {
+    const roster = this.#roster
+    const wide = this.#widened(to)
+    await Promise.all(roster.slots.map(slot => slot.index < wide.workers ? this.#revertSlot(slot, wide) : null))
+    // Those that come back may have to stand in for these.
+    await Promise.all(roster.slots.map(slot => slot.index < wide.workers ? null : this.#revertSurplus(slot)))
+    roster.expectNone()
+    this.#standIns.reconcile()
+    roster.forgetGenerations()
+    roster.setup.onChange()
+  }
+
+  async #accept(incoming: WorkerProcess): Promise<boolean> {
+    if (!await this.#orders.askOrKill(incoming, { tag: 'accept' })) return false
+    return incoming.markAccepting(this.#roster.host.nowMs()) && incoming.intend(Intent.Serve)
+  }
+
+  /** Names of the old worker's listeners that its heir does not have. */
+  #goneFor(old: WorkerProcess, heir: WorkerProcess): string[] {
+    return goneListeners(this.#roster.generationOf(old), this.#roster.generationOf(heir))
+  }
+
+  /**
+   * A generation on trial that has more slots than its predecessor leaves queues in them that go on filling. From now on
+   * the predecessor's workers get the sockets of these slots as well.
+   */
+  #widened(to: Generation): Generation {
+    if (this.#roster.reach() <= to.layout.slots) return to
+    const wide = { ...to, layout: { ...to.layout, slots: this.#roster.slots.length } }
+    this.#roster.replaceGeneration(wide)
+    return wide
+  }
+
+  async #revertSlot(slot: WorkerSlot, to: Generation): Promise<void> {
+    const roster = this.#roster
+    if (roster.stopping) return
+    const places = livingIn(slot)
+    let keep = places.find(worker => worker.generation === to.number && worker.state !== WorkerState.Draining) ?? null
+    // One worker must hold the sockets of every slot that has a queue; this one does not, and is kept only if no other comes up.
+    const narrow = keep !== null && slot.index === 0 && keep.slotsHeld < roster.reach() ? keep : null
+    if (narrow !== null) keep = null
+    const others = places.filter(worker => worker !== keep)
+    slot.hold()
+    // They hold nothing.
+    for (const other of others) if (other.unused) this.#retirement.retire(slot, other)
+    if (keep !== null && keep.paused && !await this.#retirement.resume(keep)) keep = null
+    while (keep === null && !roster.stopping) {
+      keep = await this.#forkAgain(slot, to)
+      // While another worker accepts here there is time to try on. Without one, this is an ordinary restart.
+      if (keep !== null || !others.some(worker => worker.state === WorkerState.Accepting)) break
+      await new Promise<void>(resolve => { roster.host.after(this.#starts.backOffMs(slot), resolve) })
+    }
+    if (keep === null && narrow !== null && narrow.alive && await this.#retirement.resume(narrow)) keep = narrow
+    slot.current = keep
+    slot.previous = null
+    slot.incoming = null
+    slot.staff()
+    for (const other of others) if (other !== keep) this.#retirement.retire(slot, other)
+    if (slot.current === null) this.#starts.restartLater(slot)
+  }
+
+  /** The worker that should come back has died: another one of its generation, beside the one that is to go. */
+  async #forkAgain(slot: WorkerSlot, generation: Generation): Promise<WorkerProcess | null> {
+    const worker = this.#starts.fork(slot, generation)
+    if (slot.incoming !== null) slot.draining.add(slot.incoming)
+    slot.incoming = worker
+    try {
+      await worker.accepting
+      return worker
+    } catch {
+      // Its end is logged where it is seen; the caller decides what follows.
+      return null
+    }
+  }
+
+  /** The generation before had no worker for a slot: a sibling accepts here, then the slot's own workers retire. */
+  async #revertSurplus(slot: WorkerSlot): Promise<void> {
+    if (this.#roster.stopping) return
+    const places = livingIn(slot)
+    // In one place or another until it is gone.
+    for (const worker of places) slot.draining.add(worker)
+    slot.current = slot.previous = slot.incoming = null
+    slot.vacate()
+    if (slot.hasQueue && this.#roster.hasOwnSockets()) await this.#standIns.find(slot)
+    for (const worker of places) this.#retirement.retire(slot, worker)
+  }
+}
+
+/** Workers of a slot that are not on their way out; the oldest first. */
+function livingIn({ previous, current, incoming }: WorkerSlot): WorkerProcess[] {
+  return [previous, current, incoming].filter(worker => worker !== null).filter(worker => worker.alive)
+}

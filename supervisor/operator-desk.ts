@@ -1,0 +1,217 @@
+/**
+ * Where operators ask: every message of the control socket gets its answer here, and `status` its text. Signals that mean
+ * an operation come here as well, without a question to answer.
+ *
+ * Decides whether the server is in a state in which an order makes sense. What an order then does is done elsewhere: by
+ * the fleet, by upgrade.ts, or by the life itself (supervisor.ts).
+ */
+import type { FromOperator, OperationOutcome, OperationStarted } from '../src/ipc/messages.ts'
+import { PROTOCOL_VERSION } from '../src/ipc/messages.ts'
+import type { Question } from '../src/ipc/channel.ts'
+import type { Fleet } from './fleet.ts'
+import type { Holdings } from './holdings.ts'
+import type { HeldListener } from './listener-table.ts'
+import { Refused } from './refusals.ts'
+import type { ReleaseWorld } from './release-world.ts'
+import { SUPERVISOR_STATE_NAMES, SupervisorState } from './supervisor-state.ts'
+import type { SupervisorSetup, SupervisorWorld } from './supervisor-world.ts'
+import type { OperationRequest, Upgrades } from './upgrade.ts'
+
+/** The answer to `status`. */
+export interface SupervisorStatus {
+  readonly version: string
+  readonly protocol: number
+  readonly pid: number
+  readonly node: string
+  readonly state: string
+  readonly application: string
+  /** Folder of the release that serves, and of the one that `rollback` goes back to; ''. */
+  readonly release: string
+  readonly previousRelease: string
+  readonly generation: number
+  readonly startedAt: string
+  readonly uptimeMs: number
+  readonly operation: string
+  readonly stateDir: string
+  readonly controlSocket: string
+  readonly admin: string
+  readonly systemCalls: string
+  readonly listeners: readonly ListenerStatus[]
+  readonly slots: readonly object[]
+  readonly totals: object
+  /** Of upgrades, reloads and roll-backs, oldest first. */
+  readonly outcomes: readonly OperationOutcome[]
+}
+
+interface ListenerStatus {
+  readonly name: string
+  readonly service: string
+  readonly address: string
+  readonly bound: string
+  readonly sockets: number
+}
+
+/** The life that is asked about. */
+export interface DeskLife {
+  readonly state: SupervisorState
+  readonly fleet: Fleet | null
+  readonly upgrades: Upgrades | null
+  /** In ms since 1970. */
+  readonly startedAt: number
+  /** Resolves when workers of an earlier supervisor are ours; null: none are being taken over. */
+  readonly takingOver: Promise<void> | null
+  /** As TERM does. */
+  stop(): void
+  /** Kills what is left. */
+  force(): void
+  reopenLogs(): void
+}
+
+function listenerStatus({ name, service, canonical, bound, sockets }: HeldListener): ListenerStatus {
+  return { name, service, address: canonical, bound, sockets: sockets.length }
+}
+
+export class OperatorDesk {
+  readonly #setup: SupervisorSetup
+  readonly #world: SupervisorWorld
+  readonly #holdings: Holdings
+  readonly #releases: ReleaseWorld
+  readonly #life: DeskLife
+  /** Of operators that wait for the end of the server. */
+  readonly #stopQuestions: Question[] = []
+
+  constructor(setup: SupervisorSetup, world: SupervisorWorld, holdings: Holdings, releases: ReleaseWorld, life: DeskLife) {
+    this.#setup = setup
+    this.#world = world
+    this.#holdings = holdings
+    this.#releases = releases
+    this.#life = life
+  }
+
+  onMessage(message: FromOperator, question: Question): void {
+    const { takingOver } = this.#life
+    if (takingOver !== null && message.tag !== 'status' && !(message.tag === 'stop' && message.force)) {
+      // A matter of milliseconds; then it is answered as ever. Should the take-over fail, this image ends, the connection with
+      // it, and the operator's command line asks again.
+      void takingOver.then(() => this.onMessage(message, question))
+      return
+    }
+    switch (message.tag) {
+      case 'status':
+        question.ok(this.status())
+        break
+      case 'stop':
+        this.#setup.log.info(message.force ? 'an operator asked to stop now' : 'an operator asked to stop')
+        if (message.wait) this.#stopQuestions.push(question)
+        else question.ok({ operation: 'stop' })
+        if (message.force) this.#life.force()
+        else this.#life.stop()
+        break
+      case 'restart-workers':
+        this.#restartWorkers(message.worker, message.wait, question)
+        break
+      case 'reopen-logs':
+        this.#life.reopenLogs()
+        question.ok(null)
+        break
+      case 'upgrade': {
+        // What else it may say is of another build.
+        const supervisor = message.supervisor === 'always' ? 'always' : 'if-changed'
+        this.operate({ kind: 'upgrade', folder: message.folder, supervisor }, question)
+        break
+      }
+      case 'reload':
+      case 'rollback':
+        this.operate({ kind: message.tag, folder: '', supervisor: 'if-changed' }, question)
+        break
+      case 'outcome':
+        this.#tellOutcome(message.id, question)
+        break
+      default:
+        message satisfies never
+    }
+  }
+
+  /** @param question null: it came by a signal, or we ask ourselves; a refusal is a line in the log. */
+  operate(request: OperationRequest, question: Question | null): void {
+    const { upgrades, state } = this.#life
+    if (upgrades === null || state !== SupervisorState.Running) {
+      question?.refuse('refused', this.#notNow())
+      return
+    }
+    try {
+      const id = upgrades.request(request)
+      question?.ok({ id } satisfies OperationStarted)
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error
+      if (question === null) this.#setup.log.warn(error.message)
+      else question.refuse('refused', error.message)
+    }
+  }
+
+  #restartWorkers(which: string, wait: boolean, question: Question): void {
+    const { fleet, state } = this.#life
+    const { log } = this.#setup
+    if (fleet === null || state !== SupervisorState.Running) {
+      question.refuse('refused', this.#notNow())
+      return
+    }
+    try {
+      const outcome = fleet.restart(which)
+      log.info(which === '' ? 'an operator asked to restart all workers' : `an operator asked to restart worker ${which}`)
+      outcome.then(result => {
+        log.info('workers were restarted', { replaced: result.replaced.length })
+        if (wait) question.ok(result)
+      }, (error: unknown) => {
+        log.error('the restart of workers failed', { error })
+        if (wait) question.refuse('failed', error instanceof Error ? error.message : String(error))
+      })
+      if (!wait) question.ok({ operation: 'restart-workers' })
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error
+      question.refuse('refused', error.message)
+    }
+  }
+
+  #tellOutcome(id: string, question: Question): void {
+    const { upgrades } = this.#life
+    if (upgrades === null) {
+      question.refuse('refused', `there is no operation '${id}'`)
+      return
+    }
+    upgrades.outcome(id).then(outcome => question.ok(outcome), (error: Error) => question.refuse('refused', error.message))
+  }
+
+  /** The last answers. @param cut connections that were cut at the end; null: workers had to be killed. */
+  tellEnd(cut: number | null): void {
+    for (const question of this.#stopQuestions.splice(0)) {
+      if (cut === null) question.refuse('failed', 'workers had to be killed')
+      else question.ok({ cut })
+    }
+  }
+
+  #notNow(): string { return `the server is ${SUPERVISOR_STATE_NAMES[this.#life.state]}` }
+
+  status(): SupervisorStatus {
+    const { own } = this.#world
+    const { fleet, upgrades, state, startedAt } = this.#life
+    const { table, controlPath, adminAddress, systemCallsText } = this.#holdings
+    return {
+      version: own.version, protocol: PROTOCOL_VERSION, pid: own.pid, node: own.nodeVersion, state: SUPERVISOR_STATE_NAMES[state],
+      application: this.#setup.application,
+      release: fleet?.generation.release.folder ?? '', previousRelease: upgrades?.previousFolder ?? '',
+      generation: fleet?.generation.number ?? this.#releases.number,
+      startedAt: new Date(startedAt).toISOString(), uptimeMs: this.#world.wallMs() - startedAt,
+      operation: this.#operationText(), stateDir: this.#setup.stateFolder.path, controlSocket: controlPath, admin: adminAddress,
+      systemCalls: systemCallsText,
+      listeners: table.listeners.map(listenerStatus),
+      slots: fleet?.status() ?? [], totals: fleet?.totals() ?? {}, outcomes: upgrades?.outcomes ?? [],
+    }
+  }
+
+  #operationText(): string {
+    const { fleet, upgrades } = this.#life
+    const running = upgrades?.running ?? null
+    return running === null ? fleet?.operationName ?? '' : `${running.id}: ${running.step}`
+  }
+}

@@ -1,0 +1,27 @@
+/** What the state that one image hands to the next means to that next image. Pure: run.ts does what it says. */
+import type { ServerConfig } from '../src/config/server-config.ts'
+import { readEntry } from './journal.ts'
+import type { JournalEntry } from './journal.ts'
+import type { Handover } from './reexec.ts'
+import type { SupervisorSetup } from './supervisor-world.ts'
+import type { Resumption } from './upgrade.ts'
+
+export interface ResumedLife extends Pick<SupervisorSetup, 'application' | 'args' | 'config' | 'origin'> {
+  readonly entry: JournalEntry
+  readonly resumption: Resumption
+}
+
+/** Forward into the generation that is on trial, or back into the one that is committed. @throws when the state cannot be used. */
+export function readResumption({ state, attempt, reason }: Pick<Handover, 'state' | 'attempt' | 'reason'>): ResumedLife {
+  const entry = readEntry(state)
+  if (entry === null) throw new Error('the state that was handed over is of a format that this release does not read')
+  const forward = attempt === 'forward'
+  const plan = entry.upgrades?.running?.plan ?? null
+  const committed = entry.fleet?.generations.find(({ number }) => number === entry.fleet?.committed)
+  const generation = forward ? plan?.generation : committed
+  if (generation === undefined) throw new Error('the state that was handed over names no generation')
+  const { application, args, origin } = entry
+  const { log, limits, listeners } = generation.settings
+  const config: ServerConfig = { file: origin.file, supervisor: forward ? plan!.options : entry.options, log, limits, listeners }
+  return { application, args, origin, config, entry, resumption: forward ? { how: 'forward' } : { how: 'back', reason } }
+}

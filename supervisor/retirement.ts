@@ -1,0 +1,151 @@
+/**
+ * How a worker stops accepting: for a while, able to resume (`pause`, `resume`), or for good (`retire`), after which it
+ * finishes what it has (`drain`) and ends.
+ *
+ * Invariants: a worker stops accepting only after another one accepts where it did; a draining worker has a deadline of
+ * its own, which this side guards; at most `maxDrainingGenerations` workers of a slot drain without being cut.
+ */
+import type { DrainOrder } from '../src/ipc/messages.ts'
+import { cutOrder, DRAIN_GRACE_MS, retireOrder } from './drain-orders.ts'
+import { goneListeners } from './generation.ts'
+import { Refused } from './refusals.ts'
+import type { Roster } from './roster.ts'
+import type { StandIns } from './stand-ins.ts'
+import type { WorkerOrders } from './worker-orders.ts'
+import { Contact, Intent, WorkerState } from './worker-process.ts'
+import type { WorkerProcess } from './worker-process.ts'
+import type { WorkerSlot } from './worker-slot.ts'
+
+export class Retirement {
+  readonly #roster: Roster
+  readonly #orders: WorkerOrders
+  readonly #standIns: StandIns
+
+  constructor(roster: Roster, orders: WorkerOrders, standIns: StandIns) {
+    this.#roster = roster
+    this.#orders = orders
+    this.#standIns = standIns
+  }
+
+  /**
+   * It stops accepting, able to resume: the slot's `previous` until the generation on trial is committed.
+   * @param except names of listeners on which it goes on, because its successor does not have them.
+   * @throws Refused when no other worker could accept what it accepts
+   */
+  async pause(slot: WorkerSlot, old: WorkerProcess, except: readonly string[]): Promise<void> {
+    if (!old.alive) return
+    if (old.state !== WorkerState.Accepting) {
+      if (slot.previous === old) slot.previous = null
+      slot.draining.add(old)
+      this.#orders.kill(old, 'SIGKILL')
+      return
+    }
+    slot.previous = old
+    const served = await this.#standIns.othersServe(old)
+    if (!served && !this.#roster.stopping) throw new Refused(`no other worker could accept what worker ${old.id} accepts`)
+    const paused = old.moveTo(except.length > 0 ? WorkerState.PausedInPart : WorkerState.Paused)
+    if (paused) await this.#orders.askOrKill(old, { tag: 'stop-accept', except })
+  }
+
+  /** @returns whether it accepts again. */
+  async resume(worker: WorkerProcess): Promise<boolean> {
+    if (!await this.#orders.askOrKill(worker, { tag: 'accept' })) return false
+    // It has been told to stop since.
+    if (worker.intent === Intent.Retire) return false
+    worker.markAccepting(this.#roster.host.nowMs())
+    // Where it stood in before it stopped it may do so again.
+    this.#roster.suspectStray(worker)
+    this.#standIns.reconcile()
+    return worker.state === WorkerState.Accepting
+  }
+
+  /** A successor accepts, or none is wanted: the worker stops accepting, then finishes what it has. */
+  retire(slot: WorkerSlot, old: WorkerProcess): void {
+    if (!old.alive || !old.intend(Intent.Retire)) return
+    slot.draining.add(old)
+    // It cannot be told anything yet; recovery goes on with it when it says hello.
+    if (old.contact === Contact.Awaited) return
+    if (old.state === WorkerState.Paused) this.drain(old)
+    else if (old.acceptsSomewhere) void this.stopThenDrain(old)
+    else this.#orders.kill(old, 'SIGKILL')
+  }
+
+  /** The way out of a worker that still accepts. */
+  async stopThenDrain(old: WorkerProcess): Promise<void> {
+    // Until another worker accepts in its place, it accepts.
+    while (!await this.#standIns.othersServe(old) || this.#lastOfListener(old)) {
+      if (this.#roster.stopping || (old.state !== WorkerState.Accepting && !old.paused)) return
+      await new Promise<void>(resolve => { this.#roster.host.after(this.#roster.options.heartbeatMs, resolve) })
+    }
+    if (!old.moveTo(WorkerState.Paused) && old.state !== WorkerState.Paused) return
+    const stopped = await this.#orders.askOrKill(old, { tag: 'stop-accept' })
+    if (stopped && old.state === WorkerState.Paused) this.drain(old)
+  }
+
+  /**
+   * The worker answers what waits in its queues and lets go of every socket, then drains.
+   * @param atLeastMs goes on accepting for so long, for handshakes that are under way.
+   */
+  async emptyThenDrain(slot: WorkerSlot, old: WorkerProcess, atLeastMs = 0): Promise<void> {
+    const { emptyQueueMs, ackTimeoutMs } = this.#roster.options
+    await this.#orders.askLongOrKill(old, { tag: 'close-listeners', emptyQueueMs, atLeastMs }, emptyQueueMs + ackTimeoutMs)
+    if (slot.draining.has(old)) this.drain(old)
+  }
+
+  /** Sends the drain order, or a sharper one. The worker keeps its own deadline; this side only guards it. */
+  drain(worker: WorkerProcess, order: DrainOrder = retireOrder(this.#roster.options.drain)): void {
+    if (!worker.alive) return
+    const nowMs = this.#roster.host.nowMs()
+    const first = worker.moveTo(WorkerState.Draining)
+    worker.drainingSinceMs ??= nowMs
+    worker.drainEndsAtMs = Math.min(worker.drainEndsAtMs ?? Number.POSITIVE_INFINITY, nowMs + order.endAfterMs)
+    worker.drainOrder = order
+    const endAfterMs = Math.max(0, worker.drainEndsAtMs - nowMs)
+    void this.#orders.askOrKill(worker, { tag: 'drain', order: { ...order, endAfterMs } })
+    this.guardDrain(worker)
+    if (first && order.mode === 'retire') this.limitDraining(this.#roster.slotOf(worker))
+    this.#roster.setup.onChange()
+  }
+
+  /** A worker that outlives its own deadline is killed. */
+  guardDrain(worker: WorkerProcess): void {
+    const leftMs = Math.max(0, worker.drainEndsAtMs! - this.#roster.host.nowMs())
+    worker.setTimer(this.#roster.host.after(leftMs + DRAIN_GRACE_MS, () => {
+      this.#roster.log.warn(`worker ${worker.id} outlived its drain deadline and is killed`)
+      this.#orders.kill(worker, 'SIGKILL')
+    }))
+  }
+
+  /** The oldest gets its deadline now: long-lived connections must not pile up processes. */
+  limitDraining(slot: WorkerSlot): void {
+    const { drain } = this.#roster.options
+    const max = drain.maxDrainingGenerations
+    const cut = cutOrder(drain)
+    const cutEndsAtMs = this.#roster.host.nowMs() + cut.endAfterMs
+    // A worker that has not stopped accepting may still be the only one that accepts where it does.
+    const retired = [...slot.draining].filter(worker => worker.state === WorkerState.Draining)
+    for (const oldest of retired.slice(0, Math.max(0, retired.length - max))) {
+      // It ends no later as it is.
+      if (oldest.drainEndsAtMs !== null && oldest.drainEndsAtMs <= cutEndsAtMs) continue
+      this.#roster.log.warn(`worker ${oldest.id} is cut: more than ${max} retired workers in slot ${slot.index}`)
+      this.drain(oldest, cut)
+    }
+  }
+
+  /**
+   * Where the worker accepts, in its slot or where it stands in, its heir is of a generation on trial that has not all of
+   * its listeners. Until the commit dials to the others have only this worker.
+   */
+  #lastOfListener(worker: WorkerProcess): boolean {
+    const roster = this.#roster
+    return roster.slots.some(({ index, hasQueue, current, standIn }) => {
+      const accepts = index === worker.slot || worker.state === WorkerState.PausedInPart
+      if (!hasQueue || !accepts) return false
+      const heir = roster.serves(current) ? current : standIn.worker
+      // It has only been asked yet.
+      if (standIn.pending && heir === standIn.worker) return true
+      if (heir === null || heir.generation === roster.generation.number) return false
+      return goneListeners(roster.generationOf(worker), roster.generationOf(heir)).length > 0
+    })
+  }
+}

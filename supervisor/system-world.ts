@@ -1,0 +1,98 @@
+/** The real SupervisorWorld: the one place in which a supervisor meets the operating system. Decides nothing. */
+import fs from 'node:fs'
+import path from 'node:path'
+import { setImmediate } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { loadSystemCalls } from '../src/ipc/system-calls.ts'
+import type { DatagramInbox, SystemCalls, SystemCallsState } from '../src/ipc/system-calls.ts'
+import { AdminServer } from './admin-server.ts'
+import { SYSTEM_CONTROL_SOCKETS } from './control-sockets.ts'
+import { describeApplication } from './describe-application.ts'
+import { endByStopSignals } from './early-signals.ts'
+import { resolveIdentity } from './identities.ts'
+import type { Identity } from './identities.ts'
+import { SYSTEM_DISK } from './journal.ts'
+import { SYSTEM_BINDER } from './listener-table.ts'
+import { packageVersion } from './package-version.ts'
+import { SystemProcessHost } from './process-host.ts'
+import { replaceSupervisor } from './reexec.ts'
+import type { Handover, Image } from './reexec.ts'
+import { SYSTEM_RELEASES } from './releases.ts'
+import { prepareStateFolder } from './state-folder.ts'
+import type { ExecRequest, SupervisorWorld } from './supervisor-world.ts'
+import { ServiceManager } from './systemd.ts'
+
+/** Of node:ffi and execve, which we chose knowingly. */
+const NO_WARNINGS = '--disable-warning=ExperimentalWarning'
+
+export function systemWorld(): SupervisorWorld {
+  let systemCalls: SystemCallsState | null = null
+  return {
+    own: { pid: process.pid, node: process.execPath, nodeVersion: process.version, execArgv: process.execArgv, version: packageVersion() },
+    host: new SystemProcessHost(() => systemCalls?.available === true ? systemCalls.calls : null),
+    binder: SYSTEM_BINDER,
+    control: SYSTEM_CONTROL_SOCKETS,
+    disk: { ...SYSTEM_DISK, prepareFolder: prepareStateFolder, removeFolder },
+    releases: SYSTEM_RELEASES,
+    wallMs: () => Date.now(),
+    turn: async () => { await setImmediate() },
+    loadSystemCalls: async () => systemCalls = await loadSystemCalls(),
+    serviceManager: (calls, log) => ServiceManager.fromEnvironment(process.env, calls, log),
+    resolveIdentity,
+    describe: describeApplication,
+    createAdmin: health => new AdminServer(health),
+    openInbox,
+    exec,
+    acceptQueueLimit,
+    terminalIsGone,
+  }
+}
+
+function openInbox(file: string, { uid, gid }: Identity, calls: SystemCalls): DatagramInbox {
+  fs.rmSync(file, { force: true })
+  const inbox = calls.openInbox(file)
+  try {
+    if (uid !== null || gid !== null) fs.chownSync(file, uid ?? process.getuid!(), gid ?? process.getgid!())
+  } catch (error) {
+    inbox.close()
+    throw error
+  }
+  return inbox
+}
+
+async function exec({ folder, to, descriptors, bootTimeoutMs, state, environment }: ExecRequest, calls: SystemCalls): Promise<never> {
+  const takeStops = endByStopSignals()
+  const execArgv = [...process.execArgv.filter(argument => argument !== NO_WARNINGS), NO_WARNINGS]
+  const next: Image = { node: to.node, execArgv, entry: to.entries.resume, boot: to.entries.boot }
+  const back: Image = { node: process.execPath, execArgv, entry: entry('supervisor/resume'), boot: entry('supervisor/boot') }
+  Object.assign(process.env, environment)
+  const handover: Handover = { format: 1, attempt: 'forward', reason: '', to: next, back, descriptors, bootTimeoutMs, state }
+  try {
+    return replaceSupervisor(folder, handover, calls)
+  } catch (error) {
+    takeStops()
+    for (const name of Object.keys(environment)) delete process.env[name]
+    throw error
+  }
+}
+
+/** Absolute path of an entry module of ours; source runs as .ts, the built package as .js. */
+function entry(name: string): string {
+  return fileURLToPath(new URL(`../${name}${path.extname(import.meta.filename)}`, import.meta.url))
+}
+
+function removeFolder(folder: string): void {
+  try { fs.rmdirSync(folder) } catch { /* There is something else in it. */ }
+}
+
+function acceptQueueLimit(): number | null {
+  try { return Number(fs.readFileSync('/proc/sys/net/core/somaxconn', 'utf8')) } catch { return null }
+}
+
+function terminalIsGone(): boolean {
+  if (process.stdin.isTTY !== true) return false
+  try {
+    fs.closeSync(fs.openSync('/dev/tty', 'r'))
+    return false
+  } catch { return true }
+}

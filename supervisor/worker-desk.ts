@@ -1,0 +1,39 @@
+/** Where workers register: who is taken, and what a worker is told of the configuration. What they report goes to the fleet. */
+import type { Question } from '../src/ipc/channel.ts'
+import { PROTOCOL_VERSION } from '../src/ipc/messages.ts'
+import type { FromWorker, Welcome } from '../src/ipc/messages.ts'
+import type { WorkerConversation } from './control-server.ts'
+import type { Fleet } from './fleet.ts'
+import type { WorkerLink, WorkerProcess } from './worker-process.ts'
+
+type Hello = Extract<FromWorker, { tag: 'hello' }>
+
+/**
+ * @param fleet null: no worker is ours yet. @param managed a service manager starts another supervisor when this one is killed.
+ * @returns null for a worker that is refused, which makes it drain and end.
+ */
+export function register(
+  hello: Hello, link: WorkerLink, question: Question, fleet: Fleet | null, managed: boolean,
+): WorkerConversation | null {
+  if (Math.abs(hello.protocol - PROTOCOL_VERSION) > 1) {
+    question.refuse('refused', `this supervisor speaks protocol ${PROTOCOL_VERSION}, not ${hello.protocol}`)
+    return null
+  }
+  const worker = fleet?.hello(hello, link) ?? null
+  if (fleet === null || worker === null) {
+    // One of a supervisor before us.
+    question.refuse('refused', `${hello.worker} is no worker of this supervisor`)
+    return null
+  }
+  question.ok(welcome(worker, fleet, managed))
+  return { onMessage: message => fleet.onMessage(worker, message), onClose: () => fleet.linkLost(worker, link) }
+}
+
+function welcome(worker: WorkerProcess, fleet: Fleet, managed: boolean): Welcome {
+  const { heartbeatMs, orphanDrainAfterMs, orphanPolicy, maxControlMessageBytes } = fleet.optionsOf(worker)
+  const byManager = managed ? 'keep' : 'drain-after'
+  return {
+    protocol: PROTOCOL_VERSION, heartbeatMs, orphanPolicy: orphanPolicy === 'auto' ? byManager : orphanPolicy, orphanDrainAfterMs,
+    orphanDrain: fleet.orphanDrain, maxControlMessageBytes, settings: fleet.generationOf(worker).settings,
+  }
+}

@@ -1,0 +1,178 @@
+/**
+ * Workers come into being here: forked, watched until they are ready, let accept, and forked again after a death, when
+ * the restart policy says so.
+ *
+ *   NoneReady --a worker is ready--> SomeReady --every slot that is wanted has accepted--> Complete
+ *      |
+ *      +-- so many deaths that another try is pointless: `started` rejects with StartFailed
+ *
+ * Invariant: a slot is never given up once a worker was ready; at worst it waits for its back-off.
+ */
+import { randomBytes } from 'node:crypto'
+import { ROLE_VARIABLE } from '../src/ipc/worker-role.ts'
+import type { WorkerRole } from '../src/ipc/worker-role.ts'
+import type { Generation } from './generation.ts'
+import type { ExitReport } from './process-host.ts'
+import { StartFailed } from './refusals.ts'
+import { restartDelayMs, startFailed } from './restart-policy.ts'
+import type { Retirement } from './retirement.ts'
+import type { Roster } from './roster.ts'
+import type { StandIns } from './stand-ins.ts'
+import type { WorkerOrders } from './worker-orders.ts'
+import { Intent, WorkerProcess, WorkerState } from './worker-process.ts'
+import type { WorkerSlot } from './worker-slot.ts'
+
+/** A restart that falls into the replacement of the supervisor waits this much longer, in ms. */
+const FROZEN_RETRY_MS = 50
+
+export const StartState = { NoneReady: 0, SomeReady: 1, Complete: 2 } as const
+export type StartState = (typeof StartState)[keyof typeof StartState]
+
+export class WorkerStarts {
+  state: StartState = StartState.NoneReady
+  readonly #roster: Roster
+  readonly #orders: WorkerOrders
+  readonly #standIns: StandIns
+  readonly #retirement: Retirement
+  readonly #onGone: (worker: WorkerProcess, report: ExitReport) => void
+  readonly #started = Promise.withResolvers<void>()
+  #deathsBeforeReady = 0
+  /** Forks wait: this process is about to be replaced, and a worker that has not started to run our code would die with it. */
+  #frozen = false
+
+  constructor(
+    roster: Roster, orders: WorkerOrders, standIns: StandIns, retirement: Retirement,
+    onGone: (worker: WorkerProcess, report: ExitReport) => void,
+  ) {
+    this.#roster = roster
+    this.#orders = orders
+    this.#standIns = standIns
+    this.#retirement = retirement
+    this.#onGone = onGone
+    this.#started.promise.catch(() => {})
+  }
+
+  /** Resolves when every slot that is wanted accepts; rejects with StartFailed when no worker was ever ready. */
+  get started(): Promise<void> { return this.#started.promise }
+
+  /** An earlier supervisor has done all this. */
+  skip(): void {
+    this.state = StartState.Complete
+    this.#started.resolve()
+  }
+
+  forkAll(): void {
+    for (const slot of this.#roster.slots) if (!slot.surplus) slot.current = this.fork(slot, this.#roster.generation)
+  }
+
+  fork(slot: WorkerSlot, generation: Generation, intent: Intent = Intent.Serve): WorkerProcess {
+    const { host, options, setup } = this.#roster
+    const { release, layout } = generation
+    const worker = new WorkerProcess({
+      generation: generation.number, slot: slot.index, n: slot.nextN++, intent,
+      token: randomBytes(24).toString('base64url'), startedAtMs: host.nowMs(),
+    })
+    const role: WorkerRole = {
+      role: 'worker', worker: worker.id, slot: slot.index, token: worker.token, layout,
+      application: release.application, controlPath: setup.controlPath, maxControlMessageBytes: options.maxControlMessageBytes,
+    }
+    const { pid } = host.fork({
+      node: release.node, exec: release.entries.worker, args: [release.application, ...generation.args], execArgv: generation.execArgv,
+      env: { [ROLE_VARIABLE]: JSON.stringify(role) }, descriptors: setup.descriptors(generation), uid: generation.uid, gid: generation.gid,
+    }, report => this.#onGone(worker, report))
+    worker.pid = pid
+    worker.slotsHeld = layout.slots
+    worker.startTime = host.startTime(pid)
+    this.watchStart(worker)
+    setup.onChange()
+    return worker
+  }
+
+  /** A worker that an earlier supervisor forked: its end is told as that of our own. */
+  watchAdopted(worker: WorkerProcess): void {
+    this.#roster.host.adopt(worker.pid, worker.startTime, report => this.#onGone(worker, report))
+  }
+
+  watchStart(worker: WorkerProcess): void {
+    const { readyTimeoutMs } = this.#roster.options
+    worker.setTimer(this.#roster.host.after(readyTimeoutMs, () => {
+      if (worker.state !== WorkerState.Starting) return
+      worker.failure ??= { message: `not ready within ${readyTimeoutMs} ms; does the application reach server.runForever()?`, stack: '' }
+      this.#orders.kill(worker, 'SIGKILL')
+    }))
+  }
+
+  onReady(worker: WorkerProcess): void {
+    if (!worker.moveTo(WorkerState.Ready)) return
+    worker.clearTimer()
+    if (this.state === StartState.NoneReady) this.state = StartState.SomeReady
+    if (this.#roster.stopping) { this.#orders.kill(worker, 'SIGKILL'); return }
+    if (worker.intent !== Intent.Serve) return
+    void this.#orders.askOrKill(worker, { tag: 'accept' }).then(accepts => {
+      // Otherwise it may have listened before it was given up.
+      if (accepts) this.#onAccepting(worker)
+      else this.#roster.slotOf(worker).hasQueue = true
+    })
+  }
+
+  /** A slot without a worker gets one when its back-off is over. @param waitMs instead of what the policy says. */
+  restartLater(slot: WorkerSlot, waitMs = this.backOffMs(slot)): void {
+    const roster = this.#roster
+    // A slot that only the generation on trial has is its own affair: workers of the committed one have no sockets for it.
+    if (roster.stopping || slot.index >= roster.generation.workers) return
+    slot.beginBackOff(() => roster.host.after(waitMs, () => {
+      slot.endBackOff()
+      if (!slot.vacant || roster.stopping) return
+      if (this.#frozen) { this.restartLater(slot, FROZEN_RETRY_MS); return }
+      try {
+        slot.current = this.fork(slot, roster.generation)
+      } catch (error) {
+        // One of its sockets is gone.
+        roster.log.error(`slot ${slot.index} cannot be given a worker`, { error })
+        this.restartLater(slot)
+      }
+    }))
+  }
+
+  backOffMs(slot: WorkerSlot): number { return restartDelayMs(slot.history, this.#roster.options.restart, this.#roster.host.random()) }
+
+  /** @returns false when it was the last of so many deaths that the first start is given up. */
+  survives(worker: WorkerProcess, reason: string): boolean {
+    this.#deathsBeforeReady++
+    if (!startFailed(this.#deathsBeforeReady, this.#roster.options.restart)) return true
+    this.#started.reject(new StartFailed(reason, worker.failure?.stack ?? ''))
+    return false
+  }
+
+  /** No fork from now on; resolves when every worker runs our code and would outlive us. */
+  async freeze(): Promise<void> {
+    this.#frozen = true
+    for (const worker of this.#roster.workers()) {
+      if (worker.state !== WorkerState.Starting || worker.link !== null) continue
+      // Nothing is lost with a worker that holds nothing; its slot gets another one afterwards.
+      await Promise.race([worker.ready.catch(() => {}), worker.gone])
+    }
+  }
+
+  thaw(): void { this.#frozen = false }
+
+  #onAccepting(worker: WorkerProcess): void {
+    const roster = this.#roster
+    if (!worker.markAccepting(roster.host.nowMs())) return
+    const slot = roster.slotOf(worker)
+    slot.hasQueue = true
+    if (slot.incoming === worker) {
+      const old = slot.current
+      slot.current = worker
+      slot.incoming = null
+      this.#standIns.reconcile()
+      if (old !== null) this.#retirement.retire(slot, old)
+    }
+    this.#standIns.reconcile()
+    if (this.state === StartState.SomeReady && roster.slots.every(other => other.hasQueue || other.surplus)) {
+      this.state = StartState.Complete
+      this.#started.resolve()
+    }
+    roster.setup.onChange()
+  }
+}

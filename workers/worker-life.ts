@@ -1,0 +1,64 @@
+/**
+ * What makes a process a worker: the worker, its way to the supervisor, and the order in which they begin. Takes the
+ * world from outside: main.ts brings the real one, the simulation another.
+ *
+ *   dial --> welcome (with the settings) --> configure --> load the application --> it calls Worker.run
+ */
+import type { WorkerSettings } from '../src/config/worker-settings.ts'
+import type { SystemCalls } from '../src/ipc/system-calls.ts'
+import { WorkerPhase } from '../src/ipc/worker-phase.ts'
+import type { WorkerRole } from '../src/ipc/worker-role.ts'
+import { ControlClient } from './control-client.ts'
+import { EXIT_START_FAILED, EXIT_UNCAUGHT, Worker } from './worker.ts'
+import type { WorkerHost } from './worker.ts'
+import type { WorkerWorld } from './worker-world.ts'
+
+/** The process that becomes a worker. */
+export interface WorkerSurroundings extends Omit<WorkerHost, 'send' | 'phaseChanged'> {
+  readonly world: WorkerWorld
+  readonly calls: SystemCalls | null
+  /** Before the application is loaded. @throws when the settings cannot be followed. */
+  configure(settings: WorkerSettings): void
+  /** Evaluates the application, which hands its server to `Worker.run`. */
+  load(application: string): Promise<unknown>
+}
+
+export class WorkerLife {
+  readonly worker: Worker
+  readonly client: ControlClient
+  readonly #role: WorkerRole
+  readonly #surroundings: WorkerSurroundings
+
+  constructor(role: WorkerRole, surroundings: WorkerSurroundings) {
+    const { world, calls, log } = surroundings
+    this.#role = role
+    this.#surroundings = surroundings
+    this.worker = new Worker(role, calls, {
+      send: message => this.client.send(message),
+      phaseChanged: () => this.client.phaseChanged(),
+      exit: code => surroundings.exit(code),
+      flushLogs: () => surroundings.flushLogs(),
+      reopenLogs: () => surroundings.reopenLogs(),
+      log,
+    }, world)
+    this.client = new ControlClient(role, log, () => this.worker.phase, this.worker, world)
+  }
+
+  /** Ends when the application has been evaluated; a worker lives on after that, as its server keeps it. */
+  async run(): Promise<void> {
+    // First the connection: an application that fails at once must be able to say so.
+    const { settings } = await this.client.start()
+    try {
+      if (settings !== undefined) this.#surroundings.configure(settings)
+      await this.#surroundings.load(this.#role.application)
+    } catch (error) {
+      this.worker.fail(error, EXIT_START_FAILED, false)
+    }
+  }
+
+  /** An error that nothing caught. While the worker starts, the supervisor prints what went wrong, once for all workers. */
+  onUncaught(error: unknown): void {
+    const starting = this.worker.phase === WorkerPhase.Starting
+    this.worker.fail(error, starting ? EXIT_START_FAILED : EXIT_UNCAUGHT, !starting)
+  }
+}

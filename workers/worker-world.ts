@@ -1,0 +1,97 @@
+/**
+ * The operating system as a worker touches it: time, the way to its supervisor, its descriptors, what the process costs.
+ * Injected into worker.ts, control-client.ts and inherited-listeners.ts, so that each of them runs in simulated time and
+ * over simulated sockets as well. `systemWorld` is the real one, and the only place in which those three meet Node.js.
+ *
+ * How a worker's process ends and logs is WorkerHost (worker.ts): that depends on who wires the process together.
+ */
+import cluster from 'node:cluster'
+import { once } from 'node:events'
+import fs from 'node:fs'
+import net from 'node:net'
+import { setImmediate } from 'node:timers/promises'
+import { systemClock } from '../src/primitives/clock.ts'
+import type { Clock } from '../src/primitives/clock.ts'
+import { Channel } from '../src/ipc/channel.ts'
+import type { ChannelEnd, ChannelHandlers, ChannelOptions } from '../src/ipc/channel.ts'
+import { decodeToWorker } from '../src/ipc/messages.ts'
+import type { FromWorker, ToWorker } from '../src/ipc/messages.ts'
+
+/** What a worker says of itself in a heartbeat. */
+export interface Vitals {
+  /** Share of the time since the last call in which the event loop was busy, 0 to 1. */
+  readonly utilization: number
+  readonly rssBytes: number
+}
+
+export interface DialHandlers extends ChannelHandlers<ToWorker> {
+  /** The supervisor has taken the connection, or will: what is sent from now on reaches it. Never called during the dial. */
+  onOpen(): void
+}
+
+export interface WorkerWorld {
+  readonly pid: number
+  readonly clock: Pick<Clock, 'exact' | 'after'>
+  /** One turn of the event loop. Every acceptor of this process takes what waits in its queue in it. */
+  turn(): Promise<void>
+  /** Dials the supervisor. A dial that fails is an `onClose` with the reason, never during the call. */
+  dial(path: string, options: ChannelOptions, handlers: DialHandlers): ChannelEnd<FromWorker>
+  /** Listens on a descriptor, which the acceptor owns from then on. */
+  listen(acceptor: net.Server, fd: number, backlog: number): Promise<void>
+  /** Closes the acceptor's descriptor; its connections go on. */
+  stopListening(acceptor: net.Server): void
+  /** Closes a descriptor that no acceptor owns. */
+  close(fd: number): void
+  vitals(): Vitals
+}
+
+class SystemWorld implements WorkerWorld {
+  readonly pid = process.pid
+  readonly clock = systemClock
+  #before = performance.eventLoopUtilization()
+
+  async turn(): Promise<void> { await setImmediate() }
+
+  dial(path: string, options: ChannelOptions, handlers: DialHandlers): ChannelEnd<FromWorker> {
+    const socket = net.connect({ path })
+    socket.once('connect', () => handlers.onOpen())
+    return new Channel<FromWorker, ToWorker>(socket, decodeToWorker, options, handlers)
+  }
+
+  listen(acceptor: net.Server, fd: number, backlog: number): Promise<void> { return listenOn(acceptor, fd, backlog) }
+
+  stopListening(acceptor: net.Server): void {
+    // Not http.Server.close, which would cut idle connections.
+    if (acceptor.listening) net.Server.prototype.close.call(acceptor)
+  }
+
+  close(fd: number): void { fs.closeSync(fd) }
+
+  vitals(): Vitals {
+    const now = performance.eventLoopUtilization()
+    const { utilization } = performance.eventLoopUtilization(now, this.#before)
+    this.#before = now
+    return { utilization, rssBytes: process.memoryUsage.rss() }
+  }
+}
+
+export const systemWorld: WorkerWorld = new SystemWorld()
+
+/** Waits in the world's own time. */
+export function elapse({ clock }: Pick<WorkerWorld, 'clock'>, ms: number): Promise<void> {
+  return new Promise(resolve => { clock.after(ms, resolve) })
+}
+
+/**
+ * Listens on a descriptor, which the server owns from then on. Not `listen({ fd })`: in a cluster worker that names the
+ * primary's descriptor, and it ignores the backlog.
+ */
+async function listenOn(server: net.Server, fd: number, backlog: number): Promise<void> {
+  const shell = new net.Socket({ fd, readable: false, writable: false })
+  // A Unix socket would be handed to the cluster primary as a number. The listen is synchronous, so no other code sees the flag.
+  const flags = cluster as { isPrimary: boolean }
+  const was = flags.isPrimary
+  flags.isPrimary = true
+  try { server.listen(shell, backlog) } finally { flags.isPrimary = was }
+  await once(server, 'listening')
+}
