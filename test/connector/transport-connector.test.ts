@@ -9,6 +9,7 @@ import { PendingResolve, type ResolveWaiter } from '../../src/connector/resolver
 import { TransportConnector, type TransportConnectorOptions } from '../../src/connector/transport-connector.ts'
 import { ProxyError } from '../../src/errors/proxy-error.ts'
 import { HttpPeer, type HttpPeerOptions } from '../../src/peer/http-peer.ts'
+import type { CustomL4 } from '../../src/peer/peer-options.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import type { ByteStream, StreamOwner } from '../../src/protocols/byte-stream.ts'
 import { tracerFaults } from '../../src/telemetry/tracer.ts'
@@ -95,7 +96,9 @@ test('dial: bind address, port and keep-alive are passed on', () => {
   fixture.dial('[2001:db8::1]:80').cancel()
   assert.equal(fixture.network.last.options.localAddress, '::1')
   fixture.dial('10.0.0.1:80', { localAddress: '127.0.0.2', localPort: 4000, tcpKeepAliveIdleMs: 5000 }).cancel()
-  assert.deepEqual(fixture.network.last.options, { address: { kind: 'tcp', host: '10.0.0.1', port: 80 }, localAddress: '127.0.0.2', localPort: 4000, keepAlive: { initialDelayMs: 5000 } })
+  assert.deepEqual(fixture.network.last.options, {
+    address: { kind: 'tcp', host: '10.0.0.1', port: 80 }, localAddress: '127.0.0.2', localPort: 4000, keepAlive: { initialDelayMs: 5000 },
+  })
   assert.throws(() => new TransportConnector({ bindToV4: ['::1'] }), /connector\.bindToV4 has "::1"/)
   assert.throws(() => new TransportConnector({ bindToV6: ['127.0.0.1'] }), /connector\.bindToV6 has "127\.0\.0\.1"/)
 })
@@ -113,8 +116,10 @@ test('dial: from an IPv4 address only IPv4 addresses are tried', async () => {
 })
 
 const ERRORS: readonly (readonly [code: string, kind: string, source: string])[] = [
-  ['ECONNREFUSED', 'CONNECT_REFUSED', 'upstream'], ['ETIMEDOUT', 'CONNECT_TIMEOUT', 'upstream'], ['ENETUNREACH', 'CONNECT_NO_ROUTE', 'upstream'], ['EHOSTUNREACH', 'CONNECT_NO_ROUTE', 'upstream'],
-  ['EADDRNOTAVAIL', 'BIND_FAILED', 'internal'], ['EADDRINUSE', 'BIND_FAILED', 'internal'], ['EPERM', 'INTERNAL', 'internal'], ['EMFILE', 'INTERNAL', 'internal'],
+  ['ECONNREFUSED', 'CONNECT_REFUSED', 'upstream'], ['ETIMEDOUT', 'CONNECT_TIMEOUT', 'upstream'],
+  ['ENETUNREACH', 'CONNECT_NO_ROUTE', 'upstream'], ['EHOSTUNREACH', 'CONNECT_NO_ROUTE', 'upstream'],
+  ['EADDRNOTAVAIL', 'BIND_FAILED', 'internal'], ['EADDRINUSE', 'BIND_FAILED', 'internal'],
+  ['EPERM', 'INTERNAL', 'internal'], ['EMFILE', 'INTERNAL', 'internal'],
   ['ENOENT', 'CONNECT_FAILED', 'upstream'], ['ECONNRESET', 'CONNECT_FAILED', 'upstream'],
 ]
 for (const [code, kind, source] of ERRORS) {
@@ -263,7 +268,8 @@ test('happy eyeballs: dials of one name start at another address each time', () 
 })
 
 test('happy eyeballs: under any order of events the waiter is called once and nothing stays open', () => {
-  const events = fc.array(fc.record({ kind: fc.constantFrom('connect', 'fail', 'advance', 'cancel'), pick: fc.nat({ max: 10 }) }), { maxLength: 30, size: 'max' })
+  const event = fc.record({ kind: fc.constantFrom('connect', 'fail', 'advance', 'cancel'), pick: fc.nat({ max: 10 }) })
+  const events = fc.array(event, { maxLength: 30, size: 'max' })
   const addresses = fc.uniqueArray(fc.constantFrom(...SEVERAL, '10.0.0.3'), { minLength: 1, maxLength: 5 })
   fc.assert(fc.property(addresses, events, (names, list) => {
     const fixture = new Fixture()
@@ -297,7 +303,9 @@ test('happy eyeballs: under any order of events the waiter is called once and no
 // ---- what is not there yet
 
 for (const [what, address, options] of [
-  ['TLS', 'a.test:443', { tls: true }], ['TLS to the proxy', 'a.test:80', { connectProxy: { nextHop: '127.0.0.1:1', tls: true } }], ['HTTP/2 only', 'a.test:80', { alpn: 'h2' }],
+  ['TLS', 'a.test:443', { tls: true }],
+  ['TLS to the proxy', 'a.test:80', { connectProxy: { nextHop: '127.0.0.1:1', tls: true } }],
+  ['HTTP/2 only', 'a.test:80', { alpn: 'h2' }],
 ] as const) {
   test(`dial: ${what} is not implemented, and says so after dial has returned`, async () => {
     const fixture = new Fixture()
@@ -354,7 +362,13 @@ test('custom transport: its stream is used, given at once or later', async () =>
     const stream = new FakeStream(new Outcome().owner)
     const fixture = new Fixture()
     const asked: unknown[] = []
-    const outcome = fixture.dial('a.test:80', { customL4: { connect(address) { asked.push(address); return later ? Promise.resolve(stream) : stream } } })
+    const customL4: CustomL4 = {
+      connect(address) {
+        asked.push(address)
+        return later ? Promise.resolve(stream) : stream
+      },
+    }
+    const outcome = fixture.dial('a.test:80', { customL4 })
     assert.equal(outcome.calls, 0)
     await nextTick()
     assert.equal(outcome.stream, stream)
@@ -398,7 +412,13 @@ test('custom transport: carries CONNECT too', async () => {
   const fixture = new Fixture()
   const stream = new FakeStream(new Outcome().owner)
   const asked: unknown[] = []
-  const outcome = fixture.dial('a.test:80', { connectProxy: { nextHop: 'p.test:3128' }, customL4: { connect(address) { asked.push(address); return stream } } })
+  const customL4: CustomL4 = {
+    connect(address) {
+      asked.push(address)
+      return stream
+    },
+  }
+  const outcome = fixture.dial('a.test:80', { connectProxy: { nextHop: 'p.test:3128' }, customL4 })
   await nextTick()
   assert.deepEqual(asked, [{ kind: 'tcp', host: 'p.test', port: 3128 }])
   stream.receive('HTTP/1.1 200 OK\r\n\r\n')
@@ -509,7 +529,13 @@ test('connect: an owner that pauses at the early bytes gets no others', async ()
   inner.receive('HTTP/1.1 200 OK\r\n\r\nearly')
   const stream = await connecting
   let received = ''
-  stream.owner = { onBytes(buffer, from, to) { received += buffer.latin1Slice(from, to); stream.pause() }, onEnd() {}, onDrained() {}, onClosed() {} }
+  stream.owner = {
+    onBytes(buffer, from, to) {
+      received += buffer.latin1Slice(from, to)
+      stream.pause()
+    },
+    onEnd() {}, onDrained() {}, onClosed() {},
+  }
   stream.resume()
   await nextTick()
   assert.equal(received, 'early')
@@ -558,7 +584,8 @@ test('sockets: TCP and Unix are dialled and carry bytes both ways', async () => 
       const server = net.createServer(socket => socket.on('data', chunk => socket.end(`echo ${chunk.toString()}`)))
       await listen(server, where)
       const address = server.address()
-      const peer = new HttpPeer(typeof address === 'string' ? `unix:${address}` : `127.0.0.1:${address!.port}`, { tcpKeepAliveIdleMs: 5000, tcpKeepAliveIntervalMs: 1000, tcpKeepAliveCount: 3 })
+      const text = typeof address === 'string' ? `unix:${address}` : `127.0.0.1:${address!.port}`
+      const peer = new HttpPeer(text, { tcpKeepAliveIdleMs: 5000, tcpKeepAliveIntervalMs: 1000, tcpKeepAliveCount: 3 })
       const stream = await within('connect', connector.connect(peer))
       const reader = new Reader()
       stream.owner = reader
@@ -574,15 +601,17 @@ test('sockets: TCP and Unix are dialled and carry bytes both ways', async () => 
   } finally { rmSync(folder, { recursive: true }) }
 })
 
-test('sockets: a port nobody listens on is refused, a path that is not there failed, an address that is not ours cannot be bound', async () => {
+test('sockets: a closed port is refused, a path that is not there failed, an address that is not ours cannot be bound', async () => {
   const connector = new TransportConnector()
   const server = net.createServer()
   await listen(server, { port: 0, host: '127.0.0.1' })
   const { port } = server.address() as net.AddressInfo
   await new Promise(resolve => { server.close(resolve) })
-  await assert.rejects(within('refusal', connector.connect(new HttpPeer(`127.0.0.1:${port}`))), { kind: 'CONNECT_REFUSED', retry: 'always' })
+  const refused = connector.connect(new HttpPeer(`127.0.0.1:${port}`))
+  await assert.rejects(within('refusal', refused), { kind: 'CONNECT_REFUSED', retry: 'always' })
   await assert.rejects(within('refusal', connector.connect(new HttpPeer('unix:/nonexistent/a.sock'))), { kind: 'CONNECT_FAILED' })
-  await assert.rejects(within('refusal', connector.connect(new HttpPeer(`127.0.0.1:${port}`, { localAddress: '192.0.2.1' }))), { kind: 'BIND_FAILED', source: 'internal' })
+  const unbound = connector.connect(new HttpPeer(`127.0.0.1:${port}`, { localAddress: '192.0.2.1' }))
+  await assert.rejects(within('refusal', unbound), { kind: 'BIND_FAILED', source: 'internal' })
 })
 
 test('sockets: the local address is the one asked for', async () => {
@@ -592,7 +621,9 @@ test('sockets: the local address is the one asked for', async () => {
     socket.end()
   })
   await listen(server, { port: 0, host: '127.0.0.1' })
-  const stream = await within('connect', new TransportConnector().connect(new HttpPeer(`127.0.0.1:${(server.address() as net.AddressInfo).port}`, { localAddress: '127.0.0.2' })))
+  const { port } = server.address() as net.AddressInfo
+  const peer = new HttpPeer(`127.0.0.1:${port}`, { localAddress: '127.0.0.2' })
+  const stream = await within('connect', new TransportConnector().connect(peer))
   assert.equal(await within('accept', promise), '127.0.0.2')
   stream.destroy()
   server.close()
