@@ -252,7 +252,7 @@ test('joined dial: a connection that takes nothing when it is established is a f
   })
   const requests = fixture.request(peerOf(), 2)
   fixture.establish(0)
-  assert.deepEqual(requests.map(request => [request.error!.kind, request.error!.retry]), Array(2).fill(['CONNECT_FAILED', 'always']))
+  for (const { error, calls } of requests) assert.deepEqual([calls, error!.kind, error!.retry], [1, 'CONNECT_FAILED', 'always'])
   assert.deepEqual(fixture.stats, [])
 })
 
