@@ -6,6 +6,7 @@
  */
 import { accessSync, constants, existsSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
+import { AFTER, BEFORE } from './comparison.ts'
 import type { Launch } from './managed-process.ts'
 import { runAs } from './origin.ts'
 
@@ -28,7 +29,8 @@ export interface Contender {
 export type CirqueForm = 'supervised' | 'in-process'
 
 const benchFolder = import.meta.dirname
-const checkout = path.join(benchFolder, '..', '..')
+/** The checkout that this file belongs to. */
+export const checkout = path.join(benchFolder, '..', '..')
 
 /** @returns why a program cannot be started, or null. */
 export function missingProgram(name: string): string | null {
@@ -226,13 +228,13 @@ function nodeProxy(name: string, packageName: string | null, file: string): Cont
 export interface ContenderOptions {
   readonly form: CirqueForm
   readonly profile: boolean
-  /** Another checkout to run beside this one as `cirque-beside`, or null. */
-  readonly beside: string | null
+  /** Another checkout to run as `cirque-before`, or null. */
+  readonly against: string | null
 }
 
 export function contendersFor(options: ContenderOptions): Contender[] {
-  const list = [cirque('cirque', checkout, options.form, options.profile)]
-  if (options.beside !== null) list.push(cirque('cirque-beside', path.resolve(options.beside), options.form, options.profile))
+  const list = [cirque(AFTER, checkout, options.form, options.profile)]
+  if (options.against !== null) list.push(cirque(BEFORE, path.resolve(options.against), options.form, options.profile))
   list.push(
     nginx('nginx', ''), nginx('nginx-large-buffers', NGINX_LARGE_BUFFERS), haproxy, caddy,
     nodeProxy('node:http', null, 'node-http.ts'),

@@ -6,7 +6,7 @@ import { ManagedProcess, freePorts, request, runToEnd, temporaryFolder, waitUnti
 import type { Measurement } from './measurement.ts'
 import type { OpenLoopResult } from './open-loop.ts'
 import type { Origin } from './origin.ts'
-import { cpuTimeOf, memoryKiloBytesOf, type ProcessStat } from './process-usage.ts'
+import { cpuTimeOf, memoryOf, type MemoryUse, type ProcessStat } from './process-usage.ts'
 import type { Workload } from './workloads.ts'
 import { runWrk } from './wrk.ts'
 
@@ -53,7 +53,7 @@ export async function checkAnswer(running: RunningContender, workload: Workload)
 interface Cost {
   readonly userMicros: number
   readonly systemMicros: number
-  readonly memoryKiloBytes: number
+  readonly memory: MemoryUse
 }
 
 /** CPU that the tree used while `work` ran. A process that came or went meanwhile would falsify the sum. */
@@ -64,8 +64,8 @@ async function costWhile<T>(running: RunningContender, work: () => Promise<T>): 
   if (identity(before) !== identity(after)) throw new Error('its processes changed while it was measured')
   const start = cpuTimeOf(before)
   const end = cpuTimeOf(after)
-  const memoryKiloBytes = memoryKiloBytesOf(after.map((stat) => stat.pid))
-  return { cost: { userMicros: end.userMicros - start.userMicros, systemMicros: end.systemMicros - start.systemMicros, memoryKiloBytes }, result }
+  const memory = memoryOf(after.map((stat) => stat.pid))
+  return { cost: { userMicros: end.userMicros - start.userMicros, systemMicros: end.systemMicros - start.systemMicros, memory }, result }
 }
 
 function identity(tree: readonly ProcessStat[]): string {
@@ -86,7 +86,7 @@ export async function measureClosed(running: RunningContender, workload: Workloa
     userMicros: cost.userMicros / requests, systemMicros: cost.systemMicros / requests,
     requestsPerSecond: requests / result.seconds,
     p50Micros: result.p50Micros, p99Micros: result.p99Micros, p999Micros: Number.NaN, maxMicros: result.maxMicros,
-    memoryKiloBytes: cost.memoryKiloBytes, idleConnectionBytes: Number.NaN,
+    memoryKiloBytes: cost.memory.totalKiloBytes, ownKiloBytes: cost.memory.ownKiloBytes, idleConnectionBytes: Number.NaN,
     clientDelayMicros: Number.NaN,
     failures: result.socketErrors + result.badStatus,
   }
@@ -106,7 +106,7 @@ export async function measureOpen(running: RunningContender, workload: Workload,
     userMicros: cost.userMicros / result.served, systemMicros: cost.systemMicros / result.served,
     requestsPerSecond: result.answered / seconds,
     p50Micros: result.p50Micros, p99Micros: result.p99Micros, p999Micros: result.p999Micros, maxMicros: result.maxMicros,
-    memoryKiloBytes: cost.memoryKiloBytes, idleConnectionBytes: Number.NaN,
+    memoryKiloBytes: cost.memory.totalKiloBytes, ownKiloBytes: cost.memory.ownKiloBytes, idleConnectionBytes: Number.NaN,
     clientDelayMicros: result.ownDelayP99Micros,
     failures: result.failed,
   }
@@ -116,7 +116,7 @@ export async function measureOpen(running: RunningContender, workload: Workload,
 export async function measureIdle(running: RunningContender, workload: Workload, round: number, cores: Cores): Promise<Measurement> {
   const pids = (): number[] => running.process.tree().map((stat) => stat.pid)
   await delay(SETTLE_MS)
-  const before = memoryKiloBytesOf(pids())
+  const before = memoryOf(pids())
   const args = [path.join(import.meta.dirname, 'idle-connections.ts'), String(running.port), String(workload.connections), String(workload.answerBytes)]
   const holder = new ManagedProcess('idle connections', { command: process.execPath, args }, cores.load)
   const late = Date.now() + 20_000
@@ -128,13 +128,14 @@ export async function measureIdle(running: RunningContender, workload: Workload,
     await delay(50)
   }
   await delay(SETTLE_MS)
-  const after = memoryKiloBytesOf(pids())
+  const after = memoryOf(pids())
+  const addedBytes = (after.ownKiloBytes - before.ownKiloBytes) * 1024
   await holder.stop()
   return {
     workload: workload.name, contender: running.contender.name, round,
     userMicros: Number.NaN, systemMicros: Number.NaN, requestsPerSecond: Number.NaN,
     p50Micros: Number.NaN, p99Micros: Number.NaN, p999Micros: Number.NaN, maxMicros: Number.NaN,
-    memoryKiloBytes: after, idleConnectionBytes: ((after - before) * 1024) / workload.connections,
+    memoryKiloBytes: after.totalKiloBytes, ownKiloBytes: after.ownKiloBytes, idleConnectionBytes: addedBytes / workload.connections,
     clientDelayMicros: Number.NaN,
     failures: Number(/lost (\d+)/.exec(holder.output)?.[1] ?? Number.NaN),
   }

@@ -17,6 +17,9 @@ export interface Workload {
   readonly countByBytes: boolean
 }
 
+/** What a change is held against unless `--workloads` says otherwise: each cost that a change has moved at some time. */
+export const COMPARED_WORKLOADS: readonly string[] = ['small', '100k', '10m', 'conns1000', 'newconn', 'idle']
+
 const KB = 1000
 const MB = 1000 * 1000
 

@@ -8,7 +8,7 @@ import { WORKLOADS } from '../../scripts/bench/workloads.ts'
 function measurement(contender: string, round: number, micros: number, more: Partial<Measurement> = {}): Measurement {
   return {
     workload: 'small', contender, round, userMicros: micros / 4, systemMicros: (micros * 3) / 4, requestsPerSecond: 1e6 / micros,
-    p50Micros: 500, p99Micros: micros * 100, p999Micros: Number.NaN, maxMicros: 5000, memoryKiloBytes: 50_000,
+    p50Micros: 500, p99Micros: micros * 100, p999Micros: Number.NaN, maxMicros: 5000, memoryKiloBytes: 50_000, ownKiloBytes: 30_000,
     idleConnectionBytes: Number.NaN, clientDelayMicros: Number.NaN, failures: 0, ...more,
   }
 }
