@@ -1,6 +1,6 @@
 /**
- * `npm test`: types, lint, the import table, the lists that must agree, then every test. All steps run even when one
- * fails, so that one run shows everything; the exit code is 0 only when nothing failed.
+ * `npm test`: types, lint, the import table, the lists that must agree, the length of lines, then every test. All steps
+ * run even when one fails, so that one run shows everything; the exit code is 0 only when nothing failed.
  *
  *   npm test                    all of it, about 6 minutes on two cores
  *   npm run test:quick          the checks, and the tests that start no process and do not sleep (quick-tests.ts): under one
@@ -40,6 +40,7 @@ const CHECKS: readonly Check[] = [
   { name: 'lint', command: ['oxlint', '--deny-warnings'] },
   { name: 'imports', command: ['node', 'scripts/check-imports.ts'] },
   { name: 'lists', command: ['node', 'scripts/check-lists.ts'] },
+  { name: 'lines', command: ['node', 'scripts/check-line-length.ts'] },
 ]
 
 interface Group {
