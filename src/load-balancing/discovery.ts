@@ -7,8 +7,7 @@
  * Does not build selectors and knows nothing of health.
  */
 import { isIP } from 'node:net'
-import { formatAddress } from '../peer/peer-address.ts'
-import type { PeerAddress } from '../peer/peer.ts'
+import { formatAddress, type PeerAddress } from '../peer/peer-address.ts'
 import { MAX_WEIGHT, parseBackend, type BackendOptions, type BackendSpec, type CandidateSpec } from './backend.ts'
 import { forEachParallel } from './periodic.ts'
 

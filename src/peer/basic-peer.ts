@@ -3,7 +3,7 @@
  * It has the fields of an HttpPeer, so that connectors see one shape; nothing pools its connections.
  */
 import { HttpPeer, type BackendLike, type HttpPeerOptions } from './http-peer.ts'
-import type { PeerAddress } from './peer.ts'
+import type { PeerAddress } from './peer-address.ts'
 
 /** `tls` follows from `sni`: a name asks for TLS, '' for plain bytes. */
 export type BasicPeerOptions = Omit<HttpPeerOptions, 'tls'>

@@ -14,9 +14,9 @@
  *   [65536,200,...]      options (peer-options.ts)
  */
 import { isIP } from 'node:net'
-import { checkAddress, checkHostName, formatAddress, parseAddress } from './peer-address.ts'
+import { checkAddress, checkHostName, formatAddress, parseAddress, type PeerAddress } from './peer-address.ts'
 import { DEFAULT_PEER_OPTIONS, PEER_DEFAULTS, checkPeerOptions, describeBadHeader, digestOf, isPem, show, type CheckedPeerOptions, type ClientCert, type PeerOptions, type ResolvedPeerOptions } from './peer-options.ts'
-import type { ConnectProxy, Peer, PeerAddress } from './peer.ts'
+import type { ConnectProxy, Peer } from './peer.ts'
 
 /** What a load balancer selects: anything with an address and a name that may want to know how attempts ended. */
 export interface BackendLike {

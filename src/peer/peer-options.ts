@@ -2,8 +2,9 @@
  * What may be set for a peer: described once, defaulted once, checked once, when the peer is made.
  *
  * An option that cannot be honoured is refused by name and with the reason, never ignored (REFUSED below).
- * Whatever makes two connections not interchangeable goes into `optionsKey`; a field is either in KEYED or in UNKEYED,
- * and a test compares both lists with the defaults, so that a new option cannot be forgotten.
+ * Whatever makes two connections not interchangeable goes into the text that `keyOf` makes, which is part of a peer's
+ * `reuseKey`; a field is either in KEYED or in UNKEYED, and a test compares both lists with the defaults, so that a new
+ * option cannot be forgotten.
  *
  * Checking costs about a microsecond. Peers without options share one checked set, and so do peers whose options are
  * one frozen object: `Object.freeze` it once and give it to every `new HttpPeer`.
@@ -15,7 +16,7 @@ import type { ResponseHead } from '../http/message-head.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
 import { HTTP1_CLIENT_DEFAULTS, type Http1ClientOptions } from '../protocols/http1/http1-options.ts'
 import type { Tracer } from '../telemetry/tracer.ts'
-import type { PeerAddress } from './peer.ts'
+import type { PeerAddress } from './peer-address.ts'
 
 /** Opens the transport in place of a TCP or Unix connect. The stream it returns is connected; nobody reads from it yet. */
 export interface CustomL4 {

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { BasicPeer } from '../../src/peer/basic-peer.ts'
 import { HttpPeer, verifiedName, type BackendLike, type ConnectProxyOptions, type HttpPeerOptions } from '../../src/peer/http-peer.ts'
-import type { PeerAddress } from '../../src/peer/peer.ts'
+import type { PeerAddress } from '../../src/peer/peer-address.ts'
 
 test('http peer: an address as text, object or backend gives the same peer', () => {
   const text = new HttpPeer('[::1]:8080')
