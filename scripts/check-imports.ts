@@ -1,6 +1,6 @@
 /**
- * Holds the import table: which folder may import which, where vendors may be named, what entry points import first,
- * and that no imports form a cycle.
+ * Holds the import table: which folder may import which, which ways are shut besides, where vendors may be named, what
+ * entry points import first, and that no imports form a cycle.
  * Type imports count for the table, because a type from below is a dependency of the reader all the same. They do not
  * count for cycles: they are gone before anything is loaded, and the tracer's types are open to every folder while
  * their own fields name types of those folders.
@@ -51,6 +51,17 @@ const ROWS: readonly Row[] = [
   { where: ['workers/'], may: ['src/'] },
   { where: ['examples/'], may: ['src/index.ts'] },
   { where: ['test/', 'scripts/'], may: ['src/', 'supervisor/', 'workers/', 'examples/', 'test/', 'scripts/'] },
+]
+
+interface ClosedWay {
+  readonly where: readonly string[]
+  readonly never: readonly string[]
+  readonly why: string
+}
+
+/** Ways that the table above leaves open and that are shut all the same, for types too. */
+export const CLOSED_WAYS: readonly ClosedWay[] = [
+  { where: ['src/pool/'], never: ['src/protocols/http1/'], why: 'serves every protocol: let the session do what only its protocol asks for' },
 ]
 
 /** Types of these may be imported from anywhere, and they may import types of anything in src/: what a tracer is told, and what modules and access logs see of an exchange. */
@@ -136,6 +147,8 @@ function relativeFault(root: string, file: string, row: Row, to: string, site: I
   if (to.endsWith('.json')) return covers([...VENDOR_FREE, 'supervisor/cli.ts'], file) ? null : `imports ${to}; read it where it is needed, or keep the value in a .ts file`
   if (path.posix.basename(to) === 'index.ts' && !covers(EDGE_READERS, file)) return `imports ${to}, which is for the package's edge only; import the file itself`
   if (covers(ANYONE, to)) return null
+  const closed = CLOSED_WAYS.find(way => covers(way.where, file) && covers(way.never, to))
+  if (closed !== undefined) return `imports ${to}${site.typeOnly ? ' (type)' : ''}; ${closed.where.join(' ')} ${closed.why}`
   if (site.typeOnly && (covers(OPEN_TYPES, to) || (covers(OPEN_TYPES, file) && to.startsWith('src/')))) return null
   if (covers(row.where, to)) return null
   // Exporters name vendors, so they are wired in from outside; `src/telemetry/` in a row means the rest of that folder.

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { cpSync } from 'node:fs'
 import path from 'node:path'
 import { test, type TestContext } from 'node:test'
-import { checkImports } from '../../scripts/check-imports.ts'
+import { CLOSED_WAYS, checkImports } from '../../scripts/check-imports.ts'
 import { printFinding } from '../../scripts/source-text.ts'
 import { temporaryFolder, writeTree } from '../support/temporary-folder.ts'
 
@@ -42,6 +42,20 @@ test('imports: a folder that reaches below itself is found, type imports too', t
   ])
   assert.match(findingsIn(t, { 'src/errors/fault.ts': 'export { head } from \'../http/head.ts\'\n' })[0] ?? '', /^src\/errors\/fault\.ts:1: imports src\/http\/head\.ts; .* may import nothing else of ours$/)
   assert.match(findingsIn(t, { 'src/proxy/late.ts': 'export const late = () => import(\'../server/server.ts\')\n', 'src/server/server.ts': '' })[0] ?? '', /^src\/proxy\/late\.ts:1: imports src\/server\/server\.ts;/)
+})
+
+test('imports: a way that is shut is refused, types too, although the table has it open', t => {
+  for (const { where, never } of CLOSED_WAYS) {
+    for (const from of where) {
+      for (const to of never) {
+        const importer = `import type { wire } from '../../${to}wire.ts'\n`
+        const [found = '', ...others] = findingsIn(t, { [`${to}wire.ts`]: 'export const wire = 1\n', [`${from}neutral.ts`]: importer })
+        assert.deepEqual(others, [])
+        assert.ok(found.startsWith(`${from}neutral.ts:1: imports ${to}wire.ts (type); ${where.join(' ')} serves every protocol`), found)
+      }
+    }
+  }
+  assert.deepEqual(findingsIn(t, { 'src/protocols/session.ts': 'export const a = 1\n', 'src/pool/pool.ts': `import '../protocols/session.ts'\n` }), [])
 })
 
 test('imports: supervisor and workers do not know each other, and the supervisor knows no proxy core', t => {
