@@ -89,7 +89,7 @@ export class InheritedListeners {
   readonly #copiesTaken = new Map<number, number>()
   #closed = false
 
-  /** Listeners that the supervisor did not bind are left out; `missing` names them. */
+  /** Listeners that the supervisor did not bind are left out; `mismatch` names them. */
   constructor(layout: DescriptorLayout, slot: number, running: readonly RunningListener[], calls: SystemCalls | null) {
     this.#layout = layout
     this.#slot = slot

@@ -1,6 +1,6 @@
 /**
- * What one listener may be told: limits of the client's side, times, and whom to let in. Defaults and their reasons are
- * those of the limits page; each row there names its option here.
+ * What one listener may be told: limits of the client's side, times, and whom to let in. docs/configuration.md has the
+ * same options for a configuration file, in a table made from the comments here.
  */
 import { HTTP1_SERVER_DEFAULTS, type Http1ServerOptions, type ResolvedHttp1ServerOptions } from '../protocols/http1/http1-options.ts'
 

@@ -10,7 +10,7 @@ import { TOKEN_CHAR, VALUE_CHAR, HeaderMap, fieldKind } from '../../http/header-
 import { RequestHead, ResponseHead } from '../../http/message-head.ts'
 import type { ErrorKind } from '../../errors/proxy-error.ts'
 
-/** Results of `HeadParser.parse`; everything from FAULT_BASE on is a fault. */
+/** Results of `HeadParser.parse`; every other result is a HeadFault. */
 export const Parsed = { More: 0, Done: 1 } as const
 
 export const HeadFault = {
@@ -111,7 +111,7 @@ export class HeadParser {
   /** Results of the last complete head. */
   method = ''
   target = ''
-  /** The target has `//`, `/.`, `%`, `\` or `#`: it needs a closer look (proxy/target-path.ts). */
+  /** The target has `//`, `/.`, `%`, `\` or `#`: it needs a closer look (http/target-path.ts). */
   targetUnusual = false
   minorVersion = 1
   status = 0
