@@ -12,6 +12,7 @@
  *   selected for its trial, and when nothing else is left: a guess about failures must not refuse a request.
  *
  * Each selection is followed by exactly one `report` or `release` of the backend (or of the peer made from it).
+ * Counts of failed attempts, and who is out for them, are in passive-health.ts.
  * Does not dial and does not retry; proxy/ does, and says which peers it has tried.
  */
 import { Resolver } from '../connector/resolver.ts'
@@ -24,6 +25,7 @@ import { Backend, BackendSet, type BackendOptions, type BackendOwner, type Backe
 import { NameTable, parseBackends, staticDiscovery, type Discovery, type NameResolver } from './discovery.ts'
 import { HealthMonitor, type HealthCheck } from './health-check.ts'
 import { KetamaSelection } from './ketama.ts'
+import { PassiveHealth } from './passive-health.ts'
 import { jittered, pause, untilAborted } from './periodic.ts'
 import { HashSelection, LeastInFlightSelection, RandomSelection, RoundRobinSelection, Turn, type Selection, type Selector, type Tried } from './selection.ts'
 
@@ -107,8 +109,6 @@ interface Serving {
 const EMPTY: Serving = { set: new BackendSet([], new Uint16Array(0)), keyed: null, spread: null }
 /** Largest delay of a timer. */
 const DELAY_MS_MAX = 0x7fffffff
-/** Backends due for a trial that one choice without a key looks at. */
-const TRIALS_LOOKED_AT = 8
 /** How soon an update that failed is tried again, in ms, unless updateIntervalMs is less. */
 const RETRY_MS = 5000
 /** Longest sleep of the update loop, in ms, so that it sees names that an update by hand brought. */
@@ -129,6 +129,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
   readonly #discovery: Discovery
   readonly #names: NameTable
   readonly #monitor: HealthMonitor | null
+  readonly #passive: PassiveHealth
   readonly #turn = new Turn()
 
   #serving: Serving = EMPTY
@@ -137,13 +138,6 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
   #spreadIsStale = false
   /** How often `spread` was used since it was built. */
   #spreadChoices = 0
-  /**
-   * Backends of the set that are out by passive health, those that may be tried first in front. They are enabled and
-   * healthy: whatever else keeps a backend out wipes the record of its attempts.
-   */
-  readonly #out = new Set<Backend>()
-  /** When the first of them may be tried. */
-  #nextTrialMs = Infinity
 
   /** What discovery said last. */
   #specs: readonly BackendSpec[] = []
@@ -167,6 +161,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
     const { clock, random, healthCheck, resolver, preferredFamily } = this.options
     this.#selection = typeof this.options.selection === 'string' ? selectionNamed(this.options.selection, random) : this.options.selection
     this.#spreadSelection = this.#selection.keyed ? new RoundRobinSelection() : this.#selection
+    this.#passive = new PassiveHealth(this.options)
     this.#discovery = discovery
     this.#names = new NameTable(resolver, preferredFamily, (error, context) => this.#fault(error, context))
     this.#monitor = healthCheck === null ? null : new HealthMonitor(healthCheck, {
@@ -372,7 +367,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
     for (const backend of present.backends) {
       if (next.set.byName.get(backend.name) === backend) continue
       backend.owner = null
-      this.#out.delete(backend)
+      this.#passive.drop(backend)
     }
     let readyCount = 0
     for (const backend of next.set.backends) {
@@ -380,7 +375,6 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
       if (backend.ready) readyCount++
     }
     this.#readyCount = readyCount
-    this.#findNextTrial()
     this.#serving = next
     this.#spreadIsStale = false
     this.#spreadChoices = 0
@@ -390,41 +384,27 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
     if (this.#readyCount === 0 && !this.#giveAllAnotherChance()) return null
     turn.begin(maxSteps === 0 ? this.options.maxSteps : maxSteps, exclude, accept)
     let backend = this.#search(turn, key, maxSteps === 0)
-    if (backend === null && maxSteps === 0 && this.#out.size !== 0) backend = this.#lastResort(turn)
+    if (backend === null && maxSteps === 0 && this.#passive.size !== 0) backend = this.#lastResort(turn)
     if (backend === null) return null
     backend.inFlight++
     backend.selected++
-    if (backend.outUntilMs !== 0) this.#beginTrial(backend)
+    if (backend.outUntilMs !== 0) this.#passive.beginTrial(backend)
     return backend
   }
 
   #search(turn: Turn, key: HashKey, mayGoOn: boolean): Backend | null {
     const keyed = key.length === 0 ? null : this.#serving.keyed
-    if (this.#out.size !== 0) {
+    if (this.#passive.size !== 0) {
       turn.nowMs = this.options.clock.exact()
       // Selectors of ready backends do not propose one that is out; by key, its own keys try it.
-      if (keyed === null && turn.nowMs >= this.#nextTrialMs) {
-        const backend = this.#pickForTrial(turn)
-        if (backend !== null) return backend
-      }
+      const tried = keyed === null ? this.#passive.dueForTrial(turn) : null
+      if (tried !== null) return tried
     }
     if (keyed === null) return this.#pickSpread(turn)
     const backend = keyed.pick(key, turn)
     if (backend !== null || !mayGoOn) return backend
     turn.stepsLeft = this.options.maxSteps
     return this.#pickSpread(turn)
-  }
-
-  #pickForTrial(turn: Turn): Backend | null {
-    const steps = turn.stepsLeft
-    turn.stepsLeft = Math.min(steps, TRIALS_LOOKED_AT)
-    for (const backend of this.#out) {
-      if (turn.nowMs < backend.outUntilMs || turn.over) break
-      if (turn.accepts(backend)) return backend
-    }
-    // Looking for somebody to try takes nothing from looking for somebody who is well.
-    turn.stepsLeft = steps
-    return null
   }
 
   #pickSpread(turn: Turn): Backend | null {
@@ -450,8 +430,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
   /** All that are ready were refused: those that are out by passive health are still better than no answer. */
   #lastResort(turn: Turn): Backend | null {
     turn.beginAgain(this.options.maxSteps)
-    for (const backend of this.#out) if (turn.accepts(backend)) return backend
-    return null
+    return this.#passive.anyOut(turn)
   }
 
   /**
@@ -459,74 +438,30 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
    * Watchers are told when an attempt succeeds; otherwise a dead upstream would be announced once a request.
    */
   #giveAllAnotherChance(): boolean {
-    for (const backend of this.#out) {
-      this.#forgetFailures(backend)
+    for (const backend of this.#passive.out) {
+      this.#passive.forget(backend)
       backend.onTrial = true
       this.#updateReady(backend)
     }
     return this.#readyCount > 0
   }
 
-  #beginTrial(backend: Backend): void {
-    // Until it is reported, or for as long again when it never is, nobody else tries it.
-    this.#keepOut(backend, this.options.clock.exact())
-    backend.onTrial = true
-  }
-
-  #keepOut(backend: Backend, nowMs: number): void {
-    backend.onTrial = false
-    backend.outUntilMs = nowMs + this.options.failTimeoutMs
-    // Behind all others, whose time comes sooner.
-    this.#out.delete(backend)
-    this.#out.add(backend)
-    this.#findNextTrial()
-  }
-
   /** For Backend: an attempt on trial went well. */
   onSuccess(backend: Backend): void {
-    this.#forgetFailures(backend)
+    this.#passive.forget(backend)
     this.#review(backend, 'an attempt succeeded')
   }
 
   /** For Backend: an attempt failed. */
   onFailure(backend: Backend): void {
     backend.failures++
-    const { maxFails, clock } = this.options
-    if (maxFails === 0 || !backend.enabled || !backend.healthy) return
-    const nowMs = clock.exact()
-    if (backend.outUntilMs === 0 && maxFails > 1 && !this.#failedTooOften(backend, nowMs)) return
-    this.#keepOut(backend, nowMs)
-    this.#review(backend, maxFails === 1 ? 'an attempt failed' : `${maxFails} attempts failed`)
-  }
-
-  /** Notes a failure; whether the last `maxFails` of them lie within failTimeoutMs. */
-  #failedTooOften(backend: Backend, nowMs: number): boolean {
-    const { maxFails, failTimeoutMs } = this.options
-    const times = backend.failureTimes ??= new Float64Array(maxFails).fill(-Infinity)
-    times[backend.failureIndex] = nowMs
-    backend.failureIndex = backend.failureIndex + 1 === maxFails ? 0 : backend.failureIndex + 1
-    return nowMs - times[backend.failureIndex]! <= failTimeoutMs
-  }
-
-  #forgetFailures(backend: Backend): void {
-    backend.outUntilMs = 0
-    backend.onTrial = false
-    backend.failureTimes?.fill(-Infinity)
-    this.#out.delete(backend)
-    this.#findNextTrial()
-  }
-
-  #findNextTrial(): void {
-    this.#nextTrialMs = Infinity
-    for (const backend of this.#out) {
-      this.#nextTrialMs = backend.outUntilMs
-      return
-    }
+    const { maxFails } = this.options
+    if (this.#passive.failed(backend)) this.#review(backend, maxFails === 1 ? 'an attempt failed' : `${maxFails} attempts failed`)
   }
 
   #switch(backend: Backend, on: boolean): void {
     backend.enabled = on
-    this.#forgetFailures(backend)
+    this.#passive.forget(backend)
     this.#review(backend, on ? 'enabled' : 'disabled')
   }
 
@@ -534,7 +469,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
     // A probe may end after its backend left the set.
     if (backend.owner !== this) return
     backend.healthy = healthy
-    this.#forgetFailures(backend)
+    this.#passive.forget(backend)
     this.#review(backend, reason)
   }
 
