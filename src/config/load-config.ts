@@ -34,7 +34,11 @@ export interface ConfigSources {
   folder?: string
   /** @default process.env */
   env?: Readonly<Record<string, string | undefined>>
-  /** Values of flags by their key in the file, as text or as they are: `{ 'supervisor.workers': '4' }`. Undefined ones are left out. @default {} */
+  /**
+   * Values of flags by their key in the file, as text or as they are: `{ 'supervisor.workers': '4' }`. Undefined ones
+   * are left out.
+   * @default {}
+   */
   flags?: Readonly<Record<string, string | number | boolean | undefined>>
 }
 
@@ -89,7 +93,8 @@ function findFile(named: string, folder: string): string {
 function limited(mistakes: readonly ConfigMistake[]): readonly ConfigMistake[] {
   if (mistakes.length <= MAX_MISTAKES) return mistakes
   const rest = mistakes.length - MAX_MISTAKES
-  return [...mistakes.slice(0, MAX_MISTAKES), { path: '', found: `${rest} more mistakes`, expected: 'none', where: mistakes[MAX_MISTAKES]?.where ?? '' }]
+  const where = mistakes[MAX_MISTAKES]?.where ?? ''
+  return [...mistakes.slice(0, MAX_MISTAKES), { path: '', found: `${rest} more mistakes`, expected: 'none', where }]
 }
 
 // The file.
@@ -126,8 +131,9 @@ function fileLayer(file: string, folder: string, mistakes: ConfigMistake[]): Lay
     const { line, col } = lines.linePos(offset)
     return `${file}:${line}:${col}`
   }
-  for (const problem of [...document.errors, ...document.warnings].slice(0, MAX_MISTAKES)) fault(firstLine(problem.message), 'valid YAML 1.2', at(problem.pos[0]))
-  if (document.errors.length > 0 || document.warnings.length > 0) return null
+  const problems = [...document.errors, ...document.warnings]
+  for (const { message, pos } of problems.slice(0, MAX_MISTAKES)) fault(firstLine(message), 'valid YAML 1.2', at(pos[0]))
+  if (problems.length > 0) return null
 
   let aliases = 0
   let tooDeep: number | null = null
@@ -145,7 +151,9 @@ function fileLayer(file: string, folder: string, mistakes: ConfigMistake[]): Lay
       const seen = new Set<string>()
       for (const { key } of node.items) {
         const name = isScalar(key) ? String(key.value) : ''
-        if (seen.has(name) && ++twice <= MAX_MISTAKES) fault(`the key ${describe(name)} for the second time`, 'every key once', at((key as Node).range?.[0] ?? 0))
+        if (seen.has(name) && ++twice <= MAX_MISTAKES) {
+          fault(`the key ${describe(name)} for the second time`, 'every key once', at((key as Node).range?.[0] ?? 0))
+        }
         seen.add(name)
       }
       return measure(node, ancestors)
@@ -210,19 +218,30 @@ function environmentLayer(env: Readonly<Record<string, string | undefined>>, fol
     const section = SECTIONS.find(({ name }) => variable.startsWith(`${ENV_PREFIX}${name.toUpperCase()}_`))
     const near = nearest(variable, [...VARIABLES.keys()])
     if (section === undefined && near === null) continue
-    mistakes.push({ path: '', found: 'a variable that sets nothing', expected: near ?? `one of ${Object.keys(section?.fields ?? {}).map(field => variableName(`${section?.name ?? ''}.${writtenKey(field)}`)).join(', ')}`, where: variable })
+    const expected = near ?? `one of ${section === undefined ? '' : keysOf(section).map(variableName).join(', ')}`
+    mistakes.push({ path: '', found: 'a variable that sets nothing', expected, where: variable })
   }
   return { tree, folder, where: keys => variableName(keys.map(String).join('.')) }
 }
 
+/** Keys of a section as they are written: `drain.lameDuck`. */
+function keysOf({ name, fields }: (typeof SECTIONS)[number]): string[] {
+  return Object.keys(fields).map(field => `${name}.${writtenKey(field)}`)
+}
+
 function flagLayer(flags: NonNullable<ConfigSources['flags']>, folder: string, mistakes: ConfigMistake[]): Layer {
   const tree: Record<string, Record<string, unknown>> = {}
+  const known = new Set(SECTIONS.flatMap(keysOf))
   for (const [key, value] of Object.entries(flags)) {
     if (value === undefined) continue
     const dot = key.indexOf('.')
     const [section, name] = [key.slice(0, dot), key.slice(dot + 1)]
-    if (SECTIONS.some(known => known.name === section && Object.keys(known.fields).some(field => writtenKey(field) === name))) (tree[section] ??= {})[name] = value
-    else mistakes.push({ path: '', found: `a flag for ${key}, which is no key`, expected: nearest(key, SECTIONS.flatMap(known => Object.keys(known.fields).map(field => `${known.name}.${writtenKey(field)}`))) ?? 'a key of the configuration', where: flagName(key) })
+    if (known.has(key)) {
+      (tree[section] ??= {})[name] = value
+      continue
+    }
+    const expected = nearest(key, [...known]) ?? 'a key of the configuration'
+    mistakes.push({ path: '', found: `a flag for ${key}, which is no key`, expected, where: flagName(key) })
   }
   return { tree, folder, where: keys => flagName(keys.map(String).join('.')) }
 }
@@ -274,7 +293,8 @@ function mistakesOf(issue: z.core.$ZodIssue, layer: Layer): ConfigMistake[] {
     const known = knownKeys(at)
     // Finding the place of a key is a walk over its neighbours, so not for thousands.
     return issue.keys.slice(0, MAX_MISTAKES + 1).map(key => ({
-      path: [...at, key].join('.'), found: 'an unknown key', where: layer.where([...at, key], 'key'), expected: unknownKeyRemedy(key, known),
+      path: [...at, key].join('.'), found: 'an unknown key',
+      where: layer.where([...at, key], 'key'), expected: unknownKeyRemedy(key, known),
     }))
   }
   return [{ path: at.join('.'), found: describe(valueAt(layer.tree, at)), expected: issue.message, where: layer.where(at, 'value') }]
@@ -296,7 +316,10 @@ function unknownKeyRemedy(key: string, known: ReadonlyMap<string, string>): stri
 
 function valueAt(tree: unknown, keys: readonly string[]): unknown {
   let value: unknown = tree
-  for (const key of keys) value = typeof value === 'object' && value !== null && Object.hasOwn(value, key) ? (value as Readonly<Record<string, unknown>>)[key] : undefined
+  for (const key of keys) {
+    const holdsKey = typeof value === 'object' && value !== null && Object.hasOwn(value, key)
+    value = holdsKey ? (value as Readonly<Record<string, unknown>>)[key] : undefined
+  }
   return value
 }
 
@@ -336,7 +359,8 @@ function editDistance(left: string, right: string): number {
     for (let column = 1; column <= right.length; column++) {
       const same = left[row - 1] === right[column - 1]
       let cost = Math.min((previous[column] ?? 0) + 1, (current[column - 1] ?? 0) + 1, (previous[column - 1] ?? 0) + (same ? 0 : 1))
-      if (row > 1 && column > 1 && left[row - 1] === right[column - 2] && left[row - 2] === right[column - 1]) cost = Math.min(cost, (before[column - 2] ?? 0) + 1)
+      const swapped = row > 1 && column > 1 && left[row - 1] === right[column - 2] && left[row - 2] === right[column - 1]
+      if (swapped) cost = Math.min(cost, (before[column - 2] ?? 0) + 1)
       current.push(cost)
     }
     before = previous
@@ -352,7 +376,9 @@ const AT_LEAST: readonly (readonly [key: string, least: string])[] = [
   ['restart.backoffMax', 'restart.backoff'],
 ]
 
-function resolveTogether(sections: Readonly<Record<string, Readonly<Record<string, unknown>>>>, saidBy: ReadonlyMap<string, Layer>): ServerConfig['supervisor'] {
+type Sections = Readonly<Record<string, Readonly<Record<string, unknown>>>>
+
+function resolveTogether(sections: Sections, saidBy: ReadonlyMap<string, Layer>): ServerConfig['supervisor'] {
   const valueOf = (key: string): { field: string; value: number } => {
     const section = SECTIONS.find(({ name }) => key.startsWith(`${name}.`))
     const field = Object.keys(section?.fields ?? {}).find(name => `${section?.name}.${writtenKey(name)}` === key) ?? ''
@@ -375,11 +401,15 @@ function resolveTogether(sections: Readonly<Record<string, Readonly<Record<strin
   }
   if (mistakes.length > 0) throw new ConfigError(mistakes)
   try {
-    return resolveSupervisorOptions({ ...sections['supervisor'], drain: { ...sections['drain'] }, restart: { ...sections['restart'] }, upgrade: { ...sections['upgrade'] } } as SupervisorOptions)
+    const { supervisor, drain, restart, upgrade } = sections
+    return resolveSupervisorOptions({
+      ...supervisor, drain: { ...drain }, restart: { ...restart }, upgrade: { ...upgrade },
+    } as SupervisorOptions)
   } catch (error) {
     // The schema lets nothing through that this refuses; a test holds them together. Said plainly should they part.
-    if (error instanceof OptionError) throw new ConfigError([{ path: 'supervisor', found: error.message, expected: 'values that go together', where: 'configuration' }])
-    throw error
+    if (!(error instanceof OptionError)) throw error
+    const expected = 'values that go together'
+    throw new ConfigError([{ path: 'supervisor', found: error.message, expected, where: 'configuration' }])
   }
 }
 

@@ -12,7 +12,11 @@ export interface ProveOptions {
   path?: string
   /** Path of a WebSocket that sends everything back; '' leaves it out. @default '' */
   ws?: string
-  /** Path of a long answer that is the same every time; '' leaves it out. Longer than the kernel's buffers, or nothing of it is left to lose. @default '' */
+  /**
+   * Path of a long answer that is the same every time; '' leaves it out. Longer than the kernel's buffers, or nothing
+   * of it is left to lose.
+   * @default ''
+   */
   download?: string
   /** Path that takes a long POST; when its answer holds the SHA-256 of what came, that is compared. '' leaves it out. @default '' */
   upload?: string
@@ -24,7 +28,11 @@ export interface ProveOptions {
   rate?: number
   /** Keep-alive connections; a fifth as many WebSockets. @default 20 */
   connections?: number
-  /** How long keep-alive connections hold everything each way, in ms: on the loopback a request never meets a close on its way. 0: not at all. @default 20 */
+  /**
+   * How long keep-alive connections hold everything each way, in ms: on the loopback a request never meets a close on
+   * its way. 0: not at all.
+   * @default 20
+   */
   delayMs?: number
   /** Longest time without an answer, or without progress of a slow transfer, in ms. @default 5000 */
   timeoutMs?: number
@@ -34,7 +42,8 @@ export interface ProveOptions {
 export type ResolvedProveOptions = Readonly<Required<ProveOptions>>
 
 export const PROVE_DEFAULTS: Omit<ResolvedProveOptions, 'url'> = {
-  path: '/', ws: '', download: '', upload: '', beforeMs: 2000, forMs: 3000, rate: 100, connections: 20, delayMs: 20, timeoutMs: 5000, uploadBytes: 8_388_608,
+  path: '/', ws: '', download: '', upload: '', beforeMs: 2000, forMs: 3000, rate: 100, connections: 20, delayMs: 20,
+  timeoutMs: 5000, uploadBytes: 8_388_608,
 }
 
 /** More than this from one process measures the client. */
@@ -45,14 +54,17 @@ const CONNECTIONS_MAX = 5000
 const BUSY_FACTOR = 2
 const ANSWER_MS = 10
 
+const PATHS = ['path', 'ws', 'download', 'upload'] as const
+
 /** @throws OptionError */
 export function resolveProveOptions(options: ProveOptions): ResolvedProveOptions {
   const resolved = { ...PROVE_DEFAULTS, ...options }
   proofAddress(resolved.url)
-  for (const name of ['path', 'ws', 'download', 'upload'] as const) {
-    if (resolved[name] !== '' && !/^\/[!-~]*$/.test(resolved[name])) throw new OptionError(`prove.${name}`, resolved[name], 'use a path that begins with / and holds visible ASCII only')
+  for (const name of PATHS) {
+    if (resolved[name] === '' || /^\/[!-~]*$/.test(resolved[name])) continue
+    throw new OptionError(`prove.${name}`, resolved[name], 'use a path that begins with / and holds visible ASCII only')
   }
-  if (['path', 'ws', 'download', 'upload'].every(name => resolved[name as 'path'] === '')) throw new OptionError('prove.path', '', 'name at least one path')
+  if (PATHS.every(name => resolved[name] === '')) throw new OptionError('prove.path', '', 'name at least one path')
   within(resolved, 'rate', 0.1, RATE_MAX)
   within(resolved, 'connections', 1, CONNECTIONS_MAX)
   within(resolved, 'beforeMs', 0, 3_600_000)
@@ -61,7 +73,10 @@ export function resolveProveOptions(options: ProveOptions): ResolvedProveOptions
   within(resolved, 'timeoutMs', 50, 600_000)
   within(resolved, 'uploadBytes', 1, 2 ** 40)
   const rateMax = Math.floor(resolved.connections / BUSY_FACTOR * 1000 / (2 * resolved.delayMs + ANSWER_MS))
-  if (resolved.rate > rateMax) throw new OptionError('prove.rate', resolved.rate, `with ${resolved.connections} keep-alive connections, held for ${resolved.delayMs} ms each way, use at most ${rateMax}, or more connections`)
+  if (resolved.rate > rateMax) {
+    const held = `with ${resolved.connections} keep-alive connections, held for ${resolved.delayMs} ms each way`
+    throw new OptionError('prove.rate', resolved.rate, `${held}, use at most ${rateMax}, or more connections`)
+  }
   return resolved
 }
 
@@ -94,8 +109,11 @@ export function proofAddress(url: string): ProofAddress {
   return { host: parsed.hostname.replace(/^\[(.*)\]$/, '$1'), port: parsed.port === '' ? 80 : Number(parsed.port), authority: parsed.host }
 }
 
-function within(options: ResolvedProveOptions, name: 'rate' | 'connections' | 'beforeMs' | 'forMs' | 'delayMs' | 'timeoutMs' | 'uploadBytes', least: number, most: number): void {
+type NumberOption = 'rate' | 'connections' | 'beforeMs' | 'forMs' | 'delayMs' | 'timeoutMs' | 'uploadBytes'
+
+function within(options: ResolvedProveOptions, name: NumberOption, least: number, most: number): void {
   const value = options[name]
-  const whole = name === 'rate' || Number.isInteger(value)
-  if (!(value >= least && value <= most && whole)) throw new OptionError(`prove.${name}`, value, `use a ${name === 'rate' ? '' : 'whole '}number from ${least} to ${most}`)
+  const whole = name !== 'rate'
+  if (value >= least && value <= most && (!whole || Number.isInteger(value))) return
+  throw new OptionError(`prove.${name}`, value, `use a ${whole ? 'whole ' : ''}number from ${least} to ${most}`)
 }

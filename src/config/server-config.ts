@@ -7,7 +7,10 @@
  * names and numbers of the code. load-config.ts reads the three sources, and docs/configuration.md lists the keys.
  */
 import { z } from 'zod'
-import { DRAIN_DEFAULTS, MAX_WORKERS, RESTART_DEFAULTS, SUPERVISOR_DEFAULTS, type DrainOptions, type ResolvedSupervisorOptions, type RestartOptions, type SupervisorOptions, UPGRADE_DEFAULTS, type UpgradeOptions } from './supervisor-options.ts'
+import {
+  DRAIN_DEFAULTS, MAX_WORKERS, RESTART_DEFAULTS, SUPERVISOR_DEFAULTS, type DrainOptions,
+  type ResolvedSupervisorOptions, type RestartOptions, type SupervisorOptions, UPGRADE_DEFAULTS, type UpgradeOptions,
+} from './supervisor-options.ts'
 import { DURATION_PATTERN, formatDuration, formatSize, parseDuration, parseSize, SIZE_PATTERN } from './units.ts'
 
 export interface LogOptions {
@@ -17,13 +20,23 @@ export interface LogOptions {
   format?: 'auto' | 'text' | 'json'
   /** Where the process log goes: stderr, or a file that is appended to and reopened on SIGUSR1. @default 'stderr' */
   process?: string
-  /** Where the access log goes, a JSON line a request: stdout, off, or a file that is appended to and reopened on SIGUSR1. @default 'stdout' */
+  /**
+   * Where the access log goes, a JSON line a request: stdout, off, or a file that is appended to and reopened on
+   * SIGUSR1.
+   * @default 'stdout'
+   */
   access?: string
-  /** Lines that wait for a slow disk or reader, in bytes a worker; past it lines are dropped and counted. At least 65,536. @default 8_388_608 */
+  /**
+   * Lines that wait for a slow disk or reader, in bytes a worker; past it lines are dropped and counted. At least
+   * 65,536.
+   * @default 8_388_608
+   */
   maxLogQueueBytes?: number
 }
 export type ResolvedLogOptions = Readonly<Required<LogOptions>>
-export const LOG_DEFAULTS: ResolvedLogOptions = { level: 'info', format: 'auto', process: 'stderr', access: 'stdout', maxLogQueueBytes: 8_388_608 }
+export const LOG_DEFAULTS: ResolvedLogOptions = {
+  level: 'info', format: 'auto', process: 'stderr', access: 'stdout', maxLogQueueBytes: 8_388_608,
+}
 
 /** Limits of one worker; N workers allow N times as much. */
 export interface LimitOptions {
@@ -78,16 +91,23 @@ const MAX_BYTES = Number.MAX_SAFE_INTEGER
 
 type Field = z.ZodType<number | boolean | string>
 
+/** The end of a message: the bound, when there is one, and an example. */
+function bounded(min: number, format: (value: number) => string, example: string): string {
+  return min === 0 ? `such as ${example}, or 0` : `of at least ${format(min)}, such as ${example}`
+}
+
 /** `error` on every step, so that each fault of a value is one issue whose message says what would do. */
 function duration(min = 0, example = '30s'): Field {
-  const expected = `a duration with a unit (ms, s, m, h, d) ${min === 0 ? '' : `of at least ${formatDuration(min)}, `}such as ${example}${min === 0 ? ', or 0' : ''}`
+  const expected = `a duration with a unit (ms, s, m, h, d) ${bounded(min, formatDuration, example)}`
   return z.union([z.literal(0), z.literal('0'), z.string().regex(DURATION_PATTERN, { error: expected })], { error: expected })
     .transform(value => parseDuration(String(value)) ?? -1)
-    .refine(ms => ms >= min && ms <= MAX_MS, { error: ms => typeof ms.input === 'number' && ms.input > MAX_MS ? `at most ${formatDuration(MAX_MS)}` : expected })
+    .refine(ms => ms >= min && ms <= MAX_MS, {
+      error: ms => typeof ms.input === 'number' && ms.input > MAX_MS ? `at most ${formatDuration(MAX_MS)}` : expected,
+    })
 }
 
 function size(min = 0, example = '64KiB'): Field {
-  const expected = `a size with a unit (B, kB, MB, GB, KiB, MiB, GiB) ${min === 0 ? '' : `of at least ${formatSize(min)}, `}such as ${example}${min === 0 ? ', or 0' : ''}`
+  const expected = `a size with a unit (B, kB, MB, GB, KiB, MiB, GiB) ${bounded(min, formatSize, example)}`
   return z.union([z.literal(0), z.literal('0'), z.string().regex(SIZE_PATTERN, { error: expected })], { error: expected })
     .transform(value => parseSize(String(value)) ?? -1)
     .refine(bytes => bytes >= min && bytes <= MAX_BYTES, { error: expected })
@@ -113,14 +133,17 @@ function choice(...words: readonly [string, ...string[]]): Field {
 }
 
 function yesOrNo(): Field {
-  return z.union([z.boolean(), z.enum(['true', 'false'])], { error: 'true or false' }).transform(value => value === true || value === 'true')
+  return z.union([z.boolean(), z.enum(['true', 'false'])], { error: 'true or false' })
+    .transform(value => value === true || value === 'true')
 }
+
+const CONTROL_CHARACTER = /[\x00-\x1F\x7F]/
 
 /** One line of text without control characters; numbers are text here, as for a numeric user. */
 function text(what: string, minLength = 0): Field {
   return z.union([z.string(), z.int({ error: what })], { error: what }).transform(String)
     .refine(value => value.length >= minLength, { error: what })
-    .refine(value => value.length <= 4096 && ![...value].some(char => char < ' ' || char === '\x7F'), { error: `${what}, without control characters` })
+    .refine(value => value.length <= 4096 && !CONTROL_CHARACTER.test(value), { error: `${what}, without control characters` })
 }
 
 function workers(): Field {
@@ -265,16 +288,28 @@ export function writtenValue(key: string, value: unknown): string {
   return value === '' ? '\'\'' : String(value)
 }
 
+export interface ConfigKey {
+  readonly key: string
+  /** Name of the interface that describes it, and of its field there. */
+  readonly declared: string
+  readonly field: string
+  /** Default as written; '' for none. */
+  readonly written: string
+}
+
 /** Every key with its default, as written, for the documentation. */
-export const CONFIG_KEYS: readonly { readonly key: string; readonly declared: string; readonly field: string; readonly written: string }[] = [
+export const CONFIG_KEYS: readonly ConfigKey[] = [
   ...SECTIONS.flatMap(({ name, declared, fields, defaults }) => Object.keys(fields).map(field => ({
     key: `${name}.${writtenKey(field)}`, declared, field, written: writtenValue(field, defaults[field]),
   }))),
-  ...Object.keys(LISTENER_FIELDS).map(field => ({ key: `listeners.*.${writtenKey(field)}`, declared: 'ListenerOptions', field, written: '' })),
+  ...Object.keys(LISTENER_FIELDS).map(field => ({
+    key: `listeners.*.${writtenKey(field)}`, declared: 'ListenerOptions', field, written: '',
+  })),
 ]
 
 function sectionSchema(fields: Readonly<Record<string, Field>>): z.ZodObject {
-  return z.strictObject(Object.fromEntries(Object.entries(fields).map(([key, field]) => [writtenKey(key), field.optional()])), { error: 'a section with keys' })
+  const optional = Object.entries(fields).map(([key, field]) => [writtenKey(key), field.optional()])
+  return z.strictObject(Object.fromEntries(optional), { error: 'a section with keys' })
 }
 
 /** Of one source on its own: all keys may be missing, unknown ones may not be there. */

@@ -9,7 +9,11 @@ import os from 'node:os'
 export interface DrainOptions {
   /** An idle connection is kept this long for its next request, in ms; 0 closes it at once (spread over closeSpreadMs). @default 30_000 */
   idleDrainMs?: number
-  /** When retiring, closes of idle and of upgraded connections are spread over this time behind their own, in ms; 0 closes all in one go. @default 5_000 */
+  /**
+   * When retiring, closes of idle and of upgraded connections are spread over this time behind their own, in ms; 0
+   * closes all in one go.
+   * @default 5_000
+   */
   closeSpreadMs?: number
   /** After this a line in the log says what is still open, in ms. 0 turns the line off. @default 30_000 */
   softDrainMs?: number
@@ -23,7 +27,11 @@ export interface DrainOptions {
   stopTimeoutMs?: number
   /** The same for a stop by SIGINT (Ctrl-C), in ms. 0 cuts at once. @default 3_000 */
   interruptTimeoutMs?: number
-  /** On stop: not ready for this long while still accepting, so that load balancers look away first, in ms. SIGINT skips it. 0 skips it. @default 0 */
+  /**
+   * On stop: not ready for this long while still accepting, so that load balancers look away first, in ms. SIGINT skips
+   * it. 0 skips it.
+   * @default 0
+   */
   lameDuckMs?: number
   /** Retired workers that one slot may have at a time; past it the oldest is cut. At least 1. @default 3 */
   maxDrainingGenerations?: number
@@ -52,17 +60,27 @@ export interface RestartOptions {
 
 export type ResolvedRestartOptions = Readonly<Required<RestartOptions>>
 
-export const RESTART_DEFAULTS: ResolvedRestartOptions = { backoffMs: 100, backoffMsMax: 30_000, backoffJitter: 0.2, forgetAfterMs: 60_000, maxStartDeaths: 3 }
+export const RESTART_DEFAULTS: ResolvedRestartOptions = {
+  backoffMs: 100, backoffMsMax: 30_000, backoffJitter: 0.2, forgetAfterMs: 60_000, maxStartDeaths: 3,
+}
 
 /** When a new generation may stay, and how long its steps may take. */
 export interface UpgradeOptions {
   /** How long the first new worker serves alone before the others follow, in ms. 0 skips it. @default 10_000 */
   soakMs?: number
-  /** 5xx answers of its own that new workers may give beyond the share of the old ones, as a share of their requests, 0 to 1. 1 never objects. @default 0.05 */
+  /**
+   * 5xx answers of its own that new workers may give beyond the share of the old ones, as a share of their requests, 0
+   * to 1. 1 never objects.
+   * @default 0.05
+   */
   maxFaultShare?: number
   /** So many such answers there must be before anyone objects. At least 1. @default 3 */
   minFaults?: number
-  /** New workers whose event loop is late by more than this, and by four times as much as the old ones', three reports in a row, are taken back, in ms. 0 never objects. @default 200 */
+  /**
+   * New workers whose event loop is late by more than this, and by four times as much as the old ones', three reports
+   * in a row, are taken back, in ms. 0 never objects.
+   * @default 200
+   */
   maxLoopLagMs?: number
   /** A supervisor that has replaced itself and is not done by then is taken back, in ms. At least 1. @default 5_000 */
   bootTimeoutMs?: number
@@ -72,12 +90,18 @@ export interface UpgradeOptions {
 
 export type ResolvedUpgradeOptions = Readonly<Required<UpgradeOptions>>
 
-export const UPGRADE_DEFAULTS: ResolvedUpgradeOptions = { soakMs: 10_000, maxFaultShare: 0.05, minFaults: 3, maxLoopLagMs: 200, bootTimeoutMs: 5_000, adoptTimeoutMs: 2_000 }
+export const UPGRADE_DEFAULTS: ResolvedUpgradeOptions = {
+  soakMs: 10_000, maxFaultShare: 0.05, minFaults: 3, maxLoopLagMs: 200, bootTimeoutMs: 5_000, adoptTimeoutMs: 2_000,
+}
 
 export interface SupervisorOptions {
   /** Worker processes, 1 to 256. 'auto': as many as the machine can run at once. @default 'auto' */
   workers?: number | 'auto'
-  /** Folder of the control sockets and the journal. '': $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/cirque/<name> or the system's temporary folder. @default '' */
+  /**
+   * Folder of the control sockets and the journal. '': $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/cirque/<name> or the
+   * system's temporary folder.
+   * @default ''
+   */
   stateDir?: string
   /** User that workers run as, by name or number. '': the supervisor's own. @default '' */
   user?: string
@@ -101,15 +125,27 @@ export interface SupervisorOptions {
   ackTimeoutMs?: number
   /** On stop, how long workers go on accepting what the kernel had queued, in ms. 0 does not look at the queue. @default 1_000 */
   emptyQueueMs?: number
-  /** What workers do when their supervisor is gone. 'keep': serve on and wait to be adopted. 'auto': keep under systemd, which starts the next one, and drain-after elsewhere. @default 'auto' */
+  /**
+   * What workers do when their supervisor is gone. 'keep': serve on and wait to be adopted. 'auto': keep under systemd,
+   * which starts the next one, and drain-after elsewhere.
+   * @default 'auto'
+   */
   orphanPolicy?: 'auto' | 'drain-after' | 'keep'
-  /** With 'drain-after', how long workers wait for a supervisor before they drain and end, in ms. They look once more then. 0: one look. @default 10_000 */
+  /**
+   * With 'drain-after', how long workers wait for a supervisor before they drain and end, in ms. They look once more
+   * then. 0: one look.
+   * @default 10_000
+   */
   orphanDrainAfterMs?: number
   /** Longest line on a control socket, in bytes; past it the connection is closed. At least 1024. @default 1_048_576 */
   maxControlMessageBytes?: number
   /** Operators connected at once; past it the newest is closed. At least 1. @default 16 */
   maxControlClients?: number
-  /** An operator that has asked nothing, or a worker that has not said who it is, is disconnected after this, in ms. At least 1. @default 10_000 */
+  /**
+   * An operator that has asked nothing, or a worker that has not said who it is, is disconnected after this, in ms. At
+   * least 1.
+   * @default 10_000
+   */
   controlTimeoutMs?: number
   /** How processes get rid of what is open. @default DRAIN_DEFAULTS */
   drain?: DrainOptions
@@ -119,15 +155,21 @@ export interface SupervisorOptions {
   upgrade?: UpgradeOptions
 }
 
+/** The sections that have options of their own, complete. */
+type ResolvedSections = Readonly<{
+  drain: ResolvedDrainOptions
+  restart: ResolvedRestartOptions
+  upgrade: ResolvedUpgradeOptions
+}>
+
+type PlainOptions = Readonly<Required<Omit<SupervisorOptions, 'workers' | keyof ResolvedSections>>>
+
 /** `workers` is a number here. */
-export interface ResolvedSupervisorOptions extends Readonly<Required<Omit<SupervisorOptions, 'workers' | 'drain' | 'restart' | 'upgrade'>>> {
+export interface ResolvedSupervisorOptions extends PlainOptions, ResolvedSections {
   readonly workers: number
-  readonly drain: ResolvedDrainOptions
-  readonly restart: ResolvedRestartOptions
-  readonly upgrade: ResolvedUpgradeOptions
 }
 
-export const SUPERVISOR_DEFAULTS: Readonly<Required<SupervisorOptions>> & { readonly drain: ResolvedDrainOptions; readonly restart: ResolvedRestartOptions; readonly upgrade: ResolvedUpgradeOptions } = {
+export const SUPERVISOR_DEFAULTS: Readonly<Required<SupervisorOptions>> & ResolvedSections = {
   workers: 'auto', stateDir: '', user: '', group: '', adminAddress: '',
   heartbeatMs: 1_000, adoptAfterSilenceMs: 3_000, abortAfterSilenceMs: 10_000, killAfterAbortMs: 1_000,
   readyTimeoutMs: 15_000, describeTimeoutMs: 15_000, ackTimeoutMs: 2_000, emptyQueueMs: 1_000,
@@ -147,6 +189,8 @@ export class OptionError extends Error {
   }
 }
 
+const AT_LEAST_ONE = ['readyTimeoutMs', 'describeTimeoutMs', 'ackTimeoutMs', 'controlTimeoutMs', 'maxControlClients'] as const
+
 /** Fills in the defaults and checks every value. @throws OptionError */
 export function resolveSupervisorOptions(options: SupervisorOptions = {}, section = 'supervisor'): ResolvedSupervisorOptions {
   const given = withoutUndefined(options)
@@ -163,21 +207,23 @@ export function resolveSupervisorOptions(options: SupervisorOptions = {}, sectio
   }
   integer(`${section}.heartbeatMs`, merged.heartbeatMs, 10)
   for (const key of ['adoptAfterSilenceMs', 'abortAfterSilenceMs'] as const) integer(`${section}.${key}`, merged[key], merged.heartbeatMs)
-  for (const key of ['readyTimeoutMs', 'describeTimeoutMs', 'ackTimeoutMs', 'controlTimeoutMs', 'maxControlClients'] as const) integer(`${section}.${key}`, merged[key], 1)
+  for (const key of AT_LEAST_ONE) integer(`${section}.${key}`, merged[key], 1)
   for (const key of ['killAfterAbortMs', 'emptyQueueMs', 'orphanDrainAfterMs'] as const) integer(`${section}.${key}`, merged[key], 0)
   integer(`${section}.maxControlMessageBytes`, merged.maxControlMessageBytes, 1024)
-  if (!['auto', 'drain-after', 'keep'].includes(merged.orphanPolicy)) throw new OptionError(`${section}.orphanPolicy`, merged.orphanPolicy, "use 'auto', 'keep' or 'drain-after'")
-  for (const key of Object.keys(DRAIN_DEFAULTS) as (keyof DrainOptions)[]) integer(`${section}.drain.${key}`, merged.drain[key], key === 'maxDrainingGenerations' ? 1 : 0)
+  if (!['auto', 'drain-after', 'keep'].includes(merged.orphanPolicy)) {
+    throw new OptionError(`${section}.orphanPolicy`, merged.orphanPolicy, "use 'auto', 'keep' or 'drain-after'")
+  }
+  for (const key of Object.keys(DRAIN_DEFAULTS) as (keyof DrainOptions)[]) {
+    integer(`${section}.drain.${key}`, merged.drain[key], key === 'maxDrainingGenerations' ? 1 : 0)
+  }
   integer(`${section}.restart.backoffMs`, merged.restart.backoffMs, 0)
   integer(`${section}.restart.backoffMsMax`, merged.restart.backoffMsMax, merged.restart.backoffMs)
   integer(`${section}.restart.forgetAfterMs`, merged.restart.forgetAfterMs, 0)
   integer(`${section}.restart.maxStartDeaths`, merged.restart.maxStartDeaths, 1)
   for (const key of ['soakMs', 'maxLoopLagMs'] as const) integer(`${section}.upgrade.${key}`, merged.upgrade[key], 0)
   for (const key of ['minFaults', 'bootTimeoutMs', 'adoptTimeoutMs'] as const) integer(`${section}.upgrade.${key}`, merged.upgrade[key], 1)
-  const share = merged.upgrade.maxFaultShare
-  if (typeof share !== 'number' || !(share >= 0 && share <= 1)) throw new OptionError(`${section}.upgrade.maxFaultShare`, share, 'use a number from 0 to 1')
-  const jitter = merged.restart.backoffJitter
-  if (typeof jitter !== 'number' || !(jitter >= 0 && jitter <= 1)) throw new OptionError(`${section}.restart.backoffJitter`, jitter, 'use a number from 0 to 1')
+  share(`${section}.upgrade.maxFaultShare`, merged.upgrade.maxFaultShare)
+  share(`${section}.restart.backoffJitter`, merged.restart.backoffJitter)
   return { ...merged, workers }
 }
 
@@ -189,6 +235,13 @@ function integer(path: string, value: unknown, min: number, max = MAX_MS): void 
   throw new OptionError(path, value, `use a whole number from ${min} to ${max}`)
 }
 
-function withoutUndefined<T extends object>(values: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as { [K in keyof T]?: Exclude<T[K], undefined> }
+function share(path: string, value: unknown): void {
+  if (typeof value === 'number' && value >= 0 && value <= 1) return
+  throw new OptionError(path, value, 'use a number from 0 to 1')
+}
+
+type Given<T> = { [K in keyof T]?: Exclude<T[K], undefined> }
+
+function withoutUndefined<T extends object>(values: T): Given<T> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Given<T>
 }

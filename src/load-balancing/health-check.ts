@@ -119,7 +119,8 @@ export interface HttpHealthCheckOptions extends HealthCheckOptions {
 }
 export type ResolvedHttpHealthCheckOptions = Readonly<Required<HttpHealthCheckOptions>>
 export const HTTP_HEALTH_CHECK_DEFAULTS: ResolvedHttpHealthCheckOptions = {
-  ...HEALTH_CHECK_DEFAULTS, method: 'GET', path: '/', host: '', headers: [], port: 0, tls: null, reuse: false, validate: status => status === 200,
+  ...HEALTH_CHECK_DEFAULTS, method: 'GET', path: '/', host: '', headers: [], port: 0, tls: null, reuse: false,
+  validate: status => status === 200,
 }
 
 /** Bytes of a probe's body that are read so that its connection can be used again. */
@@ -183,11 +184,13 @@ export class HttpHealthCheck implements HealthCheck {
   close(): void { this.#agent?.destroy() }
 }
 
+type BeginProbe = (resolve: () => void, reject: (reason: unknown) => void) => void
+
 /**
  * The promise of one probe: settled once by `begin` or by the signal, `release` called on every path, and no error that
  * comes late left without somebody to take it.
  */
-function settled(signal: AbortSignal, release: () => void, begin: (resolve: () => void, reject: (reason: unknown) => void) => void): Promise<void> {
+function settled(signal: AbortSignal, release: () => void, begin: BeginProbe): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   const onAbort = () => reject(signal.reason)
   begin(resolve, reject)
@@ -214,11 +217,13 @@ function hostField(backend: Backend): string {
 }
 
 function tlsOptions(options: ResolvedProbeTlsOptions, backend: Backend): tls.ConnectionOptions {
-  return { servername: options.sni ?? backend.hostName, rejectUnauthorized: options.verifyCert, ...(options.ca === null ? {} : { ca: options.ca }) }
+  const authorities = options.ca === null ? {} : { ca: options.ca }
+  return { servername: options.sni ?? backend.hostName, rejectUnauthorized: options.verifyCert, ...authorities }
 }
 
 function checkPort(port: number): void {
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new TypeError(`healthCheck.port is ${port}; use 0 or a port from 1 to 65535`)
+  if (Number.isInteger(port) && port >= 0 && port <= 65_535) return
+  throw new TypeError(`healthCheck.port is ${port}; use 0 or a port from 1 to 65535`)
 }
 
 function withoutUndefined<T extends object>(options: T): T {

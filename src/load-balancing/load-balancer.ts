@@ -21,13 +21,19 @@ import { formatAddress, parseAddress } from '../peer/peer-address.ts'
 import type { Peer } from '../peer/peer.ts'
 import { systemClock, type Clock } from '../primitives/clock.ts'
 import type { HashKey } from '../primitives/hash.ts'
-import { Backend, BackendSet, type BackendOptions, type BackendOwner, type BackendSpec, type BackendStatus, type CandidateSpec } from './backend.ts'
+import {
+  Backend, BackendSet, type BackendOptions, type BackendOwner, type BackendSpec, type BackendStatus,
+  type CandidateSpec,
+} from './backend.ts'
 import { NameTable, parseBackends, staticDiscovery, type Discovery, type NameResolver } from './discovery.ts'
 import { HealthMonitor, type HealthCheck } from './health-check.ts'
 import { KetamaSelection } from './ketama.ts'
 import { PassiveHealth } from './passive-health.ts'
 import { jittered, pause, untilAborted } from './periodic.ts'
-import { HashSelection, LeastInFlightSelection, RandomSelection, RoundRobinSelection, Turn, type Selection, type Selector, type Tried } from './selection.ts'
+import {
+  HashSelection, LeastInFlightSelection, RandomSelection, RoundRobinSelection, Turn, type Selection, type Selector,
+  type Tried,
+} from './selection.ts'
 
 export type SelectionName = 'round-robin' | 'random' | 'hash' | 'ketama' | 'least-in-flight'
 
@@ -48,13 +54,24 @@ export interface LoadBalancerOptions<P extends Peer = Peer> {
   healthCheck?: HealthCheck | null
   /** From one discovery to the next, in ms, give or take a tenth. 0 asks only once. @default 0 */
   updateIntervalMs?: number
-  /** Longest time for one update, discovery and names together, in ms; past it the set stays and the update is tried again. @default 30000 */
+  /**
+   * Longest time for one update, discovery and names together, in ms; past it the set stays and the update is tried
+   * again.
+   * @default 30000
+   */
   updateTimeoutMs?: number
   /** Whether an update may leave no backend at all; otherwise it is refused and the last set stays. @default false */
   allowEmpty?: boolean
-  /** Resolves host names among the backends, in the background service; null leaves them to the connector, at each dial. @default one for all balancers */
+  /**
+   * Resolves host names among the backends, in the background service; null leaves them to the connector, at each dial.
+   * @default one for all balancers
+   */
   resolver?: NameResolver | null
-  /** Of a name with addresses of both families, those that are used, as both are mostly the same machines: 4, 6, or 0 for all. @default 4 */
+  /**
+   * Of a name with addresses of both families, those that are used, as both are mostly the same machines: 4, 6, or 0
+   * for all.
+   * @default 4
+   */
   preferredFamily?: 0 | 4 | 6
   /** Builds the peer of a backend, once each; `selectPeer` returns it. @default null */
   peer?: ((backend: Backend) => P) | null
@@ -96,6 +113,9 @@ export interface SelectOptions {
   exclude?: Tried | null
 }
 export const SELECT_DEFAULTS: Readonly<Required<SelectOptions>> = { maxSteps: 0, exclude: null }
+
+/** Agrees to a candidate. */
+type Acceptance = (backend: Backend) => boolean
 
 /** What one choice reads, all of it replaced at once. */
 interface Serving {
@@ -149,7 +169,9 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
    * A balancer over a fixed list, ready to use at once. Host names in it and health checks need the background service.
    * @throws TypeError on an address or option that would not do; the message says what would.
    */
-  static from<P extends Peer = Peer>(backends: readonly (string | BackendOptions)[], options: LoadBalancerOptions<P> = {}): LoadBalancer<P> {
+  static from<P extends Peer = Peer>(
+    backends: readonly (string | BackendOptions)[], options: LoadBalancerOptions<P> = {},
+  ): LoadBalancer<P> {
     const balancer = new LoadBalancer<P>(staticDiscovery(backends), options)
     balancer.#apply(parseBackends(backends, `${balancer.options.name}.backends`))
     return balancer
@@ -199,7 +221,9 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
   /** As `select`, as the peer that the `peer` option makes: once a backend, so that a request builds nothing. */
   selectPeer(key: HashKey = '', options?: SelectOptions): P {
     const build = this.options.peer
-    if (build === null) throw new TypeError(`${this.options.name}.peer is not set; give it a function from a backend to a peer, or use select()`)
+    if (build === null) {
+      throw new TypeError(`${this.options.name}.peer is not set; give it a function from a backend to a peer, or use select()`)
+    }
     const backend = this.select(key, options)
     if (backend.peer === null) {
       try {
@@ -212,7 +236,10 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
     return backend.peer as P
   }
 
-  /** Asks discovery, and the resolver for names that have expired. Resolves with whether anything changed; rejects when the set stays for an error. */
+  /**
+   * Asks discovery, and the resolver for names that have expired. Resolves with whether anything changed; rejects when
+   * the set stays for an error.
+   */
   update(signal: AbortSignal = NEVER): Promise<boolean> {
     return this.#updateAlone(signal, async ending => {
       const specs = parseBackends(await this.#discovery.discover(ending), `${this.options.name}.backends`)
@@ -303,7 +330,10 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
     return this.#names.refresh(specs, () => this.options.clock.exact(), signal)
   }
 
-  /** Runs `work` with a time limit, unless an update runs already, which is then waited for: two could finish in the wrong order and bring an old set back. */
+  /**
+   * Runs `work` with a time limit, unless an update runs already, which is then waited for: two could finish in the
+   * wrong order and bring an old set back.
+   */
   #updateAlone(signal: AbortSignal, work: (ending: AbortSignal) => Promise<boolean>): Promise<boolean> {
     this.#updating ??= untilAborted(this.options.clock, this.options.updateTimeoutMs, signal, work).finally(() => { this.#updating = null })
     return this.#updating
@@ -313,8 +343,13 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
   #apply(specs: readonly BackendSpec[]): boolean {
     const { name, allowEmpty, maxBackends } = this.options
     const candidates = this.#names.expand(specs)
-    if (candidates.length === 0 && !allowEmpty) throw new TypeError(`${name}.backends is empty; give at least one, or set ${name}.allowEmpty`)
-    if (candidates.length > maxBackends) throw new TypeError(`${name}.maxBackends is ${maxBackends} and there are ${candidates.length}; use fewer backends, or a higher limit`)
+    if (candidates.length === 0 && !allowEmpty) {
+      throw new TypeError(`${name}.backends is empty; give at least one, or set ${name}.allowEmpty`)
+    }
+    if (candidates.length > maxBackends) {
+      const found = `${name}.maxBackends is ${maxBackends} and there are ${candidates.length}`
+      throw new TypeError(`${found}; use fewer backends, or a higher limit`)
+    }
     const present = this.#serving.set
     let changed = !isSame(present, candidates)
     if (changed) this.#replace(present, this.#servingOf(candidates, present))
@@ -380,7 +415,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
     this.#spreadChoices = 0
   }
 
-  #choose(turn: Turn, key: HashKey, maxSteps: number, exclude: Tried | null, accept: ((backend: Backend) => boolean) | null): Backend | null {
+  #choose(turn: Turn, key: HashKey, maxSteps: number, exclude: Tried | null, accept: Acceptance | null): Backend | null {
     if (this.#readyCount === 0 && !this.#giveAllAnotherChance()) return null
     turn.begin(maxSteps === 0 ? this.options.maxSteps : maxSteps, exclude, accept)
     let backend = this.#search(turn, key, maxSteps === 0)
@@ -497,7 +532,9 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
 
   #nobody(): ProxyError {
     const { size } = this.#serving.set
-    return new ProxyError('NO_HEALTHY_BACKEND', 'upstream', size === 0 ? `${this.options.name} has no backends` : `none of ${size} backends of ${this.options.name} may be used`)
+    const { name } = this.options
+    const what = size === 0 ? `${name} has no backends` : `none of ${size} backends of ${name} may be used`
+    return new ProxyError('NO_HEALTHY_BACKEND', 'upstream', what)
   }
 }
 
@@ -517,7 +554,10 @@ function selectionNamed(name: SelectionName, random: () => number): Selection {
     case 'hash': return new HashSelection()
     case 'ketama': return new KetamaSelection()
     case 'least-in-flight': return new LeastInFlightSelection(random)
-    default: throw new TypeError(`selection is ${JSON.stringify(name satisfies never)}; use round-robin, random, hash, ketama, least-in-flight or a Selection`)
+    default: {
+      const remedy = 'use round-robin, random, hash, ketama, least-in-flight or a Selection'
+      throw new TypeError(`selection is ${JSON.stringify(name satisfies never)}; ${remedy}`)
+    }
   }
 }
 
