@@ -17,7 +17,8 @@ const ADDRESS_MIN = 80
 
 /** Where a long line fails the check. A folder ends with a slash and stands for all below it. */
 const ENFORCED: readonly string[] = [
-  'src/config/', 'src/connector/machine-names.ts', 'src/connector/resolver.ts', 'src/errors/', 'src/load-balancing/', 'src/primitives/', 'src/prove/',
+  'examples/', 'scripts/', 'src/config/', 'src/connector/machine-names.ts', 'src/connector/resolver.ts', 'src/errors/',
+  'src/load-balancing/', 'src/primitives/', 'src/prove/',
 ]
 /** What `--list` looks at. */
 const EVERYWHERE: readonly string[] = ['examples/', 'scripts/', 'src/', 'supervisor/', 'test/', 'workers/']

@@ -28,7 +28,7 @@ const FLAG_SOURCE = 'src/proxy/fail-to-proxy.ts'
 export async function generatedTables(root: string): Promise<GeneratedTable[]> {
   const tables: GeneratedTable[] = []
   const has = (file: string): boolean => existsSync(path.join(root, file))
-  const load = (file: string): Promise<Record<string, unknown>> => import(pathToFileURL(path.join(root, file)).href) as Promise<Record<string, unknown>>
+  const load = async (file: string): Promise<Record<string, unknown>> => await import(pathToFileURL(path.join(root, file)).href)
   if (has(CONFIG_SOURCE)) tables.push(...optionTables(root, await load(CONFIG_SOURCE)))
   if (has(ACCESS_SOURCE)) tables.push(fieldTable(root, await load(ACCESS_SOURCE)))
   if (has(FLAG_SOURCE)) tables.push(flagTable(await load(FLAG_SOURCE)))
@@ -40,32 +40,41 @@ function meaningOf(field: InterfaceField | undefined): string {
   return (field?.doc ?? '').replace(/\s*@default\s.*$/, '').replaceAll('|', '\\|')
 }
 
+/** An entry of CONFIG_KEYS, which is loaded from the tree that is checked. */
+interface ConfigKey { readonly key: string; readonly declared: string; readonly field: string; readonly written: string }
+
 function optionTables(root: string, module: Readonly<Record<string, unknown>>): GeneratedTable[] {
-  const keys = module['CONFIG_KEYS'] as readonly { readonly key: string; readonly declared: string; readonly field: string; readonly written: string }[]
+  const keys = module['CONFIG_KEYS'] as readonly ConfigKey[]
   const writtenValue = module['writtenValue'] as (key: string, value: unknown) => string
   const declared = declaredInterfaces(root)
   const sections = new Map<string, string[]>()
   for (const { key, declared: interfaceName, field, written } of keys) {
     const options = declared.get(interfaceName)
-    const found = options === undefined ? undefined : [...inheritedFields(options, declared) ?? [], ...options.fields].find(({ name }) => name === field)
+    const fields = options === undefined ? [] : [...inheritedFields(options, declared) ?? [], ...options.fields]
+    const found = fields.find(({ name }) => name === field)
     const section = key.slice(0, key.indexOf('.'))
     const lines = sections.get(section) ?? ['| key | default | meaning |', '|---|---|---|']
     const said = found === undefined ? '' : defaultText(found) ?? ''
-    const shown = written === '' ? writtenValue(field, Number.isNaN(Number(said.replaceAll('_', ''))) ? said : Number(said.replaceAll('_', ''))) : written
+    const number = Number(said.replaceAll('_', ''))
+    const shown = written === '' ? writtenValue(field, Number.isNaN(number) ? said : number) : written
     lines.push(`| \`${key}\` | \`${shown}\` | ${meaningOf(found)} |`)
     sections.set(section, lines)
   }
-  return [...sections].map(([section, lines]) => ({ page: 'docs/configuration.md', name: `options of ${section}`, source: CONFIG_SOURCE, lines }))
+  const page = 'docs/configuration.md'
+  return [...sections].map(([section, lines]) => ({ page, name: `options of ${section}`, source: CONFIG_SOURCE, lines }))
 }
 
 function fieldTable(root: string, module: Readonly<Record<string, unknown>>): GeneratedTable {
   const record = declaredInterfaces(root).get('AccessRecord')
   const lines = ['| field | meaning |', '|---|---|']
-  for (const name of module['ACCESS_FIELDS'] as readonly string[]) lines.push(`| \`${name}\` | ${meaningOf(record?.fields.find(field => field.name === name))} |`)
+  for (const name of module['ACCESS_FIELDS'] as readonly string[]) {
+    lines.push(`| \`${name}\` | ${meaningOf(record?.fields.find(field => field.name === name))} |`)
+  }
   return { page: 'docs/access-log.md', name: 'fields', source: ACCESS_SOURCE, lines }
 }
 
 function flagTable(module: Readonly<Record<string, unknown>>): GeneratedTable {
   const flags = module['FLAGS'] as Readonly<Record<string, string>>
-  return { page: 'docs/access-log.md', name: 'flags', source: FLAG_SOURCE, lines: ['| flag | meaning |', '|---|---|', ...Object.entries(flags).map(([flag, meaning]) => `| \`${flag}\` | ${meaning} |`)] }
+  const rows = Object.entries(flags).map(([flag, meaning]) => `| \`${flag}\` | ${meaning} |`)
+  return { page: 'docs/access-log.md', name: 'flags', source: FLAG_SOURCE, lines: ['| flag | meaning |', '|---|---|', ...rows] }
 }

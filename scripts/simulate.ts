@@ -16,12 +16,19 @@ import { failureText, runSeed } from '../test/simulation/world.ts'
 const BATCH = 100
 const PROGRESS_MS = 5_000
 
-interface Report { readonly seeds: number; readonly events: number; readonly failures: readonly { readonly seed: number; readonly failure: string }[] }
+interface Failure { readonly seed: number; readonly failure: string }
+interface Report { readonly seeds: number; readonly events: number; readonly failures: readonly Failure[] }
+
+const HALF_OF_THE_CORES = Math.max(1, Math.floor(os.availableParallelism() / 2))
 
 const { values } = parseArgs({
   options: {
-    'seeds': { type: 'string', default: '1000' }, 'from': { type: 'string', default: '1' }, 'jobs': { type: 'string', default: String(Math.max(1, Math.floor(os.availableParallelism() / 2))) },
-    'log': { type: 'boolean', default: false }, 'keep-going': { type: 'boolean', default: false }, 'child': { type: 'boolean', default: false },
+    'seeds': { type: 'string', default: '1000' },
+    'from': { type: 'string', default: '1' },
+    'jobs': { type: 'string', default: String(HALF_OF_THE_CORES) },
+    'log': { type: 'boolean', default: false },
+    'keep-going': { type: 'boolean', default: false },
+    'child': { type: 'boolean', default: false },
   },
 })
 const [count, from, jobs] = [Number(values.seeds), Number(values.from), Number(values.jobs)]
@@ -49,7 +56,10 @@ async function runAll(): Promise<Report['failures']> {
   const failures: { seed: number; failure: string }[] = []
   let [done, events, next] = [0, 0, from]
   const end = from + count
-  const rate = (): string => `${done} seeds, ${Math.round(events / Math.max(1, done))} events each, ${Math.round(done / ((performance.now() - startedMs) / 1_000))} seeds/s`
+  const rate = (): string => {
+    const seconds = (performance.now() - startedMs) / 1_000
+    return `${done} seeds, ${Math.round(events / Math.max(1, done))} events each, ${Math.round(done / seconds)} seeds/s`
+  }
   const progress = setInterval(() => print(`${rate()}, ${failures.length} failed`), PROGRESS_MS)
   await Promise.all(Array.from({ length: Math.min(jobs, Math.ceil(count / BATCH)) }, () => new Promise<void>((resolve, reject) => {
     const child = fork(import.meta.filename, ['--child', ...(values['keep-going'] ? ['--keep-going'] : [])])
@@ -64,7 +74,10 @@ async function runAll(): Promise<Report['failures']> {
       failures.push(...report.failures)
       more()
     })
-    child.on('exit', code => { if (code === 0) resolve(); else reject(new Error(`a process of the simulation ended with code ${String(code)}`)) })
+    child.on('exit', code => {
+      if (code === 0) resolve()
+      else reject(new Error(`a process of the simulation ended with code ${String(code)}`))
+    })
     more()
   })))
   clearInterval(progress)
@@ -79,11 +92,14 @@ function byKind(failures: Report['failures']): string[] {
     const kind = failure.split('\n')[0]!.replaceAll(/\d+/g, 'N')
     kinds.set(kind, [...kinds.get(kind) ?? [], seed])
   }
-  return [...kinds].toSorted((one, other) => other[1].length - one[1].length).map(([kind, seeds]) => `${seeds.length} x ${kind}: seeds ${seeds.slice(0, 6).join(' ')}`)
+  return [...kinds].toSorted((one, other) => other[1].length - one[1].length)
+    .map(([kind, seeds]) => `${seeds.length} x ${kind}: seeds ${seeds.slice(0, 6).join(' ')}`)
 }
 
 if (values.child) {
-  process.on('message', ({ first, size }: { first: number; size: number }) => { void runBatch(first, size).then(report => process.send!(report)) })
+  process.on('message', ({ first, size }: { first: number; size: number }) => {
+    void runBatch(first, size).then(report => process.send!(report))
+  })
 } else if (values.log) {
   for (let seed = from; seed < from + count; seed++) {
     print(`seed ${seed}`)

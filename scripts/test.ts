@@ -112,7 +112,8 @@ async function runTests(): Promise<boolean> {
     failed = true
   }
   // What is picked names the programs that it lacks by itself, in the reasons of its skipped tests.
-  const missing = values.quick || names.length > 0 ? [] : (Object.keys(PROGRAMS) as Program[]).filter(program => findProgram(program) === null)
+  const programs = values.quick || names.length > 0 ? [] : Object.keys(PROGRAMS) as Program[]
+  const missing = programs.filter(program => findProgram(program) === null)
   for (const reason of new Set([...missing.map(missingLine), ...report.skipReasons])) print(`SKIP ${reason}`)
   const promised = missing.filter(program => PROGRAMS[program].debian !== null)
   if (process.env['CI'] === 'true' && promised.length > 0) {

@@ -61,6 +61,9 @@ function valuesOf(measurements: readonly Measurement[], contender: string, value
 }
 
 function ratiosOf(measurements: readonly Measurement[], value: Value): number[] {
-  const values = measurements.map((measurement) => ({ round: measurement.round, contender: measurement.contender, value: value(measurement) }))
+  const values = measurements.map((measurement) => {
+    const { round, contender } = measurement
+    return { round, contender, value: value(measurement) }
+  })
   return roundRatios(values, AFTER, BEFORE)
 }

@@ -67,7 +67,8 @@ function cirque(name: string, root: string, form: CirqueForm, profile: boolean):
     name,
     kind: 'cirque',
     missing() {
-      return missingFile(path.join(root, 'src', 'index.ts')) ?? missingFile(app) ?? (form === 'supervised' ? missingFile(path.join(root, 'bin', 'cirque')) : null)
+      const program = form === 'supervised' ? missingFile(path.join(root, 'bin', 'cirque')) : null
+      return missingFile(path.join(root, 'src', 'index.ts')) ?? missingFile(app) ?? program
     },
     launch(place) {
       const env: Record<string, string> = { ...portVariables(place), NODE_ENV: 'production' }
@@ -84,7 +85,10 @@ function cirque(name: string, root: string, form: CirqueForm, profile: boolean):
 /** Large answers cost nginx several times less with large buffers; few installations set them, so that is a contender of its own. */
 const NGINX_LARGE_BUFFERS = 'proxy_buffer_size 16k; proxy_buffers 16 64k; proxy_busy_buffers_size 128k; proxy_max_temp_file_size 0;'
 
-/** `extra` goes into the location. Uploads are streamed instead of buffered first: by default nginx writes each into a file, which no other contender does. */
+/**
+ * `extra` goes into the location. Uploads are streamed instead of buffered first: by default nginx writes each into a file,
+ * which no other contender does.
+ */
 export function nginxConfig(place: Place, extra: string): string {
   const folder = place.folder
   return `${runAs()}daemon off;
@@ -220,7 +224,8 @@ function nodeProxy(name: string, packageName: string | null, file: string): Cont
       return packageName === null || existsSync(path.join(checkout, 'node_modules', packageName)) ? null : 'not installed'
     },
     launch(place) {
-      return { command: process.execPath, args: [path.join(benchFolder, 'node-proxies', file)], env: { ...portVariables(place), NODE_ENV: 'production' } }
+      const env = { ...portVariables(place), NODE_ENV: 'production' }
+      return { command: process.execPath, args: [path.join(benchFolder, 'node-proxies', file)], env }
     },
   }
 }

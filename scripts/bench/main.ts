@@ -9,7 +9,9 @@ import { describeCheckout, faultOfCheckout, faultOfStart } from './checkout.ts'
 import { AFTER, BEFORE, compare } from './comparison.ts'
 import { checkout, contendersFor, missingProgram, type Contender } from './contenders.ts'
 import { stopAll, stopEverything } from './managed-process.ts'
-import { checkAnswer, measureClosed, measureIdle, measureOpen, startContender, warmUp, type Cores, type RunningContender } from './measure.ts'
+import {
+  checkAnswer, measureClosed, measureIdle, measureOpen, startContender, warmUp, type Cores, type RunningContender,
+} from './measure.ts'
 import { summarize, type Measurement, type Summary } from './measurement.ts'
 import { HELP, UsageError, parseOptions, type BenchOptions } from './options.ts'
 import { startOrigin, type Origin } from './origin.ts'
@@ -79,7 +81,9 @@ class Bench {
       const setters = active.filter((entry) => RATE_SETTERS.includes(entry.running.contender.name))
       rate = Math.floor(Math.min(...(setters.length > 0 ? setters : active).map((entry) => entry.capacity)) * this.options.rateFraction)
       for (const { running, capacity } of active) {
-        if (capacity < rate * CAPACITY_MARGIN) note(`SKIP ${running.contender.name} in ${workload.name}: serves ${Math.floor(capacity)} req/s, ${rate} are offered`)
+        if (capacity >= rate * CAPACITY_MARGIN) continue
+        const served = `serves ${Math.floor(capacity)} req/s, ${rate} are offered`
+        note(`SKIP ${running.contender.name} in ${workload.name}: ${served}`)
       }
       active = active.filter((entry) => entry.capacity >= rate * CAPACITY_MARGIN)
       if (active.length > 0) note(`${workload.name}: ${rate} req/s offered to each`)
@@ -142,13 +146,15 @@ function note(text: string): void {
 
 function machine(): Record<string, string | number> {
   const cpus = os.cpus()
-  return { cpu: cpus[0]?.model ?? 'unknown', cores: cpus.length, kernel: os.release(), node: process.version, load: readFileSync('/proc/loadavg', 'latin1').trim() }
+  const load = readFileSync('/proc/loadavg', 'latin1').trim()
+  return { cpu: cpus[0]?.model ?? 'unknown', cores: cpus.length, kernel: os.release(), node: process.version, load }
 }
 
 function choose(options: BenchOptions): Contender[] {
   const all = contendersFor({ form: options.form, profile: options.profile, against: options.against })
   for (const name of options.only ?? []) {
-    if (!all.some((contender) => contender.name === name)) throw new UsageError(`--only has ${name}; use some of ${all.map((contender) => contender.name).join(', ')}`)
+    if (all.some((contender) => contender.name === name)) continue
+    throw new UsageError(`--only has ${name}; use some of ${all.map((contender) => contender.name).join(', ')}`)
   }
   const wanted = options.only ?? (options.profile || options.perf ? ['cirque'] : null)
   return all.filter((contender) => {
@@ -183,10 +189,13 @@ async function main(): Promise<number> {
   }
   const cores = { proxy: options.proxyCore, load: options.loadCore }
   for (const core of [cores.proxy, cores.load]) {
-    if (core >= os.cpus().length) throw new UsageError(`core ${core} does not exist here; use --proxy-core and --load-core below ${os.cpus().length}`)
+    if (core < os.cpus().length) continue
+    throw new UsageError(`core ${core} does not exist here; use --proxy-core and --load-core below ${os.cpus().length}`)
   }
   for (const program of ['nginx', 'wrk', 'taskset']) {
-    if (missingProgram(program) !== null) throw new UsageError(`${program} is not in the PATH; it is the origin, or drives the load. Debian's nginx-light, wrk and util-linux have these programs, nginx in /usr/sbin`)
+    if (missingProgram(program) === null) continue
+    const remedy = 'Debian\'s nginx-light, wrk and util-linux have these programs, nginx in /usr/sbin'
+    throw new UsageError(`${program} is not in the PATH; it is the origin, or drives the load. ${remedy}`)
   }
   const host = machine()
   console.log(`${host['cpu']}, ${host['cores']} cores, Linux ${host['kernel']}, Node ${host['node']}, load ${host['load']}`)

@@ -46,7 +46,8 @@ export async function checkAnswer(running: RunningContender, workload: Workload)
   const body = workload.uploadBytes > 0 ? Buffer.alloc(workload.uploadBytes, 'x') : null
   const answer = await request(running.port, workload.path, body)
   if (answer.status !== 200 || answer.bytes !== workload.answerBytes) {
-    throw new Error(`${workload.path} was answered with ${answer.status} and ${answer.bytes} bytes; 200 and ${workload.answerBytes} are right`)
+    const right = `200 and ${workload.answerBytes} are right`
+    throw new Error(`${workload.path} was answered with ${answer.status} and ${answer.bytes} bytes; ${right}`)
   }
 }
 
@@ -74,11 +75,14 @@ function identity(tree: readonly ProcessStat[]): string {
 
 /** @returns requests per second, which is the capacity as far as so short a run can tell. */
 export async function warmUp(running: RunningContender, workload: Workload, seconds: number, cores: Cores): Promise<number> {
-  const result = await runWrk({ ...workload, connections: workload.kind === 'idle' ? 64 : workload.connections }, running.port, seconds, cores.load, running.folder)
+  const connections = workload.kind === 'idle' ? 64 : workload.connections
+  const result = await runWrk({ ...workload, connections }, running.port, seconds, cores.load, running.folder)
   return result.requests / result.seconds
 }
 
-export async function measureClosed(running: RunningContender, workload: Workload, round: number, seconds: number, cores: Cores): Promise<Measurement> {
+export async function measureClosed(
+  running: RunningContender, workload: Workload, round: number, seconds: number, cores: Cores,
+): Promise<Measurement> {
   const { cost, result } = await costWhile(running, () => runWrk(workload, running.port, seconds, cores.load, running.folder))
   const requests = workload.countByBytes ? result.bytes / (workload.answerBytes + HEAD_BYTES) : result.requests
   return {
@@ -92,7 +96,9 @@ export async function measureClosed(running: RunningContender, workload: Workloa
   }
 }
 
-export async function measureOpen(running: RunningContender, workload: Workload, round: number, seconds: number, rate: number, cores: Cores): Promise<Measurement> {
+export async function measureOpen(
+  running: RunningContender, workload: Workload, round: number, seconds: number, rate: number, cores: Cores,
+): Promise<Measurement> {
   const args = [
     path.join(import.meta.dirname, 'open-loop.ts'), `--port=${running.port}`, `--path=${workload.path}`, `--bytes=${workload.answerBytes}`,
     `--connections=${workload.connections}`, `--rate=${rate}`, `--seconds=${seconds}`,
@@ -117,7 +123,8 @@ export async function measureIdle(running: RunningContender, workload: Workload,
   const pids = (): number[] => running.process.tree().map((stat) => stat.pid)
   await delay(SETTLE_MS)
   const before = memoryOf(pids())
-  const args = [path.join(import.meta.dirname, 'idle-connections.ts'), String(running.port), String(workload.connections), String(workload.answerBytes)]
+  const client = path.join(import.meta.dirname, 'idle-connections.ts')
+  const args = [client, String(running.port), String(workload.connections), String(workload.answerBytes)]
   const holder = new ManagedProcess('idle connections', { command: process.execPath, args }, cores.load)
   const late = Date.now() + 20_000
   while (!holder.output.includes('open ')) {

@@ -60,7 +60,8 @@ function list(text: string): string[] {
 function positive(name: string, text: string | undefined, fallback: number, whole: boolean): number {
   if (text === undefined) return fallback
   const value = Number(text)
-  if (!(value > 0) || (whole && !Number.isInteger(value))) throw new UsageError(`--${name} is ${text}; use a positive ${whole ? 'whole ' : ''}number`)
+  const wrong = !(value > 0) || (whole && !Number.isInteger(value))
+  if (wrong) throw new UsageError(`--${name} is ${text}; use a positive ${whole ? 'whole ' : ''}number`)
   return value
 }
 
@@ -90,7 +91,8 @@ export function parseOptions(args: readonly string[]): BenchOptions | null {
   const idleConnections = positive('connections', values.connections, 4000, true)
   const names = values.workloads === undefined ? null : list(values.workloads)
   for (const name of names ?? []) {
-    if (!WORKLOADS.some((workload) => workload.name === name)) throw new UsageError(`--workloads has ${name}; use some of ${WORKLOAD_NAMES}`)
+    const known = WORKLOADS.some((workload) => workload.name === name)
+    if (!known) throw new UsageError(`--workloads has ${name}; use some of ${WORKLOAD_NAMES}`)
   }
   const against = values.against ?? null
   if (against !== null && values.parts === true) throw new UsageError('--parts measures this checkout alone; leave --against out')
