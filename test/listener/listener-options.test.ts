@@ -12,7 +12,10 @@ test('listener options: what is left out is the default, or what the service say
 })
 
 test('listener options: every mistake is told at once, with what would do', () => {
-  const wrong = { headTimeoutMs: -5, maxConnections: 1.5, allowConnect: 'yes', connectionFilter: 'all', maxBananas: 1, maxUriBytes: Number.NaN, backlog: 2 ** 60 } as unknown as ListenerOptions
+  const wrong = {
+    headTimeoutMs: -5, maxConnections: 1.5, allowConnect: 'yes', connectionFilter: 'all', maxBananas: 1,
+    maxUriBytes: Number.NaN, backlog: 2 ** 60,
+  } as unknown as ListenerOptions
   assert.throws(() => resolveListenerOptions(wrong), (error: Error) => {
     const lines = error.message.split('\n')
     assert.deepEqual(lines.map(line => /^listener\.(\w+) /.exec(line)?.[1]), Object.keys(wrong))
@@ -25,9 +28,15 @@ test('listener options: every mistake is told at once, with what would do', () =
 
 test('listener options: 0 is taken exactly where the documentation says what it means', async () => {
   const { readFile } = await import('node:fs/promises')
-  const texts = await Promise.all(['src/listener/listener-options.ts', 'src/protocols/http1/http1-options.ts'].map(file => readFile(new URL(`../../${file}`, import.meta.url), 'utf8')))
+  const texts = await Promise.all(['src/listener/listener-options.ts', 'src/protocols/http1/http1-options.ts'].map(
+    file => readFile(new URL(`../../${file}`, import.meta.url), 'utf8'),
+  ))
   const documented = new Set<string>()
-  for (const text of texts) for (const [, doc, name] of text.matchAll(/\/\*\* ([^\n]*) \*\/\n {2}(\w+)\?:/g)) if (/\b0 turns it off/.test(doc!)) documented.add(name!)
+  for (const text of texts) {
+    for (const [, doc, name] of text.matchAll(/\/\*\* ([^\n]*) \*\/\n {2}(\w+)\?:/g)) {
+      if (/\b0 turns it off/.test(doc!)) documented.add(name!)
+    }
+  }
   for (const [name, value] of Object.entries(LISTENER_DEFAULTS)) {
     if (typeof value !== 'number') continue
     let taken = true

@@ -4,7 +4,8 @@ import fc from 'fast-check'
 import { Backend, parseBackend, type Candidates } from '../../src/load-balancing/backend.ts'
 import { KetamaSelection } from '../../src/load-balancing/ketama.ts'
 import {
-  HashSelection, LeastInFlightSelection, RandomSelection, RoundRobinSelection, smoothSequence, Turn, WeightLine, type Selection, type Selector,
+  HashSelection, LeastInFlightSelection, RandomSelection, RoundRobinSelection, smoothSequence, Turn, WeightLine,
+  type Selection, type Selector,
 } from '../../src/load-balancing/selection.ts'
 
 function candidates(weights: readonly number[]): Candidates {
@@ -49,7 +50,8 @@ function nginxSequence(weights: readonly number[], length: number): number[] {
 
 const weightList = fc.array(fc.oneof(fc.integer({ min: 1, max: 6 }), fc.integer({ min: 1, max: 300 })), { minLength: 1, maxLength: 12 })
 const SELECTIONS: (() => Selection)[] = [
-  () => new RoundRobinSelection(), () => new RandomSelection(), () => new HashSelection(), () => new LeastInFlightSelection(), () => new KetamaSelection(),
+  () => new RoundRobinSelection(), () => new RandomSelection(), () => new HashSelection(),
+  () => new LeastInFlightSelection(), () => new KetamaSelection(),
 ]
 
 test('selection: the smooth sequence is the one of nginx, and repeats after the sum of the weights', () => {

@@ -84,7 +84,10 @@ test('http peer: refusals say what would do', () => {
   refuse({ connectProxy: {} as unknown as ConnectProxyOptions }, /nextHop is missing/)
   refuse({ connectProxy: { nextHop: 'p.test:3128', port: -1 } }, /connectProxy\.port is -1/)
   refuse({ connectProxy: { nextHop: 'p.test:3128', host: '[::1]' } }, /without brackets/)
-  refuse({ connectProxy: { nextHop: 'p.test:3128', headers: [['Content-Length', '1']] } }, /connectProxy\.headers would not do; use no Content-Length field/)
+  refuse(
+    { connectProxy: { nextHop: 'p.test:3128', headers: [['Content-Length', '1']] } },
+    /connectProxy\.headers would not do; use no Content-Length field/,
+  )
   refuse({ connectProxy: { nextHop: 'p.test:3128', extra: 1 } as unknown as ConnectProxyOptions }, /connectProxy\.extra is not an option/)
   refuse({ connectProxy: { nextHop: 'p.test:3128' } }, /a Unix address gives a proxy nothing to connect to/, 'unix:/run/a.sock')
   refuse({ connectProxy: { nextHop: 'p.test:3128' } }, /a zone means something on this machine only/, '[fe80::1%lo]:80')
@@ -94,8 +97,13 @@ test('http peer: refusals say what would do', () => {
 test('http peer: a CONNECT proxy is asked for the peer itself unless told otherwise', () => {
   const plain = new HttpPeer('A.test:443', { connectProxy: { nextHop: 'P.test:3128' } }).connectProxy!
   assert.deepEqual(plain, { nextHop: { kind: 'tcp', host: 'p.test', port: 3128 }, tls: false, host: 'a.test', port: 443, headers: [] })
-  const told = new HttpPeer('a.test:443', { connectProxy: { nextHop: 'unix:/run/p.sock', host: '::1', port: 8443, headers: [['Proxy-Authorization', 'Basic eDp5']] } }).connectProxy!
-  assert.deepEqual(told, { nextHop: { kind: 'unix', path: '/run/p.sock' }, tls: false, host: '::1', port: 8443, headers: [['Proxy-Authorization', 'Basic eDp5']] })
+  const told = new HttpPeer('a.test:443', {
+    connectProxy: { nextHop: 'unix:/run/p.sock', host: '::1', port: 8443, headers: [['Proxy-Authorization', 'Basic eDp5']] },
+  }).connectProxy!
+  assert.deepEqual(told, {
+    nextHop: { kind: 'unix', path: '/run/p.sock' }, tls: false, host: '::1', port: 8443,
+    headers: [['Proxy-Authorization', 'Basic eDp5']],
+  })
 })
 
 test('basic peer: a server name asks for TLS', () => {
@@ -128,23 +136,33 @@ const address = fc.oneof(
 )
 const connectProxy = fc.record({
   nextHop: address, host: trickyName, port: fc.integer({ min: 1, max: 2 }),
-  headers: fc.array(fc.tuple(fc.constantFrom('a', 'b', 'a-b'), trickyText).map(([name, value]) => [name, value] as const), { maxLength: 2 }),
+  headers: fc.array(
+    fc.tuple(fc.constantFrom('a', 'b', 'a-b'), trickyText).map(([name, value]) => [name, value] as const),
+    { maxLength: 2 },
+  ),
 })
 const peers: fc.Arbitrary<Made> = fc.record({
   address,
   options: fc.record({
-    tls: fc.boolean(), sni: trickyName, groupKey: fc.oneof(fc.integer({ min: 1, max: 3 }), trickyText), verifyHostname: fc.boolean(), alternativeName: trickyName,
+    tls: fc.boolean(), sni: trickyName, groupKey: fc.oneof(fc.integer({ min: 1, max: 3 }), trickyText),
+    verifyHostname: fc.boolean(), alternativeName: trickyName,
     clientCert: fc.record({ cert, key: cert }), ca: fc.array(cert, { minLength: 1, maxLength: 2 }), connectProxy,
-    extraProxyHeaders: fc.array(fc.tuple(fc.constantFrom('a', 'b'), trickyText).map(([name, value]) => [name, value] as const), { maxLength: 2 }),
-    curves: fc.constantFrom('X25519', 'X25519:P-256', 'X25519","'), readTimeoutMs: fc.constantFrom(1, 11, 60_000), localAddress: fc.constantFrom('', '127.0.0.1', '::1'),
+    extraProxyHeaders: fc.array(
+      fc.tuple(fc.constantFrom('a', 'b'), trickyText).map(([name, value]) => [name, value] as const),
+      { maxLength: 2 },
+    ),
+    curves: fc.constantFrom('X25519', 'X25519:P-256', 'X25519","'), readTimeoutMs: fc.constantFrom(1, 11, 60_000),
+    localAddress: fc.constantFrom('', '127.0.0.1', '::1'),
   }, { requiredKeys: [] }),
 })
 
 /** What the peer is, written in another way than the key is. */
 function meaning({ address: text, options }: Made): string {
   return JSON.stringify({
-    address: text, tls: options.tls ?? false, sni: options.sni ?? '', group: options.groupKey ?? 0, verify: options.verifyHostname ?? true, name: options.alternativeName ?? '',
-    cert: options.clientCert ?? null, ca: options.ca ?? null, proxy: options.connectProxy ?? null, extra: options.extraProxyHeaders ?? [], curves: options.curves ?? '',
+    address: text, tls: options.tls ?? false, sni: options.sni ?? '', group: options.groupKey ?? 0,
+    verify: options.verifyHostname ?? true, name: options.alternativeName ?? '',
+    cert: options.clientCert ?? null, ca: options.ca ?? null, proxy: options.connectProxy ?? null,
+    extra: options.extraProxyHeaders ?? [], curves: options.curves ?? '',
     read: options.readTimeoutMs ?? 60_000, local: options.localAddress ?? '',
   })
 }
@@ -161,7 +179,10 @@ test('reuse key: equal peers have equal keys, different ones never', () => {
 })
 
 test('reuse key: peers that differ in one field only have different keys', () => {
-  const fields = ['tls', 'sni', 'groupKey', 'verifyHostname', 'alternativeName', 'clientCert', 'ca', 'connectProxy', 'extraProxyHeaders', 'curves', 'readTimeoutMs', 'localAddress'] as const
+  const fields = [
+    'tls', 'sni', 'groupKey', 'verifyHostname', 'alternativeName', 'clientCert', 'ca', 'connectProxy',
+    'extraProxyHeaders', 'curves', 'readTimeoutMs', 'localAddress',
+  ] as const
   fc.assert(fc.property(makeable, makeable, fc.constantFrom(...fields), (a, b, field) => {
     const changed: Made = { address: a.address, options: { ...a.options, sni: a.options.sni ?? 'a', [field]: b.options[field] } }
     fc.pre(changed.options.sni !== undefined)
@@ -173,6 +194,9 @@ test('reuse key: peers that differ in one field only have different keys', () =>
 
 test('reuse key: holds no secret', () => {
   const headers = [['Proxy-Authorization', 'SECRET']] as const
-  const peer = new HttpPeer('a.test:443', { tls: true, clientCert: { cert: 'CERTIFICATE', key: 'SECRET' }, connectProxy: { nextHop: 'p.test:1', headers }, extraProxyHeaders: headers })
+  const peer = new HttpPeer('a.test:443', {
+    tls: true, clientCert: { cert: 'CERTIFICATE', key: 'SECRET' }, connectProxy: { nextHop: 'p.test:1', headers },
+    extraProxyHeaders: headers,
+  })
   assert.ok(!peer.reuseKey.includes('SECRET'))
 })

@@ -21,7 +21,10 @@ test('ledger: an attempt ends once, and attempts are the sum of outcomes and wha
   attempts[1]!.end('refused', 'ECONNREFUSED dialling')
   attempts[2]!.end('closed')
   const report = ledger.report(0)
-  assert.deepEqual([report.attempted, report.outcomes.ok, report.outcomes.refused, report.outcomes.reset, report.outcomes.closed, ledger.open], [4, 1, 1, 0, 1, 1])
+  assert.deepEqual(
+    [report.attempted, report.outcomes.ok, report.outcomes.refused, report.outcomes.reset, report.outcomes.closed, ledger.open],
+    [4, 1, 1, 0, 1, 1],
+  )
   assert.deepEqual(ledger.losses.map(({ fault, detail }) => [fault, detail]), [['refused', 'ECONNREFUSED dialling']])
 })
 
@@ -111,7 +114,10 @@ test('open loop: a late timer makes several due at once, each with its own time;
   let now = clock.exact()
   const startMs = now
   let fire: () => void = () => {}
-  const late = { now: () => now, exact: () => now, wall: () => now, every: () => () => {}, after: (_: number, run: () => void) => { fire = run; return () => { fire = () => {} } } }
+  const late = {
+    now: () => now, exact: () => now, wall: () => now, every: () => () => {},
+    after: (_: number, run: () => void) => { fire = run; return () => { fire = () => {} } },
+  }
   const due: number[] = []
   const loop = new OpenLoop(late, 100, at => { due.push(at - startMs); if (due.length === 6) loop.stop() })
   loop.start()

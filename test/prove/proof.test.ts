@@ -176,7 +176,9 @@ test('proof: a download of other content and an upload with another sum are wron
     else if (request.method === 'POST' && request.headers['content-length'] !== '1000') request.on('end', () => response.end('{"sha256":"0"}')).resume()
     else (answer as (...all: unknown[]) => void)(request, response)
   })
-  const report = await watch({ url: await listening(t, server), path: '', download: '/other', upload: '/upload', uploadBytes: 10_000, forMs: 200 })
+  const report = await watch({
+    url: await listening(t, server), path: '', download: '/other', upload: '/upload', uploadBytes: 10_000, forMs: 200,
+  })
   assert.ok(population(report, 'slow download').outcomes.wrong > 0)
   assert.ok(population(report, 'slow upload').outcomes.wrong > 0)
   const details = report.losses.map(loss => loss.detail).join('\n')

@@ -35,7 +35,10 @@ test('bench comparison: idle connections are compared by their bytes', () => {
 })
 
 test('bench comparison: a workload that only one of them was measured in is left out', () => {
-  assert.deepEqual(compare([measurement('cirque', 0, 11), measurement('cirque-before', 1, 10), measurement('nginx', 0, 5)], ['small', '10m']), [])
+  assert.deepEqual(
+    compare([measurement('cirque', 0, 11), measurement('cirque-before', 1, 10), measurement('nginx', 0, 5)], ['small', '10m']),
+    [],
+  )
 })
 
 test('bench comparison: the table has one line a workload, in their order, and a dash for what is not measured', () => {

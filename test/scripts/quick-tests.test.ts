@@ -22,7 +22,10 @@ test('quick tests: one that reaches a module that starts processes is not quick,
     'test/support/c.ts': `import { fork } from 'node:child_process'\n`,
     'test/worker.test.ts': `await import('node:worker_threads')\n`,
   })
-  assert.equal(slowReason(root, 'test/a.test.ts'), 'starts processes: test/a.test.ts -> test/support/b.ts -> test/support/c.ts -> node:child_process')
+  assert.equal(
+    slowReason(root, 'test/a.test.ts'),
+    'starts processes: test/a.test.ts -> test/support/b.ts -> test/support/c.ts -> node:child_process',
+  )
   assert.match(slowReason(root, 'test/worker.test.ts') ?? '', /node:worker_threads$/)
 })
 

@@ -31,7 +31,10 @@ test('report: counts of several runs are summed in node\'s own words', t => {
   })
   assert.match(lines[0] ?? '', /^ok {3}a\.test\.ts {2}3 tests {2}\d+\.\d s$/)
   assert.match(lines[1] ?? '', /^ok {3}b\.test\.ts {2}2 tests /)
-  assert.deepEqual(lines.slice(2, -2), ['SKIP nginx: not installed', 'SKIP two: no reason given', '# tests 5', '# suites 1', '# pass 2', '# fail 0', '# cancelled 0', '# skipped 2', '# todo 1'])
+  assert.deepEqual(lines.slice(2, -2), [
+    'SKIP nginx: not installed', 'SKIP two: no reason given', '# tests 5', '# suites 1', '# pass 2', '# fail 0',
+    '# cancelled 0', '# skipped 2', '# todo 1',
+  ])
   assert.equal(lines.at(-1), 'failed false')
 })
 

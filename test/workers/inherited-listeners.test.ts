@@ -4,7 +4,10 @@ import type { DescriptorLayout } from '../../src/ipc/descriptor-layout.ts'
 import type { SystemCalls } from '../../src/ipc/system-calls.ts'
 import { sendInherited } from '../../workers/inherited-listeners.ts'
 
-const LAYOUT: DescriptorLayout = { slots: 150, copies: 3, listeners: [{ name: 'a', shared: false }, { name: 'shared', shared: true }, { name: 'b', shared: false }] }
+const LAYOUT: DescriptorLayout = {
+  slots: 150, copies: 3,
+  listeners: [{ name: 'a', shared: false }, { name: 'shared', shared: true }, { name: 'b', shared: false }],
+}
 
 /** Of all calls only the one that is needed. */
 function sending(sendDatagram: SystemCalls['sendDatagram']): SystemCalls { return { sendDatagram } as SystemCalls }

@@ -90,7 +90,8 @@ for (const operation of ['upgrade', 'reload'] as const) {
   test(`upgrade: a supervisor killed at any moment of ${operation === 'reload' ? 'a' : 'an'} ${operation} loses nothing`, LINUX_ONLY, async t => {
     const server = await ReleasedApp.start(t, { drain: { webSocketDrainMs: 200 } })
     const load = await UpgradeLoad.start(t, server.port)
-    const message: Operation = operation === 'reload' ? { tag: 'reload' } : { tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' }
+    const message: Operation = operation === 'reload' ? { tag: 'reload' }
+      : { tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' }
     const id = await server.begin(message)
     const afterMs = Math.random() * 2_500
     await delay(afterMs)
@@ -169,5 +170,7 @@ test('upgrade: workers that do not answer the supervisor that adopts are replace
   assert.ok(bodies.slice(0, 30).every(body => before.some(pid => body === `one ${pid}`)))
   await waitFor('the end of those who woke', () => before.every(pid => !isAlive(pid)), { deadlineMs: 20_000, seen: () => app.stderr })
   assert.deepEqual(pidsOf(await server.settled()), after)
-  for (const body of await Promise.all(Array.from({ length: 20 }, async () => bodyOf(await dial())))) assert.ok(after.some(pid => body === `one ${pid}`), body)
+  for (const body of await Promise.all(Array.from({ length: 20 }, async () => bodyOf(await dial())))) {
+    assert.ok(after.some(pid => body === `one ${pid}`), body)
+  }
 })

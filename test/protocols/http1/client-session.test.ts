@@ -173,7 +173,8 @@ describe('http1 client session: at rest', () => {
   }
 
   it("an origin's Keep-Alive timeout is told, less a second", () => {
-    const keepAlive = (value: string): number => new Connection().ask().say(OK.replace('\r\n\r\n', `\r\nKeep-Alive: ${value}\r\n\r\n`)).session.originIdleMs
+    const keepAlive = (value: string): number => new Connection().ask()
+      .say(OK.replace('\r\n\r\n', `\r\nKeep-Alive: ${value}\r\n\r\n`)).session.originIdleMs
     assert.equal(keepAlive('timeout=5, max=100'), 4000)
     assert.equal(keepAlive('max=100, Timeout=60'), 59_000)
     assert.ok(keepAlive('timeout=1') <= 1, 'no time is left of one second')

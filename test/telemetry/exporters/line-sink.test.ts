@@ -147,7 +147,11 @@ for (const kind of ['socket', 'pipe'] as const) {
     const folder = temporaryFolder(t)
     writeFileSync(path.join(folder, 'writer.mjs'), `import { LineSink } from ${JSON.stringify(MODULE)}\n${code}\n`)
     const writers = `for id in 1 2 3; do "$0" "$1" $id & done; wait`
-    const reader = spawn('sh', ['-c', kind === 'pipe' ? `{ ${writers}; } | cat` : writers, process.execPath, path.join(folder, 'writer.mjs')], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const reader = spawn(
+      'sh',
+      ['-c', kind === 'pipe' ? `{ ${writers}; } | cat` : writers, process.execPath, path.join(folder, 'writer.mjs')],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    )
     t.after(() => reader.kill('SIGKILL'))
     const parts: Buffer[] = []
     // Slow at first, so that the pipe fills and writes are refused.
