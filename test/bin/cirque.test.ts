@@ -97,7 +97,8 @@ test('bin: a CIRQUE_NODE that is too old, or no node at all, is refused instead 
   const old = path.join(at.tools, '../other/node')
   const tooOld = start(at, [], { CIRQUE_NODE: old })
   assert.equal(tooOld.code, 2)
-  assert.equal(tooOld.err, `cirque: needs Node.js 26.9 or newer, found v26.8.1 at CIRQUE_NODE=${old}; set CIRQUE_NODE to a newer one, or unset it and run npm ci in ${at.root}`)
+  const remedy = `set CIRQUE_NODE to a newer one, or unset it and run npm ci in ${at.root}`
+  assert.equal(tooOld.err, `cirque: needs Node.js 26.9 or newer, found v26.8.1 at CIRQUE_NODE=${old}; ${remedy}`)
   const none = start(at, [], { CIRQUE_NODE: '/nowhere/node' })
   assert.equal(none.code, 2)
   assert.match(none.err, /^cirque: needs Node\.js 26\.9 or newer, found no Node\.js at CIRQUE_NODE=\/nowhere\/node; [^\n]+$/)

@@ -74,9 +74,10 @@ test('config: flags count over the environment, the environment over the file', 
 })
 
 test('config: for every key the last source that says something wins', t => {
-  const keys = CONFIG_KEYS.filter(
-    ({ field }) => field.endsWith('Ms') && !field.includes('Silence') && !['heartbeatMs', 'backoffMs'].includes(field),
-  ).map(({ key }) => key).filter(key => !key.startsWith('listeners.'))
+  const keys = CONFIG_KEYS
+    .filter(({ field }) => field.endsWith('Ms') && !field.includes('Silence') && !['heartbeatMs', 'backoffMs'].includes(field))
+    .map(({ key }) => key)
+    .filter(key => !key.startsWith('listeners.'))
   const seconds = fc.option(fc.integer({ min: 40, max: 99 }), { nil: null })
   const folder = temporaryFolder(t)
   const file = path.join(folder, 'cirque.yaml')
@@ -147,7 +148,8 @@ test('config: all mistakes of all sources come at once, in order, with their pla
     'cirque.yaml:8:14: drain.idleDrain: found "-1s"; expected a duration with a unit (ms, s, m, h, d) such as 30s, or 0',
     'cirque.yaml:9:9: limits: found 4; expected a section with keys',
     'cirque.yaml:10:15: log.level: found "loud"; expected one of debug, info, warn, error',
-    'cirque.yaml:12:19: listeners.*.maxHead: found 64; expected a size with a unit (B, kB, MB, GB, KiB, MiB, GiB) of at least 1KiB, such as 32KiB',
+    'cirque.yaml:12:19: listeners.*.maxHead: found 64; '
+      + 'expected a size with a unit (B, kB, MB, GB, KiB, MiB, GiB) of at least 1KiB, such as 32KiB',
     'cirque.yaml:12:37: listeners.*.allowConnect: found "perhaps"; expected true or false',
     'cirque.yaml:13:27: restart.backoffJitter: found 2; expected a number from 0 to 1',
     'cirque.yaml:13:46: restart.maxStartDeaths: found 1.5; expected a whole number from 1 to 2147483647',
@@ -157,7 +159,8 @@ test('config: all mistakes of all sources come at once, in order, with their pla
     'CIRQUE_DRAIN_HARD_DRAIN: drain.hardDrain: found "3"; expected a duration with a unit (ms, s, m, h, d) such as 300s, or 0',
     '--log-acess: found a flag for log.acess, which is no key; expected log.access',
     '--workers: supervisor.workers: found "x"; expected auto, or a whole number from 1 to 256',
-    '--log-max-log-queue: log.maxLogQueue: found "1B"; expected a size with a unit (B, kB, MB, GB, KiB, MiB, GiB) of at least 64KiB, such as 8MiB',
+    '--log-max-log-queue: log.maxLogQueue: found "1B"; '
+      + 'expected a size with a unit (B, kB, MB, GB, KiB, MiB, GiB) of at least 64KiB, such as 8MiB',
   ].join('\n'))
 })
 

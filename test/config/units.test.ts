@@ -12,7 +12,10 @@ test('units: durations are read with their unit', () => {
 })
 
 test('units: what is no duration is refused', () => {
-  for (const text of ['', '30', '-1s', '1 s', 's', '1x', '1S', '1e3s', '0x1s', '1s ', '.5s', '1.s', '0.1ms', `${'1s'.repeat(40)}`, '9'.repeat(40) + 's']) assert.equal(parseDuration(text), null, text)
+  const refused = [
+    '', '30', '-1s', '1 s', 's', '1x', '1S', '1e3s', '0x1s', '1s ', '.5s', '1.s', '0.1ms', '1s'.repeat(40), `${'9'.repeat(40)}s`,
+  ]
+  for (const text of refused) assert.equal(parseDuration(text), null, text)
 })
 
 test('units: sizes are read with their unit', () => {

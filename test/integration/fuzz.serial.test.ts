@@ -69,7 +69,10 @@ function smuggler(dice: Dice, id: string): string {
     case 0: return `${start}Content-Length: ${body.length}\r\n\r\n${body}`
     case 1: return `${start}Transfer-Encoding: chunked\r\n\r\n${body.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`
     case 2: return `${start}Transfer-Encoding: chunked\r\nContent-Length: ${body.length}\r\n\r\n0\r\n\r\n${body}`
-    default: return `${start}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n${body.length.toString(16)};x="\r\n"\r\n${body}\r\n0\r\n\r\n`
+    default: {
+      const chunked = `${body.length.toString(16)};x="\r\n"\r\n${body}\r\n0\r\n\r\n`
+      return `${start}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n${chunked}`
+    }
   }
 }
 
@@ -168,8 +171,10 @@ function signature(request: ReadRequest, target: string): string {
 /** The target that the origin gets: absolute-form without its authority, dot segments resolved (RFC 3986 5.2.4), all else as it is. */
 function targetOf(request: ReadRequest): string {
   const absolute = /^https?:\/\/[^/?]*(.*)$/i.exec(request.target)
+  const rest = absolute?.[1] ?? null
   let target = request.target
-  if (absolute !== null) target = absolute[1] === '' ? (request.method === 'OPTIONS' ? '*' : '/') : absolute[1]!.startsWith('?') ? `/${absolute[1]}` : absolute[1]!
+  if (rest === '') target = request.method === 'OPTIONS' ? '*' : '/'
+  else if (rest !== null) target = rest.startsWith('?') ? `/${rest}` : rest
   const query = target.indexOf('?')
   const path = query === -1 ? target : target.slice(0, query)
   const segments: string[] = []
@@ -215,7 +220,10 @@ class Fuzzer {
   }
 
   fail(index: number, what: string, bytes?: Buffer): void {
-    this.failures.push(`${what}${bytes === undefined ? '' : `\n${JSON.stringify(bytes.toString('latin1'))}`}${index === -1 ? '' : `\nreplay: CIRQUE_FUZZ_SEED=${SEED} CIRQUE_FUZZ_ONLY=${index} node --test test/integration/fuzz.serial.test.ts`}`)
+    const sent = bytes === undefined ? '' : `\n${JSON.stringify(bytes.toString('latin1'))}`
+    const variables = `CIRQUE_FUZZ_SEED=${SEED} CIRQUE_FUZZ_ONLY=${index}`
+    const replay = index === -1 ? '' : `\nreplay: ${variables} node --test test/integration/fuzz.serial.test.ts`
+    this.failures.push(`${what}${sent}${replay}`)
   }
 
   /** One connection: the case, FIN, and everything that comes back. */

@@ -90,7 +90,8 @@ describe('http1 proxy: bodies of requests', () => {
   it('a length stays a length, chunked stays chunked, nothing stays nothing', async t => {
     const proxy = await startProxy(t)
     const client = await proxy.connect()
-    for (const bytes of [post('hello'), head('POST / HTTP/1.1', 'Transfer-Encoding: chunked') + '5\r\nhello\r\n0\r\n\r\n', get(), post('')]) {
+    const chunked = `${head('POST / HTTP/1.1', 'Transfer-Encoding: chunked')}5\r\nhello\r\n0\r\n\r\n`
+    for (const bytes of [post('hello'), chunked, get(), post('')]) {
       await client.write(bytes)
       assert.equal((await client.readResponse()).status, 200)
     }
@@ -476,7 +477,9 @@ describe('http1 proxy: a body that nobody wants', () => {
       script: exchange => exchange.request.target === '/' ? exchange.send(response(200, 'early')) : answerOk(exchange),
     })
     const smuggled = get('/smuggled').repeat(20)
-    for (const request of [head('POST / HTTP/1.1', `Content-Length: ${smuggled.length}`) + smuggled, head('POST / HTTP/1.1', 'Transfer-Encoding: chunked') + chunk(smuggled).toString('latin1') + '0\r\n\r\n']) {
+    const sized = head('POST / HTTP/1.1', `Content-Length: ${smuggled.length}`) + smuggled
+    const chunked = `${head('POST / HTTP/1.1', 'Transfer-Encoding: chunked')}${chunk(smuggled).toString('latin1')}0\r\n\r\n`
+    for (const request of [sized, chunked]) {
       const client = await proxy.connect()
       // The head alone first, so that the answer is there before the body comes.
       const bodyStart = request.indexOf('\r\n\r\n') + 4
@@ -532,7 +535,10 @@ describe('http1 proxy: upgrades', () => {
     'Sec-WebSocket-Version: 13',
     'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
   )
-  const SWITCHED = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n'
+  const SWITCHED = [
+    'HTTP/1.1 101 Switching Protocols', 'Connection: Upgrade', 'Upgrade: websocket',
+    'Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=', '', '',
+  ].join('\r\n')
 
   it('after 101 bytes go both ways as they are, those sent too early as well', async t => {
     const proxy = await startProxy(t, { script: exchange => exchange.send(SWITCHED + 'first') })

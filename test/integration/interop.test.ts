@@ -148,7 +148,8 @@ describe('interop: clients', () => {
         'port, large = int(sys.argv[1]), open(sys.argv[2], "rb").read()',
         'connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)',
         'def ask(method, target, body=None, chunked=False):',
-        '    connection.request(method, target, body=body, encode_chunked=chunked, headers={"Transfer-Encoding": "chunked"} if chunked else {})',
+        '    headers = {"Transfer-Encoding": "chunked"} if chunked else {}',
+        '    connection.request(method, target, body=body, encode_chunked=chunked, headers=headers)',
         '    answer = connection.getresponse()',
         '    return answer.status, answer.read()',
         'assert ask("GET", "/") == (200, b"hello")',
@@ -180,7 +181,10 @@ describe('interop: clients', () => {
       server {
         listen 127.0.0.1:PORT;
         client_max_body_size 0;
-        location / { proxy_pass http://cirque; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_request_buffering off; proxy_buffering off; }
+        location / {
+          proxy_pass http://cirque; proxy_http_version 1.1; proxy_set_header Connection "";
+          proxy_request_buffering off; proxy_buffering off;
+        }
       }`)
     await askEverything(port, proxy)
     assert.ok(proxy.origin.requests.every(request => request.field('via') !== null), 'nothing went past the proxy')
@@ -306,7 +310,8 @@ async function startNginx(t: TestContext, nginx: string, servers: string): Promi
       events { worker_connections 256; }
       http {
         access_log off; default_type text/plain;
-        client_body_temp_path ${folder}/body; proxy_temp_path ${folder}/proxy; fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${folder}/s;
+        client_body_temp_path ${folder}/body; proxy_temp_path ${folder}/proxy;
+        fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${folder}/s;
         ${servers.replaceAll('PORT', String(port))}
       }`,
   })

@@ -11,7 +11,10 @@ import { temporaryFolder } from '../support/temporary-folder.ts'
 import { waitFor, within } from '../support/wait-for.ts'
 
 const ROOT = path.join(import.meta.dirname, '../..')
-const SCREEN = /Cirque \S+ runs examples\/load-balancer\.ts: supervisor (\d+), workers (\d+) (\d+)\s+open +(http:\/\/127\.0\.0\.1:\d+)\s[^]*stop +Ctrl-C/
+const SCREEN = new RegExp([
+  String.raw`Cirque \S+ runs examples\/load-balancer\.ts: supervisor (\d+), workers (\d+) (\d+)\s+`,
+  String.raw`open +(http:\/\/127\.0\.0\.1:\d+)\s[^]*stop +Ctrl-C`,
+].join(''))
 
 interface Session {
   readonly terminal: ChildProcess
@@ -81,10 +84,8 @@ test('npm start: without requests the workers take next to no time of the proces
   if (session === null) return
   const [, ...workers] = session.pids
   assert.equal((await fetch(session.url)).status, 200)
-  const spentMs = (): number => workers.reduce(
-    (sum, pid) => sum + Number(fs.readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[0]) / 1e6,
-    0,
-  )
+  const spentBy = (pid: string | number): number => Number(fs.readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[0]) / 1e6
+  const spentMs = (): number => workers.reduce((sum, pid) => sum + spentBy(pid), 0)
   // The collector and the compiler have work left after a start; two quiet seconds in a row must come.
   let startMs = performance.now()
   let startSpentMs = spentMs()

@@ -32,10 +32,9 @@ class Watched {
     this.socket = socket
     socket.on('message', bytes => this.messages.push(bytes as Buffer))
     socket.on('error', (error: NodeJS.ErrnoException) => this.errors.push(error.code))
-    this.ended = new Promise(resolve => socket.once(
-      'close',
-      (code, reason) => resolve({ code, reason: reason.toString(), atMs: performance.now() }),
-    ))
+    this.ended = new Promise(resolve => {
+      socket.once('close', (code, reason) => resolve({ code, reason: reason.toString(), atMs: performance.now() }))
+    })
   }
 }
 
@@ -91,7 +90,8 @@ for (const perMessageDeflate of [false, true]) {
       const clients = [await connect(), await connect(), await connect()]
       const startedMs = performance.now()
       const drained = proxy.server.drain({ ...RETIRE, webSocketDrainMs: 400 })
-      const up = clients.map((_, index) => randomBytes(index * 70_000 + 10)), down = clients.map((_, index) => randomBytes(index * 70_000 + 20))
+      const up = clients.map((_, index) => randomBytes(index * 70_000 + 10))
+      const down = clients.map((_, index) => randomBytes(index * 70_000 + 20))
       for (const [index, { socket }] of clients.entries()) {
         socket.send(up[index]!)
         atOrigin[index]!.socket.send(down[index]!)

@@ -15,9 +15,14 @@ test('listen address: the four forms', () => {
   assert.deepEqual(parseListenAddress('localhost:1')[0], { kind: 'tcp', host: 'localhost', port: 1, ipv6Only: false })
 })
 
-for (const text of ['', '80', 'host', 'host:', 'host:99999', '::1:80', '[::g]:80', 'a b:1', 'unix:relative', 'unix:/a?mode=rw', 'unix:/a?mode=9', 'http://a:1']) {
+const REFUSED = [
+  '', '80', 'host', 'host:', 'host:99999', '::1:80', '[::g]:80', 'a b:1', 'unix:relative', 'unix:/a?mode=rw', 'unix:/a?mode=9',
+  'http://a:1',
+]
+for (const text of REFUSED) {
   test(`listen address: '${text}' is refused with what would do`, () => {
-    assert.throws(() => parseListenAddress(text, 'listen'), error => error instanceof Error && error.name === 'OptionError' && error.message.startsWith('listen is ') && /; (use|put|write) /.test(error.message))
+    assert.throws(() => parseListenAddress(text, 'listen'), (error: Error) =>
+      error.name === 'OptionError' && error.message.startsWith('listen is ') && /; (use|put|write) /.test(error.message))
   })
 }
 

@@ -21,8 +21,10 @@ function systemCalls(): SystemCalls {
   return loaded.calls
 }
 
+const MODULE = JSON.stringify(new URL('../../src/ipc/system-calls.ts', import.meta.url).href)
+
 /** Begins every program below: `calls` is there. */
-const LOADED = `const loaded = await (await import(${JSON.stringify(new URL('../../src/ipc/system-calls.ts', import.meta.url).href)})).loadSystemCalls({})
+const LOADED = `const loaded = await (await import(${MODULE})).loadSystemCalls({})
 if (!loaded.available) throw new Error(loaded.reason)
 const { calls } = loaded
 `
@@ -82,7 +84,8 @@ test('system calls: loading them leaves no descriptor behind', linux, async () =
 })
 
 for (const host of ['127.0.0.1', '::1']) {
-  test(`ignoreDials: what is connected, or in the queue, goes on; who dials then is refused when the socket is gone: ${host}`, linux, async t => {
+  const title = 'ignoreDials: what is connected, or in the queue, goes on; who dials then is refused when the socket is gone'
+  test(`${title}: ${host}`, linux, async t => {
     const calls = systemCalls()
     const socket = new net.BoundSocket({ host, port: 0 })
     const { port } = socket.address() as net.AddressInfo
@@ -236,7 +239,8 @@ test('system calls: a datagram that cannot be sent throws, and leaves no descrip
   const inboxPath = path.join(folder, 'inbox')
   const inbox = calls.openInbox(inboxPath)
   const before = openDescriptors()
-  const send = (to: string, descriptors: readonly number[] = [], payload = Buffer.from('x')) => () => calls.sendDatagram(to, payload, descriptors)
+  const send = (to: string, descriptors: readonly number[] = [], payload = Buffer.from('x')) =>
+    () => calls.sendDatagram(to, payload, descriptors)
   assert.throws(send(path.join(folder, 'nobody')), { code: 'ENOENT' })
   assert.throws(send('@cirque-test-nobody'), { code: 'ECONNREFUSED', message: 'sendmsg(@cirque-test-nobody): ECONNREFUSED (errno 111)' })
   assert.throws(send(inboxPath, [9_999]), { code: 'EBADF' })
@@ -376,11 +380,8 @@ test('system calls: the ends of children that were there before an exec in place
   `
   const program = runProgram(`
     const { spawn } = await import('node:child_process')
-    const children = ['read nothing; exit 7', 'read nothing; kill -TERM $$', 'exec sleep 60'].map(text => spawn(
-      'sh',
-      ['-c', text],
-      { stdio: ['pipe', 'ignore', 'ignore'] },
-    ))
+    const scripts = ['read nothing; exit 7', 'read nothing; kill -TERM $$', 'exec sleep 60']
+    const children = scripts.map(text => spawn('sh', ['-c', text], { stdio: ['pipe', 'ignore', 'ignore'] }))
     calls.execve(
       process.execPath,
       [
@@ -409,7 +410,9 @@ test('system calls: execve from a worker thread keeps the process, while the mai
       let failed = ''
       try { calls.execve('/nonexistent', ['x'], {}) } catch (error) { failed = error.code }
       calls.setInheritable(workerData.fd, true)
-      const text = 'console.log(JSON.stringify({ pid: process.pid, argv: process.argv.slice(1), env: process.env, file: require("node:fs").readlinkSync("/proc/self/fd/" + process.argv[1]) }))'
+      const text = \`
+        const file = require("node:fs").readlinkSync("/proc/self/fd/" + process.argv[1])
+        console.log(JSON.stringify({ pid: process.pid, argv: process.argv.slice(1), env: process.env, file }))\`
       calls.execve(process.execPath, [process.execPath, '--eval', text, String(workerData.fd), failed, 'ü ☂', ''], {
         GIVEN: 'a=b', EMPTY: '', TEST_FILE_PID: process.env.TEST_FILE_PID,
       })

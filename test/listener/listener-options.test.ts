@@ -28,9 +28,8 @@ test('listener options: every mistake is told at once, with what would do', () =
 
 test('listener options: 0 is taken exactly where the documentation says what it means', async () => {
   const { readFile } = await import('node:fs/promises')
-  const texts = await Promise.all(['src/listener/listener-options.ts', 'src/protocols/http1/http1-options.ts'].map(
-    file => readFile(new URL(`../../${file}`, import.meta.url), 'utf8'),
-  ))
+  const files = ['src/listener/listener-options.ts', 'src/protocols/http1/http1-options.ts']
+  const texts = await Promise.all(files.map(file => readFile(new URL(`../../${file}`, import.meta.url), 'utf8')))
   const documented = new Set<string>()
   for (const text of texts) {
     for (const [, doc, name] of text.matchAll(/\/\*\* ([^\n]*) \*\/\n {2}(\w+)\?:/g)) {

@@ -12,7 +12,9 @@ for (const [ip, client] of [
   ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2'], ['2001:db8:1:2::6', '2001:db8:1:2'], ['2001:db8::1', '2001:db8:0:0'],
   ['2001:db8::1:2:3:4', '2001:db8:0:0'], ['fe80::1', 'fe80:0:0:0'], ['::', '0:0:0:0'], ['::2:3', '0:0:0:0'],
 ] as const) {
-  test(`tcp listener: ${ip === '' ? 'an unknown address' : ip} counts as ${client === '' ? 'nobody' : client}`, () => assert.equal(clientOf(ip), client))
+  test(`tcp listener: ${ip === '' ? 'an unknown address' : ip} counts as ${client === '' ? 'nobody' : client}`, () => {
+    assert.equal(clientOf(ip), client)
+  })
 }
 
 interface Started {

@@ -104,7 +104,10 @@ test('discovery: of a name with both families one is used, or both when asked fo
   const resolver = new ScriptedResolver()
   resolver.answers.set('a.example', { addresses: ['2001:db8::1', '10.0.0.1'], ttlMs: 60_000 })
   resolver.answers.set('b.example', { addresses: ['10.0.0.1'], ttlMs: 60_000 })
-  for (const [preferredFamily, expected] of [[4, ['10.0.0.1:80*3']], [6, ['[2001:db8::1]:80*2', '10.0.0.1:80*1']], [0, ['10.0.0.1:80*3', '[2001:db8::1]:80*2']]] as const) {
+  const rows = [
+    [4, ['10.0.0.1:80*3']], [6, ['[2001:db8::1]:80*2', '10.0.0.1:80*1']], [0, ['10.0.0.1:80*3', '[2001:db8::1]:80*2']],
+  ] as const
+  for (const [preferredFamily, expected] of rows) {
     const { names, stopping } = await start(options => LoadBalancer.from(['a.example:80 weight=2', 'b.example:80'], {
       ...options, resolver, preferredFamily,
     }))

@@ -239,8 +239,11 @@ test('health check: probes over TLS verify the certificate against the server na
   if (openssl === null) return
   const folder = temporaryFolder(t)
   const [keyPath, certPath] = [path.join(folder, 'key.pem'), path.join(folder, 'cert.pem')]
-  execFileSync(openssl, ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-subj', '/CN=origin.example',
-    '-addext', 'subjectAltName=DNS:origin.example,IP:127.0.0.1', '-keyout', keyPath, '-out', certPath], { stdio: 'ignore' })
+  execFileSync(openssl, [
+    'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2',
+    '-subj', '/CN=origin.example', '-addext', 'subjectAltName=DNS:origin.example,IP:127.0.0.1',
+    '-keyout', keyPath, '-out', certPath,
+  ], { stdio: 'ignore' })
   const ca = readFileSync(certPath)
   const server = https.createServer({ key: readFileSync(keyPath), cert: ca }, (_request, response) => response.end('well'))
   server.on('tlsClientError', () => {})

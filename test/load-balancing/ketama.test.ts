@@ -47,13 +47,15 @@ const POOL = [
   '10.0.0.1:80', '10.0.0.2:80', '10.0.0.3:8080', 'origin-a.example:443', 'origin-b.example:443', '[2001:db8::1]:80',
   '[::1]:9000', 'unix:/run/a.sock', 'unix:/run/b.sock',
 ]
-const someBackends = fc.shuffledSubarray(POOL, { minLength: 1 }).chain(names =>
-  fc.array(fc.integer({ min: 1, max: 4 }), { minLength: names.length, maxLength: names.length }).map(
-    weights => names.map((name, i) => `${name} weight=${weights[i]}`),
-  ))
+const someBackends = fc.shuffledSubarray(POOL, { minLength: 1 }).chain(names => {
+  const oneEach = { minLength: names.length, maxLength: names.length }
+  const someWeights = fc.array(fc.integer({ min: 1, max: 4 }), oneEach)
+  return someWeights.map(weights => names.map((name, i) => `${name} weight=${weights[i]}`))
+})
 
 test('ketama: the order for a key is that of the published ring, every kind of address and weight included', () => {
-  fc.assert(fc.property(someBackends, fc.array(fc.string({ unit: 'grapheme-ascii', minLength: 1 }), { minLength: 5, maxLength: 5 }), (texts, keys) => {
+  const someKeys = fc.array(fc.string({ unit: 'grapheme-ascii', minLength: 1 }), { minLength: 5, maxLength: 5 })
+  fc.assert(fc.property(someBackends, someKeys, (texts, keys) => {
     const from = candidates(texts)
     const ring = slowRing(from)
     const selector = new KetamaSelection().build(from)

@@ -166,7 +166,10 @@ test('load balancer: a request that tried everybody who is well gets one that is
 })
 
 test('load balancer: peers already tried are not chosen, given as backends or as peers, as a list or as a set', () => {
-  fc.assert(fc.property(fc.constantFrom(...SELECTIONS), fc.integer({ min: 1, max: 12 }), fc.nat(), fc.boolean(), fc.boolean(), fc.string(), (selection, count, seed, asPeers, asSet, key) => {
+  const inputs = [
+    fc.constantFrom(...SELECTIONS), fc.integer({ min: 1, max: 12 }), fc.nat(), fc.boolean(), fc.boolean(), fc.string(),
+  ] as const
+  fc.assert(fc.property(...inputs, (selection, count, seed, asPeers, asSet, key) => {
     const { balancer } = balance(Array.from({ length: count }, (_, i) => `10.0.0.${i + 1}:80`), { selection })
     const tried: (Backend | HttpPeer)[] = []
     for (let i = 0; i < count; i++) {

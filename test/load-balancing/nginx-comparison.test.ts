@@ -38,13 +38,19 @@ async function startNginx(t: TestContext, program: string): Promise<(target: str
   for (const [index, backends] of SEQUENCES.entries()) {
     upstreams.push(upstream(`wrr${index}`, '', backends), upstream(`least${index}`, 'least_conn;', backends))
   }
-  const locations = ['ring', ...SEQUENCES.flatMap((_, index) => [`wrr${index}`, `least${index}`])].map(name =>
-    `location /${name} { proxy_pass http://${name}; proxy_next_upstream ${name === 'ring' ? 'error' : 'off'}; add_header X-Tried $upstream_addr always; }`)
+  const names = ['ring', ...SEQUENCES.flatMap((_, index) => [`wrr${index}`, `least${index}`])]
+  const locations = names.map(name => `location /${name} {
+    proxy_pass http://${name}; proxy_next_upstream ${name === 'ring' ? 'error' : 'off'};
+    add_header X-Tried $upstream_addr always;
+  }`)
   const temporaries = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(name => `${name}_temp_path ${folder}/${name};`)
   writeFileSync(path.join(folder, 'nginx.conf'), `
     daemon off; master_process off; pid ${folder}/pid; error_log ${folder}/error.log crit;
     events { worker_connections 64; }
-    http { access_log off; ${temporaries.join(' ')} ${upstreams.join('\n')} server { listen unix:${socketPath}; ${locations.join('\n')} } }`)
+    http {
+      access_log off; ${temporaries.join(' ')} ${upstreams.join('\n')}
+      server { listen unix:${socketPath}; ${locations.join('\n')} }
+    }`)
   const child = spawn(
     program,
     ['-p', folder, '-e', path.join(folder, 'error.log'), '-c', path.join(folder, 'nginx.conf')],

@@ -53,7 +53,9 @@ before(() => {
 after(() => rmSync(folder, { recursive: true, force: true }))
 
 test('package: it holds JavaScript and declarations, the command, its licence and its pages, nothing else', () => {
-  assert.ok(packed.includes('dist/src/index.js') && packed.includes('dist/src/index.d.ts') && packed.includes('dist/workers/main.js') && packed.includes('dist/supervisor/cli.js'))
+  for (const name of ['dist/src/index.js', 'dist/src/index.d.ts', 'dist/workers/main.js', 'dist/supervisor/cli.js']) {
+    assert.ok(packed.includes(name), name)
+  }
   for (const name of packed) {
     assert.match(
       name,
@@ -78,7 +80,8 @@ test('package: every package that it imports is one of its dependencies', () => 
     dependencies: Record<string, string>
   }
   const imported = new Set<string>()
-  for (const name of readdirSync(path.join(installed, 'dist'), { recursive: true, encoding: 'utf8' }).filter(file => file.endsWith('.js'))) {
+  const compiled = readdirSync(path.join(installed, 'dist'), { recursive: true, encoding: 'utf8' })
+  for (const name of compiled.filter(file => file.endsWith('.js'))) {
     const text = readFileSync(path.join(installed, 'dist', name), 'utf8')
     for (const { specifier } of importsOf(text)) {
       assert.ok(!specifier.endsWith('.ts'), `${name} imports ${specifier}`)

@@ -73,7 +73,9 @@ test('http peer: an empty server name leaves verification on, against the host',
 })
 
 test('http peer: refusals say what would do', () => {
-  const refuse = (options: HttpPeerOptions, says: RegExp, address = 'a.test:443'): void => { assert.throws(() => new HttpPeer(address, options), error => error instanceof TypeError && says.test(error.message)) }
+  const refuse = (options: HttpPeerOptions, says: RegExp, address = 'a.test:443'): void => {
+    assert.throws(() => new HttpPeer(address, options), error => error instanceof TypeError && says.test(error.message))
+  }
   refuse({ sni: '1.1.1.1' }, /SNI carries no IP addresses/)
   refuse({ sni: 'a.test.' }, /leave out the dot/)
   refuse({ sni: 'a b' }, /use a host name/)

@@ -28,7 +28,7 @@ test('ledger: an attempt ends once, and attempts are the sum of outcomes and wha
   assert.deepEqual(ledger.losses.map(({ fault, detail }) => [fault, detail]), [['refused', 'ECONNREFUSED dialling']])
 })
 
-test('ledger: latency counts from when it was due, in the phase in which it was due; a loss belongs to the phase in which it was seen', () => {
+test('ledger: latency counts from when it was due and in that phase; a loss belongs to the phase in which it was seen', () => {
   const { clock, stage, ledger } = fixture()
   const dueAtMs = clock.exact() - 50
   const first = ledger.begin(dueAtMs)
@@ -131,7 +131,8 @@ test('open loop: a late timer makes several due at once, each with its own time;
 
 test('a kill explains cut connections that were there before the process was gone, and nothing else', () => {
   const kill = { atMs: 1000, goneAtMs: 1010 }
-  const loss = (over: Partial<Loss>): Loss => ({ population: 'keep-alive', fault: 'reset', phase: 'during', atMs: 1020, connectedAtMs: 900, detail: '', ...over })
+  const usual: Loss = { population: 'keep-alive', fault: 'reset', phase: 'during', atMs: 1020, connectedAtMs: 900, detail: '' }
+  const loss = (over: Partial<Loss>): Loss => ({ ...usual, ...over })
   assert.equal(isExplained(loss({}), kill, 20), true)
   assert.equal(isExplained(loss({ fault: 'truncated' }), kill, 20), true)
   assert.equal(isExplained(loss({ connectedAtMs: 1011 }), kill, 20), false)

@@ -25,7 +25,11 @@ const WHOLE: readonly {
     text: 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1;name="value"\r\n!\r\n0\r\nX-Sum: 1\r\n\r\n',
     status: 200, body: 'hello!',
   },
-  { text: 'HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno', status: 404, body: 'no' },
+  {
+    text: 'HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n'
+      + 'HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno',
+    status: 404, body: 'no',
+  },
   { text: 'HTTP/1.1 204 No Content\r\n\r\n', status: 204, body: '' },
   { text: 'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n', status: 200, body: '', method: 'HEAD' },
 ]

@@ -65,7 +65,11 @@ test('bench options: what would not do is refused by name', () => {
 
 test('bench options: the help names every option that is accepted', () => {
   assert.equal(parseOptions(['--help']), null)
-  for (const name of ['only', 'workloads', 'rounds', 'latency-rounds', 'seconds', 'quick', 'rate-fraction', 'connections', 'cirque', 'against', 'json', 'profile', 'perf', 'parts', 'proxy-core', 'load-core']) {
+  const names = [
+    'only', 'workloads', 'rounds', 'latency-rounds', 'seconds', 'quick', 'rate-fraction', 'connections', 'cirque', 'against',
+    'json', 'profile', 'perf', 'parts', 'proxy-core', 'load-core',
+  ]
+  for (const name of names) {
     assert.ok(HELP.includes(`--${name} `), name)
   }
 })

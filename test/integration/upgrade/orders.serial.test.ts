@@ -31,7 +31,8 @@ test('upgrade: before the roll a newer request supersedes the older one', LINUX_
   await load.losesNothing()
 })
 
-test('upgrade: from the roll on a newer request waits, across the replacement of the supervisor, and both are done', LINUX_ONLY, async t => {
+const LATE_REQUEST = 'upgrade: from the roll on a newer request waits, across the replacement of the supervisor, and both are done'
+test(LATE_REQUEST, LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t)
   const load = await UpgradeLoad.start(t, server.port)
   const folders = ['two', 'three', 'four'].map(name => server.root.add(name))
@@ -125,7 +126,9 @@ for (const step of ['preflight', 'rolling', 'supervisor'] as const) {
   })
 }
 
-test('upgrade: a stop signal that meets the replacement of the supervisor stops, or leaves workers that the next start adopts', LINUX_ONLY, async t => {
+const LATE_STOP = 'upgrade: a stop signal that meets the replacement of the supervisor stops, '
+  + 'or leaves workers that the next start adopts'
+test(LATE_STOP, LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t, { drain: { idleDrainMs: 0 } })
   const id = await server.begin({ tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' })
   await server.app.line(`${id}: supervisor`)

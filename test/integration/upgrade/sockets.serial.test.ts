@@ -88,9 +88,9 @@ test('upgrade: a worker holds its sockets and nothing of the supervisor, before 
       for (const own of [control, worker, admin[0]]) assert.ok(![...held.values()].includes(own!), `worker ${pid} does not hold ${own}`)
       // The log opens the standard streams again; what this process was given all have. An eventfd and the like have no names of their own.
       const given = [0, 1, 2].map(fd => held.get(fd)).concat([...descriptorsOf(process.pid).values()])
-      const shared = [...held].filter(
-        ([fd, name]) => fd > 2 && /^(socket|pipe):/.test(name) && !given.includes(name) && [...supervisor.values()].includes(name),
-      )
+      const ofSupervisor = new Set(supervisor.values())
+      const shared = [...held].filter(([fd, name]) =>
+        fd > 2 && /^(socket|pipe):/.test(name) && !given.includes(name) && ofSupervisor.has(name))
       assert.deepEqual(new Set(shared.map(([, name]) => name)), listening)
       // Each once for the table, and the one that it accepts on once more.
       assert.equal(shared.length, 3, JSON.stringify([...held]))
@@ -113,11 +113,8 @@ test('upgrade: a worker holds its sockets and nothing of the supervisor, before 
 /** The listening sockets of a port, as /proc/<pid>/fd names them. */
 function listeningAt(port: number): Set<string> {
   const rows = fs.readFileSync('/proc/net/tcp', 'utf8').split('\n').slice(1).map(line => line.trim().split(/\s+/))
-  return new Set(
-    rows.filter(fields => fields[3] === '0A' && Number.parseInt(fields[1]!.split(':')[1]!, 16) === port).map(
-      fields => `socket:[${fields[9]}]`,
-    ),
-  )
+  const listening = rows.filter(fields => fields[3] === '0A' && Number.parseInt(fields[1]!.split(':')[1]!, 16) === port)
+  return new Set(listening.map(fields => `socket:[${fields[9]}]`))
 }
 
 /** The listening socket of a path. */
@@ -127,7 +124,8 @@ function unixSocket(file: string): string {
   return `socket:[${row![6]}]`
 }
 
-test('upgrade: a release with its own Node.js runs on it, supervisor included, and a roll-back runs on the one before', LINUX_ONLY, async t => {
+const OWN_NODE = 'upgrade: a release with its own Node.js runs on it, supervisor included, and a roll-back runs on the one before'
+test(OWN_NODE, LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t)
   const load = await UpgradeLoad.start(t, server.port)
   const two = server.root.add('two', { ownNode: true })

@@ -99,7 +99,10 @@ for (const [what, wire, fault] of [
 
 test('body: what is written in chunks is read again as it was, whatever its pieces and their reserve', () => {
   const size = fc.oneof(fc.integer({ min: 1, max: 40 }), fc.constantFrom(TEXT_RUN_MAX - 1, TEXT_RUN_MAX, TEXT_RUN_MAX + 1, 0x10000))
-  fc.assert(fc.property(fc.array(fc.record({ size, before: fc.nat({ max: BUFFER_RESERVE }), behind: fc.nat({ max: 4 }) }), { maxLength: 5 }), fc.boolean(), fc.array(fc.nat({ max: 200_000 }), { maxLength: 6 }), (pieces, trailers, cuts) => {
+  const piece = fc.record({ size, before: fc.nat({ max: BUFFER_RESERVE }), behind: fc.nat({ max: 4 }) })
+  const somePieces = fc.array(piece, { maxLength: 5 })
+  const someCuts = fc.array(fc.nat({ max: 200_000 }), { maxLength: 6 })
+  fc.assert(fc.property(somePieces, fc.boolean(), someCuts, (pieces, trailers, cuts) => {
     const pair = new MemoryPair(), far = new WireEnd(pair.far)
     let wanted = ''
     for (const [index, piece] of pieces.entries()) {

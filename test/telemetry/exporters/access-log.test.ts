@@ -19,8 +19,10 @@ const RECORD: AccessRecord = {
 
 test('access log: the line of a plain request, byte for byte', () => {
   assert.equal(formatRecord(RECORD),
-    '{"ts":"2026-11-21T09:05:03.007Z","id":"0198-a","listener":"proxy/127.0.0.1:6188","client":"203.0.113.7","peer":"","method":"GET","scheme":"http","host":"example.com","path":"/a","query":"b=1",'
-    + '"proto":"HTTP/1.1","status":200,"flag":"-","bytes_in":0,"bytes_out":1234,"dur_ms":12.346,"ttfb_ms":11,"upstream":"10.0.0.1:443","up_status":200,"up_connect_ms":3.1,"up_ttfb_ms":7.5,'
+    '{"ts":"2026-11-21T09:05:03.007Z","id":"0198-a","listener":"proxy/127.0.0.1:6188","client":"203.0.113.7","peer":"",'
+    + '"method":"GET","scheme":"http","host":"example.com","path":"/a","query":"b=1",'
+    + '"proto":"HTTP/1.1","status":200,"flag":"-","bytes_in":0,"bytes_out":1234,"dur_ms":12.346,"ttfb_ms":11,'
+    + '"upstream":"10.0.0.1:443","up_status":200,"up_connect_ms":3.1,"up_ttfb_ms":7.5,'
     + '"attempts":1,"reused":true,"limit":"","ua":"curl/8.5.0","referer":"","worker":"1.0.1","gen":1,"err":""}\n')
 })
 

@@ -96,7 +96,12 @@ test('line sink: output that is redirected to a file keeps its place', async t =
   const file = path.join(temporaryFolder(t), 'out.log')
   writeFileSync(file, '')
   const fd = openSync(file, 'w')
-  const child = program(t, 'process.stdout.write("first\\n"); const sink = new LineSink("stdout", { collectMs: 0 }); sink.write("second\\n"); await sink.close(); process.stdout.write("third\\n")', fd)
+  const child = program(t, `
+    process.stdout.write("first\\n")
+    const sink = new LineSink("stdout", { collectMs: 0 })
+    sink.write("second\\n")
+    await sink.close()
+    process.stdout.write("third\\n")`, fd)
   await once(child, 'close')
   closeSync(fd)
   assert.equal(readFileSync(file, 'utf8'), 'first\nsecond\nthird\n')

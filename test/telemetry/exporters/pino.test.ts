@@ -34,7 +34,10 @@ test('process log: text for a person, stacks on lines of their own', async t => 
     log.warn('slow')
     log.error('gone', { error: new Error('no'), stack: 'Error: no\n    at a' })
   })
-  assert.equal(text, 'worker 1.0.1: ready slot=3 listeners=["a"]\nworker 1.0.1: warning: slow\nworker 1.0.1: error: gone error=no\n    Error: no\n        at a\n')
+  assert.equal(text, [
+    'worker 1.0.1: ready slot=3 listeners=["a"]', 'worker 1.0.1: warning: slow', 'worker 1.0.1: error: gone error=no',
+    '    Error: no', '        at a', '',
+  ].join('\n'))
 })
 
 test('process log: the level decides in both forms', async t => {
