@@ -14,22 +14,22 @@ const GOOD = {
   'src/errors/fault.ts': 'export class Fault extends Error {}\n',
   'src/http/head.ts': 'import { Fault } from \'../errors/fault.ts\'\nexport const head = Fault\n',
   'src/telemetry/tracer.ts': `import type { Head } from '../protocols/head.ts'
-  export interface Tracer { head: Head }
-  export const nothing = null
-  `,
+export interface Tracer { head: Head }
+export const nothing = null
+`,
   'src/protocols/head.ts': 'import type { Tracer } from \'../telemetry/tracer.ts\'\nexport type Head = Tracer | null\n',
   'src/proxy/exchange.ts': `import '../http/head.ts'
-  import { nothing } from '../telemetry/tracer.ts'
-  export const exchange = nothing
-  `,
+import { nothing } from '../telemetry/tracer.ts'
+export const exchange = nothing
+`,
   'src/config/schema.ts': 'import { z } from \'zod\'\nimport { isIP } from \'node:net\'\nexport const schema = [z, isIP]\n',
   'src/runtime-check.ts': 'export const fault = null\n',
   'src/index.ts': 'import \'./runtime-check.ts\'\nexport { exchange } from \'./proxy/exchange.ts\'\n',
   'workers/main.ts': `import '../src/runtime-check.ts'
-  import { exchange } from '../src/proxy/exchange.ts'
-  import cluster from 'node:cluster'
-  void [exchange, cluster]
-  `,
+import { exchange } from '../src/proxy/exchange.ts'
+import cluster from 'node:cluster'
+void [exchange, cluster]
+`,
   'examples/app.ts': 'import { exchange } from \'../src/index.ts\'\nvoid exchange\n',
   'test/head.test.ts': 'import fc from \'fast-check\'\nimport { head } from \'../src/http/head.ts\'\nvoid [fc, head]\n',
 }

@@ -24,17 +24,17 @@ const GOOD = {
   /** First. */
   requestFilter?(session: Session, ctx: Ctx): Verdict |
     Promise<Verdict>
-  }
-  `,
+}
+`,
   'src/proxy/README.md': '`newCtx` then `requestFilter`; a `READ_TIMEOUT` ends it.\n',
   'src/telemetry/exporters/access-log.ts': `export interface AccessRecord {
   /** When. */
   ts: number
   /** a | b */
   id: string
-  }
-  export const ACCESS_FIELDS = ['ts', 'id']
-  `,
+}
+export const ACCESS_FIELDS = ['ts', 'id']
+`,
   'src/proxy/fail-to-proxy.ts': 'export const FLAGS = { \'-\': \'ok\', NR: \'no route\' }\n',
   'docs/access-log.md': [
     '# Access log', '<!-- begin: fields -->', '| field | meaning |', '|---|---|', '| `ts` | When. |',
@@ -57,9 +57,9 @@ const GOOD = {
   backlog?: number
   /** Who. @default all */
   filter?: () => boolean
-  }
-  export const LISTENER_DEFAULTS = { backlog: 4096 }
-  `,
+}
+export const LISTENER_DEFAULTS = { backlog: 4096 }
+`,
   'docs/configuration.md': [
     '<!-- begin: options of log -->', '| key | default | meaning |', '|---|---|---|',
     '| `log.level` | `info` | How much. |', '<!-- end: options of log -->',
@@ -82,9 +82,9 @@ const GOOD = {
   'src/pool/times.ts': `export interface TimeOptions {
   /** Idle, in ms. @default 5000 */
   idleMs?: number
-  }
-  export const TIME_DEFAULTS = { idleMs: 5000 }
-  `,
+}
+export const TIME_DEFAULTS = { idleMs: 5000 }
+`,
 }
 
 async function findingsIn(t: TestContext, changed: Readonly<Record<string, string>>): Promise<string[]> {

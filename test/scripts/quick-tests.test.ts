@@ -36,8 +36,8 @@ test('quick tests: one that sleeps is not quick', (t) => {
     'test/b.test.ts': `await new Promise<void>((resolve) => { setTimeout(resolve, 50) })\n`,
     'test/c.test.ts': `await new Promise(resolve => setTimeout(resolve, 50))\n`,
     'test/d.test.ts': `const title = 'await new Promise(resolve => setTimeout(resolve, 50))'
-    await new Promise(resolve => socket.once('close', resolve))
-    `,
+await new Promise(resolve => socket.once('close', resolve))
+`,
   })
   assert.deepEqual(listTests(root).map(file => slowReason(root, file)), ['sleeps', 'sleeps', 'sleeps', null])
 })

@@ -28,14 +28,14 @@ function report(t: TestContext, files: Readonly<Record<string, string>>): string
 test('report: counts of several runs are summed in node\'s own words', t => {
   const lines = report(t, {
     'a.test.ts': `import test from "node:test"
-    test("one", () => {})
-    test("two", t => t.skip("nginx: not installed"))
-    test("three", { todo: true }, () => { throw new Error("later") })
-    `,
+test("one", () => {})
+test("two", t => t.skip("nginx: not installed"))
+test("three", { todo: true }, () => { throw new Error("later") })
+`,
     'b.test.ts': `import test, { describe } from "node:test"
-    describe("s", () => { test("four", () => {}) })
-    test("two", { skip: true }, () => {})
-    `,
+describe("s", () => { test("four", () => {}) })
+test("two", { skip: true }, () => {})
+`,
   })
   assert.match(lines[0] ?? '', /^ok {3}a\.test\.ts {2}3 tests {2}\d+\.\d s$/)
   assert.match(lines[1] ?? '', /^ok {3}b\.test\.ts {2}2 tests /)
@@ -48,10 +48,10 @@ test('report: counts of several runs are summed in node\'s own words', t => {
 
 test('report: a failure is shown once, with its place, its message and what the file printed', t => {
   const lines = report(t, { 'a.test.ts': `import test from "node:test"
-  test("outer", async t => {
-  await t.test("inner", () => { console.log("said"); throw new Error("boom") })
-  })
-  ` })
+test("outer", async t => {
+await t.test("inner", () => { console.log("said"); throw new Error("boom") })
+})
+` })
   assert.equal(lines[0], 'FAIL a.test.ts:3: inner')
   assert.equal(lines[1], '     Error: boom')
   assert.equal(lines.filter(line => line.includes('boom')).length, 1)
