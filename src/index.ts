@@ -5,8 +5,13 @@ import './runtime-check.ts'
 export { Server, type BoundAddress, type SelfTestOptions, type ServiceHandle } from './server/server.ts'
 export { httpProxyService, HttpProxyService } from './server/http-proxy-service.ts'
 export type { HttpProxyOptions } from './server/http-proxy-options.ts'
-export type { BackgroundService, DrainRequest, ListenerSpec, ListeningService, RunningListener, Service, ServiceStats } from './server/service.ts'
-export { inject, type InjectOptions, type InjectOrigin, type InjectRequest, type InjectResponse, type OriginAnswer } from './server/inject.ts'
+export type {
+  BackgroundService, DrainRequest, ListenerSpec, ListeningService, RunningListener, Service, ServiceStats,
+} from './server/service.ts'
+export {
+  inject,
+  type InjectOptions, type InjectOrigin, type InjectRequest, type InjectResponse, type OriginAnswer,
+} from './server/inject.ts'
 
 // Listeners.
 export type { HttpListenerOptions } from './listener/http-listener-options.ts'

@@ -17,7 +17,10 @@ import type { Selection, Selector, Turn } from './selection.ts'
 export interface KetamaOptions {
   /** Points for each unit of weight. Anything but 160 places keys elsewhere than nginx does. @default 160 */
   pointsPerWeight?: number
-  /** Points on the ring, all backends together; a set that needs more is refused. Each takes about 12 bytes, and 100 ns to build. @default 4194304 */
+  /**
+   * Points on the ring, all backends together; a set that needs more is refused. Each takes about 12 bytes, and 100 ns
+   * to build. @default 4194304
+   */
   maxPoints?: number
 }
 export type ResolvedKetamaOptions = Readonly<Required<KetamaOptions>>

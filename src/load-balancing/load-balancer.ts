@@ -20,13 +20,22 @@ import { formatAddress, parseAddress } from '../peer/peer-address.ts'
 import type { Peer } from '../peer/peer.ts'
 import { systemClock, type Clock } from '../primitives/clock.ts'
 import type { HashKey } from '../primitives/hash.ts'
-import { callback, choice, code, count, defaultsOf, duration, flag, object, orChoice, resolveOptions, text, type OptionTable } from '../primitives/option-table.ts'
-import { Backend, BackendSet, type BackendOptions, type BackendOwner, type BackendSpec, type BackendStatus, type CandidateSpec } from './backend.ts'
+import {
+  callback, choice, code, count, defaultsOf, duration, flag, object, orChoice, resolveOptions, text,
+  type OptionTable,
+} from '../primitives/option-table.ts'
+import {
+  Backend, BackendSet,
+  type BackendOptions, type BackendOwner, type BackendSpec, type BackendStatus, type CandidateSpec,
+} from './backend.ts'
 import { NameTable, parseBackends, staticDiscovery, type Discovery, type NameResolver } from './discovery.ts'
 import { HealthMonitor, type HealthCheck } from './health-check.ts'
 import { KetamaSelection } from './ketama.ts'
 import { jittered, pause, untilAborted } from './periodic.ts'
-import { HashSelection, LeastInFlightSelection, RandomSelection, RoundRobinSelection, Turn, type Selection, type Selector, type Tried } from './selection.ts'
+import {
+  HashSelection, LeastInFlightSelection, RandomSelection, RoundRobinSelection, Turn,
+  type Selection, type Selector, type Tried,
+} from './selection.ts'
 
 export type SelectionName = 'round-robin' | 'random' | 'hash' | 'ketama' | 'least-in-flight'
 

@@ -13,7 +13,7 @@ test('peer options: every option is either in the reuse key or said not to be', 
 
 test('peer options: the documented defaults are the ones in force', () => {
   const text = readFileSync(new URL('../../src/peer/peer-options.ts', import.meta.url), 'utf8') + readFileSync(new URL('../../src/protocols/http1/http1-options.ts', import.meta.url), 'utf8').replace(/^[^]*?interface Http1ClientOptions/, '')
-  const documented = new Map([...text.matchAll(/@default (.+?) \*\/\n\s+(\w+)\?:/g)].map(match => [match[2]!, match[1]!]))
+  const documented = new Map([...text.matchAll(/@default (.+?)(?:\n\s*)? \*\/\n\s+(\w+)\?:/g)].map(match => [match[2]!, match[1]!]))
   for (const [name, value] of Object.entries(PEER_DEFAULTS)) {
     const written = typeof value === 'string' ? `'${value}'` : Array.isArray(value) ? JSON.stringify(value) : String(value)
     assert.equal(documented.get(name), written, name)
