@@ -1,9 +1,10 @@
 /**
-  * Compares lists that must agree, each with its one source:
-  * option defaults in doc comments with the `*_DEFAULTS` constants; error kinds with docs/errors.md; hook names with
-  * src/proxy/README.md; fields and flags of the access log with docs/access-log.md; the process options with
-  * docs/configuration.md (scripts/generated-tables.ts makes those tables; `--write` puts them there); the oldest Node.js
-  * that will do, in the four places that name it; the programs that tests may ask for with what .ci/run installs.
+ * Compares lists that must agree, each with its one source:
+ * option defaults in doc comments with the `*_DEFAULTS` constants, and what they say of 0 and of the least value with the
+ * tables of descriptors (`*_OPTIONS`); error kinds with docs/errors.md; hook names with src/proxy/README.md; fields and
+ * flags of the access log with docs/access-log.md; the process options with docs/configuration.md
+ * (scripts/generated-tables.ts makes those tables; `--write` puts them there); the oldest Node.js that will do, in the four
+ * places that name it; the programs that tests may ask for with what .ci/run installs.
  *
  * `node scripts/check-lists.ts [root]` prints one `file:line: what was found, what would do` a fault and exits with 1.
  */
@@ -11,7 +12,9 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { isDeepStrictEqual, inspect, parseArgs } from 'node:util'
+import type { Option, OptionKind } from '../src/primitives/option-table.ts'
 import { generatedTables, tableMarks } from './generated-tables.ts'
+import { codeWordsIn } from './operator-words.ts'
 import {
   declaredInterfaces, defaultText, inheritedFields, interfacesOf, isFile, printFinding, type DeclaredInterface,
   type Finding,
@@ -26,7 +29,6 @@ export async function checkLists(root: string, write = false): Promise<Finding[]
     ...await checkErrorKinds(root),
     ...checkHooks(root),
     ...await checkTables(root, write),
-    ...await checkListenerFields(root),
     ...checkNodeVersion(root),
     ...await checkPrograms(root),
   ]
@@ -125,7 +127,42 @@ async function checkDefaults(root: string): Promise<Finding[]> {
     }
     findings.push(...compareDefaults(options, constant as Loaded, declared, await load(root, options.file)))
   }
+  const withTables = [...declared.values()].filter(({ exported, name }) => exported && name.endsWith('Options'))
+  for (const options of withTables) findings.push(...await compareTable(root, options))
   return findings
+}
+
+/** `Http1ServerOptions` -> `HTTP1_SERVER_OPTIONS`. */
+export function tableName(interfaceName: string): string { return defaultsName(interfaceName).replace(/DEFAULTS$/, 'OPTIONS') }
+
+/**
+ * What the doc comments say of 0 and of the least value, against the table of descriptors. That both name the same
+ * fields is held by types.
+ */
+async function compareTable(root: string, options: DeclaredInterface): Promise<Finding[]> {
+  const name = tableName(options.name)
+  const table = (await load(root, options.file))[name] as Readonly<Record<string, Option>> | undefined
+  const findings: Finding[] = []
+  for (const field of table === undefined ? [] : options.fields) {
+    const option = table![field.name]
+    const fault = option === undefined ? 'has no such option' : rangeFault(field.doc, option)
+    if (fault !== '') findings.push({ file: options.file, line: field.line, text: `${options.name}.${field.name}: ${name} ${fault}` })
+  }
+  return findings
+}
+
+const NUMBERS: ReadonlySet<string> = new Set<OptionKind>(['duration', 'size', 'rate', 'count', 'number'])
+
+function rangeFault(doc: string, { kind, zero, min, atLeast }: Option): string {
+  if (zero !== '' && !doc.includes(`0 ${zero}`)) return `says that 0 ${zero}; say it in the doc comment with the same words`
+  if (!NUMBERS.has(kind)) return ''
+  const saysZero = /(?:^|[.;,] )0 (?!to )([a-z][^.]*)/.exec(doc)
+  if (zero === '' && saysZero !== null) return `does not say that 0 ${saysZero[1]}; give it to the descriptor as \`zero\``
+  const said = /\bAt least ([\w,]+)/.exec(doc)?.[1]?.replaceAll(/(?<=\d)[_,](?=\d)/g, '')
+  const wanted = atLeast !== '' ? atLeast : min > 1 ? String(min) : undefined
+  if (said === wanted || (wanted === undefined && said === String(min))) return ''
+  if (wanted === undefined) return `knows no least value of ${said}; correct the doc comment`
+  return `has the least value ${wanted}; write "At least ${wanted}." into the doc comment`
 }
 
 function compareDefaults(
@@ -229,6 +266,12 @@ async function checkTables(root: string, write: boolean): Promise<Finding[]> {
   for (const { page, name, lines, source } of await generatedTables(root)) {
     const text = textOf(root, page)
     const [begin, end] = tableMarks(name)
+    for (const line of page === 'docs/configuration.md' ? lines : []) {
+      for (const word of codeWordsIn(line)) {
+        const remedy = 'give the doc comment a clause ", in ms" or ", in bytes" of its own, and other options by name'
+        findings.push({ file: page, line: 1, text: `would say "${word}" in ${JSON.stringify(line.slice(0, 60))}; ${remedy}` })
+      }
+    }
     const from = text?.indexOf(begin) ?? -1
     const to = text?.indexOf(end, from) ?? -1
     if (text === null || from < 0 || to < 0) {
@@ -250,23 +293,6 @@ async function checkTables(root: string, write: boolean): Promise<Finding[]> {
     })
   }
   return findings
-}
-
-async function checkListenerFields(root: string): Promise<Finding[]> {
-  const source = 'src/config/server-config.ts'
-  const code = textOf(root, source)
-  if (code === null) return [missing(source, 'export LISTENER_FIELDS there')]
-  const { LISTENER_FIELDS } = await load(root, source) as { LISTENER_FIELDS: Loaded }
-  const declared = declaredInterfaces(root)
-  const options = declared.get('ListenerOptions')
-  if (options === undefined) return [missing('src/listener/listener-options.ts', 'declare ListenerOptions there')]
-  // Functions and objects cannot be written in a file.
-  const fields = [...inheritedFields(options, declared) ?? [], ...options.fields]
-  const plain = fields.filter(field => /^(?:number|boolean)$/.test(field.type)).map(field => field.name)
-  return listDifference({
-    file: source, line: lineWith(code, 'LISTENER_FIELDS'), what: 'option of listeners',
-    found: Object.keys(LISTENER_FIELDS), expected: plain, source: options.file,
-  })
 }
 
 // Versions and programs.

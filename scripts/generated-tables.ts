@@ -6,7 +6,10 @@
 import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { declaredInterfaces, defaultText, inheritedFields, type InterfaceField } from './source-text.ts'
+import { allowedValues, writtenValue } from '../src/config/written-options.ts'
+import type { Option } from '../src/primitives/option-table.ts'
+import { operatorWords, type OperatorKey } from './operator-words.ts'
+import { declaredInterfaces, inheritedFields, type InterfaceField } from './source-text.ts'
 
 export interface GeneratedTable {
   readonly page: string
@@ -40,28 +43,26 @@ function meaningOf(field: InterfaceField | undefined): string {
   return (field?.doc ?? '').replace(/\s*@default\s.*$/, '').replaceAll('|', '\\|')
 }
 
-/** An entry of CONFIG_KEYS, which is loaded from the tree that is checked. */
-interface ConfigKey { readonly key: string; readonly declared: string; readonly field: string; readonly written: string }
+interface DescribedKey extends OperatorKey {
+  readonly section: { readonly name: string; readonly declared: string }
+  readonly option: Option
+}
 
 function optionTables(root: string, module: Readonly<Record<string, unknown>>): GeneratedTable[] {
-  const keys = module['CONFIG_KEYS'] as readonly ConfigKey[]
-  const writtenValue = module['writtenValue'] as (key: string, value: unknown) => string
+  const keys = module['CONFIG_KEYS'] as readonly DescribedKey[]
   const declared = declaredInterfaces(root)
-  const sections = new Map<string, string[]>()
-  for (const { key, declared: interfaceName, field, written } of keys) {
-    const options = declared.get(interfaceName)
-    const fields = options === undefined ? [] : [...inheritedFields(options, declared) ?? [], ...options.fields]
-    const found = fields.find(({ name }) => name === field)
-    const section = key.slice(0, key.indexOf('.'))
-    const lines = sections.get(section) ?? ['| key | default | meaning |', '|---|---|---|']
-    const said = found === undefined ? '' : defaultText(found) ?? ''
-    const number = Number(said.replaceAll('_', ''))
-    const shown = written === '' ? writtenValue(field, Number.isNaN(number) ? said : number) : written
-    lines.push(`| \`${key}\` | \`${shown}\` | ${meaningOf(found)} |`)
-    sections.set(section, lines)
+  const tables = new Map<string, string[]>()
+  for (const { key, section, field, option } of keys) {
+    const interfaceText = declared.get(section.declared)
+    const fields = interfaceText === undefined ? [] : [...inheritedFields(interfaceText, declared) ?? [], ...interfaceText.fields]
+    const meaning = operatorWords(meaningOf(fields.find(({ name }) => name === field)), key, keys)
+    const nameOf = (other: string): string => keys.find(known => known.section === section && known.field === other)?.key ?? other
+    const name = section.name.replace(/\..*$/, '')
+    const lines = tables.get(name) ?? ['| key | default | allowed | meaning |', '|---|---|---|---|']
+    lines.push(`| \`${key}\` | \`${writtenValue(option, option.default)}\` | ${allowedValues(option, nameOf)} | ${meaning} |`)
+    tables.set(name, lines)
   }
-  const page = 'docs/configuration.md'
-  return [...sections].map(([section, lines]) => ({ page, name: `options of ${section}`, source: CONFIG_SOURCE, lines }))
+  return [...tables].map(([name, lines]) => ({ page: 'docs/configuration.md', name: `options of ${name}`, source: CONFIG_SOURCE, lines }))
 }
 
 function fieldTable(root: string, module: Readonly<Record<string, unknown>>): GeneratedTable {

@@ -1,22 +1,61 @@
 /** The public surface of the package: re-exports only. */
 import './runtime-check.ts'
+
+// A server and its services.
 export { Server, type BoundAddress, type SelfTestOptions, type ServiceHandle } from './server/server.ts'
-export { httpProxyService, HttpProxyService, type HttpProxyOptions } from './server/http-proxy-service.ts'
-export { inject, type InjectOptions, type InjectOrigin, type InjectRequest, type InjectResponse, type OriginAnswer } from './server/inject.ts'
-export type { BackgroundService, ListeningService, Service, ServiceStats } from './server/service.ts'
+export { httpProxyService, HttpProxyService } from './server/http-proxy-service.ts'
+export type { HttpProxyOptions } from './server/http-proxy-options.ts'
+export type {
+  BackgroundService, DrainRequest, ListenerSpec, ListeningService, RunningListener, Service, ServiceStats,
+} from './server/service.ts'
+export {
+  inject,
+  type InjectOptions, type InjectOrigin, type InjectRequest, type InjectResponse, type OriginAnswer,
+} from './server/inject.ts'
+
+// Listeners.
+export type { HttpListenerOptions } from './listener/http-listener-options.ts'
 export type { ListenerOptions } from './listener/listener-options.ts'
+export type { HttpServerOptions } from './protocols/http-options.ts'
+export type { Http1ServerOptions } from './protocols/http1/http1-options.ts'
+
+// What an application does with a request.
 export type { BodyResult, FailToProxy, ProxyHttp, Verdict } from './proxy/proxy-http.ts'
 export type { ResponseBody, ResponseFields, Session } from './proxy/session.ts'
+export type { ForwardedOptions } from './proxy/forwarded-options.ts'
 export type { HttpModule } from './modules/http-module.ts'
 export { HeaderMap } from './http/header-map.ts'
 export { RequestHead, ResponseHead } from './http/message-head.ts'
 export { ERROR_KINDS, ProxyError, type ErrorKind, type ErrorSource, type RetryRule } from './errors/proxy-error.ts'
-export { BasicPeer } from './peer/basic-peer.ts'
-export { HttpPeer } from './peer/http-peer.ts'
+export { OptionError, type OptionMistake } from './primitives/option-table.ts'
+
+// Peers, and how connections to them are made and kept.
+export { BasicPeer, type BasicPeerOptions } from './peer/basic-peer.ts'
+export { HttpPeer, type ConnectProxyOptions, type HttpPeerOptions } from './peer/http-peer.ts'
 export type { ConnectProxy, Peer } from './peer/peer.ts'
 export type { PeerAddress } from './peer/peer-address.ts'
-export { PEER_DEFAULTS, type PeerOptions } from './peer/peer-options.ts'
-export { HttpConnector, type HttpConnectorOptions } from './connector/http-connector.ts'
-export { LoadBalancer } from './load-balancing/load-balancer.ts'
-export { fanOut, type ExchangeSummary, type Tracer } from './telemetry/tracer.ts'
+export { PEER_DEFAULTS, type ClientCert, type CustomL4, type PeerOptions } from './peer/peer-options.ts'
+export { HttpConnector } from './connector/http-connector.ts'
+export type { HttpConnectorOptions, SessionFactory, Transport } from './connector/connector-options.ts'
+export { TransportConnector } from './connector/transport-connector.ts'
+export type { TransportConnectorOptions } from './connector/transport-options.ts'
+export { Resolver, type DnsSource, type ResolverOptions } from './connector/resolver.ts'
+export type { PoolOptions } from './pool/pool-options.ts'
 export type { ByteStream, StreamDigest, StreamOwner } from './protocols/byte-stream.ts'
+
+// Load balancing.
+export { LoadBalancer, type LoadBalancerOptions, type SelectionName, type SelectOptions } from './load-balancing/load-balancer.ts'
+export { Backend, type BackendOptions } from './load-balancing/backend.ts'
+export { functionDiscovery, staticDiscovery, type Discovery } from './load-balancing/discovery.ts'
+export {
+  HttpHealthCheck, resolveHealthCheckOptions, TcpHealthCheck,
+  type HealthCheck, type HealthCheckOptions, type HttpHealthCheckOptions, type ProbeTlsOptions, type TcpHealthCheckOptions,
+} from './load-balancing/health-check.ts'
+export { KetamaSelection, type KetamaOptions } from './load-balancing/ketama.ts'
+export type { Selection, Selector } from './load-balancing/selection.ts'
+
+// What watches.
+export { fanOut, type ExchangeSummary, type Tracer } from './telemetry/tracer.ts'
+export type { AccessLogSink, LoggedExchange } from './telemetry/access-record.ts'
+export { AccessLog, type AccessLogOptions } from './telemetry/exporters/access-log.ts'
+export type { LineDestination } from './telemetry/exporters/line-sink.ts'

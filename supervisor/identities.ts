@@ -1,6 +1,6 @@
 /** Users and groups by name or number, from /etc/passwd and /etc/group: `fork` takes numbers, and Node.js has no look-up. */
 import fs from 'node:fs'
-import { OptionError } from '../src/config/supervisor-options.ts'
+import { OptionError } from '../src/primitives/option-table.ts'
 
 export interface Identity {
   /** null: unchanged. */
@@ -15,14 +15,14 @@ export function resolveIdentity(user: string, group: string, read: (file: string
   if (user !== '') {
     // name:password:uid:gid:...
     const fields = rows(read, '/etc/passwd').find(row => row[0] === user || row[2] === user)
-    if (fields === undefined && !/^\d+$/.test(user)) throw new OptionError('supervisor.user', user, 'use the name or number of a user of this machine')
+    if (fields === undefined && !/^\d+$/.test(user)) throw OptionError.of('supervisor.user', user, 'use the name or number of a user of this machine')
     uid = Number(fields?.[2] ?? user)
     gid = fields === undefined ? null : Number(fields[3])
   }
   if (group !== '') {
     // name:password:gid:...
     const fields = rows(read, '/etc/group').find(row => row[0] === group || row[2] === group)
-    if (fields === undefined && !/^\d+$/.test(group)) throw new OptionError('supervisor.group', group, 'use the name or number of a group of this machine')
+    if (fields === undefined && !/^\d+$/.test(group)) throw OptionError.of('supervisor.group', group, 'use the name or number of a group of this machine')
     gid = Number(fields?.[2] ?? group)
   }
   return { uid, gid }

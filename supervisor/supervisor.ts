@@ -17,7 +17,7 @@ import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
 import { ConfigError, formatMistake } from '../src/config/server-config.ts'
 import type { ServerConfig } from '../src/config/server-config.ts'
-import { OptionError } from '../src/config/supervisor-options.ts'
+import { OptionError } from '../src/primitives/option-table.ts'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
 import { unknownListeners, type WorkerSettings } from '../src/config/worker-settings.ts'
 import { PROTOCOL_VERSION } from '../src/ipc/messages.ts'
@@ -540,7 +540,7 @@ export class Supervisor {
     const config = this.#setup.readConfig()
     const options = config.supervisor
     for (const key of ['stateDir', 'adminAddress', 'user', 'group'] as const) {
-      if (options[key] !== this.#options[key]) throw new OptionError(`supervisor.${key}`, options[key], `it was ${JSON.stringify(this.#options[key])} at the start and cannot change while the server runs; leave it, or stop and start`)
+      if (options[key] !== this.#options[key]) throw OptionError.of(`supervisor.${key}`, options[key], `it was ${JSON.stringify(this.#options[key])} at the start and cannot change while the server runs; leave it, or stop and start`)
     }
     const here = this.#fleet!.generation.release
     const folder = request.folder === '' ? here.folder : path.resolve(this.#setup.origin.folder, request.folder)

@@ -4,7 +4,7 @@
  * supervisor reads: the standard streams are inherited, and files are this process's own.
  */
 import { stderrLog, type ProcessLog } from '../src/ipc/process-log.ts'
-import type { ResolvedLogOptions } from '../src/config/server-config.ts'
+import type { ResolvedLogOptions } from '../src/config/log-options.ts'
 import { serviceOutlets } from '../src/server/service-outlets.ts'
 import { openLogs, type ConfiguredLogs } from '../src/telemetry/exporters/configured-logs.ts'
 

@@ -9,11 +9,17 @@ import { readFileSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { Alias, isCollection, isMap, isScalar, LineCounter, parseDocument, visit, type Document, type Node } from 'yaml'
 import type { z } from 'zod'
+import { nearestWord } from '../primitives/nearest-word.ts'
+import { OptionError, type AnyOptionTable } from '../primitives/option-table.ts'
+import type { LimitOptions } from './limit-options.ts'
+import { LOG_DEFAULTS, type ResolvedLogOptions } from './log-options.ts'
 import {
-  ConfigError, LISTENER_FIELDS, LOG_DEFAULTS, PATH_KEYS, SECTIONS, SOURCE_SCHEMA, writtenKey, writtenValue,
-  type ConfigMistake, type LimitOptions, type ResolvedLogOptions, type ServerConfig,
+  CONFIG_KEYS, ConfigError, LISTENER_SECTION, SECTIONS, SOURCE_SCHEMA,
+  type ConfigKey, type ConfigMistake, type ServerConfig,
 } from './server-config.ts'
-import { OptionError, resolveSupervisorOptions, type SupervisorOptions } from './supervisor-options.ts'
+import { resolveSupervisorOptions, type SupervisorOptions } from './supervisor-options.ts'
+import type { ListenerOverrides } from './worker-settings.ts'
+import { exampleOf, readWritten, writtenKey, writtenValue } from './written-options.ts'
 
 /** The file that is read when none is named and it exists. */
 export const CONFIG_FILE = 'cirque.yaml'
@@ -36,8 +42,7 @@ export interface ConfigSources {
   env?: Readonly<Record<string, string | undefined>>
   /**
    * Values of flags by their key in the file, as text or as they are: `{ 'supervisor.workers': '4' }`. Undefined ones
-   * are left out.
-   * @default {}
+   * are left out. @default {}
    */
   flags?: Readonly<Record<string, string | number | boolean | undefined>>
 }
@@ -66,7 +71,7 @@ export function loadConfig(sources: ConfigSources = {}): ServerConfig {
   const mistakes: ConfigMistake[] = []
   const file = findFile(sources.file ?? '', folder)
   const sections: Record<string, Record<string, unknown>> = Object.fromEntries(SECTIONS.map(({ name }) => [name, {}]))
-  const listeners = new Map<string, Record<string, number | boolean>>()
+  const listeners = new Map<string, ListenerOverrides>()
   /** The layer that said each key last, for what only shows when all are put together. */
   const saidBy = new Map<string, Layer>()
   const take = (layer: Layer | null): void => {
@@ -93,8 +98,8 @@ function findFile(named: string, folder: string): string {
 function limited(mistakes: readonly ConfigMistake[]): readonly ConfigMistake[] {
   if (mistakes.length <= MAX_MISTAKES) return mistakes
   const rest = mistakes.length - MAX_MISTAKES
-  const where = mistakes[MAX_MISTAKES]?.where ?? ''
-  return [...mistakes.slice(0, MAX_MISTAKES), { path: '', found: `${rest} more mistakes`, expected: 'none', where }]
+  const more = { path: '', found: `${rest} more mistakes`, expected: 'none', where: mistakes[MAX_MISTAKES]?.where ?? '' }
+  return [...mistakes.slice(0, MAX_MISTAKES), more]
 }
 
 // The file.
@@ -131,9 +136,10 @@ function fileLayer(file: string, folder: string, mistakes: ConfigMistake[]): Lay
     const { line, col } = lines.linePos(offset)
     return `${file}:${line}:${col}`
   }
-  const problems = [...document.errors, ...document.warnings]
-  for (const { message, pos } of problems.slice(0, MAX_MISTAKES)) fault(firstLine(message), 'valid YAML 1.2', at(pos[0]))
-  if (problems.length > 0) return null
+  for (const problem of [...document.errors, ...document.warnings].slice(0, MAX_MISTAKES)) {
+    fault(firstLine(problem.message), 'valid YAML 1.2', at(problem.pos[0]))
+  }
+  if (document.errors.length > 0 || document.warnings.length > 0) return null
 
   let aliases = 0
   let tooDeep: number | null = null
@@ -196,12 +202,13 @@ function offsetOf(document: Document, keys: readonly PropertyKey[], what: 'key' 
 
 // Environment and flags.
 
-/** Keys by their names in the environment. Listeners have names of their own and are set in the file. */
+/** Keys that every source can set. Listeners have names of their own and are set in the file. */
+const COMMON_KEYS: readonly ConfigKey[] = CONFIG_KEYS.filter(({ section }) => section !== LISTENER_SECTION)
+const COMMON_KEY_NAMES: readonly string[] = COMMON_KEYS.map(({ key }) => key)
+
+/** Keys by their names in the environment. */
 const VARIABLES: ReadonlyMap<string, readonly [section: string, key: string]> = new Map(
-  SECTIONS.flatMap(({ name, fields }) => Object.keys(fields).map(field => {
-    const key = writtenKey(field)
-    return [variableName(`${name}.${key}`), [name, key]] as const
-  })),
+  COMMON_KEYS.map(({ key, section, field, option }) => [variableName(key), [section.name, writtenKey(field, option)]] as const),
 )
 
 /** An empty variable counts as not set, as it does for most programs. */
@@ -216,32 +223,25 @@ function environmentLayer(env: Readonly<Record<string, string | undefined>>, fol
     }
     // Variables that look like nothing of ours belong to somebody else: processes hand each other theirs.
     const section = SECTIONS.find(({ name }) => variable.startsWith(`${ENV_PREFIX}${name.toUpperCase()}_`))
-    const near = nearest(variable, [...VARIABLES.keys()])
+    const near = nearestWord(variable, [...VARIABLES.keys()])
     if (section === undefined && near === null) continue
-    const expected = near ?? `one of ${section === undefined ? '' : keysOf(section).map(variableName).join(', ')}`
-    mistakes.push({ path: '', found: 'a variable that sets nothing', expected, where: variable })
+    const neighbours = COMMON_KEYS.filter(known => known.section === section).map(({ key }) => variableName(key))
+    mistakes.push({ path: '', found: 'a variable that sets nothing', expected: near ?? `one of ${neighbours.join(', ')}`, where: variable })
   }
   return { tree, folder, where: keys => variableName(keys.map(String).join('.')) }
 }
 
-/** Keys of a section as they are written: `drain.lameDuck`. */
-function keysOf({ name, fields }: (typeof SECTIONS)[number]): string[] {
-  return Object.keys(fields).map(field => `${name}.${writtenKey(field)}`)
-}
-
 function flagLayer(flags: NonNullable<ConfigSources['flags']>, folder: string, mistakes: ConfigMistake[]): Layer {
   const tree: Record<string, Record<string, unknown>> = {}
-  const known = new Set(SECTIONS.flatMap(keysOf))
   for (const [key, value] of Object.entries(flags)) {
     if (value === undefined) continue
     const dot = key.indexOf('.')
     const [section, name] = [key.slice(0, dot), key.slice(dot + 1)]
-    if (known.has(key)) {
-      (tree[section] ??= {})[name] = value
-      continue
+    if (COMMON_KEY_NAMES.includes(key)) (tree[section] ??= {})[name] = value
+    else {
+      const expected = nearestWord(key, COMMON_KEY_NAMES) ?? 'a key of the configuration'
+      mistakes.push({ path: '', found: `a flag for ${key}, which is no key`, expected, where: flagName(key) })
     }
-    const expected = nearest(key, [...known]) ?? 'a key of the configuration'
-    mistakes.push({ path: '', found: `a flag for ${key}, which is no key`, expected, where: flagName(key) })
   }
   return { tree, folder, where: keys => flagName(keys.map(String).join('.')) }
 }
@@ -249,7 +249,7 @@ function flagLayer(flags: NonNullable<ConfigSources['flags']>, folder: string, m
 // Checks.
 
 function takeLayer(
-  layer: Layer, sections: Record<string, Record<string, unknown>>, listeners: Map<string, Record<string, number | boolean>>,
+  layer: Layer, sections: Record<string, Record<string, unknown>>, listeners: Map<string, ListenerOverrides>,
   saidBy: Map<string, Layer>, mistakes: ConfigMistake[],
 ): void {
   const { success, data, error } = SOURCE_SCHEMA.safeParse(layer.tree)
@@ -257,26 +257,20 @@ function takeLayer(
     mistakes.push(...error.issues.flatMap(issue => mistakesOf(issue, layer)).toSorted(byPlace))
     return
   }
-  const said = data as Readonly<Record<string, unknown>>
-  for (const { name, fields } of SECTIONS) {
-    const given = said[name] as Readonly<Record<string, unknown>> | undefined
-    for (const field of Object.keys(fields)) {
-      const key = `${name}.${writtenKey(field)}`
-      const value = given?.[writtenKey(field)]
-      if (value === undefined) continue
-      const words = PATH_KEYS[key]
+  const said = data as Readonly<Record<string, Readonly<Record<string, unknown>> | undefined>>
+  for (const { name, table } of SECTIONS) {
+    const given = readWritten(table, said[name] ?? {})
+    for (const [field, value] of Object.entries(given)) {
+      const option = table[field]!
+      const isPath = option.kind === 'path' && !option.words.includes(String(value))
       const section = sections[name] ??= {}
-      section[field] = words === undefined || words.has(String(value)) ? value : path.resolve(layer.folder, String(value))
-      saidBy.set(key, layer)
+      // A path is relative to the folder of the source that holds it.
+      section[field] = isPath ? path.resolve(layer.folder, String(value)) : value
+      saidBy.set(`${name}.${writtenKey(field, option)}`, layer)
     }
   }
-  for (const [name, given] of Object.entries((said['listeners'] ?? {}) as Readonly<Record<string, Readonly<Record<string, unknown>>>>)) {
-    const overrides: Record<string, number | boolean> = {}
-    for (const field of Object.keys(LISTENER_FIELDS)) {
-      const value = given[writtenKey(field)]
-      if (value !== undefined) overrides[field] = value as number | boolean
-    }
-    listeners.set(name, overrides)
+  for (const [name, given] of Object.entries(said['listeners'] ?? {})) {
+    listeners.set(name, readWritten(LISTENER_SECTION.table, given as Readonly<Record<string, unknown>>) as ListenerOverrides)
   }
 }
 
@@ -290,35 +284,36 @@ function byPlace(left: ConfigMistake, right: ConfigMistake): number {
 function mistakesOf(issue: z.core.$ZodIssue, layer: Layer): ConfigMistake[] {
   const at = issue.path.map(String)
   if (issue.code === 'unrecognized_keys') {
-    const known = knownKeys(at)
+    const table = tableAt(at)
+    const known = table === null ? ['version', 'listeners', ...SECTIONS.map(({ name }) => name)]
+      : Object.entries(table).map(([field, option]) => writtenKey(field, option))
     // Finding the place of a key is a walk over its neighbours, so not for thousands.
     return issue.keys.slice(0, MAX_MISTAKES + 1).map(key => ({
       path: [...at, key].join('.'), found: 'an unknown key',
-      where: layer.where([...at, key], 'key'), expected: unknownKeyRemedy(key, known),
+      where: layer.where([...at, key], 'key'), expected: unknownKeyRemedy(key, table, known),
     }))
   }
   return [{ path: at.join('.'), found: describe(valueAt(layer.tree, at)), expected: issue.message, where: layer.where(at, 'value') }]
 }
 
-/** Keys by their names in the file, with the name in the code. */
-function knownKeys(at: readonly string[]): ReadonlyMap<string, string> {
-  if (at.length === 0) return new Map(['version', 'listeners', ...SECTIONS.map(({ name }) => name)].map(name => [name, name]))
-  const fields = at[0] === 'listeners' ? LISTENER_FIELDS : SECTIONS.find(({ name }) => name === at[0])?.fields ?? {}
-  return new Map(Object.keys(fields).map(field => [writtenKey(field), field]))
+/** The table of a section; null at the top of the file. */
+function tableAt(at: readonly string[]): AnyOptionTable | null {
+  if (at.length === 0) return null
+  return at[0] === 'listeners' ? LISTENER_SECTION.table : SECTIONS.find(({ name }) => name === at[0])?.table ?? {}
 }
 
-function unknownKeyRemedy(key: string, known: ReadonlyMap<string, string>): string {
-  const short = writtenKey(key)
-  const code = known.get(short)
-  if (code !== undefined && short !== key) return `${short}, whose value has the unit, such as ${code.endsWith('Ms') ? '30s' : '64KiB'}`
-  return nearest(key, [...known.keys()]) ?? `one of ${[...known.keys()].join(', ')}`
+function unknownKeyRemedy(key: string, table: AnyOptionTable | null, known: readonly string[]): string {
+  const option = table !== null && Object.hasOwn(table, key) ? table[key] : undefined
+  // The name in code, then: an option that is written otherwise.
+  if (option !== undefined) return `${writtenKey(key, option)}, whose value has the unit, such as ${exampleOf(option)}`
+  return nearestWord(key, known) ?? `one of ${known.join(', ')}`
 }
 
 function valueAt(tree: unknown, keys: readonly string[]): unknown {
   let value: unknown = tree
   for (const key of keys) {
-    const holdsKey = typeof value === 'object' && value !== null && Object.hasOwn(value, key)
-    value = holdsKey ? (value as Readonly<Record<string, unknown>>)[key] : undefined
+    const isThere = typeof value === 'object' && value !== null && Object.hasOwn(value, key)
+    value = isThere ? (value as Readonly<Record<string, unknown>>)[key] : undefined
   }
   return value
 }
@@ -333,83 +328,36 @@ function describe(value: unknown): string {
   return text.length <= 80 ? text : `${text.slice(0, 77)}..."`
 }
 
-/** The known word that differs least; null when none is near. */
-export function nearest(word: string, known: readonly string[]): string | null {
-  if (word.length > 128) return null
-  let best: string | null = null
-  let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1
-  for (const candidate of known) {
-    // The beginning of a word says more than its length: `hard` for `hardDrain`.
-    const begun = word.length > 2 && candidate.toLowerCase().startsWith(word.toLowerCase())
-    const distance = begun ? 1 : editDistance(word.toLowerCase(), candidate.toLowerCase())
-    if (distance < bestDistance) {
-      best = candidate
-      bestDistance = distance
-    }
-  }
-  return best
-}
-
-/** Characters to insert, remove or replace (Levenshtein), two neighbours in the wrong order counting as one. */
-function editDistance(left: string, right: string): number {
-  let before: number[] = []
-  let previous = Array.from({ length: right.length + 1 }, (_, index) => index)
-  for (let row = 1; row <= left.length; row++) {
-    const current = [row]
-    for (let column = 1; column <= right.length; column++) {
-      const same = left[row - 1] === right[column - 1]
-      let cost = Math.min((previous[column] ?? 0) + 1, (current[column - 1] ?? 0) + 1, (previous[column - 1] ?? 0) + (same ? 0 : 1))
-      const swapped = row > 1 && column > 1 && left[row - 1] === right[column - 2] && left[row - 2] === right[column - 1]
-      if (swapped) cost = Math.min(cost, (before[column - 2] ?? 0) + 1)
-      current.push(cost)
-    }
-    before = previous
-    previous = current
-  }
-  return previous[right.length] ?? 0
-}
-
-/** What only shows when the sources are put together: one option that must not be less than another. */
-const AT_LEAST: readonly (readonly [key: string, least: string])[] = [
-  ['supervisor.adoptAfterSilence', 'supervisor.heartbeat'],
-  ['supervisor.abortAfterSilence', 'supervisor.heartbeat'],
-  ['restart.backoffMax', 'restart.backoff'],
-]
-
-type Sections = Readonly<Record<string, Readonly<Record<string, unknown>>>>
-
-function resolveTogether(sections: Sections, saidBy: ReadonlyMap<string, Layer>): ServerConfig['supervisor'] {
-  const valueOf = (key: string): { field: string; value: number } => {
-    const section = SECTIONS.find(({ name }) => key.startsWith(`${name}.`))
-    const field = Object.keys(section?.fields ?? {}).find(name => `${section?.name}.${writtenKey(name)}` === key) ?? ''
-    return { field, value: Number(sections[section?.name ?? '']?.[field] ?? section?.defaults[field]) }
-  }
+/** What only shows when the sources are put together: one option that must not be less than another of its section. */
+function resolveTogether(
+  sections: Readonly<Record<string, Readonly<Record<string, unknown>>>>, saidBy: ReadonlyMap<string, Layer>,
+): ServerConfig['supervisor'] {
+  const valueOf = ({ section, field, option }: ConfigKey): number => Number(sections[section.name]?.[field] ?? option.default)
   const mistakes: ConfigMistake[] = []
-  for (const [key, least] of AT_LEAST) {
-    const [given, floor] = [valueOf(key), valueOf(least)]
-    if (given.value >= floor.value) continue
+  for (const upper of COMMON_KEYS) {
+    if (upper.option.atLeast === '') continue
+    const lower = COMMON_KEYS.find(({ section, field }) => section === upper.section && field === upper.option.atLeast)!
+    const [value, floor] = [valueOf(upper), valueOf(lower)]
+    if (value >= floor) continue
     // One of the two was said, as the defaults go together; blame that one.
-    const blamed = saidBy.has(key) ? key : least
-    const keys = blamed.split('.')
-    const written = (from: { field: string; value: number }): string => writtenValue(from.field, from.value)
+    const blamed = saidBy.has(upper.key) ? upper : lower
+    const [writtenUpper, writtenFloor] = [writtenValue(upper.option, value), writtenValue(lower.option, floor)]
     mistakes.push({
-      path: blamed, where: saidBy.get(blamed)?.where(keys, 'value') ?? 'defaults',
-      ...(blamed === key
-        ? { found: written(given), expected: `at least ${least}, which is ${written(floor)}` }
-        : { found: written(floor), expected: `at most ${key}, which is ${written(given)}` }),
+      path: blamed.key, where: saidBy.get(blamed.key)?.where(blamed.key.split('.'), 'value') ?? 'defaults',
+      ...(blamed === upper
+        ? { found: writtenUpper, expected: `at least ${lower.key}, which is ${writtenFloor}` }
+        : { found: writtenFloor, expected: `at most ${upper.key}, which is ${writtenUpper}` }),
     })
   }
   if (mistakes.length > 0) throw new ConfigError(mistakes)
   try {
-    const { supervisor, drain, restart, upgrade } = sections
-    return resolveSupervisorOptions({
-      ...supervisor, drain: { ...drain }, restart: { ...restart }, upgrade: { ...upgrade },
-    } as SupervisorOptions)
+    const { drain, restart, upgrade, supervisor } = sections
+    const given = { ...supervisor, drain: { ...drain }, restart: { ...restart }, upgrade: { ...upgrade } }
+    return resolveSupervisorOptions(given as SupervisorOptions)
   } catch (error) {
     // The schema lets nothing through that this refuses; a test holds them together. Said plainly should they part.
     if (!(error instanceof OptionError)) throw error
-    const expected = 'values that go together'
-    throw new ConfigError([{ path: 'supervisor', found: error.message, expected, where: 'configuration' }])
+    throw new ConfigError([{ path: 'supervisor', found: error.message, expected: 'values that go together', where: 'configuration' }])
   }
 }
 

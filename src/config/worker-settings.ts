@@ -3,7 +3,11 @@
  * effect before the application's services start. It counts over what the application's code says, as flags count over
  * the environment and the environment over the file: whoever operates a server has the last word.
  */
-import type { LimitOptions, ListenerOverrides, ResolvedLogOptions } from './server-config.ts'
+import type { LimitOptions } from './limit-options.ts'
+import type { ResolvedLogOptions } from './log-options.ts'
+
+/** What the file may say of one listener; a key that is left out keeps what the application chose. */
+export type ListenerOverrides = Readonly<Record<string, number | boolean>>
 
 export interface WorkerSettings {
   readonly log: ResolvedLogOptions

@@ -14,11 +14,13 @@
  */
 import { ProxyError } from '../errors/proxy-error.ts'
 import type { Peer } from '../peer/peer.ts'
-import { ConnectionPool, POOL_DEFAULTS, PoolWaiter, type PeerConnections, type PoolOptions } from '../pool/connection-pool.ts'
+import { ConnectionPool, PoolWaiter, type PeerConnections } from '../pool/connection-pool.ts'
 import { Ticker } from '../primitives/clock.ts'
+import { resolveOptions } from '../primitives/option-table.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
 import type { UpstreamSession } from '../protocols/http-session.ts'
 import { Http1ClientSession } from '../protocols/http1/client-session.ts'
+import { HTTP_CONNECTOR_DEFAULTS, HTTP_CONNECTOR_OPTIONS, type HttpConnectorOptions, type SessionFactory, type Transport } from './connector-options.ts'
 import { traceReused } from './traced-stream.ts'
 import { TransportConnector, type DialWaiter, type PendingDial } from './transport-connector.ts'
 
@@ -29,32 +31,16 @@ export interface SessionWaiter {
   onSessionFailed(error: ProxyError): void
 }
 
-export type SessionFactory = (stream: ByteStream, peer: Peer, ticker: Ticker) => UpstreamSession
-
-/** What opens connections: TransportConnector, or a test's own. */
-export interface Transport {
-  dial(peer: Peer, waiter: DialWaiter): PendingDial
-}
-
-export interface HttpConnectorOptions extends PoolOptions {
-  /** Deadlines of everything below. @default null, one of its own */
-  ticker?: Ticker | null
-  /** Opens connections. @default null, a TransportConnector with the machine's resolver */
-  transport?: Transport | null
-  /** Makes a session of a new connection. @default null, HTTP/1 */
-  createSession?: SessionFactory | null
-}
-export const HTTP_CONNECTOR_DEFAULTS: Readonly<Required<HttpConnectorOptions>> = { ...POOL_DEFAULTS, ticker: null, transport: null, createSession: null }
-
 export class HttpConnector {
   readonly ticker: Ticker
   readonly pool: ConnectionPool
   readonly transport: Transport
   readonly createSession: SessionFactory
 
-  /** @throws TypeError on a pool option that would not do. */
+  /** @throws OptionError with every option that would not do. */
   constructor(options: HttpConnectorOptions = {}) {
-    const { ticker, transport, createSession, ...poolOptions } = { ...HTTP_CONNECTOR_DEFAULTS, ...options }
+    const resolved = resolveOptions<HttpConnectorOptions>('connector', HTTP_CONNECTOR_OPTIONS, options, HTTP_CONNECTOR_DEFAULTS)
+    const { ticker, transport, createSession, ...poolOptions } = resolved
     this.ticker = ticker ?? new Ticker()
     this.pool = new ConnectionPool(this.ticker, poolOptions)
     this.transport = transport ?? new TransportConnector({ ticker: this.ticker })

@@ -15,6 +15,7 @@ import { isIP } from 'node:net'
 import { ProxyError } from '../errors/proxy-error.ts'
 import { Ticker, type Timed } from '../primitives/clock.ts'
 import { Lru } from '../primitives/lru.ts'
+import { callback, count, defaultsOf, duration, object, path, resolveOptions, type OptionTable } from '../primitives/option-table.ts'
 import { candidatesOf, MachineNames, MAX_ADDRESSES, type ResolvConf } from './machine-names.ts'
 
 export interface DnsAddress {
@@ -44,7 +45,7 @@ export interface ResolverOptions {
   maxQuestions?: number
   /** Shortest time an answer is kept, in ms, whatever its TTL. @default 1000 */
   ttlFloorMs?: number
-  /** Longest time an answer is kept, in ms. @default 300000 */
+  /** Longest time an answer is kept, in ms. At least ttlFloorMs. @default 300000 */
   ttlCeilingMs?: number
   /** How long "no such name" is kept, in ms. 0 keeps it not at all. @default 2000 */
   negativeTtlMs?: number
@@ -58,21 +59,24 @@ export interface ResolverOptions {
   resolutionDelayMs?: number
 }
 export type ResolvedResolverOptions = Readonly<Required<ResolverOptions>>
-export const RESOLVER_DEFAULTS: ResolvedResolverOptions = {
-  ticker: null,
-  createSource: null,
-  hostsPath: '/etc/hosts',
-  resolvConfPath: '/etc/resolv.conf',
-  maxNames: 1024,
-  maxQuestions: 256,
-  ttlFloorMs: 1000,
-  ttlCeilingMs: 300_000,
-  negativeTtlMs: 2000,
-  failureTtlMs: 1000,
-  maxStaleMs: 86_400_000,
-  staleAnswerMs: 500,
-  resolutionDelayMs: 50,
-}
+
+export const RESOLVER_OPTIONS = {
+  ticker: object<Ticker>('a Ticker'),
+  createSource: callback<((settings: ResolvConf) => DnsSource) | null>(null),
+  hostsPath: path('/etc/hosts', 'the path of a hosts file'),
+  resolvConfPath: path('/etc/resolv.conf', 'the path of a resolv.conf'),
+  maxNames: count(1024),
+  maxQuestions: count(256),
+  ttlFloorMs: duration(1000),
+  ttlCeilingMs: duration(300_000, { atLeast: 'ttlFloorMs' }),
+  negativeTtlMs: duration(2000, { zero: 'keeps it not at all' }),
+  failureTtlMs: duration(1000),
+  maxStaleMs: duration(86_400_000, { zero: 'turns it off' }),
+  staleAnswerMs: duration(500),
+  resolutionDelayMs: duration(50),
+} satisfies OptionTable<ResolverOptions>
+
+export const RESOLVER_DEFAULTS: ResolvedResolverOptions = defaultsOf<ResolverOptions>(RESOLVER_OPTIONS)
 
 export interface ResolvedName {
   /** Numeric, without brackets; at least one. */
@@ -120,11 +124,6 @@ class KnownName {
 /** Forgets a question whose source never settles, so that the name can be asked for again. */
 const QUESTION_LIMIT_MS = 60_000
 
-const NEVER = Number.POSITIVE_INFINITY
-
-const POSITIVE = ['maxNames', 'maxQuestions', 'ttlFloorMs', 'ttlCeilingMs', 'failureTtlMs', 'staleAnswerMs', 'resolutionDelayMs'] as const
-const POSITIVE_OR_0 = ['negativeTtlMs', 'maxStaleMs'] as const
-
 export class Resolver implements Timed {
   tickIndex = -1
   readonly options: ResolvedResolverOptions
@@ -138,19 +137,9 @@ export class Resolver implements Timed {
   readonly #names: Lru<string, KnownName>
   readonly #questions = new Map<string, Question>()
 
-  /** @throws TypeError on an option that would not do. */
+  /** @throws OptionError with every option that would not do. */
   constructor(options: ResolverOptions = {}) {
-    this.options = { ...RESOLVER_DEFAULTS, ...options }
-    for (const name of POSITIVE) {
-      const value = this.options[name]
-      if (value > 0 && value < NEVER) continue
-      throw new TypeError(`resolver.${name} is ${String(value)}; use a positive number`)
-    }
-    for (const name of POSITIVE_OR_0) {
-      const value = this.options[name]
-      if (value >= 0 && value < NEVER) continue
-      throw new TypeError(`resolver.${name} is ${String(value)}; use 0 or a positive number of milliseconds`)
-    }
+    this.options = resolveOptions<ResolverOptions>('resolver', RESOLVER_OPTIONS, options, RESOLVER_DEFAULTS)
     this.#ticker = this.options.ticker ?? new Ticker()
     this.#createSource = this.options.createSource ?? createCares
     this.#machine = new MachineNames(this.options.hostsPath, this.options.resolvConfPath)

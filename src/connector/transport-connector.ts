@@ -18,11 +18,13 @@ import { formatAddress } from '../peer/peer-address.ts'
 import type { PeerAddress } from '../peer/peer-address.ts'
 import type { Peer } from '../peer/peer.ts'
 import { Ticker, type Timed } from '../primitives/clock.ts'
+import { resolveOptions } from '../primitives/option-table.ts'
 import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
-import { TcpStream, dialTcp, type DialRequest } from '../protocols/tcp/tcp-stream.ts'
+import { TcpStream, dialTcp } from '../protocols/tcp/tcp-stream.ts'
 import { ConnectTunnel, type TunnelWaiter } from './connect-proxy.ts'
 import { Resolver, type PendingResolve, type ResolveWaiter } from './resolver.ts'
 import { TracedStream, traceConnected, traceFailed } from './traced-stream.ts'
+import { TRANSPORT_CONNECTOR_DEFAULTS, TRANSPORT_CONNECTOR_OPTIONS, type Dial, type TransportConnectorOptions } from './transport-options.ts'
 
 /** How long an address has before the next one is tried beside it (RFC 8305 5: Connection Attempt Delay). */
 export const STAGGER_MS = 250
@@ -40,25 +42,6 @@ export interface PendingDial {
   /** Nobody wants it any more; no callback follows. Harmless when it is over already. */
   cancel(): void
 }
-
-/** Starts a TCP or Unix connect; `onConnected` or `onClosed` follows. */
-export type Dial = (options: DialRequest, owner: StreamOwner & { onConnected(): void }) => ByteStream
-
-export interface TransportConnectorOptions {
-  /** Deadlines of its dials. @default null, one of its own */
-  ticker?: Ticker | null
-  /** Addresses of names. @default null, a Resolver of the machine's settings */
-  resolver?: Pick<Resolver, 'ask' | 'cached'> | null
-  /** IPv4 addresses to connect from, one chosen at random for each connection; a peer's `localAddress` wins. @default [] */
-  bindToV4?: readonly string[]
-  /** The same for IPv6. @default [] */
-  bindToV6?: readonly string[]
-  /** Connects sockets. @default null, those of the machine */
-  dial?: Dial | null
-  /** From 0 to 1, for the choice among bind addresses. @default Math.random */
-  random?: () => number
-}
-export const TRANSPORT_CONNECTOR_DEFAULTS: Readonly<Required<TransportConnectorOptions>> = { ticker: null, resolver: null, bindToV4: [], bindToV6: [], dial: null, random: Math.random }
 
 /** Totals since the start, for metrics. Every dial ends as one of the last three. */
 export interface DialCounters {
@@ -81,17 +64,16 @@ export class TransportConnector {
   #familyUntil = 0
   #rotation = 0
 
-  /** @throws TypeError on a bind address of the wrong family. */
+  /** @throws OptionError with every option that would not do. */
   constructor(options: TransportConnectorOptions = {}) {
-    const { ticker, resolver, dial, bindToV4, bindToV6, random } = { ...TRANSPORT_CONNECTOR_DEFAULTS, ...options }
+    const resolved = resolveOptions<TransportConnectorOptions>('connector', TRANSPORT_CONNECTOR_OPTIONS, options, TRANSPORT_CONNECTOR_DEFAULTS)
+    const { ticker, resolver, dial, bindToV4, bindToV6, random } = resolved
     this.ticker = ticker ?? new Ticker()
     this.resolver = resolver ?? new Resolver({ ticker: this.ticker })
     this.dialAddress = dial ?? dialTcp
     this.#bindToV4 = bindToV4
     this.#bindToV6 = bindToV6
     this.#random = random
-    for (const address of this.#bindToV4) if (isIP(address) !== 4) throw new TypeError(`connector.bindToV4 has ${JSON.stringify(address)}; use IPv4 addresses`)
-    for (const address of this.#bindToV6) if (isIP(address) !== 6) throw new TypeError(`connector.bindToV6 has ${JSON.stringify(address)}; use IPv6 addresses`)
   }
 
   dial(peer: Peer, waiter: DialWaiter): PendingDial {

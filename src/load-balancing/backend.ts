@@ -11,6 +11,7 @@
 import { isIP } from 'node:net'
 import { formatAddress, parseAddress, type PeerAddress } from '../peer/peer-address.ts'
 import type { Peer } from '../peer/peer.ts'
+import { code, count, defaultsOf, flag, needed, resolveOptions, text, type OptionTable } from '../primitives/option-table.ts'
 
 export interface BackendOptions {
   /** `host:port`, `[v6]:port` or `unix:/path`. A host name stands for all of its addresses. */
@@ -23,7 +24,16 @@ export interface BackendOptions {
   enabled?: boolean
 }
 
-export const BACKEND_DEFAULTS = { weight: 1, ext: null, enabled: true } as const
+export const MAX_WEIGHT = 65_535
+
+export const BACKEND_OPTIONS = {
+  address: needed(text('', 'host:port, [v6]:port or unix:/path')),
+  weight: count(1, { max: MAX_WEIGHT }),
+  ext: code<unknown>(null, 'anything', () => true),
+  enabled: flag(true),
+} satisfies OptionTable<BackendOptions>
+
+export const BACKEND_DEFAULTS: Readonly<Required<BackendOptions>> = defaultsOf<BackendOptions>(BACKEND_OPTIONS)
 
 /** `BackendOptions` read and checked. */
 export interface BackendSpec {
@@ -172,15 +182,13 @@ export class BackendSet implements Candidates {
   }
 }
 
-export const MAX_WEIGHT = 65_535
-
 /**
  * Reads one backend: `host:port`, optionally followed by ` weight=N`, or an object.
  * @param path where it stands, for the message of a refusal
  * @throws TypeError that says what would do
  */
 export function parseBackend(input: string | BackendOptions, path: string): BackendSpec {
-  if (typeof input !== 'string') return specOf({ ...BACKEND_DEFAULTS, ...input }, path)
+  if (typeof input !== 'string') return specOf(input, path)
   const [address = '', ...words] = input.trim().split(/\s+/u)
   let weight: number = BACKEND_DEFAULTS.weight
   for (const word of words) {
@@ -188,19 +196,16 @@ export function parseBackend(input: string | BackendOptions, path: string): Back
     if (match === null) throw new TypeError(`${path} has the word ${JSON.stringify(word)}; only weight=N may follow the address`)
     weight = Number(match[1])
   }
-  return specOf({ ...BACKEND_DEFAULTS, address, weight }, path)
+  return specOf({ address, weight }, path)
 }
 
-function specOf({ address: text, weight, ext, enabled }: Required<BackendOptions>, path: string): BackendSpec {
+function specOf(given: BackendOptions, path: string): BackendSpec {
+  const { address: written, weight, ext, enabled } = resolveOptions<BackendOptions>(path, BACKEND_OPTIONS, given, BACKEND_DEFAULTS)
   let address: PeerAddress
-  try { address = parseAddress(text) } catch (cause) { throw new TypeError(`${path}: ${(cause as Error).message}`, { cause }) }
-  if (address.kind === 'tcp' && address.host.includes(':') && !text.startsWith('[')) {
-    throw new TypeError(`${path} is ${JSON.stringify(text)}; write an IPv6 address in brackets, as in [::1]:8080`)
+  try { address = parseAddress(written) } catch (cause) { throw new TypeError(`${path}: ${(cause as Error).message}`, { cause }) }
+  if (address.kind === 'tcp' && address.host.includes(':') && !written.startsWith('[')) {
+    throw new TypeError(`${path} is ${JSON.stringify(written)}; write an IPv6 address in brackets, as in [::1]:8080`)
   }
-  if (!Number.isInteger(weight) || weight < 1 || weight > MAX_WEIGHT) {
-    throw new TypeError(`${path}.weight is ${String(weight)}; use a whole number from 1 to ${MAX_WEIGHT}`)
-  }
-  if (typeof enabled !== 'boolean') throw new TypeError(`${path}.enabled is ${String(enabled)}; use true or false`)
   const hostName = address.kind === 'tcp' && isIP(address.host) === 0 ? address.host : ''
   return { name: formatAddress(address), address, hostName, weight, ext, enabled }
 }

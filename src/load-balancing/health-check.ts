@@ -11,7 +11,12 @@ import http from 'node:http'
 import https from 'node:https'
 import net from 'node:net'
 import tls from 'node:tls'
+import { isToken } from '../http/header-map.ts'
 import type { Clock } from '../primitives/clock.ts'
+import {
+  callback, code, count, defaultsOf, duration, flag, options, resolveOptions, text,
+  type OptionTable,
+} from '../primitives/option-table.ts'
 import type { Backend } from './backend.ts'
 import { forEachParallel, jittered, pause, untilAborted } from './periodic.ts'
 
@@ -30,9 +35,17 @@ export interface HealthCheckOptions {
   startUnhealthy?: boolean
 }
 export type ResolvedHealthCheckOptions = Readonly<Required<HealthCheckOptions>>
-export const HEALTH_CHECK_DEFAULTS: ResolvedHealthCheckOptions = {
-  intervalMs: 5000, timeoutMs: 1000, consecutiveSuccess: 1, consecutiveFailure: 1, maxParallel: 16, startUnhealthy: false,
-}
+
+export const HEALTH_CHECK_OPTIONS = {
+  intervalMs: duration(5000),
+  timeoutMs: duration(1000),
+  consecutiveSuccess: count(1),
+  consecutiveFailure: count(1),
+  maxParallel: count(16),
+  startUnhealthy: flag(false),
+} satisfies OptionTable<HealthCheckOptions>
+
+export const HEALTH_CHECK_DEFAULTS: ResolvedHealthCheckOptions = defaultsOf<HealthCheckOptions>(HEALTH_CHECK_OPTIONS)
 
 export interface HealthCheck {
   readonly options: ResolvedHealthCheckOptions
@@ -42,19 +55,13 @@ export interface HealthCheck {
   close?(): void
 }
 
-/** For checks of one's own: the options of every check, defaulted and checked. */
-export function resolveHealthCheckOptions(options: HealthCheckOptions): ResolvedHealthCheckOptions {
-  const resolved = { ...HEALTH_CHECK_DEFAULTS }
-  for (const name of Object.keys(HEALTH_CHECK_DEFAULTS) as (keyof HealthCheckOptions)[]) {
-    if (options[name] !== undefined) Object.assign(resolved, { [name]: options[name] })
-  }
-  for (const name of ['intervalMs', 'timeoutMs', 'consecutiveSuccess', 'consecutiveFailure', 'maxParallel'] as const) {
-    const value = resolved[name]
-    if (!Number.isInteger(value) || value < 1 || value > 0x7fffffff) {
-      throw new TypeError(`healthCheck.${name} is ${value}; use a whole number above 0${name.endsWith('Ms') ? ', in milliseconds' : ''}`)
-    }
-  }
-  return resolved
+/**
+ * For checks of one's own: the options of every check, defaulted and checked. What else `given` holds is the check's
+ * own. @throws OptionError
+ */
+export function resolveHealthCheckOptions(given: HealthCheckOptions): ResolvedHealthCheckOptions {
+  const own = Object.fromEntries(Object.entries(given).filter(([name]) => Object.hasOwn(HEALTH_CHECK_OPTIONS, name)))
+  return resolveOptions<HealthCheckOptions>('healthCheck', HEALTH_CHECK_OPTIONS, own, HEALTH_CHECK_DEFAULTS)
 }
 
 export interface ProbeTlsOptions {
@@ -66,26 +73,48 @@ export interface ProbeTlsOptions {
   ca?: string | Buffer | null
 }
 export type ResolvedProbeTlsOptions = Readonly<Required<ProbeTlsOptions>>
-export const PROBE_TLS_DEFAULTS: ResolvedProbeTlsOptions = { sni: null, verifyCert: true, ca: null }
+
+export const PROBE_TLS_OPTIONS = {
+  sni: code<string | null>(null, 'a host name or null', value => value === null || typeof value === 'string'),
+  verifyCert: flag(true),
+  ca: code<string | Buffer | null>(null, 'PEM or null', isCertificate),
+} satisfies OptionTable<ProbeTlsOptions>
+
+export const PROBE_TLS_DEFAULTS: ResolvedProbeTlsOptions = defaultsOf<ProbeTlsOptions>(PROBE_TLS_OPTIONS)
+
+function isCertificate(value: unknown): boolean {
+  return value === null || (typeof value === 'string' && value !== '') || Buffer.isBuffer(value)
+}
+
+/** Of the backend that is probed. */
+const PROBE_PORT = count(0, { max: 65_535, zero: "takes the backend's own" })
 
 export interface TcpHealthCheckOptions extends HealthCheckOptions {
   /** A TLS handshake must succeed, too; null: no TLS. @default null */
   tls?: ProbeTlsOptions | null
-  /** Port to probe. 0: the backend's own. @default 0 */
+  /** Port to probe. 0 takes the backend's own. @default 0 */
   port?: number
 }
 export type ResolvedTcpHealthCheckOptions = Readonly<Required<TcpHealthCheckOptions>>
-export const TCP_HEALTH_CHECK_DEFAULTS: ResolvedTcpHealthCheckOptions = { ...HEALTH_CHECK_DEFAULTS, tls: null, port: 0 }
+
+export const TCP_HEALTH_CHECK_OPTIONS = {
+  ...HEALTH_CHECK_OPTIONS,
+  tls: options<ProbeTlsOptions, null>(PROBE_TLS_OPTIONS, null),
+  port: PROBE_PORT,
+} satisfies OptionTable<TcpHealthCheckOptions>
+
+export const TCP_HEALTH_CHECK_DEFAULTS: ResolvedTcpHealthCheckOptions = defaultsOf<TcpHealthCheckOptions>(TCP_HEALTH_CHECK_OPTIONS)
 
 /** A connection can be established. */
 export class TcpHealthCheck implements HealthCheck {
   readonly options: ResolvedTcpHealthCheckOptions
   readonly #tls: ResolvedProbeTlsOptions | null
 
-  constructor(options: TcpHealthCheckOptions = {}) {
-    this.options = { ...TCP_HEALTH_CHECK_DEFAULTS, ...withoutUndefined(options), ...resolveHealthCheckOptions(options) }
-    checkPort(this.options.port)
-    this.#tls = this.options.tls === null ? null : { ...PROBE_TLS_DEFAULTS, ...this.options.tls }
+  /** @throws OptionError with every option that would not do. */
+  constructor(given: TcpHealthCheckOptions = {}) {
+    this.options = resolveOptions<TcpHealthCheckOptions>('healthCheck', TCP_HEALTH_CHECK_OPTIONS, given, TCP_HEALTH_CHECK_DEFAULTS)
+    // Completed with the rest.
+    this.#tls = this.options.tls as ResolvedProbeTlsOptions | null
   }
 
   probe(backend: Backend, signal: AbortSignal): Promise<void> {
@@ -100,15 +129,15 @@ export class TcpHealthCheck implements HealthCheck {
 }
 
 export interface HttpHealthCheckOptions extends HealthCheckOptions {
-  /** @default 'GET' */
+  /** Method of the request. @default 'GET' */
   method?: string
-  /** @default '/' */
+  /** Path of the request, with its query. @default '/' */
   path?: string
   /** Host field; '': the backend's address as configured. @default '' */
   host?: string
   /** Further fields, in this order. @default [] */
   headers?: readonly (readonly [name: string, value: string])[]
-  /** Port to probe. 0: the backend's own. @default 0 */
+  /** Port to probe. 0 takes the backend's own. @default 0 */
   port?: number
   /** How to probe over TLS; null: no TLS. @default null */
   tls?: ProbeTlsOptions | null
@@ -118,9 +147,24 @@ export interface HttpHealthCheckOptions extends HealthCheckOptions {
   validate?: (status: number, headers: http.IncomingHttpHeaders) => boolean | void
 }
 export type ResolvedHttpHealthCheckOptions = Readonly<Required<HttpHealthCheckOptions>>
-export const HTTP_HEALTH_CHECK_DEFAULTS: ResolvedHttpHealthCheckOptions = {
-  ...HEALTH_CHECK_DEFAULTS, method: 'GET', path: '/', host: '', headers: [], port: 0, tls: null, reuse: false,
-  validate: status => status === 200,
+
+export const HTTP_HEALTH_CHECK_OPTIONS = {
+  ...HEALTH_CHECK_OPTIONS,
+  method: text('GET', 'a method such as GET', isToken),
+  path: text('/', 'a path that begins with /', path => path.startsWith('/')),
+  host: text('', "a value for the Host field, or ''"),
+  headers: code<readonly (readonly [name: string, value: string])[]>([], 'a list of [name, value]', isFieldList),
+  port: PROBE_PORT,
+  tls: options<ProbeTlsOptions, null>(PROBE_TLS_OPTIONS, null),
+  reuse: flag(false),
+  validate: callback<(status: number, headers: http.IncomingHttpHeaders) => boolean | void>(status => status === 200),
+} satisfies OptionTable<HttpHealthCheckOptions>
+
+export const HTTP_HEALTH_CHECK_DEFAULTS: ResolvedHttpHealthCheckOptions = defaultsOf<HttpHealthCheckOptions>(HTTP_HEALTH_CHECK_OPTIONS)
+
+function isFieldList(value: unknown): boolean {
+  const isPair = (one: unknown): boolean => Array.isArray(one) && one.length === 2 && one.every(part => typeof part === 'string')
+  return Array.isArray(value) && value.every(isPair)
 }
 
 /** Bytes of a probe's body that are read so that its connection can be used again. */
@@ -133,12 +177,11 @@ export class HttpHealthCheck implements HealthCheck {
   /** Null when connections are not kept. */
   readonly #agent: http.Agent | null
 
-  constructor(options: HttpHealthCheckOptions = {}) {
-    this.options = { ...HTTP_HEALTH_CHECK_DEFAULTS, ...withoutUndefined(options), ...resolveHealthCheckOptions(options) }
-    const { path, port, reuse, tls: tlsWish } = this.options
-    if (!path.startsWith('/')) throw new TypeError(`healthCheck.path is ${JSON.stringify(path)}; use a path that begins with /`)
-    checkPort(port)
-    this.#tls = tlsWish === null ? null : { ...PROBE_TLS_DEFAULTS, ...tlsWish }
+  /** @throws OptionError with every option that would not do. */
+  constructor(given: HttpHealthCheckOptions = {}) {
+    this.options = resolveOptions<HttpHealthCheckOptions>('healthCheck', HTTP_HEALTH_CHECK_OPTIONS, given, HTTP_HEALTH_CHECK_DEFAULTS)
+    const { reuse } = this.options
+    this.#tls = this.options.tls as ResolvedProbeTlsOptions | null
     const keep = { keepAlive: true, maxSockets: 1, maxFreeSockets: 1 }
     this.#agent = !reuse ? null : this.#tls === null ? new http.Agent(keep) : new https.Agent(keep)
   }
@@ -219,15 +262,6 @@ function hostField(backend: Backend): string {
 function tlsOptions(options: ResolvedProbeTlsOptions, backend: Backend): tls.ConnectionOptions {
   const authorities = options.ca === null ? {} : { ca: options.ca }
   return { servername: options.sni ?? backend.hostName, rejectUnauthorized: options.verifyCert, ...authorities }
-}
-
-function checkPort(port: number): void {
-  if (Number.isInteger(port) && port >= 0 && port <= 65_535) return
-  throw new TypeError(`healthCheck.port is ${port}; use 0 or a port from 1 to 65535`)
-}
-
-function withoutUndefined<T extends object>(options: T): T {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T
 }
 
 export interface HealthMonitorContext {

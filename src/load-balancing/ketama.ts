@@ -10,6 +10,7 @@
  * name; here each resolved address has points of its own, so that one address leaving moves only its own keys.
  */
 import { crc32, crc32Add, crc32AddUint32, crc32End, CRC32_START, type HashKey } from '../primitives/hash.ts'
+import { count, defaultsOf, resolveOptions, type OptionTable } from '../primitives/option-table.ts'
 import type { Backend, Candidates } from './backend.ts'
 import type { Selection, Selector, Turn } from './selection.ts'
 
@@ -18,13 +19,18 @@ export interface KetamaOptions {
   pointsPerWeight?: number
   /**
    * Points on the ring, all backends together; a set that needs more is refused. Each takes about 12 bytes, and 100 ns
-   * to build.
-   * @default 4194304
+   * to build. @default 4194304
    */
   maxPoints?: number
 }
 export type ResolvedKetamaOptions = Readonly<Required<KetamaOptions>>
-export const KETAMA_DEFAULTS: ResolvedKetamaOptions = { pointsPerWeight: 160, maxPoints: 4_194_304 }
+
+export const KETAMA_OPTIONS = {
+  pointsPerWeight: count(160),
+  maxPoints: count(4_194_304),
+} satisfies OptionTable<KetamaOptions>
+
+export const KETAMA_DEFAULTS: ResolvedKetamaOptions = defaultsOf<KetamaOptions>(KETAMA_OPTIONS)
 
 export class KetamaSelection implements Selection {
   readonly name = 'ketama'
@@ -32,11 +38,7 @@ export class KetamaSelection implements Selection {
   readonly #options: ResolvedKetamaOptions
 
   constructor(options: KetamaOptions = {}) {
-    this.#options = { ...KETAMA_DEFAULTS, ...options }
-    for (const name of ['pointsPerWeight', 'maxPoints'] as const) {
-      const value = this.#options[name]
-      if (!Number.isInteger(value) || value < 1) throw new TypeError(`ketama.${name} is ${value}; use a whole number above 0`)
-    }
+    this.#options = resolveOptions<KetamaOptions>('ketama', KETAMA_OPTIONS, options, KETAMA_DEFAULTS)
   }
 
   build(candidates: Candidates): Selector {

@@ -22,8 +22,12 @@ import type { Peer } from '../peer/peer.ts'
 import { systemClock, type Clock } from '../primitives/clock.ts'
 import type { HashKey } from '../primitives/hash.ts'
 import {
-  Backend, BackendSet, type BackendOptions, type BackendOwner, type BackendSpec, type BackendStatus,
-  type CandidateSpec,
+  callback, choice, code, count, defaultsOf, duration, flag, object, orChoice, resolveOptions, text,
+  type OptionTable,
+} from '../primitives/option-table.ts'
+import {
+  Backend, BackendSet,
+  type BackendOptions, type BackendOwner, type BackendSpec, type BackendStatus, type CandidateSpec,
 } from './backend.ts'
 import { NameTable, parseBackends, staticDiscovery, type Discovery, type NameResolver } from './discovery.ts'
 import { HealthMonitor, type HealthCheck } from './health-check.ts'
@@ -31,8 +35,8 @@ import { KetamaSelection } from './ketama.ts'
 import { PassiveHealth } from './passive-health.ts'
 import { jittered, pause, untilAborted } from './periodic.ts'
 import {
-  HashSelection, LeastInFlightSelection, RandomSelection, RoundRobinSelection, Turn, type Selection, type Selector,
-  type Tried,
+  HashSelection, LeastInFlightSelection, RandomSelection, RoundRobinSelection, Turn,
+  type Selection, type Selector, type Tried,
 } from './selection.ts'
 
 export type SelectionName = 'round-robin' | 'random' | 'hash' | 'ketama' | 'least-in-flight'
@@ -86,25 +90,40 @@ export interface LoadBalancerOptions<P extends Peer = Peer> {
 }
 export type ResolvedLoadBalancerOptions<P extends Peer = Peer> = Readonly<Required<LoadBalancerOptions<P>>>
 
-export const LOAD_BALANCER_DEFAULTS: ResolvedLoadBalancerOptions<never> = {
-  name: 'upstream',
-  selection: 'round-robin',
-  maxFails: 1,
-  failTimeoutMs: 10_000,
-  maxSteps: 256,
-  maxBackends: 65_536,
-  healthCheck: null,
-  updateIntervalMs: 0,
-  updateTimeoutMs: 30_000,
-  allowEmpty: false,
-  resolver: new Resolver(),
-  preferredFamily: 4,
-  peer: null,
-  onHealthChange: null,
-  onError: null,
-  clock: systemClock,
-  random: Math.random,
+const SELECTION_NAMES: readonly string[] = ['round-robin', 'random', 'hash', 'ketama', 'least-in-flight'] satisfies SelectionName[]
+/** What may stand for a selection, for messages. */
+const SELECTION_FORMS = `${SELECTION_NAMES.join(', ')} or a Selection`
+const MAX_FAILS = 1000
+const MAX_CANDIDATES = 2 ** 20
+
+export const LOAD_BALANCER_OPTIONS = {
+  name: text('upstream', 'a name of at least one character', name => name !== ''),
+  selection: orChoice(SELECTION_NAMES, code<SelectionName | Selection>('round-robin', SELECTION_FORMS, isSelection)),
+  maxFails: count(1, { max: MAX_FAILS, zero: 'turns passive health off' }),
+  failTimeoutMs: duration(10_000),
+  maxSteps: count(256, { max: MAX_CANDIDATES }),
+  maxBackends: count(65_536, { max: MAX_CANDIDATES }),
+  healthCheck: object<HealthCheck>('a health check'),
+  updateIntervalMs: duration(0, { zero: 'asks only once' }),
+  updateTimeoutMs: duration(30_000),
+  allowEmpty: flag(false),
+  resolver: code<NameResolver | null>(new Resolver(), 'an object with resolve(host), or null', isNameResolver),
+  preferredFamily: choice(4, [4, 6, 0]),
+  peer: callback<((backend: Backend) => never) | null>(null),
+  onHealthChange: callback<((backend: Backend, ready: boolean, reason: string) => void) | null>(null),
+  onError: callback<((error: unknown, context: string) => void) | null>(null),
+  clock: code<Clock>(systemClock, 'a Clock', value => typeof value === 'object' && value !== null),
+  random: callback<() => number>(Math.random),
+} satisfies OptionTable<LoadBalancerOptions<never>>
+
+export const LOAD_BALANCER_DEFAULTS: ResolvedLoadBalancerOptions<never> = defaultsOf<LoadBalancerOptions<never>>(LOAD_BALANCER_OPTIONS)
+
+function isSelection(value: unknown): boolean {
+  if (SELECTION_NAMES.includes(value as string)) return true
+  return typeof value === 'object' && typeof (value as Selection | null)?.build === 'function'
 }
+
+function isNameResolver(value: unknown): boolean { return value === null || typeof Object(value).resolve === 'function' }
 
 export interface SelectOptions {
   /** Candidates to look at; past it there is none, whoever else is ready. 0: the balancer's own limit. @default 0 */
@@ -127,8 +146,6 @@ interface Serving {
 }
 
 const EMPTY: Serving = { set: new BackendSet([], new Uint16Array(0)), keyed: null, spread: null }
-/** Largest delay of a timer. */
-const DELAY_MS_MAX = 0x7fffffff
 /** How soon an update that failed is tried again, in ms, unless updateIntervalMs is less. */
 const RETRY_MS = 5000
 /** Longest sleep of the update loop, in ms, so that it sees names that an update by hand brought. */
@@ -167,7 +184,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
 
   /**
    * A balancer over a fixed list, ready to use at once. Host names in it and health checks need the background service.
-   * @throws TypeError on an address or option that would not do; the message says what would.
+   * @throws TypeError on an address that would not do, OptionError with every option that would not; the message says what would.
    */
   static from<P extends Peer = Peer>(
     backends: readonly (string | BackendOptions)[], options: LoadBalancerOptions<P> = {},
@@ -179,7 +196,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
 
   /** A balancer that learns its backends from `discovery`: empty until `update()` or the background service has asked it. */
   constructor(discovery: Discovery, options: LoadBalancerOptions<P> = {}) {
-    this.options = resolveOptions(options)
+    this.options = resolveLoadBalancerOptions(options)
     const { clock, random, healthCheck, resolver, preferredFamily } = this.options
     this.#selection = typeof this.options.selection === 'string' ? selectionNamed(this.options.selection, random) : this.options.selection
     this.#spreadSelection = this.#selection.keyed ? new RoundRobinSelection() : this.#selection
@@ -561,30 +578,8 @@ function selectionNamed(name: SelectionName, random: () => number): Selection {
   }
 }
 
-/** Smallest and largest value of each number. */
-const RANGES = {
-  maxFails: [0, 1000],
-  failTimeoutMs: [1, DELAY_MS_MAX],
-  maxSteps: [1, 2 ** 20],
-  maxBackends: [1, 2 ** 20],
-  updateIntervalMs: [0, DELAY_MS_MAX],
-  updateTimeoutMs: [1, DELAY_MS_MAX],
-} as const
-
-function resolveOptions<P extends Peer>(options: LoadBalancerOptions<P>): ResolvedLoadBalancerOptions<P> {
-  for (const name of Object.keys(options)) {
-    if (!(name in LOAD_BALANCER_DEFAULTS)) throw new TypeError(`loadBalancer.${name} is not an option; leave it out`)
-  }
-  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as LoadBalancerOptions<P>
-  const resolved: ResolvedLoadBalancerOptions<P> = { ...LOAD_BALANCER_DEFAULTS, ...given }
-  for (const [name, [least, most]] of Object.entries(RANGES) as [keyof typeof RANGES, readonly [number, number]][]) {
-    const value = resolved[name]
-    if (!Number.isInteger(value) || value < least || value > most) {
-      throw new TypeError(`${resolved.name}.${name} is ${String(value)}; use a whole number from ${least} to ${most}`)
-    }
-  }
-  if (resolved.preferredFamily !== 0 && resolved.preferredFamily !== 4 && resolved.preferredFamily !== 6) {
-    throw new TypeError(`${resolved.name}.preferredFamily is ${String(resolved.preferredFamily)}; use 4, 6, or 0 for both`)
-  }
-  return resolved
+function resolveLoadBalancerOptions<P extends Peer>(options: LoadBalancerOptions<P>): ResolvedLoadBalancerOptions<P> {
+  // Messages bear the balancer's name, as an application may have many.
+  const at = typeof options.name === 'string' && options.name !== '' ? options.name : LOAD_BALANCER_DEFAULTS.name
+  return resolveOptions<LoadBalancerOptions<P>>(at, LOAD_BALANCER_OPTIONS, options, LOAD_BALANCER_DEFAULTS)
 }

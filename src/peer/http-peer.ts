@@ -14,8 +14,14 @@
  *   [65536,200,...]      options (peer-options.ts)
  */
 import { isIP } from 'node:net'
+import {
+  awaiting, code, count, defaultsOf, flag, needed, OptionError, options, orText, resolveOptions, showValue, text, type OptionTable,
+} from '../primitives/option-table.ts'
 import { checkAddress, checkHostName, formatAddress, parseAddress, type PeerAddress } from './peer-address.ts'
-import { DEFAULT_PEER_OPTIONS, PEER_DEFAULTS, checkPeerOptions, describeBadHeader, digestOf, isPem, show, type CheckedPeerOptions, type ClientCert, type PeerOptions, type ResolvedPeerOptions } from './peer-options.ts'
+import {
+  checkPeerOptions, DEFAULT_PEER_OPTIONS, digestOf, isPem, PEER_OPTIONS, proxyFields, TLS_TO_PEER,
+  type CheckedPeerOptions, type ClientCert, type PeerOptions, type ResolvedPeerOptions,
+} from './peer-options.ts'
 import type { ConnectProxy, Peer } from './peer.ts'
 
 /** What a load balancer selects: anything with an address and a name that may want to know how attempts ended. */
@@ -31,7 +37,7 @@ export interface BackendLike {
 export interface ConnectProxyOptions {
   /** Address of the proxy: `host:port`, `[v6]:port` or `unix:/path`. */
   nextHop: string | PeerAddress
-  /** TLS to the proxy itself. Takes effect with TLS. @default false */
+  /** TLS to the proxy itself. Refused until it is implemented. @default false */
   tls?: boolean
   /** Host asked for; '' asks for the peer's own. @default '' */
   host?: string
@@ -41,25 +47,44 @@ export interface ConnectProxyOptions {
   headers?: readonly (readonly [name: string, value: string])[]
 }
 
-export const CONNECT_PROXY_DEFAULTS: Readonly<Required<Omit<ConnectProxyOptions, 'nextHop'>>> = { tls: false, host: '', port: 0, headers: [] }
+const MAX_PORT = 65_535
+
+export const CONNECT_PROXY_OPTIONS = {
+  nextHop: needed(orText(code<string | PeerAddress>('', 'the address of the proxy', isAddress))),
+  tls: awaiting('TLS to a CONNECT proxy', flag(false)),
+  host: text('', 'a name or an IP address without brackets', isHost),
+  port: count(0, { max: MAX_PORT, zero: "asks for the peer's own" }),
+  headers: proxyFields(),
+} satisfies OptionTable<ConnectProxyOptions>
+
+export const CONNECT_PROXY_DEFAULTS: Readonly<Required<ConnectProxyOptions>> = defaultsOf<ConnectProxyOptions>(CONNECT_PROXY_OPTIONS)
 
 export interface HttpPeerOptions extends PeerOptions {
-  /** Speak TLS to the peer. Takes effect with TLS. @default false */
+  /** Speak TLS to the peer. Refused until it is implemented. @default false */
   tls?: boolean
-  /** Server name for SNI and verification; '' sends none, and the certificate is then checked against the host. @default the address's host with TLS, if it is a name; else '' */
+  /**
+   * Server name for SNI and verification; '' sends none, and the certificate is then checked against the host. Refused
+   * until TLS to the peer is implemented. @default the address's host with TLS, if it is a name; else ''
+   */
   sni?: string
   /** Go through this proxy by CONNECT; null goes straight. @default null */
   connectProxy?: ConnectProxyOptions | null
-  /** Certificate to show to the origin; null shows none. Takes effect with TLS. @default null */
+  /** Certificate to show to the origin; null shows none. Refused until TLS to the peer is implemented. @default null */
   clientCert?: ClientCert | null
   /** Peers of different groups never share connections. @default 0 */
   groupKey?: number | string
 }
 
-/** Fields of HttpPeerOptions that are checked here. */
-const OWN_DEFAULTS = { tls: false, sni: '', connectProxy: null, clientCert: null, groupKey: 0 }
-const OWN_FIELDS: ReadonlySet<string> = new Set(Object.keys(OWN_DEFAULTS))
-export const HTTP_PEER_DEFAULTS: Readonly<Required<HttpPeerOptions>> = Object.freeze({ ...PEER_DEFAULTS, ...OWN_DEFAULTS })
+export const HTTP_PEER_OPTIONS = {
+  ...PEER_OPTIONS,
+  tls: awaiting(TLS_TO_PEER, flag(false)),
+  sni: awaiting(TLS_TO_PEER, orText(code<string>('', "a host name, or ''", describeBadSni))),
+  connectProxy: options<ConnectProxyOptions, null>(CONNECT_PROXY_OPTIONS, null),
+  clientCert: awaiting(TLS_TO_PEER, code<ClientCert | null>(null, '{ cert, key }, both PEM, or null', isClientCert)),
+  groupKey: orText(code<number | string>(0, 'a finite number or a text', isGroupKey)),
+} satisfies OptionTable<HttpPeerOptions>
+
+export const HTTP_PEER_DEFAULTS: Readonly<Required<HttpPeerOptions>> = defaultsOf<HttpPeerOptions>(HTTP_PEER_OPTIONS)
 
 /** The part of a reuse key behind the address, for a peer that sets nothing. */
 const PLAIN_KEY = `h0:---${DEFAULT_PEER_OPTIONS.key}`
@@ -103,7 +128,7 @@ export class HttpPeer implements Peer {
   /** What the address came from, when a load balancer chose it. */
   readonly backend: BackendLike | null
 
-  /** @throws TypeError on an address or option that would not do; the message says what would. */
+  /** @throws TypeError on an address that would not do, OptionError with every option that would not; the message says what would. */
   constructor(address: string | PeerAddress | BackendLike, options?: HttpPeerOptions) {
     let known: KnownAddress
     let backend: BackendLike | null = null
@@ -124,9 +149,8 @@ export class HttpPeer implements Peer {
       this.reuseKey = known.plainKey
       return
     }
-    const checked = checkPeerOptions(options, OWN_FIELDS)
+    const checked = checkPeerOptions(options, HTTP_PEER_OPTIONS)
     const tls = options.tls ?? false
-    if (typeof tls !== 'boolean') throw new TypeError(`peer.tls is ${show(tls)}; use true or false`)
     const sni = options.sni ?? (tls ? nameOf(known.address) : '')
     this.tls = tls
     this.sni = sni
@@ -140,16 +164,19 @@ export class HttpPeer implements Peer {
       this.reuseKey = known.lastKey
       return
     }
-    if (sni !== '') checkSni(sni)
-    else if (tls && known.address.kind === 'unix' && checked.options.verifyCert && checked.options.verifyHostname && checked.options.alternativeName === '') {
-      throw new TypeError("peer.sni is '' and a Unix socket has no name to check the certificate against; use the name in the certificate")
+    const { verifyCert, verifyHostname, alternativeName } = checked.options
+    if (sni === '' && tls && known.address.kind === 'unix' && verifyCert && verifyHostname && alternativeName === '') {
+      throw OptionError.of('peer.sni', sni, 'a Unix socket has no name to check the certificate against: use the name in the certificate')
     }
-    const connectProxy = options.connectProxy === undefined || options.connectProxy === null ? null : resolveProxy(options.connectProxy, known.address)
+    const proxyAsked = options.connectProxy ?? null
+    const connectProxy = proxyAsked === null ? null : resolveProxy(proxyAsked, known.address)
     const clientCert = options.clientCert ?? null
-    if (clientCert !== null && !(isPem(clientCert.cert) && isPem(clientCert.key))) throw new TypeError('peer.clientCert has no cert or no key; use { cert, key }, both PEM')
     this.connectProxy = connectProxy
     this.clientCert = clientCert
-    this.reuseKey = `${known.key}${tls ? 's' : 'h'}${sni.length}:${sni}${clientCert === null ? '-' : clientCertKey(clientCert)}${groupPart(options.groupKey)}${connectProxy === null ? '-' : proxyKey(connectProxy)}${checked.key}`
+    const server = `${tls ? 's' : 'h'}${sni.length}:${sni}`
+    const certPart = clientCert === null ? '-' : clientCertKey(clientCert)
+    const proxyPart = connectProxy === null ? '-' : proxyKey(connectProxy)
+    this.reuseKey = `${known.key}${server}${certPart}${groupPart(options.groupKey)}${proxyPart}${checked.key}`
     if (alone) {
       known.lastKey = this.reuseKey
       known.lastTls = tls
@@ -198,32 +225,50 @@ function nameOf(address: PeerAddress): string {
 /** The dot that ends an absolute name belongs to DNS; SNI has none (RFC 6066 3). */
 function withoutDot(name: string): string { return name.endsWith('.') ? name.slice(0, -1) : name }
 
-function checkSni(sni: string): void {
-  if (typeof sni !== 'string') throw new TypeError(`peer.sni is ${show(sni)}; use a host name, or ''`)
-  if (isIP(sni) !== 0) throw new TypeError(`peer.sni is ${show(sni)}; SNI carries no IP addresses (RFC 6066): use '', and the address itself is checked`)
-  if (sni.endsWith('.')) throw new TypeError(`peer.sni is ${show(sni)}; leave out the dot at its end`)
-  try { checkHostName(sni) } catch (cause) { throw new TypeError(`peer.sni is ${show(sni)}; use a host name, or ''`, { cause }) }
+/** What would do in place of this server name; true when it will do. */
+function describeBadSni(sni: unknown): boolean | string {
+  if (typeof sni !== 'string') return false
+  if (sni === '') return true
+  if (isIP(sni) !== 0) return "'', so that the address itself is checked: SNI carries no IP addresses (RFC 6066)"
+  return sni.endsWith('.') ? 'the name, and leave out the dot at its end' : isHostName(sni)
 }
 
+function isHost(host: string): boolean { return host === '' || (isIP(host) !== 0 && !host.includes('%')) || isHostName(host) }
+
+function isHostName(name: string): boolean {
+  try {
+    checkHostName(name)
+    return true
+  } catch {
+    return false // What would do instead is said by the option.
+  }
+}
+
+function isAddress(value: unknown): boolean { return typeof value === 'string' || (typeof value === 'object' && value !== null) }
+
+function isClientCert(value: unknown): boolean {
+  if (value === null) return true
+  const { cert, key } = Object(value) as Partial<ClientCert>
+  return isPem(cert) && isPem(key)
+}
+
+function isGroupKey(value: unknown): boolean { return typeof value === 'string' || Number.isFinite(value) }
+
+/** `given` was checked by itself; what it means together with the peer's address was not. */
 function resolveProxy(given: ConnectProxyOptions, address: PeerAddress): ConnectProxy {
-  for (const name in given) {
-    if (name !== 'nextHop' && name !== 'tls' && name !== 'host' && name !== 'port' && name !== 'headers') throw new TypeError(`peer.connectProxy.${name} is not an option; leave it out`)
+  const { headers, host, port, tls } = resolveOptions<ConnectProxyOptions>('peer.connectProxy', CONNECT_PROXY_OPTIONS, given, CONNECT_PROXY_DEFAULTS)
+  const nextHop = (typeof given.nextHop === 'string' ? knowText(given.nextHop) : knowObject(given.nextHop)).address
+  if (address.kind === 'unix' && (host === '' || port === 0)) {
+    const text = 'has no host or no port; use both, as a Unix address gives a proxy nothing to connect to'
+    throw new OptionError([{ path: 'peer.connectProxy', text }])
   }
-  const nextHop = typeof given.nextHop === 'string' ? knowText(given.nextHop).address : given.nextHop === undefined ? null : knowObject(given.nextHop).address
-  if (nextHop === null) throw new TypeError('peer.connectProxy.nextHop is missing; use the address of the proxy')
-  const { tls = CONNECT_PROXY_DEFAULTS.tls, host = CONNECT_PROXY_DEFAULTS.host, port = CONNECT_PROXY_DEFAULTS.port, headers = CONNECT_PROXY_DEFAULTS.headers } = given
-  if (typeof tls !== 'boolean') throw new TypeError(`peer.connectProxy.tls is ${show(tls)}; use true or false`)
-  if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new TypeError(`peer.connectProxy.port is ${show(port)}; use 0 or a port up to 65535`)
-  if (typeof host !== 'string') throw new TypeError(`peer.connectProxy.host is ${show(host)}; use a name or an IP address without brackets`)
-  if (host !== '' && (isIP(host) === 0 || host.includes('%'))) {
-    try { checkHostName(host) } catch (cause) { throw new TypeError(`peer.connectProxy.host is ${show(host)}; use a name or an IP address without brackets`, { cause }) }
-  }
-  if (address.kind === 'unix' && (host === '' || port === 0)) throw new TypeError('peer.connectProxy.host and port are needed: a Unix address gives a proxy nothing to connect to')
-  const remedy = Array.isArray(headers) ? describeBadHeader(headers) : 'a list of [name, value]'
-  if (remedy !== '') throw new TypeError(`peer.connectProxy.headers would not do; use ${remedy}`)
   const authorityHost = host !== '' ? host.toLowerCase() : (address as { host: string }).host
-  if (authorityHost.includes('%')) throw new TypeError(`peer.connectProxy cannot ask for ${show(authorityHost)}; an address with a zone means something on this machine only`)
-  return { nextHop, tls, host: authorityHost, port: port === 0 ? (address as { port: number }).port : port, headers: headers.map(([name, value]) => [name, value] as const) }
+  if (authorityHost.includes('%')) {
+    const text = `cannot ask for ${showValue(authorityHost)}; use an address without a zone: a zone means something on this machine only`
+    throw new OptionError([{ path: 'peer.connectProxy', text }])
+  }
+  const authorityPort = port === 0 ? (address as { port: number }).port : port
+  return { nextHop, tls, host: authorityHost, port: authorityPort, headers: headers.map(([name, value]) => [name, value] as const) }
 }
 
 function addressKey(address: PeerAddress): string {
@@ -232,12 +277,7 @@ function addressKey(address: PeerAddress): string {
 
 function groupPart(group: number | string | undefined): string {
   if (group === undefined || group === 0) return '-'
-  if (typeof group === 'number') {
-    if (!Number.isFinite(group)) throw new TypeError(`peer.groupKey is ${group}; use a finite number or a text`)
-    return `n${group};`
-  }
-  if (typeof group !== 'string') throw new TypeError(`peer.groupKey is ${show(group)}; use a number or a text`)
-  return `g${group.length}:${group}`
+  return typeof group === 'number' ? `n${group};` : `g${group.length}:${group}`
 }
 
 const certKeys = new WeakMap<ClientCert, string>()
@@ -252,5 +292,7 @@ function clientCertKey(cert: ClientCert): string {
 }
 
 function proxyKey(proxy: ConnectProxy): string {
-  return `p${addressKey(proxy.nextHop)}${proxy.tls ? 's' : 'h'}${proxy.host.length}:${proxy.host}:${proxy.port};${proxy.headers.length === 0 ? '-' : `d${digestOf(proxy.headers.flat())}`}`
+  const { headers, host, nextHop, port, tls } = proxy
+  const fields = headers.length === 0 ? '-' : `d${digestOf(headers.flat())}`
+  return `p${addressKey(nextHop)}${tls ? 's' : 'h'}${host.length}:${host}:${port};${fields}`
 }

@@ -1,7 +1,8 @@
 /**
- * What may be set for a peer: described once, defaulted once, checked once, when the peer is made.
+ * What may be set for a peer: described once, in PEER_OPTIONS, and checked once, when the peer is made.
  *
- * An option that cannot be honoured is refused by name and with the reason, never ignored (REFUSED below).
+ * An option that cannot be honoured is refused by name and with the reason, never ignored: what Node.js cannot do is in
+ * REFUSED below, and what waits for TLS or HTTP/2 to the peer may only be set to its default (`awaiting` in the table).
  * Whatever makes two connections not interchangeable goes into the text that `keyOf` makes, which is part of a peer's
  * `reuseKey`; a field is either in KEYED or in UNKEYED, and a test compares both lists with the defaults, so that a new
  * option cannot be forgotten.
@@ -13,18 +14,26 @@ import { createHash } from 'node:crypto'
 import { isIP } from 'node:net'
 import { VALUE_CHAR, isToken } from '../http/header-map.ts'
 import type { ResponseHead } from '../http/message-head.ts'
+import {
+  awaiting, callback, checkOptions, choice, code, count, defaultsOf, duration, faultOf, flag, number, object, OptionError,
+  showValue, size, text,
+  unknownOption, type AnyOptionTable, type Option, type OptionMistake, type OptionTable,
+} from '../primitives/option-table.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
-import { HTTP1_CLIENT_DEFAULTS, type Http1ClientOptions } from '../protocols/http1/http1-options.ts'
+import { HTTP1_CLIENT_OPTIONS, type Http1ClientOptions } from '../protocols/http1/http1-options.ts'
 import type { Tracer } from '../telemetry/tracer.ts'
 import type { PeerAddress } from './peer-address.ts'
 
 /** Opens the transport in place of a TCP or Unix connect. The stream it returns is connected; nobody reads from it yet. */
 export interface CustomL4 {
-  /** `address` is the peer's, or that of its CONNECT proxy; names are not resolved. A stream that comes after the time limit is destroyed. */
+  /**
+   * `address` is the peer's, or that of its CONNECT proxy; names are not resolved. A stream that comes after the time
+   * limit is destroyed.
+   */
   connect(address: PeerAddress): ByteStream | Promise<ByteStream>
 }
 
-/** A certificate that this proxy shows to the origin; PEM. Takes effect with TLS. */
+/** A certificate that this proxy shows to the origin; PEM. Refused until TLS to the peer is implemented. */
 export interface ClientCert {
   /** Leaf first, then intermediates. */
   readonly cert: string | Buffer
@@ -41,7 +50,10 @@ export interface PeerOptions extends Http1ClientOptions {
   connectTimeoutMs?: number
   /** All of connecting, names and every address included, in ms. @default 10000 */
   totalConnectTimeoutMs?: number
-  /** Longest time a connection may sit idle in the pool, in ms; an origin's shorter `Keep-Alive: timeout` wins. 0 turns reuse off. @default 60000 */
+  /**
+   * Longest time a connection may sit idle in the pool, in ms; an origin's shorter `Keep-Alive: timeout` wins. 0 turns
+   * reuse off. @default 60000
+   */
   idleTimeoutMs?: number
 
   /** Request body kept for a repetition, in bytes; a longer one rules it out. 0 keeps none. @default 65536 */
@@ -62,9 +74,9 @@ export interface PeerOptions extends Http1ClientOptions {
   localAddress?: string
   /** Port to connect from. 0 lets the kernel choose. @default 0 */
   localPort?: number
-  /** Idle time before the first TCP keepalive probe, in ms (the kernel counts whole seconds). 0 sends none. @default 0 */
+  /** Idle time before the first TCP keepalive probe, in ms (the kernel counts whole seconds). At least 1000. 0 sends none. @default 0 */
   tcpKeepAliveIdleMs?: number
-  /** Time between probes, in ms (whole seconds). 0 leaves it to the system. @default 0 */
+  /** Time between probes, in ms (whole seconds). At least 1000. 0 leaves it to the system. @default 0 */
   tcpKeepAliveIntervalMs?: number
   /** Unanswered probes after which the connection is dead. 0 leaves it to the system. @default 0 */
   tcpKeepAliveCount?: number
@@ -76,32 +88,41 @@ export interface PeerOptions extends Http1ClientOptions {
   /** Sees the 2xx answer to CONNECT; only watches. @default null */
   onConnectResponse?: ((head: ResponseHead) => void) | null
 
-  /** Check the certificate chain. Nothing else turns it off, an empty SNI neither. Takes effect with TLS. @default true */
+  /**
+   * Check the certificate chain. Nothing else turns it off, an empty SNI neither. Refused until TLS to the peer is
+   * implemented. @default true
+   */
   verifyCert?: boolean
-  /** Check the certificate's name against SNI, or the host without one. Takes effect with TLS. @default true */
+  /** Check the certificate's name against SNI, or the host without one. Refused until TLS to the peer is implemented. @default true */
   verifyHostname?: boolean
-  /** A second name that the certificate may carry; '' for none. Takes effect with TLS. @default '' */
+  /** A second name that the certificate may carry; '' for none. Refused until TLS to the peer is implemented. @default '' */
   alternativeName?: string
-  /** Trust anchors, PEM; null trusts the runtime's list. Takes effect with TLS. @default null */
+  /** Trust anchors, PEM; null trusts the runtime's list. Refused until TLS to the peer is implemented. @default null */
   ca?: readonly (string | Buffer)[] | null
-  /** Oldest TLS version. Takes effect with TLS. @default 'TLSv1.2' */
+  /** Oldest TLS version. Refused until TLS to the peer is implemented. @default 'TLSv1.2' */
   tlsMinVersion?: TlsVersion
-  /** Newest TLS version. Takes effect with TLS. @default 'TLSv1.3' */
+  /** Newest TLS version. Refused until TLS to the peer is implemented. @default 'TLSv1.3' */
   tlsMaxVersion?: TlsVersion
-  /** TLS groups in order of preference, as in `X25519MLKEM768:X25519`; '' leaves it to OpenSSL. Takes effect with TLS. @default '' */
+  /**
+   * TLS groups in order of preference, as in `X25519MLKEM768:X25519`; '' leaves it to OpenSSL. Refused until TLS to the
+   * peer is implemented. @default ''
+   */
   curves?: string
 
-  /** Protocols: HTTP/1.1 only, HTTP/2 only (without TLS: by prior knowledge), or HTTP/2 with a way back. HTTP/2 takes effect with its upstream side. @default 'h1' */
+  /**
+   * Protocols: HTTP/1.1 only, HTTP/2 only (without TLS: by prior knowledge), or HTTP/2 with a way back. All but 'h1' are
+   * refused until HTTP/2 to the peer is implemented. @default 'h1'
+   */
   alpn?: Alpn
-  /** Streams at a time on one HTTP/2 connection. Takes effect with HTTP/2. @default 100 */
+  /** Streams at a time on one HTTP/2 connection. Refused until HTTP/2 to the peer is implemented. @default 100 */
   maxH2Streams?: number
-  /** Window of each HTTP/2 stream, in bytes. Takes effect with HTTP/2. @default 262144 */
+  /** Window of each HTTP/2 stream, in bytes. At least 65_535. Refused until HTTP/2 to the peer is implemented. @default 262144 */
   h2StreamWindowBytes?: number
-  /** Window of an HTTP/2 connection, in bytes. Takes effect with HTTP/2. @default 4194304 */
+  /** Window of an HTTP/2 connection, in bytes. At least 65_535. Refused until HTTP/2 to the peer is implemented. @default 4194304 */
   h2ConnectionWindowBytes?: number
-  /** Time between PINGs, in ms. 0 sends none. Takes effect with HTTP/2. @default 0 */
+  /** Time between PINGs, in ms. 0 sends none. Refused until HTTP/2 to the peer is implemented. @default 0 */
   h2PingIntervalMs?: number
-  /** Longest wait for the answer to a PING, in ms. Takes effect with HTTP/2. @default 5000 */
+  /** Longest wait for the answer to a PING, in ms. Refused until HTTP/2 to the peer is implemented. @default 5000 */
   h2PingTimeoutMs?: number
 
   /** Watches connections to this peer; null for nobody. @default null */
@@ -110,48 +131,68 @@ export interface PeerOptions extends Http1ClientOptions {
 
 export type ResolvedPeerOptions = Readonly<Required<PeerOptions>>
 
-export const PEER_DEFAULTS: ResolvedPeerOptions = Object.freeze({
-  ...HTTP1_CLIENT_DEFAULTS,
-  resolveTimeoutMs: 5000,
-  connectTimeoutMs: 3000,
-  totalConnectTimeoutMs: 10_000,
-  idleTimeoutMs: 60_000,
-  maxReplayBytes: 65_536,
-  maxAttempts: 3,
-  retryBudgetPercent: 20,
-  maxConnectionsPerPeer: 0,
-  maxQueuedPerPeer: 128,
-  queueTimeoutMs: 5000,
-  localAddress: '',
-  localPort: 0,
-  tcpKeepAliveIdleMs: 0,
-  tcpKeepAliveIntervalMs: 0,
-  tcpKeepAliveCount: 0,
-  customL4: null,
-  extraProxyHeaders: Object.freeze([]),
-  onConnectResponse: null,
-  verifyCert: true,
-  verifyHostname: true,
-  alternativeName: '',
-  ca: null,
-  tlsMinVersion: 'TLSv1.2',
-  tlsMaxVersion: 'TLSv1.3',
-  curves: '',
-  alpn: 'h1',
-  maxH2Streams: 100,
-  h2StreamWindowBytes: 262_144,
-  h2ConnectionWindowBytes: 4_194_304,
-  h2PingIntervalMs: 0,
-  h2PingTimeoutMs: 5000,
-  tracer: null,
-})
+/** What options wait for that are refused until then. */
+export const TLS_TO_PEER = 'TLS to the peer'
+export const HTTP2_TO_PEER = 'HTTP/2 to the peer'
+
+/** The kernel counts TCP keepalive in whole seconds. */
+const KEEP_ALIVE_MIN_MS = 1000
+const TLS_VERSIONS: readonly TlsVersion[] = ['TLSv1.2', 'TLSv1.3']
+const MAX_PORT = 65_535
+const MAX_NAME_LENGTH = 253
+/** Window sizes of HTTP/2 (RFC 9113 6.9.1, 6.9.2): below the first nothing can be announced, above the second is an error. */
+const WINDOW_BYTES = { min: 65_535, max: 2_147_483_647 }
+
+/** A setting of TLS to the peer: refused for now unless it is the default. */
+function ofTls<T>(option: Option<T>): Option<T> { return awaiting(TLS_TO_PEER, option) }
+/** The same of HTTP/2. */
+function ofHttp2<T>(option: Option<T>): Option<T> { return awaiting(HTTP2_TO_PEER, option) }
+
+export const PEER_OPTIONS = {
+  ...HTTP1_CLIENT_OPTIONS,
+  resolveTimeoutMs: duration(5000),
+  connectTimeoutMs: duration(3000),
+  totalConnectTimeoutMs: duration(10_000),
+  idleTimeoutMs: duration(60_000, { zero: 'turns reuse off' }),
+  maxReplayBytes: size(65_536, { zero: 'keeps none' }),
+  maxAttempts: count(3),
+  retryBudgetPercent: number(20, 0, 100, 'allows none'),
+  maxConnectionsPerPeer: count(0, { zero: 'sets no limit' }),
+  maxQueuedPerPeer: count(128, { zero: 'lets none wait' }),
+  queueTimeoutMs: duration(5000),
+  localAddress: text('', "'' or an IP address", address => address === '' || isIP(address) !== 0),
+  localPort: count(0, { max: MAX_PORT, zero: 'lets the kernel choose' }),
+  tcpKeepAliveIdleMs: duration(0, { min: KEEP_ALIVE_MIN_MS, zero: 'sends none' }),
+  tcpKeepAliveIntervalMs: duration(0, { min: KEEP_ALIVE_MIN_MS, zero: 'leaves it to the system' }),
+  tcpKeepAliveCount: count(0, { zero: 'leaves it to the system' }),
+  customL4: code<CustomL4 | null>(null, 'an object with connect(address), or null', isCustomL4),
+  extraProxyHeaders: proxyFields(),
+  onConnectResponse: callback<((head: ResponseHead) => void) | null>(null),
+  verifyCert: ofTls(flag(true)),
+  verifyHostname: ofTls(flag(true)),
+  alternativeName: ofTls(text('', "'' or a host name", name => name.length <= MAX_NAME_LENGTH && isPlain(name))),
+  ca: ofTls(code<readonly (string | Buffer)[] | null>(null, 'null or a list of PEM certificates that is not empty', isCertificateList)),
+  tlsMinVersion: ofTls(choice('TLSv1.2', TLS_VERSIONS)),
+  tlsMaxVersion: ofTls(choice('TLSv1.3', TLS_VERSIONS)),
+  curves: ofTls(text('', "'' or group names joined by ':'", isPlain)),
+  alpn: ofHttp2(choice<Alpn>('h1', ['h1', 'h2', 'h2h1'])),
+  maxH2Streams: ofHttp2(count(100)),
+  h2StreamWindowBytes: ofHttp2(size(262_144, WINDOW_BYTES)),
+  h2ConnectionWindowBytes: ofHttp2(size(4_194_304, WINDOW_BYTES)),
+  h2PingIntervalMs: ofHttp2(duration(0, { zero: 'sends none' })),
+  h2PingTimeoutMs: ofHttp2(duration(5000)),
+  tracer: object<Tracer>('a tracer'),
+} satisfies OptionTable<PeerOptions>
+
+export const PEER_DEFAULTS: ResolvedPeerOptions = defaultsOf<PeerOptions>(PEER_OPTIONS)
 
 /**
  * Options that make connections not interchangeable. The HTTP/1 limits and times are among them because a session keeps
  * the ones that it was made with: a peer with a shorter `readTimeoutMs` must not get a connection that waits longer.
  */
 export const KEYED = [
-  'maxResponseHeadBytes', 'maxResponseHeaderCount', 'maxInterimResponses', 'continueTimeoutMs', 'firstByteTimeoutMs', 'readTimeoutMs', 'writeTimeoutMs',
+  'maxResponseHeadBytes', 'maxResponseHeaderCount', 'maxInterimResponses', 'continueTimeoutMs', 'firstByteTimeoutMs', 'readTimeoutMs',
+  'writeTimeoutMs',
   'localAddress', 'localPort', 'tcpKeepAliveIdleMs', 'tcpKeepAliveIntervalMs', 'tcpKeepAliveCount', 'customL4', 'extraProxyHeaders',
   'verifyCert', 'verifyHostname', 'alternativeName', 'ca', 'tlsMinVersion', 'tlsMaxVersion', 'curves',
   'alpn', 'maxH2Streams', 'h2StreamWindowBytes', 'h2ConnectionWindowBytes', 'h2PingIntervalMs', 'h2PingTimeoutMs',
@@ -187,98 +228,73 @@ export interface CheckedPeerOptions {
   readonly key: string
 }
 
-type Mutable<T> = { -readonly [K in keyof T]: T[K] }
-/** What would do, to be said behind `use `; '' when the value is fine. */
-type Check = (value: unknown) => string
-
-const MS: Check = value => isTime(value) && value > 0 ? '' : 'a positive number of milliseconds'
-const MS_OR_0: Check = value => isTime(value) ? '' : '0 or a positive number of milliseconds'
-const SECONDS_OR_0: Check = value => isTime(value) && (value === 0 || value >= 1000) ? '' : '0 or at least 1000 milliseconds'
-const BYTES: Check = value => isCount(value) && value > 0 ? '' : 'a positive whole number of bytes'
-const BYTES_OR_0: Check = value => isCount(value) ? '' : '0 or a positive whole number of bytes'
-const COUNT: Check = value => isCount(value) && value > 0 ? '' : 'a positive whole number'
-const COUNT_OR_0: Check = value => isCount(value) ? '' : '0 or a positive whole number'
-const PERCENT: Check = value => typeof value === 'number' && value >= 0 && value <= 100 ? '' : 'a number from 0 to 100'
-const PORT_OR_0: Check = value => isCount(value) && value <= 65_535 ? '' : '0 or a port up to 65535'
-const BOOLEAN: Check = value => typeof value === 'boolean' ? '' : 'true or false'
-const WINDOW: Check = value => isCount(value) && value >= 65_535 && value <= 2_147_483_647 ? '' : 'a whole number of bytes from 65535 to 2147483647'
-const IP_OR_EMPTY: Check = value => value === '' || (typeof value === 'string' && isIP(value) !== 0) ? '' : "'' or an IP address"
-const NAME_OR_EMPTY: Check = value => typeof value === 'string' && value.length <= 253 && isPlain(value) ? '' : "'' or a host name"
-const CURVES: Check = value => typeof value === 'string' && isPlain(value) ? '' : "'' or group names joined by ':'"
-const TLS_VERSION: Check = value => value === 'TLSv1.2' || value === 'TLSv1.3' ? '' : "'TLSv1.2' or 'TLSv1.3'"
-const FUNCTION_OR_NULL: Check = value => value === null || typeof value === 'function' ? '' : 'a function or null'
-const TRACER: Check = value => value === null || typeof value === 'object' ? '' : 'a tracer or null'
-const CUSTOM_L4: Check = value => value === null || typeof (value as CustomL4).connect === 'function' ? '' : 'an object with connect(address), or null'
-const ALPN: Check = value => value === 'h1' || value === 'h2' || value === 'h2h1' ? '' : "'h1', 'h2' or 'h2h1'"
-const CA: Check = value => value === null || (Array.isArray(value) && value.length > 0 && value.every(isPem)) ? '' : 'null or a list of PEM certificates that is not empty'
-const HEADERS: Check = value => Array.isArray(value) ? describeBadHeader(value) : 'a list of [name, value]'
-
-const CHECKS: Readonly<Record<keyof ResolvedPeerOptions, Check>> = {
-  maxResponseHeadBytes: BYTES, maxResponseHeaderCount: COUNT, maxInterimResponses: COUNT, continueTimeoutMs: MS,
-  firstByteTimeoutMs: MS, readTimeoutMs: MS, writeTimeoutMs: MS,
-  resolveTimeoutMs: MS, connectTimeoutMs: MS, totalConnectTimeoutMs: MS, idleTimeoutMs: MS_OR_0,
-  maxReplayBytes: BYTES_OR_0, maxAttempts: COUNT, retryBudgetPercent: PERCENT,
-  maxConnectionsPerPeer: COUNT_OR_0, maxQueuedPerPeer: COUNT_OR_0, queueTimeoutMs: MS,
-  localAddress: IP_OR_EMPTY, localPort: PORT_OR_0,
-  tcpKeepAliveIdleMs: SECONDS_OR_0, tcpKeepAliveIntervalMs: SECONDS_OR_0, tcpKeepAliveCount: COUNT_OR_0,
-  customL4: CUSTOM_L4, extraProxyHeaders: HEADERS, onConnectResponse: FUNCTION_OR_NULL,
-  verifyCert: BOOLEAN, verifyHostname: BOOLEAN, alternativeName: NAME_OR_EMPTY, ca: CA,
-  tlsMinVersion: TLS_VERSION, tlsMaxVersion: TLS_VERSION, curves: CURVES,
-  alpn: ALPN, maxH2Streams: COUNT, h2StreamWindowBytes: WINDOW, h2ConnectionWindowBytes: WINDOW, h2PingIntervalMs: MS_OR_0, h2PingTimeoutMs: MS,
-  tracer: TRACER,
-}
-
 export const DEFAULT_PEER_OPTIONS: CheckedPeerOptions = { options: PEER_DEFAULTS, key: keyOf(PEER_DEFAULTS) }
 
-/** Sets checked before, by the frozen object that they came from. */
+/**
+ * Sets checked before, by the frozen object that they came from. Kinds of peers share it: a set was checked whole,
+ * whatever the kind added.
+ */
 const checkedBefore = new WeakMap<object, CheckedPeerOptions>()
 
 /**
- * Checks and completes `given`. Keys in `besides` belong to the kind of peer and are skipped.
- * @throws TypeError on an unknown option or a value that would not do.
+ * Checks and completes `given`.
+ * @param table PEER_OPTIONS, and what the kind of peer adds to them: that is checked here as well, and kept by the peer itself
+ * @throws OptionError with every mistake there is.
  */
-export function checkPeerOptions(given: PeerOptions, besides: ReadonlySet<string>): CheckedPeerOptions {
-  let resolved: Mutable<ResolvedPeerOptions> | null = null
+export function checkPeerOptions(given: PeerOptions, table: AnyOptionTable = PEER_OPTIONS): CheckedPeerOptions {
+  let resolved: Record<string, unknown> | null = null
+  let mistakes: OptionMistake[] | null = null
   for (const name in given) {
-    if (besides.has(name)) continue
-    if (resolved === null) {
-      if (Object.isFrozen(given)) {
-        const before = checkedBefore.get(given)
-        if (before !== undefined) return before
-      }
+    const option = Object.hasOwn(table, name) ? table[name]! : null
+    const value = (given as Readonly<Record<string, unknown>>)[name]
+    const isShared = Object.hasOwn(PEER_OPTIONS, name)
+    if (isShared && resolved === null) {
+      const before = checkedBefore.get(given)
+      if (before !== undefined) return before
       resolved = { ...PEER_DEFAULTS }
     }
-    setChecked(resolved, name, (given as Readonly<Record<string, unknown>>)[name])
+    // Callers in plain JavaScript write undefined for what they leave out.
+    if (option !== null && value === undefined) continue
+    const fault = option === null ? refusalOf(name, table) : faultOf(option, value)
+    if (fault !== '') (mistakes ??= []).push({ path: `peer.${name}`, text: fault })
+    else if (isShared) resolved![name] = value
+    else if (option!.table !== null && value !== null) mistakes = mistakesWithin(`peer.${name}`, option!.table, value, mistakes)
   }
+  if (mistakes !== null) throw new OptionError(mistakes)
   if (resolved === null) return DEFAULT_PEER_OPTIONS
-  if (resolved.tlsMinVersion === 'TLSv1.3' && resolved.tlsMaxVersion === 'TLSv1.2') throw new TypeError("peer.tlsMinVersion is 'TLSv1.3' but peer.tlsMaxVersion is 'TLSv1.2'; use a range that holds a version")
-  if (resolved.customL4 !== null && (resolved.localAddress !== '' || resolved.localPort !== 0 || resolved.tcpKeepAliveIdleMs !== 0)) {
-    throw new TypeError('peer.customL4 opens the transport itself; set localAddress, localPort and tcpKeepAlive there')
-  }
-  if (resolved.localPort !== 0 && resolved.localAddress === '') throw new TypeError(`peer.localPort is ${resolved.localPort} but peer.localAddress is ''; use both`)
-  const checked = { options: Object.freeze(resolved), key: keyOf(resolved) }
+  const options = Object.freeze(resolved) as unknown as ResolvedPeerOptions
+  const contradictions = contradictionsIn(options)
+  if (contradictions.length > 0) throw new OptionError(contradictions)
+  const checked = { options, key: keyOf(options) }
   if (Object.isFrozen(given)) checkedBefore.set(given, checked)
   return checked
 }
 
-function setChecked(resolved: Mutable<ResolvedPeerOptions>, name: string, value: unknown): void {
-  const check = Object.hasOwn(CHECKS, name) ? CHECKS[name as keyof ResolvedPeerOptions] : null
-  if (check === null) {
-    if (Object.hasOwn(REFUSED, name)) throw new TypeError(`peer.${name} is not supported: ${REFUSED[name]}`)
-    throw new TypeError(`peer.${name} is not an option of peers; leave it out`)
-  }
-  // Callers in plain JavaScript write undefined for what they leave out.
-  if (value === undefined) return
-  const remedy = check(value)
-  if (remedy !== '') throw new TypeError(`peer.${name} is ${show(value)}; use ${remedy}`)
-  ;(resolved as Record<string, unknown>)[name] = value
+/** `mistakes` with those of a table within the peer's. */
+function mistakesWithin(at: string, table: AnyOptionTable, given: unknown, mistakes: OptionMistake[] | null): OptionMistake[] | null {
+  const found = mistakes ?? []
+  checkOptions(at, table, given, found)
+  return found.length === 0 ? null : found
 }
 
-/** A value for an error message: never secret, never long. */
-export function show(value: unknown): string {
-  if (typeof value === 'string') return value.length > 60 ? `a string of ${value.length} characters` : JSON.stringify(value)
-  if (typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint' || value === null || value === undefined) return String(value)
-  return Array.isArray(value) ? 'a list that would not do' : `a value of type ${typeof value}`
+function refusalOf(name: string, table: AnyOptionTable): string {
+  return Object.hasOwn(REFUSED, name) ? `is not supported: ${REFUSED[name]}` : unknownOption(name, table)
+}
+
+/** Options that are fine one by one and not together. */
+function contradictionsIn(options: ResolvedPeerOptions): OptionMistake[] {
+  const found: OptionMistake[] = []
+  if (options.tlsMinVersion === 'TLSv1.3' && options.tlsMaxVersion === 'TLSv1.2') {
+    found.push({ path: 'peer.tlsMinVersion', text: "is 'TLSv1.3' but peer.tlsMaxVersion is 'TLSv1.2'; use a range that holds a version" })
+  }
+  const setsSocket = options.localAddress !== '' || options.localPort !== 0 || options.tcpKeepAliveIdleMs !== 0
+  if (options.customL4 !== null && setsSocket) {
+    found.push({ path: 'peer.customL4', text: 'opens the transport itself; set localAddress, localPort and tcpKeepAlive there' })
+  }
+  if (options.localPort !== 0 && options.localAddress === '') {
+    found.push({ path: 'peer.localPort', text: `is ${options.localPort} but peer.localAddress is ''; use both` })
+  }
+  return found
 }
 
 /** One text that differs whenever two sets make connections that are not interchangeable: JSON of a list in fixed order. */
@@ -318,15 +334,25 @@ export function digestOf(parts: readonly (string | Buffer)[]): string {
   return hash.digest('base64url')
 }
 
+/** Fields of a CONNECT request. */
+export function proxyFields(): Option<readonly (readonly [name: string, value: string])[]> {
+  return code<readonly (readonly [name: string, value: string])[]>(Object.freeze([]), 'a list of [name, value]', value => {
+    const remedy = Array.isArray(value) ? describeBadHeader(value) : 'a list of [name, value]'
+    return remedy === '' || remedy
+  })
+}
+
 /** What would do instead of these fields of a CONNECT request; '' when they are fine (RFC 9110 5.1, 5.5; framing is ours to say). */
-export function describeBadHeader(headers: readonly unknown[]): string {
+function describeBadHeader(headers: readonly unknown[]): string {
   for (const header of headers) {
-    if (!Array.isArray(header) || header.length !== 2 || typeof header[0] !== 'string' || typeof header[1] !== 'string') return 'a list of [name, value] pairs of strings'
+    const isPair = Array.isArray(header) && header.length === 2 && typeof header[0] === 'string' && typeof header[1] === 'string'
+    if (!isPair) return 'a list of [name, value] pairs of strings'
     const [name, value] = header as [string, string]
-    if (!isToken(name)) return `field names that are tokens, not ${show(name)}`
+    if (!isToken(name)) return `field names that are tokens, not ${showValue(name)}`
     if (!isFieldValue(value)) return `values without controls, outer blanks or characters outside latin1 for ${name}`
     switch (name.toLowerCase()) {
-      case 'host': case 'content-length': case 'transfer-encoding': case 'connection': case 'upgrade': case 'te': case 'trailer': case 'expect':
+      case 'host': case 'content-length': case 'transfer-encoding': case 'connection':
+      case 'upgrade': case 'te': case 'trailer': case 'expect':
         return `no ${name} field: the connector says how CONNECT is framed`
       default:
     }
@@ -352,6 +378,12 @@ export function isPlain(text: string): boolean {
   return true
 }
 
-function isTime(value: unknown): value is number { return typeof value === 'number' && value >= 0 && value < Infinity }
-function isCount(value: unknown): value is number { return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 }
-export function isPem(value: unknown): value is string | Buffer { return (typeof value === 'string' || Buffer.isBuffer(value)) && value.length > 0 }
+function isCustomL4(value: unknown): boolean { return value === null || typeof Object(value).connect === 'function' }
+
+function isCertificateList(value: unknown): boolean {
+  return value === null || (Array.isArray(value) && value.length > 0 && value.every(isPem))
+}
+
+export function isPem(value: unknown): value is string | Buffer {
+  return (typeof value === 'string' || Buffer.isBuffer(value)) && value.length > 0
+}

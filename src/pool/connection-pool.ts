@@ -25,16 +25,9 @@ import assert from 'node:assert/strict'
 import { ProxyError } from '../errors/proxy-error.ts'
 import type { Peer } from '../peer/peer.ts'
 import type { Ticker, Timed } from '../primitives/clock.ts'
+import { resolveOptions } from '../primitives/option-table.ts'
 import type { IdleKeeper, UpstreamSession } from '../protocols/http-session.ts'
-
-export interface PoolOptions {
-  /** Idle connections kept per reuse key; past it the oldest is closed. 0 turns reuse off. @default 128 */
-  maxIdlePerKey?: number
-  /** Idle connections kept in all; past it the oldest is closed. 0 turns reuse off. @default 1024 */
-  maxIdleConnections?: number
-}
-export type ResolvedPoolOptions = Readonly<Required<PoolOptions>>
-export const POOL_DEFAULTS: ResolvedPoolOptions = { maxIdlePerKey: 128, maxIdleConnections: 1024 }
+import { POOL_DEFAULTS, POOL_OPTIONS, type PoolOptions, type ResolvedPoolOptions } from './pool-options.ts'
 
 /** Totals since the start, for metrics. */
 export interface PoolCounters {
@@ -133,14 +126,10 @@ export class ConnectionPool implements IdleKeeper {
   #serveScheduled = false
   readonly #serve = (): void => this.#serveAll()
 
-  /** @throws TypeError on an option that would not do. */
+  /** @throws OptionError with every option that would not do. */
   constructor(ticker: Ticker, options: PoolOptions = {}) {
     this.#ticker = ticker
-    this.options = { ...POOL_DEFAULTS, ...options }
-    for (const name of ['maxIdlePerKey', 'maxIdleConnections'] as const) {
-      const value = this.options[name]
-      if (!Number.isSafeInteger(value) || value < 0) throw new TypeError(`pool.${name} is ${String(value)}; use 0 or a positive whole number`)
-    }
+    this.options = resolveOptions<PoolOptions>('pool', POOL_OPTIONS, options, POOL_DEFAULTS)
   }
 
   /** Idle connections now. */

@@ -10,19 +10,8 @@ import os from 'node:os'
 import { FieldKind, fieldKind, isToken, type HeaderMap } from '../http/header-map.ts'
 import { FORWARDED_FIELDS } from '../http/hop-by-hop.ts'
 import type { RequestHead } from '../http/message-head.ts'
-
-export interface ForwardedOptions {
-  /** Addresses and CIDR blocks of proxies in front whose forwarded fields are believed. @default [] */
-  trustedHops?: readonly string[]
-  /** Which fields tell the origin who asked: 'x-forwarded' (For, Proto, Host), 'forwarded' (RFC 7239), 'both' or 'off'. @default 'x-forwarded' */
-  forwarded?: 'x-forwarded' | 'forwarded' | 'both' | 'off'
-  /** Name in Via; it must be the same in all processes of one proxy and different between proxies. '' sends no Via and detects no loops; null is `cirque-` with eight digits of this machine and user. @default null */
-  viaName?: string | null
-  /** Whether the origin gets an X-Request-Id. @default true */
-  requestId?: boolean
-}
-
-export const FORWARDED_DEFAULTS = { trustedHops: [], forwarded: 'x-forwarded', viaName: null, requestId: true } as const satisfies Required<ForwardedOptions>
+import { resolveOptions } from '../primitives/option-table.ts'
+import { FORWARDED_DEFAULTS, FORWARDED_OPTIONS, parseAddressBlock, type ForwardedOptions } from './forwarded-options.ts'
 
 /** What is known of a client's connection, once per connection. */
 export interface ConnectionFacts {
@@ -57,15 +46,15 @@ export class ForwardedFields {
   readonly #idPrefix = randomBytes(8).toString('hex')
   #idCounter = 0
 
-  /** @throws TypeError on an address in `trustedHops` or a `viaName` that would not do. */
+  /** @throws OptionError with every option that would not do. */
   constructor(options: ForwardedOptions = {}) {
-    const name = options.viaName ?? `cirque-${createHash('sha256').update(`${os.hostname()}\0${os.userInfo().uid}`).digest('hex').slice(0, 8)}`
-    if (name !== '' && !isToken(name)) throw new TypeError(`viaName is ${JSON.stringify(name)}; use letters, digits and hyphens, or '' for none`)
+    const { forwarded, requestId, trustedHops, viaName } = resolveOptions<ForwardedOptions>('httpProxy', FORWARDED_OPTIONS, options, FORWARDED_DEFAULTS)
+    const name = viaName ?? `cirque-${createHash('sha256').update(`${os.hostname()}\0${os.userInfo().uid}`).digest('hex').slice(0, 8)}`
     this.#viaName = name
     this.viaText = name === '' ? '' : `Via: 1.1 ${name}\r\n`
-    this.#style = options.forwarded ?? FORWARDED_DEFAULTS.forwarded
-    this.#sendsId = options.requestId ?? FORWARDED_DEFAULTS.requestId
-    this.#trusted = options.trustedHops === undefined || options.trustedHops.length === 0 ? null : blockList(options.trustedHops)
+    this.#style = forwarded
+    this.#sendsId = requestId
+    this.#trusted = trustedHops.length === 0 ? null : blockList(trustedHops)
   }
 
   factsOf(clientIp: string, selfTest: boolean): ConnectionFacts {
@@ -135,15 +124,8 @@ function nodeName(ip: string): string { return ip.includes(':') ? `"[${ip}]"` : 
 function blockList(entries: readonly string[]): net.BlockList {
   const list = new net.BlockList()
   for (const entry of entries) {
-    const slash = entry.indexOf('/')
-    const address = slash === -1 ? entry : entry.slice(0, slash)
-    const family = net.isIPv4(address) ? 'ipv4' : net.isIPv6(address) ? 'ipv6' : null
-    const prefix = slash === -1 ? -1 : Number(entry.slice(slash + 1))
-    if (family === null || (slash !== -1 && (!/^\d{1,3}$/.test(entry.slice(slash + 1)) || prefix > (family === 'ipv4' ? 32 : 128)))) {
-      throw new TypeError(`trustedHops has ${JSON.stringify(entry)}; use an IP address or a CIDR block such as 10.0.0.0/8`)
-    }
-    if (slash === -1) list.addAddress(address, family)
-    else list.addSubnet(address, prefix, family)
+    const { address, family, prefix } = parseAddressBlock(entry)!
+    list.addSubnet(address, prefix, family)
   }
   return list
 }

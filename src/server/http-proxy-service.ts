@@ -8,9 +8,10 @@ import { HttpConnector } from '../connector/http-connector.ts'
 import { ProxyError } from '../errors/proxy-error.ts'
 import type { PathNormalization } from '../http/target-path.ts'
 import { parseListenAddress } from '../ipc/listen-address.ts'
-import { LISTENER_DEFAULTS, resolveListenerOptions, type ListenerOptions, type ResolvedListenerOptions } from '../listener/listener-options.ts'
+import { resolveHttpListenerOptions, type HttpListenerOptions, type ResolvedHttpListenerOptions } from '../listener/http-listener-options.ts'
 import { NOBODY, TcpListener, type AcceptOwner } from '../listener/tcp-listener.ts'
 import { Ticker, type Clock } from '../primitives/clock.ts'
+import { partOf } from '../primitives/option-table.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
 import type { DownstreamOwner } from '../protocols/http-session.ts'
 import { Http1ServerSession, type ServerSessionHost } from '../protocols/http1/server-session.ts'
@@ -18,7 +19,8 @@ import { selfTest, TcpStream } from '../protocols/tcp/tcp-stream.ts'
 import { Exchange } from '../proxy/exchange.ts'
 import type { ExchangeHost } from '../proxy/exchange-host.ts'
 import { flagOf } from '../proxy/fail-to-proxy.ts'
-import { FORWARDED_DEFAULTS, ForwardedFields, type ConnectionFacts, type ForwardedOptions } from '../proxy/forwarded-fields.ts'
+import { ForwardedFields, type ConnectionFacts } from '../proxy/forwarded-fields.ts'
+import { FORWARDED_OPTIONS, type ForwardedOptions } from '../proxy/forwarded-options.ts'
 import { planPhases, type PhasePlan } from '../proxy/phases.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
 import { RetryBudget } from '../proxy/retry-budget.ts'
@@ -26,53 +28,17 @@ import type { Tunnel } from '../proxy/upgrade.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
 import { fanOut, type Tracer } from '../telemetry/tracer.ts'
 import { Drain } from './drain.ts'
+import { resolveHttpProxyOptions, type HttpProxyOptions } from './http-proxy-options.ts'
 import { serviceOutlets } from './service-outlets.ts'
 import { serviceOverrides } from './service-overrides.ts'
 import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, ServiceStats } from './service.ts'
-
-export interface HttpProxyOptions extends ForwardedOptions {
-  /** Unique in the server; names its listeners, log lines and metrics. @default 'http-proxy' */
-  name?: string
-  /** What holds for each listener that does not say otherwise. @default LISTENER_DEFAULTS */
-  listener?: ListenerOptions
-  /** Connections to upstreams; null makes one of its own, with the default pool. @default null */
-  connector?: HttpConnector | null
-  /** Callbacks that watch. @default [] */
-  tracers?: readonly Tracer[]
-  /** Where finished requests are written; null writes them nowhere. Left out: what the process is configured with. @default null */
-  accessLog?: AccessLogSink | null
-  /** What happens to targets with dot segments. @default 'resolve' */
-  pathNormalization?: PathNormalization
-  /** Whether Upgrade requests (WebSocket) are passed on; without it they are ordinary requests. @default true */
-  upgrades?: boolean
-  /** Idle limit of upgraded connections, in ms. 0 turns it off. @default 300000 */
-  tunnelIdleTimeoutMs?: number
-  /** Whether error pages name the request id. @default true */
-  showRequestId?: boolean
-  /** Requests in flight at once in this worker; past it new ones get 503. 0 turns it off. @default 10000 */
-  maxActiveRequests?: number
-}
-
-export const HTTP_PROXY_DEFAULTS = {
-  ...FORWARDED_DEFAULTS,
-  name: 'http-proxy',
-  listener: LISTENER_DEFAULTS,
-  connector: null,
-  tracers: [],
-  accessLog: null,
-  pathNormalization: 'resolve',
-  upgrades: true,
-  tunnelIdleTimeoutMs: 300_000,
-  showRequestId: true,
-  maxActiveRequests: 10_000,
-} as const
 
 /** A service that proxies HTTP as `app` says. Listeners are added to it: `httpProxyService(app).addTcp('0.0.0.0:6188')`. */
 export function httpProxyService<Ctx>(app: ProxyHttp<Ctx>, options: HttpProxyOptions = {}): HttpProxyService<Ctx> { return new HttpProxyService(app, options) }
 
 interface Bound {
   spec: ListenerSpec
-  options: ResolvedListenerOptions
+  options: ResolvedHttpListenerOptions
   listener: TcpListener | null
 }
 
@@ -91,7 +57,7 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
   readonly tunnelIdleTimeoutMs: number
   readonly showsRequestId: boolean
   #maxActive: number
-  readonly #base: ResolvedListenerOptions
+  readonly #base: ResolvedHttpListenerOptions
   readonly #bound: Bound[] = []
   readonly #tunnels = new Set<Tunnel>()
   #accessLog: AccessLogSink | null | undefined
@@ -105,38 +71,40 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
   #ownFaults = 0
   #drain: Drain | null = null
 
-  /** @throws TypeError on an option that would not do. */
-  constructor(app: ProxyHttp<Ctx>, options: HttpProxyOptions) {
+  /** @throws OptionError with every option that would not do. */
+  constructor(app: ProxyHttp<Ctx>, given: HttpProxyOptions) {
+    const options = resolveHttpProxyOptions(given)
     this.plan = planPhases(app)
-    this.name = options.name ?? HTTP_PROXY_DEFAULTS.name
+    this.name = options.name
     this.connector = options.connector ?? new HttpConnector()
     this.ticker = new Ticker(this.connector.ticker.clock)
     this.clock = this.ticker.clock
-    this.forwarded = new ForwardedFields(options)
-    this.tracer = fanOut(options.tracers ?? [])
-    this.pathNormalization = options.pathNormalization ?? HTTP_PROXY_DEFAULTS.pathNormalization
-    this.upgrades = options.upgrades ?? HTTP_PROXY_DEFAULTS.upgrades
-    this.tunnelIdleTimeoutMs = options.tunnelIdleTimeoutMs ?? HTTP_PROXY_DEFAULTS.tunnelIdleTimeoutMs
-    this.showsRequestId = options.showRequestId ?? HTTP_PROXY_DEFAULTS.showRequestId
-    this.#maxActive = options.maxActiveRequests ?? HTTP_PROXY_DEFAULTS.maxActiveRequests
-    this.#base = resolveListenerOptions(options.listener)
-    this.#accessLog = options.accessLog
+    this.forwarded = new ForwardedFields(partOf<ForwardedOptions>(FORWARDED_OPTIONS, options))
+    this.tracer = fanOut(options.tracers)
+    this.pathNormalization = options.pathNormalization
+    this.upgrades = options.upgrades
+    this.tunnelIdleTimeoutMs = options.tunnelIdleTimeoutMs
+    this.showsRequestId = options.showRequestId
+    this.#maxActive = options.maxActiveRequests
+    this.#base = options.listener as ResolvedHttpListenerOptions
+    // Left out is not null here: the process's own access log takes its place at the start.
+    this.#accessLog = given.accessLog
     this.timed = this.tracer !== null
   }
 
   // ---- listeners
 
   /** `host:port`, `[v6]:port` or `:port` (both families). @throws TypeError on an address or option that would not do. */
-  addTcp(address: string, options: ListenerOptions = {}): this {
+  addTcp(address: string, options: HttpListenerOptions = {}): this {
     if (address.startsWith('unix:')) throw new TypeError(`addTcp was given ${address}; use addUnix`)
     return this.#add(address, options)
   }
 
   /** A path, or `unix:/path?mode=660`. */
-  addUnix(path: string, options: ListenerOptions = {}): this { return this.#add(path.startsWith('unix:') ? path : `unix:${path}`, options) }
+  addUnix(path: string, options: HttpListenerOptions = {}): this { return this.#add(path.startsWith('unix:') ? path : `unix:${path}`, options) }
 
-  #add(address: string, options: ListenerOptions): this {
-    const resolved = resolveListenerOptions(options, this.#base), parsed = parseListenAddress(address)
+  #add(address: string, options: HttpListenerOptions): this {
+    const resolved = resolveHttpListenerOptions(options, this.#base), parsed = parseListenAddress(address)
     parsed.forEach((one, index) => {
       this.#bound.push({ spec: { name: `${this.name}/${address}${index === 0 ? '' : '/v6'}`, address: one, options: resolved }, options: resolved, listener: null })
     })
@@ -150,7 +118,7 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
     const { limits, listeners } = serviceOverrides.settings
     this.#maxActive = limits.maxActiveRequests ?? this.#maxActive
     for (const bound of this.#bound) {
-      bound.options = resolveListenerOptions(overridesFor(listeners, bound.spec.name), bound.options)
+      bound.options = resolveHttpListenerOptions(overridesFor(listeners, bound.spec.name), bound.options)
       bound.spec = { ...bound.spec, options: bound.options }
     }
     this.timed = this.tracer !== null || this.#accessLog !== null
@@ -164,7 +132,7 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
     return { spec: bound.spec, createAcceptor: (): net.Server => listener.createAcceptor() }
   }
 
-  accepted(stream: ByteStream, bound: { readonly spec: ListenerSpec; readonly options: ResolvedListenerOptions; readonly listener: TcpListener | null }, countedAs: string): void {
+  accepted(stream: ByteStream, bound: { readonly spec: ListenerSpec; readonly options: ResolvedHttpListenerOptions; readonly listener: TcpListener | null }, countedAs: string): void {
     this.#connections++
     const session = new Http1ServerSession(stream, bound.spec.name, bound.options, this, this.ticker)
     session.countedAs = countedAs

@@ -7,7 +7,7 @@ import { HttpConnector } from '../connector/http-connector.ts'
 import type { ProxyError } from '../errors/proxy-error.ts'
 import { HeaderMap } from '../http/header-map.ts'
 import { RequestHead, ResponseHead } from '../http/message-head.ts'
-import { resolveListenerOptions, type ListenerOptions } from '../listener/listener-options.ts'
+import { HTTP_LISTENER_DEFAULTS, type HttpListenerOptions } from '../listener/http-listener-options.ts'
 import type { Peer } from '../peer/peer.ts'
 import { systemClock, Ticker, type Clock } from '../primitives/clock.ts'
 import { BODY_UNKNOWN, type DownstreamOwner, type UpstreamOwner } from '../protocols/http-session.ts'
@@ -16,7 +16,8 @@ import { HTTP1_CLIENT_DEFAULTS } from '../protocols/http1/http1-options.ts'
 import { Http1ServerSession, type ServerSessionHost } from '../protocols/http1/server-session.ts'
 import { MemoryStream } from '../protocols/memory-stream.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
-import { httpProxyService, type HttpProxyOptions } from './http-proxy-service.ts'
+import type { HttpProxyOptions } from './http-proxy-options.ts'
+import { httpProxyService } from './http-proxy-service.ts'
 
 type Fields = HeaderMap | Readonly<Record<string, string | readonly string[]>>
 
@@ -59,7 +60,7 @@ export interface InjectOptions {
   /** Options of the service around the application. @default {} */
   service?: Omit<HttpProxyOptions, 'connector'>
   /** Limits of the client's side. @default {} */
-  listener?: ListenerOptions
+  listener?: HttpListenerOptions
   /** Time for every deadline. @default systemClock */
   clock?: Clock
 }
@@ -78,7 +79,7 @@ export async function inject<Ctx>(app: ProxyHttp<Ctx>, request: InjectRequest = 
         let cancelled = false
         queueMicrotask(() => {
           if (cancelled) return
-          far.owner = new Http1ServerSession(far, 'inject-origin', resolveListenerOptions({}), new OriginHost(origin, peer), ticker)
+          far.owner = new Http1ServerSession(far, 'inject-origin', HTTP_LISTENER_DEFAULTS, new OriginHost(origin, peer), ticker)
           waiter.onDialed(near, null)
         })
         return { cancel() { cancelled = true } }

@@ -14,10 +14,12 @@ import net from 'node:net'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { DRAIN_DEFAULTS } from '../config/supervisor-options.ts'
+import { isToken } from '../http/header-map.ts'
 import { passInheritedSockets } from '../ipc/inherited-sockets.ts'
 import { canonicalAddress, DESCRIPTION_FORMAT, hostAndPort } from '../ipc/server-description.ts'
 import type { SelfTestOutcome } from '../ipc/messages.ts'
 import type { SelfTest, ServerDescription } from '../ipc/server-description.ts'
+import { code, defaultsOf, duration, resolveOptions, text, type OptionTable } from '../primitives/option-table.ts'
 import { currentRunHost } from './run-host.ts'
 import { runSelfTest } from './self-test.ts'
 import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, Service, ServiceStats } from './service.ts'
@@ -27,11 +29,11 @@ import { startOrder } from './start-order.ts'
 export const DEFAULT_BACKLOG = 4096
 
 export interface SelfTestOptions {
-  /** @default 'GET' */
+  /** Method of the request. @default 'GET' */
   method?: string
-  /** @default '/' */
+  /** Path of the request, with its query. @default '/' */
   path?: string
-  /** @default { host: 'self-test.cirque.invalid' } */
+  /** Fields of the request. @default { host: 'self-test.cirque.invalid' } */
   headers?: Readonly<Record<string, string>>
   /** A status, or the lowest and highest that pass. @default [100, 499] */
   expect?: number | readonly [number, number]
@@ -39,8 +41,23 @@ export interface SelfTestOptions {
   timeoutMs?: number
 }
 
-export const SELF_TEST_DEFAULTS: Readonly<Required<SelfTestOptions>> = {
-  method: 'GET', path: '/', headers: { host: 'self-test.cirque.invalid' }, expect: [100, 499], timeoutMs: 2_000,
+export const SELF_TEST_OPTIONS = {
+  method: text('GET', 'a method such as GET', isToken),
+  path: code<string>('/', 'a path that begins with /', value => typeof value === 'string' && /^\/[!-~]*$/.test(value)),
+  headers: code<Readonly<Record<string, string>>>({ host: 'self-test.cirque.invalid' }, 'an object of fields', isFields),
+  expect: code<number | readonly [number, number]>([100, 499], 'a status, or the lowest and highest that pass', isExpectation),
+  timeoutMs: duration(2_000),
+} satisfies OptionTable<SelfTestOptions>
+
+export const SELF_TEST_DEFAULTS: Readonly<Required<SelfTestOptions>> = defaultsOf<SelfTestOptions>(SELF_TEST_OPTIONS)
+
+function isFields(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && Object.values(value).every(field => typeof field === 'string')
+}
+
+function isExpectation(value: unknown): boolean {
+  const range: readonly unknown[] = Array.isArray(value) ? value : [value, value]
+  return range.length === 2 && range.every(status => Number.isInteger(status))
 }
 
 /** What `addService` returns: says what must be ready before the service starts. */
@@ -104,7 +121,7 @@ export class Server {
     return handle
   }
 
-  /** The request that a fresh worker must answer before it gets traffic. It reaches the upstream unless a filter answers it. */
+  /** The request that a fresh worker must answer before it gets traffic. It reaches the upstream unless a filter answers it. @throws OptionError */
   selfTest(options: SelfTestOptions): this {
     this.#selfTest = resolveSelfTest(options)
     return this
@@ -266,7 +283,7 @@ export class Server {
 }
 
 function resolveSelfTest(options: SelfTestOptions): SelfTest {
-  const { expect, ...rest } = { ...SELF_TEST_DEFAULTS, ...options }
+  const { expect, ...rest } = resolveOptions<SelfTestOptions>('selfTest', SELF_TEST_OPTIONS, options, SELF_TEST_DEFAULTS)
   const [statusMin, statusMax] = typeof expect === 'number' ? [expect, expect] : expect
   return { ...rest, expect: { statusMin, statusMax } }
 }

@@ -3,12 +3,13 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { test, type TestContext } from 'node:test'
 import fc from 'fast-check'
-import { flagName, loadConfig, MAX_CONFIG_BYTES, nearest, variableName, type ConfigSources } from '../../src/config/load-config.ts'
-import {
-  CONFIG_KEYS, ConfigError, LIMIT_DEFAULTS, LOG_DEFAULTS, SECTIONS, writtenKey, writtenValue, type ConfigMistake,
-} from '../../src/config/server-config.ts'
+import { LIMIT_DEFAULTS } from '../../src/config/limit-options.ts'
+import { flagName, loadConfig, MAX_CONFIG_BYTES, variableName, type ConfigSources } from '../../src/config/load-config.ts'
+import { LOG_DEFAULTS } from '../../src/config/log-options.ts'
+import { CONFIG_KEYS, ConfigError, SECTIONS, type ConfigMistake } from '../../src/config/server-config.ts'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
 import { overridesFor, unknownListeners } from '../../src/config/worker-settings.ts'
+import { writtenKey, writtenValue } from '../../src/config/written-options.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 
 /** Loads `text` as cirque.yaml, with nothing from this process's environment. */
@@ -43,8 +44,9 @@ test('config: without any source every default holds', t => {
 })
 
 test('config: every default of the documentation, written down, resolves to itself', t => {
-  const lines = SECTIONS.flatMap(({ name, fields, defaults }) => [
-    `${name}:`, ...Object.keys(fields).map(field => `  ${writtenKey(field)}: ${writtenValue(field, defaults[field])}`),
+  const lines = SECTIONS.flatMap(({ name, table }) => [
+    `${name}:`,
+    ...Object.entries(table).map(([field, option]) => `  ${writtenKey(field, option)}: ${writtenValue(option, option.default)}`),
   ])
   const written = load(t, lines.join('\n'))
   // Of limits only what is said travels on, as the application may have chosen others.
@@ -144,7 +146,7 @@ test('config: all mistakes of all sources come at once, in order, with their pla
     'cirque.yaml:3:12: supervisor.workers: found 0; expected auto, or a whole number from 1 to 256',
     'cirque.yaml:4:3: supervisor.heartbeet: found an unknown key; expected heartbeat',
     'cirque.yaml:5:14: supervisor.heartbeat: found 30; expected a duration with a unit (ms, s, m, h, d) of at least 10ms, such as 1s',
-    'cirque.yaml:7:3: drain.hardDrainMs: found an unknown key; expected hardDrain, whose value has the unit, such as 30s',
+    'cirque.yaml:7:3: drain.hardDrainMs: found an unknown key; expected hardDrain, whose value has the unit, such as 300s',
     'cirque.yaml:8:14: drain.idleDrain: found "-1s"; expected a duration with a unit (ms, s, m, h, d) such as 30s, or 0',
     'cirque.yaml:9:9: limits: found 4; expected a section with keys',
     'cirque.yaml:10:15: log.level: found "loud"; expected one of debug, info, warn, error',
@@ -301,15 +303,6 @@ test('config: any text is either a configuration or a list of mistakes', t => {
       assert.ok(error.mistakes.length > 0)
     }
   }), { numRuns: 1000 })
-})
-
-test('config: the nearest word is offered only when it is near', () => {
-  const known = ['hardDrain', 'idleDrain', 'softDrain']
-  assert.equal(nearest('hardDrian', known), 'hardDrain')
-  assert.equal(nearest('HARDDRAIN', known), 'hardDrain')
-  assert.equal(nearest('idle', known), 'idleDrain')
-  assert.equal(nearest('workers', known), null)
-  assert.equal(nearest('x'.repeat(200), known), null)
 })
 
 test('config: a listener gets what holds for all, then what holds for it', t => {

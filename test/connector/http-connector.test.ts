@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { HttpConnector, PendingAcquire, type HttpConnectorOptions, type SessionWaiter } from '../../src/connector/http-connector.ts'
+import type { HttpConnectorOptions } from '../../src/connector/connector-options.ts'
+import { HttpConnector, PendingAcquire, type SessionWaiter } from '../../src/connector/http-connector.ts'
 import { ProxyError } from '../../src/errors/proxy-error.ts'
 import { HttpPeer } from '../../src/peer/http-peer.ts'
 import type { PeerOptions } from '../../src/peer/peer-options.ts'

@@ -304,8 +304,8 @@ test('resolver: names are forgotten past maxNames, and no more than maxQuestions
 })
 
 test('resolver: options that would not do are refused', () => {
-  assert.throws(() => new Fixture({ maxNames: 0 }), { message: 'resolver.maxNames is 0; use a positive number' })
-  assert.throws(() => new Fixture({ negativeTtlMs: -1 }), { message: 'resolver.negativeTtlMs is -1; use 0 or a positive number of milliseconds' })
+  assert.throws(() => new Fixture({ maxNames: 0 }), { message: 'resolver.maxNames is 0; use a positive whole number' })
+  assert.throws(() => new Fixture({ negativeTtlMs: -1 }), { message: 'resolver.negativeTtlMs is -1; use 0 (keeps it not at all) or a positive number of milliseconds' })
 })
 
 test('resolver: a source that cannot be made is a failure, not a crash', async () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import net from 'node:net'
 import { test, type TestContext } from 'node:test'
-import { resolveListenerOptions, type ListenerOptions } from '../../src/listener/listener-options.ts'
+import { LISTENER_DEFAULTS, type ListenerOptions } from '../../src/listener/listener-options.ts'
 import { TcpListener, clientOf } from '../../src/listener/tcp-listener.ts'
 import type { ByteStream } from '../../src/protocols/byte-stream.ts'
 import { within } from '../support/wait-for.ts'
@@ -30,7 +30,7 @@ async function start(t: TestContext, options: ListenerOptions): Promise<Started>
   const started = { closeIdle: () => false } as { -readonly [Key in keyof Started]: Started[Key] }
   let accepted: (() => void) | null = null
   started.streams = streams
-  started.listener = new TcpListener(resolveListenerOptions(options), {
+  started.listener = new TcpListener({ ...LISTENER_DEFAULTS, ...options }, {
     onAccepted(stream, countedAs) {
       streams.push(stream)
       stream.owner = { onBytes() {}, onEnd() { stream.end() }, onDrained() {}, onClosed: () => started.listener.left(countedAs) }

@@ -34,7 +34,7 @@ test('backend: refuses what could not be dialled or weighed, and says where and 
     ['a:1 weight=65536', /weight is 65536/u],
     ['a:1 wieght=2', /"wieght=2"; only weight=N/u],
     [{ address: 'a:1', weight: 1.5 }, /weight is 1\.5/u],
-    [{ address: 'a:1', enabled: 'no' as never }, /enabled is no; use true or false/u],
+    [{ address: 'a:1', enabled: 'no' as never }, /enabled is "no"; use true or false/u],
   ]
   for (const [input, says] of refused) assert.throws(() => parseBackend(input, 'api.backends[3]'), says, JSON.stringify(input))
 })

@@ -174,7 +174,7 @@ test('health check: a probe that ends after its backend has left changes nothing
 })
 
 test('health check: options that would not do are refused with what would', () => {
-  assert.throws(() => new TcpHealthCheck({ timeoutMs: 0 }), /healthCheck\.timeoutMs is 0; use a whole number above 0, in milliseconds/u)
+  assert.throws(() => new TcpHealthCheck({ timeoutMs: 0 }), /healthCheck\.timeoutMs is 0; use a positive number of milliseconds/u)
   assert.throws(() => new TcpHealthCheck({ port: 70_000 }), /healthCheck\.port is 70000/u)
   assert.throws(() => new HttpHealthCheck({ path: 'health' }), /healthCheck\.path is "health"; use a path that begins with \//u)
 })

@@ -115,7 +115,7 @@ test('ketama: a set that needs more points than the limit is refused, and the li
     () => new KetamaSelection().build(candidates(['a:1 weight=65535'])),
     /ketama\.maxPoints is 4194304 and the backends need 10485600/u,
   )
-  assert.throws(() => new KetamaSelection({ pointsPerWeight: 0 }), /ketama\.pointsPerWeight is 0; use a whole number above 0/u)
+  assert.throws(() => new KetamaSelection({ pointsPerWeight: 0 }), /ketama\.pointsPerWeight is 0; use a positive whole number/u)
 })
 
 /** Four bytes whose CRC-32 is `wanted`: the register is run backwards over bytes that turn out as needed. */

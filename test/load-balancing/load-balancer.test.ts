@@ -425,12 +425,12 @@ test('load balancer: a selection of one\'s own is asked for order only', () => {
 
 test('load balancer: options that would not do are refused with what would', () => {
   const refused: [LoadBalancerOptions, RegExp][] = [
-    [{ maxFails: -1 }, /upstream\.maxFails is -1; use a whole number from 0 to 1000/u],
+    [{ maxFails: -1 }, /upstream\.maxFails is -1; use 0 \(turns passive health off\) or a whole number from 1 to 1000/u],
     [{ name: 'api', failTimeoutMs: 0 }, /api\.failTimeoutMs is 0/u],
     [{ selection: 'fastest' as never }, /selection is "fastest"; use round-robin/u],
     [{ updateIntervalMs: 2 ** 31 }, /updateIntervalMs/u],
     [{ preferredFamily: 5 as never }, /preferredFamily is 5; use 4, 6/u],
-    [{ maxFial: 2 } as never, /loadBalancer\.maxFial is not an option/u],
+    [{ maxFial: 2 } as never, /upstream\.maxFial is not an option; use maxFails/u],
   ]
   for (const [options, says] of refused) assert.throws(() => LoadBalancer.from(ABC, options), says)
   assert.equal(LoadBalancer.from(ABC).options.maxFails, LOAD_BALANCER_DEFAULTS.maxFails)

@@ -2,8 +2,13 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { BasicPeer } from '../../src/peer/basic-peer.ts'
-import { HttpPeer, verifiedName, type BackendLike, type ConnectProxyOptions, type HttpPeerOptions } from '../../src/peer/http-peer.ts'
+import {
+  HTTP_PEER_OPTIONS, HttpPeer, verifiedName, type BackendLike, type ConnectProxyOptions, type HttpPeerOptions,
+} from '../../src/peer/http-peer.ts'
 import type { PeerAddress } from '../../src/peer/peer-address.ts'
+
+/** Tests of what TLS adds wait for it; they run again once the table of options lets it through. */
+const OF_TLS = { skip: HTTP_PEER_OPTIONS.tls.awaits === '' ? false : 'TLS to the peer is refused until it is implemented' }
 
 test('http peer: an address as text, object or backend gives the same peer', () => {
   const text = new HttpPeer('[::1]:8080')
@@ -51,7 +56,7 @@ test('http peer: attempts are reported to the backend that was selected', () => 
   new HttpPeer({ peerAddress: backend.peerAddress, name: 'x' }).report(false)
 })
 
-test('http peer: the server name comes from the host with TLS, if it is a name', () => {
+test('http peer: the server name comes from the host with TLS, if it is a name', OF_TLS, () => {
   assert.equal(new HttpPeer('a.test:443', { tls: true }).sni, 'a.test')
   assert.equal(new HttpPeer('a.test.:443', { tls: true }).sni, 'a.test')
   assert.equal(new HttpPeer('a.test:443', { tls: true, sni: 'b.test' }).sni, 'b.test')
@@ -60,7 +65,7 @@ test('http peer: the server name comes from the host with TLS, if it is a name',
   assert.equal(new HttpPeer('a.test:80').sni, '')
 })
 
-test('http peer: an empty server name leaves verification on, against the host', () => {
+test('http peer: an empty server name leaves verification on, against the host', OF_TLS, () => {
   const peer = new HttpPeer('1.1.1.1:443', { tls: true, sni: '' })
   assert.equal(peer.options.verifyCert, true)
   assert.equal(peer.options.verifyHostname, true)
@@ -82,13 +87,17 @@ test('http peer: refusals say what would do', () => {
   refuse({ tls: 1 as unknown as boolean }, /peer\.tls is 1; use true or false/)
   refuse({ groupKey: Number.NaN }, /peer\.groupKey is NaN/)
   refuse({ groupKey: {} as unknown as string }, /peer\.groupKey is a value of type object/)
-  refuse({ clientCert: { cert: '', key: 'k' } }, /peer\.clientCert has no cert or no key/)
+  refuse({ clientCert: { cert: '', key: 'k' } }, /peer\.clientCert is a value of type object; use \{ cert, key \}, both PEM, or null/)
   refuse({ connectProxy: {} as unknown as ConnectProxyOptions }, /nextHop is missing/)
   refuse({ connectProxy: { nextHop: 'p.test:3128', port: -1 } }, /connectProxy\.port is -1/)
   refuse({ connectProxy: { nextHop: 'p.test:3128', host: '[::1]' } }, /without brackets/)
   refuse(
     { connectProxy: { nextHop: 'p.test:3128', headers: [['Content-Length', '1']] } },
-    /connectProxy\.headers would not do; use no Content-Length field/,
+    /connectProxy\.headers is a list that would not do; use no Content-Length field/,
+  )
+  refuse(
+    { tls: 1, idelTimeoutMs: 1, connectProxy: { nextHop: 3128, port: -1 } } as unknown as HttpPeerOptions,
+    /^peer\.tls .*\npeer\.idelTimeoutMs .*\npeer\.connectProxy\.nextHop is 3128; .*\npeer\.connectProxy\.port is -1; .*$/,
   )
   refuse({ connectProxy: { nextHop: 'p.test:3128', extra: 1 } as unknown as ConnectProxyOptions }, /connectProxy\.extra is not an option/)
   refuse({ connectProxy: { nextHop: 'p.test:3128' } }, /a Unix address gives a proxy nothing to connect to/, 'unix:/run/a.sock')
@@ -108,7 +117,7 @@ test('http peer: a CONNECT proxy is asked for the peer itself unless told otherw
   })
 })
 
-test('basic peer: a server name asks for TLS', () => {
+test('basic peer: a server name asks for TLS', OF_TLS, () => {
   assert.equal(new BasicPeer('a.test:25').tls, false)
   assert.equal(new BasicPeer('a.test:25', { sni: '' }).tls, false)
   const peer = new BasicPeer('a.test:465', { sni: 'mail.test', connectTimeoutMs: 5 })
@@ -143,9 +152,15 @@ const connectProxy = fc.record({
     { maxLength: 2 },
   ),
 })
+/** Any of these options, or none of them; what is refused for now is left out. */
+function settable(values: Partial<Record<keyof HttpPeerOptions, fc.Arbitrary<unknown>>>): fc.Arbitrary<HttpPeerOptions> {
+  const kept = Object.entries(values).filter(([name]) => HTTP_PEER_OPTIONS[name as keyof HttpPeerOptions].awaits === '')
+  return fc.record(Object.fromEntries(kept), { requiredKeys: [] }) as fc.Arbitrary<HttpPeerOptions>
+}
+
 const peers: fc.Arbitrary<Made> = fc.record({
   address,
-  options: fc.record({
+  options: settable({
     tls: fc.boolean(), sni: trickyName, groupKey: fc.oneof(fc.integer({ min: 1, max: 3 }), trickyText),
     verifyHostname: fc.boolean(), alternativeName: trickyName,
     clientCert: fc.record({ cert, key: cert }), ca: fc.array(cert, { minLength: 1, maxLength: 2 }), connectProxy,
@@ -155,7 +170,7 @@ const peers: fc.Arbitrary<Made> = fc.record({
     ),
     curves: fc.constantFrom('X25519', 'X25519:P-256', 'X25519","'), readTimeoutMs: fc.constantFrom(1, 11, 60_000),
     localAddress: fc.constantFrom('', '127.0.0.1', '::1'),
-  }, { requiredKeys: [] }),
+  }),
 })
 
 /** What the peer is, written in another way than the key is. */
@@ -186,9 +201,10 @@ test('reuse key: peers that differ in one field only have different keys', () =>
     'extraProxyHeaders', 'curves', 'readTimeoutMs', 'localAddress',
   ] as const
   fc.assert(fc.property(makeable, makeable, fc.constantFrom(...fields), (a, b, field) => {
-    const changed: Made = { address: a.address, options: { ...a.options, sni: a.options.sni ?? 'a', [field]: b.options[field] } }
-    fc.pre(changed.options.sni !== undefined)
-    const from: Made = { address: a.address, options: { ...a.options, sni: a.options.sni ?? 'a' } }
+    const named: HttpPeerOptions = HTTP_PEER_OPTIONS.sni.awaits === '' ? { sni: a.options.sni ?? 'a' } : {}
+    const changed: Made = { address: a.address, options: { ...a.options, ...named, [field]: b.options[field] } }
+    fc.pre(named.sni === undefined || changed.options.sni !== undefined)
+    const from: Made = { address: a.address, options: { ...a.options, ...named } }
     const clean = (made: Made): HttpPeer => new HttpPeer(made.address, made.options)
     assert.equal(clean(from).reuseKey === clean(changed).reuseKey, meaning(from) === meaning(changed))
   }), { numRuns: 2000 })
@@ -196,9 +212,7 @@ test('reuse key: peers that differ in one field only have different keys', () =>
 
 test('reuse key: holds no secret', () => {
   const headers = [['Proxy-Authorization', 'SECRET']] as const
-  const peer = new HttpPeer('a.test:443', {
-    tls: true, clientCert: { cert: 'CERTIFICATE', key: 'SECRET' }, connectProxy: { nextHop: 'p.test:1', headers },
-    extraProxyHeaders: headers,
-  })
+  const ofTls: HttpPeerOptions = OF_TLS.skip === false ? { tls: true, clientCert: { cert: 'CERTIFICATE', key: 'SECRET' } } : {}
+  const peer = new HttpPeer('a.test:443', { ...ofTls, connectProxy: { nextHop: 'p.test:1', headers }, extraProxyHeaders: headers })
   assert.ok(!peer.reuseKey.includes('SECRET'))
 })

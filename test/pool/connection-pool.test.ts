@@ -5,7 +5,8 @@ import type { ProxyError } from '../../src/errors/proxy-error.ts'
 import { HttpPeer } from '../../src/peer/http-peer.ts'
 import type { PeerOptions } from '../../src/peer/peer-options.ts'
 import type { Peer } from '../../src/peer/peer.ts'
-import { ConnectionPool, PoolWaiter, type PoolOptions } from '../../src/pool/connection-pool.ts'
+import { ConnectionPool, PoolWaiter } from '../../src/pool/connection-pool.ts'
+import type { PoolOptions } from '../../src/pool/pool-options.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import type { UpstreamSession } from '../../src/protocols/http-session.ts'
 import { FakeClock } from '../support/fake-clock.ts'
@@ -211,7 +212,7 @@ test('pool: after close nothing is kept', () => {
 })
 
 test('pool: bad options are refused', () => {
-  assert.throws(() => new Fixture({ maxIdlePerKey: -1 }), { message: 'pool.maxIdlePerKey is -1; use 0 or a positive whole number' })
+  assert.throws(() => new Fixture({ maxIdlePerKey: -1 }), { message: 'pool.maxIdlePerKey is -1; use 0 (turns reuse off) or a positive whole number' })
   assert.throws(() => new Fixture({ maxIdleConnections: 1.5 }), /pool\.maxIdleConnections is 1\.5/)
 })
 

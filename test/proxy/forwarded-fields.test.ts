@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { HeaderMap } from '../../src/http/header-map.ts'
 import { RequestHead } from '../../src/http/message-head.ts'
-import { ForwardedFields, stripForwarded, type ForwardedOptions } from '../../src/proxy/forwarded-fields.ts'
+import { ForwardedFields, stripForwarded } from '../../src/proxy/forwarded-fields.ts'
+import type { ForwardedOptions } from '../../src/proxy/forwarded-options.ts'
 
 function make(options: ForwardedOptions, ip: string, fields: Record<string, string | string[]> = {}): { head: RequestHead; sent: HeaderMap } {
   const forwarded = new ForwardedFields({ viaName: 'edge', ...options }), facts = forwarded.factsOf(ip, false)

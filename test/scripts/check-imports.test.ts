@@ -50,7 +50,7 @@ test('imports: a folder that reaches below itself is found, type imports too', t
   assert.deepEqual(findingsIn(t, {
     'src/http/head.ts': '\nimport type { exchange } from \'../proxy/exchange.ts\'\nexport type Head = typeof exchange\n',
   }), [
-    'src/http/head.ts:2: imports src/proxy/exchange.ts (type); src/http/ src/config/ src/ipc/ may import src/errors/ src/primitives/',
+    'src/http/head.ts:2: imports src/proxy/exchange.ts (type); src/http/ src/ipc/ may import src/errors/ src/primitives/ src/config/',
   ])
   assert.match(
     findingsIn(t, { 'src/errors/fault.ts': 'export { head } from \'../http/head.ts\'\n' })[0] ?? '',

@@ -45,26 +45,28 @@ export const ACCESS_FIELDS = ['ts', 'id']
   'src/config/server-config.ts': [
     'export interface LogOptions {', '  /** How much. @default \'info\' */', '  level?: string', '}',
     'export const LOG_DEFAULTS = { level: \'info\' }',
-    'export const LISTENER_FIELDS = { backlog: 1 }',
+    'const [log, listeners] = [{ name: \'log\', declared: \'LogOptions\' }, { name: \'listeners.*\', declared: \'ListenerOptions\' }]',
+    'const level = { kind: \'choice\', words: [\'debug\', \'info\'], default: \'info\' }',
+    'const lingerMs = { kind: \'duration\', words: [], default: 4000, zero: \'ends it\', min: 1, max: 9999, atLeast: \'\' }',
     'export const CONFIG_KEYS = [',
-    '  { key: \'log.level\', declared: \'LogOptions\', field: \'level\', written: \'info\' },',
-    '  { key: \'listeners.*.backlog\', declared: \'ListenerOptions\', field: \'backlog\', written: \'\' },',
+    '  { key: \'log.level\', section: log, field: \'level\', option: level },',
+    '  { key: \'listeners.*.linger\', section: listeners, field: \'lingerMs\', option: lingerMs },',
     ']',
-    'export const writtenValue = (key: string, value: unknown) => String(value)',
   ].join('\n'),
-  'src/listener/listener-options.ts': `export interface ListenerOptions {
-  /** Queue. @default 4096 */
-  backlog?: number
-  /** Who. @default all */
-  filter?: () => boolean
-}
-export const LISTENER_DEFAULTS = { backlog: 4096 }
-`,
+  'src/listener/listener-options.ts': [
+    'export interface ListenerOptions {', '  /** Wait, in ms. At least 2. 0 ends it. @default 4000 */',
+    '  lingerMs?: number', '  /** Who. @default all */', '  filter?: () => boolean', '}',
+    'export const LISTENER_DEFAULTS = { lingerMs: 4000 }',
+    'export const LISTENER_OPTIONS = {',
+    '  lingerMs: { kind: \'duration\', zero: \'ends it\', min: 2, atLeast: \'\' },',
+    '  filter: { kind: \'code\', zero: \'\', min: 0, atLeast: \'\' },',
+    '}',
+  ].join('\n'),
   'docs/configuration.md': [
-    '<!-- begin: options of log -->', '| key | default | meaning |', '|---|---|---|',
-    '| `log.level` | `info` | How much. |', '<!-- end: options of log -->',
-    '<!-- begin: options of listeners -->', '| key | default | meaning |', '|---|---|---|',
-    '| `listeners.*.backlog` | `4096` | Queue. |', '<!-- end: options of listeners -->', '',
+    '<!-- begin: options of log -->', '| key | default | allowed | meaning |', '|---|---|---|---|',
+    '| `log.level` | `info` | `debug`, `info` | How much. |', '<!-- end: options of log -->',
+    '<!-- begin: options of listeners -->', '| key | default | allowed | meaning |', '|---|---|---|---|',
+    '| `listeners.*.linger` | `4s` | `0` or more | Wait. 0 ends it. |', '<!-- end: options of listeners -->', '',
   ].join('\n'),
   'test/support/programs.ts': 'export const PROGRAMS = { curl: { debian: \'curl\' }, h2spec: { debian: null } }\n',
   '.ci/run': 'programs="\n  curl:curl\n"\n',
@@ -196,15 +198,33 @@ test('lists: a generated table that differs from its source is found at its line
   assert.equal(readFileSync(path.join(root, 'docs/access-log.md'), 'utf8'), GOOD['docs/access-log.md'])
 })
 
-test('lists: an option of listeners that the file cannot set, or that does not exist', async t => {
-  assert.match(
-    (await findingsIn(t, changed('src/config/server-config.ts', 'backlog: 1 }', 'backlog: 1, other: 2 }')))[0] ?? '',
-    /^src\/config\/server-config\.ts:6: names the option of listeners other, which/,
+test('lists: what a doc comment says of 0 and of the least value is what the table says', async t => {
+  const file = 'src/listener/listener-options.ts'
+  const at = 'src/listener/listener-options.ts:3: ListenerOptions.lingerMs: LISTENER_OPTIONS '
+  assert.equal(
+    (await findingsIn(t, changed(file, '0 ends it.', '')))[0],
+    `${at}says that 0 ends it; say it in the doc comment with the same words`,
   )
-  assert.match(
-    (await findingsIn(t, changed('src/config/server-config.ts', '{ backlog: 1 }', '{}')))[0] ?? '',
-    /^src\/config\/server-config\.ts:6: does not name the option of listeners backlog/,
+  assert.equal(
+    (await findingsIn(t, changed(file, 'zero: \'ends it\'', 'zero: \'\'')))[0],
+    `${at}does not say that 0 ends it; give it to the descriptor as \`zero\``,
   )
+  assert.equal(
+    (await findingsIn(t, changed(file, 'At least 2.', 'At least 3.')))[0],
+    `${at}has the least value 2; write "At least 2." into the doc comment`,
+  )
+  assert.equal((await findingsIn(t, changed(file, 'min: 2', 'min: 1')))[0], `${at}knows no least value of 2; correct the doc comment`)
+  assert.equal(
+    (await findingsIn(t, changed(file, 'min: 2, atLeast: \'\'', 'min: 2, atLeast: \'idleMs\'')))[0],
+    `${at}has the least value idleMs; write "At least idleMs." into the doc comment`,
+  )
+  assert.equal((await findingsIn(t, changed(file, 'lingerMs: { kind', 'lingersMs: { kind')))[0], `${at}has no such option`)
+})
+
+test('lists: a doc comment that speaks of units in a way that the documentation cannot leave out', async t => {
+  const findings = await findingsIn(t, changed('src/listener/listener-options.ts', 'Wait, in ms.', 'Wait in ms of idleTimeoutMs.'))
+  assert.match(findings[0] ?? '', /^docs\/configuration\.md:1: would say "in ms" in /)
+  assert.match(findings[1] ?? '', /^docs\/configuration\.md:1: would say "idleTimeoutMs" in /)
 })
 
 test('lists: versions of Node.js and programs of CI', async t => {

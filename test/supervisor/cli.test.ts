@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import test from 'node:test'
-import { OptionError } from '../../src/config/supervisor-options.ts'
+import { OptionError } from '../../src/primitives/option-table.ts'
 import { ConfigError } from '../../src/config/server-config.ts'
 import { ChannelError } from '../../src/ipc/channel.ts'
 import { outcomeOf } from '../../supervisor/cli.ts'
@@ -22,7 +22,7 @@ function cirque(args: string[], cwd: string): { code: number | null; out: string
 
 test('cli: every way to fail has its exit code', () => {
   assert.equal(outcomeOf(new NotRunning('/x')).code, 3)
-  assert.equal(outcomeOf(new OptionError('a', 1, 'use 2')).code, 2)
+  assert.equal(outcomeOf(OptionError.of('a', 1, 'use 2')).code, 2)
   assert.equal(outcomeOf(new ConfigError([])).code, 2)
   assert.equal(outcomeOf(new ChannelError('refused', 'no')).code, 1)
   assert.equal(outcomeOf(new ChannelError('closed', 'gone')).code, 1)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { LOG_DEFAULTS } from '../../src/config/server-config.ts'
+import { LOG_DEFAULTS } from '../../src/config/log-options.ts'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { SupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'

@@ -10,7 +10,8 @@
  * one that moved, does not fit. The first contradiction is kept in `fault`; nothing that happens behind it counts.
  */
 import { AssertionError } from 'node:assert/strict'
-import { HttpConnector, type Transport } from '../../src/connector/http-connector.ts'
+import type { Transport } from '../../src/connector/connector-options.ts'
+import { HttpConnector } from '../../src/connector/http-connector.ts'
 import type { DialWaiter } from '../../src/connector/transport-connector.ts'
 import { ProxyError } from '../../src/errors/proxy-error.ts'
 import type { HeaderMap } from '../../src/http/header-map.ts'

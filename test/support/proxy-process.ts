@@ -3,14 +3,14 @@
  * same file; it listens on a free port and passes everything to one origin.
  */
 import { fork, type ChildProcess } from 'node:child_process'
-import { HttpPeer, Server, httpProxyService, type ListenerOptions } from '../../src/index.ts'
+import { HttpPeer, Server, httpProxyService, type HttpListenerOptions } from '../../src/index.ts'
 import type { HttpPeerOptions } from '../../src/peer/http-peer.ts'
 import { within } from './wait-for.ts'
 
 export interface ProxyProcessOptions {
   /** Address of the origin, `127.0.0.1:port`. */
   origin: string
-  listener?: ListenerOptions
+  listener?: HttpListenerOptions
   peer?: HttpPeerOptions
 }
 

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
-import { HttpPeer, Server, httpProxyService, type HttpProxyOptions, type ListenerOptions, type ProxyHttp } from '../../src/index.ts'
+import { HttpPeer, Server, httpProxyService, type HttpListenerOptions, type HttpProxyOptions, type ProxyHttp } from '../../src/index.ts'
 import type { HttpPeerOptions } from '../../src/peer/http-peer.ts'
 import { RawClient, type RawResponse, type ReadOptions } from './raw-client.ts'
 import { ScriptedOrigin, answerOk, type Script } from './scripted-origin.ts'
@@ -12,7 +12,7 @@ import { waitFor } from './wait-for.ts'
 
 export interface ProxyUnderTestOptions {
   script?: Script
-  listener?: ListenerOptions
+  listener?: HttpListenerOptions
   peer?: HttpPeerOptions
   service?: HttpProxyOptions
   /** Hooks besides `newCtx` and `upstreamPeer`, or in place of them. */

@@ -7,9 +7,11 @@ import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import type { TestContext } from 'node:test'
-import { SECTIONS, writtenKey, writtenValue, type ServerConfig } from '../../src/config/server-config.ts'
+import { LISTENER_SECTION, SECTIONS, type ServerConfig } from '../../src/config/server-config.ts'
 import type { SupervisorOptions } from '../../src/config/supervisor-options.ts'
+import { writtenKey, writtenValue } from '../../src/config/written-options.ts'
 import type { FromOperator } from '../../src/ipc/messages.ts'
+import type { AnyOptionTable, Option } from '../../src/primitives/option-table.ts'
 import { temporaryFolder } from './temporary-folder.ts'
 import { waitFor, within } from './wait-for.ts'
 
@@ -187,12 +189,13 @@ function writeConfig(folder: string, { options, log, limits, listeners }: Config
   const values: Readonly<Record<string, object | undefined>> = {
     supervisor, drain: supervisor.drain, restart: { ...SHORT.restart, ...options?.restart }, upgrade: { ...SHORT.upgrade, ...options?.upgrade }, log, limits,
   }
-  const sections = SECTIONS.map(({ name, fields }) => [name, written(values[name] ?? {}, Object.keys(fields))])
-  const named = Object.entries(listeners ?? {}).map(([name, given]) => [name, written(given, Object.keys(given))])
+  const sections = SECTIONS.map(({ name, table }) => [name, written(values[name] ?? {}, table)])
+  const named = Object.entries(listeners ?? {}).map(([name, given]) => [name, written(given, LISTENER_SECTION.table)])
   fs.writeFileSync(path.join(folder, CONFIG), JSON.stringify({ ...Object.fromEntries(sections) as object, listeners: Object.fromEntries(named) as object }))
 }
 
-function written(values: object, keys: readonly string[]): object {
-  const given = Object.entries(values).filter(([key, value]) => value !== undefined && keys.includes(key))
-  return Object.fromEntries(given.map(([key, value]: [string, unknown]) => [writtenKey(key), typeof value === 'boolean' ? value : writtenValue(key, value).replace(/^''$/, '')]))
+function written(values: object, table: AnyOptionTable): object {
+  const given = Object.entries(values).filter(([key, value]) => value !== undefined && Object.hasOwn(table, key))
+  const write = (option: Option, value: unknown): unknown => typeof value === 'boolean' ? value : writtenValue(option, value).replace(/^''$/, '')
+  return Object.fromEntries(given.map(([key, value]: [string, unknown]) => [writtenKey(key, table[key]!), write(table[key]!, value)]))
 }

@@ -7,8 +7,9 @@
  * Never written: Authorization, Cookie, Set-Cookie, and values of query keys that are usually secrets.
  */
 import type { ProxyError } from '../../errors/proxy-error.ts'
+import { count, defaultsOf, resolveOptions, text, type OptionTable } from '../../primitives/option-table.ts'
 import type { AccessLogSink, LoggedExchange } from '../access-record.ts'
-import { LineSink, type LineDestination, type LineSinkOptions } from './line-sink.ts'
+import { LINE_SINK_OPTIONS, LineSink, type LineDestination, type LineSinkOptions } from './line-sink.ts'
 
 /** One line. Texts are '' and times null when there was no such thing; times are in ms. */
 export interface AccessRecord {
@@ -88,21 +89,28 @@ export const SECRET_QUERY_KEYS: ReadonlySet<string> = new Set([
 ])
 
 export interface AccessLogOptions extends LineSinkOptions {
-  /** Worker and generation of every line. @default '' */
+  /** Worker of every line. @default '' */
   worker?: string
   /** Generation of every line. @default 0 */
   generation?: number
 }
-export const ACCESS_LOG_DEFAULTS = { worker: '', generation: 0 } as const
+
+export const ACCESS_LOG_OPTIONS = {
+  ...LINE_SINK_OPTIONS,
+  worker: text('', 'the id of a worker'),
+  generation: count(0, { min: 0 }),
+} satisfies OptionTable<AccessLogOptions>
+
+export const ACCESS_LOG_DEFAULTS: Readonly<Required<AccessLogOptions>> = defaultsOf<AccessLogOptions>(ACCESS_LOG_OPTIONS)
 
 export class AccessLog implements AccessLogSink {
   readonly #sink: LineSink
   readonly #worker: string
   readonly #generation: number
 
-  /** @throws when the file cannot be opened. */
+  /** @throws OptionError with every option that would not do, and when the file cannot be opened. */
   constructor(destination: LineDestination, options: AccessLogOptions = {}) {
-    const { worker, generation, ...sink } = { ...ACCESS_LOG_DEFAULTS, ...options }
+    const { worker, generation, ...sink } = resolveOptions<AccessLogOptions>('accessLog', ACCESS_LOG_OPTIONS, options, ACCESS_LOG_DEFAULTS)
     this.#sink = new LineSink(destination, sink)
     this.#worker = worker
     this.#generation = generation

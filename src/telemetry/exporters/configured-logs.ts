@@ -2,7 +2,7 @@
  * The logs of one process as section `log` of the configuration asks for them. Whoever wires the process together opens
  * them once, before the application starts, and reopens them when it is told to.
  */
-import type { ResolvedLogOptions } from '../../config/server-config.ts'
+import type { ResolvedLogOptions } from '../../config/log-options.ts'
 import { AccessLog } from './access-log.ts'
 import { createPinoLog, type PinoLog } from './pino.ts'
 

@@ -13,6 +13,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { pino } from 'pino'
+import { defaultsOf, duration, resolveOptions, size, type OptionTable } from '../../primitives/option-table.ts'
 
 /** Where lines go: the process's own stream, or the path of a file that is appended to. */
 export type LineDestination = 'stdout' | 'stderr' | { readonly file: string }
@@ -23,7 +24,13 @@ export interface LineSinkOptions {
   /** Lines are collected this long before they are written, in ms. 0 writes at the end of the turn. @default 100 */
   collectMs?: number
 }
-export const LINE_SINK_DEFAULTS: Readonly<Required<LineSinkOptions>> = { maxLogQueueBytes: 8_388_608, collectMs: 100 }
+
+export const LINE_SINK_OPTIONS = {
+  maxLogQueueBytes: size(8_388_608),
+  collectMs: duration(100, { zero: 'writes at the end of the turn' }),
+} satisfies OptionTable<LineSinkOptions>
+
+export const LINE_SINK_DEFAULTS: Readonly<Required<LineSinkOptions>> = defaultsOf<LineSinkOptions>(LINE_SINK_OPTIONS)
 
 /** Lines are put together to pieces of this length; the first full one is handed over at once. */
 const PIECE_LENGTH = 16_384
@@ -78,9 +85,9 @@ export class LineSink {
   #flushes: (() => void)[] = []
   readonly #atExit = (): void => this.#writeRest()
 
-  /** @throws when the file cannot be opened: a wrong path is better found at the start. */
+  /** @throws OptionError, and when the file cannot be opened: a wrong path is better found at the start. */
   constructor(destination: LineDestination, options: LineSinkOptions = {}) {
-    const { maxLogQueueBytes, collectMs } = { ...LINE_SINK_DEFAULTS, ...options }
+    const { maxLogQueueBytes, collectMs } = resolveOptions<LineSinkOptions>('log', LINE_SINK_OPTIONS, options, LINE_SINK_DEFAULTS)
     this.#destination = destination
     this.#maxQueued = maxLogQueueBytes
     this.#collectMs = collectMs

@@ -6,7 +6,8 @@
 import tty from 'node:tty'
 import { pino } from 'pino'
 import type { LogFields, ProcessLog } from '../../ipc/process-log.ts'
-import { LineSink, type LineDestination } from './line-sink.ts'
+import { choice, code, defaultsOf, resolveOptions, text, type OptionTable } from '../../primitives/option-table.ts'
+import { LINE_SINK_OPTIONS, LineSink, type LineDestination } from './line-sink.ts'
 
 export interface PinoLogOptions {
   /** Who speaks: `supervisor` or `worker 1.0.3`. @default 'cirque' */
@@ -20,9 +21,18 @@ export interface PinoLogOptions {
   /** Lines that wait, in characters; past it lines are dropped and counted. @default 8_388_608 */
   maxLogQueueBytes?: number
 }
-export const PINO_LOG_DEFAULTS = {
-  who: 'cirque', level: 'info', format: 'auto', destination: 'stderr', maxLogQueueBytes: 8_388_608,
-} as const satisfies Required<PinoLogOptions>
+
+export const PINO_LOG_OPTIONS = {
+  who: text('cirque', 'a name'),
+  level: choice('info', ['debug', 'info', 'warn', 'error']),
+  format: choice('auto', ['auto', 'text', 'json']),
+  destination: code<LineDestination>('stderr', "'stdout', 'stderr' or { file }", isDestination),
+  maxLogQueueBytes: LINE_SINK_OPTIONS.maxLogQueueBytes,
+} satisfies OptionTable<PinoLogOptions>
+
+export const PINO_LOG_DEFAULTS: Readonly<Required<PinoLogOptions>> = defaultsOf<PinoLogOptions>(PINO_LOG_OPTIONS)
+
+function isDestination(value: unknown): boolean { return value === 'stdout' || value === 'stderr' || typeof Object(value).file === 'string' }
 
 export interface PinoLog extends ProcessLog {
   debug(message: string, fields?: LogFields): void
@@ -40,9 +50,9 @@ type Level = keyof typeof WEIGHTS
 /** Longest text of a field, in characters; stacks may be four times as long. */
 const MAX_FIELD_LENGTH = 2048
 
-/** @throws when the file cannot be opened. */
+/** @throws OptionError with every option that would not do, and when the file cannot be opened. */
 export function createPinoLog(options: PinoLogOptions = {}): PinoLog {
-  const { who, level, format, destination, maxLogQueueBytes } = { ...PINO_LOG_DEFAULTS, ...options }
+  const { who, level, format, destination, maxLogQueueBytes } = resolveOptions<PinoLogOptions>('log', PINO_LOG_OPTIONS, options, PINO_LOG_DEFAULTS)
   const sink = new LineSink(destination, { maxLogQueueBytes, collectMs: 0 })
   const text = format === 'text' || (format === 'auto' && typeof destination === 'string' && tty.isatty(destination === 'stdout' ? 1 : 2))
   const write = text ? textWriter(who, level, sink) : jsonWriter(who, level, sink)

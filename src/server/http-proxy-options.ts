@@ -1,0 +1,59 @@
+/** What `httpProxyService` may be told besides the application and its listeners. */
+import { LIMIT_OPTIONS, type LimitOptions } from '../config/limit-options.ts'
+import type { HttpConnector } from '../connector/http-connector.ts'
+import type { PathNormalization } from '../http/target-path.ts'
+import { HTTP_LISTENER_DEFAULTS, HTTP_LISTENER_OPTIONS, type HttpListenerOptions } from '../listener/http-listener-options.ts'
+import {
+  choice, code, defaultsOf, duration, flag, object, options, resolveOptions, text,
+  type OptionTable,
+} from '../primitives/option-table.ts'
+import { FORWARDED_OPTIONS, type ForwardedOptions } from '../proxy/forwarded-options.ts'
+import type { AccessLogSink } from '../telemetry/access-record.ts'
+import type { Tracer } from '../telemetry/tracer.ts'
+
+export interface HttpProxyOptions extends ForwardedOptions, LimitOptions {
+  /** Unique in the server; names its listeners, log lines and metrics. @default 'http-proxy' */
+  name?: string
+  /** What holds for each listener that does not say otherwise. @default HTTP_LISTENER_DEFAULTS */
+  listener?: HttpListenerOptions
+  /** Connections to upstreams; null makes one of its own, with the default pool. @default null */
+  connector?: HttpConnector | null
+  /** Callbacks that watch. @default [] */
+  tracers?: readonly Tracer[]
+  /** Where finished requests are written; null writes them nowhere. Left out: what the process is configured with. @default null */
+  accessLog?: AccessLogSink | null
+  /** What happens to targets with dot segments. @default 'resolve' */
+  pathNormalization?: PathNormalization
+  /** Whether Upgrade requests (WebSocket) are passed on; without it they are ordinary requests. @default true */
+  upgrades?: boolean
+  /** Idle limit of upgraded connections, in ms. 0 turns it off. @default 300000 */
+  tunnelIdleTimeoutMs?: number
+  /** Whether error pages name the request id. @default true */
+  showRequestId?: boolean
+}
+export type ResolvedHttpProxyOptions = Readonly<Required<HttpProxyOptions>>
+
+export const HTTP_PROXY_OPTIONS = {
+  ...FORWARDED_OPTIONS,
+  ...LIMIT_OPTIONS,
+  name: text('http-proxy', 'a name of at least one character', name => name !== ''),
+  listener: options<HttpListenerOptions>(HTTP_LISTENER_OPTIONS, HTTP_LISTENER_DEFAULTS),
+  connector: object<HttpConnector>('an HttpConnector'),
+  tracers: code<readonly Tracer[]>([], 'a list of tracers', isListOfObjects),
+  accessLog: object<AccessLogSink>('an access log'),
+  pathNormalization: choice<PathNormalization>('resolve', ['resolve', 'reject', 'off']),
+  upgrades: flag(true),
+  tunnelIdleTimeoutMs: duration(300_000, { zero: 'turns it off' }),
+  showRequestId: flag(true),
+} satisfies OptionTable<HttpProxyOptions>
+
+export const HTTP_PROXY_DEFAULTS: ResolvedHttpProxyOptions = defaultsOf<HttpProxyOptions>(HTTP_PROXY_OPTIONS)
+
+/** Complete and checked. @throws OptionError with every mistake there is */
+export function resolveHttpProxyOptions(given: HttpProxyOptions): ResolvedHttpProxyOptions {
+  return resolveOptions<HttpProxyOptions>('httpProxy', HTTP_PROXY_OPTIONS, given, HTTP_PROXY_DEFAULTS)
+}
+
+function isListOfObjects(value: unknown): boolean {
+  return Array.isArray(value) && value.every(one => typeof one === 'object' && one !== null)
+}
