@@ -81,7 +81,10 @@ export class Ticker {
   /** The registered objects, as a copy: for rare walks that may remove what they meet. */
   snapshot(): Timed[] { return this.#timed.slice() }
 
-  /** One walk, from the last to the first: what is moved into a freed slot comes from behind, so nobody is left out. It may be called a second time; that finds nothing more to do. */
+  /**
+   * One walk, from the last to the first: what is moved into a freed slot comes from behind, so nobody is left out. It may
+   * be called a second time; that finds nothing more to do.
+   */
   tick(): void {
     const now = this.clock.now()
     for (let at = this.#timed.length - 1; at >= 0; at--) {
