@@ -307,10 +307,12 @@ export class Supervisor implements ReleaseLife, DeskLife {
 
   #abandon(fleet: Fleet, entry: JournalEntry): void {
     this.holdings.startOver(this.#options.workers)
-    fleet.abandon()
+    // Ours no more: what is still told to it is the end.
+    this.#fleet = null
     this.#abandoned = fleet
+    fleet.abandon()
     const upgrades = this.#upgrades!.giveUp('the supervisor was killed meanwhile, and its workers could not be adopted')
-    this.#fleet = this.#upgrades = null
+    this.#upgrades = null
     this.#inherited = { ...entry, upgrades }
   }
 

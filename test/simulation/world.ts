@@ -393,9 +393,7 @@ export class World implements Wire {
     this.#cancelBootTimer()
     this.image?.die()
     this.image = null
-    // Another start that finds nothing here any more would be the next supervisor; the end of this one brings that anyway.
-    for (const rival of this.#rivals) rival.die()
-    this.#rivals.clear()
+    this.#endRivals()
     this.#dropConnections()
     this.control.leave(pid)
     this.#dropInbox()
@@ -521,6 +519,7 @@ export class World implements Wire {
   onEnded(image: SimSupervisor, code: number): void {
     this.log(() => `the supervisor (pid ${image.pid}) ended with code ${code}`)
     if (image !== this.image) { this.#onRivalEnded(image, code); return }
+    this.#endRivals()
     this.gap = true
     this.count(`ended ${code}`)
     this.supervisorPid = 0
@@ -558,6 +557,12 @@ export class World implements Wire {
     this.count('rivals')
     this.#rivals.add(rival)
     rival.run()
+  }
+
+  /** One that finds no supervisor any more would be the next one; the end of this one brings a next one anyway. */
+  #endRivals(): void {
+    for (const rival of this.#rivals) rival.die()
+    this.#rivals.clear()
   }
 
   #onRivalEnded(rival: SimSupervisor, code: number): void {
