@@ -4,7 +4,7 @@
  *
  *   Claiming --control socket is ours--> Describing --> Binding --> Starting --all slots accept--> Running
  *       \   \                                \             \           \                           ^ \
- *        \   \                                +-- failed: 1 +-- 1       +-- nobody ever ready: 1    |  +-- stop --> Stopping --> Ended: 0
+ *        \   \                                +-- failed: 1 +-- 1       +-- no worker ready: 1      |  +-- stop --> Stopping --> Ended: 0
  *         \   +-- workers of a killed supervisor serve: they are adopted --------------------------+
  *          +-- running already: 3                        an image before us handed over in place --+
  *
