@@ -12,7 +12,6 @@
  * Leaves to others: what comes next and whether it may stay (upgrade.ts over release-world.ts), what operators ask
  * (operator-desk.ts), who is a worker (worker-desk.ts), what is held open (holdings.ts), and every touch of the operating
  * system (supervisor-world.ts).
- *
  * Tests: test/simulation runs this class in thousands of bad worlds; test/integration and test/supervisor/boot.serial in real processes.
  */
 import path from 'node:path'
