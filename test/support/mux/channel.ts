@@ -337,7 +337,7 @@ export class MuxChannel implements FrameSink {
     if (stream === undefined) {
       if ((type & ~END_BIT) === FrameType.Head && id > this.lastStream) return this.#owner.onNewStream(id, type, payload, from, to) && !this.#broken
       // What crossed our RESET is of no interest; what was never opened is not.
-      return id <= this.lastStream && type !== FrameType.Head ? true : this.#break(`frame ${type} for stream ${id}, which is not open`)
+      return id <= this.lastStream ? true : this.#break(`frame ${type} for stream ${id}, which is not open`)
     }
     switch (type) {
       case FrameType.Head: stream.receiver.onStreamHead(payload, from, to); break

@@ -158,9 +158,11 @@ export class MuxServerConnection implements DownstreamConnection, ChannelOwner, 
     }
   }
 
+  /** Without windows no answer can go on: FIN is the client's farewell. */
   onEnd(): void {
     this.#ended = true
-    for (const session of this.#sessions) session.clientEnded()
+    for (const session of this.#sessions) session.connectionLost(new ProxyError('CLIENT_GONE', 'downstream', 'the client closed the connection'))
+    for (const stream of this.channel.streams()) stream.reset(ResetCode.Cancelled)
     if (this.#state === State.Linger) this.#finishLinger()
     else this.#look()
   }
@@ -419,12 +421,6 @@ export class MuxServerSession implements DownstreamSession, StreamReceiver {
     if (this.#state !== SessionState.Exchange) return
     this.#faulted = true
     this.#owner.onDownstreamFault(error)
-  }
-
-  /** FIN came: a request that is not whole never will be. */
-  clientEnded(): void {
-    if (this.#state === SessionState.Detached) this.#stream.vanish(ResetCode.Cancelled)
-    else if (!this.#stream.whole) this.connectionLost(new ProxyError('CLIENT_GONE', 'downstream', 'the request body ended early'))
   }
 
   connectionLost(error: ProxyError): void {

@@ -31,7 +31,7 @@ export interface MuxWatcher {
   /** A request's head (at an origin), or an interim or final one (at a client). `whole`: there is no body, nor END. */
   onHead(stream: number, fields: ReadFields, whole: boolean): void
   onData(stream: number, bytes: Buffer): void
-  onEnd(stream: number, trailers: ReadFields): void
+  onMessageEnd(stream: number, trailers: ReadFields): void
   onReset(stream: number, code: number): void
   onWindow(stream: number, bytes: number): void
   onGoAway(last: number): void
@@ -168,7 +168,7 @@ export class StrictMuxReader {
     const trailers = this.#fields(payload, [])
     if (trailers === null) return
     stream.ended = true
-    this.#watcher.onEnd(stream.id, trailers)
+    this.#watcher.onMessageEnd(stream.id, trailers)
   }
 
   #fields(payload: Buffer, pseudo: readonly string[]): ReadFields | null {
