@@ -133,7 +133,7 @@ export class MuxServerConnection implements DownstreamConnection, ChannelOwner, 
     this.requests++
     const error = new ProxyError('BAD_FRAMING', 'downstream', text, { status: 400, limit: 'bad-framing' })
     this.host.onRefused(this, error)
-    for (const session of this.#sessions) session.fault(new ProxyError('BAD_FRAMING', 'downstream', text, { status: 400, limit: 'bad-framing' }))
+    for (const session of this.#sessions) session.connectionLost(error)
     for (const stream of this.channel.streams()) stream.reset(ResetCode.Broken)
     this.#leave()
     this.#linger()
@@ -428,7 +428,8 @@ export class MuxServerSession implements DownstreamSession, StreamReceiver {
       this.#stream.vanish(ResetCode.Cancelled)
       return
     }
-    const copy = new ProxyError(error.kind, error.source, 'the client closed the connection', { cause: error.cause })
+    // Hooks may change the fault that they are told of: each exchange has its own.
+    const { kind, source, limit, cause } = error, copy = new ProxyError(kind, source, 'the client closed the connection', { limit, cause })
     this.#stream.reset(ResetCode.Cancelled)
     this.fault(copy)
   }
