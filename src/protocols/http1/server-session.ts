@@ -125,19 +125,22 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   #lingerUntil = NEVER
   #discarded = 0
 
-  constructor(stream: ByteStream, listener: string, options: ResolvedHttp1ServerOptions, host: ConnectionHost, ticker: Ticker) {
+  /** @param acceptedAt ms of the clock; the first head is due from then */
+  constructor(
+    stream: ByteStream, listener: string, options: ResolvedHttp1ServerOptions, host: ConnectionHost, ticker: Ticker,
+    acceptedAt: number = ticker.clock.now(),
+  ) {
     this.stream = stream
     this.listener = listener
     this.#options = options
     this.#host = host
     this.#ticker = ticker
     this.#slot = slotOf(options)
-    const now = ticker.clock.now()
-    this.#acceptedAt = now
-    this.#progress = new SendProgress(stream, now)
+    this.#acceptedAt = acceptedAt
+    this.#progress = new SendProgress(stream, acceptedAt)
     // A tenth of spread, so that connections opened together do not all come back together.
     this.#maxAgeMs = options.maxConnectionAgeMs === 0 ? NEVER : options.maxConnectionAgeMs * (0.9 + Math.random() * 0.2)
-    this.#deadline = now + options.headTimeoutMs
+    this.#deadline = acceptedAt + options.headTimeoutMs
     ticker.add(this)
   }
 
