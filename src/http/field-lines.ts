@@ -9,48 +9,58 @@ export class FieldLines {
   /** What no head gets anything from. Nothing may be added to it. */
   static readonly NONE: FieldLines = new FieldLines()
 
-  readonly #names: string[] = []
-  readonly #values: string[] = []
-  #own = 0
+  /** Name, value, name, value. Entries from `#own` on are left over from an earlier message. */
+  readonly #fields: string[]
+  #own: number
   #base: FieldLines | null = null
-  /** The own lines as HTTP/1 writes them, each with its CRLF. */
-  #text = ''
+  /** The own lines as HTTP/1 writes them; null: not asked for since the last change. */
+  #text: string | null = null
 
-  static of(...fields: readonly (readonly [name: string, value: string])[]): FieldLines {
-    const lines = new FieldLines()
-    for (const [name, value] of fields) lines.add(name, value)
-    return lines
+  /** @param fields name, value, name, value: kept, and given away by the caller */
+  constructor(fields: string[] = []) {
+    this.#fields = fields
+    this.#own = fields.length
   }
 
   /** Forgets its own lines and starts behind those of `base`. */
   startFrom(base: FieldLines): this {
     this.#base = base
     this.#own = 0
-    this.#text = ''
+    this.#text = null
     return this
   }
 
   add(name: string, value: string): this {
-    this.#names[this.#own] = name
-    this.#values[this.#own] = value
-    this.#own++
-    this.#text += name + ': ' + value + '\r\n'
+    const fields = this.#fields
+    fields[this.#own++] = name
+    fields[this.#own++] = value
+    this.#text = null
     return this
   }
 
   /** As HTTP/1 writes them (RFC 9112 5), each with its CRLF; '' when there is none. */
-  get text(): string { return this.#base === null ? this.#text : this.#base.text + this.#text }
+  get text(): string {
+    const own = this.#text ??= this.#write()
+    return this.#base === null ? own : this.#base.text + own
+  }
+
+  #write(): string {
+    const fields = this.#fields
+    let text = ''
+    for (let at = 0; at < this.#own; at += 2) text += fields[at]! + ': ' + fields[at + 1]! + '\r\n'
+    return text
+  }
 
   /** Number of lines, those of the base included. */
-  get size(): number { return (this.#base === null ? 0 : this.#base.size) + this.#own }
+  get size(): number { return (this.#base === null ? 0 : this.#base.size) + this.#own / 2 }
 
   nameAt(index: number): string {
     const base = this.#base, inherited = base === null ? 0 : base.size
-    return index < inherited ? base!.nameAt(index) : this.#names[index - inherited]!
+    return index < inherited ? base!.nameAt(index) : this.#fields[2 * (index - inherited)]!
   }
 
   valueAt(index: number): string {
     const base = this.#base, inherited = base === null ? 0 : base.size
-    return index < inherited ? base!.valueAt(index) : this.#values[index - inherited]!
+    return index < inherited ? base!.valueAt(index) : this.#fields[2 * (index - inherited) + 1]!
   }
 }

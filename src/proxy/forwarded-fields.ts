@@ -68,13 +68,14 @@ export class ForwardedFields {
     const clientIp = digest.remoteIp, scheme = digest.tls === null ? 'http' : 'https'
     const family = clientIp.includes(':') ? 'ipv6' : 'ipv4'
     const trusted = this.#trusted !== null && clientIp !== '' && this.#trusted.check(clientIp, family)
-    const lines = new FieldLines()
+    const fields: string[] = []
     if (clientIp !== '') {
-      if (this.#sendsXForwarded) lines.add('X-Forwarded-For', clientIp)
-      if (this.#sendsForwarded) lines.add('Forwarded', `for=${nodeName(clientIp)};proto=${scheme}`)
+      if (this.#sendsXForwarded) fields.push('X-Forwarded-For', clientIp)
+      if (this.#sendsForwarded) fields.push('Forwarded', `for=${nodeName(clientIp)};proto=${scheme}`)
     }
-    if (this.#sendsXForwarded) lines.add('X-Forwarded-Proto', scheme)
-    return { clientIp, scheme, trusted, selfTest, lines, kept: undefined }
+    if (this.#sendsXForwarded) fields.push('X-Forwarded-Proto', scheme)
+    // The copy has no room to grow: a connection keeps it for as long as it is open.
+    return { clientIp, scheme, trusted, selfTest, lines: new FieldLines(fields.slice()), kept: undefined }
   }
 
   get #sendsXForwarded(): boolean { return this.#style === 'x-forwarded' || this.#style === 'both' }
