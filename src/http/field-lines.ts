@@ -2,65 +2,66 @@
  * Field lines that the proxy adds to a head, as values: an HTTP/1 session appends their text, an HTTP/2 session encodes
  * names and values. Names and values are checked where they come from; nothing is checked here.
  *
- * A base holds what is the same for every message of a connection and is built once; its text is kept. What differs
- * from message to message is added behind it, in one object that is used again and again.
+ * A base holds what is the same for every message of a connection and is built once, text included. What differs from
+ * message to message is added behind it, in one object that is used again and again.
  */
+
+/** A name with what HTTP/1 writes before a value: it is joined once, and not for every message. */
+export class FieldName {
+  readonly name: string
+  readonly text: string
+  constructor(name: string) {
+    this.name = name
+    this.text = name + ': '
+  }
+}
+
 export class FieldLines {
   /** What no head gets anything from. Nothing may be added to it. */
   static readonly NONE: FieldLines = new FieldLines()
 
-  /** Name, value, name, value. Entries from `#own` on are left over from an earlier message. */
-  readonly #fields: string[]
+  /** Entries from `#own` on are left over from an earlier message. */
+  readonly #names: FieldName[]
+  readonly #values: string[]
   #own: number
   #base: FieldLines | null = null
-  /** The own lines as HTTP/1 writes them; null: not asked for since the last change. */
-  #text: string | null = null
+  /** All lines as HTTP/1 writes them (RFC 9112 5), each with its CRLF; '' when there is none. */
+  text = ''
 
-  /** @param fields name, value, name, value: kept, and given away by the caller */
-  constructor(fields: string[] = []) {
-    this.#fields = fields
-    this.#own = fields.length
+  /** @param names and values of its lines: kept, and given away by the caller */
+  constructor(names: FieldName[] = [], values: string[] = []) {
+    this.#names = names
+    this.#values = values
+    this.#own = names.length
+    for (const [at, name] of names.entries()) this.text += name.text + values[at]! + '\r\n'
   }
 
   /** Forgets its own lines and starts behind those of `base`. */
   startFrom(base: FieldLines): this {
     this.#base = base
     this.#own = 0
-    this.#text = null
+    this.text = base.text
     return this
   }
 
-  add(name: string, value: string): this {
-    const fields = this.#fields
-    fields[this.#own++] = name
-    fields[this.#own++] = value
-    this.#text = null
+  add(name: FieldName, value: string): this {
+    const at = this.#own++
+    this.#names[at] = name
+    this.#values[at] = value
+    this.text += name.text + value + '\r\n'
     return this
-  }
-
-  /** As HTTP/1 writes them (RFC 9112 5), each with its CRLF; '' when there is none. */
-  get text(): string {
-    const own = this.#text ??= this.#write()
-    return this.#base === null ? own : this.#base.text + own
-  }
-
-  #write(): string {
-    const fields = this.#fields
-    let text = ''
-    for (let at = 0; at < this.#own; at += 2) text += fields[at]! + ': ' + fields[at + 1]! + '\r\n'
-    return text
   }
 
   /** Number of lines, those of the base included. */
-  get size(): number { return (this.#base === null ? 0 : this.#base.size) + this.#own / 2 }
+  get size(): number { return (this.#base === null ? 0 : this.#base.size) + this.#own }
 
   nameAt(index: number): string {
     const base = this.#base, inherited = base === null ? 0 : base.size
-    return index < inherited ? base!.nameAt(index) : this.#fields[2 * (index - inherited)]!
+    return index < inherited ? base!.nameAt(index) : this.#names[index - inherited]!.name
   }
 
   valueAt(index: number): string {
     const base = this.#base, inherited = base === null ? 0 : base.size
-    return index < inherited ? base!.valueAt(index) : this.#fields[2 * (index - inherited) + 1]!
+    return index < inherited ? base!.valueAt(index) : this.#values[index - inherited]!
   }
 }
