@@ -76,7 +76,8 @@ async function answer(name: string, request: http.IncomingMessage, response: htt
       return
     case '/headers':
       response.setHeader('content-type', 'application/json; charset=utf-8')
-      response.end(`${JSON.stringify({ origin: name, method: request.method, target: request.url, version: request.httpVersion, headers: request.headers }, null, 2)}\n`)
+      const { method, url: target, httpVersion: version, headers } = request
+      response.end(`${JSON.stringify({ origin: name, method, target, version, headers }, null, 2)}\n`)
       return
     case '/echo':
       response.setHeader('content-type', request.headers['content-type'] ?? 'application/octet-stream')
@@ -108,7 +109,8 @@ async function answer(name: string, request: http.IncomingMessage, response: htt
 
 function sayHello(name: string, response: http.ServerResponse): void {
   response.setHeader('content-type', 'text/plain; charset=utf-8')
-  response.end(`Hello from origin ${name}, in process ${process.pid}, through Cirque.\nMore: /slow /headers /echo /upload /download?bytes=1000 /events /ws\n`)
+  const more = '/slow /headers /echo /upload /download?bytes=1000 /events /ws'
+  response.end(`Hello from origin ${name}, in process ${process.pid}, through Cirque.\nMore: ${more}\n`)
 }
 
 /** A whole number from the query, or what is usual; never more than `max`. */

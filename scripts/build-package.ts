@@ -41,15 +41,17 @@ export function publishedManifest(manifest: Manifest): Record<string, unknown> {
 export function buildPackage(target: string): void {
   rmSync(target, { recursive: true, force: true })
   mkdirSync(path.join(target, 'bin'), { recursive: true })
-  const { status, stdout } = spawnSync('tsc', ['--project', 'tsconfig.build.json', '--outDir', path.join(target, 'dist')], {
-    cwd: ROOT, encoding: 'utf8', env: { ...process.env, PATH: `${path.join(ROOT, 'node_modules/.bin')}${path.delimiter}${process.env['PATH'] ?? ''}` },
-  })
+  const args = ['--project', 'tsconfig.build.json', '--outDir', path.join(target, 'dist')]
+  const programs = `${path.join(ROOT, 'node_modules/.bin')}${path.delimiter}${process.env['PATH'] ?? ''}`
+  const { status, stdout } = spawnSync('tsc', args, { cwd: ROOT, encoding: 'utf8', env: { ...process.env, PATH: programs } })
   if (status !== 0) throw new Error(`the package does not compile:\n${stdout}`)
   // Is JavaScript already.
   cpSync(path.join(ROOT, 'supervisor/keep-signals.mjs'), path.join(target, 'dist/supervisor/keep-signals.mjs'))
   const manifest = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as Manifest
   writeFileSync(path.join(target, 'package.json'), `${JSON.stringify(publishedManifest(manifest), null, 2)}\n`)
-  for (const name of ['bin/cirque', 'README.md', 'LICENSE', 'docs']) cpSync(path.join(ROOT, name), path.join(target, name), { recursive: true })
+  for (const name of ['bin/cirque', 'README.md', 'LICENSE', 'docs']) {
+    cpSync(path.join(ROOT, name), path.join(target, name), { recursive: true })
+  }
   chmodSync(path.join(target, 'bin/cirque'), 0o755)
 }
 

@@ -1,6 +1,6 @@
 /**
- * Holds the import table: which folder may import which, where vendors may be named, what entry points import first,
- * and that no imports form a cycle.
+ * Holds the import table: which folder may import which, which ways are shut besides, where vendors may be named, what
+ * entry points import first, and that no imports form a cycle.
  * Type imports count for the table, because a type from below is a dependency of the reader all the same. They do not
  * count for cycles: they are gone before anything is loaded, and the tracer's types are open to every folder while
  * their own fields name types of those folders.
@@ -32,7 +32,8 @@ const TRANSPORT = [...POOLS, 'src/connector/', 'src/listener/']
  * configuration, far below, can offer each option without naming it again.
  */
 const OPTION_TABLES = [
-  'src/protocols/http-options.ts', 'src/protocols/http1/http1-options.ts', 'src/listener/listener-options.ts', 'src/listener/http-listener-options.ts',
+  'src/protocols/http-options.ts', 'src/protocols/http1/http1-options.ts', 'src/listener/listener-options.ts',
+  'src/listener/http-listener-options.ts',
 ]
 const CAPABILITIES = [...TRANSPORT, 'src/load-balancing/', 'src/limits/', 'src/cache/', 'src/modules/']
 
@@ -56,16 +57,39 @@ const ROWS: readonly Row[] = [
   { where: ['src/proxy/'], may: CAPABILITIES },
   { where: ['src/server/'], may: [...CAPABILITIES, 'src/proxy/'] },
   { where: ['src/index.ts'], may: ['src/'] },
-  { where: ['supervisor/'], may: [...FOUNDATION.filter(folder => folder !== 'src/http/'), 'src/telemetry/exporters/', 'src/telemetry/metric-slots.ts'] },
+  {
+    where: ['supervisor/'],
+    may: [...FOUNDATION.filter(folder => folder !== 'src/http/'), 'src/telemetry/exporters/', 'src/telemetry/metric-slots.ts'],
+  },
   { where: ['workers/'], may: ['src/'] },
   { where: ['examples/'], may: ['src/index.ts'] },
   { where: ['test/', 'scripts/'], may: ['src/', 'supervisor/', 'workers/', 'examples/', 'test/', 'scripts/'] },
 ]
 
-/** Types of these may be imported from anywhere, and they may import types of anything in src/: what a tracer is told, and what modules and access logs see of an exchange. */
+interface ClosedWay {
+  readonly where: readonly string[]
+  readonly never: readonly string[]
+  readonly why: string
+}
+
+/** Ways that the table above leaves open and that are shut all the same, for types too. */
+export const CLOSED_WAYS: readonly ClosedWay[] = [
+  {
+    where: ['src/pool/', 'src/proxy/'], never: ['src/protocols/http1/'],
+    why: 'serves every protocol: let the session do what only its protocol asks for',
+  },
+]
+
+/**
+ * Types of these may be imported from anywhere, and they may import types of anything in src/: what a tracer is told, and
+ * what modules and access logs see of an exchange.
+ */
 const OPEN_TYPES = ['src/telemetry/tracer.ts', 'src/proxy/session.ts']
 /** Only these may name the package's edge. */
 const EDGE_READERS = ['examples/', 'test/', 'scripts/']
+/** Exporters name vendors, so they are wired in from outside: only these may import them. */
+const EXPORTERS = ['src/telemetry/exporters/']
+const EXPORTER_READERS = ['supervisor/', 'workers/', ...EDGE_READERS, 'src/proxy/', 'src/server/', 'src/index.ts']
 
 /** Where processes and users enter: too old a Node.js must be told before anything else of ours runs. */
 const ENTRIES = ['src/index.ts', 'supervisor/cli.ts', 'supervisor/main.ts', 'workers/main.ts', 'workers/describe.ts']
@@ -86,7 +110,10 @@ const VENDOR_FREE = ['test/', 'scripts/']
 /** Built-in modules that only some files may load. */
 const BUILTINS: Readonly<Record<string, { readonly where: readonly string[]; readonly why: string }>> = {
   'node:ffi': { where: ['src/ipc/system-calls.ts'], why: 'native calls live in src/ipc/system-calls.ts' },
-  'node:cluster': { where: ['supervisor/process-host.ts', 'workers/'], why: 'only supervisor/process-host.ts forks, and only workers/ know that they were forked' },
+  'node:cluster': {
+    where: ['supervisor/process-host.ts', 'workers/'],
+    why: 'only supervisor/process-host.ts forks, and only workers/ know that they were forked',
+  },
 }
 /** Folders that are handed open streams and open none; `node:net` is there for its address functions. */
 const SOCKETLESS = ['src/errors/', 'src/primitives/', 'src/http/', 'src/config/', 'src/ipc/']
@@ -123,7 +150,8 @@ export function checkImports(root: string): Finding[] {
     if (ENTRIES.includes(file)) {
       const first = sites.find(site => !site.typeOnly)
       const fine = first !== undefined && !first.dynamic && path.posix.join(path.posix.dirname(file), first.specifier) === ENTRY_GUARD
-      if (!fine) findings.push({ file, line: first?.line ?? 1, text: `does not import ${ENTRY_GUARD} before everything else; let that be its first import` })
+      const text = `does not import ${ENTRY_GUARD} before everything else; let that be its first import`
+      if (!fine) findings.push({ file, line: first?.line ?? 1, text })
     }
     for (const site of sites) {
       if (site.specifier.startsWith('.')) {
@@ -142,13 +170,21 @@ export function checkImports(root: string): Finding[] {
 
 function relativeFault(root: string, file: string, row: Row, to: string, site: ImportSite): string | null {
   if (!isFile(path.join(root, to))) return `imports ${site.specifier}, which is no file; name an existing file with its extension`
-  if (to.endsWith('.json')) return covers([...VENDOR_FREE, 'supervisor/cli.ts'], file) ? null : `imports ${to}; read it where it is needed, or keep the value in a .ts file`
-  if (path.posix.basename(to) === 'index.ts' && !covers(EDGE_READERS, file)) return `imports ${to}, which is for the package's edge only; import the file itself`
+  if (to.endsWith('.json')) {
+    if (covers([...VENDOR_FREE, 'supervisor/cli.ts'], file)) return null
+    return `imports ${to}; read it where it is needed, or keep the value in a .ts file`
+  }
+  if (path.posix.basename(to) === 'index.ts' && !covers(EDGE_READERS, file)) {
+    return `imports ${to}, which is for the package's edge only; import the file itself`
+  }
   if (covers(ANYONE, to)) return null
+  const closed = CLOSED_WAYS.find(way => covers(way.where, file) && covers(way.never, to))
+  if (closed !== undefined) return `imports ${to}${site.typeOnly ? ' (type)' : ''}; ${closed.where.join(' ')} ${closed.why}`
   if (site.typeOnly && (covers(OPEN_TYPES, to) || (covers(OPEN_TYPES, file) && to.startsWith('src/')))) return null
   if (covers(row.where, to)) return null
-  // Exporters name vendors, so they are wired in from outside; `src/telemetry/` in a row means the rest of that folder.
-  if (covers(row.may, to) && !(covers(['src/telemetry/exporters/'], to) && !covers(['supervisor/', 'workers/', ...EDGE_READERS, 'src/proxy/', 'src/server/', 'src/index.ts'], file))) return null
+  // `src/telemetry/` in a row means that folder without its exporters.
+  const shut = covers(EXPORTERS, to) && !covers(EXPORTER_READERS, file)
+  if (covers(row.may, to) && !shut) return null
   const may = row.may.length === 0 ? 'nothing else of ours' : row.may.join(' ')
   return `imports ${to}${site.typeOnly ? ' (type)' : ''}; ${row.where.join(' ')} may import ${may}`
 }
@@ -160,14 +196,18 @@ function packageFault(file: string, site: ImportSite): string | null {
     const rule = BUILTINS[specifier]
     if (rule !== undefined && !site.typeOnly && !covers([...rule.where, ...VENDOR_FREE], file)) return `imports ${specifier}; ${rule.why}`
     if (!site.typeOnly && SOCKET_MODULES.has(specifier) && covers(SOCKETLESS, file) && !site.names.every(name => ADDRESS_NAMES.has(name))) {
-      return `imports ${specifier}; ${SOCKETLESS.join(' ')} open no sockets: take an open stream, import its type, or name only ${[...ADDRESS_NAMES].join(', ')}`
+      const remedy = `take an open stream, import its type, or name only ${[...ADDRESS_NAMES].join(', ')}`
+      return `imports ${specifier}; ${SOCKETLESS.join(' ')} open no sockets: ${remedy}`
     }
     return null
   }
   if (covers(VENDOR_FREE, file)) return null
   const name = packageName(specifier)
   const places = vendorPlaces(name)
-  if (places === undefined) return `imports the package ${name}; only ${VENDOR_FREE.join(' ')} may name packages that are not in the table of scripts/check-imports.ts`
+  if (places === undefined) {
+    const free = VENDOR_FREE.join(' ')
+    return `imports the package ${name}; only ${free} may name packages that are not in the table of scripts/check-imports.ts`
+  }
   return covers(places, file) ? null : `imports the package ${name}; only ${places.join(' ')} may name it`
 }
 
@@ -200,7 +240,8 @@ function cyclesOf(graph: ReadonlyMap<string, readonly Edge[]>): Finding[] {
     const ring = shortestRing(graph, first, new Set(members))
     if (ring === null) return
     const line = graph.get(first)?.find(({ to }) => to === (ring[1] ?? first))?.line ?? 1
-    findings.push({ file: first, line, text: `is part of an import cycle: ${ring.join(' -> ')}; move what they share to a file that imports neither, or import the type alone` })
+    const remedy = 'move what they share to a file that imports neither, or import the type alone'
+    findings.push({ file: first, line, text: `is part of an import cycle: ${ring.join(' -> ')}; ${remedy}` })
   }
   for (const file of graph.keys()) if (!order.has(file)) visit(file)
   return findings

@@ -1,10 +1,10 @@
 /**
  * Compares lists that must agree, each with its one source:
- * option defaults in doc comments with the `*_DEFAULTS` constants, and what they say of 0 and of the least value with the tables
- * of descriptors (`*_OPTIONS`); error kinds with docs/errors.md; hook names with
- * src/proxy/README.md; fields and flags of the access log with docs/access-log.md; the process options with
- * docs/configuration.md (scripts/generated-tables.ts makes those tables; `--write` puts them there); the oldest Node.js that will do, in the four places that name it; the programs that tests
- * may ask for with what .ci/run installs.
+ * option defaults in doc comments with the `*_DEFAULTS` constants, and what they say of 0 and of the least value with the
+ * tables of descriptors (`*_OPTIONS`); error kinds with docs/errors.md; hook names with src/proxy/README.md; fields and
+ * flags of the access log with docs/access-log.md; the process options with docs/configuration.md
+ * (scripts/generated-tables.ts makes those tables; `--write` puts them there); the oldest Node.js that will do, in the four
+ * places that name it; the programs that tests may ask for with what .ci/run installs.
  *
  * `node scripts/check-lists.ts [root]` prints one `file:line: what was found, what would do` a fault and exits with 1.
  */
@@ -15,7 +15,10 @@ import { isDeepStrictEqual, inspect, parseArgs } from 'node:util'
 import type { Option, OptionKind } from '../src/primitives/option-table.ts'
 import { generatedTables, tableMarks } from './generated-tables.ts'
 import { codeWordsIn } from './operator-words.ts'
-import { declaredInterfaces, defaultText, inheritedFields, interfacesOf, isFile, printFinding, type DeclaredInterface, type Finding } from './source-text.ts'
+import {
+  declaredInterfaces, defaultText, inheritedFields, interfacesOf, isFile, printFinding, type DeclaredInterface,
+  type Finding,
+} from './source-text.ts'
 
 type Loaded = Readonly<Record<string, unknown>>
 
@@ -50,12 +53,28 @@ function lineWith(text: string, part: string): number {
   return index < 0 ? 1 : text.slice(0, index).split('\n').length
 }
 
-function listDifference(file: string, line: number, what: string, found: Iterable<string>, expected: Iterable<string>, source: string): Finding[] {
+interface Comparison {
+  readonly file: string
+  readonly line: number
+  /** What the names are names of. */
+  readonly what: string
+  readonly found: Iterable<string>
+  readonly expected: Iterable<string>
+  /** File that holds the expected ones. */
+  readonly source: string
+}
+
+function listDifference({ file, line, what, found, expected, source }: Comparison): Finding[] {
   const have = new Set(found)
   const want = new Set(expected)
   const findings: Finding[] = []
-  for (const name of want) if (!have.has(name)) findings.push({ file, line, text: `does not name the ${what} ${name}, which ${source} holds; add it` })
-  for (const name of have) if (!want.has(name)) findings.push({ file, line, text: `names the ${what} ${name}, which ${source} does not hold; remove it, or add it there` })
+  for (const name of want) {
+    if (!have.has(name)) findings.push({ file, line, text: `does not name the ${what} ${name}, which ${source} holds; add it` })
+  }
+  for (const name of have) {
+    if (want.has(name)) continue
+    findings.push({ file, line, text: `names the ${what} ${name}, which ${source} does not hold; remove it, or add it there` })
+  }
   return findings
 }
 
@@ -71,7 +90,10 @@ const NO_LITERAL: unique symbol = Symbol('no literal')
 /** The value that the text of a `@default` stands for, or NO_LITERAL when it describes a value in words. */
 function literalOf(text: string): unknown {
   if (/^-?[\d_]+(?:\.\d+)?$/.test(text)) return Number(text.replaceAll('_', ''))
-  if (/^[\d_]+(?: \* [\d_]+)+$/.test(text)) return text.split(' * ').reduce((product, factor) => product * Number(factor.replaceAll('_', '')), 1)
+  if (/^[\d_]+(?: \* [\d_]+)+$/.test(text)) {
+    const factors = text.split(' * ').map(factor => Number(factor.replaceAll('_', '')))
+    return factors.reduce((product, factor) => product * factor, 1)
+  }
   const words: Readonly<Record<string, unknown>> = { true: true, false: false, null: null, undefined, Infinity }
   if (Object.hasOwn(words, text)) return words[text]
   try {
@@ -88,7 +110,9 @@ async function checkDefaults(root: string): Promise<Finding[]> {
     if (!options.exported || !options.name.endsWith('Options') || options.name.startsWith('Resolved')) continue
     const optional = options.fields.filter(field => field.optional)
     for (const field of optional) {
-      if (defaultText(field) === null) findings.push({ file: options.file, line: field.line, text: `${options.name}.${field.name} has no @default; say in its doc comment what holds when it is left out` })
+      if (defaultText(field) !== null) continue
+      const text = `${options.name}.${field.name} has no @default; say in its doc comment what holds when it is left out`
+      findings.push({ file: options.file, line: field.line, text })
     }
     if (optional.length === 0) continue
     const constantName = defaultsName(options.name)
@@ -96,20 +120,25 @@ async function checkDefaults(root: string): Promise<Finding[]> {
     if (typeof constant !== 'object' || constant === null) {
       // Defaults that can only be said in words are made where they are used; there is nothing to compare.
       if (optional.some(field => literalOf(defaultText(field) ?? '') !== NO_LITERAL)) {
-        findings.push({ file: options.file, line: options.line, text: `${options.name} has no ${constantName} beside it; export that constant with every default` })
+        const text = `${options.name} has no ${constantName} beside it; export that constant with every default`
+        findings.push({ file: options.file, line: options.line, text })
       }
       continue
     }
-    findings.push(...compareDefaults(options, constantName, constant as Loaded, declared, await load(root, options.file)))
+    findings.push(...compareDefaults(options, constant as Loaded, declared, await load(root, options.file)))
   }
-  for (const options of declared.values()) if (options.exported && options.name.endsWith('Options')) findings.push(...await compareTable(root, options))
+  const withTables = [...declared.values()].filter(({ exported, name }) => exported && name.endsWith('Options'))
+  for (const options of withTables) findings.push(...await compareTable(root, options))
   return findings
 }
 
 /** `Http1ServerOptions` -> `HTTP1_SERVER_OPTIONS`. */
 export function tableName(interfaceName: string): string { return defaultsName(interfaceName).replace(/DEFAULTS$/, 'OPTIONS') }
 
-/** What the doc comments say of 0 and of the least value, against the table of descriptors. That both name the same fields is held by types. */
+/**
+ * What the doc comments say of 0 and of the least value, against the table of descriptors. That both name the same
+ * fields is held by types.
+ */
 async function compareTable(root: string, options: DeclaredInterface): Promise<Finding[]> {
   const name = tableName(options.name)
   const table = (await load(root, options.file))[name] as Readonly<Record<string, Option>> | undefined
@@ -132,10 +161,15 @@ function rangeFault(doc: string, { kind, zero, min, atLeast }: Option): string {
   const said = /\bAt least ([\w,]+)/.exec(doc)?.[1]?.replaceAll(/(?<=\d)[_,](?=\d)/g, '')
   const wanted = atLeast !== '' ? atLeast : min > 1 ? String(min) : undefined
   if (said === wanted || (wanted === undefined && said === String(min))) return ''
-  return wanted === undefined ? `knows no least value of ${said}; correct the doc comment` : `has the least value ${wanted}; write "At least ${wanted}." into the doc comment`
+  if (wanted === undefined) return `knows no least value of ${said}; correct the doc comment`
+  return `has the least value ${wanted}; write "At least ${wanted}." into the doc comment`
 }
 
-function compareDefaults(options: DeclaredInterface, constantName: string, constant: Loaded, declared: ReadonlyMap<string, DeclaredInterface>, module: Loaded): Finding[] {
+function compareDefaults(
+  options: DeclaredInterface, constant: Loaded, declared: ReadonlyMap<string, DeclaredInterface>, module: Loaded,
+): Finding[] {
+  const { file, name } = options
+  const constantName = defaultsName(name)
   const findings: Finding[] = []
   const own = new Set(options.fields.map(field => field.name))
   const inherited = inheritedFields(options, declared)
@@ -145,23 +179,26 @@ function compareDefaults(options: DeclaredInterface, constantName: string, const
     if (text === null) continue
     const line = own.has(field.name) ? field.line : options.line
     const value = constant[field.name]
+    const says = `${name}.${field.name} says @default ${text}`
     if (!Object.hasOwn(constant, field.name)) {
       // What is inherited has a constant of its own; what is only in words is made where it is used.
       if (!own.has(field.name) || literalOf(text) === NO_LITERAL) continue
-      findings.push({ file: options.file, line, text: `${options.name}.${field.name} says @default ${text}, but ${constantName} has no ${field.name}; add it to the constant` })
+      findings.push({ file, line, text: `${says}, but ${constantName} has no ${field.name}; add it to the constant` })
       continue
     }
     const literal = Object.hasOwn(module, text) ? module[text] : literalOf(text)
     const inWords = literal === NO_LITERAL
     // What can only be said in words must not be a plain number or switch, which could have been written down.
     if (inWords ? (typeof value === 'number' || typeof value === 'boolean') : !isDeepStrictEqual(literal, value)) {
-      findings.push({ file: options.file, line, text: `${options.name}.${field.name} says @default ${text}, but ${constantName}.${field.name} is ${inspect(value)}; make them equal` })
+      findings.push({ file, line, text: `${says}, but ${constantName}.${field.name} is ${inspect(value)}; make them equal` })
     }
   }
   if (inherited === null) return findings
   const known = new Set(all.map(field => field.name))
   for (const key of Object.keys(constant)) {
-    if (!known.has(key)) findings.push({ file: options.file, line: options.line, text: `${constantName}.${key} belongs to no field of ${options.name}; remove it, or declare the field` })
+    if (known.has(key)) continue
+    const text = `${constantName}.${key} belongs to no field of ${name}; remove it, or declare the field`
+    findings.push({ file, line: options.line, text })
   }
   return findings
 }
@@ -182,13 +219,14 @@ async function checkErrorKinds(root: string): Promise<Finding[]> {
     .map(kind => ({ file: source, line: 1, text: `lists ${kind} twice; once will do` }))
   const text = textOf(root, page)
   if (text === null) return [...findings, missing(page, `give it a table with one row for each kind of ${source}`)]
-  findings.push(...listDifference(page, 1, 'error kind', tableNames(text), kinds, source))
-  const life = textOf(root, 'src/proxy/README.md') ?? ''
+  findings.push(...listDifference({ file: page, line: 1, what: 'error kind', found: tableNames(text), expected: kinds, source }))
+  const lifePage = 'src/proxy/README.md'
+  const life = textOf(root, lifePage) ?? ''
   for (const match of life.matchAll(/`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)`/g)) {
     const kind = match[1] ?? ''
-    if (!kinds.includes(kind) && !kind.startsWith('CIRQUE_') && !kind.endsWith('_DEFAULTS')) {
-      findings.push({ file: 'src/proxy/README.md', line: lineWith(life, match[0]), text: `names ${kind}, which is no error kind of ${source}; correct it` })
-    }
+    if (kinds.includes(kind) || kind.startsWith('CIRQUE_') || kind.endsWith('_DEFAULTS')) continue
+    const line = lineWith(life, match[0])
+    findings.push({ file: lifePage, line, text: `names ${kind}, which is no error kind of ${source}; correct it` })
   }
   return findings
 }
@@ -206,13 +244,17 @@ function checkHooks(root: string): Finding[] {
   if (text === null) return [missing(page, `describe every hook of ${source} there`)]
   const findings: Finding[] = []
   for (const hook of hooks) {
-    if (!new RegExp(`\\b${hook.name}\\b`).test(text)) findings.push({ file: source, line: hook.line, text: `declares the hook ${hook.name}, which ${page} does not name; describe it there` })
+    if (new RegExp(`\\b${hook.name}\\b`).test(text)) continue
+    const found = `declares the hook ${hook.name}, which ${page} does not name; describe it there`
+    findings.push({ file: source, line: hook.line, text: found })
   }
   const names = new Set(hooks.map(hook => hook.name))
   for (const match of text.matchAll(/`([a-z][A-Za-z]*(?:Filter|FilterAsync))(?:\(\))?`/g)) {
     const name = match[1] ?? ''
     // `connectionFilter` is an option of listeners, not a hook of ProxyHttp.
-    if (!names.has(name) && name !== 'connectionFilter') findings.push({ file: page, line: lineWith(text, match[0]), text: `names the hook ${name}, which ${source} does not declare; correct it` })
+    if (names.has(name) || name === 'connectionFilter') continue
+    const found = `names the hook ${name}, which ${source} does not declare; correct it`
+    findings.push({ file: page, line: lineWith(text, match[0]), text: found })
   }
   return findings
 }
@@ -226,7 +268,8 @@ async function checkTables(root: string, write: boolean): Promise<Finding[]> {
     const [begin, end] = tableMarks(name)
     for (const line of page === 'docs/configuration.md' ? lines : []) {
       for (const word of codeWordsIn(line)) {
-        findings.push({ file: page, line: 1, text: `would say "${word}" in ${JSON.stringify(line.slice(0, 60))}; give the doc comment a clause ", in ms" or ", in bytes" of its own, and other options by name` })
+        const remedy = 'give the doc comment a clause ", in ms" or ", in bytes" of its own, and other options by name'
+        findings.push({ file: page, line: 1, text: `would say "${word}" in ${JSON.stringify(line.slice(0, 60))}; ${remedy}` })
       }
     }
     const from = text?.indexOf(begin) ?? -1
@@ -243,9 +286,10 @@ async function checkTables(root: string, write: boolean): Promise<Finding[]> {
       continue
     }
     const at = differs < 0 ? lines.length : differs
+    const [has, makes] = [found[at], lines[at]].map(line => JSON.stringify(line ?? 'no line'))
     findings.push({
       file: page, line: lineWith(text, begin) + 1 + at,
-      text: `has ${JSON.stringify(found[at] ?? 'no line')} where ${source} makes ${JSON.stringify(lines[at] ?? 'no line')}; run \`node scripts/check-lists.ts --write\``,
+      text: `has ${has} where ${source} makes ${makes}; run \`node scripts/check-lists.ts --write\``,
     })
   }
   return findings
@@ -253,10 +297,18 @@ async function checkTables(root: string, write: boolean): Promise<Finding[]> {
 
 // Versions and programs.
 
+interface Manifest {
+  readonly engines?: { readonly node?: string }
+  readonly optionalDependencies?: Readonly<Record<string, string>>
+}
+
 function checkNodeVersion(root: string): Finding[] {
-  const manifest = JSON.parse(textOf(root, 'package.json') ?? '{}') as { engines?: { node?: string }; optionalDependencies?: Record<string, string> }
-  const oldest = /^>=(\d+\.\d+)$/.exec(manifest.engines?.node ?? '')?.[1]
-  if (oldest === undefined) return [{ file: 'package.json', line: 1, text: `has engines.node ${manifest.engines?.node ?? 'missing'}; write >=MAJOR.MINOR` }]
+  const file = 'package.json'
+  const manifestText = textOf(root, file) ?? '{}'
+  const manifest = JSON.parse(manifestText) as Manifest
+  const asked = manifest.engines?.node ?? 'missing'
+  const oldest = /^>=(\d+\.\d+)$/.exec(asked)?.[1]
+  if (oldest === undefined) return [{ file, line: 1, text: `has engines.node ${asked}; write >=MAJOR.MINOR` }]
   const findings: Finding[] = []
   const [major = '', minor = ''] = oldest.split('.')
   const places: readonly (readonly [file: string, pattern: RegExp])[] = [
@@ -266,12 +318,19 @@ function checkNodeVersion(root: string): Finding[] {
   for (const [file, pattern] of places) {
     const text = textOf(root, file)
     const found = text === null ? null : pattern.exec(text)
-    if (text === null || found === null) findings.push(missing(file, `let it ask for Node.js ${oldest}, as engines in package.json does`))
-    else if (found[1] !== major || found[2] !== minor) findings.push({ file, line: lineWith(text, found[0]), text: `asks for Node.js ${found[1]}.${found[2]}, engines in package.json for ${oldest}; make them equal` })
+    if (text === null || found === null) {
+      findings.push(missing(file, `let it ask for Node.js ${oldest}, as engines in package.json does`))
+    } else if (found[1] !== major || found[2] !== minor) {
+      const differs = `asks for Node.js ${found[1]}.${found[2]}, engines in package.json for ${oldest}; make them equal`
+      findings.push({ file, line: lineWith(text, found[0]), text: differs })
+    }
   }
   const runtimes = Object.entries(manifest.optionalDependencies ?? {}).filter(([name]) => name.startsWith('node-'))
+  const [first, pinned] = runtimes[0] ?? []
   for (const [name, version] of runtimes) {
-    if (version !== runtimes[0]?.[1]) findings.push({ file: 'package.json', line: lineWith(textOf(root, 'package.json') ?? '', `"${name}"`), text: `pins ${name} ${version} beside ${runtimes[0]?.[0]} ${runtimes[0]?.[1]}; pin one version` })
+    if (version === pinned) continue
+    const text = `pins ${name} ${version} beside ${first} ${pinned}; pin one version`
+    findings.push({ file, line: lineWith(manifestText, `"${name}"`), text })
   }
   return findings
 }
@@ -285,7 +344,9 @@ async function checkPrograms(root: string): Promise<Finding[]> {
   if (text === null) return [missing(script, `install the programs of ${source} there`)]
   const installed = [...text.matchAll(/^ {2}([\w.+-]+):([\w.+-]+)$/gm)].map(match => `${match[1]} (${match[2]})`)
   const wanted = Object.entries(PROGRAMS).flatMap(([name, { debian }]) => debian === null ? [] : [`${name} (${debian})`])
-  return listDifference(script, lineWith(text, 'programs='), 'program', installed, wanted, source)
+  return listDifference({
+    file: script, line: lineWith(text, 'programs='), what: 'program', found: installed, expected: wanted, source,
+  })
 }
 
 if (import.meta.main) {

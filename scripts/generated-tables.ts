@@ -31,7 +31,7 @@ const FLAG_SOURCE = 'src/proxy/fail-to-proxy.ts'
 export async function generatedTables(root: string): Promise<GeneratedTable[]> {
   const tables: GeneratedTable[] = []
   const has = (file: string): boolean => existsSync(path.join(root, file))
-  const load = (file: string): Promise<Record<string, unknown>> => import(pathToFileURL(path.join(root, file)).href) as Promise<Record<string, unknown>>
+  const load = async (file: string): Promise<Record<string, unknown>> => await import(pathToFileURL(path.join(root, file)).href)
   if (has(CONFIG_SOURCE)) tables.push(...optionTables(root, await load(CONFIG_SOURCE)))
   if (has(ACCESS_SOURCE)) tables.push(fieldTable(root, await load(ACCESS_SOURCE)))
   if (has(FLAG_SOURCE)) tables.push(flagTable(await load(FLAG_SOURCE)))
@@ -68,11 +68,14 @@ function optionTables(root: string, module: Readonly<Record<string, unknown>>): 
 function fieldTable(root: string, module: Readonly<Record<string, unknown>>): GeneratedTable {
   const record = declaredInterfaces(root).get('AccessRecord')
   const lines = ['| field | meaning |', '|---|---|']
-  for (const name of module['ACCESS_FIELDS'] as readonly string[]) lines.push(`| \`${name}\` | ${meaningOf(record?.fields.find(field => field.name === name))} |`)
+  for (const name of module['ACCESS_FIELDS'] as readonly string[]) {
+    lines.push(`| \`${name}\` | ${meaningOf(record?.fields.find(field => field.name === name))} |`)
+  }
   return { page: 'docs/access-log.md', name: 'fields', source: ACCESS_SOURCE, lines }
 }
 
 function flagTable(module: Readonly<Record<string, unknown>>): GeneratedTable {
   const flags = module['FLAGS'] as Readonly<Record<string, string>>
-  return { page: 'docs/access-log.md', name: 'flags', source: FLAG_SOURCE, lines: ['| flag | meaning |', '|---|---|', ...Object.entries(flags).map(([flag, meaning]) => `| \`${flag}\` | ${meaning} |`)] }
+  const rows = Object.entries(flags).map(([flag, meaning]) => `| \`${flag}\` | ${meaning} |`)
+  return { page: 'docs/access-log.md', name: 'flags', source: FLAG_SOURCE, lines: ['| flag | meaning |', '|---|---|', ...rows] }
 }

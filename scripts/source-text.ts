@@ -72,7 +72,9 @@ export function isFile(name: string): boolean {
 }
 
 /** Words after which a slash begins a regular expression; after other words it divides. */
-const BEFORE_REGEX: ReadonlySet<string> = new Set(['return', 'typeof', 'case', 'in', 'of', 'else', 'do', 'void', 'delete', 'instanceof', 'await', 'yield', 'throw'])
+const BEFORE_REGEX: ReadonlySet<string> = new Set([
+  'return', 'typeof', 'case', 'in', 'of', 'else', 'do', 'void', 'delete', 'instanceof', 'await', 'yield', 'throw',
+])
 
 /** The same text with comments and the insides of strings, templates and regular expressions replaced by blanks; line breaks stay. */
 export function maskText(text: string): string {

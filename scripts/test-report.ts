@@ -39,7 +39,8 @@ export class TestReport {
     switch (event.type) {
       case 'test:pass': {
         const { skip, name } = event.data
-        if (skip !== undefined && skip !== false) this.#reasons.add(typeof skip === 'string' && skip !== '' ? skip : `${name}: no reason given`)
+        if (skip === undefined || skip === false) return
+        this.#reasons.add(typeof skip === 'string' && skip !== '' ? skip : `${name}: no reason given`)
         return
       }
       case 'test:fail': {
@@ -63,7 +64,8 @@ export class TestReport {
         const { file, counts, duration_ms: durationMs, success } = event.data
         if (file !== undefined) {
           const word = success && !this.#failedFiles.has(file) ? 'ok  ' : 'FAIL'
-          this.#print(`${word} ${path.relative(this.#root, file)}  ${counts.tests} test${counts.tests === 1 ? '' : 's'}  ${(durationMs / 1000).toFixed(1)} s`)
+          const tests = `${counts.tests} test${counts.tests === 1 ? '' : 's'}`
+          this.#print(`${word} ${path.relative(this.#root, file)}  ${tests}  ${(durationMs / 1000).toFixed(1)} s`)
           this.#output.delete(file)
           return
         }
@@ -95,10 +97,14 @@ export class TestReport {
     const text = inspect(error.cause ?? error, { depth: 6, colors: false })
     // Frames of the test runner itself say nothing about the fault.
     const lines = text.split('\n').filter(line => !/^\s+at .*\((?:node:internal\/test_runner|node:async_hooks)/.test(line))
-    const shown = lines.length <= MAX_FAILURE_LINES ? lines : [...lines.slice(0, MAX_FAILURE_LINES), `... ${lines.length - MAX_FAILURE_LINES} more lines`]
+    const hidden = lines.length - MAX_FAILURE_LINES
+    const shown = hidden <= 0 ? lines : [...lines.slice(0, MAX_FAILURE_LINES), `... ${hidden} more lines`]
     this.#print(shown.map(line => `     ${line}`.trimEnd()).join('\n'))
     const output = this.#output.get(file)
-    if (output !== undefined) this.#print(`     output of the file so far:\n${output.trimEnd().split('\n').map(line => `     | ${line}`).join('\n')}`)
+    if (output !== undefined) {
+      const marked = output.trimEnd().split('\n').map(line => `     | ${line}`).join('\n')
+      this.#print(`     output of the file so far:\n${marked}`)
+    }
     this.#output.delete(file)
   }
 
@@ -107,7 +113,8 @@ export class TestReport {
     const counts = this.#counts
     return [
       `# tests ${counts.tests}`, `# suites ${counts.suites}`, `# pass ${counts.passed}`, `# fail ${counts.failed}`,
-      `# cancelled ${counts.cancelled}`, `# skipped ${counts.skipped}`, `# todo ${counts.todo}`, `# duration_ms ${Math.round(this.#durationMs)}`,
+      `# cancelled ${counts.cancelled}`, `# skipped ${counts.skipped}`, `# todo ${counts.todo}`,
+      `# duration_ms ${Math.round(this.#durationMs)}`,
     ]
   }
 }

@@ -19,12 +19,19 @@ const FILE_TIMEOUT_MS = 300_000
 
 interface Scenario { runs: number; failures: number; skipped: number; attempted: number; lost: number; durationMs: number }
 
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { repeat: { type: 'string', default: '20' }, jobs: { type: 'string', default: '1' }, name: { type: 'string' } } })
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { repeat: { type: 'string', default: '20' }, jobs: { type: 'string', default: '1' }, name: { type: 'string' } },
+})
 const repeat = Number(values.repeat)
 const jobs = Number(values.jobs)
-const files = listTypeScript(path.join(ROOT, FOLDER)).filter(file => file.endsWith('.test.ts') && (positionals.length === 0 || positionals.some(part => file.includes(part)))).map(file => path.join(ROOT, FOLDER, file))
+const files = listTypeScript(path.join(ROOT, FOLDER))
+  .filter(file => file.endsWith('.test.ts'))
+  .filter(file => positionals.length === 0 || positionals.some(part => file.includes(part)))
+  .map(file => path.join(ROOT, FOLDER, file))
 if (!Number.isInteger(repeat) || repeat < 1 || !Number.isInteger(jobs) || jobs < 1 || files.length === 0) {
-  console.error(files.length === 0 ? `no test file of ${FOLDER} matches ${positionals.join(' ')}` : `--repeat is ${values.repeat} and --jobs ${values.jobs}; use positive whole numbers`)
+  if (files.length === 0) console.error(`no test file of ${FOLDER} matches ${positionals.join(' ')}`)
+  else console.error(`--repeat is ${values.repeat} and --jobs ${values.jobs}; use positive whole numbers`)
   process.exit(2)
 }
 // Tests that start `node` get the pinned one, however this script was started.
@@ -35,7 +42,10 @@ let broken = 0
 for (let round = 1; round <= repeat; round++) {
   console.log(`round ${round} of ${repeat}`)
   let last: Scenario | null = null
-  const events = run({ files, concurrency: jobs, timeout: FILE_TIMEOUT_MS, cwd: ROOT, ...(values.name === undefined ? {} : { testNamePatterns: [values.name] }) })
+  const events = run({
+    files, concurrency: jobs, timeout: FILE_TIMEOUT_MS, cwd: ROOT,
+    ...(values.name === undefined ? {} : { testNamePatterns: [values.name] }),
+  })
   for await (const event of events as AsyncIterable<TestEvent>) {
     if (event.type === 'test:pass' || event.type === 'test:fail') last = take(event)
     // Diagnostics of a test follow its end.
@@ -50,7 +60,10 @@ function take(event: Extract<TestEvent, { type: 'test:pass' | 'test:fail' }>): S
   const { name, nesting, details, skip } = event.data
   if (nesting > 0 || name.endsWith('.test.ts')) {
     // A file that failed outside of its tests: it left processes behind, or could not be loaded.
-    if (event.type === 'test:fail' && (event.data.details.error as { failureType?: string }).failureType !== 'subtestsFailed') { broken++; failure(event.data) }
+    if (event.type === 'test:fail' && !ofItsTests(event.data)) {
+      broken++
+      failure(event.data)
+    }
     return null
   }
   let scenario = scenarios.get(name)
@@ -65,9 +78,17 @@ function take(event: Extract<TestEvent, { type: 'test:pass' | 'test:fail' }>): S
   return scenario
 }
 
-function failure({ name, details }: Extract<TestEvent, { type: 'test:fail' }>['data']): void {
+type FailData = Extract<TestEvent, { type: 'test:fail' }>['data']
+
+/** Whether the failure of a file or suite only sums up failures below it. */
+function ofItsTests({ details }: FailData): boolean {
+  return (details.error as { failureType?: string }).failureType === 'subtestsFailed'
+}
+
+function failure({ name, details }: FailData): void {
   const { error } = details
-  console.log(`FAIL ${name}\n     ${inspect(error.cause ?? error, { depth: 6, colors: false }).split('\n').slice(0, 40).join('\n     ')}`)
+  const lines = inspect(error.cause ?? error, { depth: 6, colors: false }).split('\n')
+  console.log(`FAIL ${name}\n     ${lines.slice(0, 40).join('\n     ')}`)
 }
 
 function note(message: string, scenario: Scenario | null): void {
@@ -79,8 +100,12 @@ function note(message: string, scenario: Scenario | null): void {
 }
 
 function print(): void {
-  const rows = [['RUNS', 'FAILED', 'ATTEMPTED', 'LOST', 'SECONDS', ''], ...[...scenarios].map(([name, { runs, failures, skipped, attempted, lost, durationMs }]) =>
-    [String(runs), String(failures), String(attempted), String(lost), (durationMs / runs / 1000).toFixed(1), skipped === runs ? `${name} (skipped)` : name])]
+  const rows = [['RUNS', 'FAILED', 'ATTEMPTED', 'LOST', 'SECONDS', '']]
+  for (const [name, { runs, failures, skipped, attempted, lost, durationMs }] of scenarios) {
+    const figures = [runs, failures, attempted, lost].map(String)
+    rows.push([...figures, (durationMs / runs / 1000).toFixed(1), skipped === runs ? `${name} (skipped)` : name])
+  }
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map(row => row[column]!.length)))
-  for (const row of rows) console.log(row.map((cell, column) => column === row.length - 1 ? cell : cell.padStart(widths[column]!)).join('  '))
+  const pad = (cell: string, column: number): string => column === widths.length - 1 ? cell : cell.padStart(widths[column]!)
+  for (const row of rows) console.log(row.map(pad).join('  '))
 }

@@ -5,8 +5,13 @@ import './runtime-check.ts'
 export { Server, type BoundAddress, type SelfTestOptions, type ServiceHandle } from './server/server.ts'
 export { httpProxyService, HttpProxyService } from './server/http-proxy-service.ts'
 export type { HttpProxyOptions } from './server/http-proxy-options.ts'
-export type { BackgroundService, DrainRequest, ListenerSpec, ListeningService, RunningListener, Service, ServiceStats } from './server/service.ts'
-export { inject, type InjectOptions, type InjectOrigin, type InjectRequest, type InjectResponse, type OriginAnswer } from './server/inject.ts'
+export type {
+  BackgroundService, DrainRequest, ListenerSpec, ListeningService, RunningListener, Service, ServiceStats,
+} from './server/service.ts'
+export {
+  inject,
+  type InjectOptions, type InjectOrigin, type InjectRequest, type InjectResponse, type OriginAnswer,
+} from './server/inject.ts'
 
 // Listeners.
 export type { HttpListenerOptions } from './listener/http-listener-options.ts'
@@ -27,7 +32,8 @@ export { OptionError, type OptionMistake } from './primitives/option-table.ts'
 // Peers, and how connections to them are made and kept.
 export { BasicPeer, type BasicPeerOptions } from './peer/basic-peer.ts'
 export { HttpPeer, type ConnectProxyOptions, type HttpPeerOptions } from './peer/http-peer.ts'
-export type { ConnectProxy, Peer, PeerAddress } from './peer/peer.ts'
+export type { ConnectProxy, Peer } from './peer/peer.ts'
+export type { PeerAddress } from './peer/peer-address.ts'
 export { PEER_DEFAULTS, type ClientCert, type CustomL4, type PeerOptions } from './peer/peer-options.ts'
 export { HttpConnector } from './connector/http-connector.ts'
 export type { ConnectionFactory, Transport } from './connector/connection-dial.ts'

@@ -5,6 +5,7 @@
  *
  * Invariant: listening sockets that a service manager keeps are never shut down here, because a restart goes on with
  * their queues.
+ * Tests: test/simulation; with a service manager test/integration/service-manager.serial.
  */
 import path from 'node:path'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'

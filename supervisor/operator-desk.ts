@@ -4,6 +4,7 @@
  *
  * Decides whether the server is in a state in which an order makes sense. What an order then does is done elsewhere: by
  * the fleet, by upgrade.ts, or by the life itself (supervisor.ts).
+ * Tests: test/simulation asks and counts the answers; test/integration/processes reads the status.
  */
 import type { FromOperator, OperationOutcome, OperationStarted } from '../src/ipc/messages.ts'
 import { PROTOCOL_VERSION } from '../src/ipc/messages.ts'

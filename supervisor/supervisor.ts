@@ -4,7 +4,7 @@
  *
  *   Claiming --control socket is ours--> Describing --> Binding --> Starting --all slots accept--> Running
  *       \   \                                \             \           \                           ^ \
- *        \   \                                +-- failed: 1 +-- 1       +-- nobody ever ready: 1    |  +-- stop --> Stopping --> Ended: 0
+ *        \   \                                +-- failed: 1 +-- 1       +-- no worker ready: 1      |  +-- stop --> Stopping --> Ended: 0
  *         \   +-- workers of a killed supervisor serve: they are adopted --------------------------+
  *          +-- running already: 3                        an image before us handed over in place --+
  *
@@ -12,6 +12,7 @@
  * Leaves to others: what comes next and whether it may stay (upgrade.ts over release-world.ts), what operators ask
  * (operator-desk.ts), who is a worker (worker-desk.ts), what is held open (holdings.ts), and every touch of the operating
  * system (supervisor-world.ts).
+ * Tests: test/simulation runs this class in thousands of bad worlds; test/integration and test/supervisor/boot.serial in real processes.
  */
 import path from 'node:path'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
@@ -307,10 +308,12 @@ export class Supervisor implements ReleaseLife, DeskLife {
 
   #abandon(fleet: Fleet, entry: JournalEntry): void {
     this.holdings.startOver(this.#options.workers)
-    fleet.abandon()
+    // Ours no more: what is still told to it is the end.
+    this.#fleet = null
     this.#abandoned = fleet
+    fleet.abandon()
     const upgrades = this.#upgrades!.giveUp('the supervisor was killed meanwhile, and its workers could not be adopted')
-    this.#fleet = this.#upgrades = null
+    this.#upgrades = null
     this.#inherited = { ...entry, upgrades }
   }
 

@@ -193,7 +193,7 @@ export class InheritedListeners {
   #hasQueued(): boolean {
     const calls = this.#calls
     if (calls === null) return false
-    // Where others accept, or nobody, our turns would empty nothing.
+    // Only the queues that this worker accepts from: its turns do not empty any other.
     for (const [slot, acceptors] of this.#acceptors) {
       for (const { index } of acceptors.keys()) if (calls.hasQueued(descriptorOf(this.#layout, index, slot, 0))) return true
     }

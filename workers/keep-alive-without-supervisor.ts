@@ -8,7 +8,7 @@ import cluster from 'node:cluster'
 import { takeRole } from '../src/ipc/worker-role.ts'
 import type { Role } from '../src/ipc/worker-role.ts'
 
-// Node ends a cluster worker whose primary went away, unless it believes that somebody asked for the disconnect.
+// Node ends a cluster worker whose primary went away, unless it believes that the disconnect was asked for.
 if (cluster.worker !== undefined) cluster.worker.exitedAfterDisconnect = true
 
 /**

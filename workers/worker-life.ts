@@ -2,6 +2,8 @@
  * What makes a process a worker: the worker, its way to the supervisor, and the order in which they begin. Takes the
  * world from outside: main.ts brings the real one, the simulation another.
  *
+ * Tests: test/simulation, and in real processes test/workers/orders.
+ *
  *   dial --> welcome (with the settings) --> configure --> load the application --> it calls Worker.run
  */
 import type { WorkerSettings } from '../src/config/worker-settings.ts'

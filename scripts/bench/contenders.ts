@@ -6,6 +6,7 @@
  */
 import { accessSync, constants, existsSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
+import { AFTER, BEFORE } from './comparison.ts'
 import type { Launch } from './managed-process.ts'
 import { runAs } from './origin.ts'
 
@@ -28,7 +29,8 @@ export interface Contender {
 export type CirqueForm = 'supervised' | 'in-process'
 
 const benchFolder = import.meta.dirname
-const checkout = path.join(benchFolder, '..', '..')
+/** The checkout that this file belongs to. */
+export const checkout = path.join(benchFolder, '..', '..')
 
 /** @returns why a program cannot be started, or null. */
 export function missingProgram(name: string): string | null {
@@ -65,7 +67,8 @@ function cirque(name: string, root: string, form: CirqueForm, profile: boolean):
     name,
     kind: 'cirque',
     missing() {
-      return missingFile(path.join(root, 'src', 'index.ts')) ?? missingFile(app) ?? (form === 'supervised' ? missingFile(path.join(root, 'bin', 'cirque')) : null)
+      const program = form === 'supervised' ? missingFile(path.join(root, 'bin', 'cirque')) : null
+      return missingFile(path.join(root, 'src', 'index.ts')) ?? missingFile(app) ?? program
     },
     launch(place) {
       const env: Record<string, string> = { ...portVariables(place), NODE_ENV: 'production' }
@@ -82,7 +85,10 @@ function cirque(name: string, root: string, form: CirqueForm, profile: boolean):
 /** Large answers cost nginx several times less with large buffers; few installations set them, so that is a contender of its own. */
 const NGINX_LARGE_BUFFERS = 'proxy_buffer_size 16k; proxy_buffers 16 64k; proxy_busy_buffers_size 128k; proxy_max_temp_file_size 0;'
 
-/** `extra` goes into the location. Uploads are streamed instead of buffered first: by default nginx writes each into a file, which no other contender does. */
+/**
+ * `extra` goes into the location. Uploads are streamed instead of buffered first: by default nginx writes each into a file,
+ * which no other contender does.
+ */
 export function nginxConfig(place: Place, extra: string): string {
   const folder = place.folder
   return `${runAs()}daemon off;
@@ -218,7 +224,8 @@ function nodeProxy(name: string, packageName: string | null, file: string): Cont
       return packageName === null || existsSync(path.join(checkout, 'node_modules', packageName)) ? null : 'not installed'
     },
     launch(place) {
-      return { command: process.execPath, args: [path.join(benchFolder, 'node-proxies', file)], env: { ...portVariables(place), NODE_ENV: 'production' } }
+      const env = { ...portVariables(place), NODE_ENV: 'production' }
+      return { command: process.execPath, args: [path.join(benchFolder, 'node-proxies', file)], env }
     },
   }
 }
@@ -226,13 +233,13 @@ function nodeProxy(name: string, packageName: string | null, file: string): Cont
 export interface ContenderOptions {
   readonly form: CirqueForm
   readonly profile: boolean
-  /** Another checkout to run beside this one as `cirque-beside`, or null. */
-  readonly beside: string | null
+  /** Another checkout to run as `cirque-before`, or null. */
+  readonly against: string | null
 }
 
 export function contendersFor(options: ContenderOptions): Contender[] {
-  const list = [cirque('cirque', checkout, options.form, options.profile)]
-  if (options.beside !== null) list.push(cirque('cirque-beside', path.resolve(options.beside), options.form, options.profile))
+  const list = [cirque(AFTER, checkout, options.form, options.profile)]
+  if (options.against !== null) list.push(cirque(BEFORE, path.resolve(options.against), options.form, options.profile))
   list.push(
     nginx('nginx', ''), nginx('nginx-large-buffers', NGINX_LARGE_BUFFERS), haproxy, caddy,
     nodeProxy('node:http', null, 'node-http.ts'),

@@ -5,20 +5,24 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import { setTimeout as delay } from 'node:timers/promises'
-import { contendersFor, missingProgram, type Contender } from './contenders.ts'
+import { describeCheckout, faultOfCheckout, faultOfStart } from './checkout.ts'
+import { AFTER, BEFORE, compare } from './comparison.ts'
+import { checkout, contendersFor, missingProgram, type Contender } from './contenders.ts'
 import { stopAll, stopEverything } from './managed-process.ts'
-import { checkAnswer, measureClosed, measureIdle, measureOpen, startContender, warmUp, type Cores, type RunningContender } from './measure.ts'
+import {
+  checkAnswer, measureClosed, measureIdle, measureOpen, startContender, warmUp, type Cores, type RunningContender,
+} from './measure.ts'
 import { summarize, type Measurement, type Summary } from './measurement.ts'
 import { HELP, UsageError, parseOptions, type BenchOptions } from './options.ts'
 import { startOrigin, type Origin } from './origin.ts'
 import { perfRun, profileRun } from './profile.ts'
-import { targetLines, workloadTable } from './report.ts'
+import { comparisonTable, targetLines, workloadTable } from './report.ts'
 import { orderOfRound } from './statistics.ts'
 import { judgeTargets } from './targets.ts'
 import type { Workload } from './workloads.ts'
 
 /** Those whose capacity sets the offered rate; the others must be able to serve it or sit that workload out. */
-const RATE_SETTERS = ['cirque', 'cirque-beside', 'nginx', 'haproxy']
+const RATE_SETTERS = [AFTER, BEFORE, 'nginx', 'haproxy']
 /** A contender this close to its capacity has a latency of its queue, not of its work. */
 const CAPACITY_MARGIN = 1.2
 /** Memory hardly varies, and each round needs a fresh start. */
@@ -77,7 +81,9 @@ class Bench {
       const setters = active.filter((entry) => RATE_SETTERS.includes(entry.running.contender.name))
       rate = Math.floor(Math.min(...(setters.length > 0 ? setters : active).map((entry) => entry.capacity)) * this.options.rateFraction)
       for (const { running, capacity } of active) {
-        if (capacity < rate * CAPACITY_MARGIN) note(`SKIP ${running.contender.name} in ${workload.name}: serves ${Math.floor(capacity)} req/s, ${rate} are offered`)
+        if (capacity >= rate * CAPACITY_MARGIN) continue
+        const served = `serves ${Math.floor(capacity)} req/s, ${rate} are offered`
+        note(`SKIP ${running.contender.name} in ${workload.name}: ${served}`)
       }
       active = active.filter((entry) => entry.capacity >= rate * CAPACITY_MARGIN)
       if (active.length > 0) note(`${workload.name}: ${rate} req/s offered to each`)
@@ -99,7 +105,7 @@ class Bench {
   private async idleRounds(workload: Workload, origin: Origin): Promise<void> {
     const rounds = Math.min(this.options.rounds, IDLE_ROUNDS_MAX)
     for (let round = 0; round < rounds; round++) {
-      for (const contender of this.contenders) {
+      for (const contender of orderOfRound(this.contenders, round)) {
         progress(`${workload.name}: round ${round + 1} of ${rounds}, ${contender.name}`)
         await this.guard(contender, workload, async () => {
           const running = await startContender(contender, origin, this.cores)
@@ -140,13 +146,15 @@ function note(text: string): void {
 
 function machine(): Record<string, string | number> {
   const cpus = os.cpus()
-  return { cpu: cpus[0]?.model ?? 'unknown', cores: cpus.length, kernel: os.release(), node: process.version, load: readFileSync('/proc/loadavg', 'latin1').trim() }
+  const load = readFileSync('/proc/loadavg', 'latin1').trim()
+  return { cpu: cpus[0]?.model ?? 'unknown', cores: cpus.length, kernel: os.release(), node: process.version, load }
 }
 
 function choose(options: BenchOptions): Contender[] {
-  const all = contendersFor({ form: options.form, profile: options.profile, beside: options.beside })
+  const all = contendersFor({ form: options.form, profile: options.profile, against: options.against })
   for (const name of options.only ?? []) {
-    if (!all.some((contender) => contender.name === name)) throw new UsageError(`--only has ${name}; use some of ${all.map((contender) => contender.name).join(', ')}`)
+    if (all.some((contender) => contender.name === name)) continue
+    throw new UsageError(`--only has ${name}; use some of ${all.map((contender) => contender.name).join(', ')}`)
   }
   const wanted = options.only ?? (options.profile || options.perf ? ['cirque'] : null)
   return all.filter((contender) => {
@@ -169,6 +177,11 @@ async function main(): Promise<number> {
     runParts(options)
     return 0
   }
+  const { against } = options
+  if (against !== null) {
+    const fault = faultOfCheckout(against) ?? faultOfStart(against)
+    if (fault !== null) throw new UsageError(`--against is ${against}, ${fault}`)
+  }
   const contenders = choose(options)
   if (contenders.length === 0) {
     console.log('nothing to run')
@@ -176,10 +189,13 @@ async function main(): Promise<number> {
   }
   const cores = { proxy: options.proxyCore, load: options.loadCore }
   for (const core of [cores.proxy, cores.load]) {
-    if (core >= os.cpus().length) throw new UsageError(`core ${core} does not exist here; use --proxy-core and --load-core below ${os.cpus().length}`)
+    if (core < os.cpus().length) continue
+    throw new UsageError(`core ${core} does not exist here; use --proxy-core and --load-core below ${os.cpus().length}`)
   }
   for (const program of ['nginx', 'wrk', 'taskset']) {
-    if (missingProgram(program) !== null) throw new UsageError(`${program} is not in the PATH; it is the origin, or drives the load. Debian's nginx-light, wrk and util-linux have these programs, nginx in /usr/sbin`)
+    if (missingProgram(program) === null) continue
+    const remedy = 'Debian\'s nginx-light, wrk and util-linux have these programs, nginx in /usr/sbin'
+    throw new UsageError(`${program} is not in the PATH; it is the origin, or drives the load. ${remedy}`)
   }
   const host = machine()
   console.log(`${host['cpu']}, ${host['cores']} cores, Linux ${host['kernel']}, Node ${host['node']}, load ${host['load']}`)
@@ -198,12 +214,16 @@ async function main(): Promise<number> {
   const bench = new Bench(options, contenders, cores)
   const summaries = await bench.run(origin)
   const targets = judgeTargets(summaries, contenders.filter((contender) => contender.kind === 'node').map((contender) => contender.name))
-  if (contenders.some((contender) => contender.name === 'cirque')) console.log(targetLines(targets))
+  if (contenders.some((contender) => contender.name === AFTER)) console.log(targetLines(targets))
+  const comparisons = against === null ? [] : compare(bench.measurements, options.workloads.map((workload) => workload.name))
+  if (against !== null) {
+    console.log(`new  ${describeCheckout(checkout)}\nold  ${describeCheckout(against)}\n${comparisonTable(comparisons)}`)
+  }
   if (options.json !== null) {
-    const { only, rounds, latencyRounds, seconds, rateFraction, form, beside } = options
+    const { only, rounds, latencyRounds, seconds, rateFraction, form, against } = options
     const result = {
-      at: new Date().toISOString(), machine: host, options: { only, rounds, latencyRounds, seconds, rateFraction, form, beside },
-      summaries, targets, measurements: bench.measurements, faults: bench.faults,
+      at: new Date().toISOString(), machine: host, options: { only, rounds, latencyRounds, seconds, rateFraction, form, against },
+      summaries, targets, comparisons, measurements: bench.measurements, faults: bench.faults,
     }
     writeFileSync(options.json, `${JSON.stringify(result, null, 2)}\n`)
   }

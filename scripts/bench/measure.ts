@@ -6,7 +6,7 @@ import { ManagedProcess, freePorts, request, runToEnd, temporaryFolder, waitUnti
 import type { Measurement } from './measurement.ts'
 import type { OpenLoopResult } from './open-loop.ts'
 import type { Origin } from './origin.ts'
-import { cpuTimeOf, memoryKiloBytesOf, type ProcessStat } from './process-usage.ts'
+import { cpuTimeOf, memoryOf, type MemoryUse, type ProcessStat } from './process-usage.ts'
 import type { Workload } from './workloads.ts'
 import { runWrk } from './wrk.ts'
 
@@ -46,14 +46,15 @@ export async function checkAnswer(running: RunningContender, workload: Workload)
   const body = workload.uploadBytes > 0 ? Buffer.alloc(workload.uploadBytes, 'x') : null
   const answer = await request(running.port, workload.path, body)
   if (answer.status !== 200 || answer.bytes !== workload.answerBytes) {
-    throw new Error(`${workload.path} was answered with ${answer.status} and ${answer.bytes} bytes; 200 and ${workload.answerBytes} are right`)
+    const right = `200 and ${workload.answerBytes} are right`
+    throw new Error(`${workload.path} was answered with ${answer.status} and ${answer.bytes} bytes; ${right}`)
   }
 }
 
 interface Cost {
   readonly userMicros: number
   readonly systemMicros: number
-  readonly memoryKiloBytes: number
+  readonly memory: MemoryUse
 }
 
 /** CPU that the tree used while `work` ran. A process that came or went meanwhile would falsify the sum. */
@@ -64,8 +65,8 @@ async function costWhile<T>(running: RunningContender, work: () => Promise<T>): 
   if (identity(before) !== identity(after)) throw new Error('its processes changed while it was measured')
   const start = cpuTimeOf(before)
   const end = cpuTimeOf(after)
-  const memoryKiloBytes = memoryKiloBytesOf(after.map((stat) => stat.pid))
-  return { cost: { userMicros: end.userMicros - start.userMicros, systemMicros: end.systemMicros - start.systemMicros, memoryKiloBytes }, result }
+  const memory = memoryOf(after.map((stat) => stat.pid))
+  return { cost: { userMicros: end.userMicros - start.userMicros, systemMicros: end.systemMicros - start.systemMicros, memory }, result }
 }
 
 function identity(tree: readonly ProcessStat[]): string {
@@ -74,11 +75,14 @@ function identity(tree: readonly ProcessStat[]): string {
 
 /** @returns requests per second, which is the capacity as far as so short a run can tell. */
 export async function warmUp(running: RunningContender, workload: Workload, seconds: number, cores: Cores): Promise<number> {
-  const result = await runWrk({ ...workload, connections: workload.kind === 'idle' ? 64 : workload.connections }, running.port, seconds, cores.load, running.folder)
+  const connections = workload.kind === 'idle' ? 64 : workload.connections
+  const result = await runWrk({ ...workload, connections }, running.port, seconds, cores.load, running.folder)
   return result.requests / result.seconds
 }
 
-export async function measureClosed(running: RunningContender, workload: Workload, round: number, seconds: number, cores: Cores): Promise<Measurement> {
+export async function measureClosed(
+  running: RunningContender, workload: Workload, round: number, seconds: number, cores: Cores,
+): Promise<Measurement> {
   const { cost, result } = await costWhile(running, () => runWrk(workload, running.port, seconds, cores.load, running.folder))
   const requests = workload.countByBytes ? result.bytes / (workload.answerBytes + HEAD_BYTES) : result.requests
   return {
@@ -86,13 +90,15 @@ export async function measureClosed(running: RunningContender, workload: Workloa
     userMicros: cost.userMicros / requests, systemMicros: cost.systemMicros / requests,
     requestsPerSecond: requests / result.seconds,
     p50Micros: result.p50Micros, p99Micros: result.p99Micros, p999Micros: Number.NaN, maxMicros: result.maxMicros,
-    memoryKiloBytes: cost.memoryKiloBytes, idleConnectionBytes: Number.NaN,
+    memoryKiloBytes: cost.memory.totalKiloBytes, ownKiloBytes: cost.memory.ownKiloBytes, idleConnectionBytes: Number.NaN,
     clientDelayMicros: Number.NaN,
     failures: result.socketErrors + result.badStatus,
   }
 }
 
-export async function measureOpen(running: RunningContender, workload: Workload, round: number, seconds: number, rate: number, cores: Cores): Promise<Measurement> {
+export async function measureOpen(
+  running: RunningContender, workload: Workload, round: number, seconds: number, rate: number, cores: Cores,
+): Promise<Measurement> {
   const args = [
     path.join(import.meta.dirname, 'open-loop.ts'), `--port=${running.port}`, `--path=${workload.path}`, `--bytes=${workload.answerBytes}`,
     `--connections=${workload.connections}`, `--rate=${rate}`, `--seconds=${seconds}`,
@@ -106,7 +112,7 @@ export async function measureOpen(running: RunningContender, workload: Workload,
     userMicros: cost.userMicros / result.served, systemMicros: cost.systemMicros / result.served,
     requestsPerSecond: result.answered / seconds,
     p50Micros: result.p50Micros, p99Micros: result.p99Micros, p999Micros: result.p999Micros, maxMicros: result.maxMicros,
-    memoryKiloBytes: cost.memoryKiloBytes, idleConnectionBytes: Number.NaN,
+    memoryKiloBytes: cost.memory.totalKiloBytes, ownKiloBytes: cost.memory.ownKiloBytes, idleConnectionBytes: Number.NaN,
     clientDelayMicros: result.ownDelayP99Micros,
     failures: result.failed,
   }
@@ -116,8 +122,9 @@ export async function measureOpen(running: RunningContender, workload: Workload,
 export async function measureIdle(running: RunningContender, workload: Workload, round: number, cores: Cores): Promise<Measurement> {
   const pids = (): number[] => running.process.tree().map((stat) => stat.pid)
   await delay(SETTLE_MS)
-  const before = memoryKiloBytesOf(pids())
-  const args = [path.join(import.meta.dirname, 'idle-connections.ts'), String(running.port), String(workload.connections), String(workload.answerBytes)]
+  const before = memoryOf(pids())
+  const client = path.join(import.meta.dirname, 'idle-connections.ts')
+  const args = [client, String(running.port), String(workload.connections), String(workload.answerBytes)]
   const holder = new ManagedProcess('idle connections', { command: process.execPath, args }, cores.load)
   const late = Date.now() + 20_000
   while (!holder.output.includes('open ')) {
@@ -128,13 +135,14 @@ export async function measureIdle(running: RunningContender, workload: Workload,
     await delay(50)
   }
   await delay(SETTLE_MS)
-  const after = memoryKiloBytesOf(pids())
+  const after = memoryOf(pids())
+  const addedBytes = (after.ownKiloBytes - before.ownKiloBytes) * 1024
   await holder.stop()
   return {
     workload: workload.name, contender: running.contender.name, round,
     userMicros: Number.NaN, systemMicros: Number.NaN, requestsPerSecond: Number.NaN,
     p50Micros: Number.NaN, p99Micros: Number.NaN, p999Micros: Number.NaN, maxMicros: Number.NaN,
-    memoryKiloBytes: after, idleConnectionBytes: ((after - before) * 1024) / workload.connections,
+    memoryKiloBytes: after.totalKiloBytes, ownKiloBytes: after.ownKiloBytes, idleConnectionBytes: addedBytes / workload.connections,
     clientDelayMicros: Number.NaN,
     failures: Number(/lost (\d+)/.exec(holder.output)?.[1] ?? Number.NaN),
   }

@@ -17,6 +17,8 @@ export interface Measurement {
   readonly maxMicros: number
   /** Of the whole tree, at the end of the measurement. */
   readonly memoryKiloBytes: number
+  /** The part of it that is no file (process-usage.ts says why that matters). */
+  readonly ownKiloBytes: number
   /** Memory that each idle connection added; NaN in other workloads. */
   readonly idleConnectionBytes: number
   /** p99 of how late the open-loop client itself was; NaN elsewhere. */

@@ -1,10 +1,11 @@
 /** The command line of the bench: described once, defaulted once, checked once. */
 import { parseArgs } from 'node:util'
+import { COMPARED } from './comparison.ts'
 import type { CirqueForm } from './contenders.ts'
-import { WORKLOADS, type Workload } from './workloads.ts'
+import { COMPARED_WORKLOADS, WORKLOADS, type Workload } from './workloads.ts'
 
 export interface BenchOptions {
-  /** Names of contenders; null: all. */
+  /** Names of contenders; null: all, or with `--profile` and `--perf` `cirque` alone. */
   readonly only: readonly string[] | null
   readonly workloads: readonly Workload[]
   readonly rounds: number
@@ -15,7 +16,8 @@ export interface BenchOptions {
   /** Offered rate as a share of what the slowest of cirque, nginx and haproxy can serve. */
   readonly rateFraction: number
   readonly form: CirqueForm
-  readonly beside: string | null
+  /** Another checkout of Cirque to compare with, or null. */
+  readonly against: string | null
   readonly json: string | null
   readonly profile: boolean
   readonly perf: boolean
@@ -24,10 +26,14 @@ export interface BenchOptions {
   readonly loadCore: number
 }
 
+const WORKLOAD_NAMES = WORKLOADS.map((workload) => workload.name).join(', ')
+
 export const HELP = `Usage: npm run bench -- [options]
-  --only a,b             contenders to run (cirque, cirque-beside, nginx, nginx-large-buffers, haproxy, caddy,
+  --only a,b             contenders to run (cirque, cirque-before, nginx, nginx-large-buffers, haproxy, caddy,
                          node:http, fast-proxy, @fastify/http-proxy, http-proxy-3); default: all
-  --workloads a,b        ${WORKLOADS.map((workload) => workload.name).join(', ')}; default: all
+  --workloads a,b        ${WORKLOAD_NAMES}; default: all
+  --against DIR          another checkout of Cirque, with its own node_modules, in the same rounds as \`cirque-before\`;
+                         default with it: --only cirque,cirque-before,nginx --workloads ${COMPARED_WORKLOADS.join(',')}
   --rounds N             measurements of each contender and workload (default 5)
   --latency-rounds N     the same for the workload \`latency\` (default 7)
   --seconds S            length of one measurement (default 4)
@@ -35,7 +41,6 @@ export const HELP = `Usage: npm run bench -- [options]
   --rate-fraction F      offered rate of \`latency\`: part of the slowest capacity among cirque, nginx, haproxy (default 0.5)
   --connections N        connections that \`idle\` opens (default 4000)
   --cirque FORM          supervised (default) or in-process
-  --beside DIR           another checkout of Cirque, run in the same rounds as \`cirque-beside\`
   --json FILE            writes every measurement and the summary
   --profile              CPU profile of the Cirque worker instead of a comparison (default workload: small)
   --perf                 the same with Linux perf, for the contenders of --only (default: cirque)
@@ -55,7 +60,8 @@ function list(text: string): string[] {
 function positive(name: string, text: string | undefined, fallback: number, whole: boolean): number {
   if (text === undefined) return fallback
   const value = Number(text)
-  if (!(value > 0) || (whole && !Number.isInteger(value))) throw new UsageError(`--${name} is ${text}; use a positive ${whole ? 'whole ' : ''}number`)
+  const wrong = !(value > 0) || (whole && !Number.isInteger(value))
+  if (wrong) throw new UsageError(`--${name} is ${text}; use a positive ${whole ? 'whole ' : ''}number`)
   return value
 }
 
@@ -63,6 +69,11 @@ function core(name: string, text: string | undefined, fallback: number): number 
   if (text === undefined) return fallback
   if (!/^\d+$/.test(text)) throw new UsageError(`--${name} is ${text}; use the number of a core`)
   return Number(text)
+}
+
+function defaultWorkloads({ comparing, profiling }: { comparing: boolean; profiling: boolean }): readonly string[] {
+  if (profiling) return ['small']
+  return comparing ? COMPARED_WORKLOADS : WORKLOADS.map((workload) => workload.name)
 }
 
 /** @returns null when help was asked for. */
@@ -80,17 +91,23 @@ export function parseOptions(args: readonly string[]): BenchOptions | null {
   const idleConnections = positive('connections', values.connections, 4000, true)
   const names = values.workloads === undefined ? null : list(values.workloads)
   for (const name of names ?? []) {
-    if (!WORKLOADS.some((workload) => workload.name === name)) {
-      throw new UsageError(`--workloads has ${name}; use some of ${WORKLOADS.map((workload) => workload.name).join(', ')}`)
-    }
+    const known = WORKLOADS.some((workload) => workload.name === name)
+    if (!known) throw new UsageError(`--workloads has ${name}; use some of ${WORKLOAD_NAMES}`)
   }
-  const chosen = names ?? (profile || perf ? ['small'] : WORKLOADS.map((workload) => workload.name))
+  const against = values.against ?? null
+  if (against !== null && values.parts === true) throw new UsageError('--parts measures this checkout alone; leave --against out')
+  const only = values.only === undefined ? null : list(values.only)
+  const comparing = against !== null && !profile && !perf
+  if (comparing && only !== null && !COMPARED.every((name) => only.includes(name))) {
+    throw new UsageError(`--against compares ${COMPARED.join(' with ')}; name both in --only, or leave --only out`)
+  }
+  const chosen = names ?? defaultWorkloads({ comparing, profiling: profile || perf })
   const form = values.cirque ?? 'supervised'
   if (form !== 'supervised' && form !== 'in-process') throw new UsageError(`--cirque is ${form}; use supervised or in-process`)
   const rateFraction = positive('rate-fraction', values['rate-fraction'], 0.5, false)
   if (rateFraction >= 1) throw new UsageError(`--rate-fraction is ${rateFraction}; use a number between 0 and 1`)
   return {
-    only: values.only === undefined ? null : list(values.only),
+    only: only ?? (comparing ? [...COMPARED, 'nginx'] : null),
     workloads: WORKLOADS.filter((workload) => chosen.includes(workload.name))
       .map((workload) => (workload.kind === 'idle' ? { ...workload, connections: idleConnections } : workload)),
     rounds: positive('rounds', values.rounds, quick ? 2 : 5, true),
@@ -99,7 +116,7 @@ export function parseOptions(args: readonly string[]): BenchOptions | null {
     warmUpSeconds: quick ? 1 : 2,
     rateFraction,
     form,
-    beside: values.beside ?? null,
+    against,
     json: values.json ?? null,
     profile,
     perf,
@@ -122,7 +139,7 @@ function parse(args: readonly string[]) {
       'rate-fraction': { type: 'string' },
       connections: { type: 'string' },
       cirque: { type: 'string' },
-      beside: { type: 'string' },
+      against: { type: 'string' },
       json: { type: 'string' },
       profile: { type: 'boolean' },
       perf: { type: 'boolean' },

@@ -17,7 +17,10 @@ export function runAs(): string {
   return process.getuid?.() === 0 ? 'user root;\n' : ''
 }
 
-/** nginx must read an upload to its end before it answers; `return` alone would answer at the head. So `/up` buffers the body and asks itself. */
+/**
+ * nginx must read an upload to its end before it answers; `return` alone would answer at the head. So `/up` buffers the
+ * body and asks itself.
+ */
 export function originConfig(folder: string, port: number): string {
   return `${runAs()}daemon off;
 worker_processes 1;

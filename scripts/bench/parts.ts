@@ -28,7 +28,8 @@ const WARM_UP_ROUNDS = 5
 const SMALL_REQUEST = 'GET /80 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n'
 const BROWSER_REQUEST = [
   'GET /articles/2026/11/how-a-byte-moves?from=front-page HTTP/1.1', 'Host: www.example.org', 'Connection: keep-alive',
-  'sec-ch-ua-platform: "Linux"', 'User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/146.0.0.0 Safari/537.36',
+  'sec-ch-ua-platform: "Linux"',
+  'User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/146.0.0.0 Safari/537.36',
   'Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8', 'Sec-Fetch-Site: same-origin',
   'Sec-Fetch-Mode: navigate', 'Referer: https://www.example.org/', 'Accept-Encoding: gzip, deflate, br, zstd',
   'Accept-Language: en-GB,en;q=0.9', 'Cookie: session=0123456789abcdef0123456789abcdef; theme=dark', '', '',
@@ -179,7 +180,10 @@ export function runParts(options: BenchOptions): void {
   const parts = allParts().map((part) => ({ part, times: timesFor(part), nanos: [] as number[] }))
   const rounds = Math.max(9, options.rounds)
   for (let round = 0; round < rounds; round++) for (const entry of parts) entry.nanos.push(timePart(entry.part, entry.times))
-  const rows = parts.map(({ part, nanos }) => [part.name, median(nanos).toFixed(0), Math.min(...nanos).toFixed(0), Math.max(...nanos).toFixed(0)])
+  const rows = parts.map(({ part, nanos }) => {
+    const figures = [median(nanos), Math.min(...nanos), Math.max(...nanos)]
+    return [part.name, ...figures.map((figure) => figure.toFixed(0))]
+  })
   console.log(alignedTable([['part', 'ns (median)', 'least', 'most'], ...rows]))
   if (Number.isNaN(sink)) throw new Error('a part returned no number')
 }

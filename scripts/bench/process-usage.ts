@@ -97,13 +97,33 @@ export function cpuTimeOf(tree: readonly ProcessStat[]): CpuTime {
   return { userMicros: user * tickMicros(), systemMicros: system * tickMicros() }
 }
 
-/** Proportional set size in kB (shared pages divided among their users); the resident size where the kernel does not tell. */
-export function memoryKiloBytesOf(pids: readonly number[]): number {
-  let sum = 0
+export interface MemoryUse {
+  /** Proportional set size: pages that several processes share are divided among them. */
+  readonly totalKiloBytes: number
+  /**
+   * The part of it that is no file. What a program file adds depends on who else runs the same file at that moment, which
+   * the bench's own processes do; differences over time and between checkouts are therefore taken of this part.
+   */
+  readonly ownKiloBytes: number
+}
+
+/** Of all these processes together; the resident size stands for both where the kernel does not tell. */
+export function memoryOf(pids: readonly number[]): MemoryUse {
+  let totalKiloBytes = 0
+  let ownKiloBytes = 0
   for (const pid of pids) {
-    const rollup = readProcFile(pid, 'smaps_rollup')
-    const status = readProcFile(pid, 'status')
-    sum += (rollup === null ? null : parseKiloBytes(rollup, 'Pss')) ?? (status === null ? null : parseKiloBytes(status, 'VmRSS')) ?? 0
+    const use = parseMemory(readProcFile(pid, 'smaps_rollup') ?? '', readProcFile(pid, 'status') ?? '')
+    totalKiloBytes += use.totalKiloBytes
+    ownKiloBytes += use.ownKiloBytes
   }
-  return sum
+  return { totalKiloBytes, ownKiloBytes }
+}
+
+/** @param rollup of /proc/PID/smaps_rollup, `status` of /proc/PID/status; empty when the process has ended. */
+export function parseMemory(rollup: string, status: string): MemoryUse {
+  const resident = parseKiloBytes(status, 'VmRSS') ?? 0
+  const anonymous = parseKiloBytes(rollup, 'Pss_Anon')
+  const shared = parseKiloBytes(rollup, 'Pss_Shmem') ?? 0
+  const totalKiloBytes = parseKiloBytes(rollup, 'Pss') ?? resident
+  return { totalKiloBytes, ownKiloBytes: anonymous === null ? totalKiloBytes : anonymous + shared }
 }

@@ -15,7 +15,9 @@ import { runWrk } from './wrk.ts'
 const HOTTEST = 10
 
 /** Leaves `<contender>-<workload>.cpuprofile` in the current folder, for the developer tools of a browser. */
-export async function profileRun(contender: Contender, origin: Origin, workload: Workload, options: BenchOptions, cores: Cores): Promise<void> {
+export async function profileRun(
+  contender: Contender, origin: Origin, workload: Workload, options: BenchOptions, cores: Cores,
+): Promise<void> {
   if (contender.kind !== 'cirque') throw new Error(`--profile works for cirque only; use --perf for ${contender.name}`)
   const running = await startContender(contender, origin, cores)
   try {
@@ -23,8 +25,8 @@ export async function profileRun(contender: Contender, origin: Origin, workload:
     await warmUp(running, workload, options.warmUpSeconds, cores)
     const alive = running.process.tree().map((stat) => stat.pid)
     // Those that loaded the application said so; the supervisor never does.
-    const pids = readdirSync(running.folder).filter((name) => name.endsWith('.profiles')).map((name) => Number.parseInt(name, 10)).filter((pid) => alive.includes(pid))
-    const pid = pids[0]
+    const announced = readdirSync(running.folder).filter((name) => name.endsWith('.profiles')).map((name) => Number.parseInt(name, 10))
+    const pid = announced.find((candidate) => alive.includes(candidate))
     if (pid === undefined) throw new Error('no process of it listens for the signal that begins a profile')
     process.kill(pid, 'SIGUSR2')
     await delay(100)
@@ -45,7 +47,9 @@ export async function profileRun(contender: Contender, origin: Origin, workload:
 }
 
 /** Needs the right to profile other processes (kernel.perf_event_paranoid). JavaScript shows by name. */
-export async function perfRun(contender: Contender, origin: Origin, workload: Workload, options: BenchOptions, cores: Cores): Promise<void> {
+export async function perfRun(
+  contender: Contender, origin: Origin, workload: Workload, options: BenchOptions, cores: Cores,
+): Promise<void> {
   const named: Contender = {
     ...contender,
     launch(place) {
@@ -66,7 +70,9 @@ export async function perfRun(contender: Contender, origin: Origin, workload: Wo
     ])
     const report = ['report', '--input', recorded, '--stdio', '--sort', 'symbol', '--percent-limit', '0.7']
     const text = await runToEnd('perf report', { command: 'perf', args: report }, null)
-    const lines = text.split('\n').filter((line) => line.trim() !== '' && !line.startsWith('#')).map((line) => line.replaceAll(/\s+-\s+-\s*$/g, '').trimEnd())
+    const lines = text.split('\n')
+      .filter((line) => line.trim() !== '' && !line.startsWith('#'))
+      .map((line) => line.replaceAll(/\s+-\s+-\s*$/g, '').trimEnd())
     console.log(`\n${contender.name}, ${workload.name}: perf, self time\n${lines.slice(0, 30).join('\n')}\n`)
   } finally {
     await running.process.stop()

@@ -33,7 +33,8 @@ function lead(): void {
 
 function serve(): void {
   const agent = new http.Agent({ keepAlive: true, maxFreeSockets: MAX_IDLE_UPSTREAM })
-  const toOrigin = (request: http.IncomingMessage): http.RequestOptions => ({ agent, host: '127.0.0.1', port: originPort, method: request.method, path: request.url, headers: request.headers })
+  const toOrigin = ({ method, url, headers }: http.IncomingMessage): http.RequestOptions =>
+    ({ agent, host: '127.0.0.1', port: originPort, method, path: url, headers })
   const server = http.createServer((request, response) => {
     const outgoing = http.request(toOrigin(request), answer => {
       const fields = { ...answer.headers }
@@ -52,7 +53,8 @@ function serve(): void {
     outgoing.on('error', () => socket.destroy())
     outgoing.on('upgrade', (answer, upstream, rest) => {
       upstream.on('error', () => socket.destroy())
-      socket.write(`HTTP/1.1 101 Switching Protocols\r\n${answer.rawHeaders.reduce((text, part, index) => text + part + (index % 2 === 0 ? ': ' : '\r\n'), '')}\r\n`)
+      const fields = answer.rawHeaders.map((part, index) => part + (index % 2 === 0 ? ': ' : '\r\n')).join('')
+      socket.write(`HTTP/1.1 101 Switching Protocols\r\n${fields}\r\n`)
       socket.write(rest)
       upstream.write(head)
       upstream.pipe(socket).pipe(upstream)

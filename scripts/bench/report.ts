@@ -1,4 +1,5 @@
 /** Text of the results: aligned tables and the closing lines. Pure. */
+import type { Comparison } from './comparison.ts'
 import type { FunctionTime } from './cpu-profile.ts'
 import type { Summary } from './measurement.ts'
 import type { TargetResult } from './targets.ts'
@@ -79,6 +80,23 @@ export function targetLines(results: readonly TargetResult[]): string {
     return [result.title, `${decimal(result.value, 2)} ${result.unit}`, `<= ${result.limit}`, outcome]
   })
   return `targets\n${alignedTable(rows)}\n`
+}
+
+const COMPARISON_TITLES = ['workload', 'new', 'old', '', 'new / old', 'rounds', 'p99', 'memory']
+
+/** New and old with the ratio beside them; `rounds` are the extremes among the rounds. */
+export function comparisonTable(comparisons: readonly Comparison[]): string {
+  const rows = comparisons.map((comparison) => {
+    const cost = comparison.unit === 'us' ? cpu : (bytes: number): string => decimal(bytes, 0)
+    return [
+      comparison.workload, cost(comparison.after), cost(comparison.before),
+      comparison.unit === 'us' ? 'us/request' : 'bytes/connection',
+      decimal(comparison.ratio, 3), `${decimal(comparison.lowest, 2)} to ${decimal(comparison.highest, 2)}`,
+      decimal(comparison.p99Ratio, 2), decimal(comparison.memoryRatio, 2),
+    ]
+  })
+  if (rows.length === 0) return 'nothing was measured of both\n'
+  return `${alignedTable([COMPARISON_TITLES, ...rows])}\n`
 }
 
 export function hottestTable(functions: readonly FunctionTime[]): string {

@@ -26,8 +26,8 @@ export interface RoundValue {
   readonly value: number
 }
 
-/** Median over the rounds in which both were measured of `contender` divided by `base`; NaN when there is no such round. */
-export function medianRatio(values: readonly RoundValue[], contender: string, base: string): number {
+/** `contender` divided by `base` in each round in which both were measured. */
+export function roundRatios(values: readonly RoundValue[], contender: string, base: string): number[] {
   const bases = new Map<number, number>()
   for (const value of values) if (value.contender === base) bases.set(value.round, value.value)
   const ratios: number[] = []
@@ -35,12 +35,21 @@ export function medianRatio(values: readonly RoundValue[], contender: string, ba
     const divisor = bases.get(value.round)
     if (value.contender === contender && divisor !== undefined && divisor > 0) ratios.push(value.value / divisor)
   }
-  return median(ratios)
+  return ratios
 }
 
-/** Order of one round: everyone once, beginning with another one in each round, so that nobody always follows the same neighbour. */
+/** Median of the rounds' ratios; NaN when there is no round in which both were measured. */
+export function medianRatio(values: readonly RoundValue[], contender: string, base: string): number {
+  return median(roundRatios(values, contender, base))
+}
+
+/**
+ * Order of one round: everyone once. Rounds go in pairs, there and back, and each pair begins with another one: a machine
+ * that grows slower favours nobody, and nobody always follows the same neighbour.
+ */
 export function orderOfRound<T>(items: readonly T[], round: number): T[] {
   if (items.length === 0) return []
-  const first = round % items.length
-  return [...items.slice(first), ...items.slice(0, first)]
+  const first = (round >> 1) % items.length
+  const there = [...items.slice(first), ...items.slice(0, first)]
+  return round % 2 === 0 ? there : there.toReversed()
 }

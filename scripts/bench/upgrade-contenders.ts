@@ -42,6 +42,11 @@ const REPLACED_MAX_MS = 15_000
 
 function need(program: Program): string | null { return findProgram(program) === null ? missingLine(program) : null }
 
+/** A program that `need` has found, as a process of its own on any core. */
+function startProgram(program: Program, args: readonly string[]): ManagedProcess {
+  return new ManagedProcess(program, { command: findProgram(program) ?? '', args }, null)
+}
+
 async function until(what: string, condition: () => boolean): Promise<void> {
   const late = Date.now() + REPLACED_MAX_MS
   while (!condition()) {
@@ -116,7 +121,8 @@ const nginxReload: UpgradeContender = {
   replacementsPerRun: Infinity,
   missing: () => need('nginx'),
   start(place) {
-    return new Signalled(new ManagedProcess('nginx', { command: findProgram('nginx') ?? '', args: ['-p', place.folder, '-c', nginxConfig(place, false)] }, null), 'SIGHUP', 2)
+    const nginx = startProgram('nginx', ['-p', place.folder, '-c', nginxConfig(place, false)])
+    return new Signalled(nginx, 'SIGHUP', 2)
   },
 }
 
@@ -127,7 +133,7 @@ class NginxDaemon implements RunningProxy {
 
   constructor(place: UpgradePlace) {
     this.#pidFile = path.join(place.folder, 'pid')
-    this.#starter = new ManagedProcess('nginx', { command: findProgram('nginx') ?? '', args: ['-p', place.folder, '-c', nginxConfig(place, true)] }, null)
+    this.#starter = startProgram('nginx', ['-p', place.folder, '-c', nginxConfig(place, true)])
   }
 
   /** nginx.org, "Upgrading Executable on the Fly". */
@@ -172,7 +178,12 @@ function commandLine(pid: number): string {
 }
 
 function childrenOf(pid: number): number[] {
-  try { return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(text => text !== '').map(Number) } catch { return [] }
+  try {
+    const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')
+    return text.split(' ').filter(word => word !== '').map(Number)
+  } catch {
+    return [] // It has ended.
+  }
 }
 
 function isThere(pid: number): boolean { return commandLine(pid) !== '' }
@@ -215,7 +226,8 @@ frontend bench
 backend origin
   server origin 127.0.0.1:${place.originPort}
 `)
-      return new Signalled(new ManagedProcess('haproxy', { command: findProgram('haproxy') ?? '', args: ['-W', '-f', file, '-p', path.join(place.folder, 'pid')] }, null), 'SIGUSR2', 1)
+      const master = startProgram('haproxy', ['-W', '-f', file, '-p', path.join(place.folder, 'pid')])
+      return new Signalled(master, 'SIGUSR2', 1)
     },
   }
 }
@@ -224,7 +236,11 @@ const nodeCluster: UpgradeContender = {
   name: 'node:cluster, pm2-style (http.Server.close)',
   replacementsPerRun: Infinity,
   missing: () => null,
-  start: place => new Signalled(new ManagedProcess('cluster', { command: process.execPath, args: [path.join(benchFolder, 'reload-cluster.ts')], env: portVariables(place) }, null), 'SIGUSR2', 2),
+  start(place) {
+    const args = [path.join(benchFolder, 'reload-cluster.ts')]
+    const primary = new ManagedProcess('cluster', { command: process.execPath, args, env: portVariables(place) }, null)
+    return new Signalled(primary, 'SIGUSR2', 2)
+  },
 }
 
 type CirqueOrder = Extract<FromOperator, { tag: 'reload' | 'upgrade' }>
@@ -241,7 +257,9 @@ class SupervisedCirque implements RunningProxy {
     this.#order = order
     this.#stateFolder = path.join(place.folder, 'state')
     const args = ['run', path.join(benchFolder, 'app.ts'), '--workers', '2', '--state-dir', this.#stateFolder]
-    this.#process = new ManagedProcess('cirque', { command: path.join(checkout, 'bin', 'cirque'), args, env: { ...portVariables(place), CIRQUE_UPGRADE_SOAK: SOAK }, cwd: checkout }, null)
+    const env = { ...portVariables(place), CIRQUE_UPGRADE_SOAK: SOAK }
+    const command = path.join(checkout, 'bin', 'cirque')
+    this.#process = new ManagedProcess('cirque', { command, args, env, cwd: checkout }, null)
   }
 
   async replace(): Promise<void> {
@@ -253,9 +271,13 @@ class SupervisedCirque implements RunningProxy {
   kill(): void { this.#process.kill() }
 }
 
+function supervised(name: string, order: CirqueOrder): UpgradeContender {
+  return { name, replacementsPerRun: Infinity, missing: () => null, start: place => new SupervisedCirque(place, order) }
+}
+
 export const UPGRADE_CONTENDERS: readonly UpgradeContender[] = [
-  { name: 'cirque reload', replacementsPerRun: Infinity, missing: () => null, start: place => new SupervisedCirque(place, { tag: 'reload' }) },
-  { name: 'cirque upgrade, supervisor included', replacementsPerRun: Infinity, missing: () => null, start: place => new SupervisedCirque(place, { tag: 'upgrade', folder: '', supervisor: 'always' }) },
+  supervised('cirque reload', { tag: 'reload' }),
+  supervised('cirque upgrade, supervisor included', { tag: 'upgrade', folder: '', supervisor: 'always' }),
   nginxReload,
   nginxUpgrade,
   haproxy('haproxy reload (USR2)', ''),

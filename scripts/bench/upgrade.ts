@@ -21,7 +21,9 @@ const READY_MAX_MS = 15_000
 
 interface Row { readonly name: string; readonly replacements: number; readonly reports: readonly ProofReport[] }
 
-const { values } = parseArgs({ options: { only: { type: 'string' }, replacements: { type: 'string', default: '4' }, json: { type: 'string' } } })
+const { values } = parseArgs({
+  options: { only: { type: 'string' }, replacements: { type: 'string', default: '4' }, json: { type: 'string' } },
+})
 const replacements = Number(values.replacements)
 if (!Number.isInteger(replacements) || replacements < 1) {
   console.error(`--replacements is ${values.replacements}; use a positive whole number`)
@@ -36,7 +38,9 @@ process.on('exit', () => {
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1))
 
 const [originPort = 0] = await freePorts(1)
-const origin = new ManagedProcess('origin', { command: process.execPath, args: [path.join(import.meta.dirname, 'upgrade-origin.ts')], env: { BENCH_ORIGIN_PORT: String(originPort), BENCH_LISTEN_PORT: String(originPort) } }, null)
+const originArgs = [path.join(import.meta.dirname, 'upgrade-origin.ts')]
+const originEnv = { BENCH_ORIGIN_PORT: String(originPort), BENCH_LISTEN_PORT: String(originPort) }
+const origin = new ManagedProcess('origin', { command: process.execPath, args: originArgs, env: originEnv }, null)
 await waitUntilReady(origin, originPort, '/')
 console.error(`load average ${os.loadavg()[0]?.toFixed(2)}, ${replacements} replacements of each`)
 
@@ -74,7 +78,8 @@ async function run(contender: UpgradeContender, count: number): Promise<ProofRep
   try {
     await serves(contender.name, listenPort)
     const options = resolveProveOptions({
-      url: `http://127.0.0.1:${listenPort}`, path: '/', ws: '/ws', download: '/download?bytes=33554432', upload: '/upload', beforeMs: 1000, forMs: 2500, connections: 30,
+      url: `http://127.0.0.1:${listenPort}`, path: '/', ws: '/ws', download: '/download?bytes=33554432', upload: '/upload',
+      beforeMs: 1000, forMs: 2500, connections: 30,
     })
     const { acted, actionLines, report } = await runProof(options, async () => {
       for (let each = 0; each < count; each++) {
@@ -102,8 +107,12 @@ async function serves(name: string, port: number): Promise<void> {
   }
 }
 
+const TITLES = [
+  '', 'REPLACED', 'ATTEMPTED', 'LOST', 'REFUSED', 'RESET', 'TRUNCATED', 'WRONG', 'TIMED OUT', 'LONGEST GAP', 'LOST BY',
+]
+
 function table(rows: readonly Row[]): string {
-  const lines: string[][] = [['', 'REPLACED', 'ATTEMPTED', 'LOST', 'REFUSED', 'RESET', 'TRUNCATED', 'WRONG', 'TIMED OUT', 'LONGEST GAP', 'LOST BY']]
+  const lines: string[][] = [TITLES]
   for (const { name, replacements, reports } of rows) {
     const populations = reports.flatMap(report => report.populations)
     const sum = (fault: typeof FAULTS[number]): string => String(populations.reduce((all, { outcomes }) => all + outcomes[fault], 0))
@@ -113,9 +122,18 @@ function table(rows: readonly Row[]): string {
       const lost = FAULTS.reduce((all, fault) => all + outcomes[fault], 0)
       if (lost > 0) lostBy.set(population, (lostBy.get(population) ?? 0) + lost)
     }
-    lines.push([name, String(replacements), String(reports.reduce((all, report) => all + report.attempted, 0)), String(reports.reduce((all, report) => all + report.lost, 0)),
-      sum('refused'), sum('reset'), sum('truncated'), sum('wrong'), sum('timedOut'), `${gap.toFixed(0)} ms`, [...lostBy].map(([population, lost]) => `${population} ${lost}`).join(', ') || '-'])
+    const attempted = reports.reduce((all, report) => all + report.attempted, 0)
+    const lost = reports.reduce((all, report) => all + report.lost, 0)
+    lines.push([
+      name, String(replacements), String(attempted), String(lost),
+      sum('refused'), sum('reset'), sum('truncated'), sum('wrong'), sum('timedOut'), `${gap.toFixed(0)} ms`,
+      [...lostBy].map(([population, count]) => `${population} ${count}`).join(', ') || '-',
+    ])
   }
-  const widths = (lines[0] ?? []).map((_, column) => Math.max(...lines.map(line => line[column]?.length ?? 0)))
-  return lines.map(line => line.map((cell, column) => column === 0 || column === line.length - 1 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0)).join('  ').trimEnd()).join('\n')
+  const widths = TITLES.map((_, column) => Math.max(...lines.map(line => line[column]?.length ?? 0)))
+  const pad = (cell: string, column: number): string => {
+    const isText = column === 0 || column === TITLES.length - 1
+    return isText ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0)
+  }
+  return lines.map(line => line.map(pad).join('  ').trimEnd()).join('\n')
 }

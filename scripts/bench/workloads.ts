@@ -17,6 +17,9 @@ export interface Workload {
   readonly countByBytes: boolean
 }
 
+/** What a change is held against unless `--workloads` says otherwise: each cost that a change has moved at some time. */
+export const COMPARED_WORKLOADS: readonly string[] = ['small', '100k', '10m', 'conns1000', 'newconn', 'idle']
+
 const KB = 1000
 const MB = 1000 * 1000
 
@@ -29,7 +32,10 @@ export const WORKLOADS: readonly Workload[] = [
   { ...base, name: '10m', title: '10 MB down, 16 at a time', path: '/10m', answerBytes: 10 * MB, connections: 16, countByBytes: true },
   { ...base, name: 'upload', title: '1 MB up, 64 connections', path: '/up', answerBytes: 2, uploadBytes: MB },
   { ...base, name: 'conns1000', title: '1 kB, keep-alive, 1000 connections', path: '/1k', answerBytes: KB, connections: 1000 },
-  { ...base, name: 'newconn', title: '80 B, a new connection for each request, 64 at a time', path: '/80', answerBytes: 80, closeEach: true },
+  {
+    ...base, name: 'newconn', title: '80 B, a new connection for each request, 64 at a time', path: '/80', answerBytes: 80,
+    closeEach: true,
+  },
   { ...base, name: 'latency', title: '80 B at equal offered rate, 64 connections', kind: 'open', path: '/80', answerBytes: 80 },
   { ...base, name: 'idle', title: 'idle keep-alive connections', kind: 'idle', path: '/80', answerBytes: 80, connections: 4000 },
 ]

@@ -21,17 +21,23 @@ export interface WrkResult {
 }
 
 const MARK = 'CIRQUE-BENCH '
+/** What the script prints, each with the Lua expression that it comes from. */
+const FIGURES = {
+  requests: 'summary.requests', bytes: 'summary.bytes', micros: 'summary.duration',
+  socketErrors: 'e.connect + e.read + e.write + e.timeout', badStatus: 'e.status',
+  p50: 'latency:percentile(50)', p99: 'latency:percentile(99)', max: 'latency.max',
+} as const
 
 /** No `request` function: wrk then builds the request once, and the script costs nothing while it runs. */
 export function wrkScript(workload: Workload): string {
+  const names = Object.keys(FIGURES)
   const lines: string[] = []
   if (workload.uploadBytes > 0) lines.push('wrk.method = "POST"', `wrk.body = string.rep("x", ${workload.uploadBytes})`)
   lines.push(
     'done = function(summary, latency)',
     '  local e = summary.errors',
-    `  io.write(string.format('${MARK}{"requests":%d,"bytes":%d,"micros":%d,"socketErrors":%d,"badStatus":%d,"p50":%d,"p99":%d,"max":%d}\\n',`,
-    '    summary.requests, summary.bytes, summary.duration, e.connect + e.read + e.write + e.timeout, e.status,',
-    '    latency:percentile(50), latency:percentile(99), latency.max))',
+    `  io.write(string.format('${MARK}{${names.map((name) => `"${name}":%d`).join(',')}}\\n',`,
+    `    ${Object.values(FIGURES).join(', ')}))`,
     'end',
   )
   return `${lines.join('\n')}\n`
@@ -40,7 +46,7 @@ export function wrkScript(workload: Workload): string {
 export function parseWrk(output: string): WrkResult {
   const line = output.split('\n').find((candidate) => candidate.startsWith(MARK))
   if (line === undefined) throw new Error(`wrk printed no result:\n${output}`)
-  const raw = JSON.parse(line.slice(MARK.length)) as Record<'requests' | 'bytes' | 'micros' | 'socketErrors' | 'badStatus' | 'p50' | 'p99' | 'max', number>
+  const raw = JSON.parse(line.slice(MARK.length)) as Record<keyof typeof FIGURES, number>
   return {
     requests: raw.requests, bytes: raw.bytes, seconds: raw.micros / 1e6,
     socketErrors: raw.socketErrors, badStatus: raw.badStatus,

@@ -13,7 +13,10 @@ import { nearestWord } from '../primitives/nearest-word.ts'
 import { OptionError, type AnyOptionTable } from '../primitives/option-table.ts'
 import type { LimitOptions } from './limit-options.ts'
 import { LOG_DEFAULTS, type ResolvedLogOptions } from './log-options.ts'
-import { CONFIG_KEYS, ConfigError, LISTENER_SECTION, SECTIONS, SOURCE_SCHEMA, type ConfigKey, type ConfigMistake, type ServerConfig } from './server-config.ts'
+import {
+  CONFIG_KEYS, ConfigError, LISTENER_SECTION, SECTIONS, SOURCE_SCHEMA,
+  type ConfigKey, type ConfigMistake, type ServerConfig,
+} from './server-config.ts'
 import { resolveSupervisorOptions, type SupervisorOptions } from './supervisor-options.ts'
 import type { ListenerOverrides } from './worker-settings.ts'
 import { exampleOf, readWritten, writtenKey, writtenValue } from './written-options.ts'
@@ -37,7 +40,10 @@ export interface ConfigSources {
   folder?: string
   /** @default process.env */
   env?: Readonly<Record<string, string | undefined>>
-  /** Values of flags by their key in the file, as text or as they are: `{ 'supervisor.workers': '4' }`. Undefined ones are left out. @default {} */
+  /**
+   * Values of flags by their key in the file, as text or as they are: `{ 'supervisor.workers': '4' }`. Undefined ones
+   * are left out. @default {}
+   */
   flags?: Readonly<Record<string, string | number | boolean | undefined>>
 }
 
@@ -92,7 +98,8 @@ function findFile(named: string, folder: string): string {
 function limited(mistakes: readonly ConfigMistake[]): readonly ConfigMistake[] {
   if (mistakes.length <= MAX_MISTAKES) return mistakes
   const rest = mistakes.length - MAX_MISTAKES
-  return [...mistakes.slice(0, MAX_MISTAKES), { path: '', found: `${rest} more mistakes`, expected: 'none', where: mistakes[MAX_MISTAKES]?.where ?? '' }]
+  const more = { path: '', found: `${rest} more mistakes`, expected: 'none', where: mistakes[MAX_MISTAKES]?.where ?? '' }
+  return [...mistakes.slice(0, MAX_MISTAKES), more]
 }
 
 // The file.
@@ -129,7 +136,9 @@ function fileLayer(file: string, folder: string, mistakes: ConfigMistake[]): Lay
     const { line, col } = lines.linePos(offset)
     return `${file}:${line}:${col}`
   }
-  for (const problem of [...document.errors, ...document.warnings].slice(0, MAX_MISTAKES)) fault(firstLine(problem.message), 'valid YAML 1.2', at(problem.pos[0]))
+  for (const problem of [...document.errors, ...document.warnings].slice(0, MAX_MISTAKES)) {
+    fault(firstLine(problem.message), 'valid YAML 1.2', at(problem.pos[0]))
+  }
   if (document.errors.length > 0 || document.warnings.length > 0) return null
 
   let aliases = 0
@@ -148,7 +157,9 @@ function fileLayer(file: string, folder: string, mistakes: ConfigMistake[]): Lay
       const seen = new Set<string>()
       for (const { key } of node.items) {
         const name = isScalar(key) ? String(key.value) : ''
-        if (seen.has(name) && ++twice <= MAX_MISTAKES) fault(`the key ${describe(name)} for the second time`, 'every key once', at((key as Node).range?.[0] ?? 0))
+        if (seen.has(name) && ++twice <= MAX_MISTAKES) {
+          fault(`the key ${describe(name)} for the second time`, 'every key once', at((key as Node).range?.[0] ?? 0))
+        }
         seen.add(name)
       }
       return measure(node, ancestors)
@@ -274,10 +285,12 @@ function mistakesOf(issue: z.core.$ZodIssue, layer: Layer): ConfigMistake[] {
   const at = issue.path.map(String)
   if (issue.code === 'unrecognized_keys') {
     const table = tableAt(at)
-    const known = table === null ? ['version', 'listeners', ...SECTIONS.map(({ name }) => name)] : Object.entries(table).map(([field, option]) => writtenKey(field, option))
+    const known = table === null ? ['version', 'listeners', ...SECTIONS.map(({ name }) => name)]
+      : Object.entries(table).map(([field, option]) => writtenKey(field, option))
     // Finding the place of a key is a walk over its neighbours, so not for thousands.
     return issue.keys.slice(0, MAX_MISTAKES + 1).map(key => ({
-      path: [...at, key].join('.'), found: 'an unknown key', where: layer.where([...at, key], 'key'), expected: unknownKeyRemedy(key, table, known),
+      path: [...at, key].join('.'), found: 'an unknown key',
+      where: layer.where([...at, key], 'key'), expected: unknownKeyRemedy(key, table, known),
     }))
   }
   return [{ path: at.join('.'), found: describe(valueAt(layer.tree, at)), expected: issue.message, where: layer.where(at, 'value') }]
@@ -298,7 +311,10 @@ function unknownKeyRemedy(key: string, table: AnyOptionTable | null, known: read
 
 function valueAt(tree: unknown, keys: readonly string[]): unknown {
   let value: unknown = tree
-  for (const key of keys) value = typeof value === 'object' && value !== null && Object.hasOwn(value, key) ? (value as Readonly<Record<string, unknown>>)[key] : undefined
+  for (const key of keys) {
+    const isThere = typeof value === 'object' && value !== null && Object.hasOwn(value, key)
+    value = isThere ? (value as Readonly<Record<string, unknown>>)[key] : undefined
+  }
   return value
 }
 
@@ -313,12 +329,15 @@ function describe(value: unknown): string {
 }
 
 /** What only shows when the sources are put together: one option that must not be less than another of its section. */
-function resolveTogether(sections: Readonly<Record<string, Readonly<Record<string, unknown>>>>, saidBy: ReadonlyMap<string, Layer>): ServerConfig['supervisor'] {
+function resolveTogether(
+  sections: Readonly<Record<string, Readonly<Record<string, unknown>>>>, saidBy: ReadonlyMap<string, Layer>,
+): ServerConfig['supervisor'] {
+  const valueOf = ({ section, field, option }: ConfigKey): number => Number(sections[section.name]?.[field] ?? option.default)
   const mistakes: ConfigMistake[] = []
   for (const upper of COMMON_KEYS) {
     if (upper.option.atLeast === '') continue
     const lower = COMMON_KEYS.find(({ section, field }) => section === upper.section && field === upper.option.atLeast)!
-    const [value, floor] = [upper, lower].map(({ section, field, option }) => Number(sections[section.name]?.[field] ?? option.default)) as [number, number]
+    const [value, floor] = [valueOf(upper), valueOf(lower)]
     if (value >= floor) continue
     // One of the two was said, as the defaults go together; blame that one.
     const blamed = saidBy.has(upper.key) ? upper : lower
@@ -333,11 +352,12 @@ function resolveTogether(sections: Readonly<Record<string, Readonly<Record<strin
   if (mistakes.length > 0) throw new ConfigError(mistakes)
   try {
     const { drain, restart, upgrade, supervisor } = sections
-    return resolveSupervisorOptions({ ...supervisor, drain: { ...drain }, restart: { ...restart }, upgrade: { ...upgrade } } as SupervisorOptions)
+    const given = { ...supervisor, drain: { ...drain }, restart: { ...restart }, upgrade: { ...upgrade } }
+    return resolveSupervisorOptions(given as SupervisorOptions)
   } catch (error) {
     // The schema lets nothing through that this refuses; a test holds them together. Said plainly should they part.
-    if (error instanceof OptionError) throw new ConfigError([{ path: 'supervisor', found: error.message, expected: 'values that go together', where: 'configuration' }])
-    throw error
+    if (!(error instanceof OptionError)) throw error
+    throw new ConfigError([{ path: 'supervisor', found: error.message, expected: 'values that go together', where: 'configuration' }])
   }
 }
 

@@ -8,9 +8,15 @@ export interface LogOptions {
   format?: 'auto' | 'text' | 'json'
   /** Where the process log goes: stderr, or a file that is appended to and reopened on SIGUSR1. @default 'stderr' */
   process?: string
-  /** Where the access log goes, a JSON line a request: stdout, off, or a file that is appended to and reopened on SIGUSR1. @default 'stdout' */
+  /**
+   * Where the access log goes, a JSON line a request: stdout, off, or a file that is appended to and reopened on
+   * SIGUSR1. @default 'stdout'
+   */
   access?: string
-  /** Lines of one worker that wait for a slow disk or reader, in bytes; past it lines are dropped and counted. At least 65_536. @default 8_388_608 */
+  /**
+   * Lines of one worker that wait for a slow disk or reader, in bytes; past it lines are dropped and counted. At least
+   * 65_536. @default 8_388_608
+   */
   maxLogQueueBytes?: number
 }
 export type ResolvedLogOptions = Readonly<Required<LogOptions>>

@@ -39,16 +39,18 @@ function quantity(option: Option, pattern: RegExp, parse: (text: string) => numb
   const noun = kind === 'duration' ? 'a duration with a unit (ms, s, m, h, d)' : 'a size with a unit (B, kB, MB, GB, KiB, MiB, GiB)'
   const least = min > 1 || zero === '' ? `of at least ${format(min)}, ` : ''
   const expected = `${noun} ${least}such as ${exampleOf(option)}${zero === '' ? '' : ', or 0'}`
+  const remedyFor = (value: unknown): string => typeof value === 'number' && value > max ? `at most ${format(max)}` : expected
   return z.union([z.literal(0), z.literal('0'), z.string().regex(pattern, { error: expected })], { error: expected })
     .transform(value => parse(String(value)) ?? Number.NaN)
-    .refine(value => option.check(value) === '', { error: ({ input }) => typeof input === 'number' && input > max ? `at most ${format(max)}` : expected })
+    .refine(value => option.check(value) === '', { error: ({ input }) => remedyFor(input) })
 }
 
 /** A whole number; environment and flags bring it as text. Or one of a few words. */
 function countOrWord(option: Option): Field {
   const { max, min, words, zero } = option
   const expected = [...words, `a whole number from ${zero === '' ? min : 0} to ${max}`].join(', or ')
-  return z.union([z.int({ error: expected }), z.string().regex(/^\d{1,15}$/, { error: expected }), z.literal([...words])], { error: expected })
+  const digits = z.string().regex(/^\d{1,15}$/, { error: expected })
+  return z.union([z.int({ error: expected }), digits, z.literal([...words])], { error: expected })
     .transform(value => words.includes(String(value)) ? value : Number(value))
     .refine(value => option.check(value) === '', { error: expected })
 }
@@ -69,7 +71,8 @@ function oneOf(option: Option): Field {
 }
 
 function yesOrNo(): Field {
-  return z.union([z.boolean(), z.enum(['true', 'false'])], { error: 'true or false' }).transform(value => value === true || value === 'true')
+  return z.union([z.boolean(), z.enum(['true', 'false'])], { error: 'true or false' })
+    .transform(value => value === true || value === 'true')
 }
 
 /** One line of text; numbers are text here, as for a numeric user. */

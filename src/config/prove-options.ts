@@ -2,7 +2,10 @@
  * What the proof client (src/prove) is told to do. Here, because the command line checks it before it starts the client,
  * and neither of them may import the other.
  */
-import { count, defaultsOf, duration, needed, number, OptionError, resolveOptions, size, text, type OptionTable } from '../primitives/option-table.ts'
+import {
+  count, defaultsOf, duration, needed, number, OptionError, resolveOptions, size, text,
+  type OptionTable,
+} from '../primitives/option-table.ts'
 import { parseDuration } from './units.ts'
 
 export interface ProveOptions {
@@ -12,7 +15,10 @@ export interface ProveOptions {
   path?: string
   /** Path of a WebSocket that sends everything back; '' leaves it out. @default '' */
   ws?: string
-  /** Path of a long answer that is the same every time; '' leaves it out. Longer than the kernel's buffers, or nothing of it is left to lose. @default '' */
+  /**
+   * Path of a long answer that is the same every time; '' leaves it out. Longer than the kernel's buffers, or nothing of
+   * it is left to lose. @default ''
+   */
   download?: string
   /** Path that takes a long POST; when its answer holds the SHA-256 of what came, that is compared. '' leaves it out. @default '' */
   upload?: string
@@ -20,11 +26,17 @@ export interface ProveOptions {
   beforeMs?: number
   /** How long to watch after the action, in ms; with no action, in all. At least 100. @default 3000 */
   forMs?: number
-  /** Requests a second of fresh connections, the same of keep-alive connections; a fifth as many WebSocket messages. 0.1 to 5000. @default 100 */
+  /**
+   * Requests a second of fresh connections, the same of keep-alive connections; a fifth as many WebSocket messages. 0.1
+   * to 5000. @default 100
+   */
   rate?: number
   /** Keep-alive connections; a fifth as many WebSockets. @default 20 */
   connections?: number
-  /** How long keep-alive connections hold everything each way, in ms: on the loopback a request never meets a close on its way. 0 holds nothing. @default 20 */
+  /**
+   * How long keep-alive connections hold everything each way, in ms: on the loopback a request never meets a close on
+   * its way. 0 holds nothing. @default 20
+   */
   delayMs?: number
   /** Longest time without an answer, or without progress of a slow transfer, in ms. At least 50. @default 5000 */
   timeoutMs?: number
@@ -100,6 +112,7 @@ export function proofAddress(url: string): ProofAddress { return addressIn(url)!
 
 function addressIn(url: string): ProofAddress | null {
   const parsed = URL.parse(url)
-  if (parsed === null || parsed.protocol !== 'http:' || parsed.username !== '' || parsed.pathname !== '/' || parsed.search !== '') return null
+  if (parsed === null || parsed.protocol !== 'http:') return null
+  if (parsed.username !== '' || parsed.pathname !== '/' || parsed.search !== '') return null
   return { host: parsed.hostname.replace(/^\[(.*)\]$/, '$1'), port: parsed.port === '' ? 80 : Number(parsed.port), authority: parsed.host }
 }

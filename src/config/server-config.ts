@@ -14,7 +14,10 @@ import type { AnyOptionTable, Option } from '../primitives/option-table.ts'
 import { LIMIT_OPTIONS, type LimitOptions } from './limit-options.ts'
 import { LOG_OPTIONS, type ResolvedLogOptions } from './log-options.ts'
 import { sectionSchema } from './option-schema.ts'
-import { DRAIN_OPTIONS, RESTART_OPTIONS, SUPERVISOR_OPTIONS, UPGRADE_OPTIONS, type ResolvedSupervisorOptions } from './supervisor-options.ts'
+import {
+  DRAIN_OPTIONS, RESTART_OPTIONS, SUPERVISOR_OPTIONS, UPGRADE_OPTIONS,
+  type ResolvedSupervisorOptions,
+} from './supervisor-options.ts'
 import type { ListenerOverrides } from './worker-settings.ts'
 import { leavesOf, writable, writtenKey } from './written-options.ts'
 
@@ -84,15 +87,20 @@ export interface ConfigKey {
 }
 
 function keysOf(section: Section): ConfigKey[] {
-  return Object.entries(section.table).map(([field, option]) => ({ key: `${section.name}.${writtenKey(field, option)}`, section, field, option }))
+  const keyOf = (field: string, option: Option): string => `${section.name}.${writtenKey(field, option)}`
+  return Object.entries(section.table).map(([field, option]) => ({ key: keyOf(field, option), section, field, option }))
 }
 
 /** Every key there is. */
 export const CONFIG_KEYS: readonly ConfigKey[] = [...SECTIONS, LISTENER_SECTION].flatMap(keysOf)
 
+const LISTENERS_SCHEMA = z.record(z.string().max(1024), sectionSchema(LISTENER_SECTION.table), {
+  error: 'names of listeners with sections',
+})
+
 /** Of one source on its own: all keys may be missing, unknown ones may not be there. */
 export const SOURCE_SCHEMA = z.strictObject({
   version: z.literal(1, { error: '1, the only version of this format' }).optional(),
   ...Object.fromEntries(SECTIONS.map(({ name, table }) => [name, sectionSchema(table).optional()])),
-  listeners: z.record(z.string().max(1024), sectionSchema(LISTENER_SECTION.table), { error: 'names of listeners with sections' }).optional(),
+  listeners: LISTENERS_SCHEMA.optional(),
 }, { error: 'sections such as supervisor, drain and log' })

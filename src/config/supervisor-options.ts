@@ -4,13 +4,19 @@
  * ever sees the resolved shape. The resolved shape is plain JSON, so that it can cross processes.
  */
 import os from 'node:os'
-import { choice, count, countOr, defaultsOf, duration, number, options, path, resolveOptions, size, text, type OptionTable } from '../primitives/option-table.ts'
+import {
+  choice, count, countOr, defaultsOf, duration, number, options, path, resolveOptions, size, text,
+  type OptionTable,
+} from '../primitives/option-table.ts'
 
 /** How a process gets rid of what is open. `retire`: a replacement serves; `stop`: nobody will. */
 export interface DrainOptions {
   /** An idle connection is kept this long for its next request, in ms. 0 closes it at once, spread over closeSpreadMs. @default 30_000 */
   idleDrainMs?: number
-  /** When retiring, closes of idle and of upgraded connections are spread over this time behind their own, in ms. 0 closes all in one go. @default 5_000 */
+  /**
+   * When retiring, closes of idle and of upgraded connections are spread over this time behind their own, in ms. 0
+   * closes all in one go. @default 5_000
+   */
   closeSpreadMs?: number
   /** After this a line in the log says what is still open, in ms. 0 turns the line off. @default 30_000 */
   softDrainMs?: number
@@ -24,7 +30,10 @@ export interface DrainOptions {
   stopTimeoutMs?: number
   /** The same for a stop by SIGINT (Ctrl-C), in ms. 0 cuts at once. @default 3_000 */
   interruptTimeoutMs?: number
-  /** On stop: not ready for this long while still accepting, so that load balancers look away first, in ms. SIGINT skips it. 0 skips it. @default 0 */
+  /**
+   * On stop: not ready for this long while still accepting, so that load balancers look away first, in ms. SIGINT skips
+   * it. 0 skips it. @default 0
+   */
   lameDuckMs?: number
   /** Retired workers that one slot may have at a time; past it the oldest is cut. At least 1. @default 3 */
   maxDrainingGenerations?: number
@@ -77,11 +86,17 @@ export const RESTART_DEFAULTS: ResolvedRestartOptions = defaultsOf<RestartOption
 export interface UpgradeOptions {
   /** How long the first new worker serves alone before the others follow, in ms. 0 skips it. @default 10_000 */
   soakMs?: number
-  /** 5xx answers of its own that new workers may give beyond the share of the old ones, as a share of their requests, 0 to 1. 1 never objects. @default 0.05 */
+  /**
+   * 5xx answers of its own that new workers may give beyond the share of the old ones, as a share of their requests, 0
+   * to 1. 1 never objects. @default 0.05
+   */
   maxFaultShare?: number
   /** So many such answers there must be before anyone objects. At least 1. @default 3 */
   minFaults?: number
-  /** New workers whose event loop is late by more than this, and by four times as much as the old ones', three reports in a row, are taken back, in ms. 0 never objects. @default 200 */
+  /**
+   * New workers whose event loop is late by more than this, and by four times as much as the old ones', three reports in
+   * a row, are taken back, in ms. 0 never objects. @default 200
+   */
   maxLoopLagMs?: number
   /** A supervisor that has replaced itself and is not done by then is taken back, in ms. At least 1. @default 5_000 */
   bootTimeoutMs?: number
@@ -105,7 +120,10 @@ export const UPGRADE_DEFAULTS: ResolvedUpgradeOptions = defaultsOf<UpgradeOption
 export interface SupervisorOptions {
   /** Worker processes, 1 to 256. 'auto': as many as the machine can run at once. @default 'auto' */
   workers?: number | 'auto'
-  /** Folder of the control sockets and the journal. '': $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/cirque/<name> or the system's temporary folder. @default '' */
+  /**
+   * Folder of the control sockets and the journal. '': $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/cirque/<name> or the
+   * system's temporary folder. @default ''
+   */
   stateDir?: string
   /** User that workers run as, by name or number. '': the supervisor's own. @default '' */
   user?: string
@@ -115,7 +133,10 @@ export interface SupervisorOptions {
   adminAddress?: string
   /** How often a worker reports, and the supervisor's own tick, in ms. At least 10. @default 1_000 */
   heartbeatMs?: number
-  /** Silence, counted by the supervisor's ticks, after which a sibling accepts for a worker as well, in ms. At least heartbeatMs. @default 3_000 */
+  /**
+   * Silence, counted by the supervisor's ticks, after which a sibling accepts for a worker as well, in ms. At least
+   * heartbeatMs. @default 3_000
+   */
   standInAfterSilenceMs?: number
   /** Silence, counted by the supervisor's ticks, after which a worker gets SIGABRT, in ms. At least heartbeatMs. @default 10_000 */
   abortAfterSilenceMs?: number
@@ -129,15 +150,24 @@ export interface SupervisorOptions {
   ackTimeoutMs?: number
   /** On stop, how long workers go on accepting what the kernel had queued, in ms. 0 does not look at the queue. @default 1_000 */
   emptyQueueMs?: number
-  /** What workers do when their supervisor is gone. 'keep': serve on and wait to be adopted. 'auto': keep under systemd, which starts the next one, and drain-after elsewhere. @default 'auto' */
+  /**
+   * What workers do when their supervisor is gone. 'keep': serve on and wait to be adopted. 'auto': keep under systemd,
+   * which starts the next one, and drain-after elsewhere. @default 'auto'
+   */
   orphanPolicy?: 'auto' | 'drain-after' | 'keep'
-  /** With 'drain-after', how long workers wait for a supervisor before they drain and end, in ms. They look once more then. 0 looks once. @default 10_000 */
+  /**
+   * With 'drain-after', how long workers wait for a supervisor before they drain and end, in ms. They look once more
+   * then. 0 looks once. @default 10_000
+   */
   orphanDrainAfterMs?: number
   /** Longest line on a control socket, in bytes; past it the connection is closed. At least 1024. @default 1_048_576 */
   maxControlMessageBytes?: number
   /** Operators connected at once; past it the newest is closed. At least 1. @default 16 */
   maxControlClients?: number
-  /** An operator that has asked nothing, or a worker that has not said who it is, is disconnected after this, in ms. At least 1. @default 10_000 */
+  /**
+   * An operator that has asked nothing, or a worker that has not said who it is, is disconnected after this, in ms. At
+   * least 1. @default 10_000
+   */
   controlTimeoutMs?: number
   /** How processes get rid of what is open. @default DRAIN_DEFAULTS */
   drain?: DrainOptions
@@ -147,8 +177,10 @@ export interface SupervisorOptions {
   upgrade?: UpgradeOptions
 }
 
+type CompletedOtherwise = 'workers' | 'drain' | 'restart' | 'upgrade'
+
 /** `workers` is a number here. */
-export interface ResolvedSupervisorOptions extends Readonly<Required<Omit<SupervisorOptions, 'workers' | 'drain' | 'restart' | 'upgrade'>>> {
+export interface ResolvedSupervisorOptions extends Readonly<Required<Omit<SupervisorOptions, CompletedOtherwise>>> {
   readonly workers: number
   readonly drain: ResolvedDrainOptions
   readonly restart: ResolvedRestartOptions

@@ -73,9 +73,10 @@ function allowedNumbers(option: Option, nameOf: (name: string) => string): strin
   const { kind, zero, min, max, atLeast } = option
   const written = (value: number): string => `\`${value === 0 ? '0' : writtenValue(option, value)}\``
   if (kind === 'number' || (kind === 'count' && max < UNLIMITED)) return `${written(zero === '' ? min : 0)} to ${written(max)}`
-  const least = atLeast !== '' ? `\`${nameOf(atLeast)}\`` : zero !== '' && min <= 1 ? '`0`' : min === 1 && kind !== 'count' ? '' : written(min)
-  const range = least === '' ? 'more than `0`' : `${least} or more`
-  return zero !== '' && min > 1 ? `\`0\`, or ${range}` : range
+  if (atLeast !== '') return `\`${nameOf(atLeast)}\` or more`
+  if (zero !== '') return min > 1 ? `\`0\`, or ${written(min)} or more` : '`0` or more'
+  // Where parts will do there is something between 0 and 1.
+  return min === 1 && kind === 'duration' ? 'more than `0`' : `${written(min)} or more`
 }
 
 /** From here on a count has no limit that anybody would meet. */

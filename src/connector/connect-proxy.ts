@@ -13,7 +13,7 @@ import { ProxyError } from '../errors/proxy-error.ts'
 import type { ResponseHead } from '../http/message-head.ts'
 import type { ConnectProxy, Peer } from '../peer/peer.ts'
 import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
-import { HEAD_FAULTS, HeadParser, Parsed } from '../protocols/http1/parser.ts'
+import { HEAD_FAULTS, HeadParser, Parsed, limitOfResponse } from '../protocols/http1/parser.ts'
 import { tracerFaults } from '../telemetry/tracer.ts'
 
 export interface TunnelWaiter {
@@ -48,7 +48,13 @@ export class ConnectTunnel implements StreamOwner {
     this.#stream = stream
     this.#peer = peer
     this.#waiter = waiter
-    this.#parser = new HeadParser('response', { maxHeadBytes: maxResponseHeadBytes, maxHeaderCount: maxResponseHeaderCount, maxHeaderLineBytes: maxResponseHeadBytes, maxMethodBytes: 0, maxUriBytes: 0 })
+    this.#parser = new HeadParser('response', {
+      maxHeadBytes: maxResponseHeadBytes,
+      maxHeaderCount: maxResponseHeaderCount,
+      maxHeaderLineBytes: maxResponseHeadBytes,
+      maxMethodBytes: 0,
+      maxUriBytes: 0,
+    })
     stream.owner = this
     stream.writeText(connectRequest(peer.connectProxy!, extraProxyHeaders))
     stream.flush()
@@ -65,7 +71,7 @@ export class ConnectTunnel implements StreamOwner {
       if (result === Parsed.More) return
       if (result !== Parsed.Done) {
         const { text, limit } = HEAD_FAULTS[result]!
-        this.#fail(`answered CONNECT with a bad head: ${text}`, 'always', limit === 'head-bytes' ? 'response-head-bytes' : limit === 'header-count' ? 'response-header-count' : limit)
+        this.#fail(`answered CONNECT with a bad head: ${text}`, 'always', limitOfResponse(limit))
         return
       }
       const head = this.#parser.takeResponse()
@@ -89,7 +95,8 @@ export class ConnectTunnel implements StreamOwner {
       this.#waiter.onTunnelOpen(this.#stream, from < to ? Buffer.from(buffer.subarray(from, to)) : null)
     } else if (status < 200 && status !== 101) {
       const { maxInterimResponses } = this.#peer.options
-      if (++this.#interims > maxInterimResponses) this.#fail(`sent more than ${maxInterimResponses} interim answers to CONNECT`, 'always', 'interim-responses')
+      if (++this.#interims <= maxInterimResponses) return
+      this.#fail(`sent more than ${maxInterimResponses} interim answers to CONNECT`, 'always', 'interim-responses')
     } else {
       // What it refuses now it will refuse again; a fault of its own may pass.
       this.#fail(`answered CONNECT with ${status} ${head.reason}`.trimEnd(), status < 500 ? 'never' : 'always')
@@ -99,7 +106,8 @@ export class ConnectTunnel implements StreamOwner {
   #fail(what: string, retry: 'always' | 'never', limit = '', cause: Error | null = null): void {
     if (!this.#end()) return
     this.#stream.destroy(true)
-    this.#waiter.onTunnelFailed(new ProxyError('CONNECT_PROXY_FAILED', 'upstream', `${this.#peer.name}: the proxy ${what}`, { retry, limit, cause: cause ?? undefined }))
+    const text = `${this.#peer.name}: the proxy ${what}`
+    this.#waiter.onTunnelFailed(new ProxyError('CONNECT_PROXY_FAILED', 'upstream', text, { retry, limit, cause: cause ?? undefined }))
   }
 
   /** @returns false when it was over already. */

@@ -3,24 +3,20 @@
  *
  *   hosts file -> localhost -> fresh answer in the cache -> DNS with the search list of resolv.conf
  *
- * Both files are looked at again at most once a second, and read when they changed. Answers are kept for their TTL
- * between a floor and a ceiling; "no such name" is kept briefly; one question per name is under way at a time. When the
- * servers fail or are slow, the last good answer stands in (RFC 8767); a server that says that a name is gone is believed.
- * A failing server never makes the search go on: it must not turn one name into another.
+ * Answers are kept for their TTL between a floor and a ceiling; "no such name" is kept briefly; one question per name is
+ * under way at a time. When the servers fail or are slow, the last good answer stands in (RFC 8767); a server that says
+ * that a name is gone is believed. A failing server never makes the search go on: it must not turn one name into another.
  *
- * The DNS client is an injected DnsSource; the real one is c-ares (`dns.Resolver`), which asks for exactly the name it is given.
+ * Both files belong to machine-names.ts. The DNS client is an injected DnsSource; the real one is c-ares
+ * (`dns.Resolver`), which asks for exactly the name that it is given.
  */
 import { Resolver as CaresResolver } from 'node:dns/promises'
-import { readFileSync, statSync } from 'node:fs'
 import { isIP } from 'node:net'
-import { hostname } from 'node:os'
 import { ProxyError } from '../errors/proxy-error.ts'
 import { Ticker, type Timed } from '../primitives/clock.ts'
 import { Lru } from '../primitives/lru.ts'
 import { callback, count, defaultsOf, duration, object, path, resolveOptions, type OptionTable } from '../primitives/option-table.ts'
-
-/** Most addresses of a name that are used. */
-export const MAX_ADDRESSES = 32
+import { candidatesOf, MachineNames, MAX_ADDRESSES, type ResolvConf } from './machine-names.ts'
 
 export interface DnsAddress {
   readonly address: string
@@ -134,11 +130,10 @@ export class Resolver implements Timed {
   readonly counters: ResolverCounters = { questions: 0, answers: 0, negatives: 0, failures: 0, hits: 0, stale: 0, timeouts: 0 }
   readonly #ticker: Ticker
   readonly #createSource: (settings: ResolvConf) => DnsSource
+  readonly #machine: MachineNames
+  /** Made for `#settings`; null until somebody asks, and while it could not be made. */
   #source: DnsSource | null = null
-  #resolvConf: ResolvConf = parseResolvConf('', '')
-  #hosts: ReadonlyMap<string, readonly string[]> = new Map()
-  readonly #hostsFile: WatchedFile
-  readonly #resolvConfFile: WatchedFile
+  #settings: ResolvConf | null = null
   readonly #names: Lru<string, KnownName>
   readonly #questions = new Map<string, Question>()
 
@@ -147,8 +142,7 @@ export class Resolver implements Timed {
     this.options = resolveOptions<ResolverOptions>('resolver', RESOLVER_OPTIONS, options, RESOLVER_DEFAULTS)
     this.#ticker = this.options.ticker ?? new Ticker()
     this.#createSource = this.options.createSource ?? createCares
-    this.#hostsFile = new WatchedFile(this.options.hostsPath)
-    this.#resolvConfFile = new WatchedFile(this.options.resolvConfPath)
+    this.#machine = new MachineNames(this.options.hostsPath, this.options.resolvConfPath)
     this.#names = new Lru(this.options.maxNames)
   }
 
@@ -156,7 +150,7 @@ export class Resolver implements Timed {
   cached(name: string): readonly string[] | null {
     if (isIP(name) !== 0) return [name]
     const now = this.#ticker.clock.exact()
-    const local = this.#local(name, now)
+    const local = this.#machine.addresses(name, now)
     if (local !== null) return local
     const known = this.#names.get(name)
     if (known === undefined || known.addresses.length === 0 || now >= known.expiresAt) return null
@@ -181,7 +175,7 @@ export class Resolver implements Timed {
     let question = this.#questions.get(name)
     if (question === undefined) {
       if (this.#questions.size >= this.options.maxQuestions) {
-        process.nextTick(tellFailed, pending, new ProxyError('RESOLVE_FAILED', 'internal', `${name}: ${this.options.maxQuestions} names are being resolved already`, { retry: 'always', limit: 'questions' }))
+        process.nextTick(tellFailed, pending, tooManyQuestions(name, this.options.maxQuestions))
         return pending
       }
       question = new Question(name, now)
@@ -219,23 +213,12 @@ export class Resolver implements Timed {
         if (pending.waiter === null) continue
         if (now >= pending.deadline) {
           this.counters.timeouts++
-          pending.fail(new ProxyError('RESOLVE_TIMEOUT', 'upstream', `${question.name}: no answer within ${pending.timeoutMs} ms`, { retry: 'always', limit: 'resolve-timeout' }))
+          pending.fail(noAnswerInTime(question.name, pending.timeoutMs))
         } else question.waiting[left++] = pending
       }
       question.waiting.length = left
       if (now - question.askedAt >= QUESTION_LIMIT_MS) this.#end(question)
     }
-  }
-
-  // ---- what the machine knows by itself
-
-  #local(name: string, now: number): readonly string[] | null {
-    if (this.#hostsFile.changed(now)) this.#hosts = parseHosts(this.#hostsFile.text)
-    const plain = name.endsWith('.') ? name.slice(0, -1) : name
-    const hosts = this.#hosts.get(plain)
-    if (hosts !== undefined) return hosts
-    // Never asked of anybody (RFC 6761 6.3).
-    return plain === 'localhost' || plain.endsWith('.localhost') ? LOCALHOST : null
   }
 
   #ttlOf(name: string): number {
@@ -246,12 +229,14 @@ export class Resolver implements Timed {
 
   // ---- asking
 
-  #settings(now: number): ResolvConf {
-    if (this.#resolvConfFile.changed(now) || this.#source === null) {
-      this.#resolvConf = parseResolvConf(this.#resolvConfFile.text, hostname())
-      this.#source = this.#createSource(this.#resolvConf)
+  /** What resolv.conf says now, with a source made for it. */
+  #prepare(now: number): ResolvConf {
+    const settings = this.#machine.resolvConf(now)
+    if (settings !== this.#settings || this.#source === null) {
+      this.#settings = settings
+      this.#source = this.#createSource(settings)
     }
-    return this.#resolvConf
+    return settings
   }
 
   /** Asks, remembers, tells. Never rejects. */
@@ -260,7 +245,7 @@ export class Resolver implements Timed {
     let failure = ''
     let addresses: readonly DnsAddress[] = []
     try {
-      const settings = this.#settings(this.#ticker.clock.now())
+      const settings = this.#prepare(this.#ticker.clock.now())
       for (const candidate of candidatesOf(question.name, settings)) {
         const answer = await this.#askBoth(candidate, question)
         addresses = answer.addresses
@@ -340,7 +325,8 @@ export class Resolver implements Timed {
   #addLate(name: string, first: readonly DnsAddress[], late: FamilyAnswer): void {
     const known = this.#names.peek(name)
     if (late.addresses.length === 0 || known === undefined || known.addresses.length !== first.length) return
-    if (known.addresses.every((address, index) => address === first[index]!.address)) this.#remember(name, joinFamilies(first, late.addresses))
+    const unchanged = known.addresses.every((address, index) => address === first[index]!.address)
+    if (unchanged) this.#remember(name, joinFamilies(first, late.addresses))
   }
 }
 
@@ -398,7 +384,18 @@ class Question {
 }
 
 function resolveFailed(name: string, failure: string): ProxyError {
-  return new ProxyError('RESOLVE_FAILED', 'upstream', failure === '' ? `${name}: there is no such name, or it has no address` : `${name}: the DNS servers failed (${failure})`, { retry: 'always' })
+  const what = failure === '' ? 'there is no such name, or it has no address' : `the DNS servers failed (${failure})`
+  return new ProxyError('RESOLVE_FAILED', 'upstream', `${name}: ${what}`, { retry: 'always' })
+}
+
+function tooManyQuestions(name: string, most: number): ProxyError {
+  const what = `${name}: ${most} names are being resolved already`
+  return new ProxyError('RESOLVE_FAILED', 'internal', what, { retry: 'always', limit: 'questions' })
+}
+
+function noAnswerInTime(name: string, timeoutMs: number): ProxyError {
+  const what = `${name}: no answer within ${timeoutMs} ms`
+  return new ProxyError('RESOLVE_TIMEOUT', 'upstream', what, { retry: 'always', limit: 'resolve-timeout' })
 }
 
 interface FamilyAnswer {
@@ -450,99 +447,3 @@ export class CaresSource implements DnsSource {
 }
 
 function createCares(settings: ResolvConf): DnsSource { return new CaresSource(settings) }
-
-// ---- files of the machine
-
-/** A file whose text is read again when it changed; looked at no more than once a second. Not there: no text. */
-class WatchedFile {
-  readonly #path: string
-  text = ''
-  #lookAt = 0
-  #stamp = ''
-
-  constructor(path: string) { this.#path = path }
-
-  /** Whether `text` is another one than at the last call. Synchronous: the files are small, and asynchronous reads would use the thread pool. */
-  changed(now: number): boolean {
-    if (now < this.#lookAt) return false
-    this.#lookAt = now + 1000
-    let stamp = 'absent'
-    try {
-      const stats = statSync(this.#path, { throwIfNoEntry: false })
-      if (stats !== undefined) stamp = `${stats.ino} ${stats.size} ${stats.mtimeMs}`
-    } catch (thrown) { stamp = codeOf(thrown) }
-    if (stamp === this.#stamp) return false
-    this.#stamp = stamp
-    // Not readable is like not there: the machine's own resolver sees nothing either.
-    try { this.text = readFileSync(this.#path, 'utf8') } catch { this.text = '' }
-    return true
-  }
-}
-
-const LOCALHOST: readonly string[] = ['127.0.0.1', '::1']
-
-/** hosts(5): names in lower case, each with all of its addresses. */
-export function parseHosts(text: string): Map<string, readonly string[]> {
-  const hosts = new Map<string, string[]>()
-  for (const line of text.split('\n')) {
-    const [address, ...names] = fieldsOf(line)
-    if (address === undefined || isIP(address) === 0) continue
-    for (const name of names) {
-      const lower = name.toLowerCase()
-      const known = hosts.get(lower)
-      if (known === undefined) hosts.set(lower, [address])
-      else if (!known.includes(address) && known.length < MAX_ADDRESSES) known.push(address)
-    }
-  }
-  return hosts
-}
-
-export interface ResolvConf {
-  readonly search: readonly string[]
-  readonly ndots: number
-  /** For one try, ms. */
-  readonly timeoutMs: number
-  readonly attempts: number
-}
-
-/** resolv.conf(5). Without a search list the domain of the machine's own name stands in. Servers are left to c-ares. */
-export function parseResolvConf(text: string, ownName: string): ResolvConf {
-  const dot = ownName.indexOf('.')
-  let search: readonly string[] = dot === -1 ? [] : [ownName.slice(dot + 1).toLowerCase()]
-  let ndots = 1
-  // Shorter than the usual 5 s: a lost datagram must leave time for another try within resolveTimeoutMs.
-  let timeoutMs = 1500
-  let attempts = 3
-  for (const line of text.split('\n')) {
-    const [keyword, ...values] = fieldsOf(line)
-    if (keyword === 'search' || keyword === 'domain') {
-      search = values.map(value => value.toLowerCase()).map(value => value.endsWith('.') ? value.slice(0, -1) : value).filter(value => value !== '').slice(0, 16)
-    } else if (keyword === 'options') {
-      for (const option of values) {
-        const [name, value] = option.split(':')
-        const number = Number.parseInt(value ?? '', 10)
-        if (Number.isNaN(number)) continue
-        if (name === 'ndots') ndots = Math.min(Math.max(number, 0), 15)
-        else if (name === 'timeout') timeoutMs = Math.min(Math.max(number, 1), 30) * 1000
-        else if (name === 'attempts') attempts = Math.min(Math.max(number, 1), 5)
-      }
-    }
-  }
-  return { search, ndots, timeoutMs, attempts }
-}
-
-/** Words of a line, without its comment. */
-function fieldsOf(line: string): string[] {
-  let end = line.length
-  for (let i = 0; i < end; i++) if (line[i] === '#' || line[i] === ';') end = i
-  return line.slice(0, end).split(/[ \t\r]+/).filter(word => word !== '')
-}
-
-/** The names to ask for, in order, until one is there (resolv.conf(5), ndots). */
-export function candidatesOf(name: string, settings: Pick<ResolvConf, 'search' | 'ndots'>): string[] {
-  if (name.endsWith('.')) return [name.slice(0, -1)]
-  let dots = 0
-  for (let i = 0; i < name.length; i++) if (name.charCodeAt(i) === 0x2e) dots++
-  const searched = settings.search.map(domain => `${name}.${domain}`).filter(candidate => candidate.length <= 253)
-  return dots >= settings.ndots ? [name, ...searched] : [...searched, name]
-}

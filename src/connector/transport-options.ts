@@ -34,4 +34,5 @@ export const TRANSPORT_CONNECTOR_OPTIONS = {
   random: callback<() => number>(Math.random),
 } satisfies OptionTable<TransportConnectorOptions>
 
-export const TRANSPORT_CONNECTOR_DEFAULTS: ResolvedTransportConnectorOptions = defaultsOf<TransportConnectorOptions>(TRANSPORT_CONNECTOR_OPTIONS)
+export const TRANSPORT_CONNECTOR_DEFAULTS: ResolvedTransportConnectorOptions =
+  defaultsOf<TransportConnectorOptions>(TRANSPORT_CONNECTOR_OPTIONS)

@@ -30,7 +30,7 @@ export type RetryRule = 'never' | 'always' | 'if-reused'
 export interface ProxyErrorDetails {
   /** May the attempt be repeated? @default 'never' */
   retry?: RetryRule
-  /** The status to answer with, when the place that found the fault knows it better than the kind does; 0: let the kind decide. @default 0 */
+  /** Status to answer with, where the place that found the fault knows it better than the kind does; 0: the kind decides. @default 0 */
   status?: number
   /** Name of the limit that was passed, as the metrics and the access log spell it (`head-bytes`); '' for none. @default '' */
   limit?: string

@@ -12,9 +12,15 @@ export interface ListenerOptions {
    * new one is reset. 0 turns it off. @default 20000
    */
   maxConnections?: number
-  /** Connections open at once from one client (IPv4 address, IPv6 /64); past it new ones are reset. Loopback is exempt. 0 turns it off. @default 256 */
+  /**
+   * Connections open at once from one client (IPv4 address, IPv6 /64); past it new ones are reset. Loopback is exempt. 0
+   * turns it off. @default 256
+   */
   maxConnectionsPerClient?: number
-  /** Called with the client's address before anything is read ('' for Unix sockets); false resets the connection. Null lets all in. @default null */
+  /**
+   * Called with the client's address before anything is read ('' for Unix sockets); false resets the connection. Null
+   * lets all in. @default null
+   */
   connectionFilter?: ((remoteIp: string) => boolean) | null
 }
 export type ResolvedListenerOptions = Readonly<Required<ListenerOptions>>

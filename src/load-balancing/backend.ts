@@ -9,8 +9,8 @@
  * `report` or `release`.
  */
 import { isIP } from 'node:net'
-import { formatAddress, parseAddress } from '../peer/peer-address.ts'
-import type { Peer, PeerAddress } from '../peer/peer.ts'
+import { formatAddress, parseAddress, type PeerAddress } from '../peer/peer-address.ts'
+import type { Peer } from '../peer/peer.ts'
 import { code, count, defaultsOf, flag, needed, resolveOptions, text, type OptionTable } from '../primitives/option-table.ts'
 
 export interface BackendOptions {

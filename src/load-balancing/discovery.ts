@@ -7,8 +7,7 @@
  * Does not build selectors and knows nothing of health.
  */
 import { isIP } from 'node:net'
-import { formatAddress } from '../peer/peer-address.ts'
-import type { PeerAddress } from '../peer/peer.ts'
+import { formatAddress, type PeerAddress } from '../peer/peer-address.ts'
 import { MAX_WEIGHT, parseBackend, type BackendOptions, type BackendSpec, type CandidateSpec } from './backend.ts'
 import { forEachParallel } from './periodic.ts'
 
@@ -49,7 +48,9 @@ export function parseBackends(inputs: readonly (string | BackendOptions)[], path
   const seen = new Set<string>()
   return inputs.map((input, index) => {
     const spec = parseBackend(input, `${path}[${index}]`)
-    if (seen.has(spec.name)) throw new TypeError(`${path}[${index}] is ${JSON.stringify(spec.name)} once more; give it once, with a larger weight`)
+    if (seen.has(spec.name)) {
+      throw new TypeError(`${path}[${index}] is ${JSON.stringify(spec.name)} once more; give it once, with a larger weight`)
+    }
     seen.add(spec.name)
     return spec
   })
@@ -106,8 +107,10 @@ export class NameTable {
         const numeric = addresses.filter(address => isIP(address) !== 0)
         if (numeric.length === 0) throw new Error('the answer holds no address')
         const preferred = numeric.filter(address => isIP(address) === this.#preferredFamily)
+        const used = preferred.length === 0 ? numeric : preferred
+        const keptMs = Math.min(Math.max(ttlMs, TTL_MS_MIN), TTL_MS_MAX)
         // Servers rotate their answers; the order of the candidates must not follow.
-        this.#names.set(host, { addresses: [...new Set(preferred.length === 0 ? numeric : preferred)].sort(), expiresAtMs: now() + Math.min(Math.max(ttlMs, TTL_MS_MIN), TTL_MS_MAX) })
+        this.#names.set(host, { addresses: [...new Set(used)].sort(), expiresAtMs: now() + keptMs })
       } catch (error) {
         this.#names.set(host, { addresses: last, expiresAtMs: now() + RETRY_MS })
         this.#onError(error, `resolving ${host}`)
@@ -121,8 +124,12 @@ export class NameTable {
     const add = (address: PeerAddress, spec: BackendSpec) => {
       const name = formatAddress(address)
       const other = candidates.get(name)
-      if (other === undefined) candidates.set(name, { ...spec, name, address, origin: spec.name })
-      else candidates.set(name, { ...other, weight: Math.min(other.weight + spec.weight, MAX_WEIGHT), enabled: other.enabled || spec.enabled })
+      if (other === undefined) {
+        candidates.set(name, { ...spec, name, address, origin: spec.name })
+        return
+      }
+      const weight = Math.min(other.weight + spec.weight, MAX_WEIGHT)
+      candidates.set(name, { ...other, weight, enabled: other.enabled || spec.enabled })
     }
     for (const spec of specs) {
       const addresses = this.#names.get(spec.hostName)?.addresses ?? []

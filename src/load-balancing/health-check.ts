@@ -13,7 +13,10 @@ import net from 'node:net'
 import tls from 'node:tls'
 import { isToken } from '../http/header-map.ts'
 import type { Clock } from '../primitives/clock.ts'
-import { callback, code, count, defaultsOf, duration, flag, options, resolveOptions, text, type OptionTable } from '../primitives/option-table.ts'
+import {
+  callback, code, count, defaultsOf, duration, flag, options, resolveOptions, text,
+  type OptionTable,
+} from '../primitives/option-table.ts'
 import type { Backend } from './backend.ts'
 import { forEachParallel, jittered, pause, untilAborted } from './periodic.ts'
 
@@ -52,7 +55,10 @@ export interface HealthCheck {
   close?(): void
 }
 
-/** For checks of one's own: the options of every check, defaulted and checked. What else `given` holds is the check's own. @throws OptionError */
+/**
+ * For checks of one's own: the options of every check, defaulted and checked. What else `given` holds is the check's
+ * own. @throws OptionError
+ */
 export function resolveHealthCheckOptions(given: HealthCheckOptions): ResolvedHealthCheckOptions {
   const own = Object.fromEntries(Object.entries(given).filter(([name]) => Object.hasOwn(HEALTH_CHECK_OPTIONS, name)))
   return resolveOptions<HealthCheckOptions>('healthCheck', HEALTH_CHECK_OPTIONS, own, HEALTH_CHECK_DEFAULTS)
@@ -71,12 +77,16 @@ export type ResolvedProbeTlsOptions = Readonly<Required<ProbeTlsOptions>>
 export const PROBE_TLS_OPTIONS = {
   sni: code<string | null>(null, 'a host name or null', value => value === null || typeof value === 'string'),
   verifyCert: flag(true),
-  ca: code<string | Buffer | null>(null, 'PEM or null', value => value === null || (typeof value === 'string' && value !== '') || Buffer.isBuffer(value)),
+  ca: code<string | Buffer | null>(null, 'PEM or null', isCertificate),
 } satisfies OptionTable<ProbeTlsOptions>
 
 export const PROBE_TLS_DEFAULTS: ResolvedProbeTlsOptions = defaultsOf<ProbeTlsOptions>(PROBE_TLS_OPTIONS)
 
-/** Of the backend that is probed, on any port. */
+function isCertificate(value: unknown): boolean {
+  return value === null || (typeof value === 'string' && value !== '') || Buffer.isBuffer(value)
+}
+
+/** Of the backend that is probed. */
 const PROBE_PORT = count(0, { max: 65_535, zero: "takes the backend's own" })
 
 export interface TcpHealthCheckOptions extends HealthCheckOptions {
@@ -217,11 +227,13 @@ export class HttpHealthCheck implements HealthCheck {
   close(): void { this.#agent?.destroy() }
 }
 
+type BeginProbe = (resolve: () => void, reject: (reason: unknown) => void) => void
+
 /**
  * The promise of one probe: settled once by `begin` or by the signal, `release` called on every path, and no error that
  * comes late left without somebody to take it.
  */
-function settled(signal: AbortSignal, release: () => void, begin: (resolve: () => void, reject: (reason: unknown) => void) => void): Promise<void> {
+function settled(signal: AbortSignal, release: () => void, begin: BeginProbe): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   const onAbort = () => reject(signal.reason)
   begin(resolve, reject)
@@ -248,7 +260,8 @@ function hostField(backend: Backend): string {
 }
 
 function tlsOptions(options: ResolvedProbeTlsOptions, backend: Backend): tls.ConnectionOptions {
-  return { servername: options.sni ?? backend.hostName, rejectUnauthorized: options.verifyCert, ...(options.ca === null ? {} : { ca: options.ca }) }
+  const authorities = options.ca === null ? {} : { ca: options.ca }
+  return { servername: options.sni ?? backend.hostName, rejectUnauthorized: options.verifyCert, ...authorities }
 }
 
 export interface HealthMonitorContext {

@@ -17,7 +17,10 @@ import type { Selection, Selector, Turn } from './selection.ts'
 export interface KetamaOptions {
   /** Points for each unit of weight. Anything but 160 places keys elsewhere than nginx does. @default 160 */
   pointsPerWeight?: number
-  /** Points on the ring, all backends together; a set that needs more is refused. Each takes about 12 bytes, and 100 ns to build. @default 4194304 */
+  /**
+   * Points on the ring, all backends together; a set that needs more is refused. Each takes about 12 bytes, and 100 ns
+   * to build. @default 4194304
+   */
   maxPoints?: number
 }
 export type ResolvedKetamaOptions = Readonly<Required<KetamaOptions>>
@@ -42,7 +45,8 @@ export class KetamaSelection implements Selection {
     const { pointsPerWeight, maxPoints } = this.#options
     const points = candidates.weights.reduce((sum, weight) => sum + weight, 0) * pointsPerWeight
     if (points > maxPoints) {
-      throw new TypeError(`ketama.maxPoints is ${maxPoints} and the backends need ${points}; use smaller weights in the same proportion, or a higher limit`)
+      const remedy = 'use smaller weights in the same proportion, or a higher limit'
+      throw new TypeError(`ketama.maxPoints is ${maxPoints} and the backends need ${points}; ${remedy}`)
     }
     return new KetamaRing(candidates, pointsPerWeight)
   }

@@ -12,7 +12,9 @@
  *   selected for its trial, and when nothing else is left: a guess about failures must not refuse a request.
  *
  * Each selection is followed by exactly one `report` or `release` of the backend (or of the peer made from it).
+ * Counts of failed attempts, and who is out for them, are in passive-health.ts.
  * Does not dial and does not retry; proxy/ does, and says which peers it has tried.
+ * One idea in more than 500 lines: a set that changes while it is selected from is right only if both are read together.
  */
 import { Resolver } from '../connector/resolver.ts'
 import { ProxyError } from '../errors/proxy-error.ts'
@@ -20,13 +22,23 @@ import { formatAddress, parseAddress } from '../peer/peer-address.ts'
 import type { Peer } from '../peer/peer.ts'
 import { systemClock, type Clock } from '../primitives/clock.ts'
 import type { HashKey } from '../primitives/hash.ts'
-import { callback, choice, code, count, defaultsOf, duration, flag, object, orChoice, resolveOptions, text, type OptionTable } from '../primitives/option-table.ts'
-import { Backend, BackendSet, type BackendOptions, type BackendOwner, type BackendSpec, type BackendStatus, type CandidateSpec } from './backend.ts'
+import {
+  callback, choice, code, count, defaultsOf, duration, flag, object, orChoice, resolveOptions, text,
+  type OptionTable,
+} from '../primitives/option-table.ts'
+import {
+  Backend, BackendSet,
+  type BackendOptions, type BackendOwner, type BackendSpec, type BackendStatus, type CandidateSpec,
+} from './backend.ts'
 import { NameTable, parseBackends, staticDiscovery, type Discovery, type NameResolver } from './discovery.ts'
 import { HealthMonitor, type HealthCheck } from './health-check.ts'
 import { KetamaSelection } from './ketama.ts'
+import { PassiveHealth } from './passive-health.ts'
 import { jittered, pause, untilAborted } from './periodic.ts'
-import { HashSelection, LeastInFlightSelection, RandomSelection, RoundRobinSelection, Turn, type Selection, type Selector, type Tried } from './selection.ts'
+import {
+  HashSelection, LeastInFlightSelection, RandomSelection, RoundRobinSelection, Turn,
+  type Selection, type Selector, type Tried,
+} from './selection.ts'
 
 export type SelectionName = 'round-robin' | 'random' | 'hash' | 'ketama' | 'least-in-flight'
 
@@ -47,13 +59,24 @@ export interface LoadBalancerOptions<P extends Peer = Peer> {
   healthCheck?: HealthCheck | null
   /** From one discovery to the next, in ms, give or take a tenth. 0 asks only once. @default 0 */
   updateIntervalMs?: number
-  /** Longest time for one update, discovery and names together, in ms; past it the set stays and the update is tried again. @default 30000 */
+  /**
+   * Longest time for one update, discovery and names together, in ms; past it the set stays and the update is tried
+   * again.
+   * @default 30000
+   */
   updateTimeoutMs?: number
   /** Whether an update may leave no backend at all; otherwise it is refused and the last set stays. @default false */
   allowEmpty?: boolean
-  /** Resolves host names among the backends, in the background service; null leaves them to the connector, at each dial. @default one for all balancers */
+  /**
+   * Resolves host names among the backends, in the background service; null leaves them to the connector, at each dial.
+   * @default one for all balancers
+   */
   resolver?: NameResolver | null
-  /** Of a name with addresses of both families, those that are used, as both are mostly the same machines: 4, 6, or 0 for all. @default 4 */
+  /**
+   * Of a name with addresses of both families, those that are used, as both are mostly the same machines: 4, 6, or 0
+   * for all.
+   * @default 4
+   */
   preferredFamily?: 0 | 4 | 6
   /** Builds the peer of a backend, once each; `selectPeer` returns it. @default null */
   peer?: ((backend: Backend) => P) | null
@@ -69,12 +92,14 @@ export interface LoadBalancerOptions<P extends Peer = Peer> {
 export type ResolvedLoadBalancerOptions<P extends Peer = Peer> = Readonly<Required<LoadBalancerOptions<P>>>
 
 const SELECTION_NAMES: readonly string[] = ['round-robin', 'random', 'hash', 'ketama', 'least-in-flight'] satisfies SelectionName[]
+/** What may stand for a selection, for messages. */
+const SELECTION_FORMS = `${SELECTION_NAMES.join(', ')} or a Selection`
 const MAX_FAILS = 1000
 const MAX_CANDIDATES = 2 ** 20
 
 export const LOAD_BALANCER_OPTIONS = {
   name: text('upstream', 'a name of at least one character', name => name !== ''),
-  selection: orChoice(SELECTION_NAMES, code<SelectionName | Selection>('round-robin', `${SELECTION_NAMES.join(', ')} or a Selection`, isSelection)),
+  selection: orChoice(SELECTION_NAMES, code<SelectionName | Selection>('round-robin', SELECTION_FORMS, isSelection)),
   maxFails: count(1, { max: MAX_FAILS, zero: 'turns passive health off' }),
   failTimeoutMs: duration(10_000),
   maxSteps: count(256, { max: MAX_CANDIDATES }),
@@ -95,7 +120,8 @@ export const LOAD_BALANCER_OPTIONS = {
 export const LOAD_BALANCER_DEFAULTS: ResolvedLoadBalancerOptions<never> = defaultsOf<LoadBalancerOptions<never>>(LOAD_BALANCER_OPTIONS)
 
 function isSelection(value: unknown): boolean {
-  return SELECTION_NAMES.includes(value as string) || (typeof value === 'object' && typeof (value as Selection | null)?.build === 'function')
+  if (SELECTION_NAMES.includes(value as string)) return true
+  return typeof value === 'object' && typeof (value as Selection | null)?.build === 'function'
 }
 
 function isNameResolver(value: unknown): boolean { return value === null || typeof Object(value).resolve === 'function' }
@@ -108,6 +134,9 @@ export interface SelectOptions {
 }
 export const SELECT_DEFAULTS: Readonly<Required<SelectOptions>> = { maxSteps: 0, exclude: null }
 
+/** Agrees to a candidate. */
+type Acceptance = (backend: Backend) => boolean
+
 /** What one choice reads, all of it replaced at once. */
 interface Serving {
   readonly set: BackendSet
@@ -118,8 +147,6 @@ interface Serving {
 }
 
 const EMPTY: Serving = { set: new BackendSet([], new Uint16Array(0)), keyed: null, spread: null }
-/** Backends due for a trial that one choice without a key looks at. */
-const TRIALS_LOOKED_AT = 8
 /** How soon an update that failed is tried again, in ms, unless updateIntervalMs is less. */
 const RETRY_MS = 5000
 /** Longest sleep of the update loop, in ms, so that it sees names that an update by hand brought. */
@@ -140,6 +167,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
   readonly #discovery: Discovery
   readonly #names: NameTable
   readonly #monitor: HealthMonitor | null
+  readonly #passive: PassiveHealth
   readonly #turn = new Turn()
 
   #serving: Serving = EMPTY
@@ -148,13 +176,6 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
   #spreadIsStale = false
   /** How often `spread` was used since it was built. */
   #spreadChoices = 0
-  /**
-   * Backends of the set that are out by passive health, those that may be tried first in front. They are enabled and
-   * healthy: whatever else keeps a backend out wipes the record of its attempts.
-   */
-  readonly #out = new Set<Backend>()
-  /** When the first of them may be tried. */
-  #nextTrialMs = Infinity
 
   /** What discovery said last. */
   #specs: readonly BackendSpec[] = []
@@ -166,7 +187,9 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
    * A balancer over a fixed list, ready to use at once. Host names in it and health checks need the background service.
    * @throws TypeError on an address that would not do, OptionError with every option that would not; the message says what would.
    */
-  static from<P extends Peer = Peer>(backends: readonly (string | BackendOptions)[], options: LoadBalancerOptions<P> = {}): LoadBalancer<P> {
+  static from<P extends Peer = Peer>(
+    backends: readonly (string | BackendOptions)[], options: LoadBalancerOptions<P> = {},
+  ): LoadBalancer<P> {
     const balancer = new LoadBalancer<P>(staticDiscovery(backends), options)
     balancer.#apply(parseBackends(backends, `${balancer.options.name}.backends`))
     return balancer
@@ -178,6 +201,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
     const { clock, random, healthCheck, resolver, preferredFamily } = this.options
     this.#selection = typeof this.options.selection === 'string' ? selectionNamed(this.options.selection, random) : this.options.selection
     this.#spreadSelection = this.#selection.keyed ? new RoundRobinSelection() : this.#selection
+    this.#passive = new PassiveHealth(this.options)
     this.#discovery = discovery
     this.#names = new NameTable(resolver, preferredFamily, (error, context) => this.#fault(error, context))
     this.#monitor = healthCheck === null ? null : new HealthMonitor(healthCheck, {
@@ -215,7 +239,9 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
   /** As `select`, as the peer that the `peer` option makes: once a backend, so that a request builds nothing. */
   selectPeer(key: HashKey = '', options?: SelectOptions): P {
     const build = this.options.peer
-    if (build === null) throw new TypeError(`${this.options.name}.peer is not set; give it a function from a backend to a peer, or use select()`)
+    if (build === null) {
+      throw new TypeError(`${this.options.name}.peer is not set; give it a function from a backend to a peer, or use select()`)
+    }
     const backend = this.select(key, options)
     if (backend.peer === null) {
       try {
@@ -228,7 +254,10 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
     return backend.peer as P
   }
 
-  /** Asks discovery, and the resolver for names that have expired. Resolves with whether anything changed; rejects when the set stays for an error. */
+  /**
+   * Asks discovery, and the resolver for names that have expired. Resolves with whether anything changed; rejects when
+   * the set stays for an error.
+   */
   update(signal: AbortSignal = NEVER): Promise<boolean> {
     return this.#updateAlone(signal, async ending => {
       const specs = parseBackends(await this.#discovery.discover(ending), `${this.options.name}.backends`)
@@ -319,7 +348,10 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
     return this.#names.refresh(specs, () => this.options.clock.exact(), signal)
   }
 
-  /** Runs `work` with a time limit, unless an update runs already, which is then waited for: two could finish in the wrong order and bring an old set back. */
+  /**
+   * Runs `work` with a time limit, unless an update runs already, which is then waited for: two could finish in the
+   * wrong order and bring an old set back.
+   */
   #updateAlone(signal: AbortSignal, work: (ending: AbortSignal) => Promise<boolean>): Promise<boolean> {
     this.#updating ??= untilAborted(this.options.clock, this.options.updateTimeoutMs, signal, work).finally(() => { this.#updating = null })
     return this.#updating
@@ -329,8 +361,13 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
   #apply(specs: readonly BackendSpec[]): boolean {
     const { name, allowEmpty, maxBackends } = this.options
     const candidates = this.#names.expand(specs)
-    if (candidates.length === 0 && !allowEmpty) throw new TypeError(`${name}.backends is empty; give at least one, or set ${name}.allowEmpty`)
-    if (candidates.length > maxBackends) throw new TypeError(`${name}.maxBackends is ${maxBackends} and there are ${candidates.length}; use fewer backends, or a higher limit`)
+    if (candidates.length === 0 && !allowEmpty) {
+      throw new TypeError(`${name}.backends is empty; give at least one, or set ${name}.allowEmpty`)
+    }
+    if (candidates.length > maxBackends) {
+      const found = `${name}.maxBackends is ${maxBackends} and there are ${candidates.length}`
+      throw new TypeError(`${found}; use fewer backends, or a higher limit`)
+    }
     const present = this.#serving.set
     let changed = !isSame(present, candidates)
     if (changed) this.#replace(present, this.#servingOf(candidates, present))
@@ -383,7 +420,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
     for (const backend of present.backends) {
       if (next.set.byName.get(backend.name) === backend) continue
       backend.owner = null
-      this.#out.delete(backend)
+      this.#passive.drop(backend)
     }
     let readyCount = 0
     for (const backend of next.set.backends) {
@@ -391,51 +428,36 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
       if (backend.ready) readyCount++
     }
     this.#readyCount = readyCount
-    this.#findNextTrial()
     this.#serving = next
     this.#spreadIsStale = false
     this.#spreadChoices = 0
   }
 
-  #choose(turn: Turn, key: HashKey, maxSteps: number, exclude: Tried | null, accept: ((backend: Backend) => boolean) | null): Backend | null {
+  #choose(turn: Turn, key: HashKey, maxSteps: number, exclude: Tried | null, accept: Acceptance | null): Backend | null {
     if (this.#readyCount === 0 && !this.#giveAllAnotherChance()) return null
     turn.begin(maxSteps === 0 ? this.options.maxSteps : maxSteps, exclude, accept)
     let backend = this.#search(turn, key, maxSteps === 0)
-    if (backend === null && maxSteps === 0 && this.#out.size !== 0) backend = this.#lastResort(turn)
+    if (backend === null && maxSteps === 0 && this.#passive.size !== 0) backend = this.#lastResort(turn)
     if (backend === null) return null
     backend.inFlight++
     backend.selected++
-    if (backend.outUntilMs !== 0) this.#beginTrial(backend)
+    if (backend.outUntilMs !== 0) this.#passive.beginTrial(backend)
     return backend
   }
 
   #search(turn: Turn, key: HashKey, mayGoOn: boolean): Backend | null {
     const keyed = key.length === 0 ? null : this.#serving.keyed
-    if (this.#out.size !== 0) {
+    if (this.#passive.size !== 0) {
       turn.nowMs = this.options.clock.exact()
       // Selectors of ready backends do not propose one that is out; by key, its own keys try it.
-      if (keyed === null && turn.nowMs >= this.#nextTrialMs) {
-        const backend = this.#pickForTrial(turn)
-        if (backend !== null) return backend
-      }
+      const tried = keyed === null ? this.#passive.dueForTrial(turn) : null
+      if (tried !== null) return tried
     }
     if (keyed === null) return this.#pickSpread(turn)
     const backend = keyed.pick(key, turn)
     if (backend !== null || !mayGoOn) return backend
     turn.stepsLeft = this.options.maxSteps
     return this.#pickSpread(turn)
-  }
-
-  #pickForTrial(turn: Turn): Backend | null {
-    const steps = turn.stepsLeft
-    turn.stepsLeft = Math.min(steps, TRIALS_LOOKED_AT)
-    for (const backend of this.#out) {
-      if (turn.nowMs < backend.outUntilMs || turn.over) break
-      if (turn.accepts(backend)) return backend
-    }
-    // Looking for somebody to try takes nothing from looking for somebody who is well.
-    turn.stepsLeft = steps
-    return null
   }
 
   #pickSpread(turn: Turn): Backend | null {
@@ -461,8 +483,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
   /** All that are ready were refused: those that are out by passive health are still better than no answer. */
   #lastResort(turn: Turn): Backend | null {
     turn.beginAgain(this.options.maxSteps)
-    for (const backend of this.#out) if (turn.accepts(backend)) return backend
-    return null
+    return this.#passive.anyOut(turn)
   }
 
   /**
@@ -470,74 +491,30 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
    * Watchers are told when an attempt succeeds; otherwise a dead upstream would be announced once a request.
    */
   #giveAllAnotherChance(): boolean {
-    for (const backend of this.#out) {
-      this.#forgetFailures(backend)
+    for (const backend of this.#passive.out) {
+      this.#passive.forget(backend)
       backend.onTrial = true
       this.#updateReady(backend)
     }
     return this.#readyCount > 0
   }
 
-  #beginTrial(backend: Backend): void {
-    // Until it is reported, or for as long again when it never is, nobody else tries it.
-    this.#keepOut(backend, this.options.clock.exact())
-    backend.onTrial = true
-  }
-
-  #keepOut(backend: Backend, nowMs: number): void {
-    backend.onTrial = false
-    backend.outUntilMs = nowMs + this.options.failTimeoutMs
-    // Behind all others, whose time comes sooner.
-    this.#out.delete(backend)
-    this.#out.add(backend)
-    this.#findNextTrial()
-  }
-
   /** For Backend: an attempt on trial went well. */
   onSuccess(backend: Backend): void {
-    this.#forgetFailures(backend)
+    this.#passive.forget(backend)
     this.#review(backend, 'an attempt succeeded')
   }
 
   /** For Backend: an attempt failed. */
   onFailure(backend: Backend): void {
     backend.failures++
-    const { maxFails, clock } = this.options
-    if (maxFails === 0 || !backend.enabled || !backend.healthy) return
-    const nowMs = clock.exact()
-    if (backend.outUntilMs === 0 && maxFails > 1 && !this.#failedTooOften(backend, nowMs)) return
-    this.#keepOut(backend, nowMs)
-    this.#review(backend, maxFails === 1 ? 'an attempt failed' : `${maxFails} attempts failed`)
-  }
-
-  /** Notes a failure; whether the last `maxFails` of them lie within failTimeoutMs. */
-  #failedTooOften(backend: Backend, nowMs: number): boolean {
-    const { maxFails, failTimeoutMs } = this.options
-    const times = backend.failureTimes ??= new Float64Array(maxFails).fill(-Infinity)
-    times[backend.failureIndex] = nowMs
-    backend.failureIndex = backend.failureIndex + 1 === maxFails ? 0 : backend.failureIndex + 1
-    return nowMs - times[backend.failureIndex]! <= failTimeoutMs
-  }
-
-  #forgetFailures(backend: Backend): void {
-    backend.outUntilMs = 0
-    backend.onTrial = false
-    backend.failureTimes?.fill(-Infinity)
-    this.#out.delete(backend)
-    this.#findNextTrial()
-  }
-
-  #findNextTrial(): void {
-    this.#nextTrialMs = Infinity
-    for (const backend of this.#out) {
-      this.#nextTrialMs = backend.outUntilMs
-      return
-    }
+    const { maxFails } = this.options
+    if (this.#passive.failed(backend)) this.#review(backend, maxFails === 1 ? 'an attempt failed' : `${maxFails} attempts failed`)
   }
 
   #switch(backend: Backend, on: boolean): void {
     backend.enabled = on
-    this.#forgetFailures(backend)
+    this.#passive.forget(backend)
     this.#review(backend, on ? 'enabled' : 'disabled')
   }
 
@@ -545,7 +522,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
     // A probe may end after its backend left the set.
     if (backend.owner !== this) return
     backend.healthy = healthy
-    this.#forgetFailures(backend)
+    this.#passive.forget(backend)
     this.#review(backend, reason)
   }
 
@@ -573,7 +550,9 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
 
   #nobody(): ProxyError {
     const { size } = this.#serving.set
-    return new ProxyError('NO_HEALTHY_BACKEND', 'upstream', size === 0 ? `${this.options.name} has no backends` : `none of ${size} backends of ${this.options.name} may be used`)
+    const { name } = this.options
+    const what = size === 0 ? `${name} has no backends` : `none of ${size} backends of ${name} may be used`
+    return new ProxyError('NO_HEALTHY_BACKEND', 'upstream', what)
   }
 }
 
@@ -593,7 +572,10 @@ function selectionNamed(name: SelectionName, random: () => number): Selection {
     case 'hash': return new HashSelection()
     case 'ketama': return new KetamaSelection()
     case 'least-in-flight': return new LeastInFlightSelection(random)
-    default: throw new TypeError(`selection is ${JSON.stringify(name satisfies never)}; use round-robin, random, hash, ketama, least-in-flight or a Selection`)
+    default: {
+      const remedy = 'use round-robin, random, hash, ketama, least-in-flight or a Selection'
+      throw new TypeError(`selection is ${JSON.stringify(name satisfies never)}; ${remedy}`)
+    }
   }
 }
 

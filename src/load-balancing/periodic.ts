@@ -25,7 +25,9 @@ export function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<vo
 }
 
 /** Runs `each` over the items, at most `maxParallel` at a time, and starts no more once `signal` is aborted. `each` must not reject. */
-export async function forEachParallel<T>(items: readonly T[], maxParallel: number, signal: AbortSignal, each: (item: T) => Promise<void>): Promise<void> {
+export async function forEachParallel<T>(
+  items: readonly T[], maxParallel: number, signal: AbortSignal, each: (item: T) => Promise<void>,
+): Promise<void> {
   let next = 0
   const lane = async () => {
     while (next < items.length && !signal.aborted) await each(items[next++]!)
@@ -37,7 +39,9 @@ export async function forEachParallel<T>(items: readonly T[], maxParallel: numbe
  * The outcome of `work`, or a rejection as soon as `signal` is aborted or `limitMs` have passed. Either aborts the signal that
  * `work` is given; what it still does afterwards is not waited for.
  */
-export async function untilAborted<T>(clock: Clock, limitMs: number, signal: AbortSignal, work: (ending: AbortSignal) => Promise<T>): Promise<T> {
+export async function untilAborted<T>(
+  clock: Clock, limitMs: number, signal: AbortSignal, work: (ending: AbortSignal) => Promise<T>,
+): Promise<T> {
   const ending = new AbortController()
   const { promise: ended, reject } = Promise.withResolvers<never>()
   const end = (reason: unknown) => {

@@ -4,7 +4,7 @@
  */
 import { OptionError } from '../primitives/option-table.ts'
 import { HttpPeer, type BackendLike, type HttpPeerOptions } from './http-peer.ts'
-import type { PeerAddress } from './peer.ts'
+import type { PeerAddress } from './peer-address.ts'
 
 /** `tls` follows from `sni`: a name asks for TLS, '' for plain bytes. */
 export type BasicPeerOptions = Omit<HttpPeerOptions, 'tls'>

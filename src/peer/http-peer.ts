@@ -15,14 +15,14 @@
  */
 import { isIP } from 'node:net'
 import {
-  awaiting, code, count, defaultsOf, flag, needed, OptionError, options, orText, showValue, text, type OptionTable,
+  awaiting, code, count, defaultsOf, flag, needed, OptionError, options, orText, resolveOptions, showValue, text, type OptionTable,
 } from '../primitives/option-table.ts'
-import { checkAddress, checkHostName, formatAddress, parseAddress } from './peer-address.ts'
+import { checkAddress, checkHostName, formatAddress, parseAddress, type PeerAddress } from './peer-address.ts'
 import {
   checkPeerOptions, DEFAULT_PEER_OPTIONS, digestOf, isPem, PEER_OPTIONS, proxyFields, TLS_TO_PEER,
   type CheckedPeerOptions, type ClientCert, type PeerOptions, type ResolvedPeerOptions,
 } from './peer-options.ts'
-import type { ConnectProxy, Peer, PeerAddress } from './peer.ts'
+import type { ConnectProxy, Peer } from './peer.ts'
 
 /** What a load balancer selects: anything with an address and a name that may want to know how attempts ended. */
 export interface BackendLike {
@@ -62,7 +62,10 @@ export const CONNECT_PROXY_DEFAULTS: Readonly<Required<ConnectProxyOptions>> = d
 export interface HttpPeerOptions extends PeerOptions {
   /** Speak TLS to the peer. Refused until it is implemented. @default false */
   tls?: boolean
-  /** Server name for SNI and verification; '' sends none, and the certificate is then checked against the host. Refused until TLS to the peer is implemented. @default the address's host with TLS, if it is a name; else '' */
+  /**
+   * Server name for SNI and verification; '' sends none, and the certificate is then checked against the host. Refused
+   * until TLS to the peer is implemented. @default the address's host with TLS, if it is a name; else ''
+   */
   sni?: string
   /** Go through this proxy by CONNECT; null goes straight. @default null */
   connectProxy?: ConnectProxyOptions | null
@@ -165,7 +168,8 @@ export class HttpPeer implements Peer {
     if (sni === '' && tls && known.address.kind === 'unix' && verifyCert && verifyHostname && alternativeName === '') {
       throw OptionError.of('peer.sni', sni, 'a Unix socket has no name to check the certificate against: use the name in the certificate')
     }
-    const connectProxy = options.connectProxy === undefined || options.connectProxy === null ? null : resolveProxy(options.connectProxy, known.address)
+    const proxyAsked = options.connectProxy ?? null
+    const connectProxy = proxyAsked === null ? null : resolveProxy(proxyAsked, known.address)
     const clientCert = options.clientCert ?? null
     this.connectProxy = connectProxy
     this.clientCert = clientCert
@@ -252,10 +256,11 @@ function isGroupKey(value: unknown): boolean { return typeof value === 'string' 
 
 /** `given` was checked by itself; what it means together with the peer's address was not. */
 function resolveProxy(given: ConnectProxyOptions, address: PeerAddress): ConnectProxy {
-  const { tls = CONNECT_PROXY_DEFAULTS.tls, host = CONNECT_PROXY_DEFAULTS.host, port = CONNECT_PROXY_DEFAULTS.port, headers = CONNECT_PROXY_DEFAULTS.headers } = given
+  const { headers, host, port, tls } = resolveOptions<ConnectProxyOptions>('peer.connectProxy', CONNECT_PROXY_OPTIONS, given, CONNECT_PROXY_DEFAULTS)
   const nextHop = (typeof given.nextHop === 'string' ? knowText(given.nextHop) : knowObject(given.nextHop)).address
   if (address.kind === 'unix' && (host === '' || port === 0)) {
-    throw new OptionError([{ path: 'peer.connectProxy', text: 'has no host or no port; use both, as a Unix address gives a proxy nothing to connect to' }])
+    const text = 'has no host or no port; use both, as a Unix address gives a proxy nothing to connect to'
+    throw new OptionError([{ path: 'peer.connectProxy', text }])
   }
   const authorityHost = host !== '' ? host.toLowerCase() : (address as { host: string }).host
   if (authorityHost.includes('%')) {
@@ -287,5 +292,7 @@ function clientCertKey(cert: ClientCert): string {
 }
 
 function proxyKey(proxy: ConnectProxy): string {
-  return `p${addressKey(proxy.nextHop)}${proxy.tls ? 's' : 'h'}${proxy.host.length}:${proxy.host}:${proxy.port};${proxy.headers.length === 0 ? '-' : `d${digestOf(proxy.headers.flat())}`}`
+  const { headers, host, nextHop, port, tls } = proxy
+  const fields = headers.length === 0 ? '-' : `d${digestOf(headers.flat())}`
+  return `p${addressKey(nextHop)}${tls ? 's' : 'h'}${host.length}:${host}:${port};${fields}`
 }

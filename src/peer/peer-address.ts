@@ -5,7 +5,10 @@
  * old-style IPv4 number (`0x7f.1`, `127.1`) are refused: they would go where no address filter looked.
  */
 import { isIPv4, isIPv6 } from 'node:net'
-import type { PeerAddress } from './peer.ts'
+
+export type PeerAddress =
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  | { readonly kind: 'unix'; readonly path: string }
 
 /** Longest path of a Unix socket, in bytes: sun_path less its NUL. */
 export const MAX_UNIX_PATH_BYTES = 107

@@ -3,8 +3,9 @@
  *
  * An option that cannot be honoured is refused by name and with the reason, never ignored: what Node.js cannot do is in
  * REFUSED below, and what waits for TLS or HTTP/2 to the peer may only be set to its default (`awaiting` in the table).
- * Whatever makes two connections not interchangeable goes into `optionsKey`; a field is either in KEYED or in UNKEYED,
- * and a test compares both lists with the defaults, so that a new option cannot be forgotten.
+ * Whatever makes two connections not interchangeable goes into the text that `keyOf` makes, which is part of a peer's
+ * `reuseKey`; a field is either in KEYED or in UNKEYED, and a test compares both lists with the defaults, so that a new
+ * option cannot be forgotten.
  *
  * Checking costs about a microsecond. Peers without options share one checked set, and so do peers whose options are
  * one frozen object: `Object.freeze` it once and give it to every `new HttpPeer`.
@@ -14,17 +15,21 @@ import { isIP } from 'node:net'
 import { VALUE_CHAR, isToken } from '../http/header-map.ts'
 import type { ResponseHead } from '../http/message-head.ts'
 import {
-  awaiting, callback, checkOptions, choice, code, count, defaultsOf, duration, faultOf, flag, number, object, OptionError, showValue, size, text,
+  awaiting, callback, checkOptions, choice, code, count, defaultsOf, duration, faultOf, flag, number, object, OptionError,
+  showValue, size, text,
   unknownOption, type AnyOptionTable, type Option, type OptionMistake, type OptionTable,
 } from '../primitives/option-table.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
 import { HTTP1_CLIENT_OPTIONS, type Http1ClientOptions } from '../protocols/http1/http1-options.ts'
 import type { Tracer } from '../telemetry/tracer.ts'
-import type { PeerAddress } from './peer.ts'
+import type { PeerAddress } from './peer-address.ts'
 
 /** Opens the transport in place of a TCP or Unix connect. The stream it returns is connected; nobody reads from it yet. */
 export interface CustomL4 {
-  /** `address` is the peer's, or that of its CONNECT proxy; names are not resolved. A stream that comes after the time limit is destroyed. */
+  /**
+   * `address` is the peer's, or that of its CONNECT proxy; names are not resolved. A stream that comes after the time
+   * limit is destroyed.
+   */
   connect(address: PeerAddress): ByteStream | Promise<ByteStream>
 }
 
@@ -45,7 +50,10 @@ export interface PeerOptions extends Http1ClientOptions {
   connectTimeoutMs?: number
   /** All of connecting, names and every address included, in ms. @default 10000 */
   totalConnectTimeoutMs?: number
-  /** Longest time a connection may sit idle in the pool, in ms; an origin's shorter `Keep-Alive: timeout` wins. 0 turns reuse off. @default 60000 */
+  /**
+   * Longest time a connection may sit idle in the pool, in ms; an origin's shorter `Keep-Alive: timeout` wins. 0 turns
+   * reuse off. @default 60000
+   */
   idleTimeoutMs?: number
 
   /** Request body kept for a repetition, in bytes; a longer one rules it out. 0 keeps none. @default 65536 */
@@ -80,7 +88,10 @@ export interface PeerOptions extends Http1ClientOptions {
   /** Sees the 2xx answer to CONNECT; only watches. @default null */
   onConnectResponse?: ((head: ResponseHead) => void) | null
 
-  /** Check the certificate chain. Nothing else turns it off, an empty SNI neither. Refused until TLS to the peer is implemented. @default true */
+  /**
+   * Check the certificate chain. Nothing else turns it off, an empty SNI neither. Refused until TLS to the peer is
+   * implemented. @default true
+   */
   verifyCert?: boolean
   /** Check the certificate's name against SNI, or the host without one. Refused until TLS to the peer is implemented. @default true */
   verifyHostname?: boolean
@@ -92,10 +103,16 @@ export interface PeerOptions extends Http1ClientOptions {
   tlsMinVersion?: TlsVersion
   /** Newest TLS version. Refused until TLS to the peer is implemented. @default 'TLSv1.3' */
   tlsMaxVersion?: TlsVersion
-  /** TLS groups in order of preference, as in `X25519MLKEM768:X25519`; '' leaves it to OpenSSL. Refused until TLS to the peer is implemented. @default '' */
+  /**
+   * TLS groups in order of preference, as in `X25519MLKEM768:X25519`; '' leaves it to OpenSSL. Refused until TLS to the
+   * peer is implemented. @default ''
+   */
   curves?: string
 
-  /** Protocols: HTTP/1.1 only, HTTP/2 only (without TLS: by prior knowledge), or HTTP/2 with a way back. All but 'h1' are refused until HTTP/2 to the peer is implemented. @default 'h1' */
+  /**
+   * Protocols: HTTP/1.1 only, HTTP/2 only (without TLS: by prior knowledge), or HTTP/2 with a way back. All but 'h1' are
+   * refused until HTTP/2 to the peer is implemented. @default 'h1'
+   */
   alpn?: Alpn
   /** Streams at a time on one HTTP/2 connection. Refused until HTTP/2 to the peer is implemented. @default 100 */
   maxH2Streams?: number
@@ -214,7 +231,10 @@ export interface CheckedPeerOptions {
 
 export const DEFAULT_PEER_OPTIONS: CheckedPeerOptions = { options: PEER_DEFAULTS, key: keyOf(PEER_DEFAULTS) }
 
-/** Sets checked before, by the frozen object that they came from. Kinds of peers share it: a set was checked whole, whatever the kind added. */
+/**
+ * Sets checked before, by the frozen object that they came from. Kinds of peers share it: a set was checked whole,
+ * whatever the kind added.
+ */
 const checkedBefore = new WeakMap<object, CheckedPeerOptions>()
 
 /**
@@ -326,12 +346,14 @@ export function proxyFields(): Option<readonly (readonly [name: string, value: s
 /** What would do instead of these fields of a CONNECT request; '' when they are fine (RFC 9110 5.1, 5.5; framing is ours to say). */
 function describeBadHeader(headers: readonly unknown[]): string {
   for (const header of headers) {
-    if (!Array.isArray(header) || header.length !== 2 || typeof header[0] !== 'string' || typeof header[1] !== 'string') return 'a list of [name, value] pairs of strings'
+    const isPair = Array.isArray(header) && header.length === 2 && typeof header[0] === 'string' && typeof header[1] === 'string'
+    if (!isPair) return 'a list of [name, value] pairs of strings'
     const [name, value] = header as [string, string]
     if (!isToken(name)) return `field names that are tokens, not ${showValue(name)}`
     if (!isFieldValue(value)) return `values without controls, outer blanks or characters outside latin1 for ${name}`
     switch (name.toLowerCase()) {
-      case 'host': case 'content-length': case 'transfer-encoding': case 'connection': case 'upgrade': case 'te': case 'trailer': case 'expect':
+      case 'host': case 'content-length': case 'transfer-encoding': case 'connection':
+      case 'upgrade': case 'te': case 'trailer': case 'expect':
         return `no ${name} field: the connector says how CONNECT is framed`
       default:
     }
@@ -357,6 +379,12 @@ export function isPlain(text: string): boolean {
   return true
 }
 
-function isCustomL4(value: unknown): boolean { return value === null || (typeof value === 'object' && typeof (value as CustomL4).connect === 'function') }
-function isCertificateList(value: unknown): boolean { return value === null || (Array.isArray(value) && value.length > 0 && value.every(isPem)) }
-export function isPem(value: unknown): value is string | Buffer { return (typeof value === 'string' || Buffer.isBuffer(value)) && value.length > 0 }
+function isCustomL4(value: unknown): boolean { return value === null || typeof Object(value).connect === 'function' }
+
+function isCertificateList(value: unknown): boolean {
+  return value === null || (Array.isArray(value) && value.length > 0 && value.every(isPem))
+}
+
+export function isPem(value: unknown): value is string | Buffer {
+  return (typeof value === 'string' || Buffer.isBuffer(value)) && value.length > 0
+}

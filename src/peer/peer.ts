@@ -2,11 +2,8 @@
  * A peer says where and how to connect. Two peers are interchangeable, and may share pooled connections,
  * exactly when their `reuseKey` is equal; the key therefore holds everything that could make a difference.
  */
+import type { PeerAddress } from './peer-address.ts'
 import type { ResolvedPeerOptions } from './peer-options.ts'
-
-export type PeerAddress =
-  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
-  | { readonly kind: 'unix'; readonly path: string }
 
 /** Next hop of a CONNECT tunnel (RFC 9110 9.3.6). */
 export interface ConnectProxy {

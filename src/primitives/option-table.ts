@@ -19,7 +19,8 @@ import { nearestWord } from './nearest-word.ts'
  * What a value is, or what it is when it is written in a file. `code`: something that only code can give, such as a
  * function or an object with methods; every other kind can be written. `options`: a table within the table. `list`: texts.
  */
-export type OptionKind = 'duration' | 'size' | 'rate' | 'count' | 'number' | 'flag' | 'choice' | 'text' | 'path' | 'list' | 'code' | 'options'
+export type OptionKind = NumberKindName | 'flag' | 'choice' | 'text' | 'path' | 'list' | 'code' | 'options'
+export type NumberKindName = 'duration' | 'size' | 'rate' | 'count' | 'number'
 
 export interface Option<T = unknown> {
   readonly kind: OptionKind
@@ -92,8 +93,13 @@ export interface NumberLimits {
   readonly atLeast?: string
 }
 
-function describe<T>(kind: OptionKind, value: T, remedy: string, check: (value: unknown) => string, more: Partial<Option<T>> = {}): Option<T> {
-  return { kind, default: value, min: 0, max: 0, zero: '', words: [], atLeast: '', awaits: '', needed: false, table: null, remedy, check, ...more }
+type Check = (value: unknown) => string
+
+/** What a descriptor says unless its kind says more. */
+const PLAIN = { min: 0, max: 0, zero: '', words: [], atLeast: '', awaits: '', needed: false, table: null } as const
+
+function describe<T>(kind: OptionKind, value: T, remedy: string, check: Check, more: Partial<Option<T>> = {}): Option<T> {
+  return { ...PLAIN, kind, default: value, remedy, check, ...more }
 }
 
 interface NumberKind {
@@ -109,18 +115,20 @@ const NUMBER_KINDS = {
   rate: { noun: ' of bytes a second', whole: true, max: Number.MAX_SAFE_INTEGER },
   count: { noun: '', whole: true, max: MAX_COUNT },
   number: { noun: '', whole: false, max: Number.MAX_SAFE_INTEGER },
-} as const satisfies Readonly<Record<string, NumberKind>>
+} as const satisfies Readonly<Record<NumberKindName, NumberKind>>
 
-function numeric<T>(kind: keyof typeof NUMBER_KINDS, value: T, limits: NumberLimits, words: readonly string[] = []): Option<T> {
+function numeric<T>(kind: NumberKindName, value: T, limits: NumberLimits, words: readonly string[] = []): Option<T> {
   const { noun, whole, max: greatest } = NUMBER_KINDS[kind]
   const { min = 1, max = greatest, zero = '', atLeast = '' } = limits
   const number = `a ${whole ? 'whole ' : ''}number${noun}`
   const positive = `a positive ${whole ? 'whole ' : ''}number${noun}`
   const meaning = zero === '' ? '0' : `0 (${zero})`
-  // Only where parts will do there is something between 0 and 1.
-  const range = max !== greatest ? `${number} from ${min === 0 ? meaning : min} to ${max}` : min > 1 ? `${number} of at least ${min}` : positive
-  const nothing = min !== 0 && zero === '' || (min === 0 && max !== greatest) ? [] : [meaning]
-  const remedy = [...words.map(word => `'${word}'`), ...nothing, range].join(' or ')
+  const isLimited = max !== greatest
+  const unlimited = min > 1 ? `${number} of at least ${min}` : positive
+  const range = isLimited ? `${number} from ${min === 0 ? meaning : min} to ${max}` : unlimited
+  const saysZero = zero !== '' ? min !== 0 || !isLimited : min === 0 && !isLimited
+  const remedy = [...words.map(word => `'${word}'`), ...saysZero ? [meaning] : [], range].join(' or ')
+  // Where parts will do there is something between 0 and 1.
   const least = whole || min !== 1 ? min : Number.MIN_VALUE
   const check = (given: unknown): string => {
     if (typeof given !== 'number') return typeof given === 'string' && words.includes(given) ? '' : remedy
@@ -352,7 +360,11 @@ const MAX_SHOWN_LENGTH = 120
 
 /** A value for an error message: never secret, never long. */
 export function showValue(value: unknown): string {
-  if (typeof value === 'string') return value.length > MAX_SHOWN_LENGTH ? `a string of ${value.length} characters` : JSON.stringify(value)
-  if (value === null || value === undefined || typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint') return String(value)
+  switch (typeof value) {
+    case 'string': return value.length > MAX_SHOWN_LENGTH ? `a string of ${value.length} characters` : JSON.stringify(value)
+    case 'number': case 'boolean': case 'bigint': case 'undefined': return String(value)
+    default:
+  }
+  if (value === null) return 'null'
   return Array.isArray(value) ? 'a list that would not do' : `a value of type ${typeof value}`
 }

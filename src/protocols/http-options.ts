@@ -26,13 +26,19 @@ export interface HttpServerOptions {
   maxRequestsPerConnection?: number
   /** Age after which the next answer says `Connection: close`, in ms, give or take a tenth. 0 turns it off. @default 3600000 */
   maxConnectionAgeMs?: number
-  /** From accept, or from the first byte of a later request, to the end of its head, in ms; past it 408, or silence when no byte came. @default 10000 */
+  /**
+   * From accept, or from the first byte of a later request, to the end of its head, in ms; past it 408, or silence when
+   * no byte came. @default 10000
+   */
   headTimeoutMs?: number
   /** Idle time between two requests, in ms; then the connection is closed. @default 30000 */
   keepAliveTimeoutMs?: number
   /** Longest pause within a request body, in ms; past it 408. @default 60000 */
   bodyIdleTimeoutMs?: number
-  /** Slowest request body, in bytes a second, looked at from 20 s on and until the response begins; past it 408. 0 turns it off. @default 500 */
+  /**
+   * Slowest request body, in bytes a second, looked at from 20 s on and until the response begins; past it 408. 0 turns
+   * it off. @default 500
+   */
   minBodyBytesPerSecond?: number
   /** Longest time in which a client takes no byte of what waits for it, in ms; past it the connection is cut. @default 60000 */
   sendTimeoutMs?: number

@@ -1,5 +1,5 @@
 /** A connection for every request, by schedule: the clients that notice when nobody accepts. */
-import { HttpConnection, type ConnectionOwner, type RequestPlan } from './http-connection.ts'
+import { HttpConnection, plainGet, type ConnectionOwner, type RequestPlan } from './http-connection.ts'
 import type { Ledger } from './ledger.ts'
 import { OpenLoop } from './open-loop.ts'
 import { ledgerOf, requestHead, type Population, type ProofSetting } from './population.ts'
@@ -15,7 +15,8 @@ export class FreshConnections implements Population, ConnectionOwner {
   constructor(setting: ProofSetting) {
     this.#setting = setting
     this.ledger = ledgerOf('fresh connections', setting)
-    this.#plan = { method: 'GET', bytes: requestHead('GET', setting.options.path, setting.address.authority, 'Connection: close\r\n'), keepsConnection: false, sink: null, check: () => '' }
+    const { options: { path }, address: { authority } } = setting
+    this.#plan = plainGet(requestHead('GET', path, authority, 'Connection: close\r\n'), { keepsConnection: false })
     this.#arrivals = new OpenLoop(setting.clock, setting.options.rate, dueAtMs => this.#dial(dueAtMs))
   }
 

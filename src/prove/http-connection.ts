@@ -33,6 +33,11 @@ export interface RequestPlan {
   readonly check: (reader: ResponseReader) => string
 }
 
+/** A GET whose answer is read and not looked at. */
+export function plainGet(bytes: Buffer, { keepsConnection }: { keepsConnection: boolean }): RequestPlan {
+  return { method: 'GET', bytes, keepsConnection, sink: null, check: () => '' }
+}
+
 export class HttpConnection implements LineOwner {
   state: ConnectionState = ConnectionState.Dialing
   readonly line: DelayedLine
@@ -63,8 +68,7 @@ export class HttpConnection implements LineOwner {
   /** Ends an attempt that took too long, and with it the connection. */
   sweep(nowMs: number): void {
     if (this.#attempt !== null && this.#attempt.deadlineMs <= nowMs) {
-      const detail = this.state === ConnectionState.Dialing ? 'no connection' : this.reader.began ? `${this.reader.bodyBytes} bytes of the answer's body, then nothing` : 'no answer'
-      this.#attempt.end('timedOut', detail, this.line.connectedAtMs)
+      this.#attempt.end('timedOut', this.#waitedFor(), this.line.connectedAtMs)
       this.#gone('')
     }
   }
@@ -136,14 +140,25 @@ export class HttpConnection implements LineOwner {
     this.#gone('')
   }
 
+  /** What had come of an answer when its time was over. */
+  #waitedFor(): string {
+    if (this.state === ConnectionState.Dialing) return 'no connection'
+    return this.reader.began ? `${this.reader.bodyBytes} bytes of the answer's body, then nothing` : 'no answer'
+  }
+
+  /** How far an exchange had come. */
+  #where(): string {
+    if (this.line.connectedAtMs === null) return 'dialling'
+    return this.reader.began ? `after ${this.reader.bodyBytes} bytes of the answer's body` : 'before the answer'
+  }
+
   /** The other side ended the connection, or it could not be established. */
   #ended(code: string): void {
     if (this.state === ConnectionState.Closed) return
     const attempt = this.#attempt
     const connectedAtMs = this.line.connectedAtMs
     if (attempt !== null) {
-      const where = connectedAtMs === null ? 'dialling' : this.reader.began ? `after ${this.reader.bodyBytes} bytes of the answer's body` : 'before the answer'
-      attempt.end(faultOf(code), `${code === '' ? 'closed' : code} ${where}`, connectedAtMs)
+      attempt.end(faultOf(code), `${code === '' ? 'closed' : code} ${this.#where()}`, connectedAtMs)
     } else if (connectedAtMs !== null) this.#ledger.politeCloses++
     this.#gone(code)
   }

@@ -2,7 +2,7 @@
  * Keep-alive connections over a long line. Requests come by schedule and take the connection that has been idle for
  * longest, so that every connection is idle most of the time: that is when a careless server closes it.
  */
-import { HttpConnection, ConnectionState, type ConnectionOwner, type RequestPlan } from './http-connection.ts'
+import { HttpConnection, plainGet, ConnectionState, type ConnectionOwner, type RequestPlan } from './http-connection.ts'
 import { faultOf } from './delayed-line.ts'
 import type { Attempt, Ledger } from './ledger.ts'
 import { OpenLoop } from './open-loop.ts'
@@ -26,7 +26,8 @@ export class KeptConnections implements Population, ConnectionOwner {
   constructor(setting: ProofSetting) {
     this.#setting = setting
     this.ledger = ledgerOf('keep-alive', setting)
-    this.#plan = { method: 'GET', bytes: requestHead('GET', setting.options.path, setting.address.authority), keepsConnection: true, sink: null, check: () => '' }
+    const { options: { path }, address: { authority } } = setting
+    this.#plan = plainGet(requestHead('GET', path, authority), { keepsConnection: true })
     this.#arrivals = new OpenLoop(setting.clock, setting.options.rate, dueAtMs => this.#due(dueAtMs))
   }
 
@@ -44,10 +45,15 @@ export class KeptConnections implements Population, ConnectionOwner {
 
   sweep(nowMs: number): void {
     for (const connection of this.#connections) connection.sweep(nowMs)
-    while (this.#waiting[0] !== undefined && this.#waiting[0].deadlineMs <= nowMs) this.#waiting.shift()?.end('timedOut', 'no connection was free')
+    while (this.#waiting[0] !== undefined && this.#waiting[0].deadlineMs <= nowMs) {
+      this.#waiting.shift()?.end('timedOut', 'no connection was free')
+    }
   }
 
-  #dial(): void { this.#connections.add(new HttpConnection(this.#setting.address, this.#setting.options.delayMs, this.#setting.clock, this.ledger, this)) }
+  #dial(): void {
+    const { address, options, clock } = this.#setting
+    this.#connections.add(new HttpConnection(address, options.delayMs, clock, this.ledger, this))
+  }
 
   #due(dueAtMs: number): void {
     const attempt = this.ledger.begin(dueAtMs)

@@ -55,7 +55,9 @@ export class Ledger {
   readonly #stage: Stage
   readonly #timeoutMs: number
   readonly #outcomes: Record<Outcome, number> = { ok: 0, closed: 0, refused: 0, reset: 0, truncated: 0, wrong: 0, timedOut: 0, unable: 0 }
-  readonly #latency: Record<Phase, LatencyHistogram> = { before: new LatencyHistogram(), during: new LatencyHistogram(), after: new LatencyHistogram() }
+  readonly #latency: Record<Phase, LatencyHistogram> = {
+    before: new LatencyHistogram(), during: new LatencyHistogram(), after: new LatencyHistogram(),
+  }
 
   constructor(name: PopulationName, clock: Clock, stage: Stage, timeoutMs: number) {
     this.name = name
@@ -74,7 +76,9 @@ export class Ledger {
   progress(attempt: Attempt): void { attempt.deadlineMs = this.#clock.exact() + this.#timeoutMs }
 
   /** For what nobody had tried: a connection that should have lived, or one that could not be replaced. */
-  loss(fault: Fault, detail: string, connectedAtMs: number | null): void { this.begin(this.#clock.exact()).end(fault, detail, connectedAtMs) }
+  loss(fault: Fault, detail: string, connectedAtMs: number | null): void {
+    this.begin(this.#clock.exact()).end(fault, detail, connectedAtMs)
+  }
 
   /** Called by the attempt. */
   ended(attempt: Attempt, outcome: Outcome, detail: string, connectedAtMs: number | null): void {
@@ -89,9 +93,10 @@ export class Ledger {
   }
 
   report(explained: number): PopulationReport {
+    const { before, during, after } = this.#latency
     return {
       name: this.name, attempted: this.attempted, outcomes: { ...this.#outcomes }, explained, politeCloses: this.politeCloses,
-      p99Ms: { before: this.#latency.before.percentile(0.99), during: this.#latency.during.percentile(0.99), after: this.#latency.after.percentile(0.99) },
+      p99Ms: { before: before.percentile(0.99), during: during.percentile(0.99), after: after.percentile(0.99) },
     }
   }
 }

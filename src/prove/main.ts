@@ -64,7 +64,9 @@ async function action(proof: Proof): Promise<Kill | null> {
 // Nobody is left who would read the report.
 process.on('disconnect', () => process.exit(Exit.failed))
 try {
-  await run(resolveProveOptions(JSON.parse(process.argv[2] ?? '{"url":""}') as ProveOptions), process.argv[3] === 'act' && process.connected)
+  const options = JSON.parse(process.argv[2] ?? '{"url":""}') as ProveOptions
+  const acts = process.argv[3] === 'act' && process.connected
+  await run(resolveProveOptions(options), acts)
   process.exitCode = Exit.reported
 } catch (error) {
   const usage = error instanceof Error && error.name === 'OptionError'

@@ -25,7 +25,9 @@ export interface ProofSetting {
   readonly gap: AnswerGap
 }
 
-export function ledgerOf(name: PopulationName, setting: ProofSetting): Ledger { return new Ledger(name, setting.clock, setting.stage, setting.options.timeoutMs) }
+export function ledgerOf(name: PopulationName, { clock, stage, options }: ProofSetting): Ledger {
+  return new Ledger(name, clock, stage, options.timeoutMs)
+}
 
 /** Request heads of the proof client: as few fields as will do. `fields` end with CRLF each. */
 export function requestHead(method: string, path: string, authority: string, fields = ''): Buffer {

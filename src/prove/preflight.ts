@@ -3,11 +3,12 @@
  * loss. Learns what slow transfers are compared with.
  */
 import { createHash } from 'node:crypto'
-import { HttpConnection, type RequestPlan } from './http-connection.ts'
+import { HttpConnection, plainGet, type RequestPlan } from './http-connection.ts'
 import { ledgerOf, requestHead, type ProofSetting } from './population.ts'
+import type { ResponseReader } from './response-reader.ts'
 import type { Reference } from './slow-download.ts'
 import { hashOf, shortUpload } from './slow-upload.ts'
-import { newHandshake } from './websocket-frames.ts'
+import { handshakeFields, newHandshake } from './websocket-frames.ts'
 import { handshakeFault } from './websocket-echo.ts'
 
 /** Nothing can be proven; the message says what is missing. */
@@ -30,11 +31,14 @@ const SWEEP_MS = 20
 export async function preflight(setting: ProofSetting): Promise<Known> {
   const { address: { authority }, options } = setting
   const closing = 'Connection: close\r\n'
-  if (options.path !== '') await probe(setting, { method: 'GET', bytes: requestHead('GET', options.path, authority, closing), keepsConnection: false, sink: null, check: () => '' }, options.path)
+  if (options.path !== '') {
+    await probe(setting, plainGet(requestHead('GET', options.path, authority, closing), { keepsConnection: false }), options.path)
+  }
   if (options.ws !== '') {
     const handshake = newHandshake()
-    const bytes = requestHead('GET', options.ws, authority, `Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ${handshake.key}\r\nSec-WebSocket-Version: 13\r\n`)
-    await probe(setting, { method: 'GET', bytes, keepsConnection: false, sink: null, check: reader => handshakeFault(reader, handshake) }, options.ws)
+    const bytes = requestHead('GET', options.ws, authority, handshakeFields(handshake))
+    const check = (reader: ResponseReader): string => handshakeFault(reader, handshake)
+    await probe(setting, { method: 'GET', bytes, keepsConnection: false, sink: null, check }, options.ws)
   }
   let download: Reference | null = null
   if (options.download !== '') {

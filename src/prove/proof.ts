@@ -73,7 +73,10 @@ export class Proof {
     const ledgers = this.#populations.map(population => population.ledger)
     const losses = ledgers.flatMap(ledger => ledger.losses).toSorted((a, b) => a.atMs - b.atMs)
     const explained = new Set(kill === null ? [] : losses.filter(loss => isExplained(loss, kill, this.#setting.options.delayMs)))
-    const populations = ledgers.map(ledger => ledger.report(losses.filter(loss => loss.population === ledger.name && explained.has(loss)).length))
+    const populations = ledgers.map(ledger => {
+      const own = losses.filter(loss => loss.population === ledger.name)
+      return ledger.report(own.filter(loss => explained.has(loss)).length)
+    })
     const faults = populations.reduce((sum, { outcomes }) => sum + FAULTS.reduce((all, fault) => all + outcomes[fault], 0), 0)
     // Those that nothing explains come first, so that the limit never hides them behind the others.
     const first = [...losses.filter(loss => !explained.has(loss)), ...explained].slice(0, REPORTED_LOSSES_MAX)
@@ -87,7 +90,8 @@ export class Proof {
       explained: explained.size,
       losses: first.map((loss): LossReport => ({
         population: loss.population, fault: loss.fault, phase: loss.phase, atMs: loss.atMs - this.#startMs,
-        connectionAgeMs: loss.connectedAtMs === null ? null : loss.atMs - loss.connectedAtMs, detail: loss.detail, explained: explained.has(loss),
+        connectionAgeMs: loss.connectedAtMs === null ? null : loss.atMs - loss.connectedAtMs,
+        detail: loss.detail, explained: explained.has(loss),
       })),
     }
   }
@@ -118,6 +122,8 @@ export class Proof {
  * A slow reader sees the end when it has read what the kernel held for it, however much later that is.
  */
 export function isExplained(loss: Loss, kill: Kill, delayMs: number): boolean {
-  return (loss.fault === 'reset' || loss.fault === 'truncated') && loss.connectedAtMs !== null && loss.connectedAtMs <= kill.goneAtMs && loss.atMs >= kill.atMs
-    && (loss.population === 'slow download' || loss.atMs <= kill.goneAtMs + 2 * delayMs + KILL_SEEN_MS)
+  const cut = loss.fault === 'reset' || loss.fault === 'truncated'
+  const wasThere = loss.connectedAtMs !== null && loss.connectedAtMs <= kill.goneAtMs
+  if (!cut || !wasThere || loss.atMs < kill.atMs) return false
+  return loss.population === 'slow download' || loss.atMs <= kill.goneAtMs + 2 * delayMs + KILL_SEEN_MS
 }

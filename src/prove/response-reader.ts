@@ -7,7 +7,9 @@
  * Invariant: takes bytes until the response is whole; what follows is a fault, except after 101, where it is `rest`.
  */
 
-export const ReaderState = { Quiet: 0, Head: 1, Length: 2, UntilClose: 3, ChunkSize: 4, Chunk: 5, ChunkEnd: 6, Trailers: 7, Done: 8, Fault: 9 } as const
+export const ReaderState = {
+  Quiet: 0, Head: 1, Length: 2, UntilClose: 3, ChunkSize: 4, Chunk: 5, ChunkEnd: 6, Trailers: 7, Done: 8, Fault: 9,
+} as const
 export type ReaderState = (typeof ReaderState)[keyof typeof ReaderState]
 
 /** Receives body bytes, borrowed for the call. */
@@ -108,13 +110,20 @@ export class ResponseReader {
     const end = head ? endOfHead(held) : held.indexOf(LF)
     const limit = head ? HEAD_MAX_BYTES : CHUNK_LINE_MAX_BYTES
     if (end === -1 || end > limit) {
-      if (held.length > limit) { this.#fail(head ? `a head longer than ${limit} bytes` : `a chunk line longer than ${limit} bytes`); return NOTHING }
+      if (held.length > limit) {
+        this.#fail(head ? `a head longer than ${limit} bytes` : `a chunk line longer than ${limit} bytes`)
+        return NOTHING
+      }
       this.#held = Buffer.from(held)
       return NOTHING
     }
     this.#held = NOTHING
     const text = held.toString('latin1', 0, end + 1)
-    if (!text.endsWith('\r\n') || (!head && text.indexOf('\r') !== text.length - 2)) { this.#fail(`a line that does not end with CRLF: ${quoted(text)}`); return NOTHING }
+    const bareCr = !head && text.indexOf('\r') !== text.length - 2
+    if (!text.endsWith('\r\n') || bareCr) {
+      this.#fail(`a line that does not end with CRLF: ${quoted(text)}`)
+      return NOTHING
+    }
     if (head) this.#head(text)
     else this.#chunkLine(text.slice(0, -2))
     return held.subarray(end + 1)
@@ -145,7 +154,10 @@ export class ResponseReader {
     const codings = this.field('transfer-encoding')
     const length = this.field('content-length')
     this.closes = this.field('connection').toLowerCase().split(',').some(option => option.trim() === 'close')
-    if (this.#fields.has('transfer-encoding') && this.#fields.has('content-length')) { this.#fail('both Transfer-Encoding and Content-Length'); return }
+    if (this.#fields.has('transfer-encoding') && this.#fields.has('content-length')) {
+      this.#fail('both Transfer-Encoding and Content-Length')
+      return
+    }
     if (this.#fields.has('content-length') && !/^[0-9]{1,15}$/.test(length)) { this.#fail(`Content-Length: ${quoted(length)}`); return }
     if (this.#noBody || this.status === 101 || this.status === 204 || this.status === 304) { this.state = ReaderState.Done; return }
     if (this.#fields.has('transfer-encoding')) {

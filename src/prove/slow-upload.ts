@@ -41,12 +41,14 @@ export class SlowUpload implements Population, ConnectionOwner {
     this.#answer = ''
     this.#full = false
     this.#connection = new HttpConnection(address, 0, clock, this.ledger, this)
+    const head = `Connection: close\r\nContent-Length: ${options.uploadBytes}\r\n`
     this.#connection.send(this.ledger.begin(this.#startMs), {
-      method: 'POST', bytes: requestHead('POST', options.upload, address.authority, `Connection: close\r\nContent-Length: ${options.uploadBytes}\r\n`),
+      method: 'POST', bytes: requestHead('POST', options.upload, address.authority, head),
       keepsConnection: false, sink: bytes => { if (this.#answer.length < ANSWER_MAX_BYTES) this.#answer += bytes.toString('latin1') },
       check: () => {
         if (this.#sent < options.uploadBytes) return `an answer after ${this.#sent} of ${options.uploadBytes} bytes`
-        return this.#answersWithHash && !this.#answer.includes(this.#sha256) ? `an answer without the right SHA-256: ${JSON.stringify(this.#answer.slice(0, 200))}` : ''
+        if (!this.#answersWithHash || this.#answer.includes(this.#sha256)) return ''
+        return `an answer without the right SHA-256: ${JSON.stringify(this.#answer.slice(0, 200))}`
       },
     })
   }

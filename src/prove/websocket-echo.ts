@@ -11,7 +11,9 @@ import type { Attempt, Ledger } from './ledger.ts'
 import { OpenLoop } from './open-loop.ts'
 import { ledgerOf, requestHead, type Population, type ProofSetting } from './population.ts'
 import { ReaderState, ResponseReader } from './response-reader.ts'
-import { FrameReader, Opcode, POLITE_CLOSE_CODES, clientFrame, closeCode, newHandshake, type Handshake, type Message } from './websocket-frames.ts'
+import {
+  FrameReader, Opcode, POLITE_CLOSE_CODES, clientFrame, closeCode, handshakeFields, newHandshake, type Handshake, type Message,
+} from './websocket-frames.ts'
 
 /** One WebSocket for so many keep-alive connections, one message for so many requests. */
 const SHARE = 5
@@ -50,7 +52,9 @@ export class WebSocketEcho implements Population {
 
   sweep(nowMs: number): void {
     for (const connection of this.#connections) connection.sweep(nowMs)
-    while (this.#waiting[0] !== undefined && this.#waiting[0].deadlineMs <= nowMs) this.#waiting.shift()?.end('timedOut', 'no WebSocket was free')
+    while (this.#waiting[0] !== undefined && this.#waiting[0].deadlineMs <= nowMs) {
+      this.#waiting.shift()?.end('timedOut', 'no WebSocket was free')
+    }
   }
 
   #dial(): void { this.#connections.add(new EchoConnection(this)) }
@@ -104,7 +108,8 @@ class EchoConnection implements LineOwner {
   }
 
   sweep(nowMs: number): void {
-    if (this.#attempt !== null && this.#attempt.deadlineMs <= nowMs) this.#lose('timedOut', this.state === EchoState.Open ? 'no echo' : 'no handshake')
+    if (this.#attempt === null || this.#attempt.deadlineMs > nowMs) return
+    this.#lose('timedOut', this.state === EchoState.Open ? 'no echo' : 'no handshake')
   }
 
   /** Nothing is on its way any more. */
@@ -117,7 +122,7 @@ class EchoConnection implements LineOwner {
     const { address, options } = this.#population.setting
     this.state = EchoState.Opening
     this.#head.expect('GET', null)
-    this.#line.write(requestHead('GET', options.ws, address.authority, `Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ${this.#handshake.key}\r\nSec-WebSocket-Version: 13\r\n`))
+    this.#line.write(requestHead('GET', options.ws, address.authority, handshakeFields(this.#handshake)))
   }
 
   onBytes(bytes: Buffer): void {
@@ -161,8 +166,8 @@ class EchoConnection implements LineOwner {
       }
       default:
         if (this.#attempt === null) this.#lose('wrong', 'a message that nobody asked for')
-        else if (message.opcode !== Opcode.Binary || !message.payload.equals(this.#sent)) this.#lose('wrong', `an echo of ${message.payload.length} bytes that differs from the ${this.#sent.length} sent`)
-        else this.#answered()
+        else if (message.opcode === Opcode.Binary && message.payload.equals(this.#sent)) this.#answered()
+        else this.#lose('wrong', `an echo of ${message.payload.length} bytes that differs from the ${this.#sent.length} sent`)
     }
   }
 
@@ -172,10 +177,17 @@ class EchoConnection implements LineOwner {
     this.#population.onIdle(this)
   }
 
+  /** How far the connection had come. */
+  #doing(): string {
+    if (this.#line.connectedAtMs === null) return 'dialling'
+    if (this.state === EchoState.Opening) return 'in the handshake'
+    if (!this.#frames.betweenMessages) return 'in the middle of a frame'
+    return this.#attempt === null ? 'without Close' : 'without Close, a message on its way'
+  }
+
   #cut(code: string): void {
     if (this.state === EchoState.Closed) return
-    const doing = this.#line.connectedAtMs === null ? 'dialling' : this.state === EchoState.Opening ? 'in the handshake' : !this.#frames.betweenMessages ? 'in the middle of a frame' : this.#attempt === null ? 'without Close' : 'without Close, a message on its way'
-    this.#lose(faultOf(code), `${code === '' ? 'closed' : code} ${doing}`)
+    this.#lose(faultOf(code), `${code === '' ? 'closed' : code} ${this.#doing()}`)
   }
 
   #lose(fault: Fault, detail: string): void {

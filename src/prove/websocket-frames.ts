@@ -20,6 +20,11 @@ export function newHandshake(): Handshake {
   return { key, accept: createHash('sha1').update(key + GUID).digest('base64') }
 }
 
+/** Field lines of the request, with their CRLF (RFC 6455 4.1). */
+export function handshakeFields({ key }: Handshake): string {
+  return `Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ${key}\r\nSec-WebSocket-Version: 13\r\n`
+}
+
 /** One whole frame, masked with `mask`. */
 export function clientFrame(opcode: Opcode, payload: Buffer, mask: Buffer = randomBytes(4)): Buffer {
   const size = payload.length
@@ -89,7 +94,10 @@ export class FrameReader {
     const payload = Buffer.from(held.subarray(2 + extra, 2 + extra + size))
     if (opcode >= Opcode.Close) messages.push({ opcode, payload })
     else {
-      if ((opcode === Opcode.Continuation) === (this.#opcode === null)) return this.#fail(opcode === Opcode.Continuation ? 'a continuation of nothing' : 'a message inside another')
+      const continues = opcode === Opcode.Continuation
+      const begun = this.#opcode !== null
+      if (continues && !begun) return this.#fail('a continuation of nothing')
+      if (!continues && begun) return this.#fail('a message inside another')
       this.#opcode ??= opcode
       this.#parts.push(payload)
       this.#partBytes += size

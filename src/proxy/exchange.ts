@@ -665,7 +665,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
     this.#earlierError = error
     if (!this.#facts.selfTest) this.#host.tracer?.exchangeRetried?.(this.requestId, this.attempts, error)
     this.#step = Step.Retrying
-    const delay = retryDelayMs(this.attempts, this.#host.random())
+    const delay = retryDelayMs(this.attempts, this.#host.clock.random())
     // Not from within the failing call: a fault that comes at once must not recurse.
     if (delay === 0) queueMicrotask(() => this.#retry())
     else this.#cancelRetry = this.#host.clock.after(delay, () => this.#retry())

@@ -6,7 +6,10 @@ import { choice, code, defaultsOf, flag, list, orText, type OptionTable } from '
 export interface ForwardedOptions {
   /** Addresses and CIDR blocks of proxies in front whose forwarded fields are believed. @default [] */
   trustedHops?: readonly string[]
-  /** Which fields tell the origin who asked: 'x-forwarded' (For, Proto, Host), 'forwarded' (RFC 7239), 'both' or 'off'. @default 'x-forwarded' */
+  /**
+   * Which fields tell the origin who asked: 'x-forwarded' (For, Proto, Host), 'forwarded' (RFC 7239), 'both' or 'off'.
+   * @default 'x-forwarded'
+   */
   forwarded?: 'x-forwarded' | 'forwarded' | 'both' | 'off'
   /**
    * Name in Via; it must be the same in all processes of one proxy and different between proxies. '' sends no Via and

@@ -20,8 +20,6 @@ import type { DrainRequest } from './service.ts'
 
 export interface DrainSubject {
   readonly clock: Clock
-  /** From 0 to 1, to spread what is closed. */
-  random(): number
   /** Those that nothing counts as well. */
   connections(): readonly DownstreamConnection[]
   tunnels(): readonly Tunnel[]
@@ -124,7 +122,7 @@ export class Drain {
     else if (!this.#idleClosed && now >= this.#idleEndAt) {
       this.#idleClosed = true
       for (const connection of subject.connections()) {
-        subject.clock.after(subject.random() * this.#closeSpreadMs, () => connection.closeIdle())
+        subject.clock.after(subject.clock.random() * this.#closeSpreadMs, () => connection.closeIdle())
       }
     }
   }
@@ -145,7 +143,7 @@ export class Drain {
 
   #turnOf(tunnel: Tunnel): number {
     let turn = this.#turns.get(tunnel)
-    if (turn === undefined) this.#turns.set(tunnel, turn = this.#subject.random())
+    if (turn === undefined) this.#turns.set(tunnel, turn = this.#subject.clock.random())
     return turn
   }
 

@@ -143,8 +143,6 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.#accessLog?.refused(connection.listener, connection.stream.digest.remoteIp, error, flagOf(error), this.clock.wall())
   }
 
-  random(): number { return Math.random() }
-
   exchangeEnded(exchange: FinishedExchange): void {
     const { status } = exchange
     const counted = !exchange.isSelfTest

@@ -3,7 +3,10 @@ import { LIMIT_OPTIONS, type LimitOptions } from '../config/limit-options.ts'
 import type { HttpConnector } from '../connector/http-connector.ts'
 import type { PathNormalization } from '../http/target-path.ts'
 import { HTTP_LISTENER_DEFAULTS, HTTP_LISTENER_OPTIONS, type HttpListenerOptions } from '../listener/http-listener-options.ts'
-import { choice, code, defaultsOf, duration, flag, object, options, resolveOptions, text, type OptionTable } from '../primitives/option-table.ts'
+import {
+  choice, code, defaultsOf, duration, flag, object, options, resolveOptions, text,
+  type OptionTable,
+} from '../primitives/option-table.ts'
 import { FORWARDED_OPTIONS, type ForwardedOptions } from '../proxy/forwarded-options.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
 import type { Tracer } from '../telemetry/tracer.ts'

@@ -51,8 +51,6 @@ export interface ServiceCore<Options extends ListenerOptions, Resolved extends R
   tunnels(): readonly Tunnel[]
   /** What it counts besides connections. */
   counts(): Partial<OpenCounts>
-  /** From 0 to 1. */
-  random(): number
   /** Nothing is open any more, or the end does not wait for it: closes what the core keeps for requests to come. */
   close(): void
 }
@@ -140,7 +138,6 @@ export class ListeningBase<Options extends ListenerOptions, Resolved extends Res
       get active() { return core.active },
       connections: () => this.#connections(),
       tunnels: () => core.tunnels(),
-      random: () => core.random(),
       onDrained: () => core.close(),
     })
     for (const connection of this.#connections()) connection.drain()

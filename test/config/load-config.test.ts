@@ -44,7 +44,10 @@ test('config: without any source every default holds', t => {
 })
 
 test('config: every default of the documentation, written down, resolves to itself', t => {
-  const lines = SECTIONS.flatMap(({ name, table }) => [`${name}:`, ...Object.entries(table).map(([field, option]) => `  ${writtenKey(field, option)}: ${writtenValue(option, option.default)}`)])
+  const lines = SECTIONS.flatMap(({ name, table }) => [
+    `${name}:`,
+    ...Object.entries(table).map(([field, option]) => `  ${writtenKey(field, option)}: ${writtenValue(option, option.default)}`),
+  ])
   const written = load(t, lines.join('\n'))
   // Of limits only what is said travels on, as the application may have chosen others.
   assert.deepEqual({ ...written, file: '' }, { ...loadConfig({ folder: temporaryFolder(t), env: {} }), limits: LIMIT_DEFAULTS })
@@ -53,7 +56,9 @@ test('config: every default of the documentation, written down, resolves to itse
 test('config: the result is plain data and frozen to its leaves', t => {
   const config = load(t, 'drain: { hardDrain: 20s }\nlisteners: { "*": { maxHead: 64KiB } }')
   assert.deepEqual(JSON.parse(JSON.stringify(config)), config)
-  for (const part of [config, config.supervisor, config.supervisor.drain, config.log, config.listeners, config.listeners['*']]) assert.ok(Object.isFrozen(part))
+  for (const part of [config, config.supervisor, config.supervisor.drain, config.log, config.listeners, config.listeners['*']]) {
+    assert.ok(Object.isFrozen(part))
+  }
   assert.equal(config.supervisor.drain.hardDrainMs, 20_000)
   assert.deepEqual(config.listeners, { '*': { maxHeadBytes: 65_536 } })
 })
@@ -71,7 +76,10 @@ test('config: flags count over the environment, the environment over the file', 
 })
 
 test('config: for every key the last source that says something wins', t => {
-  const keys = CONFIG_KEYS.filter(({ field }) => field.endsWith('Ms') && !field.includes('Silence') && !['heartbeatMs', 'backoffMs'].includes(field)).map(({ key }) => key).filter(key => !key.startsWith('listeners.'))
+  const keys = CONFIG_KEYS
+    .filter(({ field }) => field.endsWith('Ms') && !field.includes('Silence') && !['heartbeatMs', 'backoffMs'].includes(field))
+    .map(({ key }) => key)
+    .filter(key => !key.startsWith('listeners.'))
   const seconds = fc.option(fc.integer({ min: 40, max: 99 }), { nil: null })
   const folder = temporaryFolder(t)
   const file = path.join(folder, 'cirque.yaml')
@@ -83,7 +91,12 @@ test('config: for every key the last source that says something wins', t => {
     })
     const from = section === 'supervisor' ? config.supervisor : config.supervisor[section as 'drain' | 'restart']
     const last = inFlags ?? inEnv ?? inFile
-    if (last !== null) assert.equal((from as unknown as Record<string, number>)[`${name}Ms`] ?? (from as { backoffMsMax?: number }).backoffMsMax, last * 1000)
+    if (last !== null) {
+      assert.equal(
+        (from as unknown as Record<string, number>)[`${name}Ms`] ?? (from as { backoffMsMax?: number }).backoffMsMax,
+        last * 1000,
+      )
+    }
   }), { numRuns: 200 })
 })
 
@@ -97,7 +110,8 @@ test('config: a file that is named must be there, the usual one may be missing',
   const folder = temporaryFolder(t)
   assert.equal(loadConfig({ folder, env: {} }).file, '')
   assert.throws(() => loadConfig({ folder, env: {}, file: 'other.yaml' }), {
-    name: 'ConfigError', message: `other.yaml: found no such file; expected a file at ${folder}/other.yaml; name another with -c, or leave -c out`,
+    name: 'ConfigError',
+    message: `other.yaml: found no such file; expected a file at ${folder}/other.yaml; name another with -c, or leave -c out`,
   })
   writeFileSync(path.join(folder, 'other.yaml'), 'log: { level: warn }')
   const config = loadConfig({ folder, env: {}, file: 'other.yaml' })
@@ -119,8 +133,10 @@ test('config: a path is relative to where it is written', t => {
 
 test('config: all mistakes of all sources come at once, in order, with their places', t => {
   const text = [
-    'version: 2', 'supervisor:', '  workers: 0', '  heartbeet: 1s', '  heartbeat: 30', 'drain:', '  hardDrainMs: 300', '  idleDrain: -1s', 'limits: 4',
-    'log: { level: loud }', 'listeners:', '  "*": { maxHead: 64, allowConnect: perhaps }', 'restart: { backoffJitter: 2, maxStartDeaths: 1.5 }', 'foo: [1]',
+    'version: 2', 'supervisor:', '  workers: 0', '  heartbeet: 1s', '  heartbeat: 30', 'drain:', '  hardDrainMs: 300',
+    '  idleDrain: -1s', 'limits: 4',
+    'log: { level: loud }', 'listeners:', '  "*": { maxHead: 64, allowConnect: perhaps }',
+    'restart: { backoffJitter: 2, maxStartDeaths: 1.5 }', 'foo: [1]',
   ].join('\n')
   assert.equal(messageFor(t, text, {
     env: { CIRQUE_DRAIN_HARD: '3', CIRQUE_DRIAN_HARD_DRAIN: '3s', CIRQUE_DRAIN_HARD_DRAIN: '3' },
@@ -134,7 +150,8 @@ test('config: all mistakes of all sources come at once, in order, with their pla
     'cirque.yaml:8:14: drain.idleDrain: found "-1s"; expected a duration with a unit (ms, s, m, h, d) such as 30s, or 0',
     'cirque.yaml:9:9: limits: found 4; expected a section with keys',
     'cirque.yaml:10:15: log.level: found "loud"; expected one of debug, info, warn, error',
-    'cirque.yaml:12:19: listeners.*.maxHead: found 64; expected a size with a unit (B, kB, MB, GB, KiB, MiB, GiB) of at least 1KiB, such as 32KiB',
+    'cirque.yaml:12:19: listeners.*.maxHead: found 64; '
+      + 'expected a size with a unit (B, kB, MB, GB, KiB, MiB, GiB) of at least 1KiB, such as 32KiB',
     'cirque.yaml:12:37: listeners.*.allowConnect: found "perhaps"; expected true or false',
     'cirque.yaml:13:27: restart.backoffJitter: found 2; expected a number from 0 to 1',
     'cirque.yaml:13:46: restart.maxStartDeaths: found 1.5; expected a whole number from 1 to 2147483647',
@@ -144,23 +161,33 @@ test('config: all mistakes of all sources come at once, in order, with their pla
     'CIRQUE_DRAIN_HARD_DRAIN: drain.hardDrain: found "3"; expected a duration with a unit (ms, s, m, h, d) such as 300s, or 0',
     '--log-acess: found a flag for log.acess, which is no key; expected log.access',
     '--workers: supervisor.workers: found "x"; expected auto, or a whole number from 1 to 256',
-    '--log-max-log-queue: log.maxLogQueue: found "1B"; expected a size with a unit (B, kB, MB, GB, KiB, MiB, GiB) of at least 64KiB, such as 8MiB',
+    '--log-max-log-queue: log.maxLogQueue: found "1B"; '
+      + 'expected a size with a unit (B, kB, MB, GB, KiB, MiB, GiB) of at least 64KiB, such as 8MiB',
   ].join('\n'))
 })
 
 test('config: values that do not go together are blamed on the one that was said', t => {
   assert.deepEqual(mistakesIn(t, 'supervisor:\n  abortAfterSilence: 500ms'), [
-    { path: 'supervisor.abortAfterSilence', found: '500ms', expected: 'at least supervisor.heartbeat, which is 1s', where: 'cirque.yaml:2:22' },
+    {
+      path: 'supervisor.abortAfterSilence', found: '500ms', expected: 'at least supervisor.heartbeat, which is 1s',
+      where: 'cirque.yaml:2:22',
+    },
   ])
   assert.deepEqual(mistakesIn(t, '', { env: { CIRQUE_RESTART_BACKOFF: '31s' } }), [
     { path: 'restart.backoff', found: '31s', expected: 'at most restart.backoffMax, which is 30s', where: 'CIRQUE_RESTART_BACKOFF' },
   ])
-  assert.deepEqual(mistakesIn(t, '', { flags: { 'supervisor.heartbeat': '4s' } }).map(({ path: key, where }) => [key, where]), [['supervisor.heartbeat', '--heartbeat']])
+  assert.deepEqual(
+    mistakesIn(t, '', { flags: { 'supervisor.heartbeat': '4s' } }).map(({ path: key, where }) => [key, where]),
+    [['supervisor.heartbeat', '--heartbeat']],
+  )
 })
 
 test('config: what is no YAML is named with its place', t => {
   assert.equal(messageFor(t, 'log: "x'), 'cirque.yaml:1:8: found Missing closing "quote; expected valid YAML 1.2')
-  assert.equal(messageFor(t, 'log:\n  level: info\nlog: { level: warn }'), 'cirque.yaml:3:1: found the key "log" for the second time; expected every key once')
+  assert.equal(
+    messageFor(t, 'log:\n  level: info\nlog: { level: warn }'),
+    'cirque.yaml:3:1: found the key "log" for the second time; expected every key once',
+  )
   assert.match(messageFor(t, 'log: !!js/function x'), /^cirque\.yaml:1:6: found Unresolved tag/)
   assert.match(messageFor(t, 'a: 1\n---\nb: 2'), /^cirque\.yaml:2:1: found Source contains multiple documents/)
   assert.equal(messageFor(t, '- 1'), 'cirque.yaml:1:1: found a list; expected sections such as supervisor, drain and log')
@@ -179,8 +206,14 @@ test('config: size, aliases and depth of the file are limited', t => {
   assert.match(messageFor(t, aliases(100)), /found an unknown key/)
   const bomb = 'a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c]'
   assert.match(messageFor(t, bomb), /expected aliases that stand for at most 100 nodes$/)
-  assert.equal(messageFor(t, `a: ${'['.repeat(20)}${']'.repeat(20)}`), 'cirque.yaml:1:19: found more than 16 levels; expected at most 16 levels')
-  assert.equal(messageFor(t, `${'{a: '.repeat(20)}${'}'.repeat(20)}`), 'cirque.yaml:1:65: found more than 16 levels; expected at most 16 levels')
+  assert.equal(
+    messageFor(t, `a: ${'['.repeat(20)}${']'.repeat(20)}`),
+    'cirque.yaml:1:19: found more than 16 levels; expected at most 16 levels',
+  )
+  assert.equal(
+    messageFor(t, `${'{a: '.repeat(20)}${'}'.repeat(20)}`),
+    'cirque.yaml:1:65: found more than 16 levels; expected at most 16 levels',
+  )
   assert.match(messageFor(t, '['.repeat(100_000)), /^cirque\.yaml:/)
 })
 
@@ -205,12 +238,18 @@ test('config: found values are shown on one line without control characters', t 
 })
 
 test('config: text that would break a line of a protocol or a log is refused', t => {
-  assert.match(messageFor(t, 'supervisor: { user: "a\\nb" }'), /user: found "a\\nb"; expected a user, by name or number, without control characters$/)
+  assert.match(
+    messageFor(t, 'supervisor: { user: "a\\nb" }'),
+    /user: found "a\\nb"; expected a user, by name or number, without control characters$/,
+  )
 })
 
 test('config: whatever the schema lets through, the supervisor accepts', t => {
   const folder = temporaryFolder(t)
-  const samples = ['0', '1', '3', '256', '257', '0.5', '1.5', 'auto', 'keep', 'drain-after', 'info', 'x', '5ms', '10ms', '1s', '24d', '25d', '1B', '1KiB', '4MiB', 'true', '\'\'']
+  const samples = [
+    '0', '1', '3', '256', '257', '0.5', '1.5', 'auto', 'keep', 'drain-after', 'info', 'x', '5ms', '10ms', '1s', '24d',
+    '25d', '1B', '1KiB', '4MiB', 'true', '\'\'',
+  ]
   const keys = CONFIG_KEYS.map(({ key }) => key).filter(key => !key.startsWith('listeners.'))
   fc.assert(fc.property(fc.dictionary(fc.constantFrom(...keys), fc.constantFrom(...samples), { maxKeys: 4 }), flags => {
     try {
@@ -225,7 +264,36 @@ test('config: whatever the schema lets through, the supervisor accepts', t => {
 test('config: any text is either a configuration or a list of mistakes', t => {
   const folder = temporaryFolder(t)
   const file = path.join(folder, 'cirque.yaml')
-  const pieces = fc.constantFrom('log', ':', ' ', '\n', '  ', '- ', '"', '\'', '{', '}', '[', ']', '&a', '*a', '!!', '|', '>', '#', ',', '?', 'level', 'info', '\t', '\u0085', '\0', 'listeners', '%YAML', '---')
+  const pieces = fc.constantFrom(
+    'log',
+    ':',
+    ' ',
+    '\n',
+    '  ',
+    '- ',
+    '"',
+    '\'',
+    '{',
+    '}',
+    '[',
+    ']',
+    '&a',
+    '*a',
+    '!!',
+    '|',
+    '>',
+    '#',
+    ',',
+    '?',
+    'level',
+    'info',
+    '\t',
+    '\u0085',
+    '\0',
+    'listeners',
+    '%YAML',
+    '---',
+  )
   fc.assert(fc.property(fc.array(pieces, { maxLength: 30 }), parts => {
     writeFileSync(file, parts.join(''))
     try {

@@ -35,7 +35,12 @@ class Fixture {
   readonly transport = new FakeTransport()
   readonly connector: HttpConnector
   constructor(options: HttpConnectorOptions = {}) {
-    this.connector = new HttpConnector({ ticker: this.ticker, transport: this.transport, createConnection: (_stream, peer) => new FakeConnection(`not yet ${peer.name}`), ...options })
+    this.connector = new HttpConnector({
+      ticker: this.ticker,
+      transport: this.transport,
+      createConnection: (_stream, peer) => new FakeConnection(`not yet ${peer.name}`),
+      ...options,
+    })
   }
   /** Answers the latest dial. */
   connect(early: Buffer | null = null): FakeStream {
@@ -195,7 +200,10 @@ test('connector: one name is one row, whatever the keys', () => {
   fixture.connector.release(fixture.open(a), a)
   fixture.open(b)
   fixture.open(c)
-  assert.deepEqual(fixture.connector.stats(), [{ peer: '127.0.0.1:80', active: 1, idle: 1, dialling: 0, waiting: 0 }, { peer: 'c.test:1', active: 1, idle: 0, dialling: 0, waiting: 0 }])
+  assert.deepEqual(fixture.connector.stats(), [
+    { peer: '127.0.0.1:80', active: 1, idle: 1, dialling: 0, waiting: 0 },
+    { peer: 'c.test:1', active: 1, idle: 0, dialling: 0, waiting: 0 },
+  ])
   assert.equal(fixture.connector.closeIdle(), 1)
 })
 

@@ -5,7 +5,7 @@ import type { HttpConnectorOptions } from '../../src/connector/connector-options
 import { HttpConnector, type ConnectionWaiter, type PendingAcquire } from '../../src/connector/http-connector.ts'
 import { ProxyError } from '../../src/errors/proxy-error.ts'
 import { HttpPeer } from '../../src/peer/http-peer.ts'
-import type { PeerOptions } from '../../src/peer/peer-options.ts'
+import { PEER_DEFAULTS, type PeerOptions } from '../../src/peer/peer-options.ts'
 import type { Peer } from '../../src/peer/peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import type { UpstreamConnection } from '../../src/protocols/http-connection.ts'
@@ -22,7 +22,7 @@ class Request implements ConnectionWaiter {
   error: ProxyError | null = null
   calls = 0
   /** What it does besides, in the same call. */
-  then = (): void => {}
+  besides = (): void => {}
   constructor(peer: Peer) { this.peer = peer }
   get connection(): FakeConnection | null { return this.exchange?.connection ?? null }
   onConnection(connection: UpstreamConnection, reused: boolean): void {
@@ -30,12 +30,12 @@ class Request implements ConnectionWaiter {
     assert.ok(connection instanceof FakeConnection)
     this.exchange = connection.begin(null, this.peer.options)
     this.reused = reused
-    this.then()
+    this.besides()
   }
   onConnectionFailed(error: ProxyError): void {
     this.calls++
     this.error = error
-    this.then()
+    this.besides()
   }
 }
 
@@ -87,7 +87,7 @@ test('joined dial: cold requests wait for one dial, and get its connection in th
   const requests = fixture.request(peerOf(), 10)
   assert.deepEqual([fixture.dials, fixture.stats], [1, [0, 0, 1, 0]])
   const order: Request[] = []
-  for (const request of requests) request.then = () => { order.push(request) }
+  for (const request of requests) request.besides = () => { order.push(request) }
   fixture.establish(0)
   assert.deepEqual(order, requests)
   assert.equal(new Set(requests.map(request => request.connection)).size, 1)
@@ -109,7 +109,9 @@ test('joined dial: 100 cold requests make as many dials as the expected capacity
 test('joined dial: how many exchanges are expected follows from the peer, where the connector is not told otherwise', () => {
   for (const [options, dials] of [[{ alpn: 'h2', maxH2Streams: 50 }, 2], [{ alpn: 'h2h1' }, 1], [{}, 100]] as const) {
     const fixture = new Fixture(10, { expectedExchanges: null })
-    fixture.request(peerOf(options), 100)
+    // HttpPeer refuses these options until HTTP/2 is implemented; a hand-made peer may have them.
+    const { address, name, reuseKey, sni, tls } = peerOf()
+    fixture.request({ address, name, reuseKey, sni, tls, connectProxy: null, options: { ...PEER_DEFAULTS, ...options } }, 100)
     assert.equal(fixture.dials, dials, JSON.stringify(options))
   }
 })
@@ -173,7 +175,7 @@ test('joined dial: a key whose connections are shared again is joined again', ()
 test('joined dial: a fault is told to all that wait, once, and what one makes of it does not change it for the others', () => {
   const fixture = new Fixture()
   const requests = fixture.request(peerOf(), 3)
-  requests[0]!.then = () => { requests[0]!.error!.retry = 'never' }
+  requests[0]!.besides = () => { requests[0]!.error!.retry = 'never' }
   const error = refused()
   fixture.transport.dials[0]!.waiter.onDialFailed(error)
   assert.deepEqual(requests.map(request => request.calls), [1, 1, 1])
@@ -189,7 +191,7 @@ test('joined dial: a request may dial anew within the fault of the one that it w
   const fixture = new Fixture()
   const requests = fixture.request(peerOf(), 2)
   const again: Request[] = []
-  for (const request of requests) request.then = () => { again.push(...fixture.request(peerOf())) }
+  for (const request of requests) request.besides = () => { again.push(...fixture.request(peerOf())) }
   fixture.transport.dials[0]!.waiter.onDialFailed(refused())
   assert.equal(fixture.dials, 2)
   fixture.establish(1)
@@ -226,13 +228,13 @@ test('joined dial: a request that gives up makes room in the dial for another', 
 test('joined dial: what the first exchange does to the connection or to the others leaves nothing behind', () => {
   const fixture = new Fixture()
   const requests = fixture.request(peerOf(), 3)
-  requests[0]!.then = () => requests[1]!.pending!.cancel()
+  requests[0]!.besides = () => requests[1]!.pending!.cancel()
   fixture.establish(0)
   assert.deepEqual(requests.map(request => request.calls), [1, 0, 1])
   assert.equal(requests[0]!.connection!.poolLent, 2)
 
   const dying = fixture.request(new HttpPeer('127.0.0.1:81'), 3)
-  dying[0]!.then = () => { dying[0]!.connection!.usable = false }
+  dying[0]!.besides = () => { dying[0]!.connection!.usable = false }
   fixture.establish(1)
   assert.deepEqual(dying.map(request => request.calls), [1, 0, 0])
   assert.deepEqual([dying[0]!.connection!.poolLent, fixture.dials], [1, 3])
@@ -240,7 +242,7 @@ test('joined dial: what the first exchange does to the connection or to the othe
   assert.deepEqual(dying.map(request => request.calls), [1, 1, 1])
 
   const ending = fixture.request(new HttpPeer('127.0.0.1:82'), 2)
-  ending[0]!.then = () => fixture.end(ending[0]!)
+  ending[0]!.besides = () => fixture.end(ending[0]!)
   fixture.establish(3)
   assert.equal(ending[1]!.connection, ending[0]!.connection)
   fixture.end(ending[1]!)
@@ -253,7 +255,7 @@ test('joined dial: a connection that takes nothing when it is established is a f
   })
   const requests = fixture.request(peerOf(), 2)
   fixture.establish(0)
-  assert.deepEqual(requests.map(request => [request.error!.kind, request.error!.retry]), Array(2).fill(['CONNECT_FAILED', 'always']))
+  for (const { error, calls } of requests) assert.deepEqual([calls, error!.kind, error!.retry], [1, 'CONNECT_FAILED', 'always'])
   assert.deepEqual(fixture.stats, [])
 })
 
@@ -293,7 +295,7 @@ test('joined dial: those that an exclusive connection could not serve wait for p
 test('joined dial: an exclusive connection that comes free at once serves the next', () => {
   const fixture = new Fixture()
   const requests = fixture.request(peerOf(), 2)
-  requests[0]!.then = () => fixture.end(requests[0]!)
+  requests[0]!.besides = () => fixture.end(requests[0]!)
   fixture.establish(0, '')
   assert.deepEqual([requests[1]!.connection, requests[1]!.reused, fixture.dials], [requests[0]!.connection, true, 1])
 })

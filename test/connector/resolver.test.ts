@@ -3,8 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
-import fc from 'fast-check'
-import { CaresSource, Resolver, candidatesOf, parseHosts, parseResolvConf, type DnsAddress, type DnsSource, type PendingResolve, type ResolverOptions } from '../../src/connector/resolver.ts'
+import {
+  CaresSource, Resolver, type DnsAddress, type DnsSource, type PendingResolve, type ResolverOptions,
+} from '../../src/connector/resolver.ts'
 import type { ProxyError } from '../../src/errors/proxy-error.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import { FakeClock } from '../support/fake-clock.ts'
@@ -355,33 +356,6 @@ test('hosts: localhost is never asked for, unless the file says otherwise', () =
   assert.deepEqual(fixture.resolver.cached('localhost'), ['127.0.0.1', '::1'])
   assert.deepEqual(fixture.resolver.cached('app.localhost'), ['127.0.0.1', '::1'])
   assert.deepEqual(new Fixture({}, { hosts: '127.0.0.7 localhost' }).resolver.cached('localhost'), ['127.0.0.7'])
-})
-
-test('hosts: lines that say nothing are passed over', () => {
-  assert.deepEqual([...parseHosts('\n# all\n  \nnonsense a\n10.0.0.1\n\t10.0.0.2\tb\t\tc\r\n10.0.0.2 b\n__proto__ x\n')], [['b', ['10.0.0.2']], ['c', ['10.0.0.2']]])
-})
-
-test('hosts and resolv.conf: no text does harm', () => {
-  fc.assert(fc.property(fc.string({ maxLength: 200 }), text => {
-    parseHosts(text)
-    const settings = parseResolvConf(`options ${text}\nsearch ${text}`, text)
-    assert.ok(settings.ndots >= 0 && settings.ndots <= 15 && settings.attempts >= 1 && settings.timeoutMs >= 1000)
-  }))
-})
-
-test('resolv.conf: search list, ndots and tries are read', () => {
-  assert.deepEqual(parseResolvConf('nameserver 10.0.0.53\nsearch Ns.svc.Cluster.local. svc.cluster.local\noptions ndots:5 timeout:2 attempts:4 rotate\n', 'host'), { search: ['ns.svc.cluster.local', 'svc.cluster.local'], ndots: 5, timeoutMs: 2000, attempts: 4 })
-  assert.deepEqual(parseResolvConf('domain example.com ; old\n', 'host.other.test').search, ['example.com'])
-  assert.deepEqual(parseResolvConf('', 'host.Example.com').search, ['example.com'])
-  assert.deepEqual(parseResolvConf('search .\n', 'host.example.com').search, [])
-  assert.equal(parseResolvConf('options ndots:99\n', '').ndots, 15)
-})
-
-test('search list: names with enough dots go first as they stand, others last, a dot at the end goes alone', () => {
-  const settings = { search: ['ns.local', 'local'], ndots: 2 }
-  assert.deepEqual(candidatesOf('a.b.c', settings), ['a.b.c', 'a.b.c.ns.local', 'a.b.c.local'])
-  assert.deepEqual(candidatesOf('a.b', settings), ['a.b.ns.local', 'a.b.local', 'a.b'])
-  assert.deepEqual(candidatesOf('a.', settings), ['a'])
 })
 
 test('search list: goes on where there is no name, and stops where the servers fail', async () => {

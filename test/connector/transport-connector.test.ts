@@ -10,7 +10,7 @@ import { TransportConnector } from '../../src/connector/transport-connector.ts'
 import type { TransportConnectorOptions } from '../../src/connector/transport-options.ts'
 import { ProxyError } from '../../src/errors/proxy-error.ts'
 import { HttpPeer, type HttpPeerOptions } from '../../src/peer/http-peer.ts'
-import { PEER_DEFAULTS } from '../../src/peer/peer-options.ts'
+import { PEER_DEFAULTS, type CustomL4 } from '../../src/peer/peer-options.ts'
 import type { ConnectProxy, Peer } from '../../src/peer/peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import type { ByteStream, StreamOwner } from '../../src/protocols/byte-stream.ts'
@@ -99,9 +99,13 @@ test('dial: bind address, port and keep-alive are passed on', () => {
   fixture.dial('[2001:db8::1]:80').cancel()
   assert.equal(fixture.network.last.options.localAddress, '::1')
   fixture.dial('10.0.0.1:80', { localAddress: '127.0.0.2', localPort: 4000, tcpKeepAliveIdleMs: 5000 }).cancel()
-  assert.deepEqual(fixture.network.last.options, { address: { kind: 'tcp', host: '10.0.0.1', port: 80 }, localAddress: '127.0.0.2', localPort: 4000, keepAlive: { initialDelayMs: 5000 } })
-  assert.throws(() => new TransportConnector({ bindToV4: ['::1'] }), /connector\.bindToV4 is a list that would not do; use IPv4 addresses only, not "::1"/)
-  assert.throws(() => new TransportConnector({ bindToV6: ['127.0.0.1'] }), /connector\.bindToV6 is a list that would not do; use IPv6 addresses only, not "127\.0\.0\.1"/)
+  assert.deepEqual(fixture.network.last.options, {
+    address: { kind: 'tcp', host: '10.0.0.1', port: 80 }, localAddress: '127.0.0.2', localPort: 4000, keepAlive: { initialDelayMs: 5000 },
+  })
+  const refusal = (family: string, given: string): RegExp =>
+    new RegExp(`connector\\.bindTo.. is a list that would not do; use ${family} addresses only, not "${given}"`)
+  assert.throws(() => new TransportConnector({ bindToV4: ['::1'] }), refusal('IPv4', '::1'))
+  assert.throws(() => new TransportConnector({ bindToV6: ['127.0.0.1'] }), refusal('IPv6', '127\\.0\\.0\\.1'))
 })
 
 test('dial: from an IPv4 address only IPv4 addresses are tried', async () => {
@@ -117,8 +121,10 @@ test('dial: from an IPv4 address only IPv4 addresses are tried', async () => {
 })
 
 const ERRORS: readonly (readonly [code: string, kind: string, source: string])[] = [
-  ['ECONNREFUSED', 'CONNECT_REFUSED', 'upstream'], ['ETIMEDOUT', 'CONNECT_TIMEOUT', 'upstream'], ['ENETUNREACH', 'CONNECT_NO_ROUTE', 'upstream'], ['EHOSTUNREACH', 'CONNECT_NO_ROUTE', 'upstream'],
-  ['EADDRNOTAVAIL', 'BIND_FAILED', 'internal'], ['EADDRINUSE', 'BIND_FAILED', 'internal'], ['EPERM', 'INTERNAL', 'internal'], ['EMFILE', 'INTERNAL', 'internal'],
+  ['ECONNREFUSED', 'CONNECT_REFUSED', 'upstream'], ['ETIMEDOUT', 'CONNECT_TIMEOUT', 'upstream'],
+  ['ENETUNREACH', 'CONNECT_NO_ROUTE', 'upstream'], ['EHOSTUNREACH', 'CONNECT_NO_ROUTE', 'upstream'],
+  ['EADDRNOTAVAIL', 'BIND_FAILED', 'internal'], ['EADDRINUSE', 'BIND_FAILED', 'internal'],
+  ['EPERM', 'INTERNAL', 'internal'], ['EMFILE', 'INTERNAL', 'internal'],
   ['ENOENT', 'CONNECT_FAILED', 'upstream'], ['ECONNRESET', 'CONNECT_FAILED', 'upstream'],
 ]
 for (const [code, kind, source] of ERRORS) {
@@ -267,7 +273,8 @@ test('happy eyeballs: dials of one name start at another address each time', () 
 })
 
 test('happy eyeballs: under any order of events the waiter is called once and nothing stays open', () => {
-  const events = fc.array(fc.record({ kind: fc.constantFrom('connect', 'fail', 'advance', 'cancel'), pick: fc.nat({ max: 10 }) }), { maxLength: 30, size: 'max' })
+  const event = fc.record({ kind: fc.constantFrom('connect', 'fail', 'advance', 'cancel'), pick: fc.nat({ max: 10 }) })
+  const events = fc.array(event, { maxLength: 30, size: 'max' })
   const addresses = fc.uniqueArray(fc.constantFrom(...SEVERAL, '10.0.0.3'), { minLength: 1, maxLength: 5 })
   fc.assert(fc.property(addresses, events, (names, list) => {
     const fixture = new Fixture()
@@ -366,7 +373,13 @@ test('custom transport: its stream is used, given at once or later', async () =>
     const stream = new FakeStream(new Outcome().owner)
     const fixture = new Fixture()
     const asked: unknown[] = []
-    const outcome = fixture.dial('a.test:80', { customL4: { connect(address) { asked.push(address); return later ? Promise.resolve(stream) : stream } } })
+    const customL4: CustomL4 = {
+      connect(address) {
+        asked.push(address)
+        return later ? Promise.resolve(stream) : stream
+      },
+    }
+    const outcome = fixture.dial('a.test:80', { customL4 })
     assert.equal(outcome.calls, 0)
     await nextTick()
     assert.equal(outcome.stream, stream)
@@ -410,7 +423,13 @@ test('custom transport: carries CONNECT too', async () => {
   const fixture = new Fixture()
   const stream = new FakeStream(new Outcome().owner)
   const asked: unknown[] = []
-  const outcome = fixture.dial('a.test:80', { connectProxy: { nextHop: 'p.test:3128' }, customL4: { connect(address) { asked.push(address); return stream } } })
+  const customL4: CustomL4 = {
+    connect(address) {
+      asked.push(address)
+      return stream
+    },
+  }
+  const outcome = fixture.dial('a.test:80', { connectProxy: { nextHop: 'p.test:3128' }, customL4 })
   await nextTick()
   assert.deepEqual(asked, [{ kind: 'tcp', host: 'p.test', port: 3128 }])
   stream.receive('HTTP/1.1 200 OK\r\n\r\n')
@@ -521,7 +540,13 @@ test('connect: an owner that pauses at the early bytes gets no others', async ()
   inner.receive('HTTP/1.1 200 OK\r\n\r\nearly')
   const stream = await connecting
   let received = ''
-  stream.owner = { onBytes(buffer, from, to) { received += buffer.latin1Slice(from, to); stream.pause() }, onEnd() {}, onDrained() {}, onClosed() {} }
+  stream.owner = {
+    onBytes(buffer, from, to) {
+      received += buffer.latin1Slice(from, to)
+      stream.pause()
+    },
+    onEnd() {}, onDrained() {}, onClosed() {},
+  }
   stream.resume()
   await nextTick()
   assert.equal(received, 'early')
@@ -570,7 +595,8 @@ test('sockets: TCP and Unix are dialled and carry bytes both ways', async () => 
       const server = net.createServer(socket => socket.on('data', chunk => socket.end(`echo ${chunk.toString()}`)))
       await listen(server, where)
       const address = server.address()
-      const peer = new HttpPeer(typeof address === 'string' ? `unix:${address}` : `127.0.0.1:${address!.port}`, { tcpKeepAliveIdleMs: 5000, tcpKeepAliveIntervalMs: 1000, tcpKeepAliveCount: 3 })
+      const text = typeof address === 'string' ? `unix:${address}` : `127.0.0.1:${address!.port}`
+      const peer = new HttpPeer(text, { tcpKeepAliveIdleMs: 5000, tcpKeepAliveIntervalMs: 1000, tcpKeepAliveCount: 3 })
       const stream = await within('connect', connector.connect(peer))
       const reader = new Reader()
       stream.owner = reader
@@ -586,15 +612,17 @@ test('sockets: TCP and Unix are dialled and carry bytes both ways', async () => 
   } finally { rmSync(folder, { recursive: true }) }
 })
 
-test('sockets: a port nobody listens on is refused, a path that is not there failed, an address that is not ours cannot be bound', async () => {
+test('sockets: a closed port is refused, a path that is not there failed, an address that is not ours cannot be bound', async () => {
   const connector = new TransportConnector()
   const server = net.createServer()
   await listen(server, { port: 0, host: '127.0.0.1' })
   const { port } = server.address() as net.AddressInfo
   await new Promise(resolve => { server.close(resolve) })
-  await assert.rejects(within('refusal', connector.connect(new HttpPeer(`127.0.0.1:${port}`))), { kind: 'CONNECT_REFUSED', retry: 'always' })
+  const refused = connector.connect(new HttpPeer(`127.0.0.1:${port}`))
+  await assert.rejects(within('refusal', refused), { kind: 'CONNECT_REFUSED', retry: 'always' })
   await assert.rejects(within('refusal', connector.connect(new HttpPeer('unix:/nonexistent/a.sock'))), { kind: 'CONNECT_FAILED' })
-  await assert.rejects(within('refusal', connector.connect(new HttpPeer(`127.0.0.1:${port}`, { localAddress: '192.0.2.1' }))), { kind: 'BIND_FAILED', source: 'internal' })
+  const unbound = connector.connect(new HttpPeer(`127.0.0.1:${port}`, { localAddress: '192.0.2.1' }))
+  await assert.rejects(within('refusal', unbound), { kind: 'BIND_FAILED', source: 'internal' })
 })
 
 test('sockets: the local address is the one asked for', async () => {
@@ -604,7 +632,9 @@ test('sockets: the local address is the one asked for', async () => {
     socket.end()
   })
   await listen(server, { port: 0, host: '127.0.0.1' })
-  const stream = await within('connect', new TransportConnector().connect(new HttpPeer(`127.0.0.1:${(server.address() as net.AddressInfo).port}`, { localAddress: '127.0.0.2' })))
+  const { port } = server.address() as net.AddressInfo
+  const peer = new HttpPeer(`127.0.0.1:${port}`, { localAddress: '127.0.0.2' })
+  const stream = await within('connect', new TransportConnector().connect(peer))
   assert.equal(await within('accept', promise), '127.0.0.2')
   stream.destroy()
   server.close()

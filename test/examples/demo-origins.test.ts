@@ -10,7 +10,9 @@ import { HttpPeer, LoadBalancer, Server, httpProxyService } from '../../src/inde
 const server = new Server()
 let upstreams!: LoadBalancer
 const origins = server.addService(new DemoOrigins(['left', 'right'], addresses => { upstreams = LoadBalancer.from(addresses) }))
-server.addService(httpProxyService({ newCtx: () => undefined, upstreamPeer: () => new HttpPeer(upstreams.select()) }).addTcp('127.0.0.1:0')).dependsOn(origins)
+server.addService(
+  httpProxyService({ newCtx: () => undefined, upstreamPeer: () => new HttpPeer(upstreams.select()) }).addTcp('127.0.0.1:0'),
+).dependsOn(origins)
 let base = ''
 
 before(async () => {
@@ -30,7 +32,9 @@ test('demo origins: a body comes back, with and without a length', async () => {
   const back = await fetch(`${base}/echo`, { method: 'POST', body, headers: { 'content-type': 'image/png' } })
   assert.equal(back.headers.get('content-type'), 'image/png')
   assert.deepEqual(Buffer.from(await back.arrayBuffer()), body)
-  const parts = new ReadableStream({ start(controller) { controller.enqueue(body.subarray(0, 5)); controller.enqueue(body.subarray(5)); controller.close() } })
+  const parts = new ReadableStream({
+    start(controller) { controller.enqueue(body.subarray(0, 5)); controller.enqueue(body.subarray(5)); controller.close() },
+  })
   const chunked = await fetch(`${base}/echo`, { method: 'POST', body: parts, duplex: 'half' } as RequestInit)
   assert.deepEqual(Buffer.from(await chunked.arrayBuffer()), body)
 })
@@ -39,11 +43,16 @@ test('demo origins: uploads are counted, downloads have the size that was asked 
   const body = randomBytes(100_000)
   const upload = await (await fetch(`${base}/upload`, { method: 'PUT', body })).json() as { bytes: number; sha256: string }
   assert.deepEqual([upload.bytes, upload.sha256], [100_000, createHash('sha256').update(body).digest('hex')])
-  for (const bytes of [0, 1, 65_536, 1_000_001]) assert.equal((await (await fetch(`${base}/download?bytes=${bytes}`)).arrayBuffer()).byteLength, bytes)
+  for (const bytes of [0, 1, 65_536, 1_000_001]) {
+    assert.equal((await (await fetch(`${base}/download?bytes=${bytes}`)).arrayBuffer()).byteLength, bytes)
+  }
 })
 
 test('demo origins: the origin\'s view of a request, a slow answer, an unknown path', async () => {
-  const seen = await (await fetch(`${base}/headers?a=1`, { headers: { 'x-mine': 'yes' } })).json() as { target: string; headers: Record<string, string> }
+  const seen = await (await fetch(`${base}/headers?a=1`, { headers: { 'x-mine': 'yes' } })).json() as {
+    target: string
+    headers: Record<string, string>
+  }
   assert.equal(seen.target, '/headers?a=1')
   assert.equal(seen.headers['x-mine'], 'yes')
   assert.match(await (await fetch(`${base}/slow?ms=5`)).text(), /^Hello/)

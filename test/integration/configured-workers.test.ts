@@ -14,10 +14,16 @@ import { waitFor } from '../support/wait-for.ts'
 
 interface AccessLine { readonly worker: string; readonly gen: number; readonly path: string; readonly status: number }
 
-async function start(t: TestContext, options: SupervisedOptions, script: Script = answerOk): Promise<{ app: SupervisedApp; origin: ScriptedOrigin }> {
+async function start(t: TestContext, options: SupervisedOptions, script: Script = answerOk): Promise<{
+  app: SupervisedApp
+  origin: ScriptedOrigin
+}> {
   const origin = await ScriptedOrigin.start(script)
   t.after(() => origin.stop())
-  return { app: await SupervisedApp.start(t, { app: 'proxy', ...options, env: { PROXY_ORIGIN: origin.authority, ...options.env } }), origin }
+  return {
+    app: await SupervisedApp.start(t, { app: 'proxy', ...options, env: { PROXY_ORIGIN: origin.authority, ...options.env } }),
+    origin,
+  }
 }
 
 async function exchange(app: SupervisedApp, bytes: string): Promise<RawResponse> {
@@ -28,7 +34,9 @@ async function exchange(app: SupervisedApp, bytes: string): Promise<RawResponse>
   } finally { client.destroy() }
 }
 
-function linesOf(text: string): AccessLine[] { return text.split('\n').filter(line => line !== '').map(line => JSON.parse(line) as AccessLine) }
+function linesOf(text: string): AccessLine[] {
+  return text.split('\n').filter(line => line !== '').map(line => JSON.parse(line) as AccessLine)
+}
 function linesIn(file: string): AccessLine[] { return fs.existsSync(file) ? linesOf(fs.readFileSync(file, 'utf8')) : [] }
 
 test('configured workers: the access log goes to stdout, names the worker, and is whole when the worker has ended', async t => {
@@ -36,7 +44,9 @@ test('configured workers: the access log goes to stdout, names the worker, and i
   for (let count = 0; count < 20; count++) assert.equal((await exchange(app, get(`/${count}`))).status, 200)
   app.signal('SIGTERM')
   assert.deepEqual(await app.end(), { code: 0, signal: null })
-  const lines = await waitFor('20 lines', () => app.stdout.split('\n').length > 20 ? linesOf(app.stdout) : null, { seen: () => app.stdout.slice(-500) })
+  const lines = await waitFor('20 lines', () => app.stdout.split('\n').length > 20 ? linesOf(app.stdout) : null, {
+    seen: () => app.stdout.slice(-500),
+  })
   assert.deepEqual(lines.map(line => Number(line.path.slice(1))).sort((a, b) => a - b), Array.from({ length: 20 }, (_, index) => index))
   for (const { worker, gen, status } of lines) {
     assert.match(worker, /^1\.[01]\.0$/)
@@ -57,7 +67,11 @@ test('configured workers: SIGUSR1 reopens the files of supervisor and workers, a
   const folder = temporaryFolder(t)
   const [access, log] = [path.join(folder, 'access.log'), path.join(folder, 'process.log')]
   const { app } = await start(t, { folder, wait: false, log: { access, process: log } })
-  const running = await waitFor('the supervisor to run', () => fs.existsSync(log) && /"listeners":\["127\.0\.0\.1:(\d+)"\]/.exec(fs.readFileSync(log, 'utf8')), { deadlineMs: 20_000, seen: () => app.stderr })
+  const running = await waitFor(
+    'the supervisor to run',
+    () => fs.existsSync(log) && /"listeners":\["127\.0\.0\.1:(\d+)"\]/.exec(fs.readFileSync(log, 'utf8')),
+    { deadlineMs: 20_000, seen: () => app.stderr },
+  )
   const load = new SteadyLoad({ port: Number(running[1]), fresh: 2, keepAlive: 4, pauseMs: 1 })
   t.after(() => load.stop())
   for (let rotations = 1; rotations <= 3; rotations++) {
@@ -96,7 +110,8 @@ test('configured workers: level and format hold for supervisor and workers', asy
 test('configured workers: limits and overrides of listeners count over what the code says', async t => {
   const held: (() => void)[] = []
   const { app, origin } = await start(t, {
-    options: { workers: 1 }, log: { access: 'off' }, limits: { maxActiveRequests: 2 }, listeners: { '*': { maxHeadBytes: 2048, maxUriBytes: 300 }, 'http-proxy/127.0.0.1:0': { maxUriBytes: 256 } },
+    options: { workers: 1 }, log: { access: 'off' }, limits: { maxActiveRequests: 2 },
+    listeners: { '*': { maxHeadBytes: 2048, maxUriBytes: 300 }, 'http-proxy/127.0.0.1:0': { maxUriBytes: 256 } },
   }, async exchange => {
     await new Promise<void>(resolve => { held.push(resolve) })
     await answerOk(exchange)

@@ -43,17 +43,22 @@ class Dice {
 }
 
 const TOKENS = [
-  '\r\n', '\n', '\r', '\r\n\r\n', '\r\n ', '\0', ' ', '\t', ':', ';', ',', '"', '\\', '%', '#', '?', '/', '//', '/../', '%2e', '\x0b', '\x7f', '\xa0', '\xff',
+  '\r\n', '\n', '\r', '\r\n\r\n', '\r\n ', '\0', ' ', '\t', ':', ';', ',', '"', '\\', '%', '#', '?', '/', '//', '/../',
+  '%2e', '\x0b', '\x7f', '\xa0', '\xff',
   '0', '1', '5', 'f', 'x', '-', '+', '0x', '_', '0\r\n\r\n', '1\r\nZ\r\n', '5;a=b\r\n', 'ffffffffffffffff', '00000000000000000',
-  'Transfer-Encoding: chunked\r\n', 'Transfer-Encoding: identity\r\n', 'transfer-encoding:chunked\r\n', 'Transfer-Encoding : chunked\r\n', 'Transfer_Encoding: chunked\r\n',
-  'Content-Length: 0\r\n', 'Content-Length: 5\r\n', 'Content-Length: 50\r\n', 'content-length:\t7\r\n', 'Host: b.example\r\n', 'Connection: close\r\n', 'Connection: keep-alive\r\n',
-  'Connection: upgrade\r\nUpgrade: websocket\r\n', 'Expect: 100-continue\r\n', 'TE: trailers\r\n', 'HTTP/1.0', 'HTTP/1.1', 'GET ', 'POST ', 'HEAD ', 'CONNECT ', 'OPTIONS * ', 'http://c.example',
+  'Transfer-Encoding: chunked\r\n', 'Transfer-Encoding: identity\r\n', 'transfer-encoding:chunked\r\n',
+  'Transfer-Encoding : chunked\r\n', 'Transfer_Encoding: chunked\r\n',
+  'Content-Length: 0\r\n', 'Content-Length: 5\r\n', 'Content-Length: 50\r\n', 'content-length:\t7\r\n',
+  'Host: b.example\r\n', 'Connection: close\r\n', 'Connection: keep-alive\r\n',
+  'Connection: upgrade\r\nUpgrade: websocket\r\n', 'Expect: 100-continue\r\n', 'TE: trailers\r\n', 'HTTP/1.0',
+  'HTTP/1.1', 'GET ', 'POST ', 'HEAD ', 'CONNECT ', 'OPTIONS * ', 'http://c.example',
 ] as const
 
 /** A request hidden in a body, or behind one: where two readings would show. */
 const hidden = (id: string): string => `GET /hidden/${id} HTTP/1.1\r\nHost: a.example\r\n\r\n`
 
-const REQUEST_SAMPLES: readonly string[] = [...ACCEPTED_REQUESTS, ...REFUSED_REQUESTS].map(row => row.bytes).filter(bytes => bytes.length < 700)
+const REQUEST_SAMPLES: readonly string[] = [...ACCEPTED_REQUESTS, ...REFUSED_REQUESTS].map(row => row.bytes)
+  .filter(bytes => bytes.length < 700)
 const RESPONSE_SAMPLES: readonly string[] = ORIGIN_RESPONSES.map(row => row.bytes).filter(bytes => bytes.length < 700 && bytes !== '')
 
 /** Requests with a body that looks like a request, framed in both ways; the mutator does the rest. */
@@ -64,7 +69,10 @@ function smuggler(dice: Dice, id: string): string {
     case 0: return `${start}Content-Length: ${body.length}\r\n\r\n${body}`
     case 1: return `${start}Transfer-Encoding: chunked\r\n\r\n${body.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`
     case 2: return `${start}Transfer-Encoding: chunked\r\nContent-Length: ${body.length}\r\n\r\n0\r\n\r\n${body}`
-    default: return `${start}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n${body.length.toString(16)};x="\r\n"\r\n${body}\r\n0\r\n\r\n`
+    default: {
+      const chunked = `${body.length.toString(16)};x="\r\n"\r\n${body}\r\n0\r\n\r\n`
+      return `${start}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n${chunked}`
+    }
   }
 }
 
@@ -97,10 +105,25 @@ const validRequest: fc.Arbitrary<(id: string) => string> = fc.record({
   method: fc.constantFrom('GET', 'POST', 'PUT', 'DELETE', 'HEAD', 'PATCH', 'x-own'),
   path: fc.stringMatching(/^[a-zA-Z0-9~!$&'()*+,;=:@_-]{0,20}$/),
   query: fc.option(fc.stringMatching(/^[a-zA-Z0-9/?._~%=&-]{0,20}$/)),
-  fields: fc.array(fc.tuple(fc.stringMatching(/^X-[a-zA-Z0-9!#$&'*+.^`|~-]{1,12}$/), fc.stringMatching(/^([\x21-\x7e\x80-\xff]([\x20-\x7e\x80-\xff\t]{0,30}[\x21-\x7e\x80-\xff])?)?$/), fc.constantFrom('', ' ', '  ', '\t')), { maxLength: 12 }),
-  body: fc.option(fc.record({ text: fc.string({ unit: 'binary-ascii', maxLength: 300 }), chunks: fc.option(fc.array(fc.integer({ min: 1, max: 60 }), { minLength: 1, maxLength: 8 })), extension: fc.constantFrom('', ';a', ';a=b', ';a="b c"'), trailer: fc.boolean() })),
+  fields: fc.array(
+    fc.tuple(
+      fc.stringMatching(/^X-[a-zA-Z0-9!#$&'*+.^`|~-]{1,12}$/),
+      fc.stringMatching(/^([\x21-\x7e\x80-\xff]([\x20-\x7e\x80-\xff\t]{0,30}[\x21-\x7e\x80-\xff])?)?$/),
+      fc.constantFrom('', ' ', '  ', '\t'),
+    ),
+    { maxLength: 12 },
+  ),
+  body: fc.option(fc.record({
+    text: fc.string({ unit: 'binary-ascii', maxLength: 300 }),
+    chunks: fc.option(fc.array(fc.integer({ min: 1, max: 60 }), { minLength: 1, maxLength: 8 })),
+    extension: fc.constantFrom('', ';a', ';a=b', ';a="b c"'), trailer: fc.boolean(),
+  })),
 }).map(({ method, path, query, fields, body }) => id => {
-  const lines = [`${method} /valid/${id}/${path}${query === null ? '' : `?${query}`} HTTP/1.1`, 'Host: a.example', ...fields.map(([name, value, blanks]) => `${name}:${blanks}${value}`)]
+  const lines = [
+    `${method} /valid/${id}/${path}${query === null ? '' : `?${query}`} HTTP/1.1`,
+    'Host: a.example',
+    ...fields.map(([name, value, blanks]) => `${name}:${blanks}${value}`),
+  ]
   if (body === null) return [...lines, '', ''].join('\r\n')
   if (body.chunks === null) return [...lines, `Content-Length: ${body.text.length}`, '', body.text].join('\r\n')
   let rest = body.text
@@ -110,7 +133,10 @@ const validRequest: fc.Arbitrary<(id: string) => string> = fc.record({
     framed += `${part.length.toString(16)}${body.extension}\r\n${part}\r\n`
     rest = rest.slice(part.length)
   }
-  return [...lines, 'Transfer-Encoding: chunked', '', `${framed}0${body.extension}\r\n${body.trailer ? 'X-Trailer: 1\r\n' : ''}\r\n`].join('\r\n')
+  return [
+    ...lines, 'Transfer-Encoding: chunked', '',
+    `${framed}0${body.extension}\r\n${body.trailer ? 'X-Trailer: 1\r\n' : ''}\r\n`,
+  ].join('\r\n')
 })
 
 interface Case {
@@ -129,7 +155,8 @@ function makeCase(index: number, generated: readonly ((id: string) => string)[])
   if (valid) text = Array.from({ length: 1 + dice.below(4) }, (_, part) => dice.pick(generated)(`${id}-${part}`)).join('')
   else {
     const sample = dice.below(3) === 0 ? smuggler(dice, id) : dice.pick(REQUEST_SAMPLES)
-    text = mutate(dice, sample, 1 + dice.below(4)) + (dice.below(3) === 0 ? hidden(id) : '') + `GET /last/${id} HTTP/1.1\r\nHost: a.example\r\n\r\n`
+    text = mutate(dice, sample, 1 + dice.below(4)) + (dice.below(3) === 0 ? hidden(id) : '')
+      + `GET /last/${id} HTTP/1.1\r\nHost: a.example\r\n\r\n`
   }
   const bytes = Buffer.from(text, 'latin1')
   const points = dice.below(3) === 0 ? [dice.below(bytes.length), dice.below(bytes.length)].toSorted((a, b) => a - b) : []
@@ -137,13 +164,17 @@ function makeCase(index: number, generated: readonly ((id: string) => string)[])
 }
 
 /** What a request is, as both ends can say it. */
-function signature(request: ReadRequest, target: string): string { return `${request.method} ${target} ${request.bodyBytes} ${request.bodySha256.slice(0, 16)}` }
+function signature(request: ReadRequest, target: string): string {
+  return `${request.method} ${target} ${request.bodyBytes} ${request.bodySha256.slice(0, 16)}`
+}
 
 /** The target that the origin gets: absolute-form without its authority, dot segments resolved (RFC 3986 5.2.4), all else as it is. */
 function targetOf(request: ReadRequest): string {
   const absolute = /^https?:\/\/[^/?]*(.*)$/i.exec(request.target)
+  const rest = absolute?.[1] ?? null
   let target = request.target
-  if (absolute !== null) target = absolute[1] === '' ? (request.method === 'OPTIONS' ? '*' : '/') : absolute[1]!.startsWith('?') ? `/${absolute[1]}` : absolute[1]!
+  if (rest === '') target = request.method === 'OPTIONS' ? '*' : '/'
+  else if (rest !== null) target = rest.startsWith('?') ? `/${rest}` : rest
   const query = target.indexOf('?')
   const path = query === -1 ? target : target.slice(0, query)
   const segments: string[] = []
@@ -180,14 +211,19 @@ class Fuzzer {
     // A request that never becomes whole is cut by the proxy when its client leaves; that is no arrival.
     const request = await exchange.whole()
     const what = signature(request, request.target)
-    if (!this.expected.has(what)) this.fail(-1, `the origin got a request that nobody sent: ${what}\n${JSON.stringify(request.headText + request.bodyText)}`)
+    if (!this.expected.has(what)) {
+      this.fail(-1, `the origin got a request that nobody sent: ${what}\n${JSON.stringify(request.headText + request.bodyText)}`)
+    }
     this.arrived++
     // Encoded, since a target may look like the start of an answer.
     await exchange.send(`HTTP/1.1 200 OK\r\nX-Seen: ${encodeURIComponent(what)}\r\nContent-Length: 0\r\n\r\n`)
   }
 
   fail(index: number, what: string, bytes?: Buffer): void {
-    this.failures.push(`${what}${bytes === undefined ? '' : `\n${JSON.stringify(bytes.toString('latin1'))}`}${index === -1 ? '' : `\nreplay: CIRQUE_FUZZ_SEED=${SEED} CIRQUE_FUZZ_ONLY=${index} node --test test/integration/fuzz.serial.test.ts`}`)
+    const sent = bytes === undefined ? '' : `\n${JSON.stringify(bytes.toString('latin1'))}`
+    const variables = `CIRQUE_FUZZ_SEED=${SEED} CIRQUE_FUZZ_ONLY=${index}`
+    const replay = index === -1 ? '' : `\nreplay: ${variables} node --test test/integration/fuzz.serial.test.ts`
+    this.failures.push(`${what}${sent}${replay}`)
   }
 
   /** One connection: the case, FIN, and everything that comes back. */
@@ -213,7 +249,8 @@ class Fuzzer {
   }
 
   #judge(each: Case, meant: readonly string[], received: Buffer): void {
-    const heads = received.toString('latin1').split('\r\n\r\n').map(text => text.slice(Math.max(0, text.lastIndexOf('HTTP/1.1 ')))).filter(text => /^HTTP\/1\.1 [2-5]\d\d /.test(text))
+    const heads = received.toString('latin1').split('\r\n\r\n')
+      .map(text => text.slice(Math.max(0, text.lastIndexOf('HTTP/1.1 ')))).filter(text => /^HTTP\/1\.1 [2-5]\d\d /.test(text))
     const seen: string[] = []
     let refusals = 0
     for (const head of heads) {
@@ -224,8 +261,14 @@ class Fuzzer {
     this.answered += seen.length
     this.refused += refusals
     if (refusals > 1) this.fail(each.index, `${refusals} refusals on one connection`, each.bytes)
-    for (const [index, what] of seen.entries()) if (what !== meant[index]) return this.fail(each.index, `answer ${index} is for ${what}, but what was meant is ${String(meant[index])}`, each.bytes)
-    if (each.valid && seen.length !== meant.length) this.fail(each.index, `${meant.length} valid requests, ${seen.length} answers: ${received.toString('latin1')}`, each.bytes)
+    for (const [index, what] of seen.entries()) {
+      if (what !== meant[index]) {
+        return this.fail(each.index, `answer ${index} is for ${what}, but what was meant is ${String(meant[index])}`, each.bytes)
+      }
+    }
+    if (each.valid && seen.length !== meant.length) {
+      this.fail(each.index, `${meant.length} valid requests, ${seen.length} answers: ${received.toString('latin1')}`, each.bytes)
+    }
     if (ONLY !== null) console.log({ bytes: each.bytes.toString('latin1'), meant, received: received.toString('latin1') })
   }
 }
@@ -274,7 +317,9 @@ describe('http1 proxy: fuzzing', () => {
   before(async () => {
     console.log(`fuzz: CIRQUE_FUZZ_SEED=${SEED} CIRQUE_FUZZ_CASES=${CASES}`)
     origin = await ScriptedOrigin.start()
-    proxy = await ProxyProcess.start({ origin: origin.authority, peer: { continueTimeoutMs: 50 }, listener: { lingerIdleMs: 500, lingerTotalMs: 1000 } })
+    proxy = await ProxyProcess.start({
+      origin: origin.authority, peer: { continueTimeoutMs: 50 }, listener: { lingerIdleMs: 500, lingerTotalMs: 1000 },
+    })
   })
   after(async () => {
     const fate = await proxy.stop()
@@ -301,7 +346,10 @@ describe('http1 proxy: fuzzing', () => {
     assert.deepEqual(origin.faults, [], 'the origin got bytes that are no strict HTTP')
     assert.deepEqual(fuzzer.failures, [])
     // A run that refused everything, or nothing, would prove little.
-    assert.ok(fuzzer.answered > requestCases / 10 && fuzzer.refused > requestCases / 10, `${fuzzer.answered} answered, ${fuzzer.refused} refused`)
+    assert.ok(
+      fuzzer.answered > requestCases / 10 && fuzzer.refused > requestCases / 10,
+      `${fuzzer.answered} answered, ${fuzzer.refused} refused`,
+    )
   })
 
   it(`${CASES - requestCases} responses: a client never gets an answer to something else`, async t => {
@@ -321,7 +369,9 @@ describe('http1 proxy: fuzzing', () => {
       const received = await exchangeBytes(proxy.port, { index, bytes, points: [], valid: false })
       if (received === null) return fuzzer.fail(-1, `the connection hangs behind response ${index}`)
       const marks = [...received.toString('latin1').matchAll(/\r\nX-Clean: (\d+)\r\n/g)].map(match => match[1])
-      if (marks.length > 1 || (marks.length === 1 && marks[0] !== String(index))) fuzzer.fail(-1, `response ${index} with seed ${SEED}: the answers ${marks.join()} reached one client`)
+      if (marks.length > 1 || (marks.length === 1 && marks[0] !== String(index))) {
+        fuzzer.fail(-1, `response ${index} with seed ${SEED}: the answers ${marks.join()} reached one client`)
+      }
       clean += marks.length
     }, () => fuzzer.failures.length > 0 || proxy.fate !== '')
     judgeLife(fuzzer, null, await weighIfAlive())
@@ -334,6 +384,8 @@ describe('http1 proxy: fuzzing', () => {
   function judgeLife(fuzzer: Fuzzer, early: ProcessWeight | null, late: ProcessWeight | null): void {
     if (late === null) return fuzzer.fail(-1, `the proxy died (${proxy.fate}): ${proxy.stderr}`)
     if (late.activeExchanges > 0) fuzzer.fail(-1, `${late.activeExchanges} exchanges are still open`)
-    if (early !== null && late.rssBytes - early.rssBytes > 48 * MIB) fuzzer.fail(-1, `the proxy grew from ${early.rssBytes} to ${late.rssBytes} bytes`)
+    if (early !== null && late.rssBytes - early.rssBytes > 48 * MIB) {
+      fuzzer.fail(-1, `the proxy grew from ${early.rssBytes} to ${late.rssBytes} bytes`)
+    }
   }
 })

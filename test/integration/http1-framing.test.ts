@@ -5,7 +5,10 @@
  */
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
-import { ACCEPTED_REQUESTS, ORIGIN_RESPONSES, REFUSED_REQUESTS, type AcceptedRequest, type OriginResponse, type RefusedRequest } from '../protocols/http1/framing-cases.ts'
+import {
+  ACCEPTED_REQUESTS, ORIGIN_RESPONSES, REFUSED_REQUESTS, type AcceptedRequest, type OriginResponse,
+  type RefusedRequest,
+} from '../protocols/http1/framing-cases.ts'
 import type { RawClient, RawResponse } from '../support/raw-client.ts'
 import { get, ProxyUnderTest, type ProxyUnderTestOptions } from '../support/proxy.ts'
 import { answerOk, type OriginConnection } from '../support/scripted-origin.ts'
@@ -64,8 +67,15 @@ async function refuses(proxy: ProxyUnderTest, row: RefusedRequest, points: reado
   client.destroy()
   if (row.originSees === 'nothing') assert.equal(proxy.origin.bytesReceived, bytesBefore, `${how}: the origin saw something`)
   else {
-    await waitFor('the origin to be left', () => proxy.origin.connections.every(connection => connection.closed || connection.reader.betweenRequests))
-    assert.deepEqual(proxy.origin.requests.filter(request => request.complete && request.target !== '/unharmed'), [], `${how}: the origin saw a whole request`)
+    await waitFor(
+      'the origin to be left',
+      () => proxy.origin.connections.every(connection => connection.closed || connection.reader.betweenRequests),
+    )
+    assert.deepEqual(
+      proxy.origin.requests.filter(request => request.complete && request.target !== '/unharmed'),
+      [],
+      `${how}: the origin saw a whole request`,
+    )
     assert.deepEqual(proxy.origin.faults, [], how)
   }
 }
@@ -145,7 +155,12 @@ async function lineIsQuiet(): Promise<void> {
   for (let turn = 0; turn < 4; turn++) await new Promise<void>(resolve => setImmediate(resolve))
 }
 
-async function answers(proxy: ProxyUnderTest, row: OriginResponse, points: readonly number[], servedBy: () => OriginConnection): Promise<void> {
+async function answers(
+  proxy: ProxyUnderTest,
+  row: OriginResponse,
+  points: readonly number[],
+  servedBy: () => OriginConnection,
+): Promise<void> {
   const how = `cut at [${points.join()}]`
   const client = await proxy.connect()
   await client.write(`${row.method} / HTTP/1.1\r\nHost: a.example\r\n\r\n`)
@@ -155,7 +170,10 @@ async function answers(proxy: ProxyUnderTest, row: OriginResponse, points: reado
     if (row.outcome !== 'cut' || client.error?.code !== 'ECONNRESET') throw failure
   }
   if (row.outcome === 'cut') {
-    assert.ok(response === null || response.status === 502 || !response.complete, `${how}: ${JSON.stringify(response?.raw.toString('latin1'))} passes for a whole answer`)
+    assert.ok(
+      response === null || response.status === 502 || !response.complete,
+      `${how}: ${JSON.stringify(response?.raw.toString('latin1'))} passes for a whole answer`,
+    )
     if (response?.status !== 502) assert.ok(await client.closes(), `${how}: the connection stays open behind a cut answer`)
   } else {
     assert.ok(response !== null)
@@ -169,7 +187,11 @@ async function answers(proxy: ProxyUnderTest, row: OriginResponse, points: reado
   if (response !== null && row.outcome !== 'cut') await nextIsClean(client, how)
   client.destroy()
   const after = connection.reader.requests.at(-1)?.target
-  assert.equal(after, row.reusable ? '/next' : '/', `${how}: ${row.reusable ? 'a clean connection was not used again' : 'a connection in doubt was used again'}`)
+  assert.equal(
+    after,
+    row.reusable ? '/next' : '/',
+    `${how}: ${row.reusable ? 'a clean connection was not used again' : 'a connection in doubt was used again'}`,
+  )
 }
 
 /** Whatever the origin sent, the next answer on the client's connection is the next answer, or there is none. */

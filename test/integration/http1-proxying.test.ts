@@ -90,12 +90,15 @@ describe('http1 proxy: bodies of requests', () => {
   it('a length stays a length, chunked stays chunked, nothing stays nothing', async t => {
     const proxy = await startProxy(t)
     const client = await proxy.connect()
-    for (const bytes of [post('hello'), head('POST / HTTP/1.1', 'Transfer-Encoding: chunked') + '5\r\nhello\r\n0\r\n\r\n', get(), post('')]) {
+    const chunked = `${head('POST / HTTP/1.1', 'Transfer-Encoding: chunked')}5\r\nhello\r\n0\r\n\r\n`
+    for (const bytes of [post('hello'), chunked, get(), post('')]) {
       await client.write(bytes)
       assert.equal((await client.readResponse()).status, 200)
     }
     assert.deepEqual(proxy.origin.faults, [])
-    assert.deepEqual(proxy.origin.requests.map(request => [request.framing, request.bodyText]), [['length', 'hello'], ['chunked', 'hello'], ['none', ''], ['length', '']])
+    assert.deepEqual(proxy.origin.requests.map(request => [request.framing, request.bodyText]), [
+      ['length', 'hello'], ['chunked', 'hello'], ['none', ''], ['length', ''],
+    ])
   })
 
   it('a chunk that arrives goes on before the next one comes', async t => {
@@ -111,9 +114,16 @@ describe('http1 proxy: bodies of requests', () => {
   })
 
   it('trailers go through, both ways, to a client that accepts them', async t => {
-    const proxy = await startProxy(t, { script: answer('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\nx-other: 2\r\n\r\n') })
+    const proxy = await startProxy(t, {
+      script: answer(
+        'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\nx-other: 2\r\n\r\n',
+      ),
+    })
     const client = await proxy.connect()
-    await client.write(head('POST / HTTP/1.1', 'TE: trailers', 'Connection: TE', 'Transfer-Encoding: chunked', 'Trailer: X-Check') + '5\r\nhello\r\n0\r\nX-Check: 3\r\n\r\n')
+    await client.write(
+      head('POST / HTTP/1.1', 'TE: trailers', 'Connection: TE', 'Transfer-Encoding: chunked', 'Trailer: X-Check')
+        + '5\r\nhello\r\n0\r\nX-Check: 3\r\n\r\n',
+    )
     const answered = await client.readResponse()
     assert.equal(answered.complete, true)
     assert.deepEqual(answered.trailers, [['X-Sum', '1'], ['x-other', '2']])
@@ -122,7 +132,10 @@ describe('http1 proxy: bodies of requests', () => {
 
   it('a trailer that would frame, route or authorise does not go on', async t => {
     const proxy = await startProxy(t)
-    const answered = await proxy.exchange(head('POST / HTTP/1.1', 'Transfer-Encoding: chunked') + '5\r\nhello\r\n0\r\nContent-Length: 9\r\nX-Fine: 1\r\nHost: b.example\r\nAuthorization: x\r\nTransfer-Encoding: chunked\r\n\r\n')
+    const answered = await proxy.exchange(
+      head('POST / HTTP/1.1', 'Transfer-Encoding: chunked')
+        + '5\r\nhello\r\n0\r\nContent-Length: 9\r\nX-Fine: 1\r\nHost: b.example\r\nAuthorization: x\r\nTransfer-Encoding: chunked\r\n\r\n',
+    )
     if (answered.status === 200) assert.deepEqual((await proxy.origin.received()).trailers, [['X-Fine', '1']])
     else assert.equal(answered.status, 400)
   })
@@ -137,7 +150,9 @@ describe('http1 proxy: answers without a body', () => {
     ['304 keeps the length of what it spares', 'GET', 'HTTP/1.1 304 Not Modified\r\nContent-Length: 500\r\nX-A: 1\r\n\r\n', '500'],
   ] as const) {
     it(title, async t => {
-      const proxy = await startProxy(t, { script: exchange => exchange.request.target === '/next' ? answerOk(exchange) : answer(bytes)(exchange) })
+      const proxy = await startProxy(t, {
+        script: exchange => exchange.request.target === '/next' ? answerOk(exchange) : answer(bytes)(exchange),
+      })
       const client = await proxy.connect()
       await client.write(head(`${method} / HTTP/1.1`))
       const answered = await client.readResponse({ method })
@@ -343,29 +358,48 @@ describe('http1 proxy: one connection, many requests', () => {
 describe('http1 proxy: what is removed and added on the way', () => {
   it('hop-by-hop fields of a request end at the proxy, those that Connection names too', async t => {
     const proxy = await startProxy(t)
-    await proxy.exchange(get('/', 'Connection: keep-alive, X-Hop', 'connection: x-hop-2', 'Keep-Alive: timeout=5', 'Proxy-Connection: close', 'TE: trailers', 'X-Hop: 1', 'X-HOP-2: 2', 'Upgrade: h2c', 'Proxy-Authorization: Basic eA==', 'X-End: 3'))
+    await proxy.exchange(get(
+      '/', 'Connection: keep-alive, X-Hop', 'connection: x-hop-2', 'Keep-Alive: timeout=5', 'Proxy-Connection: close',
+      'TE: trailers', 'X-Hop: 1', 'X-HOP-2: 2', 'Upgrade: h2c', 'Proxy-Authorization: Basic eA==', 'X-End: 3',
+    ))
     const request = await proxy.origin.received()
-    for (const name of ['keep-alive', 'proxy-connection', 'x-hop', 'x-hop-2', 'upgrade', 'proxy-authorization']) assert.equal(request.field(name), null, name)
+    for (const name of ['keep-alive', 'proxy-connection', 'x-hop', 'x-hop-2', 'upgrade', 'proxy-authorization']) {
+      assert.equal(request.field(name), null, name)
+    }
     assert.doesNotMatch(request.field('connection') ?? '', /x-hop|upgrade|keep-alive/i)
     assert.equal(request.field('x-end'), '3')
   })
 
   it('hop-by-hop fields of a response end at the proxy, those that Connection names too', async t => {
-    const proxy = await startProxy(t, { script: answer(response(200, 'ok', [['Connection', 'X-Hop'], ['X-Hop', '1'], ['Keep-Alive', 'timeout=5'], ['Proxy-Connection', 'close'], ['Upgrade', 'h2c'], ['Proxy-Authenticate', 'Basic'], ['X-End', '2']])) })
+    const proxy = await startProxy(t, {
+      script: answer(response(200, 'ok', [
+        ['Connection', 'X-Hop'], ['X-Hop', '1'], ['Keep-Alive', 'timeout=5'], ['Proxy-Connection', 'close'],
+        ['Upgrade', 'h2c'], ['Proxy-Authenticate', 'Basic'], ['X-End', '2'],
+      ])),
+    })
     const answered = await proxy.exchange(get())
     for (const name of ['x-hop', 'keep-alive', 'proxy-connection', 'upgrade', 'connection']) assert.equal(answered.field(name), null, name)
     assert.equal(answered.field('x-end'), '2')
   })
 
   it('names keep their case, and fields their order', async t => {
-    const proxy = await startProxy(t, { script: answer(response(200, 'ok', [['X-oNe', '1'], ['Set-Cookie', 'a=1'], ['x-TWO', '2'], ['set-cookie', 'b=2']])) })
+    const proxy = await startProxy(t, {
+      script: answer(response(200, 'ok', [['X-oNe', '1'], ['Set-Cookie', 'a=1'], ['x-TWO', '2'], ['set-cookie', 'b=2']])),
+    })
     const answered = await proxy.exchange(get('/', 'X-aBc: 1', 'Cookie: a', 'x-DEF: 2'))
-    assert.deepEqual(answered.fields.filter(([name]) => /^(x-(one|two)|set-cookie)$/i.test(name)), [['X-oNe', '1'], ['Set-Cookie', 'a=1'], ['x-TWO', '2'], ['set-cookie', 'b=2']])
+    assert.deepEqual(answered.fields.filter(([name]) => /^(x-(one|two)|set-cookie)$/i.test(name)), [
+      ['X-oNe', '1'], ['Set-Cookie', 'a=1'], ['x-TWO', '2'], ['set-cookie', 'b=2'],
+    ])
     const request = await proxy.origin.received()
-    assert.deepEqual(request.fields.filter(([name]) => /^(x-(abc|def)|cookie)$/i.test(name)), [['X-aBc', '1'], ['Cookie', 'a'], ['x-DEF', '2']])
+    assert.deepEqual(request.fields.filter(([name]) => /^(x-(abc|def)|cookie)$/i.test(name)), [
+      ['X-aBc', '1'], ['Cookie', 'a'], ['x-DEF', '2'],
+    ])
   })
 
-  const SPOOFED = ['X-Forwarded-For: 192.0.2.1', 'X-Forwarded-Proto: https', 'X-Forwarded-Host: evil.example', 'X-Forwarded-By: x', 'X-Forwarded-Anything: x', 'Forwarded: for=192.0.2.1', 'X-Real-IP: 192.0.2.1']
+  const SPOOFED = [
+    'X-Forwarded-For: 192.0.2.1', 'X-Forwarded-Proto: https', 'X-Forwarded-Host: evil.example', 'X-Forwarded-By: x',
+    'X-Forwarded-Anything: x', 'Forwarded: for=192.0.2.1', 'X-Real-IP: 192.0.2.1',
+  ]
 
   it('what a client claims about its way is replaced by what the proxy knows', async t => {
     const proxy = await startProxy(t)
@@ -394,7 +428,9 @@ describe('http1 proxy: what is removed and added on the way', () => {
     const proxy = await startProxy(t, { service: { viaName: '', requestId: false, forwarded: 'off' } })
     await proxy.exchange(get('/', 'X-Forwarded-For: 192.0.2.1'))
     const request = await proxy.origin.received()
-    for (const name of ['via', 'x-request-id', 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host']) assert.equal(request.field(name), null, name)
+    for (const name of ['via', 'x-request-id', 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host']) {
+      assert.equal(request.field(name), null, name)
+    }
   })
 
   it('request ids differ', async t => {
@@ -437,9 +473,13 @@ describe('http1 proxy: a body that nobody wants', () => {
   })
 
   it('what is left of a body is never read as a request', async t => {
-    const proxy = await startProxy(t, { script: exchange => exchange.request.target === '/' ? exchange.send(response(200, 'early')) : answerOk(exchange) })
+    const proxy = await startProxy(t, {
+      script: exchange => exchange.request.target === '/' ? exchange.send(response(200, 'early')) : answerOk(exchange),
+    })
     const smuggled = get('/smuggled').repeat(20)
-    for (const request of [head('POST / HTTP/1.1', `Content-Length: ${smuggled.length}`) + smuggled, head('POST / HTTP/1.1', 'Transfer-Encoding: chunked') + chunk(smuggled).toString('latin1') + '0\r\n\r\n']) {
+    const sized = head('POST / HTTP/1.1', `Content-Length: ${smuggled.length}`) + smuggled
+    const chunked = `${head('POST / HTTP/1.1', 'Transfer-Encoding: chunked')}${chunk(smuggled).toString('latin1')}0\r\n\r\n`
+    for (const request of [sized, chunked]) {
       const client = await proxy.connect()
       // The head alone first, so that the answer is there before the body comes.
       const bodyStart = request.indexOf('\r\n\r\n') + 4
@@ -488,8 +528,17 @@ describe('http1 proxy: a body that nobody wants', () => {
 })
 
 describe('http1 proxy: upgrades', () => {
-  const UPGRADE = get('/chat', 'Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13', 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==')
-  const SWITCHED = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n'
+  const UPGRADE = get(
+    '/chat',
+    'Connection: Upgrade',
+    'Upgrade: websocket',
+    'Sec-WebSocket-Version: 13',
+    'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+  )
+  const SWITCHED = [
+    'HTTP/1.1 101 Switching Protocols', 'Connection: Upgrade', 'Upgrade: websocket',
+    'Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=', '', '',
+  ].join('\r\n')
 
   it('after 101 bytes go both ways as they are, those sent too early as well', async t => {
     const proxy = await startProxy(t, { script: exchange => exchange.send(SWITCHED + 'first') })
@@ -527,25 +576,34 @@ describe('http1 proxy: upgrades', () => {
   })
 
   it('nothing raw reaches the origin before it says 101: what follows a refused upgrade is the next request', async t => {
-    const proxy = await startProxy(t, { script: exchange => exchange.request.target === '/chat' ? exchange.send(response(200, 'no')) : answerOk(exchange) })
+    const proxy = await startProxy(t, {
+      script: exchange => exchange.request.target === '/chat' ? exchange.send(response(200, 'no')) : answerOk(exchange),
+    })
     const client = await proxy.connect()
     await client.write(UPGRADE + get('/next'))
     assert.equal((await client.readResponse()).body.toString(), 'no')
     assert.equal((await client.readResponse()).body.toString(), 'ok')
     assert.deepEqual(proxy.origin.faults, [])
-    assert.deepEqual(proxy.origin.requests.map(request => [request.target, request.field('via') === null]), [['/chat', false], ['/next', false]])
+    assert.deepEqual(proxy.origin.requests.map(request => [request.target, request.field('via') === null]), [
+      ['/chat', false], ['/next', false],
+    ])
   })
 
   it('an upgrade with a body loses its Upgrade field', async t => {
     const proxy = await startProxy(t)
-    assert.equal((await proxy.exchange(head('POST / HTTP/1.1', 'Connection: Upgrade', 'Upgrade: websocket', 'Content-Length: 5') + 'hello')).status, 200)
+    assert.equal(
+      (await proxy.exchange(head('POST / HTTP/1.1', 'Connection: Upgrade', 'Upgrade: websocket', 'Content-Length: 5') + 'hello')).status,
+      200,
+    )
     const request = await proxy.origin.received()
     assert.equal(request.field('upgrade'), null)
     assert.equal(request.bodyText, 'hello')
   })
 
   it('101 to another protocol than was asked for is refused', async t => {
-    const proxy = await startProxy(t, { script: exchange => exchange.send('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n') })
+    const proxy = await startProxy(t, {
+      script: exchange => exchange.send('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n'),
+    })
     const answered = await proxy.exchange(UPGRADE)
     assert.equal(answered.status, 502)
   })
@@ -564,7 +622,10 @@ describe('http1 proxy: upgrades', () => {
         const message = randomBytes(size)
         const echoed = new Promise<Buffer>(resolve => socket.once('message', bytes => resolve(bytes as Buffer)))
         socket.send(message)
-        assert.ok((await within(`a message of ${size} bytes`, echoed, 20_000)).equals(message), `a message of ${size} bytes came back changed`)
+        assert.ok(
+          (await within(`a message of ${size} bytes`, echoed, 20_000)).equals(message),
+          `a message of ${size} bytes came back changed`,
+        )
       }
       const closed = new Promise<number>(resolve => socket.once('close', code => resolve(code)))
       socket.close(4000, 'done')
@@ -581,7 +642,10 @@ describe('http1 proxy: somebody leaves', () => {
       const before = proxy.origin.connections.length
       const client = await proxy.connect()
       await client.write(head('POST / HTTP/1.1', 'Content-Length: 10') + 'hello')
-      const connection = await waitFor('half the body', () => proxy.origin.connections[before]?.text.endsWith('hello') && proxy.origin.connections[before])
+      const connection = await waitFor(
+        'half the body',
+        () => proxy.origin.connections[before]?.text.endsWith('hello') && proxy.origin.connections[before],
+      )
       client[leave]()
       await waitFor(`the origin to be left after ${leave}`, () => connection.closed)
       assert.equal(connection.reader.requests[0]!.complete, false)
@@ -639,7 +703,10 @@ describe('http1 proxy: attempts', () => {
       assert.equal((await client.readResponse()).status, 200)
       await client.write(get('/2'))
       assert.equal((await client.readResponse()).status, 200)
-      assert.deepEqual(proxy.origin.connections.map(connection => connection.reader.requests.map(request => request.target)), [['/1', '/2'], ['/2']])
+      assert.deepEqual(
+        proxy.origin.connections.map(connection => connection.reader.requests.map(request => request.target)),
+        [['/1', '/2'], ['/2']],
+      )
     })
 
     it(`POST over a reused connection that ends (${how}) is not: 502`, async t => {
@@ -764,12 +831,18 @@ describe('http1 proxy: time', () => {
   })
 
   it('an origin that stops within its head is 504', async t => {
-    const proxy = await startProxy(t, { peer: { firstByteTimeoutMs: 300, readTimeoutMs: 300 }, script: exchange => exchange.send('HTTP/1.1 200 OK\r\nX-A') })
+    const proxy = await startProxy(t, {
+      peer: { firstByteTimeoutMs: 300, readTimeoutMs: 300 },
+      script: exchange => exchange.send('HTTP/1.1 200 OK\r\nX-A'),
+    })
     assert.equal((await proxy.exchange(get())).status, 504)
   })
 
   it('an origin that stops within its body: the answer is cut', async t => {
-    const proxy = await startProxy(t, { peer: { readTimeoutMs: 300 }, script: exchange => exchange.send('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello') })
+    const proxy = await startProxy(t, {
+      peer: { readTimeoutMs: 300 },
+      script: exchange => exchange.send('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello'),
+    })
     const answered = await proxy.exchange(get())
     assert.equal(answered.status, 200)
     assert.equal(answered.complete, false)
@@ -822,9 +895,13 @@ describe('http1 proxy: lines', () => {
     await using near = await DelayRelay.start({ host: '127.0.0.1', port: proxy.port }, 15)
     using client = await RawClient.connect(near.address)
     const body = 'x'.repeat(300_000)
-    await client.write(get('/1') + post(body, '/2') + get('/3') + head('POST /4 HTTP/1.1', 'Expect: 100-continue', 'Content-Length: 5') + 'hello')
+    await client.write(
+      get('/1') + post(body, '/2') + get('/3') + head('POST /4 HTTP/1.1', 'Expect: 100-continue', 'Content-Length: 5') + 'hello',
+    )
     for (let index = 0; index < 4; index++) assert.equal((await client.readResponse()).status, 200)
-    assert.deepEqual(proxy.origin.requests.map(request => [request.target, request.bodyBytes]), [['/1', 0], ['/2', body.length], ['/3', 0], ['/4', 5]])
+    assert.deepEqual(proxy.origin.requests.map(request => [request.target, request.bodyBytes]), [
+      ['/1', 0], ['/2', body.length], ['/3', 0], ['/4', 5],
+    ])
     assert.deepEqual(proxy.origin.faults, [])
   })
 
@@ -833,7 +910,9 @@ describe('http1 proxy: lines', () => {
     t.after(() => origin.stop())
     const path = join(temporaryFolder(t), 'http.sock')
     const server = new Server()
-    server.addService(httpProxyService<undefined>({ newCtx: () => undefined, upstreamPeer: () => new HttpPeer(origin.authority) }).addUnix(path))
+    server.addService(
+      httpProxyService<undefined>({ newCtx: () => undefined, upstreamPeer: () => new HttpPeer(origin.authority) }).addUnix(path),
+    )
     await server.start()
     const client = await RawClient.connect({ path })
     await client.write(get())
@@ -873,7 +952,9 @@ describe('http1 proxy: faults of hooks', () => {
   }
 
   it('a status that a hook throws is the answer', async t => {
-    const proxy = await startProxy(t, { hooks: { requestFilter: () => { throw new ProxyError('STATUS', 'internal', 'shown to nobody', { status: 451 }) } } })
+    const proxy = await startProxy(t, {
+      hooks: { requestFilter: () => { throw new ProxyError('STATUS', 'internal', 'shown to nobody', { status: 451 }) } },
+    })
     const answered = await proxy.exchange(get())
     assert.equal(answered.status, 451)
     assert.doesNotMatch(answered.raw.toString('latin1'), /shown to nobody/)
@@ -894,7 +975,9 @@ describe('http1 proxy: large bodies', () => {
       const sent = createHash('sha256')
       const proxy = await startProxy(t, {
         script: async exchange => {
-          await exchange.send(`HTTP/1.1 200 OK\r\n${framing === 'length' ? `Content-Length: ${SIZE}` : 'Transfer-Encoding: chunked'}\r\n\r\n`)
+          await exchange.send(
+            `HTTP/1.1 200 OK\r\n${framing === 'length' ? `Content-Length: ${SIZE}` : 'Transfer-Encoding: chunked'}\r\n\r\n`,
+          )
           for (const piece of pieces(SIZE)) {
             sent.update(piece)
             await exchange.send(framing === 'length' ? piece : chunk(piece))
@@ -951,9 +1034,18 @@ describe('http1 proxy: large bodies', () => {
     })
   }
 
-  async function upload(t: TestContext, port: number, framing: 'length' | 'chunked', body: Iterable<Buffer>, hash: ReturnType<typeof createHash>): Promise<number> {
+  async function upload(
+    t: TestContext,
+    port: number,
+    framing: 'length' | 'chunked',
+    body: Iterable<Buffer>,
+    hash: ReturnType<typeof createHash>,
+  ): Promise<number> {
     const { promise, resolve, reject } = Promise.withResolvers<number>()
-    const request = http.request({ port, host: '127.0.0.1', method: 'PUT', agent: false, headers: framing === 'length' ? { 'content-length': SIZE } : {} }, incoming => {
+    const request = http.request({
+      port, host: '127.0.0.1', method: 'PUT', agent: false,
+      headers: framing === 'length' ? { 'content-length': SIZE } : {},
+    }, incoming => {
       incoming.resume()
       incoming.on('end', () => resolve(incoming.statusCode!))
     }).on('error', reject)

@@ -30,7 +30,9 @@ async function library(exchange: OriginExchange): Promise<void> {
   }
   const request = await exchange.whole()
   const bodiless = request.method === 'HEAD'
-  if (target === '/large') return exchange.send(bodiless ? `HTTP/1.1 200 OK\r\nContent-Length: ${LARGE.length}\r\n\r\n` : response(200, LARGE))
+  if (target === '/large') {
+    return exchange.send(bodiless ? `HTTP/1.1 200 OK\r\nContent-Length: ${LARGE.length}\r\n\r\n` : response(200, LARGE))
+  }
   if (target === '/chunked') {
     await exchange.send('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n')
     for (let from = 0; from < LARGE.length; from += 70_000) await exchange.send(chunk(LARGE.subarray(from, from + 70_000)))
@@ -46,7 +48,9 @@ interface Ran { readonly stdout: Buffer; readonly stderr: string; readonly code:
 /** Runs a program to its end. */
 function runProgram(program: string, args: readonly string[], deadlineMs = 20_000): Promise<Ran> {
   const { promise, resolve } = Promise.withResolvers<Ran>()
-  execFile(program, args, { encoding: 'buffer', maxBuffer: 64 << 20, timeout: deadlineMs, killSignal: 'SIGKILL' }, (error, stdout, stderr) => {
+  execFile(program, args, {
+    encoding: 'buffer', maxBuffer: 64 << 20, timeout: deadlineMs, killSignal: 'SIGKILL',
+  }, (error, stdout, stderr) => {
     resolve({ stdout, stderr: stderr.toString(), code: error === null ? 0 : typeof error.code === 'number' ? error.code : -1 })
   })
   return promise
@@ -63,7 +67,10 @@ describe('interop: clients', () => {
     const file = path.join(folder, 'large')
     writeFileSync(file, LARGE)
     const ask = async (...args: string[]): Promise<Ran> => {
-      const ran = await runProgram(curl, ['--silent', '--show-error', '--max-time', '15', ...args.map(arg => arg.startsWith('/') && arg !== file ? `http://${proxy.authority}${arg}` : arg)])
+      const ran = await runProgram(curl, [
+        '--silent', '--show-error', '--max-time', '15',
+        ...args.map(arg => arg.startsWith('/') && arg !== file ? `http://${proxy.authority}${arg}` : arg),
+      ])
       assert.equal(ran.code, 0, ran.stderr)
       return ran
     }
@@ -74,8 +81,14 @@ describe('interop: clients', () => {
     assert.equal(sha256((await ask('/chunked')).stdout), LARGE_SHA256)
     assert.equal(sha256((await ask('--http1.0', '/chunked')).stdout), LARGE_SHA256)
     assert.equal((await ask('--data-binary', `@${file}`, '/seen')).stdout.toString(), `length ${LARGE.length} ${LARGE_SHA256}`)
-    assert.equal((await ask('--data-binary', `@${file}`, '--header', 'Transfer-Encoding: chunked', '/seen')).stdout.toString(), `chunked ${LARGE.length} ${LARGE_SHA256}`)
-    assert.equal((await ask('--upload-file', file, '--header', 'Expect: 100-continue', '/wait')).stdout.toString(), `${LARGE.length} ${LARGE_SHA256}`)
+    assert.equal(
+      (await ask('--data-binary', `@${file}`, '--header', 'Transfer-Encoding: chunked', '/seen')).stdout.toString(),
+      `chunked ${LARGE.length} ${LARGE_SHA256}`,
+    )
+    assert.equal(
+      (await ask('--upload-file', file, '--header', 'Expect: 100-continue', '/wait')).stdout.toString(),
+      `${LARGE.length} ${LARGE_SHA256}`,
+    )
     const twice = await ask('--verbose', '/', '/')
     assert.equal(twice.stdout.toString(), 'hellohello')
     assert.match(twice.stderr, /Re-using existing connection/)
@@ -86,7 +99,9 @@ describe('interop: clients', () => {
     const wrk = requireProgram(t, 'wrk')
     if (wrk === null) return
     const proxy = await startProxy(t, { script: library, listener: { maxRequestsPerConnection: 0 } })
-    const { stdout, code, stderr } = await runProgram(wrk, ['--threads', '1', '--connections', '20', '--duration', '1s', `http://${proxy.authority}/`])
+    const { stdout, code, stderr } = await runProgram(wrk, [
+      '--threads', '1', '--connections', '20', '--duration', '1s', `http://${proxy.authority}/`,
+    ])
     assert.equal(code, 0, stderr)
     const report = stdout.toString()
     assert.match(report, /[1-9]\d* requests in/)
@@ -102,14 +117,20 @@ describe('interop: clients', () => {
     assert.equal((await fetch(`${base}/large`, { method: 'HEAD', headers })).headers.get('content-length'), String(LARGE.length))
     assert.equal((await fetch(`${base}/empty`, { headers })).status, 204)
     assert.equal(sha256(Buffer.from(await (await fetch(`${base}/chunked`, { headers })).arrayBuffer())), LARGE_SHA256)
-    assert.equal(await (await fetch(`${base}/seen`, { method: 'POST', body: LARGE, headers })).text(), `length ${LARGE.length} ${LARGE_SHA256}`)
+    assert.equal(
+      await (await fetch(`${base}/seen`, { method: 'POST', body: LARGE, headers })).text(),
+      `length ${LARGE.length} ${LARGE_SHA256}`,
+    )
     const streamed = new ReadableStream({
       start(controller) {
         for (let from = 0; from < LARGE.length; from += 50_000) controller.enqueue(LARGE.subarray(from, from + 50_000))
         controller.close()
       },
     })
-    assert.equal(await (await fetch(`${base}/seen`, { method: 'POST', body: streamed, duplex: 'half', headers } as RequestInit)).text(), `chunked ${LARGE.length} ${LARGE_SHA256}`)
+    assert.equal(
+      await (await fetch(`${base}/seen`, { method: 'POST', body: streamed, duplex: 'half', headers } as RequestInit)).text(),
+      `chunked ${LARGE.length} ${LARGE_SHA256}`,
+    )
     const many = await Promise.all(Array.from({ length: 50 }, async () => await (await fetch(`${base}/`, { headers })).text()))
     assert.deepEqual(new Set(many), new Set(['hello']))
     assert.deepEqual(proxy.origin.faults, [])
@@ -127,7 +148,8 @@ describe('interop: clients', () => {
         'port, large = int(sys.argv[1]), open(sys.argv[2], "rb").read()',
         'connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)',
         'def ask(method, target, body=None, chunked=False):',
-        '    connection.request(method, target, body=body, encode_chunked=chunked, headers={"Transfer-Encoding": "chunked"} if chunked else {})',
+        '    headers = {"Transfer-Encoding": "chunked"} if chunked else {}',
+        '    connection.request(method, target, body=body, encode_chunked=chunked, headers=headers)',
         '    answer = connection.getresponse()',
         '    return answer.status, answer.read()',
         'assert ask("GET", "/") == (200, b"hello")',
@@ -142,7 +164,9 @@ describe('interop: clients', () => {
         'print("all on port", connection.sock.getsockname()[1])',
       ].join('\n'),
     })
-    const { stdout, stderr, code } = await runProgram(python, [path.join(folder, 'client.py'), String(proxy.port), path.join(folder, 'large')])
+    const { stdout, stderr, code } = await runProgram(python, [
+      path.join(folder, 'client.py'), String(proxy.port), path.join(folder, 'large'),
+    ])
     assert.equal(code, 0, stderr)
     assert.match(stdout.toString(), /^all on port \d+/)
     assert.deepEqual(proxy.origin.faults, [])
@@ -157,7 +181,10 @@ describe('interop: clients', () => {
       server {
         listen 127.0.0.1:PORT;
         client_max_body_size 0;
-        location / { proxy_pass http://cirque; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_request_buffering off; proxy_buffering off; }
+        location / {
+          proxy_pass http://cirque; proxy_http_version 1.1; proxy_set_header Connection "";
+          proxy_request_buffering off; proxy_buffering off;
+        }
       }`)
     await askEverything(port, proxy)
     assert.ok(proxy.origin.requests.every(request => request.field('via') !== null), 'nothing went past the proxy')
@@ -228,7 +255,12 @@ describe('interop: origins', () => {
     writeTree(folder, { 'www/small': 'hello' })
     writeFileSync(path.join(folder, 'www/large'), LARGE)
     const port = await freePort()
-    await startDaemon(t, python, ['-u', '-m', 'http.server', String(port), '--bind', '127.0.0.1', '--directory', path.join(folder, 'www')], port)
+    await startDaemon(
+      t,
+      python,
+      ['-u', '-m', 'http.server', String(port), '--bind', '127.0.0.1', '--directory', path.join(folder, 'www')],
+      port,
+    )
     const proxy = await startProxy(t, { hooks: { upstreamPeer: () => new HttpPeer(`127.0.0.1:${port}`) } })
     const client = await proxy.connect()
     for (let round = 0; round < 3; round++) {
@@ -278,7 +310,8 @@ async function startNginx(t: TestContext, nginx: string, servers: string): Promi
       events { worker_connections 256; }
       http {
         access_log off; default_type text/plain;
-        client_body_temp_path ${folder}/body; proxy_temp_path ${folder}/proxy; fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${folder}/s;
+        client_body_temp_path ${folder}/body; proxy_temp_path ${folder}/proxy;
+        fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${folder}/s;
         ${servers.replaceAll('PORT', String(port))}
       }`,
   })
@@ -312,7 +345,9 @@ backend out
 async function startDaemon(t: TestContext, program: string, args: readonly string[], port: number): Promise<void> {
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
   let output = ''
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (text: Buffer) => { output = (output + text.toString()).slice(-4000) })
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (text: Buffer) => { output = (output + text.toString()).slice(-4000) })
+  }
   let ended = false
   const gone = new Promise<void>(resolve => child.once('exit', () => { ended = true; resolve() }))
   t.after(async () => {

@@ -11,7 +11,10 @@ import { temporaryFolder } from '../support/temporary-folder.ts'
 import { waitFor, within } from '../support/wait-for.ts'
 
 const ROOT = path.join(import.meta.dirname, '../..')
-const SCREEN = /Cirque \S+ runs examples\/load-balancer\.ts: supervisor (\d+), workers (\d+) (\d+)\s+open +(http:\/\/127\.0\.0\.1:\d+)\s[^]*stop +Ctrl-C/
+const SCREEN = new RegExp([
+  String.raw`Cirque \S+ runs examples\/load-balancer\.ts: supervisor (\d+), workers (\d+) (\d+)\s+`,
+  String.raw`open +(http:\/\/127\.0\.0\.1:\d+)\s[^]*stop +Ctrl-C`,
+].join(''))
 
 interface Session {
   readonly terminal: ChildProcess
@@ -31,7 +34,10 @@ async function npmStart(t: TestContext): Promise<Session | null> {
   const folder = temporaryFolder(t)
   const terminal = spawn(python, [path.join(import.meta.dirname, '../support/in-terminal.py'), 'npm', 'start', '--', '127.0.0.1:0'], {
     cwd: ROOT, stdio: 'pipe',
-    env: { ...process.env, CIRQUE_SUPERVISOR_STATE_DIR: path.join(folder, 'state'), CIRQUE_SUPERVISOR_WORKERS: '2', npm_config_update_notifier: 'false' },
+    env: {
+      ...process.env, CIRQUE_SUPERVISOR_STATE_DIR: path.join(folder, 'state'), CIRQUE_SUPERVISOR_WORKERS: '2',
+      npm_config_update_notifier: 'false',
+    },
   })
   t.after(() => { terminal.kill('SIGTERM') })
   let text = ''
@@ -39,7 +45,9 @@ async function npmStart(t: TestContext): Promise<Session | null> {
   terminal.stdout.setEncoding('utf8').on('data', (more: string) => { text += more })
   terminal.stderr.setEncoding('utf8').on('data', (more: string) => { said += more })
   const code = new Promise<number | null>(resolve => terminal.once('exit', resolve))
-  const [, supervisor, first, second, url] = await waitFor('the first screen', () => SCREEN.exec(text), { deadlineMs: 20_000, seen: () => [text, said] })
+  const [, supervisor, first, second, url] = await waitFor('the first screen', () => SCREEN.exec(text), {
+    deadlineMs: 20_000, seen: () => [text, said],
+  })
   return { terminal, npmPid: Number.parseInt(said, 10), pids: [supervisor, first, second].map(Number), url: url!, code, shown: () => text }
 }
 
@@ -76,7 +84,8 @@ test('npm start: without requests the workers take next to no time of the proces
   if (session === null) return
   const [, ...workers] = session.pids
   assert.equal((await fetch(session.url)).status, 200)
-  const spentMs = (): number => workers.reduce((sum, pid) => sum + Number(fs.readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[0]) / 1e6, 0)
+  const spentBy = (pid: string | number): number => Number(fs.readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[0]) / 1e6
+  const spentMs = (): number => workers.reduce((sum, pid) => sum + spentBy(pid), 0)
   // The collector and the compiler have work left after a start; two quiet seconds in a row must come.
   let startMs = performance.now()
   let startSpentMs = spentMs()

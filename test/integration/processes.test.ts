@@ -57,7 +57,10 @@ test('processes: the slot of a dead worker is served by its sibling while the re
   process.kill(victim, 'SIGKILL')
   const bodies = await within('30 answers of the sibling', answers, 1_500)
   assert.deepEqual([...new Set(bodies)], [String(sibling)])
-  await app.until('the replacement to take its slot back', slots => slots.every(slot => slot.state === 'serving' && slot.standIn === null))
+  await app.until(
+    'the replacement to take its slot back',
+    slots => slots.every(slot => slot.state === 'serving' && slot.standIn === null),
+  )
   const again = new Set<string>()
   await waitFor('answers of the replacement', async () => { again.add(await get(app.port)); return again.size === 2 })
 })
@@ -145,7 +148,11 @@ test('processes: a stop finishes what is in flight, closes what is idle, and the
   const { port } = app
   const idle = net.connect({ port, host: '127.0.0.1' })
   await new Promise(resolve => idle.once('connect', resolve))
-  const idleEnded = new Promise<string>(resolve => { idle.on('end', () => resolve('end')); idle.on('error', error => resolve(error.message)); idle.resume() })
+  const idleEnded = new Promise<string>(resolve => {
+    idle.on('end', () => resolve('end'))
+    idle.on('error', error => resolve(error.message))
+    idle.resume()
+  })
   const slow = get(port, '/slow?ms=700')
   await app.until('the slow request', slots => slots.some(slot => slot.worker!.open.activeExchanges === 1))
   app.signal('SIGTERM')
@@ -181,18 +188,25 @@ test('processes: another stop signal does not wait', async t => {
 test('processes: workers ignore the signals of a terminal', async t => {
   const app = await SupervisedApp.start(t)
   const pids = await app.workerPids()
-  for (const pid of pids) for (const signal of ['SIGINT', 'SIGTERM', 'SIGQUIT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const) process.kill(pid, signal)
+  for (const pid of pids) {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGQUIT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const) process.kill(pid, signal)
+  }
   await get(app.port)
   assert.deepEqual(await app.workerPids(), pids)
   assert.deepEqual(pids.filter(isAlive), pids)
 })
 
-test('processes: a worker holds the sockets of the table and nothing else, and no trace of its role', { skip: process.platform !== 'linux' }, async t => {
+test('processes: a worker holds the sockets of the table and nothing else, and no trace of its role', {
+  skip: process.platform !== 'linux',
+}, async t => {
   const app = await SupervisedApp.start(t)
   const [pid] = await app.workerPids() as [number]
   assert.equal(await get(app.port, '/environment'), 'none')
   const inode = (owner: number, fd: string): string => { try { return fs.readlinkSync(`/proc/${owner}/fd/${fd}`) } catch { return '' } }
-  const listening = new Set(fs.readFileSync('/proc/net/tcp', 'utf8').split('\n').slice(1).map(line => line.trim().split(/\s+/)).filter(fields => fields[3] === '0A').map(fields => `socket:[${fields[9]}]`))
+  const listening = new Set(
+    fs.readFileSync('/proc/net/tcp', 'utf8').split('\n').slice(1).map(line => line.trim().split(/\s+/))
+      .filter(fields => fields[3] === '0A').map(fields => `socket:[${fields[9]}]`),
+  )
   const held = fs.readdirSync(`/proc/${pid}/fd`).map(fd => inode(pid, fd)).filter(name => listening.has(name))
   const supervisors = new Set(fs.readdirSync(`/proc/${app.pid}/fd`).map(fd => inode(app.pid, fd)).filter(name => listening.has(name)))
   assert.equal(supervisors.size, 2, 'one socket a slot')
@@ -258,7 +272,10 @@ test('processes: a second start says who runs already, and a foreign program at 
   assert.equal(second.lines.at(-1)!.msg, `already running, pid ${first.pid}`)
   const third = await SupervisedApp.start(t, { wait: false, env: { PLAIN_LISTEN: `127.0.0.1:${first.port}` } })
   assert.deepEqual(await third.end(), { code: 1, signal: null })
-  assert.match(third.lines.at(-1)!.msg, new RegExp(`127\\.0\\.0\\.1:${first.port} of service 'plain' cannot be bound: the address is in use`))
+  assert.match(
+    third.lines.at(-1)!.msg,
+    new RegExp(`127\\.0\\.0\\.1:${first.port} of service 'plain' cannot be bound: the address is in use`),
+  )
   assert.match(await get(first.port), /^\d+$/)
 })
 

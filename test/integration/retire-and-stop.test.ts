@@ -200,7 +200,13 @@ test('retire and stop: a stop finishes what is in flight and refuses what comes 
   await client.write(get())
   await waitFor('the request at the origin', () => origin.requests.length === 1)
   app.signal('SIGTERM')
-  await waitFor('a refused dial', () => RawClient.connect({ host: '127.0.0.1', port }).then(late => { late.destroy(); return false }, (error: unknown) => (error as NodeJS.ErrnoException).code === 'ECONNREFUSED'))
+  await waitFor(
+    'a refused dial',
+    () => RawClient.connect({ host: '127.0.0.1', port }).then(
+      late => { late.destroy(); return false },
+      (error: unknown) => (error as NodeJS.ErrnoException).code === 'ECONNREFUSED',
+    ),
+  )
   gate.resolve()
   const { status, field } = await client.readResponse()
   assert.deepEqual([status, field('connection')], [200, 'close'])

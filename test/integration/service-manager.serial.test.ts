@@ -55,7 +55,9 @@ for (const [how, optionsIn] of Object.entries(STARTS)) {
     assert.equal(second.has('the service manager gave us a socket'), false)
     assert.equal(manager.stored.length, 2)
     if ('file' in options) assert.match(commandLine(second.pid), /own-installation/)
-    for (const pid of await second.workerPids()) assert.doesNotMatch(fs.readFileSync(`/proc/${pid}/environ`, 'utf8'), /NOTIFY_SOCKET|LISTEN_FDS|LISTEN_PID/)
+    for (const pid of await second.workerPids()) {
+      assert.doesNotMatch(fs.readFileSync(`/proc/${pid}/environ`, 'utf8'), /NOTIFY_SOCKET|LISTEN_FDS|LISTEN_PID/)
+    }
 
     second.signal('SIGTERM')
     await second.end()
@@ -100,7 +102,10 @@ test('service manager: ready when every worker accepts; on a stop first not read
   const manager = await TestServiceManager.start(t)
   const folder = temporaryFolder(t)
   const admin = path.join(folder, 'admin.sock')
-  const app = await manager.startApp(t, { folder, wait: false, env: { PLAIN_LISTEN: `127.0.0.1:${port}` }, options: { adminAddress: `unix:${admin}`, drain: { lameDuckMs: 1_000 } } })
+  const app = await manager.startApp(t, {
+    folder, wait: false, env: { PLAIN_LISTEN: `127.0.0.1:${port}` },
+    options: { adminAddress: `unix:${admin}`, drain: { lameDuckMs: 1_000 } },
+  })
   await waitFor('the admin listener', async () => await probe(admin, '/livez') === 200, { deadlineMs: 20_000 })
   await waitFor('the report', async () => {
     const reported = manager.reports.length > 0
@@ -108,7 +113,9 @@ test('service manager: ready when every worker accepts; on a stop first not read
     return reported
   }, { deadlineMs: 20_000 })
   assert.deepEqual(manager.reports, ['READY=1'])
-  assert.deepEqual((await app.slots()).map(({ state, worker }) => [state, worker?.state]), [['serving', 'accepting'], ['serving', 'accepting']])
+  assert.deepEqual((await app.slots()).map(({ state, worker }) => [state, worker?.state]), [
+    ['serving', 'accepting'], ['serving', 'accepting'],
+  ])
   const seen = async (): Promise<unknown[]> => [await probe(admin, '/readyz'), await probe(admin, '/livez')]
   assert.deepEqual(await seen(), [200, 200])
   assert.match(await get(port), /^\d+$/)
@@ -132,12 +139,17 @@ test('service manager: ready when every worker accepts; on a stop first not read
 /** An application that finds another copy of Cirque than the one that is started. @returns its file. */
 function withOwnInstallation(folder: string): string {
   const own = path.join(folder, 'own-installation')
-  for (const part of ['src', 'supervisor', 'workers', 'package.json']) fs.cpSync(path.join(INSTALLATION, part), path.join(own, part), { recursive: true })
+  for (const part of ['src', 'supervisor', 'workers', 'package.json']) {
+    fs.cpSync(path.join(INSTALLATION, part), path.join(own, part), { recursive: true })
+  }
   fs.symlinkSync(path.join(INSTALLATION, 'node_modules'), path.join(own, 'node_modules'))
   fs.mkdirSync(path.join(folder, 'node_modules'))
   fs.symlinkSync(own, path.join(folder, 'node_modules/cirque'))
   const file = path.join(folder, 'app.ts')
-  fs.writeFileSync(file, fs.readFileSync(path.join(INSTALLATION, 'test/support/apps/self-tested.ts'), 'utf8').replace('../../../src/index.ts', 'cirque'))
+  fs.writeFileSync(
+    file,
+    fs.readFileSync(path.join(INSTALLATION, 'test/support/apps/self-tested.ts'), 'utf8').replace('../../../src/index.ts', 'cirque'),
+  )
   return file
 }
 

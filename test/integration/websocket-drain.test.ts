@@ -14,7 +14,10 @@ import { get, startProxy, type ProxyUnderTest } from '../support/proxy.ts'
 import { waitFor, within } from '../support/wait-for.ts'
 
 const FOREVER = 600_000
-const RETIRE: DrainRequest = { mode: 'retire', hardDrainMs: FOREVER, idleDrainMs: FOREVER, closeSpreadMs: 0, webSocketDrainMs: FOREVER, tunnelDrainMs: FOREVER }
+const RETIRE: DrainRequest = {
+  mode: 'retire', hardDrainMs: FOREVER, idleDrainMs: FOREVER, closeSpreadMs: 0, webSocketDrainMs: FOREVER,
+  tunnelDrainMs: FOREVER,
+}
 const BIG_BYTES = 32 * 1024 * 1024
 
 interface Ended { readonly code: number; readonly reason: string; readonly atMs: number }
@@ -29,7 +32,9 @@ class Watched {
     this.socket = socket
     socket.on('message', bytes => this.messages.push(bytes as Buffer))
     socket.on('error', (error: NodeJS.ErrnoException) => this.errors.push(error.code))
-    this.ended = new Promise(resolve => socket.once('close', (code, reason) => resolve({ code, reason: reason.toString(), atMs: performance.now() })))
+    this.ended = new Promise(resolve => {
+      socket.once('close', (code, reason) => resolve({ code, reason: reason.toString(), atMs: performance.now() }))
+    })
   }
 }
 
@@ -46,7 +51,10 @@ async function startWorld(t: TestContext, perMessageDeflate: boolean, service: H
   })
   const { port } = server.address() as net.AddressInfo
   const peer = new HttpPeer(`127.0.0.1:${port}`)
-  const proxy = await startProxy(t, { hooks: { upstreamPeer: session => session.request.target === '/raw' ? new HttpPeer(proxy.origin.authority) : peer }, service, leavesExchangesOpen: true, script: switchToEcho })
+  const proxy = await startProxy(t, {
+    hooks: { upstreamPeer: session => session.request.target === '/raw' ? new HttpPeer(proxy.origin.authority) : peer },
+    service, leavesExchangesOpen: true, script: switchToEcho,
+  })
   const connect = async (): Promise<Watched> => {
     const socket = new WebSocket(`ws://127.0.0.1:${proxy.port}/`, { perMessageDeflate, maxPayload: 2 * BIG_BYTES })
     t.after(() => socket.terminate())
@@ -82,7 +90,8 @@ for (const perMessageDeflate of [false, true]) {
       const clients = [await connect(), await connect(), await connect()]
       const startedMs = performance.now()
       const drained = proxy.server.drain({ ...RETIRE, webSocketDrainMs: 400 })
-      const up = clients.map((_, index) => randomBytes(index * 70_000 + 10)), down = clients.map((_, index) => randomBytes(index * 70_000 + 20))
+      const up = clients.map((_, index) => randomBytes(index * 70_000 + 10))
+      const down = clients.map((_, index) => randomBytes(index * 70_000 + 20))
       for (const [index, { socket }] of clients.entries()) {
         socket.send(up[index]!)
         atOrigin[index]!.socket.send(down[index]!)

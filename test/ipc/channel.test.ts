@@ -10,7 +10,14 @@ import { within } from '../support/wait-for.ts'
 interface Heard { messages: FromOperator[]; questions: (Question | null)[]; ignored: string[]; closed: string[] }
 
 /** An operator's end, the supervisor's end, and raw access to what the supervisor's end reads. */
-function pair(maxMessageBytes = 1024): { client: Channel<FromOperator, never>; heard: Heard; clientClosed: string[]; toServer: Duplex; fromServer: Duplex; server: Channel<never, FromOperator> } {
+function pair(maxMessageBytes = 1024): {
+  client: Channel<FromOperator, never>
+  heard: Heard
+  clientClosed: string[]
+  toServer: Duplex
+  fromServer: Duplex
+  server: Channel<never, FromOperator>
+} {
   const [toServer, fromServer] = duplexPair()
   const heard: Heard = { messages: [], questions: [], ignored: [], closed: [] }
   const clientClosed: string[] = []
@@ -19,7 +26,9 @@ function pair(maxMessageBytes = 1024): { client: Channel<FromOperator, never>; h
     onClose: reason => { heard.closed.push(reason) },
     onIgnored: (tag, why) => { heard.ignored.push(`${tag} ${why}`) },
   })
-  const client = new Channel<FromOperator, never>(toServer, decodeNothing, { maxMessageBytes }, { onMessage() {}, onClose: reason => { clientClosed.push(reason) } })
+  const client = new Channel<FromOperator, never>(toServer, decodeNothing, { maxMessageBytes }, {
+    onMessage() {}, onClose: reason => { clientClosed.push(reason) },
+  })
   return { client, heard, clientClosed, toServer, fromServer, server }
 }
 
@@ -46,7 +55,11 @@ test('channel: a line may arrive in any pieces', async () => {
     await turn()
     toServer.write(line.subarray(at))
     await turn()
-    assert.deepEqual(heard.messages.map(message => ({ ...message })), [{ tag: 'restart-workers', worker: 'ä€', wait: true }, { tag: 'status' }], `split at ${at}`)
+    assert.deepEqual(
+      heard.messages.map(message => ({ ...message })),
+      [{ tag: 'restart-workers', worker: 'ä€', wait: true }, { tag: 'status' }],
+      `split at ${at}`,
+    )
   }
 })
 

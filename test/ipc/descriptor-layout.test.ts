@@ -3,7 +3,10 @@ import test from 'node:test'
 import { descriptorOf, FIRST_SOCKET_FD, socketCount } from '../../src/ipc/descriptor-layout.ts'
 import type { DescriptorLayout } from '../../src/ipc/descriptor-layout.ts'
 
-const layout: DescriptorLayout = { slots: 3, copies: 2, listeners: [{ name: 'tcp', shared: false }, { name: 'unix', shared: true }, { name: 'tcp2', shared: false }] }
+const layout: DescriptorLayout = {
+  slots: 3, copies: 2,
+  listeners: [{ name: 'tcp', shared: false }, { name: 'unix', shared: true }, { name: 'tcp2', shared: false }],
+}
 
 test('descriptor layout: every socket has its own number, without gaps', () => {
   const numbers: number[] = []

@@ -21,18 +21,28 @@ function systemCalls(): SystemCalls {
   return loaded.calls
 }
 
+const MODULE = JSON.stringify(new URL('../../src/ipc/system-calls.ts', import.meta.url).href)
+
 /** Begins every program below: `calls` is there. */
-const LOADED = `const loaded = await (await import(${JSON.stringify(new URL('../../src/ipc/system-calls.ts', import.meta.url).href)})).loadSystemCalls({})
+const LOADED = `const loaded = await (await import(${MODULE})).loadSystemCalls({})
 if (!loaded.available) throw new Error(loaded.reason)
 const { calls } = loaded
 `
 
-interface Program { readonly child: ChildProcessWithoutNullStreams; readonly lines: AsyncIterator<string>; readonly ended: Promise<number | null> }
+interface Program {
+  readonly child: ChildProcessWithoutNullStreams
+  readonly lines: AsyncIterator<string>
+  readonly ended: Promise<number | null>
+}
 
 /** Runs JavaScript in a process of its own; `lines` is what it prints. */
 function runProgram(text: string, args: readonly string[] = [], command: readonly [string, ...string[]] = [process.execPath]): Program {
   const [file, ...before] = command
-  const child = spawn(file, [...before, '--disable-warning=ExperimentalWarning', '--input-type=module', '--eval', LOADED + text, ...args], { stdio: ['pipe', 'pipe', 'pipe'] })
+  const child = spawn(
+    file,
+    [...before, '--disable-warning=ExperimentalWarning', '--input-type=module', '--eval', LOADED + text, ...args],
+    { stdio: ['pipe', 'pipe', 'pipe'] },
+  )
   child.stderr.pipe(process.stderr)
   const ended = once(child, 'exit').then(([code]) => code as number | null)
   return { child, lines: linesOf(child.stdout), ended }
@@ -74,7 +84,8 @@ test('system calls: loading them leaves no descriptor behind', linux, async () =
 })
 
 for (const host of ['127.0.0.1', '::1']) {
-  test(`ignoreDials: what is connected, or in the queue, goes on; who dials then is refused when the socket is gone: ${host}`, linux, async t => {
+  const title = 'ignoreDials: what is connected, or in the queue, goes on; who dials then is refused when the socket is gone'
+  test(`${title}: ${host}`, linux, async t => {
     const calls = systemCalls()
     const socket = new net.BoundSocket({ host, port: 0 })
     const { port } = socket.address() as net.AddressInfo
@@ -95,9 +106,15 @@ for (const host of ['127.0.0.1', '::1']) {
     assert.equal(await echo(before), 'to and fro')
     const table = host === '::1' ? '/proc/net/tcp6' : '/proc/net/tcp'
     const late = net.connect(port, host)
-    const end = new Promise(resolve => { late.once('connect', () => resolve('connected')).once('error', error => resolve((error as NodeJS.ErrnoException).code)) })
+    const end = new Promise(resolve => {
+      late.once('connect', () => resolve('connected')).once('error', error => resolve((error as NodeJS.ErrnoException).code))
+    })
     // 02: it has sent a SYN and waits.
-    await waitFor('the dial', () => fs.readFileSync(table, 'utf8').split('\n').some(line => new RegExp(`:${port.toString(16).toUpperCase().padStart(4, '0')} 02 `).test(line)))
+    await waitFor(
+      'the dial',
+      () => fs.readFileSync(table, 'utf8').split('\n')
+        .some(line => new RegExp(`:${port.toString(16).toUpperCase().padStart(4, '0')} 02 `).test(line)),
+    )
     assert.equal(await echo(before), 'to and fro')
     assert.equal(calls.hasQueued(fd), false)
     calls.shutdown(fd)
@@ -165,13 +182,15 @@ test('system calls: what is bound to no address that we know has none', linux, a
   const folder = temporaryFolder(t)
   // One end of a nameless pair, a datagram socket and a file.
   const child = spawn('sh', ['-c', 'read nothing'], { stdio: ['pipe', 'ignore', 'ignore'] })
-  const pairEnd = fs.readdirSync('/proc/self/fd').map(Number).find(fd => { try { return fs.fstatSync(fd).isSocket() && calls.socketAddress(fd) === null } catch { return false } })
+  const pairEnd = fs.readdirSync('/proc/self/fd').map(Number)
+    .find(fd => { try { return fs.fstatSync(fd).isSocket() && calls.socketAddress(fd) === null } catch { return false } })
   assert.notEqual(pairEnd, undefined)
   child.stdin.end()
   await once(child, 'exit')
   const udp = dgram.createSocket('udp4').bind(0, '127.0.0.1')
   await once(udp, 'listening')
-  const udpFd = fs.readdirSync('/proc/self/fd').map(Number).filter(fd => { try { return fs.fstatSync(fd).isSocket() } catch { return false } })
+  const udpFd = fs.readdirSync('/proc/self/fd').map(Number)
+    .filter(fd => { try { return fs.fstatSync(fd).isSocket() } catch { return false } })
   for (const fd of udpFd) assert.notDeepEqual(calls.socketAddress(fd), { kind: 'tcp', host: '127.0.0.1', port: udp.address().port })
   udp.close()
   const file = fs.openSync(path.join(folder, 'file'), 'w')
@@ -220,13 +239,16 @@ test('system calls: a datagram that cannot be sent throws, and leaves no descrip
   const inboxPath = path.join(folder, 'inbox')
   const inbox = calls.openInbox(inboxPath)
   const before = openDescriptors()
-  const send = (to: string, descriptors: readonly number[] = [], payload = Buffer.from('x')) => () => calls.sendDatagram(to, payload, descriptors)
+  const send = (to: string, descriptors: readonly number[] = [], payload = Buffer.from('x')) =>
+    () => calls.sendDatagram(to, payload, descriptors)
   assert.throws(send(path.join(folder, 'nobody')), { code: 'ENOENT' })
   assert.throws(send('@cirque-test-nobody'), { code: 'ECONNREFUSED', message: 'sendmsg(@cirque-test-nobody): ECONNREFUSED (errno 111)' })
   assert.throws(send(inboxPath, [9_999]), { code: 'EBADF' })
   assert.throws(send(inboxPath, Array.from({ length: MAX_DATAGRAM_DESCRIPTORS + 1 }, () => 2)), RangeError)
   assert.throws(send(inboxPath, [], Buffer.alloc(MAX_DATAGRAM_BYTES + 1)), RangeError)
-  for (const to of ['', '@', '\0', `/${'x'.repeat(107)}`, `@${'x'.repeat(108)}`, '/a\0b']) assert.throws(send(to), /cannot be the address of a Unix socket/)
+  for (const to of ['', '@', '\0', `/${'x'.repeat(107)}`, `@${'x'.repeat(108)}`, '/a\0b']) {
+    assert.throws(send(to), /cannot be the address of a Unix socket/)
+  }
   assert.throws(() => calls.openInbox(inboxPath), { code: 'EADDRINUSE' })
   assert.throws(() => calls.openInbox(path.join(folder, 'no', 'folder')), { code: 'ENOENT' })
   // Nobody reads: at some point there is no room, and a sender that waits would wait for ever.
@@ -262,7 +284,10 @@ test('system calls: a datagram whose descriptors do not all fit is dropped with 
     console.log(JSON.stringify({ message, left: open() - before, next: inbox.receive().payload.toString() }))
     inbox.close()
   `, [inboxPath], ['sh', '-c', 'ulimit -n 100 && exec "$0" "$@"', process.execPath])
-  assert.deepEqual(await nextLine(program), { message: 'a datagram was dropped: not all of its descriptors could be taken; raise the limit of open files', left: 0, next: 'next' })
+  assert.deepEqual(await nextLine(program), {
+    message: 'a datagram was dropped: not all of its descriptors could be taken; raise the limit of open files',
+    left: 0, next: 'next',
+  })
   assert.equal(await program.ended, 0)
 })
 
@@ -274,7 +299,15 @@ test('system calls: a datagram that is too long is dropped', linux, async t => {
   const inboxPath = path.join(temporaryFolder(t), 'inbox')
   const inbox = calls.openInbox(inboxPath)
   t.after(() => inbox.close())
-  const sender = spawn(python, ['-c', 'import socket,sys; s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM); s.sendto(b"x"*int(sys.argv[2]),sys.argv[1])', inboxPath, String(MAX_DATAGRAM_BYTES + 1)], { stdio: 'inherit' })
+  const sender = spawn(
+    python,
+    [
+      '-c',
+      'import socket,sys; s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM); s.sendto(b"x"*int(sys.argv[2]),sys.argv[1])',
+      inboxPath, String(MAX_DATAGRAM_BYTES + 1),
+    ],
+    { stdio: 'inherit' },
+  )
   assert.deepEqual((await once(sender, 'exit'))[0], 0)
   assert.throws(() => inbox.receive(), /longer than 65536 bytes/)
   assert.equal(inbox.receive(), null)
@@ -304,7 +337,9 @@ test('system calls: listening sockets go to another process, which serves on the
   const { port } = tcp.address() as net.AddressInfo
   calls.sendDatagram(inboxPath, Buffer.from('layout'), [tcp.fd(), unix.fd()])
   tcp.close()
-  assert.deepEqual(await nextLine(program), { payload: 'layout', addresses: [{ kind: 'tcp', host: '127.0.0.1', port }, { kind: 'unix', path: unixPath }] })
+  assert.deepEqual(await nextLine(program), {
+    payload: 'layout', addresses: [{ kind: 'tcp', host: '127.0.0.1', port }, { kind: 'unix', path: unixPath }],
+  })
   for (const to of [{ port, host: '127.0.0.1' }, { path: unixPath }]) {
     const chunks = await net.connect(to).setEncoding('utf8').toArray() as string[]
     assert.equal(chunks.join(''), `from ${program.child.pid}`)
@@ -345,8 +380,16 @@ test('system calls: the ends of children that were there before an exec in place
   `
   const program = runProgram(`
     const { spawn } = await import('node:child_process')
-    const children = ['read nothing; exit 7', 'read nothing; kill -TERM $$', 'exec sleep 60'].map(text => spawn('sh', ['-c', text], { stdio: ['pipe', 'ignore', 'ignore'] }))
-    calls.execve(process.execPath, [process.execPath, '--disable-warning=ExperimentalWarning', '--input-type=module', '--eval', ${JSON.stringify(second)}, ...children.map(child => String(child.pid))], process.env)
+    const scripts = ['read nothing; exit 7', 'read nothing; kill -TERM $$', 'exec sleep 60']
+    const children = scripts.map(text => spawn('sh', ['-c', text], { stdio: ['pipe', 'ignore', 'ignore'] }))
+    calls.execve(
+      process.execPath,
+      [
+        process.execPath, '--disable-warning=ExperimentalWarning', '--input-type=module', '--eval',
+        ${JSON.stringify(second)}, ...children.map(child => String(child.pid)),
+      ],
+      process.env,
+    )
   `)
   const { pid, running, ends } = await nextLine<{ pid: number; running: unknown; ends: unknown[] }>(program)
   assert.equal(pid, program.child.pid)
@@ -367,15 +410,22 @@ test('system calls: execve from a worker thread keeps the process, while the mai
       let failed = ''
       try { calls.execve('/nonexistent', ['x'], {}) } catch (error) { failed = error.code }
       calls.setInheritable(workerData.fd, true)
-      const text = 'console.log(JSON.stringify({ pid: process.pid, argv: process.argv.slice(1), env: process.env, file: require("node:fs").readlinkSync("/proc/self/fd/" + process.argv[1]) }))'
-      calls.execve(process.execPath, [process.execPath, '--eval', text, String(workerData.fd), failed, 'ü ☂', ''], { GIVEN: 'a=b', EMPTY: '', TEST_FILE_PID: process.env.TEST_FILE_PID })
+      const text = \`
+        const file = require("node:fs").readlinkSync("/proc/self/fd/" + process.argv[1])
+        console.log(JSON.stringify({ pid: process.pid, argv: process.argv.slice(1), env: process.env, file }))\`
+      calls.execve(process.execPath, [process.execPath, '--eval', text, String(workerData.fd), failed, 'ü ☂', ''], {
+        GIVEN: 'a=b', EMPTY: '', TEST_FILE_PID: process.env.TEST_FILE_PID,
+      })
     })
   `
   const program = runProgram(`
     const { Worker } = await import('node:worker_threads')
     const fd = calls.dup(0)
     console.log(JSON.stringify((await import('node:fs')).readlinkSync('/proc/self/fd/' + fd)))
-    new Worker(${JSON.stringify(inThread)}, { eval: true, execArgv: [], workerData: { fd, module: ${JSON.stringify(new URL('../../src/ipc/system-calls.ts', import.meta.url).href)} } })
+    new Worker(${JSON.stringify(inThread)}, {
+      eval: true, execArgv: [],
+      workerData: { fd, module: ${JSON.stringify(new URL('../../src/ipc/system-calls.ts', import.meta.url).href)} },
+    })
       .once('online', () => { for (;;); })
   `)
   const file = await nextLine<string>(program)

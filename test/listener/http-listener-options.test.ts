@@ -8,11 +8,17 @@ test('http listener options: what is left out is the default, or what the servic
   const resolved = resolveHttpListenerOptions({ maxUriBytes: 900 }, base)
   assert.deepEqual([resolved.headTimeoutMs, resolved.maxUriBytes, resolved.backlog], [5, 900, HTTP_LISTENER_DEFAULTS.backlog])
   assert.ok(Object.isFrozen(resolved))
-  assert.equal(resolveHttpListenerOptions({ maxUriBytes: undefined } as unknown as HttpListenerOptions).maxUriBytes, HTTP_LISTENER_DEFAULTS.maxUriBytes)
+  assert.equal(
+    resolveHttpListenerOptions({ maxUriBytes: undefined } as unknown as HttpListenerOptions).maxUriBytes,
+    HTTP_LISTENER_DEFAULTS.maxUriBytes,
+  )
 })
 
 test('http listener options: every mistake is told at once, with what would do', () => {
-  const wrong = { headTimeoutMs: -5, maxConnections: 1.5, allowConnect: 'yes', connectionFilter: 'all', maxBananas: 1, maxUriBytes: Number.NaN, backlog: 2 ** 60 } as unknown as HttpListenerOptions
+  const wrong = {
+    headTimeoutMs: -5, maxConnections: 1.5, allowConnect: 'yes', connectionFilter: 'all', maxBananas: 1,
+    maxUriBytes: Number.NaN, backlog: 2 ** 60,
+  } as unknown as HttpListenerOptions
   assert.throws(() => resolveHttpListenerOptions(wrong), (error: Error) => {
     const lines = error.message.split('\n')
     assert.deepEqual(lines.map(line => /^listener\.(\w+) /.exec(line)?.[1]), Object.keys(wrong))

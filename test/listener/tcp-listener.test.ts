@@ -9,12 +9,21 @@ import { within } from '../support/wait-for.ts'
 for (const [ip, client] of [
   ['', ''], ['127.0.0.1', ''], ['127.9.9.9', ''], ['::1', ''], ['::ffff:127.0.0.1', ''],
   ['10.1.2.3', '10.1.2.3'], ['::ffff:10.1.2.3', '10.1.2.3'],
-  ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2'], ['2001:db8:1:2::6', '2001:db8:1:2'], ['2001:db8::1', '2001:db8:0:0'], ['2001:db8::1:2:3:4', '2001:db8:0:0'], ['fe80::1', 'fe80:0:0:0'], ['::', '0:0:0:0'], ['::2:3', '0:0:0:0'],
+  ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2'], ['2001:db8:1:2::6', '2001:db8:1:2'], ['2001:db8::1', '2001:db8:0:0'],
+  ['2001:db8::1:2:3:4', '2001:db8:0:0'], ['fe80::1', 'fe80:0:0:0'], ['::', '0:0:0:0'], ['::2:3', '0:0:0:0'],
 ] as const) {
-  test(`tcp listener: ${ip === '' ? 'an unknown address' : ip} counts as ${client === '' ? 'nobody' : client}`, () => assert.equal(clientOf(ip), client))
+  test(`tcp listener: ${ip === '' ? 'an unknown address' : ip} counts as ${client === '' ? 'nobody' : client}`, () => {
+    assert.equal(clientOf(ip), client)
+  })
 }
 
-interface Started { readonly listener: TcpListener; readonly port: number; readonly streams: ByteStream[]; closeIdle: () => boolean; connect(): Promise<'in' | 'out'> }
+interface Started {
+  readonly listener: TcpListener
+  readonly port: number
+  readonly streams: ByteStream[]
+  closeIdle: () => boolean
+  connect(): Promise<'in' | 'out'>
+}
 
 async function start(t: TestContext, options: ListenerOptions): Promise<Started> {
   const streams: ByteStream[] = [], sockets: net.Socket[] = []
@@ -72,7 +81,9 @@ test('tcp listener: over its limit the oldest idle connection makes room, and wi
 
 test('tcp listener: the filter sees the address before anything is read, and one that throws lets nobody in', async t => {
   const seen: string[] = []
-  const started = await start(t, { connectionFilter: ip => { seen.push(ip); if (seen.length > 2) throw new Error('no'); return seen.length === 2 } })
+  const started = await start(t, {
+    connectionFilter: ip => { seen.push(ip); if (seen.length > 2) throw new Error('no'); return seen.length === 2 },
+  })
   assert.deepEqual([await started.connect(), await started.connect(), await started.connect()], ['out', 'in', 'out'])
   assert.deepEqual(seen, ['127.0.0.1', '127.0.0.1', '127.0.0.1'])
   assert.deepEqual([started.listener.accepted, started.listener.refused], [1, 2])

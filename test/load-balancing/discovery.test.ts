@@ -47,10 +47,15 @@ async function start(make: (options: LoadBalancerOptions) => LoadBalancer): Prom
 test('discovery: each address of a host name is a candidate of its own with the weight of the name', async () => {
   const resolver = new ScriptedResolver()
   resolver.answers.set('origin.example', { addresses: ['10.0.0.2', '10.0.0.1'], ttlMs: 60_000 })
-  const { names, balancer, stopping } = await start(options => LoadBalancer.from(['origin.example:443 weight=3', '10.0.0.9:80'], { ...options, resolver }))
+  const { names, balancer, stopping } = await start(options => LoadBalancer.from(
+    ['origin.example:443 weight=3', '10.0.0.9:80'],
+    { ...options, resolver },
+  ))
   assert.deepEqual(names(), ['10.0.0.1:443*3', '10.0.0.2:443*3', '10.0.0.9:80*1'])
   const [first] = balancer.set.backends
-  assert.deepEqual([first!.origin, first!.hostName, first!.peerAddress], ['origin.example:443', 'origin.example', { kind: 'tcp', host: '10.0.0.1', port: 443 }])
+  assert.deepEqual([first!.origin, first!.hostName, first!.peerAddress], [
+    'origin.example:443', 'origin.example', { kind: 'tcp', host: '10.0.0.1', port: 443 },
+  ])
   stopping.abort()
 })
 
@@ -99,8 +104,13 @@ test('discovery: of a name with both families one is used, or both when asked fo
   const resolver = new ScriptedResolver()
   resolver.answers.set('a.example', { addresses: ['2001:db8::1', '10.0.0.1'], ttlMs: 60_000 })
   resolver.answers.set('b.example', { addresses: ['10.0.0.1'], ttlMs: 60_000 })
-  for (const [preferredFamily, expected] of [[4, ['10.0.0.1:80*3']], [6, ['[2001:db8::1]:80*2', '10.0.0.1:80*1']], [0, ['10.0.0.1:80*3', '[2001:db8::1]:80*2']]] as const) {
-    const { names, stopping } = await start(options => LoadBalancer.from(['a.example:80 weight=2', 'b.example:80'], { ...options, resolver, preferredFamily }))
+  const rows = [
+    [4, ['10.0.0.1:80*3']], [6, ['[2001:db8::1]:80*2', '10.0.0.1:80*1']], [0, ['10.0.0.1:80*3', '[2001:db8::1]:80*2']],
+  ] as const
+  for (const [preferredFamily, expected] of rows) {
+    const { names, stopping } = await start(options => LoadBalancer.from(['a.example:80 weight=2', 'b.example:80'], {
+      ...options, resolver, preferredFamily,
+    }))
     assert.deepEqual(names(), expected)
     stopping.abort()
   }
@@ -151,7 +161,10 @@ test('discovery: errors keep the old set, are reported, and the next interval tr
     () => [],
     () => ['10.0.0.3:80'],
   ]
-  const { clock, names, errors, stopping } = await start(options => new LoadBalancer(functionDiscovery(() => answers.shift()!()), { ...options, updateIntervalMs: 1000 }))
+  const { clock, names, errors, stopping } = await start(options => new LoadBalancer(
+    functionDiscovery(() => answers.shift()!()),
+    { ...options, updateIntervalMs: 1000 },
+  ))
   for (let i = 0; i < 3; i++) {
     clock.advance(1001)
     await settle()
@@ -224,7 +237,10 @@ test('discovery: the service ends at once when told, asleep or in the middle of 
   assert.equal(asleep.clock.pending, 0)
 
   let asked = 0
-  const busy = await start(options => new LoadBalancer(functionDiscovery(() => asked++ === 0 ? ['10.0.0.1:80'] : new Promise<never>(() => {})), { ...options, updateIntervalMs: 1000 }))
+  const busy = await start(options => new LoadBalancer(
+    functionDiscovery(() => asked++ === 0 ? ['10.0.0.1:80'] : new Promise<never>(() => {})),
+    { ...options, updateIntervalMs: 1000 },
+  ))
   busy.clock.advance(1001)
   await settle()
   assert.equal(asked, 2)

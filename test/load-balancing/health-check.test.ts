@@ -9,7 +9,9 @@ import path from 'node:path'
 import { test, type TestContext } from 'node:test'
 import type { Backend } from '../../src/load-balancing/backend.ts'
 import { functionDiscovery } from '../../src/load-balancing/discovery.ts'
-import { HttpHealthCheck, resolveHealthCheckOptions, TcpHealthCheck, type HealthCheck, type HealthCheckOptions } from '../../src/load-balancing/health-check.ts'
+import {
+  HttpHealthCheck, resolveHealthCheckOptions, TcpHealthCheck, type HealthCheck, type HealthCheckOptions,
+} from '../../src/load-balancing/health-check.ts'
 import { LoadBalancer, type LoadBalancerOptions } from '../../src/load-balancing/load-balancer.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { requireProgram } from '../support/programs.ts'
@@ -52,7 +54,8 @@ async function start(check: HealthCheck, options: LoadBalancerOptions = {}, back
   const events: string[] = []
   const stopping = new AbortController()
   const balancer = LoadBalancer.from(backends, {
-    clock, random: () => 0.5, resolver: null, healthCheck: check, onHealthChange: (backend, ready, reason) => events.push(`${backend.name} ${ready} ${reason}`), ...options,
+    clock, random: () => 0.5, resolver: null, healthCheck: check,
+    onHealthChange: (backend, ready, reason) => events.push(`${backend.name} ${ready} ${reason}`), ...options,
   })
   await balancer.asBackgroundService().start(stopping.signal)
   const rounds = async (count: number) => {
@@ -157,7 +160,9 @@ test('health check: a probe that ends after its backend has left changes nothing
   const list = [...ABC]
   const stopping = new AbortController()
   const events: string[] = []
-  const balancer = new LoadBalancer(functionDiscovery(() => [...list]), { clock: new FakeClock(), healthCheck: check, onHealthChange: backend => events.push(backend.name) })
+  const balancer = new LoadBalancer(functionDiscovery(() => [...list]), {
+    clock: new FakeClock(), healthCheck: check, onHealthChange: backend => events.push(backend.name),
+  })
   check.bad.add(ABC[0]!)
   await balancer.asBackgroundService().start(stopping.signal)
   list.shift()
@@ -191,7 +196,11 @@ async function origin(t: TestContext, respond: http.RequestListener, listenAt: n
     server.closeAllConnections()
   })
   const address = server.address()
-  return { sockets, accepted: () => accepted, address: typeof address === 'string' ? `unix:${address}` : `127.0.0.1:${address!.port}`, port: typeof address === 'string' ? 0 : address!.port }
+  return {
+    sockets, accepted: () => accepted,
+    address: typeof address === 'string' ? `unix:${address}` : `127.0.0.1:${address!.port}`,
+    port: typeof address === 'string' ? 0 : address!.port,
+  }
 }
 
 function backendAt(address: string): Backend { return LoadBalancer.from([address]).set.backends[0]! }
@@ -230,8 +239,11 @@ test('health check: probes over TLS verify the certificate against the server na
   if (openssl === null) return
   const folder = temporaryFolder(t)
   const [keyPath, certPath] = [path.join(folder, 'key.pem'), path.join(folder, 'cert.pem')]
-  execFileSync(openssl, ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-subj', '/CN=origin.example',
-    '-addext', 'subjectAltName=DNS:origin.example,IP:127.0.0.1', '-keyout', keyPath, '-out', certPath], { stdio: 'ignore' })
+  execFileSync(openssl, [
+    'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2',
+    '-subj', '/CN=origin.example', '-addext', 'subjectAltName=DNS:origin.example,IP:127.0.0.1',
+    '-keyout', keyPath, '-out', certPath,
+  ], { stdio: 'ignore' })
   const ca = readFileSync(certPath)
   const server = https.createServer({ key: readFileSync(keyPath), cert: ca }, (_request, response) => response.end('well'))
   server.on('tlsClientError', () => {})
@@ -275,7 +287,10 @@ test('health check: a validator decides, by returning false or by throwing', asy
   })
   await probe(new HttpHealthCheck({ validate: status => status === 204 }), up.address)
   await probe(new HttpHealthCheck({ validate: () => {} }), up.address)
-  await assert.rejects(probe(new HttpHealthCheck({ validate: (_status, headers) => Number(headers['x-load']) < 0.9 }), up.address), /status 204/u)
+  await assert.rejects(
+    probe(new HttpHealthCheck({ validate: (_status, headers) => Number(headers['x-load']) < 0.9 }), up.address),
+    /status 204/u,
+  )
   await assert.rejects(probe(new HttpHealthCheck({ validate: () => { throw new Error('too busy') } }), up.address), /too busy/u)
 })
 

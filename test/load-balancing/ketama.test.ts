@@ -44,13 +44,18 @@ function slowOrder(ring: readonly { place: number; name: string }[], key: string
 }
 
 const POOL = [
-  '10.0.0.1:80', '10.0.0.2:80', '10.0.0.3:8080', 'origin-a.example:443', 'origin-b.example:443', '[2001:db8::1]:80', '[::1]:9000', 'unix:/run/a.sock', 'unix:/run/b.sock',
+  '10.0.0.1:80', '10.0.0.2:80', '10.0.0.3:8080', 'origin-a.example:443', 'origin-b.example:443', '[2001:db8::1]:80',
+  '[::1]:9000', 'unix:/run/a.sock', 'unix:/run/b.sock',
 ]
-const someBackends = fc.shuffledSubarray(POOL, { minLength: 1 }).chain(names =>
-  fc.array(fc.integer({ min: 1, max: 4 }), { minLength: names.length, maxLength: names.length }).map(weights => names.map((name, i) => `${name} weight=${weights[i]}`)))
+const someBackends = fc.shuffledSubarray(POOL, { minLength: 1 }).chain(names => {
+  const oneEach = { minLength: names.length, maxLength: names.length }
+  const someWeights = fc.array(fc.integer({ min: 1, max: 4 }), oneEach)
+  return someWeights.map(weights => names.map((name, i) => `${name} weight=${weights[i]}`))
+})
 
 test('ketama: the order for a key is that of the published ring, every kind of address and weight included', () => {
-  fc.assert(fc.property(someBackends, fc.array(fc.string({ unit: 'grapheme-ascii', minLength: 1 }), { minLength: 5, maxLength: 5 }), (texts, keys) => {
+  const someKeys = fc.array(fc.string({ unit: 'grapheme-ascii', minLength: 1 }), { minLength: 5, maxLength: 5 })
+  fc.assert(fc.property(someBackends, someKeys, (texts, keys) => {
     const from = candidates(texts)
     const ring = slowRing(from)
     const selector = new KetamaSelection().build(from)
@@ -106,7 +111,10 @@ test('ketama: a backend of twice the weight has about twice the keys', () => {
 })
 
 test('ketama: a set that needs more points than the limit is refused, and the limits themselves are checked', () => {
-  assert.throws(() => new KetamaSelection().build(candidates(['a:1 weight=65535'])), /ketama\.maxPoints is 4194304 and the backends need 10485600/u)
+  assert.throws(
+    () => new KetamaSelection().build(candidates(['a:1 weight=65535'])),
+    /ketama\.maxPoints is 4194304 and the backends need 10485600/u,
+  )
   assert.throws(() => new KetamaSelection({ pointsPerWeight: 0 }), /ketama\.pointsPerWeight is 0; use a positive whole number/u)
 })
 

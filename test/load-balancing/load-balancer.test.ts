@@ -4,7 +4,9 @@ import fc from 'fast-check'
 import { ProxyError } from '../../src/errors/proxy-error.ts'
 import type { Backend, BackendOptions } from '../../src/load-balancing/backend.ts'
 import { functionDiscovery } from '../../src/load-balancing/discovery.ts'
-import { LOAD_BALANCER_DEFAULTS, LoadBalancer, type LoadBalancerOptions, type SelectionName } from '../../src/load-balancing/load-balancer.ts'
+import {
+  LOAD_BALANCER_DEFAULTS, LoadBalancer, type LoadBalancerOptions, type SelectionName,
+} from '../../src/load-balancing/load-balancer.ts'
 import type { Selection } from '../../src/load-balancing/selection.ts'
 import { HttpPeer } from '../../src/peer/http-peer.ts'
 import type { Peer } from '../../src/peer/peer.ts'
@@ -14,7 +16,10 @@ const SELECTIONS: readonly SelectionName[] = ['round-robin', 'random', 'hash', '
 const ABC = ['10.0.0.1:80', '10.0.0.2:80', '10.0.0.3:80']
 
 /** A fixed list on a clock of its own. */
-function balance(backends: readonly (string | BackendOptions)[], options: LoadBalancerOptions = {}): { balancer: LoadBalancer; clock: FakeClock } {
+function balance(backends: readonly (string | BackendOptions)[], options: LoadBalancerOptions = {}): {
+  balancer: LoadBalancer
+  clock: FakeClock
+} {
   const clock = new FakeClock()
   return { balancer: LoadBalancer.from(backends, { clock, ...options }), clock }
 }
@@ -66,7 +71,9 @@ test('load balancer: no backend that may be used is a fault of its own kind, or 
 
 test('load balancer: a failed backend is out for failTimeoutMs, then one attempt tries it', () => {
   const events: string[] = []
-  const { balancer, clock } = balance(ABC, { onHealthChange: (backend, ready, reason) => events.push(`${backend.name} ${ready} ${reason}`) })
+  const { balancer, clock } = balance(ABC, {
+    onHealthChange: (backend, ready, reason) => events.push(`${backend.name} ${ready} ${reason}`),
+  })
   failAt(balancer, ABC[0]!)
   assert.deepEqual(events, ['10.0.0.1:80 false an attempt failed'])
   assert.equal(balancer.backends()[0]!.passive, 'out')
@@ -159,7 +166,10 @@ test('load balancer: a request that tried everybody who is well gets one that is
 })
 
 test('load balancer: peers already tried are not chosen, given as backends or as peers, as a list or as a set', () => {
-  fc.assert(fc.property(fc.constantFrom(...SELECTIONS), fc.integer({ min: 1, max: 12 }), fc.nat(), fc.boolean(), fc.boolean(), fc.string(), (selection, count, seed, asPeers, asSet, key) => {
+  const inputs = [
+    fc.constantFrom(...SELECTIONS), fc.integer({ min: 1, max: 12 }), fc.nat(), fc.boolean(), fc.boolean(), fc.string(),
+  ] as const
+  fc.assert(fc.property(...inputs, (selection, count, seed, asPeers, asSet, key) => {
     const { balancer } = balance(Array.from({ length: count }, (_, i) => `10.0.0.${i + 1}:80`), { selection })
     const tried: (Backend | HttpPeer)[] = []
     for (let i = 0; i < count; i++) {
@@ -174,7 +184,10 @@ test('load balancer: peers already tried are not chosen, given as backends or as
 
 test('load balancer: what is disabled or unhealthy is never chosen, whatever else happens', () => {
   type Step = { what: 'enable' | 'disable' | 'select' | 'fail' | 'wait'; which: number }
-  const steps = fc.array(fc.record<Step>({ what: fc.constantFrom('enable', 'disable', 'select', 'fail', 'wait'), which: fc.nat(5) }), { maxLength: 60 })
+  const steps = fc.array(
+    fc.record<Step>({ what: fc.constantFrom('enable', 'disable', 'select', 'fail', 'wait'), which: fc.nat(5) }),
+    { maxLength: 60 },
+  )
   fc.assert(fc.property(fc.constantFrom(...SELECTIONS), steps, (selection, script) => {
     const names = Array.from({ length: 6 }, (_, i) => `10.0.0.${i + 1}:80`)
     const { balancer, clock } = balance(names, { selection, failTimeoutMs: 1000 })
@@ -289,7 +302,12 @@ test('load balancer: a peer that cannot be built leaves nothing in flight', () =
 
 test('load balancer: an update keeps health, failures and what is in flight, also when the weight changes', async () => {
   const pool = Array.from({ length: 8 }, (_, i) => `10.0.0.${i + 1}:80`)
-  const sets = fc.array(fc.shuffledSubarray(pool, { minLength: 1 }).chain(names => fc.tuple(...names.map(address => fc.record({ address: fc.constant(address), weight: fc.integer({ min: 1, max: 9 }) })))), { minLength: 2, maxLength: 6 })
+  const sets = fc.array(
+    fc.shuffledSubarray(pool, { minLength: 1 }).chain(names => fc.tuple(...names.map(address => fc.record({
+      address: fc.constant(address), weight: fc.integer({ min: 1, max: 9 }),
+    })))),
+    { minLength: 2, maxLength: 6 },
+  )
   await fc.assert(fc.asyncProperty(fc.constantFrom(...SELECTIONS), sets, fc.nat(), async (selection, versions, seed) => {
     const list: BackendOptions[] = []
     const balancer = discovered(list, { selection, maxFails: 2 })

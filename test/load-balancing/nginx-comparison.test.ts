@@ -16,7 +16,10 @@ import { temporaryFolder } from '../support/temporary-folder.ts'
 import { waitFor } from '../support/wait-for.ts'
 
 /** Loopback addresses at the discard port, where nothing listens, and sockets that do not exist. */
-const RING = ['127.0.0.11:9', '127.0.0.12:9 weight=3', '[::1]:9', 'unix:/nonexistent/origin.sock weight=2', 'unix:/nonexistent/b', '127.0.0.13:9']
+const RING = [
+  '127.0.0.11:9', '127.0.0.12:9 weight=3', '[::1]:9', 'unix:/nonexistent/origin.sock weight=2', 'unix:/nonexistent/b',
+  '127.0.0.13:9',
+]
 const SEQUENCES = [
   ['127.0.0.21:9 weight=5', '127.0.0.22:9', '127.0.0.23:9'],
   ['127.0.0.21:9', '127.0.0.22:9', '127.0.0.23:9'],
@@ -32,15 +35,27 @@ async function startNginx(t: TestContext, program: string): Promise<(target: str
   const folder = temporaryFolder(t)
   const socketPath = path.join(folder, 'front.sock')
   const upstreams = [upstream('ring', 'hash $arg_k consistent;', RING)]
-  for (const [index, backends] of SEQUENCES.entries()) upstreams.push(upstream(`wrr${index}`, '', backends), upstream(`least${index}`, 'least_conn;', backends))
-  const locations = ['ring', ...SEQUENCES.flatMap((_, index) => [`wrr${index}`, `least${index}`])].map(name =>
-    `location /${name} { proxy_pass http://${name}; proxy_next_upstream ${name === 'ring' ? 'error' : 'off'}; add_header X-Tried $upstream_addr always; }`)
+  for (const [index, backends] of SEQUENCES.entries()) {
+    upstreams.push(upstream(`wrr${index}`, '', backends), upstream(`least${index}`, 'least_conn;', backends))
+  }
+  const names = ['ring', ...SEQUENCES.flatMap((_, index) => [`wrr${index}`, `least${index}`])]
+  const locations = names.map(name => `location /${name} {
+    proxy_pass http://${name}; proxy_next_upstream ${name === 'ring' ? 'error' : 'off'};
+    add_header X-Tried $upstream_addr always;
+  }`)
   const temporaries = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(name => `${name}_temp_path ${folder}/${name};`)
   writeFileSync(path.join(folder, 'nginx.conf'), `
     daemon off; master_process off; pid ${folder}/pid; error_log ${folder}/error.log crit;
     events { worker_connections 64; }
-    http { access_log off; ${temporaries.join(' ')} ${upstreams.join('\n')} server { listen unix:${socketPath}; ${locations.join('\n')} } }`)
-  const child = spawn(program, ['-p', folder, '-e', path.join(folder, 'error.log'), '-c', path.join(folder, 'nginx.conf')], { stdio: ['ignore', 'inherit', 'inherit'] })
+    http {
+      access_log off; ${temporaries.join(' ')} ${upstreams.join('\n')}
+      server { listen unix:${socketPath}; ${locations.join('\n')} }
+    }`)
+  const child = spawn(
+    program,
+    ['-p', folder, '-e', path.join(folder, 'error.log'), '-c', path.join(folder, 'nginx.conf')],
+    { stdio: ['ignore', 'inherit', 'inherit'] },
+  )
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
   t.after(async () => {
     agent.destroy()

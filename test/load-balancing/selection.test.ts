@@ -4,7 +4,8 @@ import fc from 'fast-check'
 import { Backend, parseBackend, type Candidates } from '../../src/load-balancing/backend.ts'
 import { KetamaSelection } from '../../src/load-balancing/ketama.ts'
 import {
-  HashSelection, LeastInFlightSelection, RandomSelection, RoundRobinSelection, smoothSequence, Turn, WeightLine, type Selection, type Selector,
+  HashSelection, LeastInFlightSelection, RandomSelection, RoundRobinSelection, smoothSequence, Turn, WeightLine,
+  type Selection, type Selector,
 } from '../../src/load-balancing/selection.ts'
 
 function candidates(weights: readonly number[]): Candidates {
@@ -49,7 +50,8 @@ function nginxSequence(weights: readonly number[], length: number): number[] {
 
 const weightList = fc.array(fc.oneof(fc.integer({ min: 1, max: 6 }), fc.integer({ min: 1, max: 300 })), { minLength: 1, maxLength: 12 })
 const SELECTIONS: (() => Selection)[] = [
-  () => new RoundRobinSelection(), () => new RandomSelection(), () => new HashSelection(), () => new LeastInFlightSelection(), () => new KetamaSelection(),
+  () => new RoundRobinSelection(), () => new RandomSelection(), () => new HashSelection(),
+  () => new LeastInFlightSelection(), () => new KetamaSelection(),
 ]
 
 test('selection: the smooth sequence is the one of nginx, and repeats after the sum of the weights', () => {
@@ -145,7 +147,8 @@ test('selection: a key finds the same backend again, and its next one spreads ov
 })
 
 test('selection: least in flight is the choice of nginx, equals taking turns by weight', () => {
-  fc.assert(fc.property(fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 10 }), fc.infiniteStream(fc.nat(3)), (weights, endings) => {
+  const someWeights = fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 10 })
+  fc.assert(fc.property(someWeights, fc.infiniteStream(fc.nat(3)), (weights, endings) => {
     const from = candidates(weights)
     const selector = new LeastInFlightSelection().build(from, null)
     const current = weights.map(() => 0)
@@ -180,7 +183,8 @@ test('selection: among many, two choices keep the fullest close to the emptiest'
 })
 
 test('selection: every selection honours refusals, finds the last one that is left, and ends when none is', () => {
-  fc.assert(fc.property(fc.array(fc.integer({ min: 1, max: 5 }), { minLength: 1, maxLength: 40 }), fc.nat(39), fc.string(), (weights, left, key) => {
+  const someWeights = fc.array(fc.integer({ min: 1, max: 5 }), { minLength: 1, maxLength: 40 })
+  fc.assert(fc.property(someWeights, fc.nat(39), fc.string(), (weights, left, key) => {
     for (const make of SELECTIONS) {
       const from = candidates(weights)
       const selector = make().build(from, null)

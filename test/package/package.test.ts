@@ -33,22 +33,35 @@ function run(command: string, args: readonly string[], cwd: string = project): s
 before(() => {
   const built = path.join(folder, 'package')
   buildPackage(built)
-  const [{ filename, files }] = JSON.parse(run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], built)) as [{ filename: string; files: { path: string }[] }]
+  const [{ filename, files }] = JSON.parse(run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], built)) as [
+    { filename: string; files: { path: string }[] },
+  ]
   packed = files.map(file => file.path)
   mkdirSync(installed, { recursive: true })
   run('tar', ['--extract', '--gzip', '--file', path.join(folder, filename), '--strip-components', '1', '--directory', installed])
   mkdirSync(path.join(project, 'node_modules/.bin'))
   symlinkSync('../cirque/bin/cirque', path.join(project, 'node_modules/.bin/cirque'))
-  const { dependencies } = JSON.parse(readFileSync(path.join(installed, 'package.json'), 'utf8')) as { dependencies: Record<string, string> }
+  const { dependencies } = JSON.parse(readFileSync(path.join(installed, 'package.json'), 'utf8')) as {
+    dependencies: Record<string, string>
+  }
   mkdirSync(path.join(project, 'node_modules/@types'))
-  for (const name of [...Object.keys(dependencies), '@types/node']) symlinkSync(path.join(ROOT, 'node_modules', name), path.join(project, 'node_modules', name))
+  for (const name of [...Object.keys(dependencies), '@types/node']) {
+    symlinkSync(path.join(ROOT, 'node_modules', name), path.join(project, 'node_modules', name))
+  }
   writeTree(project, { 'package.json': '{ "name": "project", "private": true, "type": "module" }' })
 })
 after(() => rmSync(folder, { recursive: true, force: true }))
 
 test('package: it holds JavaScript and declarations, the command, its licence and its pages, nothing else', () => {
-  assert.ok(packed.includes('dist/src/index.js') && packed.includes('dist/src/index.d.ts') && packed.includes('dist/workers/main.js') && packed.includes('dist/supervisor/cli.js'))
-  for (const name of packed) assert.match(name, /^(?:dist\/(?:src|supervisor|workers)\/.*\.(?:m?js|d\.ts)|docs\/.*\.md|bin\/cirque|README\.md|LICENSE|package\.json)$/)
+  for (const name of ['dist/src/index.js', 'dist/src/index.d.ts', 'dist/workers/main.js', 'dist/supervisor/cli.js']) {
+    assert.ok(packed.includes(name), name)
+  }
+  for (const name of packed) {
+    assert.match(
+      name,
+      /^(?:dist\/(?:src|supervisor|workers)\/.*\.(?:m?js|d\.ts)|docs\/.*\.md|bin\/cirque|README\.md|LICENSE|package\.json)$/,
+    )
+  }
   assert.equal(statSync(path.join(installed, 'bin/cirque')).mode & 0o111, 0o111)
 })
 
@@ -56,14 +69,19 @@ test('package: its package.json has the dependencies, and neither the runtime no
   const manifest = JSON.parse(readFileSync(path.join(installed, 'package.json'), 'utf8')) as Record<string, unknown>
   const ours = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as Parameters<typeof publishedManifest>[0]
   assert.deepEqual(manifest['dependencies'], ours.dependencies)
-  for (const key of ['optionalDependencies', 'devDependencies', 'scripts', 'private', 'devEngines']) assert.equal(manifest[key], undefined, key)
+  for (const key of ['optionalDependencies', 'devDependencies', 'scripts', 'private', 'devEngines']) {
+    assert.equal(manifest[key], undefined, key)
+  }
   assert.deepEqual(manifest['engines'], { node: '>=26.9' })
 })
 
 test('package: every package that it imports is one of its dependencies', () => {
-  const { dependencies } = JSON.parse(readFileSync(path.join(installed, 'package.json'), 'utf8')) as { dependencies: Record<string, string> }
+  const { dependencies } = JSON.parse(readFileSync(path.join(installed, 'package.json'), 'utf8')) as {
+    dependencies: Record<string, string>
+  }
   const imported = new Set<string>()
-  for (const name of readdirSync(path.join(installed, 'dist'), { recursive: true, encoding: 'utf8' }).filter(file => file.endsWith('.js'))) {
+  const compiled = readdirSync(path.join(installed, 'dist'), { recursive: true, encoding: 'utf8' })
+  for (const name of compiled.filter(file => file.endsWith('.js'))) {
     const text = readFileSync(path.join(installed, 'dist', name), 'utf8')
     for (const { specifier } of importsOf(text)) {
       assert.ok(!specifier.endsWith('.ts'), `${name} imports ${specifier}`)
@@ -99,7 +117,13 @@ test('package: its declarations and the TypeScript of README.md pass a strict ch
   const blocks = [...readFileSync(path.join(installed, 'README.md'), 'utf8').matchAll(/^```ts\n(.*?)^```$/gms)].map(match => match[1] ?? '')
   assert.ok(blocks.length >= 3)
   writeTree(project, {
-    'tsconfig.json': JSON.stringify({ compilerOptions: { target: 'esnext', lib: ['esnext'], module: 'nodenext', types: ['node'], strict: true, noEmit: true, skipLibCheck: false, exactOptionalPropertyTypes: true }, include: ['*.ts'] }),
+    'tsconfig.json': JSON.stringify({
+      compilerOptions: {
+        target: 'esnext', lib: ['esnext'], module: 'nodenext', types: ['node'], strict: true, noEmit: true,
+        skipLibCheck: false, exactOptionalPropertyTypes: true,
+      },
+      include: ['*.ts'],
+    }),
     ...Object.fromEntries(blocks.map((block, index) => [`readme-${index}.ts`, block])),
   })
   run(path.join(ROOT, 'node_modules/.bin/tsc'), ['--project', '.'])
@@ -121,7 +145,9 @@ test('package: its command runs an application of the project under its own supe
   const state = path.join(folder, 'state')
   // The package has no runtime of its own: it takes the one in the PATH, or the one that it is told.
   const env = { ...process.env, CIRQUE_NODE: process.execPath }
-  const child = spawn(command, ['run', 'app.js', '--workers', '1', '--state-dir', state], { cwd: project, env, stdio: ['ignore', 'ignore', 'pipe'] })
+  const child = spawn(command, ['run', 'app.js', '--workers', '1', '--state-dir', state], {
+    cwd: project, env, stdio: ['ignore', 'ignore', 'pipe'],
+  })
   t.after(() => child.kill('SIGKILL'))
   const exited = once(child, 'exit')
   const lines: string[] = []

@@ -2,8 +2,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { BasicPeer } from '../../src/peer/basic-peer.ts'
-import { HTTP_PEER_OPTIONS, HttpPeer, verifiedName, type BackendLike, type ConnectProxyOptions, type HttpPeerOptions } from '../../src/peer/http-peer.ts'
-import type { PeerAddress } from '../../src/peer/peer.ts'
+import {
+  HTTP_PEER_OPTIONS, HttpPeer, verifiedName, type BackendLike, type ConnectProxyOptions, type HttpPeerOptions,
+} from '../../src/peer/http-peer.ts'
+import type { PeerAddress } from '../../src/peer/peer-address.ts'
 
 /** Tests of what TLS adds wait for it; they run again once the table of options lets it through. */
 const OF_TLS = { skip: HTTP_PEER_OPTIONS.tls.awaits === '' ? false : 'TLS to the peer is refused until it is implemented' }
@@ -76,7 +78,9 @@ test('http peer: an empty server name leaves verification on, against the host',
 })
 
 test('http peer: refusals say what would do', () => {
-  const refuse = (options: HttpPeerOptions, says: RegExp, address = 'a.test:443'): void => { assert.throws(() => new HttpPeer(address, options), error => error instanceof TypeError && says.test(error.message)) }
+  const refuse = (options: HttpPeerOptions, says: RegExp, address = 'a.test:443'): void => {
+    assert.throws(() => new HttpPeer(address, options), error => error instanceof TypeError && says.test(error.message))
+  }
   refuse({ sni: '1.1.1.1' }, /SNI carries no IP addresses/)
   refuse({ sni: 'a.test.' }, /leave out the dot/)
   refuse({ sni: 'a b' }, /use a host name/)
@@ -87,8 +91,14 @@ test('http peer: refusals say what would do', () => {
   refuse({ connectProxy: {} as unknown as ConnectProxyOptions }, /nextHop is missing/)
   refuse({ connectProxy: { nextHop: 'p.test:3128', port: -1 } }, /connectProxy\.port is -1/)
   refuse({ connectProxy: { nextHop: 'p.test:3128', host: '[::1]' } }, /without brackets/)
-  refuse({ connectProxy: { nextHop: 'p.test:3128', headers: [['Content-Length', '1']] } }, /connectProxy\.headers is a list that would not do; use no Content-Length field/)
-  refuse({ tls: 1, idelTimeoutMs: 1, connectProxy: { nextHop: 3128, port: -1 } } as unknown as HttpPeerOptions, /^peer\.tls .*\npeer\.idelTimeoutMs .*\npeer\.connectProxy\.nextHop is 3128; .*\npeer\.connectProxy\.port is -1; .*$/)
+  refuse(
+    { connectProxy: { nextHop: 'p.test:3128', headers: [['Content-Length', '1']] } },
+    /connectProxy\.headers is a list that would not do; use no Content-Length field/,
+  )
+  refuse(
+    { tls: 1, idelTimeoutMs: 1, connectProxy: { nextHop: 3128, port: -1 } } as unknown as HttpPeerOptions,
+    /^peer\.tls .*\npeer\.idelTimeoutMs .*\npeer\.connectProxy\.nextHop is 3128; .*\npeer\.connectProxy\.port is -1; .*$/,
+  )
   refuse({ connectProxy: { nextHop: 'p.test:3128', extra: 1 } as unknown as ConnectProxyOptions }, /connectProxy\.extra is not an option/)
   refuse({ connectProxy: { nextHop: 'p.test:3128' } }, /a Unix address gives a proxy nothing to connect to/, 'unix:/run/a.sock')
   refuse({ connectProxy: { nextHop: 'p.test:3128' } }, /a zone means something on this machine only/, '[fe80::1%lo]:80')
@@ -98,8 +108,13 @@ test('http peer: refusals say what would do', () => {
 test('http peer: a CONNECT proxy is asked for the peer itself unless told otherwise', () => {
   const plain = new HttpPeer('A.test:443', { connectProxy: { nextHop: 'P.test:3128' } }).connectProxy!
   assert.deepEqual(plain, { nextHop: { kind: 'tcp', host: 'p.test', port: 3128 }, tls: false, host: 'a.test', port: 443, headers: [] })
-  const told = new HttpPeer('a.test:443', { connectProxy: { nextHop: 'unix:/run/p.sock', host: '::1', port: 8443, headers: [['Proxy-Authorization', 'Basic eDp5']] } }).connectProxy!
-  assert.deepEqual(told, { nextHop: { kind: 'unix', path: '/run/p.sock' }, tls: false, host: '::1', port: 8443, headers: [['Proxy-Authorization', 'Basic eDp5']] })
+  const told = new HttpPeer('a.test:443', {
+    connectProxy: { nextHop: 'unix:/run/p.sock', host: '::1', port: 8443, headers: [['Proxy-Authorization', 'Basic eDp5']] },
+  }).connectProxy!
+  assert.deepEqual(told, {
+    nextHop: { kind: 'unix', path: '/run/p.sock' }, tls: false, host: '::1', port: 8443,
+    headers: [['Proxy-Authorization', 'Basic eDp5']],
+  })
 })
 
 test('basic peer: a server name asks for TLS', OF_TLS, () => {
@@ -132,7 +147,10 @@ const address = fc.oneof(
 )
 const connectProxy = fc.record({
   nextHop: address, host: trickyName, port: fc.integer({ min: 1, max: 2 }),
-  headers: fc.array(fc.tuple(fc.constantFrom('a', 'b', 'a-b'), trickyText).map(([name, value]) => [name, value] as const), { maxLength: 2 }),
+  headers: fc.array(
+    fc.tuple(fc.constantFrom('a', 'b', 'a-b'), trickyText).map(([name, value]) => [name, value] as const),
+    { maxLength: 2 },
+  ),
 })
 /** Any of these options, or none of them; what is refused for now is left out. */
 function settable(values: Partial<Record<keyof HttpPeerOptions, fc.Arbitrary<unknown>>>): fc.Arbitrary<HttpPeerOptions> {
@@ -143,18 +161,25 @@ function settable(values: Partial<Record<keyof HttpPeerOptions, fc.Arbitrary<unk
 const peers: fc.Arbitrary<Made> = fc.record({
   address,
   options: settable({
-    tls: fc.boolean(), sni: trickyName, groupKey: fc.oneof(fc.integer({ min: 1, max: 3 }), trickyText), verifyHostname: fc.boolean(), alternativeName: trickyName,
+    tls: fc.boolean(), sni: trickyName, groupKey: fc.oneof(fc.integer({ min: 1, max: 3 }), trickyText),
+    verifyHostname: fc.boolean(), alternativeName: trickyName,
     clientCert: fc.record({ cert, key: cert }), ca: fc.array(cert, { minLength: 1, maxLength: 2 }), connectProxy,
-    extraProxyHeaders: fc.array(fc.tuple(fc.constantFrom('a', 'b'), trickyText).map(([name, value]) => [name, value] as const), { maxLength: 2 }),
-    curves: fc.constantFrom('X25519', 'X25519:P-256', 'X25519","'), tcpKeepAliveCount: fc.constantFrom(1, 11, 0), localAddress: fc.constantFrom('', '127.0.0.1', '::1'),
+    extraProxyHeaders: fc.array(
+      fc.tuple(fc.constantFrom('a', 'b'), trickyText).map(([name, value]) => [name, value] as const),
+      { maxLength: 2 },
+    ),
+    curves: fc.constantFrom('X25519', 'X25519:P-256', 'X25519","'), tcpKeepAliveCount: fc.constantFrom(1, 11, 0),
+    localAddress: fc.constantFrom('', '127.0.0.1', '::1'),
   }),
 })
 
 /** What the peer is, written in another way than the key is. */
 function meaning({ address: text, options }: Made): string {
   return JSON.stringify({
-    address: text, tls: options.tls ?? false, sni: options.sni ?? '', group: options.groupKey ?? 0, verify: options.verifyHostname ?? true, name: options.alternativeName ?? '',
-    cert: options.clientCert ?? null, ca: options.ca ?? null, proxy: options.connectProxy ?? null, extra: options.extraProxyHeaders ?? [], curves: options.curves ?? '',
+    address: text, tls: options.tls ?? false, sni: options.sni ?? '', group: options.groupKey ?? 0,
+    verify: options.verifyHostname ?? true, name: options.alternativeName ?? '',
+    cert: options.clientCert ?? null, ca: options.ca ?? null, proxy: options.connectProxy ?? null,
+    extra: options.extraProxyHeaders ?? [], curves: options.curves ?? '',
     probes: options.tcpKeepAliveCount ?? 0, local: options.localAddress ?? '',
   })
 }
@@ -171,7 +196,10 @@ test('reuse key: equal peers have equal keys, different ones never', () => {
 })
 
 test('reuse key: peers that differ in one field only have different keys', () => {
-  const fields = ['tls', 'sni', 'groupKey', 'verifyHostname', 'alternativeName', 'clientCert', 'ca', 'connectProxy', 'extraProxyHeaders', 'curves', 'tcpKeepAliveCount', 'localAddress'] as const
+  const fields = [
+    'tls', 'sni', 'groupKey', 'verifyHostname', 'alternativeName', 'clientCert', 'ca', 'connectProxy',
+    'extraProxyHeaders', 'curves', 'tcpKeepAliveCount', 'localAddress',
+  ] as const
   fc.assert(fc.property(makeable, makeable, fc.constantFrom(...fields), (a, b, field) => {
     const named: HttpPeerOptions = HTTP_PEER_OPTIONS.sni.awaits === '' ? { sni: a.options.sni ?? 'a' } : {}
     const changed: Made = { address: a.address, options: { ...a.options, ...named, [field]: b.options[field] } }

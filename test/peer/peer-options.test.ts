@@ -2,7 +2,9 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { HttpPeer } from '../../src/peer/http-peer.ts'
-import { KEYED, PEER_DEFAULTS, PEER_OPTIONS, REFUSED, UNKEYED, checkPeerOptions, type PeerOptions, type ResolvedPeerOptions } from '../../src/peer/peer-options.ts'
+import {
+  KEYED, PEER_DEFAULTS, PEER_OPTIONS, REFUSED, UNKEYED, checkPeerOptions, type PeerOptions, type ResolvedPeerOptions,
+} from '../../src/peer/peer-options.ts'
 
 const peer = (options: PeerOptions): HttpPeer => new HttpPeer('127.0.0.1:80', options)
 
@@ -12,8 +14,11 @@ test('peer options: every option is either in the reuse key or said not to be', 
 })
 
 test('peer options: the documented defaults are the ones in force', () => {
-  const text = readFileSync(new URL('../../src/peer/peer-options.ts', import.meta.url), 'utf8') + readFileSync(new URL('../../src/protocols/http1/http1-options.ts', import.meta.url), 'utf8').replace(/^[^]*?interface Http1ClientOptions/, '')
-  const documented = new Map([...text.matchAll(/@default (.+?) \*\/\n\s+(\w+)\?:/g)].map(match => [match[2]!, match[1]!]))
+  const text = readFileSync(new URL('../../src/peer/peer-options.ts', import.meta.url), 'utf8') + readFileSync(
+    new URL('../../src/protocols/http1/http1-options.ts', import.meta.url),
+    'utf8',
+  ).replace(/^[^]*?interface Http1ClientOptions/, '')
+  const documented = new Map([...text.matchAll(/@default (.+?)(?:\n\s*)? \*\/\n\s+(\w+)\?:/g)].map(match => [match[2]!, match[1]!]))
   for (const [name, value] of Object.entries(PEER_DEFAULTS)) {
     const written = typeof value === 'string' ? `'${value}'` : Array.isArray(value) ? JSON.stringify(value) : String(value)
     assert.equal(documented.get(name), written, name)
@@ -22,12 +27,16 @@ test('peer options: the documented defaults are the ones in force', () => {
 
 /** A value for each option that is allowed and not the default. */
 const OTHER: { readonly [K in keyof ResolvedPeerOptions]: ResolvedPeerOptions[K] } = {
-  maxResponseHeadBytes: 1024, maxResponseHeaderCount: 10, maxInterimResponses: 1, continueTimeoutMs: 2000, firstByteTimeoutMs: 1000, readTimeoutMs: 1000, writeTimeoutMs: 1000,
-  resolveTimeoutMs: 1000, connectTimeoutMs: 1000, totalConnectTimeoutMs: 1000, idleTimeoutMs: 0, maxReplayBytes: 0, maxAttempts: 1, retryBudgetPercent: 0,
+  maxResponseHeadBytes: 1024, maxResponseHeaderCount: 10, maxInterimResponses: 1, continueTimeoutMs: 2000,
+  firstByteTimeoutMs: 1000, readTimeoutMs: 1000, writeTimeoutMs: 1000,
+  resolveTimeoutMs: 1000, connectTimeoutMs: 1000, totalConnectTimeoutMs: 1000, idleTimeoutMs: 0, maxReplayBytes: 0,
+  maxAttempts: 1, retryBudgetPercent: 0,
   maxConnectionsPerPeer: 10, maxQueuedPerPeer: 0, queueTimeoutMs: 100, localAddress: '127.0.0.2', localPort: 4000,
   tcpKeepAliveIdleMs: 10_000, tcpKeepAliveIntervalMs: 1000, tcpKeepAliveCount: 3, customL4: { connect() { throw new Error('unused') } },
-  extraProxyHeaders: [['X-Tenant', 'a']], onConnectResponse() {}, verifyCert: false, verifyHostname: false, alternativeName: 'b.test', ca: ['-----BEGIN CERTIFICATE-----'],
-  tlsMinVersion: 'TLSv1.3', tlsMaxVersion: 'TLSv1.2', curves: 'X25519', alpn: 'h2h1', maxH2Streams: 1, h2StreamWindowBytes: 65_535, h2ConnectionWindowBytes: 65_535,
+  extraProxyHeaders: [['X-Tenant', 'a']], onConnectResponse() {}, verifyCert: false, verifyHostname: false,
+  alternativeName: 'b.test', ca: ['-----BEGIN CERTIFICATE-----'],
+  tlsMinVersion: 'TLSv1.3', tlsMaxVersion: 'TLSv1.2', curves: 'X25519', alpn: 'h2h1', maxH2Streams: 1,
+  h2StreamWindowBytes: 65_535, h2ConnectionWindowBytes: 65_535,
   h2PingIntervalMs: 1000, h2PingTimeoutMs: 1000, tracer: {},
 }
 
@@ -38,7 +47,12 @@ for (const name of Object.keys(PEER_DEFAULTS) as (keyof ResolvedPeerOptions)[]) 
   const { awaits } = PEER_OPTIONS[name]
   if (awaits !== '') {
     test(`peer options: ${name} may only be its default as long as there is no ${awaits}`, () => {
-      assert.throws(() => peer({ [name]: OTHER[name] }), ({ message }: Error) => message.startsWith(`peer.${name} is `) && message.endsWith(`, but ${awaits} is not implemented yet; leave it out`))
+      assert.throws(
+        () => peer({ [name]: OTHER[name] }),
+        ({ message }: Error) => message.startsWith(`peer.${name} is `) && message.endsWith(
+          `, but ${awaits} is not implemented yet; leave it out`,
+        ),
+      )
       assert.equal(peer({ [name]: PEER_DEFAULTS[name] }).options[name], PEER_DEFAULTS[name])
     })
     continue
@@ -49,7 +63,11 @@ for (const name of Object.keys(PEER_DEFAULTS) as (keyof ResolvedPeerOptions)[]) 
     assert.equal(other.options[name], OTHER[name])
     assert.equal(other.reuseKey !== without.reuseKey, (KEYED as readonly string[]).includes(name))
     assert.equal(peer({ ...together, [name]: OTHER[name] }).reuseKey, other.reuseKey, 'the same set gives the same key')
-    assert.equal(peer({ ...together, [name]: PEER_DEFAULTS[name] }).reuseKey, without.reuseKey, 'a default that is written out gives the key of the default')
+    assert.equal(
+      peer({ ...together, [name]: PEER_DEFAULTS[name] }).reuseKey,
+      without.reuseKey,
+      'a default that is written out gives the key of the default',
+    )
   })
 }
 
@@ -69,25 +87,47 @@ const BAD: readonly (readonly [name: keyof PeerOptions, value: unknown, says: st
   ['alpn', 'h3', "peer.alpn is \"h3\"; use 'h1', 'h2' or 'h2h1'"],
   ['ca', [], 'peer.ca is a list that would not do; use null or a list of PEM certificates that is not empty'],
   ['tlsMinVersion', 'TLSv1', "peer.tlsMinVersion is \"TLSv1\"; use 'TLSv1.2' or 'TLSv1.3'"],
-  ['extraProxyHeaders', [['Host', 'x']], 'peer.extraProxyHeaders is a list that would not do; use no Host field: the connector says how CONNECT is framed'],
-  ['extraProxyHeaders', [['X', 'a\r\nY: b']], 'peer.extraProxyHeaders is a list that would not do; use values without controls, outer blanks or characters outside latin1 for X'],
-  ['extraProxyHeaders', [['X', 'Ċ']], 'peer.extraProxyHeaders is a list that would not do; use values without controls, outer blanks or characters outside latin1 for X'],
-  ['extraProxyHeaders', [['bad name', 'x']], 'peer.extraProxyHeaders is a list that would not do; use field names that are tokens, not "bad name"'],
+  [
+    'extraProxyHeaders', [['Host', 'x']],
+    'peer.extraProxyHeaders is a list that would not do; use no Host field: the connector says how CONNECT is framed',
+  ],
+  [
+    'extraProxyHeaders', [['X', 'a\r\nY: b']],
+    'peer.extraProxyHeaders is a list that would not do; use values without controls, outer blanks or characters outside latin1 for X',
+  ],
+  [
+    'extraProxyHeaders', [['X', 'Ċ']],
+    'peer.extraProxyHeaders is a list that would not do; use values without controls, outer blanks or characters outside latin1 for X',
+  ],
+  [
+    'extraProxyHeaders', [['bad name', 'x']],
+    'peer.extraProxyHeaders is a list that would not do; use field names that are tokens, not "bad name"',
+  ],
   ['customL4', {}, 'peer.customL4 is a value of type object; use an object with connect(address), or null'],
 ]
 for (const [name, value, says] of BAD) {
-  test(`peer options: ${name} ${JSON.stringify(value) ?? String(value)} is refused with what would do`, () => { assert.throws(() => peer({ [name]: value }), { name: 'OptionError', message: says }) })
+  test(`peer options: ${name} ${JSON.stringify(value) ?? String(value)} is refused with what would do`, () => {
+    assert.throws(() => peer({ [name]: value }), { name: 'OptionError', message: says })
+  })
 }
 
 test('peer options: what cannot be honoured is refused by name', () => {
-  for (const name of Object.keys(REFUSED)) assert.throws(() => peer({ [name]: 1 } as PeerOptions), error => error instanceof TypeError && error.message.startsWith(`peer.${name} is not supported: `))
+  for (const name of Object.keys(REFUSED)) {
+    assert.throws(
+      () => peer({ [name]: 1 } as PeerOptions),
+      error => error instanceof TypeError && error.message.startsWith(`peer.${name} is not supported: `),
+    )
+  }
   assert.throws(() => peer({ idelTimeoutMs: 1 } as PeerOptions), { message: 'peer.idelTimeoutMs is not an option; use idleTimeoutMs' })
   assert.throws(() => peer(JSON.parse('{"__proto__": 1}') as PeerOptions), /peer\.__proto__ is not an option/)
   assert.throws(() => peer({ toString: 1 } as unknown as PeerOptions), /peer\.toString is not an option/)
 })
 
 test('peer options: combinations that contradict each other are refused', () => {
-  assert.throws(() => peer({ customL4: OTHER.customL4, localPort: 4000 }), /set localAddress, localPort and tcpKeepAlive there\npeer\.localPort is 4000 .*use both/)
+  assert.throws(
+    () => peer({ customL4: OTHER.customL4, localPort: 4000 }),
+    /set localAddress, localPort and tcpKeepAlive there\npeer\.localPort is 4000 .*use both/,
+  )
   assert.throws(() => peer({ localPort: 4000 }), /use both/)
   assert.throws(() => peer({ customL4: OTHER.customL4, localAddress: '127.0.0.1' }), /set localAddress, localPort and tcpKeepAlive there/)
 })

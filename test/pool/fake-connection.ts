@@ -1,4 +1,7 @@
-/** An upstream connection that carries nothing: it begins, ends and loses exchanges as the test says, and fails when it is used against the rules. */
+/**
+ * An upstream connection that carries nothing: it begins, ends and loses exchanges as the test says, and fails when it is
+ * used against the rules.
+ */
 import assert from 'node:assert/strict'
 import type { ByteStream, StreamDigest } from '../../src/protocols/byte-stream.ts'
 import type { ConnectionKeeper, ExchangeLimits, ParkedLoss, UpstreamConnection } from '../../src/protocols/http-connection.ts'

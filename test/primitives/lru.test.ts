@@ -33,7 +33,10 @@ test('lru: a value heavier than everything is not kept and takes its older one a
 test('lru: behaves like a list of entries ordered by use', () => {
   const operations = fc.array(fc.oneof(
     fc.record({ kind: fc.constant('set' as const), key: fc.integer({ min: 0, max: 6 }), weight: fc.integer({ min: 1, max: 6 }) }),
-    fc.record({ kind: fc.constantFrom('get' as const, 'delete' as const, 'peek' as const), key: fc.integer({ min: 0, max: 6 }), weight: fc.constant(0) }),
+    fc.record({
+      kind: fc.constantFrom('get' as const, 'delete' as const, 'peek' as const), key: fc.integer({ min: 0, max: 6 }),
+      weight: fc.constant(0),
+    }),
   ), { maxLength: 60, size: 'max' })
   fc.assert(fc.property(fc.integer({ min: 1, max: 12 }), operations, (capacity, list) => {
     const lru = new Lru<number, number>(capacity)

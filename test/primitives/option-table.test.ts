@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import {
-  awaiting, callback, choice, code, count, countOr, defaultsOf, duration, flag, MAX_COUNT, MAX_DURATION_MS, needed, number, object, OptionError, options,
+  awaiting, callback, choice, code, count, countOr, defaultsOf, duration, flag, MAX_COUNT, MAX_DURATION_MS, needed,
+  number, object, OptionError, options,
   partOf, path, rate, resolveOptions, showValue, size, text, type Option, type OptionTable,
 } from '../../src/primitives/option-table.ts'
 
@@ -46,7 +47,11 @@ const SAMPLE = {
   future: awaiting('time travel', flag(false)),
 } satisfies OptionTable<SampleOptions>
 
-const resolve = (given: object): Readonly<Required<SampleOptions>> => resolveOptions<SampleOptions>('sample', SAMPLE, given as SampleOptions)
+const resolve = (given: object): Readonly<Required<SampleOptions>> => resolveOptions<SampleOptions>(
+  'sample',
+  SAMPLE,
+  given as SampleOptions,
+)
 
 function mistakesIn(given: unknown): string[] {
   try {
@@ -76,7 +81,8 @@ test('option table: nothing given is every default, frozen', () => {
   assert.deepEqual(resolve({}), defaults)
   assert.deepEqual(resolveOptions<SampleOptions>('sample', SAMPLE, undefined), defaults)
   assert.deepEqual(defaults, {
-    waitMs: 1000, waitMsMax: 2000, keepBytes: 1024, minBytesPerSecond: 500, retries: 3, slots: 'all', share: 0.5, mode: 'fast', quiet: false, title: '', file: 'stdout',
+    waitMs: 1000, waitMsMax: 2000, keepBytes: 1024, minBytesPerSecond: 500, retries: 3, slots: 'all', share: 0.5,
+    mode: 'fast', quiet: false, title: '', file: 'stdout',
     onEvent: null, clock: null, inner: { waitMs: 5, loud: false }, proxy: null, future: false,
   })
   for (const whole of [defaults, resolve({}), resolve({ inner: { loud: true } }).inner]) assert.ok(Object.isFrozen(whole))
@@ -84,7 +90,9 @@ test('option table: nothing given is every default, frozen', () => {
 
 test('option table: what is given is completed, within a table too, and undefined counts as left out', () => {
   const { inner, proxy, retries, waitMs } = resolve({ retries: 7, waitMs: undefined, inner: { loud: true }, proxy: {} })
-  assert.deepEqual({ inner, proxy, retries, waitMs }, { inner: { waitMs: 5, loud: true }, proxy: { waitMs: 5, loud: false }, retries: 7, waitMs: 1000 })
+  assert.deepEqual({ inner, proxy, retries, waitMs }, {
+    inner: { waitMs: 5, loud: true }, proxy: { waitMs: 5, loud: false }, retries: 7, waitMs: 1000,
+  })
   const base = resolve({ retries: 7, inner: { waitMs: 6 } })
   const over = resolveOptions<SampleOptions>('sample', SAMPLE, { inner: { loud: true } }, base)
   assert.deepEqual([over.retries, over.inner], [7, { waitMs: 6, loud: true }])
@@ -92,7 +100,8 @@ test('option table: what is given is completed, within a table too, and undefine
 
 test('option table: every mistake is told at once, with its path, what was found and what would do', () => {
   const given = {
-    waitMs: -1, keepBytes: 255, minBytesPerSecond: 1.5, retries: 0, slots: 9, share: 2, mode: 'quick', quiet: 'yes', title: 'A', file: '', onEvent: 1, clock: 'c',
+    waitMs: -1, keepBytes: 255, minBytesPerSecond: 1.5, retries: 0, slots: 9, share: 2, mode: 'quick', quiet: 'yes',
+    title: 'A', file: '', onEvent: 1, clock: 'c',
     inner: { waitMs: '5s', laud: true }, proxy: [], future: true, retrys: 3, constructor: 1,
   }
   assert.deepEqual(mistakesIn(given), [
@@ -134,20 +143,27 @@ test('option table: an option must not be less than the one that it is bound to,
 test('option table: numbers beyond what a timer or a counter holds are refused with the limit', () => {
   assert.deepEqual(mistakesIn({ waitMs: MAX_DURATION_MS, waitMsMax: MAX_DURATION_MS, retries: MAX_COUNT }), [])
   assert.deepEqual(mistakesIn({ waitMs: MAX_DURATION_MS + 1, retries: MAX_COUNT + 1 }), [
-    `sample.waitMs is ${MAX_DURATION_MS + 1}; use at most ${MAX_DURATION_MS}`, `sample.retries is ${MAX_COUNT + 1}; use at most ${MAX_COUNT}`,
+    `sample.waitMs is ${MAX_DURATION_MS + 1}; use at most ${MAX_DURATION_MS}`,
+    `sample.retries is ${MAX_COUNT + 1}; use at most ${MAX_COUNT}`,
   ])
   for (const nothing of [Number.NaN, Infinity, -Infinity]) assert.equal(mistakesIn({ waitMs: nothing }).length, 1)
   assert.deepEqual(mistakesIn({ waitMs: 0.25 }), [], 'a time that is left over is no whole number')
 })
 
 test('option table: text is one line of bounded length', () => {
-  assert.deepEqual(mistakesIn({ title: 'a\nb' }), ["sample.title is \"a\\nb\"; use '' or a title in lower case, without control characters"])
-  assert.deepEqual(mistakesIn({ title: 'x'.repeat(5000) }), ["sample.title is a string of 5000 characters; use '' or a title in lower case, of at most 4096 characters"])
+  assert.deepEqual(mistakesIn({ title: 'a\nb' }), [
+    "sample.title is \"a\\nb\"; use '' or a title in lower case, without control characters",
+  ])
+  assert.deepEqual(mistakesIn({ title: 'x'.repeat(5000) }), [
+    "sample.title is a string of 5000 characters; use '' or a title in lower case, of at most 4096 characters",
+  ])
 })
 
 test('option table: what must be given has no default, and is missed once', () => {
   interface Wanted { address: string }
-  const table = { address: needed(code<string>('', 'an address', value => value !== 'nowhere' || 'somewhere')) } satisfies OptionTable<Wanted>
+  const table = {
+    address: needed(code<string>('', 'an address', value => value !== 'nowhere' || 'somewhere')),
+  } satisfies OptionTable<Wanted>
   const refusal = (given: object): string => {
     try { return JSON.stringify(resolveOptions<Wanted>('peer', table, given as Wanted)) } catch (error) { return (error as Error).message }
   }
@@ -165,12 +181,19 @@ test('option table: a flat object of several parts can be taken apart again', ()
 
 test('option table: shown values are short, on one line and not what may be secret', () => {
   assert.equal(showValue('x'.repeat(200)), 'a string of 200 characters')
-  for (const secret of [['SECRET'], { key: 'SECRET' }, Buffer.from('SECRET'), () => 'SECRET']) assert.ok(!showValue(secret).includes('SECRET'))
+  for (const secret of [['SECRET'], { key: 'SECRET' }, Buffer.from('SECRET'), () => 'SECRET']) {
+    assert.ok(!showValue(secret).includes('SECRET'))
+  }
 })
 
 // ---- any values
 
-const anything = fc.oneof(fc.anything(), fc.double(), fc.integer({ min: -2, max: 10 }), fc.constantFrom('fast', 'slow', 'all', 'stdout', '', 'a', -0, 2 ** 31, 2 ** 53))
+const anything = fc.oneof(
+  fc.anything(),
+  fc.double(),
+  fc.integer({ min: -2, max: 10 }),
+  fc.constantFrom('fast', 'slow', 'all', 'stdout', '', 'a', -0, 2 ** 31, 2 ** 53),
+)
 const names = fc.oneof(fc.constantFrom(...Object.keys(SAMPLE)), fc.string())
 
 test('option table: any object is either resolved, its values kept, or refused with a line for each wrong value', () => {
@@ -184,13 +207,18 @@ test('option table: any object is either resolved, its values kept, or refused w
     const resolved = resolve(given) as Readonly<Record<string, unknown>>
     assert.deepEqual(Object.keys(resolved), Object.keys(SAMPLE))
     for (const [name, value] of Object.entries(given)) {
-      if (value !== undefined && (SAMPLE as Readonly<Record<string, Option>>)[name]!.table === null) assert.equal(resolved[name], value, name)
+      if (value !== undefined && (SAMPLE as Readonly<Record<string, Option>>)[name]!.table === null) {
+        assert.equal(resolved[name], value, name)
+      }
     }
   }), { numRuns: 2000 })
 })
 
 test('option table: what was resolved resolves to itself', () => {
-  fc.assert(fc.property(fc.record({ waitMs: fc.double({ min: 0, max: 2000, noNaN: true }), keepBytes: fc.integer({ min: 256 }), slots: fc.constantFrom(1, 8, 'all') }, { requiredKeys: [] }), given => {
+  const someOptions = fc.record({
+    waitMs: fc.double({ min: 0, max: 2000, noNaN: true }), keepBytes: fc.integer({ min: 256 }), slots: fc.constantFrom(1, 8, 'all'),
+  }, { requiredKeys: [] })
+  fc.assert(fc.property(someOptions, given => {
     const once = resolve(given)
     assert.deepEqual(resolve(once), once)
   }))

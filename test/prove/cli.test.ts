@@ -14,7 +14,10 @@ const CLI = path.join(import.meta.dirname, '../../supervisor/cli.ts')
 const EVERYTHING = ['--ws', '/ws', '--download', '/download?bytes=8388608', '--upload', '/upload']
 
 async function prove(folder: string, ...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', CLI, 'prove', ...args], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, XDG_RUNTIME_DIR: folder, RUNTIME_DIRECTORY: '' } })
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', CLI, 'prove', ...args], {
+    cwd: folder, stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, XDG_RUNTIME_DIR: folder, RUNTIME_DIRECTORY: '' },
+  })
   let out = ''
   let err = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => { out += text })
@@ -60,18 +63,30 @@ test('prove: a server that drops something fails the proof and says what and whe
     server.closeAllConnections()
   })
   await once(server, 'listening')
-  const { code, out, err } = await prove(temporaryFolder(t), 'watch', '--url', `http://127.0.0.1:${(server.address() as net.AddressInfo).port}`, '--for', '400ms')
+  const { code, out, err } = await prove(
+    temporaryFolder(t),
+    'watch',
+    '--url',
+    `http://127.0.0.1:${(server.address() as net.AddressInfo).port}`,
+    '--for',
+    '400ms',
+  )
   assert.equal(code, 1, out + err)
   assert.match(out, /WebSocket echo +not run\n/)
-  assert.match(out, /lost after 0\.\d+ s \(before\): (fresh connections|keep-alive): reset: ECONNRESET before the answer, on a connection 0\.\d+ s old\n/)
+  assert.match(
+    out,
+    /lost after 0\.\d+ s \(before\): (fresh connections|keep-alive): reset: ECONNRESET before the answer, on a connection 0\.\d+ s old\n/,
+  )
   assert.match(err, /cirque: \d+ of \d+ attempts were lost\n$/)
 })
 
 test('prove: wrong usage is 2, nothing running is 3, what cannot be done is 1', async t => {
   const folder = temporaryFolder(t)
   const runs = await Promise.all([
-    prove(folder, 'bogus'), prove(folder, 'watch', '--url', 'https://127.0.0.1:1'), prove(folder, 'watch', '--url', 'http://127.0.0.1:1', '--rate', '5000'),
-    prove(folder, 'watch', '--url', 'http://127.0.0.1:1', '--for', '5'), prove(folder, 'reload'), prove(folder, 'upgrade'), prove(folder, 'watch', '--url', 'http://127.0.0.1:1'),
+    prove(folder, 'bogus'), prove(folder, 'watch', '--url', 'https://127.0.0.1:1'),
+    prove(folder, 'watch', '--url', 'http://127.0.0.1:1', '--rate', '5000'),
+    prove(folder, 'watch', '--url', 'http://127.0.0.1:1', '--for', '5'), prove(folder, 'reload'),
+    prove(folder, 'upgrade'), prove(folder, 'watch', '--url', 'http://127.0.0.1:1'),
   ])
   assert.deepEqual(runs.map(({ code }) => code), [2, 2, 2, 2, 3, 3, 1])
   assert.match(runs[2]!.err, /with 20 keep-alive connections, held for 20 ms each way, use at most 200/)

@@ -21,11 +21,14 @@ test('ledger: an attempt ends once, and attempts are the sum of outcomes and wha
   attempts[1]!.end('refused', 'ECONNREFUSED dialling')
   attempts[2]!.end('closed')
   const report = ledger.report(0)
-  assert.deepEqual([report.attempted, report.outcomes.ok, report.outcomes.refused, report.outcomes.reset, report.outcomes.closed, ledger.open], [4, 1, 1, 0, 1, 1])
+  assert.deepEqual(
+    [report.attempted, report.outcomes.ok, report.outcomes.refused, report.outcomes.reset, report.outcomes.closed, ledger.open],
+    [4, 1, 1, 0, 1, 1],
+  )
   assert.deepEqual(ledger.losses.map(({ fault, detail }) => [fault, detail]), [['refused', 'ECONNREFUSED dialling']])
 })
 
-test('ledger: latency counts from when it was due, in the phase in which it was due; a loss belongs to the phase in which it was seen', () => {
+test('ledger: latency counts from when it was due and in that phase; a loss belongs to the phase in which it was seen', () => {
   const { clock, stage, ledger } = fixture()
   const dueAtMs = clock.exact() - 50
   const first = ledger.begin(dueAtMs)
@@ -111,7 +114,11 @@ test('open loop: a late timer makes several due at once, each with its own time;
   let now = clock.exact()
   const startMs = now
   let fire: () => void = () => {}
-  const late = { now: () => now, exact: () => now, wall: () => now, every: () => () => {}, after: (_: number, run: () => void) => { fire = run; return () => { fire = () => {} } } }
+  const late = {
+    now: () => now, exact: () => now, wall: () => now, every: () => () => {},
+    after: (_: number, run: () => void) => { fire = run; return () => { fire = () => {} } },
+    random: () => 0.5,
+  }
   const due: number[] = []
   const loop = new OpenLoop(late, 100, at => { due.push(at - startMs); if (due.length === 6) loop.stop() })
   loop.start()
@@ -125,7 +132,8 @@ test('open loop: a late timer makes several due at once, each with its own time;
 
 test('a kill explains cut connections that were there before the process was gone, and nothing else', () => {
   const kill = { atMs: 1000, goneAtMs: 1010 }
-  const loss = (over: Partial<Loss>): Loss => ({ population: 'keep-alive', fault: 'reset', phase: 'during', atMs: 1020, connectedAtMs: 900, detail: '', ...over })
+  const usual: Loss = { population: 'keep-alive', fault: 'reset', phase: 'during', atMs: 1020, connectedAtMs: 900, detail: '' }
+  const loss = (over: Partial<Loss>): Loss => ({ ...usual, ...over })
   assert.equal(isExplained(loss({}), kill, 20), true)
   assert.equal(isExplained(loss({ fault: 'truncated' }), kill, 20), true)
   assert.equal(isExplained(loss({ connectedAtMs: 1011 }), kill, 20), false)

@@ -139,7 +139,10 @@ test('proof: no answer is timed out, a server that went away refuses', async t =
 })
 
 test('proof: a polite Close is no loss, an end without Close is', async t => {
-  for (const [ending, expected] of [[Buffer.from([0x88, 2, 0x03, 0xE9]), 0], [Buffer.from([0x88, 2, 0x03, 0xF3]), 1], [Buffer.alloc(0), 1]] as const) {
+  const rows = [
+    [Buffer.from([0x88, 2, 0x03, 0xE9]), 0], [Buffer.from([0x88, 2, 0x03, 0xF3]), 1], [Buffer.alloc(0), 1],
+  ] as const
+  for (const [ending, expected] of rows) {
     const origin = createOrigin('origin')
     let upgrades = 0
     origin.on('upgrade', (_, socket) => {
@@ -172,11 +175,14 @@ test('proof: a download of other content and an upload with another sum are wron
   const [answer] = server.listeners('request')
   server.removeAllListeners('request')
   server.on('request', (request, response) => {
+    const isLongUpload = request.method === 'POST' && request.headers['content-length'] !== '1000'
     if (request.url === '/other') response.end(Buffer.alloc(10_000, String(downloads++)))
-    else if (request.method === 'POST' && request.headers['content-length'] !== '1000') request.on('end', () => response.end('{"sha256":"0"}')).resume()
+    else if (isLongUpload) request.on('end', () => response.end('{"sha256":"0"}')).resume()
     else (answer as (...all: unknown[]) => void)(request, response)
   })
-  const report = await watch({ url: await listening(t, server), path: '', download: '/other', upload: '/upload', uploadBytes: 10_000, forMs: 200 })
+  const report = await watch({
+    url: await listening(t, server), path: '', download: '/other', upload: '/upload', uploadBytes: 10_000, forMs: 200,
+  })
   assert.ok(population(report, 'slow download').outcomes.wrong > 0)
   assert.ok(population(report, 'slow upload').outcomes.wrong > 0)
   const details = report.losses.map(loss => loss.detail).join('\n')
@@ -186,7 +192,10 @@ test('proof: a download of other content and an upload with another sum are wron
 
 test('proof: what does not answer well to begin with is refused with the reason', async t => {
   const url = await listening(t, createOrigin('origin'))
-  await assert.rejects(watch({ url, path: '/nothing' }), (error: Error) => error instanceof CannotProve && /GET \/nothing at .* has no good answer to begin with: status 404/.test(error.message))
+  await assert.rejects(watch({ url, path: '/nothing' }), (error: Error) => {
+    assert.match(error.message, /GET \/nothing at .* has no good answer to begin with: status 404/)
+    return error instanceof CannotProve
+  })
   await assert.rejects(watch({ url, path: '', ws: '/' }), /GET \/ at .*: status \d+/)
   const server = net.createServer()
   const freed = await listening(t, server)

@@ -12,11 +12,24 @@ function read(pieces: readonly string[], method = 'GET'): Read & { reader: Respo
   return { reader, state: reader.state, status: reader.status, body, closes: reader.closes, fault: reader.fault }
 }
 
-const WHOLE: readonly { readonly text: string; readonly status: number; readonly body: string; readonly closes?: boolean; readonly method?: string }[] = [
+const WHOLE: readonly {
+  readonly text: string
+  readonly status: number
+  readonly body: string
+  readonly closes?: boolean
+  readonly method?: string
+}[] = [
   { text: 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello', status: 200, body: 'hello' },
   { text: 'HTTP/1.1 200 \r\ncontent-length:0\r\nConnection: keep-alive, close\r\n\r\n', status: 200, body: '', closes: true },
-  { text: 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1;name="value"\r\n!\r\n0\r\nX-Sum: 1\r\n\r\n', status: 200, body: 'hello!' },
-  { text: 'HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno', status: 404, body: 'no' },
+  {
+    text: 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1;name="value"\r\n!\r\n0\r\nX-Sum: 1\r\n\r\n',
+    status: 200, body: 'hello!',
+  },
+  {
+    text: 'HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n'
+      + 'HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno',
+    status: 404, body: 'no',
+  },
   { text: 'HTTP/1.1 204 No Content\r\n\r\n', status: 204, body: '' },
   { text: 'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n', status: 200, body: '', method: 'HEAD' },
 ]
@@ -25,7 +38,11 @@ test('response reader: reads whole responses whatever the pieces', () => {
   for (const { text, status, body, closes = false, method = 'GET' } of WHOLE) {
     for (let at = 0; at <= text.length; at++) {
       const seen = read([text.slice(0, at), text.slice(at)], method)
-      assert.deepEqual([seen.state, seen.status, seen.body, seen.closes, seen.fault], [ReaderState.Done, status, body, closes, ''], `${JSON.stringify(text)} cut at ${at}`)
+      assert.deepEqual(
+        [seen.state, seen.status, seen.body, seen.closes, seen.fault],
+        [ReaderState.Done, status, body, closes, ''],
+        `${JSON.stringify(text)} cut at ${at}`,
+      )
     }
     assert.equal(read([...text], method).state, ReaderState.Done, text)
   }

@@ -18,7 +18,9 @@ const SAMPLE = Buffer.concat([
   serverFrame(0x82, 'x'.repeat(126)), serverFrame(0x82, Buffer.alloc(0)), serverFrame(0x88, Buffer.from([0x03, 0xE9])),
 ])
 
-function texts(messages: readonly Message[]): string[] { return messages.map(({ opcode, payload }) => `${opcode} ${payload.toString('latin1')}`) }
+function texts(messages: readonly Message[]): string[] {
+  return messages.map(({ opcode, payload }) => `${opcode} ${payload.toString('latin1')}`)
+}
 
 test('websocket frames: messages, fragments and control frames whatever the pieces', () => {
   const expected = ['2 one', '9 ping', '1 two halves', `2 ${'x'.repeat(126)}`, '2 ', '8 \x03\xE9']

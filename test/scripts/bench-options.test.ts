@@ -31,6 +31,20 @@ test('bench options: a profile looks at the small workload unless another is nam
   assert.deepEqual(parseOptions(['--profile', '--workloads', '10m'])?.workloads.map((workload) => workload.name), ['10m'])
 })
 
+test('bench options: --against runs both checkouts beside nginx, in the workloads that a change may move', () => {
+  const options = parseOptions(['--against', '../before'])
+  assert.equal(options?.against, '../before')
+  assert.deepEqual(options?.only, ['cirque', 'cirque-before', 'nginx'])
+  assert.deepEqual(options?.workloads.map((workload) => workload.name), ['small', '100k', '10m', 'conns1000', 'newconn', 'idle'])
+  assert.deepEqual(parseOptions(['--against', '../before', '--workloads', 'idle'])?.workloads.map((workload) => workload.name), ['idle'])
+})
+
+test('bench options: a comparison needs both, a profile of one of them does not', () => {
+  assert.throws(() => parseOptions(['--against', '.', '--only', 'cirque,nginx']), /--against compares cirque with cirque-before; name both/)
+  assert.throws(() => parseOptions(['--against', '.', '--parts']), /--parts measures this checkout alone/)
+  assert.deepEqual(parseOptions(['--against', '.', '--only', 'cirque-before', '--profile'])?.only, ['cirque-before'])
+})
+
 test('bench options: --connections sets how many connections idle', () => {
   assert.equal(parseOptions(['--connections', '200'])?.workloads.find((workload) => workload.kind === 'idle')?.connections, 200)
 })
@@ -51,7 +65,11 @@ test('bench options: what would not do is refused by name', () => {
 
 test('bench options: the help names every option that is accepted', () => {
   assert.equal(parseOptions(['--help']), null)
-  for (const name of ['only', 'workloads', 'rounds', 'latency-rounds', 'seconds', 'quick', 'rate-fraction', 'connections', 'cirque', 'beside', 'json', 'profile', 'perf', 'parts', 'proxy-core', 'load-core']) {
+  const names = [
+    'only', 'workloads', 'rounds', 'latency-rounds', 'seconds', 'quick', 'rate-fraction', 'connections', 'cirque', 'against',
+    'json', 'profile', 'perf', 'parts', 'proxy-core', 'load-core',
+  ]
+  for (const name of names) {
     assert.ok(HELP.includes(`--${name} `), name)
   }
 })

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { parseKiloBytes, parseStat, treeOf, type ProcessStat } from '../../scripts/bench/process-usage.ts'
+import { parseKiloBytes, parseMemory, parseStat, treeOf, type ProcessStat } from '../../scripts/bench/process-usage.ts'
 
 function stat(pid: number, parentPid: number, state = 'S'): ProcessStat {
   return { pid, parentPid, state, userTicks: 0, systemTicks: 0, startTicks: 1 }
@@ -27,4 +27,14 @@ test('bench process usage: memory is read in kB, and absence is told', () => {
   const rollup = 'Rss:                1764 kB\nPss:                 375 kB\nPss_Dirty:           100 kB\n'
   assert.equal(parseKiloBytes(rollup, 'Pss'), 375)
   assert.equal(parseKiloBytes(rollup, 'VmRSS'), null)
+})
+
+test('bench process usage: memory of its own is what no file stands behind, however many run the same program', () => {
+  const status = 'Name:\tnode\nVmRSS:     9000 kB\n'
+  const alone = 'Pss:  8000 kB\nPss_Anon:  3000 kB\nPss_File:  4900 kB\nPss_Shmem:  100 kB\n'
+  const beside = 'Pss:  5550 kB\nPss_Anon:  3000 kB\nPss_File:  2450 kB\nPss_Shmem:  100 kB\n'
+  assert.deepEqual(parseMemory(alone, status), { totalKiloBytes: 8000, ownKiloBytes: 3100 })
+  assert.equal(parseMemory(beside, status).ownKiloBytes, 3100)
+  assert.deepEqual(parseMemory('', status), { totalKiloBytes: 9000, ownKiloBytes: 9000 })
+  assert.deepEqual(parseMemory('', ''), { totalKiloBytes: 0, ownKiloBytes: 0 })
 })

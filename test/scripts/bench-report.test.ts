@@ -8,7 +8,7 @@ import { WORKLOADS } from '../../scripts/bench/workloads.ts'
 function measurement(contender: string, round: number, micros: number, more: Partial<Measurement> = {}): Measurement {
   return {
     workload: 'small', contender, round, userMicros: micros / 4, systemMicros: (micros * 3) / 4, requestsPerSecond: 1e6 / micros,
-    p50Micros: 500, p99Micros: micros * 100, p999Micros: Number.NaN, maxMicros: 5000, memoryKiloBytes: 50_000,
+    p50Micros: 500, p99Micros: micros * 100, p999Micros: Number.NaN, maxMicros: 5000, memoryKiloBytes: 50_000, ownKiloBytes: 30_000,
     idleConnectionBytes: Number.NaN, clientDelayMicros: Number.NaN, failures: 0, ...more,
   }
 }
@@ -29,7 +29,10 @@ test('bench report: a summary has medians, ratios within rounds, and the sum of 
 
 test('bench report: targets are met, missed, or not measured', () => {
   const summaries = [
-    ...summarize([measurement('nginx', 0, 10), measurement('cirque', 0, 12), measurement('slow', 0, 100), measurement('slower', 0, 200)], 'small'),
+    ...summarize(
+      [measurement('nginx', 0, 10), measurement('cirque', 0, 12), measurement('slow', 0, 100), measurement('slower', 0, 200)],
+      'small',
+    ),
     ...summarize([measurement('nginx', 0, 10, { workload: 'newconn' }), measurement('cirque', 0, 20, { workload: 'newconn' })], 'newconn'),
     ...summarize([measurement('cirque', 0, 1, { workload: 'idle', idleConnectionBytes: 5500 })], 'idle'),
   ]
@@ -54,7 +57,10 @@ test('bench report: columns line up', () => {
 
 test('bench report: every kind of workload has a table with one line a contender', () => {
   for (const workload of WORKLOADS) {
-    const rows = summarize([measurement('nginx', 0, 10, { workload: workload.name }), measurement('cirque', 0, 12, { workload: workload.name })], workload.name)
+    const rows = summarize(
+      [measurement('nginx', 0, 10, { workload: workload.name }), measurement('cirque', 0, 12, { workload: workload.name })],
+      workload.name,
+    )
     const lines = workloadTable(workload, rows).trimEnd().split('\n')
     assert.equal(lines.length, 4, workload.name)
     assert.ok(lines[2]?.startsWith('nginx ') && lines[3]?.startsWith('cirque '), workload.name)

@@ -4,7 +4,8 @@ import { codeWordsIn, operatorWords } from '../../scripts/operator-words.ts'
 
 const KEYS = [
   { key: 'restart.backoff', field: 'backoffMs' }, { key: 'restart.backoffMax', field: 'backoffMsMax' },
-  { key: 'supervisor.heartbeat', field: 'heartbeatMs' }, { key: 'listeners.*.maxHead', field: 'maxHeadBytes' }, { key: 'other.maxHead', field: 'maxHeadBytes' },
+  { key: 'supervisor.heartbeat', field: 'heartbeatMs' }, { key: 'listeners.*.maxHead', field: 'maxHeadBytes' },
+  { key: 'other.maxHead', field: 'maxHeadBytes' },
 ]
 const words = (doc: string, key = 'restart.backoffMax'): string => operatorWords(doc, key, KEYS)
 
@@ -22,6 +23,8 @@ test('operator words: other options are called by their keys, within a section w
 })
 
 test('operator words: what is left of the code is found', () => {
-  assert.deepEqual(codeWordsIn('Waits in ms of idleTimeoutMs, or maxHeadBytes, in bytes a worker.'), ['in ms', 'idleTimeoutMs', 'maxHeadBytes', 'in bytes'])
+  assert.deepEqual(codeWordsIn('Waits in ms of idleTimeoutMs, or maxHeadBytes, in bytes a worker.'), [
+    'in ms', 'idleTimeoutMs', 'maxHeadBytes', 'in bytes',
+  ])
   assert.deepEqual(codeWordsIn('| `listeners.*.minBodyPerSecond` | `500B` | in use for 20 ms |'), [])
 })

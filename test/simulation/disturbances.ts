@@ -84,7 +84,7 @@ export class Disturbances {
     const { listeners } = this.#world
     const fewer = listeners.length > 1 && random.chance(0.5)
     this.#world.listeners = fewer ? listeners.slice(0, -1) : [...listeners.filter(listener => listener.name !== 'c'), extra]
-    // Nobody else can have what we hold.
+    // Another program cannot have what we hold.
     const held = [...this.#world.kernel.sockets].some(socket => socket.address === extra.address)
     if (random.chance(0.1) && !held) this.#world.kernel.foreign.add(extra.address)
     this.#world.log(() => `configuration: listeners ${this.#world.listeners.map(({ name, address }) => `${name}=${address}`).join(' ')}`)

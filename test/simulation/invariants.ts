@@ -2,7 +2,7 @@
  * What must hold in a simulated world: always, at certain moments, and when everything has come to rest. Failures begin with
  * the number of their rule; those that need the world's own knowledge are checked in world.ts.
  *
- *   (1) a dial is refused, or a queue lost, only when nobody could have kept it; no order leaves a socket without acceptor
+ *   (1) a dial is refused, or a queue lost, only when no process could have kept it; no order leaves a socket without acceptor
  *   (2) `current` leads to what is committed, and moves only when the journal says that it will
  *   (4) no slot drains more workers than it may
  *   (5) every operator is answered, once, and every operation has one outcome
@@ -82,7 +82,7 @@ function servesAsFarAsKnown(world: World, image: SimSupervisor, worker: SimWorke
   return worker.alive ? worker.phase === 'accepting' : !world.families.get(worker)!.told.has(image)
 }
 
-/** Whoever is told to stop accepting leaves nobody alone, as far as the supervisor can know. */
+/** A worker that is told to stop accepting leaves no socket alone, as far as the supervisor can know. */
 export function checkOrder(world: World, image: SimSupervisor, id: string, order: ToWorker): void {
   if (order.tag !== 'stop-accept' && order.tag !== 'drain' && order.tag !== 'close-listeners' && order.tag !== 'step-back') return
   const { fleet } = image
@@ -102,7 +102,7 @@ export function checkOrder(world: World, image: SimSupervisor, id: string, order
       if (order.tag === 'stop-accept' && order.except?.includes(worker.layout.listeners[index]!.name) === true) continue
       // A stand-in that accepted on more than the worker that is back does: only until the listener goes, or the worker.
       if (order.tag === 'step-back' && trial !== null && !trial.has(socket.address)) continue
-      // Nobody wanted to stand in.
+      // No sibling wanted to stand in.
       if (fleet.slots[slot]?.standIn.strays === true) continue
       if (!wanted.has(socket.address) || socket.shut || othersAccept(world, image, worker, socket)) continue
       world.violation(`(1) worker ${id} is told to '${order.tag}', but nobody else accepts for slot ${slot} at ${socket.address}`)

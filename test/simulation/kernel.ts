@@ -1,6 +1,6 @@
 /**
- * Listening sockets as the kernel keeps them: a socket lives as long as anybody holds a descriptor of it; once somebody
- * listened it queues dials, whether anyone accepts or not; its end resets what is queued.
+ * Listening sockets as the kernel keeps them: a socket lives as long as a process holds a descriptor of it; once a process
+ * has listened it queues dials, whether they are accepted or not; its end resets what is queued.
  *
  * Descriptors of the supervisor have numbers far above any real one. Workers have numbers of their own (sim-worker.ts).
  */
@@ -13,7 +13,7 @@ export interface Dial {
   readonly usedMs: number
 }
 
-/** Somebody who accepts: the kernel tells it that a dial waits. */
+/** A process that accepts: the kernel tells it that a dial waits. */
 export interface Acceptor {
   onQueued(socket: SimSocket): void
 }
@@ -24,7 +24,7 @@ export class SimSocket {
   readonly reusePort: boolean
   holders = 0
   listening = false
-  /** By `shutdown`: it is the end, whoever still holds a descriptor. */
+  /** By `shutdown`: it is the end, for all that still hold a descriptor. */
   shut = false
   /** Dials get no answer, and are repeated by those who dial. */
   ignoresDials = false
@@ -40,7 +40,7 @@ export class SimSocket {
   get open(): boolean { return this.holders > 0 && !this.shut }
 }
 
-/** What the kernel would do to somebody: told to the world, which knows whether that may be. */
+/** What the kernel would do to others: told to the world, which knows whether that may be. */
 export interface KernelWitness {
   /** A queue is gone, with what was in it. */
   onQueueLost(socket: SimSocket, dials: readonly Dial[], how: 'shutdown' | 'last holder'): void

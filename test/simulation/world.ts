@@ -1,5 +1,5 @@
 /**
- * A whole machine in virtual time: kernel, workers, a supervisor (and whoever starts it again), clients that dial,
+ * A whole machine in virtual time: kernel, workers, a supervisor (and what starts it again), clients that dial,
  * operators that ask, and everything that goes wrong. One seed decides all of it. What must always hold is looked at
  * after every event; when the disturbances end, everything has to come to rest (see invariants.ts).
  *
@@ -63,7 +63,7 @@ export interface SimListener { readonly name: string; readonly address: string }
 interface SimRelease { readonly behaviour: Behaviour; readonly fingerprint: string }
 type Boot = 'good' | 'throws' | 'hangs' | 'dies'
 
-/** How a worker's end reaches somebody. */
+/** How a worker's end reaches an image. */
 interface Watcher { readonly image: SimSupervisor; readonly onExit: (report: ExitReport) => void }
 
 interface Family {
@@ -112,7 +112,7 @@ export class World implements Wire {
   readonly ghosts = new Set<SimWorker>()
   readonly families = new Map<SimWorker, Family>()
   readonly refused = new Set<string>()
-  /** Stopped by an operator: nobody starts it again by himself. */
+  /** Stopped by an operator: nothing starts it again by itself. */
   stopped = false
   /** Goes up when a supervisor starts without knowing what was before. */
   lineage = 0
@@ -393,9 +393,7 @@ export class World implements Wire {
     this.#cancelBootTimer()
     this.image?.die()
     this.image = null
-    // Another start that finds nothing here any more would be the next supervisor; the end of this one brings that anyway.
-    for (const rival of this.#rivals) rival.die()
-    this.#rivals.clear()
+    this.#endRivals()
     this.#dropConnections()
     this.control.leave(pid)
     this.#dropInbox()
@@ -463,7 +461,7 @@ export class World implements Wire {
     this.#cancelBootTimer()
   }
 
-  /** What an event has made of the supervisor, which tells nobody of it. */
+  /** What an event has made of the supervisor, which does not tell. */
   #lookAt(image: SimSupervisor | null): void {
     if (image === null) return
     if (image.state === SupervisorState.Running) image.wasRunning = true
@@ -521,6 +519,7 @@ export class World implements Wire {
   onEnded(image: SimSupervisor, code: number): void {
     this.log(() => `the supervisor (pid ${image.pid}) ended with code ${code}`)
     if (image !== this.image) { this.#onRivalEnded(image, code); return }
+    this.#endRivals()
     this.gap = true
     this.count(`ended ${code}`)
     this.supervisorPid = 0
@@ -558,6 +557,12 @@ export class World implements Wire {
     this.count('rivals')
     this.#rivals.add(rival)
     rival.run()
+  }
+
+  /** One that finds no supervisor any more would be the next one; the end of this one brings a next one anyway. */
+  #endRivals(): void {
+    for (const rival of this.#rivals) rival.die()
+    this.#rivals.clear()
   }
 
   #onRivalEnded(rival: SimSupervisor, code: number): void {
@@ -600,7 +605,7 @@ export class World implements Wire {
   /** A worker drains because no supervisor comes for it. Not before its time is over, and one dial after that has failed. */
   onOrphaned(worker: SimWorker, { lostAtMs, dialledAtMs }: { readonly lostAtMs: number; readonly dialledAtMs: number }): void {
     this.count('orphans')
-    // Refused, or never reached a supervisor: it serves nobody then.
+    // Refused, or never reached a supervisor: it serves no client then.
     if (this.refused.has(worker.id) || lostAtMs === Number.POSITIVE_INFINITY) return
     const { orphanPolicy, orphanDrainAfterMs } = this.options
     const drains = `(9) worker ${worker.id} drains as an orphan`
@@ -679,7 +684,7 @@ export class World implements Wire {
     this.log(() => `the queue of ${socket.address} (socket ${socket.inode}) is gone by ${how}, ${dials.length} dials are reset`)
     const { image } = this
     if (this.supervisorPid === 0 || (image !== null && (image.stopping || (image.state < SupervisorState.Running && !image.resumed)))) {
-      // Nobody was left who could have kept it.
+      // No supervisor was left that could have kept it.
       this.gap = true
       return
     }
@@ -688,12 +693,12 @@ export class World implements Wire {
     const holder = this.closing
     const wasAlone = how === 'last holder' && holder !== null && this.#soleHolders.has(holder.id)
     if (wasAlone && (dials.length === 0 || !holder.alive || !holder.able || holder.obeysTheDead)) {
-      // Nobody may have listened yet on what was bound beside.
+      // On what was bound beside, no worker may have listened yet.
       this.gap = true
       return
     }
     if (this.removing !== null && !this.removing.has(socket.address)) return
-    // Somebody else still has sockets of a listener that was removed, or was never committed.
+    // Another worker still has sockets of a listener that was removed, or was never committed.
     const committed = image?.fleet?.generation.description.listeners
     if (how === 'last holder' && committed?.some(listener => listener.canonical === socket.address) === false) return
     this.violation(`(1) the queue of ${socket.address} (socket ${socket.inode}) was lost by ${how}`)
@@ -791,7 +796,7 @@ export function runSeed(seed: number, options: WorldOptions = {}): Promise<RunRe
 
 const SHOWN_LINES = 200
 
-/** For whoever has to find out: the end of the log, and how to see it again. @param result of a run with a log. */
+/** For the person who has to find out: the end of the log, and how to see it again. @param result of a run with a log. */
 export function failureText({ seed, failure, log }: RunResult): string {
   const again = `again: npm run simulate -- --from ${seed} --seeds 1 --log`
   return [...log.slice(-SHOWN_LINES), '', `seed ${seed}: ${failure}`, again].join('\n')

@@ -50,7 +50,10 @@ test('orders: what stayed open is closed with the rest, before a drain and by it
     const elsewhere = get(worker.port(1))
     await waitFor('a dial in the other queue', () => calls!.hasQueued(worker.descriptor(1)))
     const slow = get(worker.port(0), '/slow?ms=100')
-    await waitFor('the slow request', () => worker.messages.some(message => message.tag === 'heartbeat' && message.open.activeExchanges > 0))
+    await waitFor(
+      'the slow request',
+      () => worker.messages.some(message => message.tag === 'heartbeat' && message.open.activeExchanges > 0),
+    )
     const begun = performance.now()
     if (tag === 'close-listeners') {
       const dialled = Promise.withResolvers<void>()
@@ -93,7 +96,10 @@ test('orders: every inherited socket arrives, in the order of the layout', linux
   assert.deepEqual(await worker.order({ tag: 'send-descriptors', path: inboxPath }), { layout: worker.layout })
   const received = inbox.receive()!
   assert.equal(received.payload.readUInt32LE(0), 0)
-  assert.deepEqual(received.descriptors.map(fd => inodeOf('self', String(fd))), [0, 1].flatMap(listener => [0, 1].map(slot => inodeOf('self', String(worker.descriptor(listener, slot))))))
+  assert.deepEqual(
+    received.descriptors.map(fd => inodeOf('self', String(fd))),
+    [0, 1].flatMap(listener => [0, 1].map(slot => inodeOf('self', String(worker.descriptor(listener, slot))))),
+  )
   assert.equal(inbox.receive(), null)
   for (const fd of received.descriptors) calls!.close(fd)
   await assert.rejects(worker.order({ tag: 'send-descriptors', path: `${inboxPath}-nobody` }), /ENOENT/)
@@ -116,7 +122,10 @@ test('orders: a worker tests itself before it accepts, again while it does, and 
   await worker.order({ tag: 'accept' })
   assert.match(await get(worker.port(0)), /200 OK/)
   await passed()
-  const counted = await waitFor('a heartbeat after all that', () => worker.messages.findLast(message => message.tag === 'heartbeat' && message.open.exchanges > 0))
+  const counted = await waitFor(
+    'a heartbeat after all that',
+    () => worker.messages.findLast(message => message.tag === 'heartbeat' && message.open.exchanges > 0),
+  )
   assert.equal(counted.tag === 'heartbeat' && counted.open.exchanges, 1)
 })
 

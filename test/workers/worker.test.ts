@@ -11,8 +11,14 @@ import { settle } from '../support/fake-process-host.ts'
 import { PlainService } from '../support/plain-service.ts'
 import { waitFor } from '../support/wait-for.ts'
 
-const ORDER: DrainOrder = { mode: 'stop', hardDrainMs: 50, idleDrainMs: 0, closeSpreadMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0, softDrainMs: 0, endAfterMs: 1_000 }
-const WELCOME: Welcome = { protocol: 1, heartbeatMs: 20, orphanPolicy: 'drain-after', orphanDrainAfterMs: 1, orphanDrain: ORDER, maxControlMessageBytes: 1024 }
+const ORDER: DrainOrder = {
+  mode: 'stop', hardDrainMs: 50, idleDrainMs: 0, closeSpreadMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0,
+  softDrainMs: 0, endAfterMs: 1_000,
+}
+const WELCOME: Welcome = {
+  protocol: 1, heartbeatMs: 20, orphanPolicy: 'drain-after', orphanDrainAfterMs: 1, orphanDrain: ORDER,
+  maxControlMessageBytes: 1024,
+}
 
 interface Fixture { worker: Worker; sent: FromWorker[]; exits: number[]; order(order: ToWorker): Promise<string> }
 
@@ -21,7 +27,10 @@ function fixture(): Fixture {
   const sent: FromWorker[] = []
   const exits: number[] = []
   const worker = new Worker(
-    { role: 'worker', worker: '1.0.0', slot: 0, application: '/a.ts', controlPath: '/w', token: 't', maxControlMessageBytes: 1024, layout: { slots: 1, copies: 1, listeners: [] } },
+    {
+      role: 'worker', worker: '1.0.0', slot: 0, application: '/a.ts', controlPath: '/w', token: 't',
+      maxControlMessageBytes: 1024, layout: { slots: 1, copies: 1, listeners: [] },
+    },
     null, { send: message => { sent.push(message) }, exit: code => { exits.push(code) }, flushLogs: async () => {}, phaseChanged() {},
     reopenLogs() {}, log: SILENT_LOG },
   )

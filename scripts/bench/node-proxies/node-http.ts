@@ -14,7 +14,8 @@ const server = http.createServer((request, response) => {
   headers['x-forwarded-host'] = request.headers.host
   headers['x-request-id'] = randomUUID()
   headers['via'] = '1.1 node'
-  const outgoing = http.request({ agent, host: '127.0.0.1', port: originPort, method: request.method, path: request.url, headers }, (answer) => {
+  const { method, url } = request
+  const outgoing = http.request({ agent, host: '127.0.0.1', port: originPort, method, path: url, headers }, (answer) => {
     const fields: http.OutgoingHttpHeaders = { ...answer.headers, via: '1.1 node' }
     delete fields['connection']
     delete fields['keep-alive']

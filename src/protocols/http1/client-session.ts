@@ -31,7 +31,7 @@ import { checkUpgradeRequest, checkUpgradeResponse } from '../websocket/handshak
 import { BODY_FAULTS, BodyFault, BodyReader, writeChunk, writeLastChunk, type BodyLimits } from './body.ts'
 import { Framing, responseFraming } from './framing.ts'
 import { HTTP1_CLIENT_DEFAULTS, HTTP1_SERVER_DEFAULTS } from './http1-options.ts'
-import { HEAD_FAULTS, ParserSlot, Parsed, type HeadParser } from './parser.ts'
+import { HEAD_FAULTS, ParserSlot, Parsed, limitOfResponse, type HeadParser } from './parser.ts'
 
 const State = { Parked: 0, Busy: 1, Ready: 2, Detached: 3, Closed: 4 } as const
 type State = (typeof State)[keyof typeof State]
@@ -468,14 +468,5 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
     if (this.#paused || this.#responseEnded) return Owed.Nothing
     if (this.#headSeen) return Owed.Rest
     return this.#requestEnded ? Owed.FirstByte : Owed.Nothing
-  }
-}
-
-/** A limit of the parser, by the name that it has for responses. */
-function limitOfResponse(limit: string): string {
-  switch (limit) {
-    case 'head-bytes': return 'response-head-bytes'
-    case 'header-count': return 'response-header-count'
-    default: return limit
   }
 }

@@ -18,7 +18,10 @@ export interface Http1ServerOptions extends HttpServerOptions {
   lingerIdleMs?: number
   /** Lingering close: in all, in ms. @default 30000 */
   lingerTotalMs?: number
-  /** Lingering close, and bodies that no hook and no origin takes: bytes read and thrown away before the connection is cut. @default 262144 */
+  /**
+   * Lingering close, and bodies that no hook and no origin takes: bytes read and thrown away before the connection is
+   * cut. @default 262144
+   */
   maxDiscardBytes?: number
 }
 export type ResolvedHttp1ServerOptions = Readonly<Required<Http1ServerOptions>>

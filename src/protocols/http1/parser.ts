@@ -44,6 +44,15 @@ export const HEAD_FAULTS: Readonly<Record<number, FaultMeaning>> = {
   [HeadFault.TooManyFields]: { kind: 'HEAD_TOO_LARGE', status: 431, limit: 'header-count', text: 'too many fields' },
 }
 
+/** The limit of a fault, by the name that it has for heads of responses. */
+export function limitOfResponse(limit: string): string {
+  switch (limit) {
+    case 'head-bytes': return 'response-head-bytes'
+    case 'header-count': return 'response-header-count'
+    default: return limit
+  }
+}
+
 export interface HeadLimits {
   readonly maxHeadBytes: number
   readonly maxHeaderCount: number

@@ -16,16 +16,18 @@ export interface ConfiguredLogs {
   close(): Promise<void>
 }
 
+export interface LoggingWorker { readonly id: string; readonly generation: number }
+
 /**
  * @param who `supervisor` or `worker 1.0.3`
  * @param worker id and generation for the access log; null opens none, as in the supervisor
  * @throws when a file cannot be opened
  */
-export function openLogs(options: ResolvedLogOptions, who: string, worker: { readonly id: string; readonly generation: number } | null): ConfiguredLogs {
+export function openLogs(options: ResolvedLogOptions, who: string, worker: LoggingWorker | null): ConfiguredLogs {
   const { level, format, maxLogQueueBytes } = options
-  const log = createPinoLog({ who, level, format, maxLogQueueBytes, destination: options.process === 'stderr' ? 'stderr' : { file: options.process } })
-  const accessLog = worker === null || options.access === 'off' ? null
-    : new AccessLog(options.access === 'stdout' ? 'stdout' : { file: options.access }, { maxLogQueueBytes, worker: worker.id, generation: worker.generation })
+  const destination = options.process === 'stderr' ? 'stderr' : { file: options.process }
+  const log = createPinoLog({ who, level, format, maxLogQueueBytes, destination })
+  const accessLog = worker === null || options.access === 'off' ? null : openAccessLog(options, worker)
   return {
     log, accessLog,
     reopen() {
@@ -34,4 +36,8 @@ export function openLogs(options: ResolvedLogOptions, who: string, worker: { rea
     },
     async close() { await Promise.all([log.close(), accessLog?.close()]) },
   }
+}
+
+function openAccessLog({ access, maxLogQueueBytes }: ResolvedLogOptions, { id, generation }: LoggingWorker): AccessLog {
+  return new AccessLog(access === 'stdout' ? 'stdout' : { file: access }, { maxLogQueueBytes, worker: id, generation })
 }

@@ -34,7 +34,10 @@ export const LINE_SINK_DEFAULTS: Readonly<Required<LineSinkOptions>> = defaultsO
 
 /** Lines are put together to pieces of this length; the first full one is handed over at once. */
 const PIECE_LENGTH = 16_384
-/** Pieces that are written in one go. A write is answered once a turn of the event loop, so one piece at a time would be too slow under load. */
+/**
+ * Pieces that are written in one go. A write is answered once a turn of the event loop, so one piece at a time would be
+ * too slow under load.
+ */
 const MAX_PIECES_PER_WRITE = 16
 const RETRY_MS = 1000
 /** What a pipe takes in one piece (pipe(7)), in bytes. */
@@ -71,7 +74,10 @@ export class LineSink {
   #timer: NodeJS.Timeout | null = null
   #retry: NodeJS.Timeout | null = null
   #gone = false
-  /** The sink is opening its file. Asked to reopen meanwhile it would say 'drain' with lines unwritten, so one opening follows the other. */
+  /**
+   * The sink is opening its file. Asked to reopen meanwhile it would say 'drain' with lines unwritten, so one opening
+   * follows the other.
+   */
   #opening = false
   #reopenWanted = false
   #closed: (() => void) | null = null
@@ -330,7 +336,9 @@ function openStandardStream(name: 'stdout' | 'stderr'): { fd: number; own: boole
     const stat = fs.fstatSync(inherited)
     if (stat.isFile()) return { fd: inherited, own: false, neverWaits: true, shared: false }
     if (stat.isFIFO() || stat.isCharacterDevice()) {
-      return { fd: fs.openSync(`/proc/self/fd/${inherited}`, fs.constants.O_WRONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOCTTY), own: true, neverWaits: true, shared: !stat.isCharacterDevice() }
+      const { O_WRONLY, O_NONBLOCK, O_NOCTTY } = fs.constants
+      const fd = fs.openSync(`/proc/self/fd/${inherited}`, O_WRONLY | O_NONBLOCK | O_NOCTTY)
+      return { fd, own: true, neverWaits: true, shared: !stat.isCharacterDevice() }
     }
     // The journal, or a parent that is Node: naming the stream makes Node set the socket to non-blocking.
     if (stat.isSocket() && process[name].writable) return { fd: inherited, own: false, neverWaits: true, shared: true }

@@ -94,14 +94,18 @@ function plain(fields: LogFields): Record<string, unknown> {
   for (const [key, value] of Object.entries(fields)) {
     if (value === undefined) continue
     const name = OWN_FIELDS.has(key) ? `${key}_` : key
-    out[name] = value instanceof Error ? cut(value.message) : typeof value === 'string' ? cut(value, key === 'stack' ? 4 * MAX_FIELD_LENGTH : MAX_FIELD_LENGTH) : value
+    if (value instanceof Error) out[name] = cut(value.message)
+    else if (typeof value === 'string') out[name] = cut(value, key === 'stack' ? 4 * MAX_FIELD_LENGTH : MAX_FIELD_LENGTH)
+    else out[name] = value
   }
   return out
 }
 
 const OWN_FIELDS: ReadonlySet<string> = new Set(['level', 'time', 'pid', 'who', 'msg'])
 
-function cut(text: string, length: number = MAX_FIELD_LENGTH): string { return text.length > length ? `${text.slice(0, length - 3)}...` : text }
+function cut(text: string, length: number = MAX_FIELD_LENGTH): string {
+  return text.length > length ? `${text.slice(0, length - 3)}...` : text
+}
 
 function printable(text: string): string { return text.replaceAll(/[\0-\x1F\x7F-\x9F]/g, escapeControl) }
 

@@ -21,7 +21,10 @@ const BROKEN: readonly Broken[] = [
   { fault: 'throws at start', result: 'rolled-back', reason: /no new worker came up in slot 0: two finds no database/ },
   { fault: 'is never ready', result: 'rolled-back', reason: /no new worker came up in slot 0: not ready within 3000 ms/ },
   { fault: 'exits after ready', result: 'rolled-back', reason: /worker 2\.0\.1 died: ended with code 7|the new worker could not accept/ },
-  { fault: 'hangs after ready', result: 'rolled-back', reason: /the self-test of worker 2\.0\.1 could not be run: self-test: no answer within \d+ ms/ },
+  {
+    fault: 'hangs after ready', result: 'rolled-back',
+    reason: /the self-test of worker 2\.0\.1 could not be run: self-test: no answer within \d+ ms/,
+  },
   { fault: 'fails the self-test', result: 'rolled-back', reason: /worker 2\.0\.1 failed its self-test: GET \/ answered 500, expected/ },
 ]
 
@@ -35,7 +38,11 @@ for (const { fault, result, reason } of BROKEN) {
     assert.equal(code, 1, stderr)
     t.diagnostic(stderr.trim())
     assert.match(stderr, reason)
-    assert.match(stderr, result === 'refused' ? /^cirque: upgrade-1: refused, nothing was changed: / : /^cirque: upgrade-1: rolled back, everything is as it was: /)
+    assert.match(
+      stderr,
+      result === 'refused' ? /^cirque: upgrade-1: refused, nothing was changed: /
+        : /^cirque: upgrade-1: rolled back, everything is as it was: /,
+    )
     await load.goesOn()
     const { answeredBy } = await load.losesNothing()
     assert.deepEqual(Object.keys(answeredBy).filter(who => !who.startsWith('one ')), [])

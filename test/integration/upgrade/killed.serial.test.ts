@@ -24,7 +24,8 @@ async function killAndStartAgain(t: TestContext, server: ReleasedApp): Promise<S
   const app = await server.startAgain()
   const { tookMs } = await app.line(ADOPTED)
   assert.equal(app.has('workers of a supervisor that was killed still listen'), false)
-  t.diagnostic(`adopted ${Math.round(performance.now() - killedAtMs)} ms after the kill, the process's start included; ${String(tookMs)} ms of these for the workers`)
+  const sinceKillMs = Math.round(performance.now() - killedAtMs)
+  t.diagnostic(`adopted ${sinceKillMs} ms after the kill, the process's start included; ${String(tookMs)} ms of these for the workers`)
   return server.settled()
 }
 
@@ -87,10 +88,12 @@ for (const withinMs of [50, 800]) {
 }
 
 for (const operation of ['upgrade', 'reload'] as const) {
-  test(`upgrade: a supervisor killed at any moment of ${operation === 'reload' ? 'a' : 'an'} ${operation} loses nothing`, LINUX_ONLY, async t => {
+  const anOperation = operation === 'reload' ? 'a reload' : `an ${operation}`
+  test(`upgrade: a supervisor killed at any moment of ${anOperation} loses nothing`, LINUX_ONLY, async t => {
     const server = await ReleasedApp.start(t, { drain: { webSocketDrainMs: 200 } })
     const load = await UpgradeLoad.start(t, server.port)
-    const message: Operation = operation === 'reload' ? { tag: 'reload' } : { tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' }
+    const message: Operation = operation === 'reload' ? { tag: 'reload' }
+      : { tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' }
     const id = await server.begin(message)
     const afterMs = Math.random() * 2_500
     await delay(afterMs)
@@ -141,7 +144,9 @@ test('upgrade: a worker that stands still is detected and replaced, and what wai
   assert.ok(!pidsOf(await server.settled()).includes(pid))
 })
 
-test('upgrade: workers that do not answer the supervisor that adopts are replaced beside, and answer what waits for them alone when they wake', LINUX_ONLY, async t => {
+const ASLEEP = 'upgrade: workers that do not answer the supervisor that adopts are replaced beside, '
+  + 'and answer what waits for them alone when they wake'
+test(ASLEEP, LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t, { orphanPolicy: 'keep' })
   const { port } = server
   const before = pidsOf(await server.status())
@@ -169,5 +174,7 @@ test('upgrade: workers that do not answer the supervisor that adopts are replace
   assert.ok(bodies.slice(0, 30).every(body => before.some(pid => body === `one ${pid}`)))
   await waitFor('the end of those who woke', () => before.every(pid => !isAlive(pid)), { deadlineMs: 20_000, seen: () => app.stderr })
   assert.deepEqual(pidsOf(await server.settled()), after)
-  for (const body of await Promise.all(Array.from({ length: 20 }, async () => bodyOf(await dial())))) assert.ok(after.some(pid => body === `one ${pid}`), body)
+  for (const body of await Promise.all(Array.from({ length: 20 }, async () => bodyOf(await dial())))) {
+    assert.ok(after.some(pid => body === `one ${pid}`), body)
+  }
 })

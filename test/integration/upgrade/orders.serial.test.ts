@@ -31,7 +31,8 @@ test('upgrade: before the roll a newer request supersedes the older one', LINUX_
   await load.losesNothing()
 })
 
-test('upgrade: from the roll on a newer request waits, across the replacement of the supervisor, and both are done', LINUX_ONLY, async t => {
+const LATE_REQUEST = 'upgrade: from the roll on a newer request waits, across the replacement of the supervisor, and both are done'
+test(LATE_REQUEST, LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t)
   const load = await UpgradeLoad.start(t, server.port)
   const folders = ['two', 'three', 'four'].map(name => server.root.add(name))
@@ -41,7 +42,9 @@ test('upgrade: from the roll on a newer request waits, across the replacement of
   const second = await server.begin({ tag: 'upgrade', folder: folders[1]!, supervisor: 'if-changed' })
   const third = await server.begin({ tag: 'upgrade', folder: folders[2]!, supervisor: 'if-changed' })
   const outcomes = await Promise.all([first, second, third].map(id => server.outcome(id)))
-  assert.deepEqual(outcomes.map(({ result, to }) => [result, path.basename(to)]), [['committed', 'two'], ['superseded', 'three'], ['committed', 'four']])
+  assert.deepEqual(outcomes.map(({ result, to }) => [result, path.basename(to)]), [
+    ['committed', 'two'], ['superseded', 'three'], ['committed', 'four'],
+  ])
   assert.equal(outcomes[1]!.reason, `superseded by ${third}`)
   assert.equal(server.root.current, 'four')
   await load.goesOn()
@@ -84,10 +87,15 @@ test('upgrade: five upgrades in a row keep WebSockets until too many generations
   for (let round = 0; round < 5; round++) {
     generations.push(await openWebSockets(t, server))
     assert.equal((await server.upgrade(server.root.add(`next-${round}`))).result, 'committed')
-    await waitFor('no more generations than allowed', async () => (await server.status()).slots.every(({ draining }) => draining.length <= maxDrainingGenerations))
+    await waitFor(
+      'no more generations than allowed',
+      async () => (await server.status()).slots.every(({ draining }) => draining.length <= maxDrainingGenerations),
+    )
     const kept = generations.slice(Math.max(0, generations.length - maxDrainingGenerations)).flat()
     const before = kept.map(({ echoes }) => echoes)
-    await waitFor('echoes of those that may stay', () => kept.every(({ echoes }, index) => echoes > before[index]!), { seen: () => kept.map(({ echoes, code }) => [echoes, code]) })
+    await waitFor('echoes of those that may stay', () => kept.every(({ echoes }, index) => echoes > before[index]!), {
+      seen: () => kept.map(({ echoes, code }) => [echoes, code]),
+    })
     assert.deepEqual(kept.filter(({ code }) => code !== 0), [])
   }
   const ended = generations.slice(0, 5 - maxDrainingGenerations).flat()
@@ -118,7 +126,9 @@ for (const step of ['preflight', 'rolling', 'supervisor'] as const) {
   })
 }
 
-test('upgrade: a stop signal that meets the replacement of the supervisor stops, or leaves workers that the next start adopts', LINUX_ONLY, async t => {
+const LATE_STOP = 'upgrade: a stop signal that meets the replacement of the supervisor stops, '
+  + 'or leaves workers that the next start adopts'
+test(LATE_STOP, LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t, { drain: { idleDrainMs: 0 } })
   const id = await server.begin({ tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' })
   await server.app.line(`${id}: supervisor`)
@@ -139,7 +149,9 @@ const SIGNAL_AT_BOOT = { NODE_OPTIONS: `--import=${new URL('../../support/signal
 
 for (const [signals, ended] of [[['SIGTERM'], 0], [['SIGTERM', 'SIGINT'], 1], [['SIGINT', 'SIGINT'], 0]] as const) {
   test(`upgrade: ${signals.join(' and ')} to an image that has not taken over yet leaves no worker behind`, LINUX_ONLY, async t => {
-    const server = await ReleasedApp.start(t, { drain: { idleDrainMs: 0 } }, { ...SIGNAL_AT_BOOT, SIGNALS_AT_BOOT_OF: 'handover.json', SIGNALS_AT_BOOT: signals.join(',') })
+    const server = await ReleasedApp.start(t, { drain: { idleDrainMs: 0 } }, {
+      ...SIGNAL_AT_BOOT, SIGNALS_AT_BOOT_OF: 'handover.json', SIGNALS_AT_BOOT: signals.join(','),
+    })
     await server.begin({ tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' })
     assert.deepEqual(await server.app.end(20_000), { code: ended, signal: null }, server.app.stderr)
     assert.deepEqual(server.app.everyWorkerPid(), [])
@@ -151,7 +163,11 @@ test('upgrade: a stop that comes while workers are adopted waits for them, and k
   const server = await ReleasedApp.start(t, { drain: { idleDrainMs: 0 } })
   await server.kill()
   const app = await server.startAgain(false)
-  await waitFor('somebody to ask', () => app.ask({ tag: 'stop', force: false, wait: false }).then(() => true, () => false), { deadlineMs: 20_000 })
+  await waitFor(
+    'somebody to ask',
+    () => app.ask({ tag: 'stop', force: false, wait: false }).then(() => true, () => false),
+    { deadlineMs: 20_000 },
+  )
   assert.deepEqual(await app.end(20_000), { code: 0, signal: null })
   assert.deepEqual(app.lines.filter(({ msg }) => msg.includes('is killed')), [])
   assert.deepEqual(app.everyWorkerPid(), [])
@@ -161,7 +177,9 @@ test('upgrade: a second start is refused while one runs and while it is replaced
   const server = await ReleasedApp.start(t)
   const load = await UpgradeLoad.start(t, server.port)
   const again = async (env: Readonly<Record<string, string>> = {}): Promise<void> => {
-    const second = await SupervisedApp.start(t, { folder: server.root.folder, file: server.root.application, options: { workers: 2 }, env, wait: false })
+    const second = await SupervisedApp.start(t, {
+      folder: server.root.folder, file: server.root.application, options: { workers: 2 }, env, wait: false,
+    })
     assert.deepEqual(await second.end(), { code: 3, signal: null })
     assert.equal(second.lines.at(-1)!.msg, `already running, pid ${server.pid}`)
   }
@@ -171,7 +189,9 @@ test('upgrade: a second start is refused while one runs and while it is replaced
   assert.equal((await outcome).result, 'committed')
   await again()
   // A stop of the second is none of the first one's workers'.
-  for (const signals of ['SIGTERM', 'SIGTERM,SIGINT']) await again({ ...SIGNAL_AT_BOOT, SIGNALS_AT_BOOT_OF: 'run', SIGNALS_AT_BOOT: signals })
+  for (const signals of ['SIGTERM', 'SIGTERM,SIGINT']) {
+    await again({ ...SIGNAL_AT_BOOT, SIGNALS_AT_BOOT_OF: 'run', SIGNALS_AT_BOOT: signals })
+  }
   await load.losesNothing()
 })
 
@@ -184,7 +204,10 @@ test('upgrade: what is no release is refused in a sentence', LINUX_ONLY, async t
   fs.mkdirSync(empty)
   const without = await server.cirque('upgrade', empty)
   assert.equal(without.code, 1)
-  assert.match(without.stderr, /^cirque: upgrade-1: refused, nothing was changed: .*\/empty has no file app\.ts, which is the application; .*\n$/)
+  assert.match(
+    without.stderr,
+    /^cirque: upgrade-1: refused, nothing was changed: .*\/empty has no file app\.ts, which is the application; .*\n$/,
+  )
   const back = await server.cirque('rollback')
   assert.equal(back.code, 1)
   assert.match(back.stderr, /^cirque: there is no release to go back to: .*\n$/)

@@ -18,7 +18,10 @@ test('upgrade: ten rolling replacements of all kinds lose nothing', LINUX_ONLY, 
   const seen = new Set(pidsOf(await server.status()))
   for (let round = 0; round < 10; round++) {
     const before = pidsOf(await server.status())
-    if (round % 3 === 0) assert.equal((await server.app.ask({ tag: 'restart-workers', worker: '', wait: true }) as { replaced: object[] }).replaced.length, 2)
+    if (round % 3 === 0) assert.equal(
+      (await server.app.ask({ tag: 'restart-workers', worker: '', wait: true }) as { replaced: object[] }).replaced.length,
+      2,
+    )
     else assert.equal((await (round % 3 === 1 ? server.operate({ tag: 'reload' }) : server.upgrade())).result, 'committed')
     const after = pidsOf(await server.status())
     assert.deepEqual(after.filter(pid => before.includes(pid)), [])
@@ -76,7 +79,9 @@ test('upgrade: a long answer with bytes of the next request behind it arrives wh
   const server = await ReleasedApp.start(t, { drain: { idleDrainMs: 0 } })
   const client = await RawClient.connect({ host: '127.0.0.1', port: server.port })
   t.after(() => client.destroy())
-  await client.write(`GET /download?bytes=${bytes} HTTP/1.1\r\nHost: test\r\n\r\nGET / HTTP/1.1\r\nHost: test\r\nX-Padding: ${'x'.repeat(2_000)}\r\n\r\n`)
+  await client.write(
+    `GET /download?bytes=${bytes} HTTP/1.1\r\nHost: test\r\n\r\nGET / HTTP/1.1\r\nHost: test\r\nX-Padding: ${'x'.repeat(2_000)}\r\n\r\n`,
+  )
   const answer = client.readResponse({ deadlineMs: 30_000 })
   await waitFor('the beginning', () => client.unread.length > 100_000)
   client.pause()

@@ -69,7 +69,9 @@ test('upgrade: listeners come and go by a reload, and the others never notice', 
 })
 
 test('upgrade: a worker holds its sockets and nothing of the supervisor, before and after replacements in place', LINUX_ONLY, async t => {
-  const server = await ReleasedApp.start(t, { adminAddress: '127.0.0.1:0', drain: { webSocketDrainMs: 0, idleDrainMs: 0, closeSpreadMs: 0 } })
+  const server = await ReleasedApp.start(t, {
+    adminAddress: '127.0.0.1:0', drain: { webSocketDrainMs: 0, idleDrainMs: 0, closeSpreadMs: 0 },
+  })
   const check = async (): Promise<void> => {
     const status = await server.settled()
     const supervisor = descriptorsOf(server.pid)
@@ -86,7 +88,9 @@ test('upgrade: a worker holds its sockets and nothing of the supervisor, before 
       for (const own of [control, worker, admin[0]]) assert.ok(![...held.values()].includes(own!), `worker ${pid} does not hold ${own}`)
       // The log opens the standard streams again; what this process was given all have. An eventfd and the like have no names of their own.
       const given = [0, 1, 2].map(fd => held.get(fd)).concat([...descriptorsOf(process.pid).values()])
-      const shared = [...held].filter(([fd, name]) => fd > 2 && /^(socket|pipe):/.test(name) && !given.includes(name) && [...supervisor.values()].includes(name))
+      const ofSupervisor = new Set(supervisor.values())
+      const shared = [...held].filter(([fd, name]) =>
+        fd > 2 && /^(socket|pipe):/.test(name) && !given.includes(name) && ofSupervisor.has(name))
       assert.deepEqual(new Set(shared.map(([, name]) => name)), listening)
       // Each once for the table, and the one that it accepts on once more.
       assert.equal(shared.length, 3, JSON.stringify([...held]))
@@ -109,16 +113,19 @@ test('upgrade: a worker holds its sockets and nothing of the supervisor, before 
 /** The listening sockets of a port, as /proc/<pid>/fd names them. */
 function listeningAt(port: number): Set<string> {
   const rows = fs.readFileSync('/proc/net/tcp', 'utf8').split('\n').slice(1).map(line => line.trim().split(/\s+/))
-  return new Set(rows.filter(fields => fields[3] === '0A' && Number.parseInt(fields[1]!.split(':')[1]!, 16) === port).map(fields => `socket:[${fields[9]}]`))
+  const listening = rows.filter(fields => fields[3] === '0A' && Number.parseInt(fields[1]!.split(':')[1]!, 16) === port)
+  return new Set(listening.map(fields => `socket:[${fields[9]}]`))
 }
 
 /** The listening socket of a path. */
 function unixSocket(file: string): string {
-  const row = fs.readFileSync('/proc/net/unix', 'utf8').split('\n').map(line => line.trim().split(/\s+/)).find(fields => fields[7] === file && fields[3] === '00010000')
+  const row = fs.readFileSync('/proc/net/unix', 'utf8').split('\n').map(line => line.trim().split(/\s+/))
+    .find(fields => fields[7] === file && fields[3] === '00010000')
   return `socket:[${row![6]}]`
 }
 
-test('upgrade: a release with its own Node.js runs on it, supervisor included, and a roll-back runs on the one before', LINUX_ONLY, async t => {
+const OWN_NODE = 'upgrade: a release with its own Node.js runs on it, supervisor included, and a roll-back runs on the one before'
+test(OWN_NODE, LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t)
   const load = await UpgradeLoad.start(t, server.port)
   const two = server.root.add('two', { ownNode: true })
@@ -139,6 +146,9 @@ test('upgrade: a release with its own Node.js runs on it, supervisor included, a
   assert.match(down.stdout, /^rollback-2: done/)
   await check(before)
   assert.equal(server.root.current, 'one')
-  await waitFor('the answers of both', () => ['one', 'two'].every(name => Object.keys(load.answeredBy).some(who => who.startsWith(`${name} `))))
+  await waitFor(
+    'the answers of both',
+    () => ['one', 'two'].every(name => Object.keys(load.answeredBy).some(who => who.startsWith(`${name} `))),
+  )
   await load.losesNothing()
 })

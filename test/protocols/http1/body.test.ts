@@ -44,15 +44,21 @@ function read(length: number, wire: string, cuts: readonly number[]): Read {
 
 const GOOD = [
   ['by length', 5, 'hello', 'hello', ''], ['chunked', BODY_UNKNOWN, '5\r\nhello\r\n0\r\n\r\n', 'hello', ''],
-  ['in two chunks', BODY_UNKNOWN, '1\r\nh\r\n4\r\nello\r\n0\r\n\r\n', 'hello', ''], ['with leading zeros and capitals', BODY_UNKNOWN, '000A\r\n0123456789\r\n00\r\n\r\n', '0123456789', ''],
-  ['with extensions', BODY_UNKNOWN, '5;a=b\r\nhello\r\n0;x\r\n\r\n', 'hello', ''], ['with trailers', BODY_UNKNOWN, '1\r\na\r\n0\r\nX-A: 1\r\nX-B: 2\r\n\r\n', 'a', 'X-A,1;X-B,2'],
+  ['in two chunks', BODY_UNKNOWN, '1\r\nh\r\n4\r\nello\r\n0\r\n\r\n', 'hello', ''],
+  ['with leading zeros and capitals', BODY_UNKNOWN, '000A\r\n0123456789\r\n00\r\n\r\n', '0123456789', ''],
+  ['with extensions', BODY_UNKNOWN, '5;a=b\r\nhello\r\n0;x\r\n\r\n', 'hello', ''],
+  ['with trailers', BODY_UNKNOWN, '1\r\na\r\n0\r\nX-A: 1\r\nX-B: 2\r\n\r\n', 'a', 'X-A,1;X-B,2'],
   ['empty', BODY_UNKNOWN, '0\r\n\r\n', '', ''],
 ] as const
 
 for (const [what, length, wire, data, trailers] of GOOD) {
   test(`body: one ${what} is read alike wherever it is cut, and what is behind it is left`, () => {
-    const text = `${wire}GET / HTTP/1.1\r\n`, wanted: Read = { fault: BodyFault.None, data, done: true, trailers, behind: 'GET / HTTP/1.1\r\n' }
-    for (let a = 0; a <= text.length; a++) for (let b = a; b <= text.length; b += 3) assert.deepEqual(read(length, text, [a, b]), wanted, `cut at ${a} and ${b}`)
+    const text = `${wire}GET / HTTP/1.1\r\n`, wanted: Read = {
+      fault: BodyFault.None, data, done: true, trailers, behind: 'GET / HTTP/1.1\r\n',
+    }
+    for (let a = 0; a <= text.length; a++) {
+      for (let b = a; b <= text.length; b += 3) assert.deepEqual(read(length, text, [a, b]), wanted, `cut at ${a} and ${b}`)
+    }
     assert.deepEqual(read(length, text, Array.from({ length: text.length }, (_, i) => i)), wanted)
   })
 }
@@ -68,12 +74,21 @@ test('body: one until close takes everything and ends with the connection only',
 })
 
 for (const [what, wire, fault] of [
-  ['no size', '\r\nx', BodyFault.BadChunk], ['a size that is no number', 'x\r\n', BodyFault.BadChunk], ['a sign', '+5\r\n', BodyFault.BadChunk], ['0x', '0x5\r\nhello', BodyFault.BadChunk],
-  ['a blank before the size', ' 5\r\n', BodyFault.BadChunk], ['a blank behind the size', '5 \r\n', BodyFault.BadChunk], ['a bare LF behind the size', '5\nhello', BodyFault.BadChunk], ['a bare CR', '5\rhello', BodyFault.BadChunk],
-  ['more data than announced', '5\r\nhello!\r\n', BodyFault.BadChunk], ['a bare LF behind the data', '1\r\na\n', BodyFault.BadChunk], ['17 digits', `${'0'.repeat(16)}1\r\n`, BodyFault.BadChunk],
-  ['a size over 2^53', '20000000000000\r\n', BodyFault.BadChunk], ['a control in an extension', '5;\x01\r\n', BodyFault.BadChunk], ['a bare LF in an extension', '5;a\nb', BodyFault.BadChunk],
-  ['a size line that is too long', `5;${'a'.repeat(40)}\r\n`, BodyFault.ChunkLineTooLong], ['more framing than data', '1;aaaaaaaaaaaaaaaaaaaaaaaa\r\na\r\n'.repeat(30), BodyFault.ChunkOverhead],
-  ['a bad trailer', '0\r\nX A: 1\r\n\r\n', BodyFault.BadTrailers], ['too many trailers', '0\r\na: 1\r\nb: 2\r\nc: 3\r\n\r\n', BodyFault.TooManyTrailers], ['trailers that are too large', `0\r\na: ${'x'.repeat(120)}\r\n\r\n`, BodyFault.TrailersTooLarge],
+  ['no size', '\r\nx', BodyFault.BadChunk], ['a size that is no number', 'x\r\n', BodyFault.BadChunk],
+  ['a sign', '+5\r\n', BodyFault.BadChunk], ['0x', '0x5\r\nhello', BodyFault.BadChunk],
+  ['a blank before the size', ' 5\r\n', BodyFault.BadChunk], ['a blank behind the size', '5 \r\n', BodyFault.BadChunk],
+  ['a bare LF behind the size', '5\nhello', BodyFault.BadChunk], ['a bare CR', '5\rhello', BodyFault.BadChunk],
+  ['more data than announced', '5\r\nhello!\r\n', BodyFault.BadChunk],
+  ['a bare LF behind the data', '1\r\na\n', BodyFault.BadChunk],
+  ['17 digits', `${'0'.repeat(16)}1\r\n`, BodyFault.BadChunk],
+  ['a size over 2^53', '20000000000000\r\n', BodyFault.BadChunk],
+  ['a control in an extension', '5;\x01\r\n', BodyFault.BadChunk],
+  ['a bare LF in an extension', '5;a\nb', BodyFault.BadChunk],
+  ['a size line that is too long', `5;${'a'.repeat(40)}\r\n`, BodyFault.ChunkLineTooLong],
+  ['more framing than data', '1;aaaaaaaaaaaaaaaaaaaaaaaa\r\na\r\n'.repeat(30), BodyFault.ChunkOverhead],
+  ['a bad trailer', '0\r\nX A: 1\r\n\r\n', BodyFault.BadTrailers],
+  ['too many trailers', '0\r\na: 1\r\nb: 2\r\nc: 3\r\n\r\n', BodyFault.TooManyTrailers],
+  ['trailers that are too large', `0\r\na: ${'x'.repeat(120)}\r\n\r\n`, BodyFault.TrailersTooLarge],
 ] as const) {
   test(`body: a chunked one with ${what} is a fault wherever it is cut`, () => {
     assert.equal(read(BODY_UNKNOWN, wire, []).fault, fault)

@@ -269,7 +269,7 @@ describe('http1 client session: limits travel with the exchange', () => {
 })
 
 describe('http1 client session: as a connection', () => {
-  const told = (connection: Connection): readonly number[] => [connection.session.capacity, connection.session.active, connection.session.exchanges]
+  const told = ({ session }: Connection): readonly number[] => [session.capacity, session.active, session.exchanges]
 
   it('takes one exchange at a time', () => {
     const connection = new Connection()

@@ -276,7 +276,10 @@ export const REFUSED_REQUESTS: readonly RefusedRequest[] = [
     ['both, with a bad length', post(['Content-Length: x', 'Transfer-Encoding: chunked'], '0\r\n\r\n')],
     ['both, far apart', post(['Content-Length: 5', 'X-A: 1', 'X-B: 2', 'transfer-ENCODING: chunked'], '0\r\n\r\n')],
     ['Transfer-Encoding in HTTP/1.0', request('POST / HTTP/1.0', HOST, 'Transfer-Encoding: chunked') + '0\r\n\r\n'],
-    ['Transfer-Encoding in HTTP/1.0 with keep-alive', request('POST / HTTP/1.0', HOST, 'Connection: keep-alive', 'Transfer-Encoding: chunked') + '0\r\n\r\n'],
+    [
+      'Transfer-Encoding in HTTP/1.0 with keep-alive',
+      request('POST / HTTP/1.0', HOST, 'Connection: keep-alive', 'Transfer-Encoding: chunked') + '0\r\n\r\n',
+    ],
   ]),
   ...refused(400, transferEncodings.map(([title, line]): Row => [`Transfer-Encoding: ${title}`, post([line], '5\r\nhello\r\n0\r\n\r\n')])),
   ...refused(501, [['Transfer-Encoding: a coding that is not implemented', post(['Transfer-Encoding: gzip, chunked'], '0\r\n\r\n')]]),
@@ -286,7 +289,9 @@ export const REFUSED_REQUESTS: readonly RefusedRequest[] = [
     ['a Content-Length above the limit', post(['Content-Length: 11'], 'hello hello')],
     ['the largest Content-Length there is', post(['Content-Length: 9007199254740991'], '')],
   ], { options: { maxRequestBodyBytes: 10 } }),
-  ...refused(413, [['a chunked body above the limit', chunked('6\r\nhello \r\n5\r\nhello\r\n0\r\n\r\n')]], { options: { maxRequestBodyBytes: 10 }, originSees: 'no whole request' }),
+  ...refused(413, [['a chunked body above the limit', chunked('6\r\nhello \r\n5\r\nhello\r\n0\r\n\r\n')]], {
+    options: { maxRequestBodyBytes: 10 }, originSees: 'no whole request',
+  }),
 
   ...refused(400, fieldLines.map(([title, line]): Row => [`field line: ${title}`, get(line)])),
   ...refused(400, [
@@ -345,7 +350,16 @@ export const REFUSED_REQUESTS: readonly RefusedRequest[] = [
   ...refused(400, chunkFaults.map(([title, body]): Row => [`chunked body: ${title}`, chunked(body)]), { originSees: 'no whole request' }),
 ]
 
-interface OriginSide { method?: string; target?: string; host?: string; framing?: 'none' | 'length' | 'chunked'; body?: string; trailers?: [string, string][]; fields?: Record<string, string | null>; options?: Http1ServerOptions }
+interface OriginSide {
+  method?: string
+  target?: string
+  host?: string
+  framing?: 'none' | 'length' | 'chunked'
+  body?: string
+  trailers?: [string, string][]
+  fields?: Record<string, string | null>
+  options?: Http1ServerOptions
+}
 
 function accepted(title: string, bytes: string, side: OriginSide = {}): AcceptedRequest {
   const { options = {}, method = 'GET', target = '/', host = 'a.example', framing = 'none', body = '', trailers = [], fields = {} } = side
@@ -362,34 +376,50 @@ export const ACCEPTED_REQUESTS: readonly AcceptedRequest[] = [
   accepted('a method of odd token characters', request("a!#$%&'*+-.^_`|~9 / HTTP/1.1", HOST), { method: "a!#$%&'*+-.^_`|~9" }),
   accepted('case of methods matters', request('get / HTTP/1.1', HOST), { method: 'get' }),
   accepted('a target of 8192 bytes', request(`GET /${'a'.repeat(8191)} HTTP/1.1`, HOST), { target: `/${'a'.repeat(8191)}` }),
-  accepted('100 fields', get(...Array.from({ length: 99 }, (_, index) => `X-${index}: ${index}`)), { fields: { 'x-0': '0', 'x-98': '98' } }),
+  accepted('100 fields', get(...Array.from({ length: 99 }, (_, index) => `X-${index}: ${index}`)), {
+    fields: { 'x-0': '0', 'x-98': '98' },
+  }),
   accepted('a field line of 16384 bytes', get(`X-A: ${'a'.repeat(16_384 - 7)}`), { fields: { 'x-a': 'a'.repeat(16_384 - 7) } }),
 
   accepted('Content-Length', post(['Content-Length: 5'], 'hello'), hello),
-  accepted('Content-Length with blanks around', post(['Content-Length: \t 5 \t'], 'hello'), { ...hello, fields: { 'content-length': '5' } }),
+  accepted('Content-Length with blanks around', post(['Content-Length: \t 5 \t'], 'hello'), {
+    ...hello, fields: { 'content-length': '5' },
+  }),
   accepted('Content-Length with zeros in front', post(['Content-Length: 0005'], 'hello'), hello),
   accepted('Content-Length on GET', get('Content-Length: 5') + 'hello', { framing: 'length', body: 'hello' }),
   accepted('Content-Length: 0', post(['Content-Length: 0'], ''), { method: 'POST', framing: 'length' }),
   accepted('a body of exactly the limit', post(['Content-Length: 5'], 'hello'), { ...hello, options: { maxRequestBodyBytes: 5 } }),
   accepted('chunked', chunked('5\r\nhello\r\n0\r\n\r\n'), chunkedHello),
   accepted('Chunked in other case', post(['transfer-encoding: CHUNKed'], '5\r\nhello\r\n0\r\n\r\n'), chunkedHello),
-  accepted('chunked with blanks around', post(['Transfer-Encoding:\t chunked \t'], '5\r\nhello\r\n0\r\n\r\n'), { ...chunkedHello, fields: { 'transfer-encoding': 'chunked' } }),
+  accepted('chunked with blanks around', post(['Transfer-Encoding:\t chunked \t'], '5\r\nhello\r\n0\r\n\r\n'), {
+    ...chunkedHello, fields: { 'transfer-encoding': 'chunked' },
+  }),
   accepted('chunked on GET', get('Transfer-Encoding: chunked') + '5\r\nhello\r\n0\r\n\r\n', { framing: 'chunked', body: 'hello' }),
   accepted('chunked and empty', chunked('0\r\n\r\n'), { method: 'POST', framing: 'chunked' }),
   accepted('chunks of many sizes', chunked('1\r\nh\r\n2\r\nel\r\n002\r\nlo\r\n0\r\n\r\n'), chunkedHello),
   accepted('a chunk size of 16 digits', chunked('0000000000000005\r\nhello\r\n0000\r\n\r\n'), chunkedHello),
-  accepted('chunk sizes in both cases', chunked('A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n'), { ...chunkedHello, body: '01234567890123456789' }),
+  accepted('chunk sizes in both cases', chunked('A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n'), {
+    ...chunkedHello, body: '01234567890123456789',
+  }),
   accepted('chunk data that looks like framing', chunked('7\r\n0\r\n\r\n\r\n\r\n0\r\n\r\n'), { ...chunkedHello, body: '0\r\n\r\n\r\n' }),
-  accepted('a body that looks like a request', post(['Content-Length: 39'], 'GET /smuggled HTTP/1.1\r\nHost: b.example'.slice(0, 39)), { ...hello, body: 'GET /smuggled HTTP/1.1\r\nHost: b.example'.slice(0, 39) }),
+  accepted(
+    'a body that looks like a request',
+    post(['Content-Length: 39'], 'GET /smuggled HTTP/1.1\r\nHost: b.example'.slice(0, 39)),
+    { ...hello, body: 'GET /smuggled HTTP/1.1\r\nHost: b.example'.slice(0, 39) },
+  ),
   accepted('chunk extensions are dropped', chunked('5;a=b;c="d e"\r\nhello\r\n0;last\r\n\r\n'), chunkedHello),
   accepted('trailers', chunked('5\r\nhello\r\n0\r\nX-A: 1\r\nX-B:2 \r\n\r\n'), { ...chunkedHello, trailers: [['X-A', '1'], ['X-B', '2']] }),
-  accepted('32 trailers', chunked(`5\r\nhello\r\n0\r\n${'X-A: 1\r\n'.repeat(32)}\r\n`), { ...chunkedHello, trailers: Array.from({ length: 32 }, () => ['X-A', '1']) }),
+  accepted('32 trailers', chunked(`5\r\nhello\r\n0\r\n${'X-A: 1\r\n'.repeat(32)}\r\n`), {
+    ...chunkedHello, trailers: Array.from({ length: 32 }, () => ['X-A', '1']),
+  }),
 
   accepted('blanks around values are dropped', get('X-A: \t 1 2 \t ', 'X-B:3'), { fields: { 'x-a': '1 2', 'x-b': '3' } }),
   accepted('an empty value', get('X-A:'), { fields: { 'x-a': '' } }),
   accepted('high bytes in values', get('X-A: \xe9\x80\xff'), { fields: { 'x-a': '\xe9\x80\xff' } }),
   accepted('repeated fields keep their order', get('X-A: 1', 'x-a: 2', 'X-A: 3'), { fields: { 'x-a': '1, 2, 3' } }),
-  accepted('odd names', get("!#$%&'*+-.^`|~9: 1", '__proto__: 2', 'constructor: 3'), { fields: { "!#$%&'*+-.^`|~9": '1', '__proto__': '2', 'constructor': '3' } }),
+  accepted('odd names', get("!#$%&'*+-.^`|~9: 1", '__proto__: 2', 'constructor: 3'), {
+    fields: { "!#$%&'*+-.^`|~9": '1', '__proto__': '2', 'constructor': '3' },
+  }),
   accepted('a name with an underscore alone', get('X_A: 1', 'X-B: 2'), { fields: { 'x_a': '1', 'x-b': '2' } }),
 
   accepted('Host with a port', request('GET / HTTP/1.1', 'Host: a.example:8080'), { host: 'a.example:8080' }),
@@ -402,19 +432,34 @@ export const ACCEPTED_REQUESTS: readonly AcceptedRequest[] = [
   accepted('absolute-form wins over Host', request('GET http://b.example/x HTTP/1.1', HOST), { target: '/x', host: 'b.example' }),
   accepted('absolute-form with a port wins over Host', request('GET http://b.example:81/ HTTP/1.1', HOST), { host: 'b.example:81' }),
   accepted('absolute-form without a path', request('GET http://b.example HTTP/1.1', HOST), { host: 'b.example' }),
-  accepted('absolute-form with a query and no path', request('GET http://b.example?q HTTP/1.1', HOST), { target: '/?q', host: 'b.example' }),
-  accepted('absolute-form with its scheme in capitals', request('GET HTTP://b.example/x HTTP/1.1', HOST), { target: '/x', host: 'b.example' }),
+  accepted('absolute-form with a query and no path', request('GET http://b.example?q HTTP/1.1', HOST), {
+    target: '/?q', host: 'b.example',
+  }),
+  accepted('absolute-form with its scheme in capitals', request('GET HTTP://b.example/x HTTP/1.1', HOST), {
+    target: '/x', host: 'b.example',
+  }),
   accepted('asterisk-form', request('OPTIONS * HTTP/1.1', HOST), { method: 'OPTIONS', target: '*' }),
 
-  accepted('a path goes as it is', request('GET /a;b=c/d,e/%41?x=%zz&y=/../y&z=%00#'.slice(0, -1) + ' HTTP/1.1', HOST), { target: '/a;b=c/d,e/%41?x=%zz&y=/../y&z=%00' }),
-  accepted('encoded slashes, encoded backslashes and empty segments are kept', request('GET /a%2fb%5cc//d HTTP/1.1', HOST), { target: '/a%2fb%5cc//d' }),
+  accepted(
+    'a path goes as it is',
+    request('GET /a;b=c/d,e/%41?x=%zz&y=/../y&z=%00#'.slice(0, -1) + ' HTTP/1.1', HOST),
+    { target: '/a;b=c/d,e/%41?x=%zz&y=/../y&z=%00' },
+  ),
+  accepted(
+    'encoded slashes, encoded backslashes and empty segments are kept',
+    request('GET /a%2fb%5cc//d HTTP/1.1', HOST),
+    { target: '/a%2fb%5cc//d' },
+  ),
   accepted('dot segments are resolved', request('GET /a/./b/../c HTTP/1.1', HOST), { target: '/a/c' }),
   accepted('dot segments at the end are resolved', request('GET /a/b/.. HTTP/1.1', HOST), { target: '/a/' }),
   accepted('dot segments do not climb above the root', request('GET /../../a HTTP/1.1', HOST), { target: '/a' }),
   accepted('encoded dot segments are resolved', request('GET /a/%2e%2E/b/%2e/c?/../d HTTP/1.1', HOST), { target: '/b/c?/../d' }),
   accepted('dots within a segment are kept', request('GET /.a/..b/c../... HTTP/1.1', HOST), { target: '/.a/..b/c../...' }),
 
-  accepted('hop-by-hop fields end here', get('Connection: keep-alive, X-A, x-b', 'X-A: 1', 'X-B: 2', 'X-C: 3', 'Keep-Alive: timeout=5', 'Proxy-Connection: keep-alive', 'TE: trailers, deflate', 'Upgrade: h2c', 'HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA'), {
+  accepted('hop-by-hop fields end here', get(
+    'Connection: keep-alive, X-A, x-b', 'X-A: 1', 'X-B: 2', 'X-C: 3', 'Keep-Alive: timeout=5',
+    'Proxy-Connection: keep-alive', 'TE: trailers, deflate', 'Upgrade: h2c', 'HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA',
+  ), {
     fields: { 'x-a': null, 'x-b': null, 'x-c': '3', 'keep-alive': null, 'proxy-connection': null, 'upgrade': null, 'http2-settings': null },
   }),
   accepted('Expect in other case', post(['Expect: 100-Continue', 'Content-Length: 5'], 'hello'), hello),
@@ -429,11 +474,21 @@ export const ORIGIN_RESPONSES: readonly OriginResponse[] = [
   // Whole answers.
   fromOrigin('Content-Length', 200, ok('Content-Length: 5') + 'hello', { body: 'hello', reusable: true }),
   fromOrigin('chunked', 200, ok('Transfer-Encoding: chunked') + '5\r\nhello\r\n0\r\n\r\n', { body: 'hello', reusable: true }),
-  fromOrigin('chunked with extensions and trailers', 200, ok('Transfer-Encoding: chunked') + '5;a=b\r\nhello\r\n0\r\nX-T: 1\r\n\r\n', { body: 'hello', reusable: true }),
+  fromOrigin(
+    'chunked with extensions and trailers',
+    200,
+    ok('Transfer-Encoding: chunked') + '5;a=b\r\nhello\r\n0\r\nX-T: 1\r\n\r\n',
+    { body: 'hello', reusable: true },
+  ),
   fromOrigin('until close', 200, ok() + 'hello', { body: 'hello', ends: true }),
   fromOrigin('HTTP/1.0 until close', 200, 'HTTP/1.0 200 OK\r\n\r\nhello', { body: 'hello', ends: true }),
   fromOrigin('HTTP/1.0 with a length', 200, 'HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello', { body: 'hello' }),
-  fromOrigin('HTTP/1.0 with keep-alive', 200, 'HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello', { body: 'hello', reusable: true }),
+  fromOrigin(
+    'HTTP/1.0 with keep-alive',
+    200,
+    'HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello',
+    { body: 'hello', reusable: true },
+  ),
   fromOrigin('Connection: close', 200, ok('Connection: close', 'Content-Length: 5') + 'hello', { body: 'hello' }),
   fromOrigin('204', 204, 'HTTP/1.1 204 No Content\r\n\r\n', { reusable: true }),
   fromOrigin('304 with the length of what it spares', 304, 'HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n', { reusable: true }),
@@ -442,10 +497,20 @@ export const ORIGIN_RESPONSES: readonly OriginResponse[] = [
   fromOrigin('an empty reason', 200, 'HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n', { reusable: true }),
   fromOrigin('a high byte in the reason', 200, 'HTTP/1.1 200 \xe9\r\nContent-Length: 0\r\n\r\n', { reusable: true }),
   fromOrigin('a status nobody registered', 799, 'HTTP/1.1 799 Odd\r\nContent-Length: 0\r\n\r\n', { reusable: true }),
-  fromOrigin('16 interim responses', 200, 'HTTP/1.1 103 Early Hints\r\n\r\n'.repeat(16) + ok('Content-Length: 5') + 'hello', { body: 'hello', reusable: true }),
+  fromOrigin(
+    '16 interim responses',
+    200,
+    'HTTP/1.1 103 Early Hints\r\n\r\n'.repeat(16) + ok('Content-Length: 5') + 'hello',
+    { body: 'hello', reusable: true },
+  ),
   fromOrigin('bytes behind the answer', 200, ok('Content-Length: 5') + 'hello' + ok('Content-Length: 6') + 'second', { body: 'hello' }),
   fromOrigin('a second answer behind 204', 204, 'HTTP/1.1 204 No Content\r\n\r\n' + ok('Content-Length: 6') + 'second'),
-  fromOrigin('bytes behind the last chunk', 200, ok('Transfer-Encoding: chunked') + '5\r\nhello\r\n0\r\n\r\nHTTP/1.1 200', { body: 'hello' }),
+  fromOrigin(
+    'bytes behind the last chunk',
+    200,
+    ok('Transfer-Encoding: chunked') + '5\r\nhello\r\n0\r\n\r\nHTTP/1.1 200',
+    { body: 'hello' },
+  ),
   fromOrigin('a body behind the answer to HEAD', 200, ok('Content-Length: 5') + 'hello', { method: 'HEAD' }),
   fromOrigin('a body behind 304', 304, 'HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\nhello'),
 
@@ -498,8 +563,18 @@ export const ORIGIN_RESPONSES: readonly OriginResponse[] = [
   fromOrigin('a body shorter than its length', 'cut', ok('Content-Length: 10') + 'hello', { ends: true }),
   fromOrigin('a chunked body without its last chunk', 'cut', ok('Transfer-Encoding: chunked') + '5\r\nhello\r\n', { ends: true }),
   fromOrigin('a chunked body that ends in a chunk', 'cut', ok('Transfer-Encoding: chunked') + '5\r\nhel', { ends: true }),
-  fromOrigin('a chunked body that ends in its trailers', 'cut', ok('Transfer-Encoding: chunked') + '5\r\nhello\r\n0\r\nX-A', { ends: true }),
-  fromOrigin('a chunked body that ends before its empty line', 'cut', ok('Transfer-Encoding: chunked') + '5\r\nhello\r\n0\r\n', { ends: true }),
+  fromOrigin(
+    'a chunked body that ends in its trailers',
+    'cut',
+    ok('Transfer-Encoding: chunked') + '5\r\nhello\r\n0\r\nX-A',
+    { ends: true },
+  ),
+  fromOrigin(
+    'a chunked body that ends before its empty line',
+    'cut',
+    ok('Transfer-Encoding: chunked') + '5\r\nhello\r\n0\r\n',
+    { ends: true },
+  ),
   ...([
     ['a chunk size that is no hexadecimal', '5\r\nhello\r\ng\r\n'],
     ['an empty chunk size', '5\r\nhello\r\n\r\n0\r\n\r\n'],

@@ -114,7 +114,9 @@ function serve(pieces: readonly Buffer[], options: Http1ServerOptions): Served {
 /** Where to cut: everywhere, and for long samples near both ends and at every 97th byte between. */
 function splitPoints(length: number): number[] {
   const points: number[] = []
-  for (let point = 1; point < length; point++) if (length < 1500 || point < 60 || point > length - 60 || point % 97 === 0) points.push(point)
+  for (let point = 1; point < length; point++) {
+    if (length < 1500 || point < 60 || point > length - 60 || point % 97 === 0) points.push(point)
+  }
   return points
 }
 

@@ -79,7 +79,10 @@ test("tcp stream: one that is read through 'data' leaves the buffers of others a
   })
   const { client } = await accept(t, owner, false)
   client.write('x'.repeat(500))
-  dialledOwner.stream = dialTcp({ address: { kind: 'tcp', host: '127.0.0.1', port: (origin.address() as net.AddressInfo).port } }, dialledOwner)
+  dialledOwner.stream = dialTcp(
+    { address: { kind: 'tcp', host: '127.0.0.1', port: (origin.address() as net.AddressInfo).port } },
+    dialledOwner,
+  )
   t.after(() => dialledOwner.stream.destroy())
   assert.equal(dialledOwner.stream.ownsBuffer, false)
   dialledOwner.stream.writeText('go')

@@ -16,7 +16,10 @@ const EXAMPLES: readonly { what: string; bytes: Buffer; masked: boolean; endsMes
   { what: 'a ping', bytes: hex('89 05 48 65 6c 6c 6f'), masked: false, endsMessage: true },
   { what: 'a masked pong', bytes: hex('8a 85 37 fa 21 3d 7f 9f 4d 51 58'), masked: true, endsMessage: true },
   { what: '256 bytes', bytes: Buffer.concat([hex('82 7e 01 00'), Buffer.alloc(256, 0x88)]), masked: false, endsMessage: true },
-  { what: '64 KiB', bytes: Buffer.concat([hex('82 7f 00 00 00 00 00 01 00 00'), Buffer.alloc(65_536, 0x88)]), masked: false, endsMessage: true },
+  {
+    what: '64 KiB', bytes: Buffer.concat([hex('82 7f 00 00 00 00 00 01 00 00'), Buffer.alloc(65_536, 0x88)]),
+    masked: false, endsMessage: true,
+  },
 ]
 
 function hex(text: string): Buffer { return Buffer.from(text.replaceAll(' ', ''), 'hex') }
@@ -50,14 +53,22 @@ for (const { what, bytes, masked, endsMessage } of EXAMPLES) {
       tracker.scan(bytes, 0, point)
       assert.equal(tracker.betweenFrames, point === 0, `cut at ${point}`)
       tracker.scan(bytes, point, bytes.length)
-      assert.deepEqual([tracker.betweenFrames, tracker.betweenMessages, tracker.fault, tracker.closeSeen], [true, endsMessage, FrameFault.None, false], `cut at ${point}`)
+      assert.deepEqual(
+        [tracker.betweenFrames, tracker.betweenMessages, tracker.fault, tracker.closeSeen],
+        [true, endsMessage, FrameFault.None, false],
+        `cut at ${point}`,
+      )
     }
   })
 }
 
 test('WebSocket frames: one byte at a time is as good as all at once', () => {
   const tracker = new FrameTracker(false), ends: number[] = []
-  const bytes = Buffer.concat([frame({ opcode: 2, last: true, size: 300, reserved: 4 }, false), frame({ opcode: 9, last: true, size: 0, reserved: 0 }, false), frame({ opcode: 1, last: true, size: 65_536, reserved: 0 }, false)])
+  const bytes = Buffer.concat([
+    frame({ opcode: 2, last: true, size: 300, reserved: 4 }, false),
+    frame({ opcode: 9, last: true, size: 0, reserved: 0 }, false),
+    frame({ opcode: 1, last: true, size: 65_536, reserved: 0 }, false),
+  ])
   for (const at of bytes.keys()) {
     tracker.scan(bytes, at, at + 1)
     if (tracker.betweenFrames) ends.push(at + 1)
@@ -66,8 +77,10 @@ test('WebSocket frames: one byte at a time is as good as all at once', () => {
 })
 
 for (const masked of [true, false]) {
-  test(`WebSocket frames: every end of a message is found in any stream ${masked ? 'of a client' : 'of a server'}, however it is cut`, () => {
-    fc.assert(fc.property(fc.array(frameSpec(masked), { minLength: 1, maxLength: 6 }), fc.array(fc.nat({ max: 200_000 }), { maxLength: 12 }), (frames, cuts) => {
+  const side = masked ? 'of a client' : 'of a server'
+  test(`WebSocket frames: every end of a message is found in any stream ${side}, however it is cut`, () => {
+    const someFrames = fc.array(frameSpec(masked), { minLength: 1, maxLength: 6 })
+    fc.assert(fc.property(someFrames, fc.array(fc.nat({ max: 200_000 }), { maxLength: 12 }), (frames, cuts) => {
       const wanted: number[] = []
       let at = 0, inMessage = false
       for (const { spec, bytes } of frames) {

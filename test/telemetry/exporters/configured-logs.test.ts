@@ -11,7 +11,9 @@ import { waitFor } from '../../support/wait-for.ts'
 test('configured logs: both files are written, and again after they were renamed', async t => {
   const folder = temporaryFolder(t)
   const files = [path.join(folder, 'process.log'), path.join(folder, 'access.log')] as const
-  const logs = openLogs({ ...LOG_DEFAULTS, level: 'warn', process: files[0], access: files[1] }, 'worker 3.1.2', { id: '3.1.2', generation: 3 })
+  const logs = openLogs({ ...LOG_DEFAULTS, level: 'warn', process: files[0], access: files[1] }, 'worker 3.1.2', {
+    id: '3.1.2', generation: 3,
+  })
   const write = (name: string): void => {
     logs.log.warn(name)
     logs.accessLog?.refused(name, '::1', new ProxyError('BAD_HEAD', 'downstream', 'no'), 'PE', 0)

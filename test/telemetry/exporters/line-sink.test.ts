@@ -96,7 +96,12 @@ test('line sink: output that is redirected to a file keeps its place', async t =
   const file = path.join(temporaryFolder(t), 'out.log')
   writeFileSync(file, '')
   const fd = openSync(file, 'w')
-  const child = program(t, 'process.stdout.write("first\\n"); const sink = new LineSink("stdout", { collectMs: 0 }); sink.write("second\\n"); await sink.close(); process.stdout.write("third\\n")', fd)
+  const child = program(t, `
+    process.stdout.write("first\\n")
+    const sink = new LineSink("stdout", { collectMs: 0 })
+    sink.write("second\\n")
+    await sink.close()
+    process.stdout.write("third\\n")`, fd)
   await once(child, 'close')
   closeSync(fd)
   assert.equal(readFileSync(file, 'utf8'), 'first\nsecond\nthird\n')
@@ -147,7 +152,11 @@ for (const kind of ['socket', 'pipe'] as const) {
     const folder = temporaryFolder(t)
     writeFileSync(path.join(folder, 'writer.mjs'), `import { LineSink } from ${JSON.stringify(MODULE)}\n${code}\n`)
     const writers = `for id in 1 2 3; do "$0" "$1" $id & done; wait`
-    const reader = spawn('sh', ['-c', kind === 'pipe' ? `{ ${writers}; } | cat` : writers, process.execPath, path.join(folder, 'writer.mjs')], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const reader = spawn(
+      'sh',
+      ['-c', kind === 'pipe' ? `{ ${writers}; } | cat` : writers, process.execPath, path.join(folder, 'writer.mjs')],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    )
     t.after(() => reader.kill('SIGKILL'))
     const parts: Buffer[] = []
     // Slow at first, so that the pipe fills and writes are refused.
