@@ -131,7 +131,7 @@ class StagedConnection implements DownstreamConnection, Timed {
 
   passed(report: StageReport, stream: ByteStream, early: Buffer | null, facts: AcceptFacts): void {
     if (this.#report !== report) {
-      if (this.#state === State.Over) stream.destroy(true)
+      if (stream !== this.stream) stream.destroy(true)
       return
     }
     this.#report = null
