@@ -8,10 +8,8 @@ import { isIdempotent } from '../../src/http/message-head.ts'
 import type { Ticker } from '../../src/primitives/clock.ts'
 import type { ByteStream, StreamOwner } from '../../src/protocols/byte-stream.ts'
 import type { UpstreamConnection } from '../../src/protocols/http-connection.ts'
-import type { ProxyHttp } from '../../src/proxy/proxy-http.ts'
 import type { Session } from '../../src/proxy/session.ts'
-import type { HttpProxyOptions } from '../../src/server/http-proxy-options.ts'
-import type { HttpProxyService } from '../../src/server/http-proxy-service.ts'
+import type { OpenHttp } from '../../src/server/http-protocols.ts'
 import { MemoryStream } from './memory-stream.ts'
 import type { ReadRequest } from './strict-request-reader.ts'
 import type { ReadResponse } from './strict-response-reader.ts'
@@ -66,8 +64,8 @@ export interface ClientSide {
   /** `h1`, or the name of another protocol. */
   readonly name: string
   makeClient(world: WorldView, index: number, kernelBytes: number): Client
-  /** The service under test, which serves what `acceptStream` gives it in this protocol. */
-  makeService<Ctx>(app: ProxyHttp<Ctx>, options: HttpProxyOptions): HttpProxyService<Ctx>
+  /** With this table a service serves its connections in the protocol (server/http-protocols.ts). */
+  readonly protocols: ReadonlyMap<string, OpenHttp>
 }
 
 /** What the origins of a world speak. */

@@ -19,7 +19,10 @@ import type { HttpModule } from '../../src/modules/http-module.ts'
 import { HttpPeer, type HttpPeerOptions } from '../../src/peer/http-peer.ts'
 import type { Peer } from '../../src/peer/peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
-import type { HttpProxyService } from '../../src/server/http-proxy-service.ts'
+import { HttpProxyCore } from '../../src/server/http-proxy-core.ts'
+import { sumCounts, type OpenCounts } from '../../src/ipc/open-counts.ts'
+import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../../src/listener/http-listener-options.ts'
+import { admit, ListeningBase } from '../../src/server/listening-base.ts'
 import type { FailToProxy, ProxyHttp } from '../../src/proxy/proxy-http.ts'
 import type { BodyResult, Session, Verdict } from '../../src/proxy/session.ts'
 import type { ExchangeSummary } from '../../src/telemetry/tracer.ts'
@@ -95,7 +98,8 @@ export class ExchangeWorld implements WorldView {
   readonly options: WorldOptions
   readonly sides: WorldSides
   readonly connector: HttpConnector
-  readonly service: HttpProxyService<Ctx>
+  readonly core: HttpProxyCore<Ctx>
+  readonly service: ListeningBase<HttpListenerOptions, ResolvedHttpListenerOptions>
   readonly clients: Client[] = []
   readonly origins: Origin[] = []
   readonly responses = new Map<number, ModelResponse>()
@@ -103,6 +107,7 @@ export class ExchangeWorld implements WorldView {
   readonly #dials: Dial[] = []
   #deferred: Deferred[] = []
   readonly #upstreams: WorldConnection[] = []
+  readonly #peers = new Map<WorldConnection, string>()
   /** Exchanges of each connection, and its limit, when it was looked at last. */
   readonly #lookedAt = new Map<WorldConnection, { active: number; limit: number }>()
   readonly #hooks: ReadonlySet<HookOfModel>
@@ -130,8 +135,9 @@ export class ExchangeWorld implements WorldView {
     this.connector = new HttpConnector({
       ticker: this.ticker, transport, maxIdlePerKey: 3,
       expectedExchanges: () => sides.origin.expectedExchanges,
-      createConnection: (stream, _peer, ticker) => {
+      createConnection: (stream, peer, ticker) => {
         const connection = sides.origin.createConnection(stream, ticker)
+        this.#peers.set(connection, peer.name)
         this.#upstreams.push(connection)
         return connection
       },
@@ -141,14 +147,15 @@ export class ExchangeWorld implements WorldView {
       idleTimeoutMs: options.idleTimeoutMs, firstByteTimeoutMs: 5000, readTimeoutMs: 5000, writeTimeoutMs: 5000, continueTimeoutMs: 300,
       maxInterimResponses: 3, retryBudgetPercent: 100,
     })
-    this.service = sides.client.makeService(this.#application(), {
+    this.core = new HttpProxyCore(this.#application(), {
       connector: this.connector, accessLog: null, tunnelIdleTimeoutMs: 8000, maxActiveRequests: options.maxActiveRequests, viaName: 'model',
       tracers: [{ exchangeEnded: summary => this.#traced(summary) }],
       listener: {
         headTimeoutMs: 5000, keepAliveTimeoutMs: 6000, bodyIdleTimeoutMs: 5000, sendTimeoutMs: 5000, lingerIdleMs: 1000, lingerTotalMs: 4000, maxDiscardBytes: 3000,
         maxRequestBodyBytes: options.maxRequestBodyBytes, maxRequestsPerConnection: options.maxRequestsPerConnection,
       },
-    }).addTcp('127.0.0.1:0')
+    }, sides.client.protocols)
+    this.service = new ListeningBase(this.core.name, this.core).addTcp('127.0.0.1:0')
   }
 
   get filtersRequests(): boolean { return this.has('requestBodyFilter') }
@@ -180,6 +187,8 @@ export class ExchangeWorld implements WorldView {
   }
 
   // ---- the application
+
+  #stats(): OpenCounts { return sumCounts([this.service.stats()]) }
 
   #application(): ProxyHttp<Ctx> {
     const of = (session: Session): ModelRequest => {
@@ -453,7 +462,7 @@ export class ExchangeWorld implements WorldView {
         if (this.#openClients().length >= 4 || this.#drainOver) return
         const client = this.sides.client.makeClient(this, this.clients.length, this.options.clientKernelBytes)
         this.clients.push(client)
-        this.service.acceptStream(client.near, this.service.listeners[0]!.name)
+        admit(this.service, client.near, this.service.listeners[0]!.name)
         return
       }
       case 'request': {
@@ -586,7 +595,7 @@ export class ExchangeWorld implements WorldView {
 
   check(): void {
     if (this.fault !== '') throw new Error(this.fault)
-    const stats = this.service.stats(), active = this.#begun - this.#logged
+    const stats = this.#stats(), active = this.#begun - this.#logged
     if (stats.activeExchanges !== active) throw new Error(`the service counts ${stats.activeExchanges} exchanges, ${active} are under way`)
     let lent = 0, idle = 0, lendings = 0
     for (const connection of this.#upstreams) {
@@ -602,6 +611,8 @@ export class ExchangeWorld implements WorldView {
       sum.idle += row.idle
       sum.dialling += row.dialling
       sum.waiting += row.waiting
+      const roomy = row.waiting === 0 ? undefined : this.#upstreams.find(one => this.#peers.get(one) === row.peer && hasRoom(one))
+      if (roomy !== undefined) throw new Error(`${row.waiting} requests wait for ${row.peer}, and a connection has room`)
       const max = this.options.maxConnectionsPerPeer
       if (max !== 0 && row.active + row.idle + row.dialling > max) throw new Error(`${row.active + row.idle + row.dialling} connections to ${row.peer}, over ${max}`)
     }
@@ -641,7 +652,7 @@ export class ExchangeWorld implements WorldView {
       this.check()
       // What just came to its end may have written its last bytes.
       if (moved || this.#flow(Infinity)) idleRounds = 0
-      else if (this.service.stats().activeExchanges === 0 && this.#drained === null) break
+      else if (this.#stats().activeExchanges === 0 && this.#drained === null) break
       else {
         idleRounds++
         this.clock.advance(10)
@@ -652,7 +663,7 @@ export class ExchangeWorld implements WorldView {
 
   /** With nothing more to move, nothing is under way and everybody has what they were promised. */
   #settled(): void {
-    const stats = this.service.stats()
+    const stats = this.#stats()
     const open = this.requests.filter(request => request.begun > request.logged).map(request => request.id)
     if (stats.activeExchanges !== 0) throw new Error(`requests ${open.join()} are stuck: ${JSON.stringify(stats)}`)
     for (const client of this.clients) {
@@ -679,8 +690,8 @@ export class ExchangeWorld implements WorldView {
         this.clock.advance(100)
         await this.settleTurn()
       }
-      if (!this.#drainOver) throw new Error(`the drain does not end: ${JSON.stringify(this.service.stats())}`)
-      if (this.service.stats().connections !== 0) throw new Error('the drain left connections')
+      if (!this.#drainOver) throw new Error(`the drain does not end: ${JSON.stringify(this.#stats())}`)
+      if (this.#stats().connections !== 0) throw new Error('the drain left connections')
     }
     this.service.close()
     await this.settleTurn()
@@ -690,10 +701,11 @@ export class ExchangeWorld implements WorldView {
     this.clock.advance(200)
     await this.settleTurn()
     this.check()
-    const { connections, idleConnections, activeExchanges, upgraded } = this.service.stats()
-    if (connections !== 0 || idleConnections !== 0 || activeExchanges !== 0 || upgraded !== 0) throw new Error(`left open: ${JSON.stringify(this.service.stats())}`)
+    const { connections, idleConnections, activeExchanges, upgraded } = this.#stats()
+    if (connections !== 0 || idleConnections !== 0 || activeExchanges !== 0 || upgraded !== 0) throw new Error(`left open: ${JSON.stringify(this.#stats())}`)
     for (const end of [...this.clients, ...this.origins]) if (!end.near.destroyed) throw new Error(`${end.near.digest.remoteAddress} was left open`)
-    if (this.service.ticker.size !== 0 || this.ticker.size !== 0) throw new Error(`left ticking: ${this.service.ticker.size} of the service, ${this.ticker.size} of the connector`)
+    const ofService = this.core.ticker.size
+    if (ofService !== 0 || this.ticker.size !== 0) throw new Error(`left ticking: ${ofService} of the service, ${this.ticker.size} of the connector`)
     if (this.clock.pending !== 0) throw new Error(`${this.clock.pending} timers were left`)
     if (this.connector.stats().length !== 0 || this.connector.pool.idle !== 0) throw new Error(`left in the pool: ${JSON.stringify(this.connector.stats())}`)
     if (this.#dials.length !== 0) throw new Error('a dial was left')
@@ -707,6 +719,8 @@ export class ExchangeWorld implements WorldView {
 
 /** Bytes of the next piece, either way. */
 function tunnelPiece({ id, tunnel }: ModelRequest): number { return 1 + (id * 997 + tunnel!.sentByClient + tunnel!.sentByOrigin) % 7000 }
+
+function hasRoom({ capacity, active, poolLent, stream }: WorldConnection): boolean { return !stream.destroyed && capacity + active > poolLent }
 
 function isOpen(request: ModelRequest): boolean { return request.tunnel !== null }
 

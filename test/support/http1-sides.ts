@@ -1,6 +1,6 @@
 /** HTTP/1.1 on both sides of an exchange world. Requests may be pipelined; an origin serves one at a time. */
 import { Http1ClientSession } from '../../src/protocols/http1/client-session.ts'
-import { HttpProxyService } from '../../src/server/http-proxy-service.ts'
+import { HTTP_PROTOCOLS } from '../../src/server/http-protocols.ts'
 import {
   Client, Origin, type AnswerSpec, type ClientSide, type ModelRequest, type ModelResponse, type OriginSide, type Served, type WorldView,
 } from './exchange-sides.ts'
@@ -230,7 +230,7 @@ class Http1Origin extends Origin {
 export const HTTP1_CLIENT: ClientSide = {
   name: 'h1',
   makeClient: (world, index, kernelBytes) => new Http1Client(world, index, kernelBytes),
-  makeService: (app, options) => new HttpProxyService(app, options),
+  protocols: HTTP_PROTOCOLS,
 }
 
 export const HTTP1_ORIGIN: OriginSide = {

@@ -2,7 +2,6 @@
  * The multiplexing protocol on both sides of an exchange world: clients and origins with many exchanges on a connection, which
  * keep to windows, limits and GO_AWAY themselves, and of which a single exchange may be reset or stop reading.
  */
-import { HttpProxyService } from '../../../src/server/http-proxy-service.ts'
 import {
   Client, Origin, type AnswerSpec, type ClientSide, type ModelRequest, type OriginSide, type Served, type WorldConnection, type WorldView,
 } from '../exchange-sides.ts'
@@ -10,7 +9,7 @@ import { ReadRequest } from '../strict-request-reader.ts'
 import { ReadResponse } from '../strict-response-reader.ts'
 import { MuxClientConnection } from './client.ts'
 import { END_BIT, FIRST_STREAMS, FIRST_WINDOW, FrameType, ResetCode, fieldText, frame, numberFrame, resetFrame, type Fields } from './frames.ts'
-import { MuxServerConnection } from './server.ts'
+import { MUX_PROTOCOLS } from './server.ts'
 import { StrictMuxReader, type MuxWatcher, type ReadFields } from './strict-mux-reader.ts'
 
 /** The other side is told of more room once this much was read. */
@@ -462,19 +461,10 @@ function isTunnel({ served }: ServedStream): boolean { return served !== null &&
 
 // ---- sides
 
-/** Serves every connection in the multiplexing protocol. */
-class MuxService<Ctx> extends HttpProxyService<Ctx> {
-  override accepted(...[stream, { spec, options, book }, countedAs]: Parameters<HttpProxyService<Ctx>['accepted']>): void {
-    const connection = new MuxServerConnection(stream, spec.name, options, this, this.ticker)
-    book.add(connection, countedAs)
-    stream.owner = connection
-  }
-}
-
 export const MUX_CLIENT: ClientSide = {
   name: 'mux',
   makeClient: (world: WorldView, index: number, kernelBytes: number) => new MuxClient(world, index, kernelBytes),
-  makeService: (app, options) => new MuxService(app, options),
+  protocols: MUX_PROTOCOLS,
 }
 
 export const MUX_ORIGIN: OriginSide = {
