@@ -53,6 +53,8 @@ export interface WorldOptions {
   readonly idleTimeoutMs: number
   readonly maxRequestsPerConnection: number
   readonly maxActiveRequests: number
+  /** Exchanges that a connection to an origin takes at first, where it may take several. */
+  readonly exchangesPerConnection: number
   /** Seeds what the proxy itself leaves to chance. */
   readonly chance: number
 }
@@ -136,7 +138,7 @@ export class ExchangeWorld implements WorldView {
       ticker: this.ticker, transport, maxIdlePerKey: 3,
       expectedExchanges: () => sides.origin.expectedExchanges,
       createConnection: (stream, peer, ticker) => {
-        const connection = sides.origin.createConnection(stream, ticker)
+        const connection = sides.origin.createConnection(stream, ticker, options.exchangesPerConnection)
         this.#peers.set(connection, peer.name)
         this.#upstreams.push(connection)
         return connection
@@ -158,6 +160,7 @@ export class ExchangeWorld implements WorldView {
     this.service = new ListeningBase(this.core.name, this.core).addTcp('127.0.0.1:0')
   }
 
+  get exchangesPerConnection(): number { return this.options.exchangesPerConnection }
   get filtersRequests(): boolean { return this.has('requestBodyFilter') }
   has(hook: HookOfModel): boolean { return this.#hooks.has(hook) }
 

@@ -277,8 +277,8 @@ class MuxOrigin extends Origin implements MuxWatcher {
   override readonly answeredTo = null
   readonly #reader = new StrictMuxReader('requests', this)
   readonly #streams: ServedStream[] = []
-  #limit = FIRST_STREAMS
-  #highestLimit = FIRST_STREAMS
+  #limit = this.world.exchangesPerConnection
+  #highestLimit = this.#limit
   #goesAway = false
   /** Where GO_AWAY ends in what it sends, and where the proxy was in what it writes when it knew. */
   #goAwayTo = Number.POSITIVE_INFINITY
@@ -471,6 +471,6 @@ export const MUX_ORIGIN: OriginSide = {
   name: 'mux',
   expectedExchanges: FIRST_STREAMS,
   makeOrigin: (world, index, kernelBytes) => new MuxOrigin(world, index, kernelBytes),
-  createConnection: (stream, ticker) => new MuxClientConnection(stream, ticker),
+  createConnection: (stream, ticker, exchanges) => new MuxClientConnection(stream, ticker, exchanges),
   limitOf: (connection: WorldConnection) => connection instanceof MuxClientConnection ? connection.streams : 1,
 }
