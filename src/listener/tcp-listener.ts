@@ -5,6 +5,7 @@
 import net from 'node:net'
 import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
 import { resetSocket, TcpStream } from '../protocols/tcp/tcp-stream.ts'
+import type { RefusalReason } from '../telemetry/tracer.ts'
 import type { ResolvedListenerOptions } from './listener-options.ts'
 
 export interface AcceptOwner {
@@ -12,6 +13,8 @@ export interface AcceptOwner {
   onAccepted(stream: ByteStream, countedAs: string): void
   /** There is no room: close the oldest idle connection. False when none is idle. */
   closeOldestIdle(): boolean
+  /** A connection was turned away; it is being reset. */
+  onTurnedAway?(clientIp: string, reason: RefusalReason): void
 }
 
 /** Owner of a stream until its session takes it over, which happens in the same call. */
@@ -39,14 +42,14 @@ export class TcpListener {
   #accept(socket: net.Socket): void {
     const options = this.#options
     if (options.maxConnections !== 0 && this.connections >= options.maxConnections && !this.#owner.closeOldestIdle()) {
-      this.#refuse(socket)
+      this.#refuse(socket, 'max-connections')
       return
     }
     let client = ''
     if (options.connectionFilter !== null || options.maxConnectionsPerClient !== 0) {
       const ip = socket.remoteAddress ?? ''
       if (options.connectionFilter !== null && !allows(options.connectionFilter, ip)) {
-        this.#refuse(socket)
+        this.#refuse(socket, 'connection-filter')
         return
       }
       if (options.maxConnectionsPerClient !== 0) {
@@ -54,7 +57,7 @@ export class TcpListener {
         if (client !== '') {
           const open = this.#perClient.get(client) ?? 0
           if (open >= options.maxConnectionsPerClient) {
-            this.#refuse(socket)
+            this.#refuse(socket, 'max-connections-per-client')
             return
           }
           this.#perClient.set(client, open + 1)
@@ -66,8 +69,9 @@ export class TcpListener {
     this.#owner.onAccepted(TcpStream.accept(socket, NOBODY), client)
   }
 
-  #refuse(socket: net.Socket): void {
+  #refuse(socket: net.Socket, reason: RefusalReason): void {
     this.refused++
+    this.#owner.onTurnedAway?.(socket.remoteAddress ?? '', reason)
     socket.on('error', () => { /* it is being reset */ })
     resetSocket(socket)
   }

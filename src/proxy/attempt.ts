@@ -17,6 +17,8 @@ import type { Peer } from '../peer/peer.ts'
 import type { Clock } from '../primitives/clock.ts'
 import type { UpstreamConnection } from '../protocols/http-connection.ts'
 import type { DetachedStream, RequestSetup, UpstreamOwner, UpstreamSession } from '../protocols/http-session.ts'
+import type { TracerGroup } from '../telemetry/tracer-group.ts'
+import type { AttemptTrace } from './exchange-trace.ts'
 import type { ResponseSource } from './response-source.ts'
 
 /** What an attempt asks of the service. */
@@ -25,6 +27,8 @@ export interface AttemptHost {
   readonly clock: Clock
   /** Times are read (access log, tracer): then they are taken. */
   readonly timed: boolean
+  /** Those who watch attempts at this peer: the service's tracers and the peer's own. Null: none. */
+  tracersFor(peer: Peer): TracerGroup | null
 }
 
 /** What an attempt tells: all that a session tells its owner, and how the connection came about. */
@@ -43,6 +47,9 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   readonly peer: Peer
   readonly #host: AttemptHost
   #owner: AttemptOwner
+  readonly #tracers: TracerGroup | null
+  /** Null: none watches, or the exchange is not to be seen. */
+  readonly trace: AttemptTrace | null
   #pending: PendingAcquire | null = null
   /** Null before there is a connection, and once the attempt is over. */
   session: UpstreamSession | null = null
@@ -57,10 +64,12 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   sentAt = 0
   firstByteAt = 0
 
-  constructor(host: AttemptHost, peer: Peer, owner: AttemptOwner) {
+  constructor(host: AttemptHost, peer: Peer, owner: AttemptOwner, tracers: TracerGroup | null, trace: AttemptTrace | null) {
     this.#host = host
     this.peer = peer
     this.#owner = owner
+    this.#tracers = tracers
+    this.trace = trace
   }
 
   /** From now on `owner` hears of everything. */
@@ -71,9 +80,9 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   /** @returns whether a pooled connection was there; otherwise the owner is called, never within this call */
   connect(): boolean {
     const { connector } = this.#host
-    const connection = connector.reuse(this.peer)
+    const connection = connector.reuse(this.peer, this.#tracers)
     if (connection === null) {
-      this.#pending = connector.open(this.peer, this)
+      this.#pending = connector.open(this.peer, this, this.#tracers)
       return false
     }
     this.#begin(connection, true)
@@ -88,6 +97,7 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
 
   onConnectionFailed(error: ProxyError): void {
     this.#pending = null
+    this.trace?.over(0, 0)
     // A limit of our own says nothing about the peer.
     this.settle(error.kind === 'POOL_QUEUE_FULL' || error.kind === 'POOL_QUEUE_TIMEOUT' ? null : false)
     this.#owner.onAttemptUnconnected(error)
@@ -97,6 +107,7 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
     this.reused = reused
     if (this.#host.timed) this.connectedAt = this.#host.clock.exact()
     this.session = connection.begin(this, this.peer.options)
+    this.trace?.connected(connection.digest, connection.protocol, reused, this.connectedAt)
   }
 
   // ---- the request
@@ -121,6 +132,7 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   onResponseHead(head: ResponseHead, length: number): void {
     this.#seeFirstByte()
     this.status = head.status
+    this.trace?.responded(head.status, this.firstByteAt)
     this.#owner.onResponseHead(head, length)
   }
 
@@ -164,6 +176,7 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   #giveBack(): void {
     const session = this.session
     if (session === null) return
+    this.trace?.over(session.bodyBytesOut, session.bodyBytesIn)
     this.session = null
     // An exchange that has not ended is given up; one that has is not touched by it.
     session.abort()

@@ -5,7 +5,7 @@
 import type { PathNormalization } from '../http/target-path.ts'
 import type { Ticker } from '../primitives/clock.ts'
 import type { LoggedExchange } from '../telemetry/access-record.ts'
-import type { Tracer } from '../telemetry/tracer.ts'
+import type { TracerGroup } from '../telemetry/tracer-group.ts'
 import type { AttemptHost } from './attempt.ts'
 import type { ForwardedFields } from './forwarded-fields.ts'
 import type { PhasePlan } from './phases.ts'
@@ -15,7 +15,8 @@ import type { Tunnel } from './tunnel.ts'
 export interface ExchangeHost<Ctx> extends AttemptHost {
   readonly plan: PhasePlan<Ctx>
   readonly ticker: Ticker
-  readonly tracer: Tracer | null
+  /** The service's own; null: it has none, though a peer may. */
+  readonly tracers: TracerGroup | null
   readonly forwarded: ForwardedFields
   readonly retryBudget: RetryBudget
   readonly pathNormalization: PathNormalization

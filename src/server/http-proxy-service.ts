@@ -10,6 +10,7 @@ import type { PathNormalization } from '../http/target-path.ts'
 import { parseListenAddress } from '../ipc/listen-address.ts'
 import { resolveHttpListenerOptions, type HttpListenerOptions, type ResolvedHttpListenerOptions } from '../listener/http-listener-options.ts'
 import { NOBODY, TcpListener, type AcceptOwner } from '../listener/tcp-listener.ts'
+import type { Peer } from '../peer/peer.ts'
 import { Ticker, type Clock } from '../primitives/clock.ts'
 import { partOf } from '../primitives/option-table.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
@@ -27,12 +28,14 @@ import type { ProxyHttp } from '../proxy/proxy-http.ts'
 import { RetryBudget } from '../proxy/retry-budget.ts'
 import type { Tunnel } from '../proxy/tunnel.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
-import { fanOut, type Tracer } from '../telemetry/tracer.ts'
+import type { RefusalReason } from '../telemetry/tracer.ts'
+import { NO_TRACERS, TracerGroup } from '../telemetry/tracer-group.ts'
 import { ConnectionBook, type BookOwner } from './connection-book.ts'
 import { Drain, type DrainSubject } from './drain.ts'
 import { resolveHttpProxyOptions, type HttpProxyOptions } from './http-proxy-options.ts'
 import { serviceOutlets } from './service-outlets.ts'
 import { serviceOverrides } from './service-overrides.ts'
+import { traceAccepted, traceClosed, traceRefused, traceTurnedAway } from './service-tracers.ts'
 import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, ServiceStats } from './service.ts'
 
 /** A service that proxies HTTP as `app` says. Listeners are added to it: `httpProxyService(app).addTcp('0.0.0.0:6188')`. */
@@ -47,7 +50,7 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
   readonly clock: Clock
   readonly forwarded: ForwardedFields
   readonly retryBudget = new RetryBudget()
-  readonly tracer: Tracer | null
+  readonly tracers: TracerGroup | null
   readonly pathNormalization: PathNormalization
   readonly upgrades: boolean
   readonly tunnelIdleTimeoutMs: number
@@ -77,7 +80,7 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
     this.ticker = new Ticker(this.connector.ticker.clock)
     this.clock = this.ticker.clock
     this.forwarded = new ForwardedFields(partOf<ForwardedOptions>(FORWARDED_OPTIONS, options))
-    this.tracer = fanOut(options.tracers)
+    this.tracers = TracerGroup.of(options.tracers)
     this.pathNormalization = options.pathNormalization
     this.upgrades = options.upgrades
     this.tunnelIdleTimeoutMs = options.tunnelIdleTimeoutMs
@@ -86,7 +89,7 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
     this.#base = options.listener as ResolvedHttpListenerOptions
     // Left out is not null here: the process's own access log takes its place at the start.
     this.#accessLog = given.accessLog
-    this.timed = this.tracer !== null
+    this.timed = this.tracers !== null
   }
 
   // ---- listeners
@@ -119,7 +122,7 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
       bound.options = resolveHttpListenerOptions(overridesFor(listeners, bound.spec.name), bound.options)
       bound.spec = { ...bound.spec, options: bound.options }
     }
-    this.timed = this.tracer !== null || this.#accessLog !== null
+    this.timed = this.tracers !== null || this.#accessLog !== null
     if (!await selfTest()) serviceOutlets.log.warn('this Node.js reads accepted connections the slow way only', { service: this.name, node: process.version })
   }
 
@@ -134,6 +137,7 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
     const session = new Http1ServerSession(stream, spec.name, options, this, this.ticker)
     book.add(session, countedAs)
     stream.owner = session
+    if (this.tracers !== null) traceAccepted(this.tracers, session)
   }
 
   /**
@@ -172,11 +176,26 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
 
   onRefused(connection: DownstreamConnection, error: ProxyError): void {
     if (isSelfTest(connection)) return
+    if (this.tracers !== null) traceRefused(this.tracers, connection, error, this.clock)
     this.#accessLog?.refused(connection.listener, connection.stream.digest.remoteIp, error, flagOf(error), this.clock.wall())
   }
 
   /** A connection of one of the listeners is gone. */
-  connectionLeft(): void { this.#drain?.look() }
+  connectionLeft(connection: DownstreamConnection): void {
+    if (this.tracers !== null) traceClosed(this.tracers, connection, this.clock)
+    this.#drain?.look()
+  }
+
+  turnedAway(listener: string, clientIp: string, reason: RefusalReason): void {
+    if (this.tracers !== null) traceTurnedAway(this.tracers, listener, clientIp, reason)
+  }
+
+  tracersFor({ options: { tracer } }: Peer): TracerGroup | null {
+    if (tracer === null) return this.tracers
+    // From now on times are taken for it.
+    this.timed = true
+    return (this.tracers ?? NO_TRACERS).with(tracer)
+  }
 
   random(): number { return Math.random() }
 
@@ -190,16 +209,8 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
     if (exchange.error !== null && exchange.error.source === 'internal' && !exchange.errorLogSuppressed) {
       serviceOutlets.log.error('a request failed inside the proxy', { service: this.name, request: exchange.requestId, what: exchange.summary(), error: exchange.error.message, stack: causeStack(exchange.error) })
     }
-    if (this.timed && counted) this.#report(exchange, status)
+    if (this.timed && counted) this.#accessLog?.exchange(exchange)
     this.#drain?.look()
-  }
-
-  #report(exchange: FinishedExchange, status: number): void {
-    this.#accessLog?.exchange(exchange)
-    this.tracer?.exchangeEnded?.({
-      requestId: exchange.requestId, listener: exchange.listener, method: exchange.request.method, target: exchange.request.target, status,
-      flag: exchange.flag, bytesIn: exchange.bytesReceived, bytesOut: exchange.bytesSent, durationMs: exchange.durationMs, attempts: exchange.attempts, error: exchange.error,
-    })
   }
 
   hookFailed(hook: string, thrown: unknown): void {
@@ -270,15 +281,22 @@ export class HttpProxyService<Ctx> implements ListeningService, ExchangeHost<Ctx
   }
 }
 
+/** The service, as its listeners see it. */
+interface BoundOwner {
+  accepted(stream: ByteStream, bound: Bound, countedAs: string): void
+  connectionLeft(connection: DownstreamConnection): void
+  turnedAway(listener: string, clientIp: string, reason: RefusalReason): void
+}
+
 /** One listener of the service, and its connections. */
 class Bound implements AcceptOwner, BookOwner {
   spec: ListenerSpec
   options: ResolvedHttpListenerOptions
   listener: TcpListener | null = null
   readonly book: ConnectionBook = new ConnectionBook(this)
-  readonly #service: { accepted(stream: ByteStream, bound: Bound, countedAs: string): void; connectionLeft(): void }
+  readonly #service: BoundOwner
 
-  constructor(spec: ListenerSpec, options: ResolvedHttpListenerOptions, service: { accepted(stream: ByteStream, bound: Bound, countedAs: string): void; connectionLeft(): void }) {
+  constructor(spec: ListenerSpec, options: ResolvedHttpListenerOptions, service: BoundOwner) {
     this.spec = spec
     this.options = options
     this.#service = service
@@ -288,8 +306,9 @@ class Bound implements AcceptOwner, BookOwner {
   closeOldestIdle(): boolean { return this.book.closeOldestIdle() }
   onLeft(connection: DownstreamConnection): void {
     if (connection.countedAs !== NOT_ACCEPTED) this.listener?.left(connection.countedAs)
-    this.#service.connectionLeft()
+    this.#service.connectionLeft(connection)
   }
+  onTurnedAway(clientIp: string, reason: RefusalReason): void { this.#service.turnedAway(this.spec.name, clientIp, reason) }
 }
 
 /** Counted under no client, and not among those that the listener let in. */

@@ -25,7 +25,7 @@ import { Http1ClientSession } from '../../src/protocols/http1/client-session.ts'
 import { HttpProxyService } from '../../src/server/http-proxy-service.ts'
 import type { FailToProxy, ProxyHttp } from '../../src/proxy/proxy-http.ts'
 import type { BodyResult, Session, Verdict } from '../../src/proxy/session.ts'
-import type { ExchangeSummary } from '../../src/telemetry/tracer.ts'
+import type { ExchangeEnded } from '../../src/telemetry/tracer.ts'
 import { FakeClock } from './fake-clock.ts'
 import { MemoryStream } from './memory-stream.ts'
 import { StrictRequestReader, type ReadRequest } from './strict-request-reader.ts'
@@ -858,7 +858,7 @@ export class ExchangeWorld {
     if (source === 'downstream' && (kind === 'BAD_FRAMING' || kind === 'BAD_HEAD') && !request.spec.broken) this.fail(`request ${request.id}: ${error.message}`)
   }
 
-  #traced(summary: ExchangeSummary): void {
+  #traced(summary: ExchangeEnded): void {
     const request = this.byTarget(summary.target)!
     if (++request.tracedEnds > 1) this.fail(`the end of request ${request.id} was traced twice`)
     if (request.logged > 0) this.fail(`request ${request.id} was traced behind logging`)
