@@ -1,19 +1,23 @@
 /**
- * Accepts connections on a handle that somebody else listens with: the filter first, then the limits, then the bytes go
- * to a session. One object per listener and worker; the `net.Server`s it makes come and go with hand-overs.
+ * Lets connections in or turns them away: the filter first, then the limits; what is let in belongs to the owner. One
+ * object per listener and worker; the acceptors that it makes come and go with hand-overs.
  */
 import net from 'node:net'
 import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
 import { resetSocket, TcpStream } from '../protocols/tcp/tcp-stream.ts'
 import type { RefusalReason } from '../telemetry/tracer.ts'
+import type { Acceptor } from './acceptor.ts'
 import type { ResolvedListenerOptions } from './listener-options.ts'
+import { TcpAcceptor } from './tcp-acceptor.ts'
 
 export interface AcceptOwner {
-  /** A connection was let in. Its owner is set by the returned session. `countedAs` comes back through `TcpListener.left`. */
+  /** Connections of this listener that are open now. */
+  readonly connections: number
+  /** A connection was let in. Its owner is set in this call. `countedAs` comes back through `TcpListener.left`. */
   onAccepted(stream: ByteStream, countedAs: string): void
-  /** There is no room: close the oldest idle connection. False when none is idle. */
+  /** There is no room: close the oldest idle connection. Returns false when none is idle. */
   closeOldestIdle(): boolean
-  /** A connection was turned away; it is being reset. */
+  /** A connection was turned away; it is reset behind this call. */
   onTurnedAway?(clientIp: string, reason: RefusalReason): void
 }
 
@@ -23,9 +27,8 @@ export const NOBODY: StreamOwner = { onBytes() {}, onEnd() {}, onDrained() {}, o
 export class TcpListener {
   readonly #options: ResolvedListenerOptions
   readonly #owner: AcceptOwner
+  /** Connections open now, by client. */
   readonly #perClient = new Map<string, number>()
-  /** Connections open now. */
-  connections = 0
   /** Connections let in, and turned away, so far. */
   accepted = 0
   refused = 0
@@ -35,13 +38,17 @@ export class TcpListener {
     this.#owner = owner
   }
 
-  createAcceptor(): net.Server {
-    return net.createServer({ pauseOnConnect: true, noDelay: true, allowHalfOpen: true }, socket => this.#accept(socket))
+  /** Clients that have connections open. */
+  get clients(): number { return this.#perClient.size }
+
+  createAcceptor(): Acceptor {
+    const options = { pauseOnConnect: true, noDelay: true, allowHalfOpen: true }
+    return new TcpAcceptor(net.createServer(options, socket => this.#accept(socket)))
   }
 
   #accept(socket: net.Socket): void {
-    const options = this.#options
-    if (options.maxConnections !== 0 && this.connections >= options.maxConnections && !this.#owner.closeOldestIdle()) {
+    const options = this.#options, owner = this.#owner
+    if (options.maxConnections !== 0 && owner.connections >= options.maxConnections && !owner.closeOldestIdle()) {
       this.#refuse(socket, 'max-connections')
       return
     }
@@ -64,9 +71,8 @@ export class TcpListener {
         }
       }
     }
-    this.connections++
     this.accepted++
-    this.#owner.onAccepted(TcpStream.accept(socket, NOBODY), client)
+    owner.onAccepted(TcpStream.accept(socket, NOBODY), client)
   }
 
   #refuse(socket: net.Socket, reason: RefusalReason): void {
@@ -78,7 +84,6 @@ export class TcpListener {
 
   /** A connection that was let in is gone. */
   left(countedAs: string): void {
-    this.connections--
     if (countedAs === '') return
     const open = this.#perClient.get(countedAs)! - 1
     if (open === 0) this.#perClient.delete(countedAs)

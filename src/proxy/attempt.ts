@@ -27,8 +27,6 @@ export interface AttemptHost {
   readonly clock: Clock
   /** Times are read (access log, tracer): then they are taken. */
   readonly timed: boolean
-  /** Those who watch attempts at this peer: the service's tracers and the peer's own. Null: none. */
-  tracersFor(peer: Peer): TracerGroup | null
 }
 
 /** What an attempt tells: all that a session tells its owner, and how the connection came about. */
@@ -47,6 +45,7 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   readonly peer: Peer
   readonly #host: AttemptHost
   #owner: AttemptOwner
+  /** Of the service and the peer; null: none. */
   readonly #tracers: TracerGroup | null
   /** Null: none watches, or the exchange is not to be seen. */
   readonly trace: AttemptTrace | null
@@ -64,7 +63,9 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   sentAt = 0
   firstByteAt = 0
 
-  constructor(host: AttemptHost, peer: Peer, owner: AttemptOwner, tracers: TracerGroup | null, trace: AttemptTrace | null) {
+  constructor(
+    host: AttemptHost, peer: Peer, owner: AttemptOwner, tracers: TracerGroup | null = null, trace: AttemptTrace | null = null,
+  ) {
     this.#host = host
     this.peer = peer
     this.#owner = owner

@@ -3,6 +3,7 @@
  * (server/http-proxy-service.ts) makes one exchange per request and outlives them all.
  */
 import type { PathNormalization } from '../http/target-path.ts'
+import type { Peer } from '../peer/peer.ts'
 import type { Ticker } from '../primitives/clock.ts'
 import type { LoggedExchange } from '../telemetry/access-record.ts'
 import type { TracerGroup } from '../telemetry/tracer-group.ts'
@@ -17,6 +18,8 @@ export interface ExchangeHost<Ctx> extends AttemptHost {
   readonly ticker: Ticker
   /** The service's own; null: it has none, though a peer may. */
   readonly tracers: TracerGroup | null
+  /** Those who watch attempts at this peer: the service's tracers and the peer's own. Null: none. */
+  tracersFor(peer: Peer): TracerGroup | null
   readonly forwarded: ForwardedFields
   readonly retryBudget: RetryBudget
   readonly pathNormalization: PathNormalization

@@ -20,6 +20,7 @@ import { MemoryStream } from '../protocols/memory-stream.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
 import type { HttpProxyOptions } from './http-proxy-options.ts'
 import { httpProxyService } from './http-proxy-service.ts'
+import { admit } from './listening-base.ts'
 
 type Fields = HeaderMap | Readonly<Record<string, string | readonly string[]>>
 
@@ -91,7 +92,7 @@ export async function inject<Ctx>(app: ProxyHttp<Ctx>, request: InjectRequest = 
   const service = httpProxyService(app, { accessLog: null, ...options.service, connector }).addTcp('inject.test:0', options.listener)
   await service.start()
   const [near, far] = MemoryStream.pair('inject')
-  service.acceptStream(far, service.listeners[0]!.name)
+  admit(service, far, service.listeners[0]!.name)
   const client = new Http1ClientSession(near, ticker)
   try {
     return await exchangeOnce(client, request)

@@ -8,22 +8,23 @@
  * Invariant: no listener exists before every service it belongs to has started. The sockets themselves belong to
  * whoever listens: a worker on inherited descriptors, or `start()` on its own.
  */
-import { once } from 'node:events'
 import fs from 'node:fs'
-import net from 'node:net'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { DRAIN_DEFAULTS } from '../config/supervisor-options.ts'
 import { isToken } from '../http/header-map.ts'
+import type { Acceptor } from '../listener/acceptor.ts'
 import { passInheritedSockets } from '../ipc/inherited-sockets.ts'
-import { sumCounts } from '../ipc/open-counts.ts'
+import { sumCounts, type OpenCounts } from '../ipc/open-counts.ts'
+import { drainOrder } from '../ipc/drain-times.ts'
 import { canonicalAddress, DESCRIPTION_FORMAT, hostAndPort } from '../ipc/server-description.ts'
 import type { SelfTestOutcome } from '../ipc/messages.ts'
 import type { SelfTest, ServerDescription } from '../ipc/server-description.ts'
 import { code, defaultsOf, duration, resolveOptions, text, type OptionTable } from '../primitives/option-table.ts'
 import { currentRunHost } from './run-host.ts'
 import { runSelfTest } from './self-test.ts'
-import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, Service, ServiceStats } from './service.ts'
+import { SERVER_CONTEXT_DEFAULTS, type ServerContext } from './server-context.ts'
+import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, Service } from './service.ts'
 import { startOrder } from './start-order.ts'
 
 /** Accept queue of a listener that does not say. 4096: what the kernel allows at most by default (somaxconn). */
@@ -109,7 +110,7 @@ export class Server {
   #selfTest: SelfTest = resolveSelfTest({})
   #running: RunningListener[] = []
   /** The in-process form's own acceptors, and Unix paths to remove with them. */
-  #acceptors: net.Server[] = []
+  #acceptors: Acceptor[] = []
   #unixPaths: string[] = []
 
   get state(): ServerState { return this.#state }
@@ -147,8 +148,11 @@ export class Server {
     }
   }
 
-  /** Starts every service in order; when it resolves, `listeners()` may accept. A rejection leaves the server closed. */
-  async prepare(): Promise<void> {
+  /**
+   * Starts every service in order; when it resolves, `listeners()` may accept. A rejection leaves the server closed.
+   * @param context what the process gives the services; left out: nothing
+   */
+  async prepare(context: ServerContext = SERVER_CONTEXT_DEFAULTS): Promise<void> {
     if (!this.#moveTo(ServerState.Preparing)) throw new Error('this server was started before; make a new one')
     try {
       const running: RunningListener[] = []
@@ -157,7 +161,7 @@ export class Server {
           await service.start(this.#background.signal)
           continue
         }
-        await service.start()
+        await service.start(context)
         for (const spec of service.listeners) running.push(service.bind(spec))
       }
       this.#running = running
@@ -186,7 +190,7 @@ export class Server {
     return { cut: results.reduce((sum, result) => sum + result.cut, 0) }
   }
 
-  stats(): ServiceStats { return sumCounts(this.#listening().map(service => service.stats())) }
+  stats(): OpenCounts { return sumCounts(this.#listening().map(service => service.stats())) }
 
   /** Cuts everything that is left and ends background services. Safe to call again. */
   close(): void {
@@ -196,9 +200,13 @@ export class Server {
     this.#background.abort()
   }
 
-  /** The in-process form, for embedding and tests: starts the services and listens here. @returns where it listens (port 0 was replaced). */
-  async start(): Promise<readonly BoundAddress[]> {
-    await this.prepare()
+  /**
+   * The in-process form, for embedding and tests: starts the services and listens here.
+   * @param context where services write to; what is left out is silent
+   * @returns where it listens (port 0 was replaced)
+   */
+  async start(context: Partial<Omit<ServerContext, 'settings'>> = {}): Promise<readonly BoundAddress[]> {
+    await this.prepare({ ...SERVER_CONTEXT_DEFAULTS, ...context })
     try {
       const bound: BoundAddress[] = []
       for (const running of this.#running) bound.push(await this.#listen(running))
@@ -216,8 +224,7 @@ export class Server {
       return { cut: 0 }
     }
     this.#stopAccepting()
-    const { hardDrainMs, idleDrainMs, closeSpreadMs, webSocketDrainMs, tunnelDrainMs } = DRAIN_DEFAULTS
-    const result = await this.drain({ mode: 'stop', hardDrainMs, idleDrainMs, closeSpreadMs, webSocketDrainMs, tunnelDrainMs, ...request })
+    const result = await this.drain({ ...drainOrder('stop', DRAIN_DEFAULTS), ...request })
     this.close()
     return result
   }
@@ -240,23 +247,15 @@ export class Server {
     const { name, address } = running.spec
     const acceptor = running.createAcceptor()
     this.#acceptors.push(acceptor)
-    const backlog = backlogOf(running.spec)
-    // exclusive: inside a cluster worker of somebody else's application the socket is ours as well.
-    if (address.kind === 'unix') acceptor.listen({ path: address.path, backlog, exclusive: true })
-    else acceptor.listen({ host: address.host, port: address.port, ipv6Only: address.ipv6Only, backlog, exclusive: true })
-    await once(acceptor, 'listening')
-    if (address.kind === 'unix') {
-      this.#unixPaths.push(address.path)
-      fs.chmodSync(address.path, address.mode)
-      return { name, address: canonicalAddress(address), host: '', port: 0 }
-    }
-    const { address: host, port } = acceptor.address() as net.AddressInfo
-    return { name, address: hostAndPort(host, port), host, port }
+    const { host, port } = await acceptor.listen(address, backlogOf(running.spec))
+    if (address.kind !== 'unix') return { name, address: hostAndPort(host, port), host, port }
+    this.#unixPaths.push(address.path)
+    fs.chmodSync(address.path, address.mode)
+    return { name, address: canonicalAddress(address), host, port }
   }
 
   #stopAccepting(): void {
-    // Not http.Server.close, which would cut idle connections; open ones belong to the services.
-    for (const acceptor of this.#acceptors) if (acceptor.listening) net.Server.prototype.close.call(acceptor)
+    for (const acceptor of this.#acceptors) acceptor.close()
     this.#acceptors = []
     for (const unixPath of this.#unixPaths) fs.rmSync(unixPath, { force: true })
     this.#unixPaths = []

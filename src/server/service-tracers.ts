@@ -5,16 +5,16 @@
  */
 import type { ProxyError } from '../errors/proxy-error.ts'
 import type { Clock } from '../primitives/clock.ts'
+import type { ByteStream } from '../protocols/byte-stream.ts'
 import type { DownstreamConnection } from '../protocols/http-connection.ts'
 import { flagOf } from '../proxy/fail-to-proxy.ts'
 import type { RefusalReason } from '../telemetry/tracer.ts'
 import type { TracerGroup } from '../telemetry/tracer-group.ts'
 
 /** A connection was let in, and nothing was read from it yet. */
-export function traceAccepted(tracers: TracerGroup, connection: DownstreamConnection): void {
-  // Looked at now, also for its end: a socket that is gone no longer knows its addresses.
-  const { listener, protocol, stream: { digest } } = connection
-  tracers.downstreamAccepted?.tell({ listener, client: digest, protocol })
+export function traceAccepted(tracers: TracerGroup, listener: string, { digest }: ByteStream): void {
+  // Its digest is looked at now, also for its end: a socket that is gone no longer knows its addresses.
+  tracers.downstreamAccepted?.tell({ listener, client: digest })
 }
 
 /** The connection is gone. */

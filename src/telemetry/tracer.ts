@@ -203,8 +203,6 @@ export interface UpstreamClosed extends UpstreamEvent {
 export interface DownstreamAccepted {
   readonly listener: string
   readonly client: StreamDigest
-  /** 'h1', 'h2'. */
-  readonly protocol: string
 }
 
 /** The option of the listener that said no. */
@@ -218,6 +216,8 @@ export interface DownstreamRefused {
 }
 
 export interface DownstreamClosed extends DownstreamAccepted {
+  /** 'h1', 'h2'; '' when it ended before that was known. */
+  readonly protocol: string
   /** Request heads seen, refused ones included. */
   readonly requests: number
   readonly bytesReceived: number
