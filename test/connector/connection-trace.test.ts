@@ -72,19 +72,19 @@ test('connection trace: how long a dial took and what a connection carried is to
   const peer = peerOf(tracer), waiter = fixture.open(peer)
   fixture.clock.advance(30)
   const stream = fixture.network.last.connect()
-  assert.deepEqual(told.connected.map(({ peer: name, protocol, durationMs, addressesTried }) => [name, protocol, durationMs, addressesTried]), [['127.0.0.1:80', 'h1', 30, 1]])
-  assert.equal(told.connected[0]!.connection, waiter.connection!.digest)
+  assert.deepEqual(told.connected, [
+    { peer: '127.0.0.1:80', connection: waiter.connection!.digest, protocol: 'h1', durationMs: 30, addressesTried: 1 },
+  ])
   fixture.connector.release(waiter.connection!, peer)
   fixture.clock.advance(500)
   stream.bytesRead = 7
   stream.bytesWritten = 9
   stream.receiveEnd()
   stream.close()
-  const [closed] = told.closed
-  assert.deepEqual({ ...closed }, {
+  assert.deepEqual(told.closed, [{
     peer: '127.0.0.1:80', connection: waiter.connection!.digest, protocol: 'h1', exchanges: 0, openMs: 500,
     bytesReceived: 7, bytesSent: 9, closedBy: 'origin', inUse: false, error: null,
-  })
+  }])
 })
 
 test('connection trace: a reset within an exchange says so, and so does an eviction', () => {
@@ -96,7 +96,8 @@ test('connection trace: a reset within an exchange says so, and so does an evict
   fixture.connector.release(idle.connection!, peer)
   fixture.connector.closeIdle()
   stream.close()
-  assert.deepEqual(told.closed.map(({ closedBy, inUse, error }) => [closedBy, inUse, error]), [['origin', true, reset], ['proxy', false, null]])
+  const ends = told.closed.map(({ closedBy, inUse, error }) => [closedBy, inUse, error])
+  assert.deepEqual(ends, [['origin', true, reset], ['proxy', false, null]])
 })
 
 test('connection trace: behind a CONNECT proxy a connection counts when the tunnel is open, and not when it is refused', async () => {
@@ -119,7 +120,8 @@ test('connection trace: behind a CONNECT proxy a connection counts when the tunn
   early.receive('HTTP/1.1 200 OK\r\n\r\nx')
   early.close()
   await nextTick()
-  assert.deepEqual(told.failed.map(({ peer: name, error }) => [name, error.kind]), [['a.test:443', 'CONNECT_PROXY_FAILED'], ['a.test:443', 'UNEXPECTED_BYTES']])
+  assert.deepEqual(told.failed.map(({ peer: name }) => name), ['a.test:443', 'a.test:443'])
+  assert.deepEqual(told.failed.map(({ error }) => error.kind), ['CONNECT_PROXY_FAILED', 'UNEXPECTED_BYTES'])
   assert.deepEqual([told.connected.length, told.closed.length], [1, 1])
 })
 
@@ -130,7 +132,7 @@ test('connection trace: a failed dial is told once, with its time; one that was 
   fixture.network.last.fail('ECONNREFUSED')
   assert.equal(waiter.error!.kind, 'CONNECT_REFUSED')
   fixture.open(peer).cancel()
-  assert.deepEqual(told.failed.map(({ peer: name, error, durationMs, addressesTried }) => [name, error, durationMs, addressesTried]), [['127.0.0.1:80', waiter.error, 12, 1]])
+  assert.deepEqual(told.failed, [{ peer: '127.0.0.1:80', error: waiter.error, durationMs: 12, addressesTried: 1 }])
 })
 
 test('connection trace: without `upstreamClosed` the stream is not wrapped', () => {
