@@ -15,7 +15,8 @@ test('reports: when the client leaves while a head filter waits the status is 0,
   await bench.settle()
   const [line] = bench.lines, [ended] = bench.told.ended
   assert.deepEqual([line!.status, line!.flag, line!.up_status, line!.bytes_out], [0, 'DC', 200, 0])
-  assert.deepEqual([ended!.status, ended!.flag, ended!.upstreamStatus, ended!.bytesSent, ended!.error?.kind], [0, 'DC', 200, 0, 'CLIENT_GONE'])
+  assert.deepEqual([ended!.status, ended!.flag, ended!.upstreamStatus, ended!.bytesSent], [0, 'DC', 200, 0])
+  assert.equal(ended!.error?.kind, 'CLIENT_GONE')
   wait.resolve()
   await bench.settle()
   assert.deepEqual([bench.lines.length, bench.told.ended.length], [1, 1])
