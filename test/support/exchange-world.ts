@@ -25,7 +25,7 @@ import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../../src
 import { admit, ListeningBase } from '../../src/server/listening-base.ts'
 import type { FailToProxy, ProxyHttp } from '../../src/proxy/proxy-http.ts'
 import type { BodyResult, Session, Verdict } from '../../src/proxy/session.ts'
-import type { ExchangeSummary } from '../../src/telemetry/tracer.ts'
+import type { ExchangeEnded } from '../../src/telemetry/tracer.ts'
 import {
   ModelRequest, TAIL, TRAILED, bodyOf, changed, type AnswerSpec, type Client, type ClientSide, type ModelResponse, type NewResponse,
   type Origin, type OriginSide, type RequestSpec, type WorldConnection, type WorldView,
@@ -407,7 +407,7 @@ export class ExchangeWorld implements WorldView {
     }
   }
 
-  #traced(summary: ExchangeSummary): void {
+  #traced(summary: ExchangeEnded): void {
     const request = this.byTarget(summary.target)!
     if (++request.tracedEnds > 1) this.fail(`the end of request ${request.id} was traced twice`)
     if (request.logged > 0) this.fail(`request ${request.id} was traced behind logging`)
