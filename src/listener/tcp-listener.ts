@@ -32,6 +32,8 @@ export class TcpListener {
   /** Connections let in, and turned away, so far. */
   accepted = 0
   refused = 0
+  /** What turns the connection away that is looked at, unless something else does. */
+  #refusal: RefusalReason = 'max-connections'
 
   constructor(options: ResolvedListenerOptions, owner: AcceptOwner) {
     this.#options = options
@@ -47,39 +49,57 @@ export class TcpListener {
   }
 
   #accept(socket: net.Socket): void {
-    const options = this.#options, owner = this.#owner
-    if (options.maxConnections !== 0 && owner.connections >= options.maxConnections && !owner.closeOldestIdle()) {
-      this.#refuse(socket, 'max-connections')
+    const { connectionFilter, maxConnectionsPerClient } = this.#options
+    // The address is a system call.
+    const asked = connectionFilter !== null || maxConnectionsPerClient !== 0
+    const countedAs = this.#hasRoom() ? this.#countedAs(asked ? socket.remoteAddress ?? '' : '') : null
+    if (countedAs === null) {
+      this.#turnAway(socket.remoteAddress ?? '')
+      socket.on('error', () => { /* it is being reset */ })
+      resetSocket(socket)
       return
     }
-    let client = ''
-    if (options.connectionFilter !== null || options.maxConnectionsPerClient !== 0) {
-      const ip = socket.remoteAddress ?? ''
-      if (options.connectionFilter !== null && !allows(options.connectionFilter, ip)) {
-        this.#refuse(socket, 'connection-filter')
-        return
-      }
-      if (options.maxConnectionsPerClient !== 0) {
-        client = clientOf(ip)
-        if (client !== '') {
-          const open = this.#perClient.get(client) ?? 0
-          if (open >= options.maxConnectionsPerClient) {
-            this.#refuse(socket, 'max-connections-per-client')
-            return
-          }
-          this.#perClient.set(client, open + 1)
-        }
-      }
-    }
     this.accepted++
-    owner.onAccepted(TcpStream.accept(socket, NOBODY), client)
+    this.#owner.onAccepted(TcpStream.accept(socket, NOBODY), countedAs)
   }
 
-  #refuse(socket: net.Socket, reason: RefusalReason): void {
+  /** The same for a stream that came in another way than through an acceptor of this listener. */
+  accept(stream: ByteStream): void {
+    const countedAs = this.#hasRoom() ? this.#countedAs(stream.digest.remoteIp) : null
+    if (countedAs === null) {
+      this.#turnAway(stream.digest.remoteIp)
+      stream.owner = NOBODY
+      stream.destroy(true)
+      return
+    }
+    this.accepted++
+    this.#owner.onAccepted(stream, countedAs)
+  }
+
+  #turnAway(clientIp: string): void {
     this.refused++
-    this.#owner.onTurnedAway?.(socket.remoteAddress ?? '', reason)
-    socket.on('error', () => { /* it is being reset */ })
-    resetSocket(socket)
+    this.#owner.onTurnedAway?.(clientIp, this.#refusal)
+  }
+
+  #hasRoom(): boolean {
+    const { maxConnections } = this.#options
+    this.#refusal = 'max-connections'
+    return maxConnections === 0 || this.#owner.connections < maxConnections || this.#owner.closeOldestIdle()
+  }
+
+  /** Counts a connection for its client. Returns how it is counted, '' for a client that is exempt; null: it is turned away. */
+  #countedAs(ip: string): string | null {
+    const { connectionFilter, maxConnectionsPerClient } = this.#options
+    this.#refusal = 'connection-filter'
+    if (connectionFilter !== null && !allows(connectionFilter, ip)) return null
+    if (maxConnectionsPerClient === 0) return ''
+    const client = clientOf(ip)
+    if (client === '') return ''
+    const open = this.#perClient.get(client) ?? 0
+    this.#refusal = 'max-connections-per-client'
+    if (open >= maxConnectionsPerClient) return null
+    this.#perClient.set(client, open + 1)
+    return client
   }
 
   /** A connection that was let in is gone. */

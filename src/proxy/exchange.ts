@@ -32,7 +32,7 @@ import type { ExchangeHost } from './exchange-host.ts'
 import { ExchangeTrace, type AttemptTrace, type TracedExchange } from './exchange-trace.ts'
 import { errorPage, flagOf, statusOf, type Flag } from './fail-to-proxy.ts'
 import { MERGED_FIELDS, stripForwarded, type ConnectionFacts } from './forwarded-fields.ts'
-import { isPromise, type PhasePlan, type PhaseSubject, type ResponseOrigin } from './phases.ts'
+import { isPromise, type BodyStage, type PhasePlan, type PhaseSubject, type ResponseOrigin } from './phases.ts'
 import type { FailToProxy, Verdict } from './proxy-http.ts'
 import { bodyOnItsWay, NO_BODY, RequestBody, type RequestBodyOwner } from './request-body.ts'
 import { OwnAnswer, ResponsePipe, type ResponsePipeOwner, type ResponseSink, type ResponseSource } from './response-source.ts'
@@ -102,8 +102,11 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   #earlierError: ProxyError | null = null
 
   response: ResponseHead | null = null
-  /** Where `response` and its body come from. */
+  /** Where `response` and its body come from; `#own` as well when that is here. */
   #source: ResponseSource | null = null
+  #own: OwnAnswer | null = null
+  /** Filters of that body; null: none. */
+  #responseStage: BodyStage<PhaseSubject<Ctx>> | null = null
   #responseLength = 0
   #responsePipe: ResponsePipe<Ctx> | null = null
   #tunnel: Tunnel | null = null
@@ -198,7 +201,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   get connectedAt(): number { return this.#attempt === null ? 0 : this.#attempt.connectedAt }
   get sentAt(): number { return this.#attempt === null ? 0 : this.#attempt.sentAt }
   get firstByteAt(): number { return this.#attempt === null ? 0 : this.#attempt.firstByteAt }
-  get ownAnswer(): boolean { return this.#source !== null && this.#source.kind === 'own' }
+  get ownAnswer(): boolean { return this.#own !== null }
   get retryBudgetSpent(): boolean { return this.#budgetSpent }
   get upgraded(): boolean { return this.#tunnel !== null }
 
@@ -499,6 +502,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     this.#body?.answered()
     this.response = head
     this.#source = attempt
+    this.#responseStage = this.#plan.responseBody.origin
     this.#responseLength = length
     this.#step = ENTRY.origin
     this.#advance()
@@ -508,13 +512,13 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
 
   #pipeResponse(): void {
     const source = this.#source!
-    this.#responsePipe ??= new ResponsePipe(this, source, this.#down, this.#host.clock, this.#plan.responseBody[source.kind])
+    this.#responsePipe ??= new ResponsePipe(this, source, this.#down, this.#host.clock, this.#responseStage)
   }
 
   // ---- the response to the client, wherever it comes from
 
   #sendResponse(source: ResponseSource): void {
-    const head = this.response!, own = source instanceof OwnAnswer ? source : null
+    const head = this.response!, own = this.#own
     if (own !== null || this.#plan.changesResponse) head.check()
     if (this.#responseLength === BODY_TUNNEL) {
       this.#openTunnel(head)
@@ -522,7 +526,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     }
     if (head.status < 200 || (own === null && this.request.method === 'CONNECT' && head.status < 300)) throw changedStatus(head)
     const isHead = this.request.method === 'HEAD', bodiless = isHead || head.status === 204 || head.status === 304
-    const stage = this.#plan.responseBody[source.kind]
+    const stage = this.#responseStage
     let length = this.#responseLength
     if (length === BODY_UNTIL_CLOSE) length = BODY_UNKNOWN
     if (stage !== null && !stage.keepsLength) {
@@ -625,7 +629,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   #takeAnswer(answer: OwnAnswer): void {
     answer.sendTo(this)
     this.response = answer.head
-    this.#source = answer
+    this.#source = this.#own = answer
+    this.#responseStage = this.#plan.responseBody.own
     this.#responseLength = answer.length
   }
 
@@ -685,7 +690,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     attempt.settle(null)
     this.#earlierError = error
     this.#step = Step.Retrying
-    const delay = retryDelayMs(this.attempts, this.#host.random())
+    const delay = retryDelayMs(this.attempts, this.#host.clock.random())
     const { trace } = attempt
     if (trace !== null) {
       trace.ended(attempt, error, true)
@@ -760,8 +765,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
 
   /** What a filter had answered with gives way to an error page. */
   #forgetAnswer(): void {
-    if (this.#source instanceof OwnAnswer) this.#source.cancel()
-    this.#source = null
+    this.#own?.cancel()
+    this.#source = this.#own = null
     this.response = null
   }
 
@@ -802,7 +807,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     this.#cancelRetry?.()
     this.#body?.stop()
     this.#endResponsePipe()
-    if (this.#source instanceof OwnAnswer) this.#source.cancel()
+    this.#own?.cancel()
     this.#chosen?.release?.()
     this.#attempt?.finish(this.error === null)
     this.#traceAttemptEnd(this.error)

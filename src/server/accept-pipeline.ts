@@ -7,7 +7,7 @@
  *
  * A connection is in the book of its listener from the moment of accepting: counted, evicted when room is needed, drained and
  * cut like one that is served. It counts as idle, since nothing of a request was seen. All stages together have one deadline.
- * Invariant: a stage that reports after its connection ended, or twice, changes nothing, and what it then passes is closed.
+ * Invariant: a stage that reports twice, or after its connection ended, changes nothing; a stream that it passes then is closed.
  * A listener without stages has no pipeline: its connections are opened where they are accepted.
  */
 import type { ProxyError } from '../errors/proxy-error.ts'
@@ -129,14 +129,15 @@ class StagedConnection implements DownstreamConnection, Timed {
     else if (this.#state === State.Over) running.cancel()
   }
 
-  /** @returns false when nothing waits for this report any more. */
-  passed(report: StageReport, stream: ByteStream, early: Buffer | null, facts: AcceptFacts): boolean {
-    if (this.#report !== report) return false
+  passed(report: StageReport, stream: ByteStream, early: Buffer | null, facts: AcceptFacts): void {
+    if (this.#report !== report) {
+      if (stream !== this.stream) stream.destroy(true)
+      return
+    }
     this.#report = null
     this.#running = null
     this.stream = stream
     this.#start(report.at + 1, early, facts)
-    return true
   }
 
   failed(report: StageReport): void { if (this.#report === report) this.#end(false) }
@@ -190,7 +191,7 @@ class StageReport implements StageWaiter {
   }
 
   onPassed(stream: ByteStream, early: Buffer | null, facts: AcceptFacts): void {
-    if (!this.#connection.passed(this, stream, early, facts)) stream.destroy(true)
+    this.#connection.passed(this, stream, early, facts)
   }
 
   onFailed(): void { this.#connection.failed(this) }

@@ -153,8 +153,6 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     return (this.tracers ?? NO_TRACERS).with(tracer)
   }
 
-  random(): number { return Math.random() }
-
   exchangeEnded(exchange: FinishedExchange): void {
     const { status } = exchange
     const counted = !exchange.isSelfTest

@@ -13,7 +13,6 @@ import { ProxyError } from '../errors/proxy-error.ts'
 import type { DrainRequest } from '../ipc/drain-times.ts'
 import { parseListenAddress } from '../ipc/listen-address.ts'
 import type { OpenCounts } from '../ipc/open-counts.ts'
-import type { Acceptor } from '../listener/acceptor.ts'
 import type { ListenerOptions, ResolvedListenerOptions } from '../listener/listener-options.ts'
 import { TcpListener, type AcceptOwner } from '../listener/tcp-listener.ts'
 import type { Ticker } from '../primitives/clock.ts'
@@ -57,8 +56,6 @@ export interface ServiceCore<Options extends ListenerOptions, Resolved extends R
   tunnels(): readonly Tunnel[]
   /** What it counts besides connections. */
   counts(): Partial<OpenCounts>
-  /** From 0 to 1. */
-  random(): number
   /** Nothing is open any more, or the end does not wait for it: closes what the core keeps for requests to come. */
   close(): void
 }
@@ -69,7 +66,7 @@ let handOver: (service: ListeningService, stream: ByteStream, listener: string) 
 export class ListeningBase<Options extends ListenerOptions, Resolved extends ResolvedListenerOptions> implements ListeningService {
   static {
     handOver = (service, stream, listener) => {
-      (service as ListeningBase<ListenerOptions, ResolvedListenerOptions>).#find(listener).onAccepted(stream, '')
+      (service as ListeningBase<ListenerOptions, ResolvedListenerOptions>).#find(listener).tcp.accept(stream)
     }
   }
 
@@ -115,7 +112,7 @@ export class ListeningBase<Options extends ListenerOptions, Resolved extends Res
 
   bind({ name }: ListenerSpec): RunningListener {
     const bound = this.#find(name)
-    return { spec: bound.spec, createAcceptor: () => bound.createAcceptor() }
+    return { spec: bound.spec, createAcceptor: () => bound.tcp.createAcceptor() }
   }
 
   #find(name: string): BoundListener<Options, Resolved> {
@@ -146,7 +143,6 @@ export class ListeningBase<Options extends ListenerOptions, Resolved extends Res
       get active() { return core.active },
       connections: () => this.#connections(),
       tunnels: () => core.tunnels(),
-      random: () => core.random(),
       onDrained: () => core.close(),
     })
     for (const connection of this.#connections()) connection.drain()
@@ -172,8 +168,9 @@ export class ListeningBase<Options extends ListenerOptions, Resolved extends Res
 }
 
 /**
- * Serves a connection that no acceptor took in: from an accept loop of another kind, or from memory.
- * @param listener name of the one whose options hold, and that counts it
+ * Lets in a connection that no acceptor took: from an accept loop of another kind, or from memory. It is filtered, counted and
+ * limited like any other. Only once the service has started.
+ * @param listener name of the one that it comes in through
  */
 export function admit(service: ListeningService, stream: ByteStream, listener: string): void { handOver(service, stream, listener) }
 
@@ -207,10 +204,8 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
     this.#deadlineMs = core.handshakeTimeoutMs(options)
   }
 
-  createAcceptor(): Acceptor {
-    this.#tcp ??= new TcpListener(this.spec.options, this)
-    return this.#tcp.createAcceptor()
-  }
+  /** With the options that hold since the start. */
+  get tcp(): TcpListener { return this.#tcp ??= new TcpListener(this.spec.options, this) }
 
   onAccepted(stream: ByteStream, countedAs: string): void {
     const { tracers } = this.#core

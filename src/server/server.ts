@@ -116,14 +116,20 @@ export class Server {
   get state(): ServerState { return this.#state }
 
   addService(service: Service): ServiceHandle {
-    if (this.#state !== ServerState.Created) throw new Error(`service '${service.name}' was added after the server had started; add it before start() or runForever()`)
-    if (this.#services.some(other => other.name === service.name)) throw new Error(`two services are called '${service.name}'; give each its own name`)
+    const { name } = service
+    if (this.#state !== ServerState.Created) {
+      throw new Error(`service '${name}' was added after the server had started; add it before start() or runForever()`)
+    }
+    if (this.#services.some(other => other.name === name)) throw new Error(`two services are called '${name}'; give each its own name`)
     const handle = new ServiceHandle(service.name)
     this.#services.push({ name: service.name, service, dependsOn: handle.dependencies })
     return handle
   }
 
-  /** The request that a fresh worker must answer before it gets traffic. It reaches the upstream unless a filter answers it. @throws OptionError */
+  /**
+   * The request that a fresh worker must answer before it gets traffic. It reaches the upstream unless a filter answers it.
+   * @throws OptionError
+   */
   selfTest(options: SelfTestOptions): this {
     this.#selfTest = resolveSelfTest(options)
     return this
@@ -183,7 +189,10 @@ export class Server {
     return runSelfTest(this.#selfTest, socket => service.acceptSelfTest!(socket))
   }
 
-  /** Finishes what is in flight. Whoever listens stops accepting first. Resolves when nothing is open any more; asking again with shorter times shortens. */
+  /**
+   * Finishes what is in flight; what listens has stopped accepting. Resolves when nothing is open any more. Asked again with
+   * shorter times, it takes those.
+   */
   async drain(request: DrainRequest): Promise<{ cut: number }> {
     this.#moveTo(ServerState.Draining)
     const results = await Promise.all(this.#listening().map(service => service.drain(request)))
@@ -279,12 +288,19 @@ export function backlogOf(spec: ListenerSpec): number { return spec.options.back
 /** Same pid, same terminal, same environment: this image is replaced by the supervisor's, which never evaluates the application. */
 async function becomeSupervisor(): Promise<never> {
   const application = process.argv[1]
-  if (application === undefined) throw new Error('runForever() needs an application file: start it with `node app.ts` or `cirque run app.ts`, or use start() to serve in this process')
-  if (process.execve === undefined) throw new Error(`runForever() cannot hand over to the supervisor on ${process.platform}; use start() to serve in this process`)
+  const instead = 'use start() to serve in this process'
+  if (application === undefined) {
+    throw new Error(`runForever() needs an application file: start it with \`node app.ts\` or \`cirque run app.ts\`, or ${instead}`)
+  }
+  if (process.execve === undefined) {
+    throw new Error(`runForever() cannot hand over to the supervisor on ${process.platform}; ${instead}`)
+  }
   // Source runs as .ts, the built package as .js.
   const main = fileURLToPath(new URL(`../../supervisor/main${path.extname(import.meta.filename)}`, import.meta.url))
   if (!fs.existsSync(main)) throw new Error(`the supervisor is missing: ${main}`)
   await passInheritedSockets()
-  process.execve(process.execPath, [process.execPath, ...process.execArgv, '--disable-warning=ExperimentalWarning', main, application, ...process.argv.slice(2)], process.env as Record<string, string>)
+  const { execPath, execArgv, argv } = process
+  const command = [execPath, ...execArgv, '--disable-warning=ExperimentalWarning', main, application, ...argv.slice(2)]
+  process.execve(execPath, command, process.env as Record<string, string>)
   throw new Error('execve returned')
 }

@@ -8,7 +8,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { chance } from '../support/exchange-world.ts'
+import { chance } from '../support/exchange-sides.ts'
 import { TracedWorld, type Outcome, type Script } from '../support/traced-world.ts'
 
 const RUNS = Number(process.env['CIRQUE_MODEL_RUNS'] ?? 140)

@@ -139,7 +139,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     this.#acceptedAt = acceptedAt
     this.#progress = new SendProgress(stream, acceptedAt)
     // A tenth of spread, so that connections opened together do not all come back together.
-    this.#maxAgeMs = options.maxConnectionAgeMs === 0 ? NEVER : options.maxConnectionAgeMs * (0.9 + Math.random() * 0.2)
+    this.#maxAgeMs = options.maxConnectionAgeMs === 0 ? NEVER : options.maxConnectionAgeMs * (0.9 + ticker.clock.random() * 0.2)
     this.#deadline = acceptedAt + options.headTimeoutMs
     ticker.add(this)
   }
