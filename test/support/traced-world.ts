@@ -62,8 +62,8 @@ export interface Script {
   readonly outcomes: readonly Outcome[]
   /** `head` changes the status of the origin's answer. `bad` is no request at all. */
   readonly special: 'none' | 'responds' | 'throws' | 'head' | 'bad' | 'upgrade'
-  /** When the client goes away. */
-  readonly abort: 'never' | 'dial' | 'asked' | 'body'
+  /** When the client goes away; `filter`: while a filter of the origin's head waits. */
+  readonly abort: 'never' | 'dial' | 'asked' | 'filter' | 'body'
   /** The origin closes an idle connection before it. */
   readonly idleFin: boolean
   /** ms between steps, in turns. */
@@ -236,7 +236,7 @@ class Origin extends End {
     attempt.origin = this
     attempt.reused = this.heads > 0
     // A repetition after a delay begins within a step of the clock, and what it writes to a pooled connection arrives behind it.
-    const { now } = this.world, delayed = attempt.reused && now - attempt.chosenAt < RETRY_STEP_MS
+    const { now, stepFrom } = this.world, delayed = attempt.reused && attempt.chosenAt > stepFrom
     attempt.sentAt = delayed ? attempt.chosenAt : now
     attempt.bytesToOrigin = this.#text.length - end - 4
     this.heads++
@@ -345,6 +345,8 @@ export class TracedWorld {
   readonly byBoth: Told[] = []
   readonly byPeerA: Told[] = []
   refusedHeads = 0
+  /** Where the last step of the clock began. */
+  stepFrom = 0
   readonly #service: HttpProxyService<undefined>
   readonly #peerOptions: Readonly<Record<PeerName, readonly [usual: HttpPeerOptions, hasty: HttpPeerOptions]>>
   readonly #connector: HttpConnector
@@ -387,7 +389,9 @@ export class TracedWorld {
       },
       upstreamPeer: session => this.#choosePeer(this.#exchangeOf(session)),
       upstreamResponseFilter: (session, head) => {
-        if (this.#exchangeOf(session).script.special === 'head' && head.status === 200) head.status = 207
+        const { special, abort } = this.#exchangeOf(session).script
+        if (special === 'head' && head.status === 200) head.status = 207
+        return abort === 'filter' && special !== 'upgrade' ? new Promise(() => { /* for ever */ }) : undefined
       },
     }
   }
@@ -428,6 +432,7 @@ export class TracedWorld {
 
   async pass(ms: number): Promise<void> {
     for (let left = ms; left > 0; left -= TICK_MS) {
+      this.stepFrom = this.now
       this.clock.advance(Math.min(left, TICK_MS))
       await this.settle()
     }
@@ -578,6 +583,15 @@ export class TracedWorld {
       origin.send('HTTP/1.1 103 Early Hints\r\n\r\n')
       yield
       await wait()
+    }
+    if (exchange.script.abort === 'filter') {
+      if (attempt.firstByteAt === 0) attempt.firstByteAt = this.now
+      attempt.status = 200
+      origin.send('HTTP/1.1 200 Fine\r\n\r\n')
+      yield
+      await wait()
+      this.#leaves(exchange)
+      return
     }
     const pieces = status === 204 ? [] : attempt.outcome.pieces
     const total = pieces.reduce((sum, piece) => sum + piece, 0)

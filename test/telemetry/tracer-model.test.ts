@@ -35,7 +35,7 @@ const script: fc.Arbitrary<Script> = fc.record({
   split: rarely,
   outcomes: fc.array(outcome, { minLength: 1, maxLength: 3 }),
   special: fc.constantFrom('none', 'none', 'none', 'none', 'none', 'none', 'responds', 'throws', 'head', 'bad', 'upgrade'),
-  abort: fc.constantFrom('never', 'never', 'never', 'never', 'never', 'never', 'dial', 'asked', 'body'),
+  abort: fc.constantFrom('never', 'never', 'never', 'never', 'never', 'never', 'dial', 'asked', 'filter', 'body'),
   idleFin: rarely,
   waits: fc.array(fc.constantFrom(0, 1, 7, 40, 130), { minLength: 1, maxLength: 4 }),
 })
