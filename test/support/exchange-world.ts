@@ -23,6 +23,8 @@ import { Ticker } from '../../src/primitives/clock.ts'
 import type { StreamOwner } from '../../src/protocols/byte-stream.ts'
 import { Http1ClientSession } from '../../src/protocols/http1/client-session.ts'
 import { HttpProxyCore } from '../../src/server/http-proxy-core.ts'
+import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
+import { drainOrder } from '../../src/ipc/drain-times.ts'
 import { sumCounts, type OpenCounts } from '../../src/ipc/open-counts.ts'
 import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../../src/listener/http-listener-options.ts'
 import { admit, ListeningBase } from '../../src/server/listening-base.ts'
@@ -1033,7 +1035,8 @@ export class ExchangeWorld {
 
   #drain(mode: 'retire' | 'stop'): void {
     if (this.#drained !== null) return
-    this.#drained = this.service.drain({ mode, hardDrainMs: 20_000, idleDrainMs: 500, closeSpreadMs: 100, webSocketDrainMs: 3000, tunnelDrainMs: 3000 })
+    const times = drainOrder(mode, DRAIN_DEFAULTS, 3000)
+    this.#drained = this.service.drain({ ...times, hardDrainMs: 20_000, idleDrainMs: 500, closeSpreadMs: 100 })
     void this.#drained.then(() => { this.#drainOver = true })
   }
 
