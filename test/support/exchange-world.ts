@@ -20,6 +20,8 @@ import { HttpPeer, type HttpPeerOptions } from '../../src/peer/http-peer.ts'
 import type { Peer } from '../../src/peer/peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import { HttpProxyCore } from '../../src/server/http-proxy-core.ts'
+import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
+import { drainOrder } from '../../src/ipc/drain-times.ts'
 import { sumCounts, type OpenCounts } from '../../src/ipc/open-counts.ts'
 import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../../src/listener/http-listener-options.ts'
 import { admit, ListeningBase } from '../../src/server/listening-base.ts'
@@ -576,7 +578,8 @@ export class ExchangeWorld implements WorldView {
 
   #drain(mode: 'retire' | 'stop'): void {
     if (this.#drained !== null) return
-    this.#drained = this.service.drain({ mode, hardDrainMs: 20_000, idleDrainMs: 500, closeSpreadMs: 100, webSocketDrainMs: 3000, tunnelDrainMs: 3000 })
+    const times = drainOrder(mode, DRAIN_DEFAULTS, 3000)
+    this.#drained = this.service.drain({ ...times, hardDrainMs: 20_000, idleDrainMs: 500, closeSpreadMs: 100 })
     void this.#drained.then(() => { this.#drainOver = true })
   }
 
