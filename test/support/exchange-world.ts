@@ -55,6 +55,8 @@ export interface WorldOptions {
   readonly idleTimeoutMs: number
   readonly maxRequestsPerConnection: number
   readonly maxActiveRequests: number
+  /** Exchanges that a connection to an origin takes at first, where it may take several. */
+  readonly exchangesPerConnection: number
   /** Seeds what the proxy itself leaves to chance. */
   readonly chance: number
 }
@@ -109,6 +111,7 @@ export class ExchangeWorld implements WorldView {
   readonly #dials: Dial[] = []
   #deferred: Deferred[] = []
   readonly #upstreams: WorldConnection[] = []
+  readonly #peers = new Map<WorldConnection, string>()
   /** Exchanges of each connection, and its limit, when it was looked at last. */
   readonly #lookedAt = new Map<WorldConnection, { active: number; limit: number }>()
   readonly #hooks: ReadonlySet<HookOfModel>
@@ -136,8 +139,9 @@ export class ExchangeWorld implements WorldView {
     this.connector = new HttpConnector({
       ticker: this.ticker, transport, maxIdlePerKey: 3,
       expectedExchanges: () => sides.origin.expectedExchanges,
-      createConnection: (stream, _peer, ticker) => {
-        const connection = sides.origin.createConnection(stream, ticker)
+      createConnection: (stream, peer, ticker) => {
+        const connection = sides.origin.createConnection(stream, ticker, options.exchangesPerConnection)
+        this.#peers.set(connection, peer.name)
         this.#upstreams.push(connection)
         return connection
       },
@@ -158,6 +162,7 @@ export class ExchangeWorld implements WorldView {
     this.service = new ListeningBase(this.core.name, this.core).addTcp('127.0.0.1:0')
   }
 
+  get exchangesPerConnection(): number { return this.options.exchangesPerConnection }
   get filtersRequests(): boolean { return this.has('requestBodyFilter') }
   has(hook: HookOfModel): boolean { return this.#hooks.has(hook) }
 
@@ -613,6 +618,8 @@ export class ExchangeWorld implements WorldView {
       sum.idle += row.idle
       sum.dialling += row.dialling
       sum.waiting += row.waiting
+      const roomy = row.waiting === 0 ? undefined : this.#upstreams.find(one => this.#peers.get(one) === row.peer && hasRoom(one))
+      if (roomy !== undefined) throw new Error(`${row.waiting} requests wait for ${row.peer}, and a connection has room`)
       const max = this.options.maxConnectionsPerPeer
       if (max !== 0 && row.active + row.idle + row.dialling > max) throw new Error(`${row.active + row.idle + row.dialling} connections to ${row.peer}, over ${max}`)
     }
@@ -721,6 +728,8 @@ export class ExchangeWorld implements WorldView {
 
 /** Bytes of the next piece, either way. */
 function tunnelPiece({ id, tunnel }: ModelRequest): number { return 1 + (id * 997 + tunnel!.sentByClient + tunnel!.sentByOrigin) % 7000 }
+
+function hasRoom({ capacity, active, poolLent, stream }: WorldConnection): boolean { return !stream.destroyed && capacity + active > poolLent }
 
 function isOpen(request: ModelRequest): boolean { return request.tunnel !== null }
 
