@@ -78,7 +78,7 @@ interface ClosedWay {
 /** Ways that the table above leaves open and that are shut all the same, for types too. */
 export const CLOSED_WAYS: readonly ClosedWay[] = [
   {
-    where: ['src/pool/'], never: ['src/protocols/http1/'],
+    where: ['src/pool/', 'src/proxy/'], never: ['src/protocols/http1/'],
     why: 'serves every protocol: let the session do what only its protocol asks for',
   },
 ]

@@ -2,6 +2,7 @@
  * Holds lines of code and comments to LINE_MAX characters: a longer line has a clause in it that wants a name of its own.
  * Two kinds of lines have no place to break and may be longer: an import of one name, and a line with an address (a URL)
  * that is most of it.
+ * A file of the product with more than FILE_LINE_MAX lines says in its header why it is one idea.
  *
  * `node scripts/check-line-length.ts [root]` prints one `file:line: what was found, what would do` a fault in the folders
  * of ENFORCED and exits with 1. `--list` looks everywhere, prints one `count folder` each and exits with 0.
@@ -12,16 +13,21 @@ import { parseArgs } from 'node:util'
 import { printFinding, type Finding } from './source-text.ts'
 
 export const LINE_MAX = 140
+/** A longer file holds two ideas, unless its header has a sentence that begins with REASON. */
+export const FILE_LINE_MAX = 500
+export const REASON = `One idea in more than ${FILE_LINE_MAX} lines:`
+/** Whose files are held to that: the product, not its tests and tools. */
+const PRODUCT: readonly string[] = ['src/', 'supervisor/', 'workers/']
 /** An address that leaves less than this for the rest of the line is what makes the line long. */
 const ADDRESS_MIN = 80
 
 /** Where a long line fails the check. A folder ends with a slash and stands for all below it. */
 const ENFORCED: readonly string[] = [
   'examples/', 'scripts/', 'src/config/', 'src/connector/machine-names.ts', 'src/connector/resolver.ts', 'src/errors/',
-  'src/load-balancing/', 'src/primitives/', 'src/prove/',
+  'src/listener/', 'src/load-balancing/', 'src/primitives/', 'src/prove/', 'src/server/',
   'test/bin/', 'test/config/', 'test/examples/', 'test/http/', 'test/integration/', 'test/ipc/', 'test/listener/',
   'test/load-balancing/', 'test/package/', 'test/peer/', 'test/primitives/', 'test/protocols/', 'test/prove/', 'test/scripts/',
-  'test/telemetry/', 'test/workers/',
+  'test/server/', 'test/telemetry/', 'test/workers/',
 ]
 /** What `--list` looks at. */
 const EVERYWHERE: readonly string[] = ['examples/', 'scripts/', 'src/', 'supervisor/', 'test/', 'workers/']
@@ -51,6 +57,18 @@ export function checkLineLength(root: string, places: readonly string[]): Findin
   return findings
 }
 
+/** Files of `places` that are long and do not say why. */
+export function checkFileLength(root: string, places: readonly string[]): Finding[] {
+  const findings: Finding[] = []
+  for (const file of places.flatMap(place => filesOf(root, place)).toSorted()) {
+    const text = readFileSync(path.join(root, file), 'utf8'), lines = text.split('\n').length - 1
+    const header = text.slice(0, Math.max(0, text.indexOf('*/')))
+    if (lines <= FILE_LINE_MAX || header.includes(REASON)) continue
+    findings.push({ file, line: 1, text: `has ${lines} lines; move an idea out, or say in the header: ${REASON} ...` })
+  }
+  return findings
+}
+
 function filesOf(root: string, place: string): string[] {
   if (!place.endsWith('/')) return [place]
   return readdirSync(path.join(root, place), { recursive: true, encoding: 'utf8' })
@@ -71,6 +89,7 @@ if (import.meta.main) {
   const { values, positionals } = parseArgs({ allowPositionals: true, options: { list: { type: 'boolean' } } })
   const root = path.resolve(positionals[0] ?? path.join(import.meta.dirname, '..'))
   const findings = checkLineLength(root, values.list === true ? EVERYWHERE : ENFORCED)
+  if (values.list !== true) findings.push(...checkFileLength(root, PRODUCT))
   for (const finding of findings) console.error(printFinding(finding))
   if (values.list === true) for (const [folder, count] of countsByFolder(findings)) console.log(`${String(count).padStart(4)} ${folder}`)
   else process.exitCode = findings.length === 0 ? 0 : 1

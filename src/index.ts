@@ -8,12 +8,16 @@ export type { HttpProxyOptions } from './server/http-proxy-options.ts'
 export type {
   BackgroundService, DrainRequest, ListenerSpec, ListeningService, RunningListener, Service, ServiceStats,
 } from './server/service.ts'
+export type { ServerContext } from './server/server-context.ts'
+export type { ProcessLog } from './ipc/process-log.ts'
 export {
   inject,
   type InjectOptions, type InjectOrigin, type InjectRequest, type InjectResponse, type OriginAnswer,
 } from './server/inject.ts'
 
 // Listeners.
+export type { Acceptor, ListeningAt } from './listener/acceptor.ts'
+export { TcpAcceptor } from './listener/tcp-acceptor.ts'
 export type { HttpListenerOptions } from './listener/http-listener-options.ts'
 export type { ListenerOptions } from './listener/listener-options.ts'
 export type { HttpServerOptions } from './protocols/http-options.ts'

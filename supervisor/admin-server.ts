@@ -2,7 +2,7 @@
  * The admin listener: read-only health for load balancers and orchestrators, in plain HTTP. Commands go over the
  * control socket, never here.
  *   /livez     the supervisor runs
- *   /readyz    traffic is welcome: somebody accepts and nobody has asked for a stop
+ *   /readyz    traffic is welcome: a worker accepts and no stop was asked for
  *   /startupz  every slot has accepted once
  */
 import fs from 'node:fs'
@@ -31,7 +31,8 @@ export class AdminServer {
   #held: HeldSocket | null = null
 
   constructor(health: () => Health) {
-    this.#server = http.createServer({ requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS }, (request, response) => answer(request, response, health()))
+    const limits = { requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS }
+    this.#server = http.createServer(limits, (request, response) => answer(request, response, health()))
     this.#server.maxConnections = MAX_CONNECTIONS
   }
 
@@ -68,7 +69,8 @@ export class AdminServer {
 
 function answer(request: http.IncomingMessage, response: http.ServerResponse, health: Health): void {
   const say = (status: number, text: string): void => {
-    response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8', 'cache-control': 'no-store', ...(status === 405 ? { allow: 'GET, HEAD' } : {}) })
+    const allow = status === 405 ? { allow: 'GET, HEAD' } : {}
+    response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8', 'cache-control': 'no-store', ...allow })
     response.end(request.method === 'HEAD' ? undefined : `${text}\n`)
   }
   if (request.method !== 'GET' && request.method !== 'HEAD') { say(405, 'this listener is read-only'); return }

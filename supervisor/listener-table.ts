@@ -110,7 +110,11 @@ export class ListenerTable {
   /** Binds what is described and not held yet, and sockets for more slots: everything or nothing. @throws BindError */
   async bind(described: readonly DescribedListener[], slots = this.slots): Promise<void> {
     const seen = new Map<string, string>()
-    for (const { canonical, name, address } of described) {
+    for (const { canonical, name, service, address } of described) {
+      if (address.kind === 'udp') {
+        const problem = `${canonical} of service '${service}' cannot be bound: this version serves no datagrams; use a TCP or Unix address`
+        throw new BindError('EPROTONOSUPPORT', problem)
+      }
       const other = seen.get(canonical)
       const anyPort = address.kind === 'tcp' && address.port === 0
       if (other !== undefined && !anyPort) {

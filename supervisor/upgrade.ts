@@ -49,9 +49,15 @@ export interface UpgradeWorld {
   readonly number: number
   /** Reads what the next generation is and gives it the next number; binds nothing. @throws Refused, or an error of the configuration. */
   prepare(request: OperationRequest, signal: AbortSignal): Promise<Plan>
-  /** Binds the listeners that the plan has and we have not. @returns the plan with its descriptors laid out. @throws when one cannot be bound; nothing is left then. */
+  /**
+   * Binds the listeners that the plan has and we have not. @returns the plan with its descriptors laid out.
+   * @throws when one cannot be bound; nothing is left then.
+   */
   bind(plan: Plan): Promise<Plan>
-  /** Dials to listeners that this generation does not have get no answer any more: they are refused once `retain` has closed the sockets. */
+  /**
+   * Dials to listeners that this generation does not have get no answer any more: they are refused once `retain` has closed
+   * the sockets.
+   */
   holdOff(generation: Generation): void
   /** Closes the sockets of listeners that this generation does not have. */
   retain(generation: Generation): void
@@ -138,7 +144,7 @@ export class Upgrades {
     this.#outcomes = [...kept?.outcomes ?? []]
     this.#waiting = kept?.waiting ?? null
     const running = kept?.running ?? null
-    if (running !== null) this.#running = { ...running, steps: [...running.steps], stepSinceMs: host.nowMs(), superseded: new AbortController(), supervisorReplaced: false }
+    if (running !== null) this.#running = { ...this.#fresh(running), ...running, steps: [...running.steps] }
   }
 
   get step(): string { return this.#running?.step ?? '' }
@@ -151,8 +157,12 @@ export class Upgrades {
   record(): UpgradesRecord {
     const running = this.#running
     return {
-      running: running === null ? null : { id: running.id, request: running.request, step: running.step, plan: running.plan, steps: running.steps },
-      waiting: this.#waiting, outcomes: this.#outcomes, lastNumber: this.#world.number, lastId: this.#lastId, previousFolder: this.#previousFolder,
+      running: running === null ? null : recordOf(running),
+      waiting: this.#waiting,
+      outcomes: this.#outcomes,
+      lastNumber: this.#world.number,
+      lastId: this.#lastId,
+      previousFolder: this.#previousFolder,
     }
   }
 
@@ -160,7 +170,9 @@ export class Upgrades {
   request(request: OperationRequest): string {
     if (this.#fleet.stopping) throw new Refused('the server is stopping')
     if (request.kind === 'rollback') {
-      if (this.#previousFolder === '') throw new Refused('there is no release to go back to: nothing was upgraded to another folder since the start')
+      if (this.#previousFolder === '') {
+        throw new Refused('there is no release to go back to: nothing was upgraded to another folder since the start')
+      }
       request = { ...request, folder: this.#previousFolder }
     }
     const id = `${request.kind}-${++this.#lastId}`
@@ -186,7 +198,10 @@ export class Upgrades {
     return waiter.promise
   }
 
-  /** Goes on with what the journal says was running. @throws when `forward` cannot be committed: the caller goes back to the image before. */
+  /**
+   * Goes on with what the journal says was running. @throws when `forward` cannot be committed: the caller goes back to the
+   * image before.
+   */
   async resume(resumption: Resumption, onCommitted: () => void = () => {}): Promise<void> {
     const operation = this.#running
     if (operation === null) {
@@ -215,7 +230,7 @@ export class Upgrades {
         // Nothing had been touched, but workers may have died since.
         await this.#fleet.revert(this.#fleet.generation)
         this.#finish(operation.id, operation.request, operation, 'refused', resumption.reason)
-      } else if (resumption.how === 'killed' && (operation.step === 'committed' || (operation.step === 'committing' && this.#world.flipped(plan) !== false))) {
+      } else if (resumption.how === 'killed' && this.#wasDecided(operation, plan)) {
         // The decision had been made; what followed had not.
         await this.#committed(operation, plan)
       } else {
@@ -225,7 +240,14 @@ export class Upgrades {
     })
   }
 
-  /** Nobody goes on with what runs or waits: the server ends, or nothing is left of what it was about. @returns what the next supervisor has to know. */
+  #wasDecided({ step }: Operation, plan: Plan): boolean {
+    return step === 'committed' || (step === 'committing' && this.#world.flipped(plan) !== false)
+  }
+
+  /**
+   * What runs or waits comes to its end here: the server stops, or nothing is left of what the operation was about.
+   * @returns what the next supervisor has to know.
+   */
   giveUp(reason: string): UpgradesRecord {
     const [waiting, running] = [this.#waiting, this.#running]
     this.#waiting = null
@@ -238,9 +260,16 @@ export class Upgrades {
   }
 
   #begin({ id, request }: { id: string; request: OperationRequest }): void {
-    const operation: Operation = { id, request, step: 'waiting', plan: null, steps: [], stepSinceMs: this.#host.nowMs(), superseded: new AbortController(), supervisorReplaced: false }
+    const operation = this.#fresh({ id, request })
     this.#running = operation
     void this.#fleet.exclusive(id, () => this.#run(operation))
+  }
+
+  #fresh({ id, request }: Pick<Operation, 'id' | 'request'>): Operation {
+    return {
+      id, request, step: 'waiting', plan: null, steps: [], stepSinceMs: this.#host.nowMs(),
+      superseded: new AbortController(), supervisorReplaced: false,
+    }
   }
 
   async #run(operation: Operation): Promise<void> {
@@ -252,7 +281,8 @@ export class Upgrades {
       this.#checkGoingOn(operation)
       operation.plan = await this.#world.bind(plan)
     } catch (error) {
-      this.#finish(id, request, operation, error instanceof Superseded || operation.superseded.signal.aborted ? 'superseded' : 'refused', reasonOf(operation, error), isConfiguration(error))
+      const superseded = error instanceof Superseded || operation.superseded.signal.aborted
+      this.#finish(id, request, operation, superseded ? 'superseded' : 'refused', reasonOf(operation, error), isConfiguration(error))
       return
     }
     const { plan } = operation
@@ -318,7 +348,8 @@ export class Upgrades {
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error)
         this.#log.warn(`${operation.id}: a new worker for slot ${slot.index} did not come up`, { attempt, reason })
-        if (error instanceof Refused || attempt === BRING_UP_ATTEMPTS) throw new Refused(`no new worker came up in slot ${slot.index}: ${reason}`)
+        const last = error instanceof Refused || attempt === BRING_UP_ATTEMPTS
+        if (last) throw new Refused(`no new worker came up in slot ${slot.index}: ${reason}`)
         this.#checkGoingOn(operation)
       }
     }
@@ -355,7 +386,8 @@ export class Upgrades {
     for (const slot of this.#fleet.slots) {
       if (slot.index >= generation.workers) continue
       const { current } = slot
-      if (current === null || current.generation !== generation.number || current.state !== WorkerState.Accepting || current.link === null) throw new Refused(`slot ${slot.index} has no new worker that accepts`)
+      const accepts = current !== null && current.state === WorkerState.Accepting && current.link !== null
+      if (!accepts || current.generation !== generation.number) throw new Refused(`slot ${slot.index} has no new worker that accepts`)
     }
   }
 
@@ -392,13 +424,20 @@ export class Upgrades {
     return this.#world.record()
   }
 
-  #finish(id: string, request: OperationRequest, operation: Operation | null, result: OperationOutcome['result'], reason: string, configuration = false): void {
+  #finish(
+    id: string, request: OperationRequest, operation: Operation | null,
+    result: OperationOutcome['result'], reason: string, configuration = false,
+  ): void {
     // Given up meanwhile: its outcome has been told.
     if (this.#outcomes.some(outcome => outcome.id === id)) return
     const here = this.#fleet.generation.release.folder
     const outcome: OperationOutcome = {
-      id, kind: request.kind, result, reason, configuration, from: operation?.plan?.from ?? here, to: operation?.plan?.to ?? (request.folder === '' ? here : request.folder),
-      generation: this.#fleet.generation.number, supervisorReplaced: operation?.supervisorReplaced ?? false, steps: operation?.steps ?? [],
+      id, kind: request.kind, result, reason, configuration,
+      from: operation?.plan?.from ?? here,
+      to: operation?.plan?.to ?? (request.folder === '' ? here : request.folder),
+      generation: this.#fleet.generation.number,
+      supervisorReplaced: operation?.supervisorReplaced ?? false,
+      steps: operation?.steps ?? [],
     }
     if (result === 'committed') this.#log.info(`${id}: committed, generation ${outcome.generation}`)
     else this.#log.error(`${id}: ${result}: ${reason}`)
@@ -428,7 +467,12 @@ function reasonOf(operation: Operation, error: unknown): string {
   return said instanceof Error ? said.message : String(said)
 }
 
-function isConfiguration(error: unknown): boolean { return error instanceof Error && (error.name === 'ConfigError' || error.name === 'OptionError') }
+function isConfiguration(error: unknown): boolean {
+  return error instanceof Error && (error.name === 'ConfigError' || error.name === 'OptionError')
+}
+
+/** What the journal keeps of it. */
+function recordOf({ id, request, step, plan, steps }: Operation): OperationRecord { return { id, request, step, plan, steps } }
 
 /** Compares new workers with old ones, by what both report. */
 class Judge {
@@ -454,7 +498,8 @@ class Judge {
     const share = fresh.ownFaults / Math.max(1, fresh.exchanges)
     const oldShare = Math.max(0, old.ownFaults - this.#oldBefore.ownFaults) / Math.max(1, old.exchanges - this.#oldBefore.exchanges)
     if (fresh.ownFaults >= minFaults && share > oldShare + maxFaultShare) {
-      throw new Refused(`new workers answered ${fresh.ownFaults} of ${fresh.exchanges} requests with an error of their own, old ones ${percent(oldShare)}`)
+      const faults = `${fresh.ownFaults} of ${fresh.exchanges} requests with an error of their own`
+      throw new Refused(`new workers answered ${faults}, old ones ${percent(oldShare)}`)
     }
     const workers = [...this.#fleet.workers()]
     const oldLag = Math.max(0, ...workers.filter(worker => !this.#isNew(worker)).map(worker => worker.heartbeat?.loopLagMs ?? 0))
@@ -466,7 +511,8 @@ class Judge {
       if (heartbeat === null || maxLoopLagMs === 0 || before?.seq === heartbeat.seq) continue
       const inARow = heartbeat.loopLagMs > maxLoopLagMs && heartbeat.loopLagMs > LAG_FACTOR * oldLag ? (before?.inARow ?? 0) + 1 : 0
       this.#late.set(worker.id, { seq: heartbeat.seq, inARow })
-      if (inARow >= LATE_REPORTS) throw new Refused(`the event loop of worker ${worker.id} is ${heartbeat.loopLagMs} ms late, that of old ones ${oldLag} ms`)
+      if (inARow < LATE_REPORTS) continue
+      throw new Refused(`the event loop of worker ${worker.id} is ${heartbeat.loopLagMs} ms late, that of old ones ${oldLag} ms`)
     }
   }
 

@@ -9,12 +9,14 @@ import * as cirque from '../src/index.ts'
 const VALUES = [
   'AccessLog', 'Backend', 'BasicPeer', 'ERROR_KINDS', 'fanOut', 'functionDiscovery', 'HeaderMap', 'HttpConnector', 'HttpHealthCheck', 'HttpPeer',
   'httpProxyService', 'HttpProxyService', 'inject', 'KetamaSelection', 'LoadBalancer', 'OptionError', 'PEER_DEFAULTS', 'ProxyError', 'RequestHead',
-  'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'staticDiscovery', 'TcpHealthCheck', 'TransportConnector',
+  'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'staticDiscovery', 'TcpAcceptor', 'TcpHealthCheck', 'TransportConnector',
 ] as const satisfies readonly (keyof typeof cirque)[]
 
 /** One property a type, so that each of them has to be there. */
 export interface Types {
   service: cirque.BackgroundService | cirque.ListeningService | cirque.Service
+  context: cirque.ServerContext | cirque.ProcessLog
+  acceptor: cirque.Acceptor | cirque.ListeningAt
   serviceParts: cirque.DrainRequest | cirque.ListenerSpec | cirque.RunningListener | cirque.ServiceStats
   server: cirque.BoundAddress | cirque.SelfTestOptions | cirque.ServiceHandle | cirque.HttpProxyOptions | cirque.ForwardedOptions
   inject: cirque.InjectOptions | cirque.InjectOrigin | cirque.InjectRequest | cirque.InjectResponse | cirque.OriginAnswer

@@ -1,15 +1,15 @@
 /**
  * The listening sockets that a worker inherited, and the acceptors on copies of them.
  *
- * Every worker inherits the sockets of all slots. It listens on a copy, because closing a `net.Server` closes its
+ * Every worker inherits the sockets of all slots. It listens on a copy, because closing an acceptor closes its
  * descriptor for good, and pausing, resuming and standing in for a sibling need it again. With system calls a copy is a
  * `dup`; without them each socket was inherited several times and a copy is the next unused one.
  * Invariant: an inherited descriptor is closed here only if no acceptor took it (an acceptor closes its own).
  */
-import type net from 'node:net'
 import { descriptorOf, FIRST_SOCKET_FD, socketCount } from '../src/ipc/descriptor-layout.ts'
 import type { DescriptorLayout } from '../src/ipc/descriptor-layout.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
+import type { Acceptor } from '../src/listener/acceptor.ts'
 import type { RunningListener } from '../src/server/service.ts'
 import { backlogOf } from '../src/server/server.ts'
 import { elapse, systemWorld } from './worker-world.ts'
@@ -75,7 +75,7 @@ export class InheritedListeners {
    * Acceptors by the slot they accept for. A slot for which nothing accepts has no entry. An entry that lacks some of the
    * listeners is a slot that `pause` left open on its exceptions.
    */
-  readonly #acceptors = new Map<number, Map<InheritedListener, net.Server>>()
+  readonly #acceptors = new Map<number, Map<InheritedListener, Acceptor>>()
   /** Without system calls: copies that an acceptor took, by the number of the first copy. */
   readonly #copiesTaken = new Map<number, number>()
   #closed = false
@@ -156,7 +156,7 @@ export class InheritedListeners {
     const accepting = this.#acceptors.get(slot)
     const missing = this.#listeners.filter(listener => !(listener.shared && slot !== this.#slot) && accepting?.has(listener) !== true)
     if (missing.length === 0) return
-    const acceptors = accepting ?? new Map<InheritedListener, net.Server>()
+    const acceptors = accepting ?? new Map<InheritedListener, Acceptor>()
     this.#acceptors.set(slot, acceptors)
     try {
       for (const listener of missing) {

@@ -7,7 +7,6 @@ import { role } from './keep-alive-without-supervisor.ts'
 import { pathToFileURL } from 'node:url'
 import { loadSystemCalls } from '../src/ipc/system-calls.ts'
 import { claimRunHost } from '../src/server/run-host.ts'
-import { serviceOverrides } from '../src/server/service-overrides.ts'
 import { WorkerTelemetry } from './wire-telemetry.ts'
 import { EXIT_START_FAILED } from './worker.ts'
 import { WorkerLife } from './worker-life.ts'
@@ -30,10 +29,7 @@ const life = new WorkerLife(role, {
   flushLogs: () => telemetry.close(),
   reopenLogs: () => telemetry.reopen(),
   exit: code => process.exit(code),
-  configure: settings => {
-    telemetry.configure(settings.log)
-    serviceOverrides.settings = settings
-  },
+  configure: settings => ({ ...telemetry.configure(settings.log), settings }),
   load: application => import(pathToFileURL(application).href),
 })
 

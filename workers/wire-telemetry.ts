@@ -5,7 +5,7 @@
  */
 import { stderrLog, type ProcessLog } from '../src/ipc/process-log.ts'
 import type { ResolvedLogOptions } from '../src/config/log-options.ts'
-import { serviceOutlets } from '../src/server/service-outlets.ts'
+import type { ServerContext } from '../src/server/server-context.ts'
 import { openLogs, type ConfiguredLogs } from '../src/telemetry/exporters/configured-logs.ts'
 
 export class WorkerTelemetry {
@@ -26,17 +26,15 @@ export class WorkerTelemetry {
     }
   }
 
-  /** Before the application is loaded. @throws when a file cannot be opened. */
-  configure(options: ResolvedLogOptions): void {
+  /** Before the application is loaded: where its services write to. @throws when a file cannot be opened. */
+  configure(options: ResolvedLogOptions): Pick<ServerContext, 'log' | 'accessLog'> {
     try {
-      this.#logs = openLogs(options, `worker ${this.#worker.id}`, this.#worker)
+      return this.#logs = openLogs(options, `worker ${this.#worker.id}`, this.#worker)
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error)
       const where = `log.process is ${options.process}, log.access is ${options.access}`
       throw new Error(`a log cannot be opened (${where}): ${why}`, { cause: error })
     }
-    serviceOutlets.log = this.#logs.log
-    serviceOutlets.accessLog = this.#logs.accessLog
   }
 
   /** Files were renamed: go on in new ones. */

@@ -10,6 +10,7 @@ import type { WorkerSettings } from '../src/config/worker-settings.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
 import { WorkerPhase } from '../src/ipc/worker-phase.ts'
 import type { WorkerRole } from '../src/ipc/worker-role.ts'
+import type { ServerContext } from '../src/server/server-context.ts'
 import { ControlClient } from './control-client.ts'
 import { EXIT_START_FAILED, EXIT_UNCAUGHT, Worker } from './worker.ts'
 import type { WorkerHost } from './worker.ts'
@@ -19,8 +20,8 @@ import type { WorkerWorld } from './worker-world.ts'
 export interface WorkerSurroundings extends Omit<WorkerHost, 'send' | 'phaseChanged'> {
   readonly world: WorkerWorld
   readonly calls: SystemCalls | null
-  /** Before the application is loaded. @throws when the settings cannot be followed. */
-  configure(settings: WorkerSettings): void
+  /** Before the application is loaded: what its services are given. @throws when the settings cannot be followed. */
+  configure(settings: WorkerSettings): ServerContext
   /** Evaluates the application, which hands its server to `Worker.run`. */
   load(application: string): Promise<unknown>
 }
@@ -51,7 +52,7 @@ export class WorkerLife {
     // First the connection: an application that fails at once must be able to say so.
     const { settings } = await this.client.start()
     try {
-      if (settings !== undefined) this.#surroundings.configure(settings)
+      if (settings !== undefined) this.worker.context = this.#surroundings.configure(settings)
       await this.#surroundings.load(this.#role.application)
     } catch (error) {
       this.worker.fail(error, EXIT_START_FAILED, false)

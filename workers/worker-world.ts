@@ -6,7 +6,6 @@
  * How a worker's process ends and logs is WorkerHost (worker.ts): that depends on who wires the process together.
  */
 import cluster from 'node:cluster'
-import { once } from 'node:events'
 import fs from 'node:fs'
 import net from 'node:net'
 import { setImmediate } from 'node:timers/promises'
@@ -14,6 +13,7 @@ import { systemClock } from '../src/primitives/clock.ts'
 import type { Clock } from '../src/primitives/clock.ts'
 import { Channel } from '../src/ipc/channel.ts'
 import type { ChannelEnd, ChannelHandlers, ChannelOptions } from '../src/ipc/channel.ts'
+import type { Acceptor } from '../src/listener/acceptor.ts'
 import { decodeToWorker } from '../src/ipc/messages.ts'
 import type { FromWorker, ToWorker } from '../src/ipc/messages.ts'
 
@@ -37,9 +37,9 @@ export interface WorkerWorld {
   /** Dials the supervisor. A dial that fails is an `onClose` with the reason, never during the call. */
   dial(path: string, options: ChannelOptions, handlers: DialHandlers): ChannelEnd<FromWorker>
   /** Listens on a descriptor, which the acceptor owns from then on. */
-  listen(acceptor: net.Server, fd: number, backlog: number): Promise<void>
+  listen(acceptor: Acceptor, fd: number, backlog: number): Promise<void>
   /** Closes the acceptor's descriptor; its connections go on. */
-  stopListening(acceptor: net.Server): void
+  stopListening(acceptor: Acceptor): void
   /** Closes a descriptor that no acceptor owns. */
   close(fd: number): void
   vitals(): Vitals
@@ -58,12 +58,9 @@ class SystemWorld implements WorkerWorld {
     return new Channel<FromWorker, ToWorker>(socket, decodeToWorker, options, handlers)
   }
 
-  listen(acceptor: net.Server, fd: number, backlog: number): Promise<void> { return listenOn(acceptor, fd, backlog) }
+  listen(acceptor: Acceptor, fd: number, backlog: number): Promise<void> { return listenOn(acceptor, fd, backlog) }
 
-  stopListening(acceptor: net.Server): void {
-    // Not http.Server.close, which would cut idle connections.
-    if (acceptor.listening) net.Server.prototype.close.call(acceptor)
-  }
+  stopListening(acceptor: Acceptor): void { acceptor.close() }
 
   close(fd: number): void { fs.closeSync(fd) }
 
@@ -82,16 +79,13 @@ export function elapse({ clock }: Pick<WorkerWorld, 'clock'>, ms: number): Promi
   return new Promise(resolve => { clock.after(ms, resolve) })
 }
 
-/**
- * Listens on a descriptor, which the server owns from then on. Not `listen({ fd })`: in a cluster worker that names the
- * primary's descriptor, and it ignores the backlog.
- */
-async function listenOn(server: net.Server, fd: number, backlog: number): Promise<void> {
-  const shell = new net.Socket({ fd, readable: false, writable: false })
-  // A Unix socket would be handed to the cluster primary as a number. The listen is synchronous, so no other code sees the flag.
+async function listenOn(acceptor: Acceptor, fd: number, backlog: number): Promise<void> {
+  // In a cluster worker a server of Node.js would hand a Unix socket to the primary, as a number. The acceptor takes the
+  // socket over within the call, so no other code sees the flag.
   const flags = cluster as { isPrimary: boolean }
   const was = flags.isPrimary
+  let attached: Promise<void>
   flags.isPrimary = true
-  try { server.listen(shell, backlog) } finally { flags.isPrimary = was }
-  await once(server, 'listening')
+  try { attached = acceptor.attach(fd, backlog) } finally { flags.isPrimary = was }
+  await attached
 }

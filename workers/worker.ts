@@ -14,6 +14,7 @@ import { PHASE_MOVES, WorkerPhase } from '../src/ipc/worker-phase.ts'
 import type { WorkerRole } from '../src/ipc/worker-role.ts'
 import type { RunHost } from '../src/server/run-host.ts'
 import type { Server } from '../src/server/server.ts'
+import { SERVER_CONTEXT_DEFAULTS, type ServerContext } from '../src/server/server-context.ts'
 import { CopiesUsedUp, InheritedListeners, sendInherited } from './inherited-listeners.ts'
 import { systemWorld } from './worker-world.ts'
 import type { WorkerWorld } from './worker-world.ts'
@@ -51,6 +52,8 @@ export interface WorkerHost {
 
 export class Worker implements RunHost {
   phase: WorkerPhase = WorkerPhase.Starting
+  /** What services are given; set before the application is loaded. */
+  context: ServerContext = SERVER_CONTEXT_DEFAULTS
   readonly #role: WorkerRole
   readonly #calls: SystemCalls | null
   readonly #host: WorkerHost
@@ -79,7 +82,7 @@ export class Worker implements RunHost {
   async run(server: WorkerServer): Promise<never> {
     if (this.#server !== null) throw new Error('runForever() was called twice; one server runs per process')
     this.#server = server
-    await server.prepare()
+    await server.prepare(this.context)
     const running = server.listeners()
     const { unserved, unbound } = InheritedListeners.mismatch(this.#role.layout, running)
     if (unserved.length > 0) {

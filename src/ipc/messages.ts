@@ -8,6 +8,7 @@
 
 import type { WorkerSettings } from '../config/worker-settings.ts'
 import type { DescriptorLayout } from './descriptor-layout.ts'
+import type { DrainRequest } from './drain-times.ts'
 import type { OpenCounts } from './open-counts.ts'
 import type { WorkerPhase } from './worker-phase.ts'
 
@@ -17,14 +18,8 @@ export const PROTOCOL_VERSION = 1
 /** `<generation>.<slot>.<n>`: n counts the workers that the slot has had. Never cluster's own number. */
 export type WorkerId = string
 
-/** How to drain; the same fields as the DrainRequest of a service, and the cap of the whole. */
-export interface DrainOrder {
-  readonly mode: 'retire' | 'stop'
-  readonly hardDrainMs: number
-  readonly idleDrainMs: number
-  readonly closeSpreadMs: number
-  readonly webSocketDrainMs: number
-  readonly tunnelDrainMs: number
+/** How to drain, and the cap of the whole. */
+export interface DrainOrder extends DrainRequest {
   /** A line in the worker's log says what is still open after this, in ms; 0: no line. */
   readonly softDrainMs: number
   /** Whatever is left after this is cut and the process ends, in ms. */

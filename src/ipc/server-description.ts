@@ -9,6 +9,8 @@ export const DESCRIPTION_FORMAT = 1
 export type DescribedAddress =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number; readonly ipv6Only: boolean }
   | { readonly kind: 'unix'; readonly path: string; readonly mode: number }
+  /** Datagrams. No supervisor binds it yet (supervisor/listener-table.ts refuses it), and no text names it. */
+  | { readonly kind: 'udp'; readonly host: string; readonly port: number; readonly ipv6Only: boolean }
 
 export interface DescribedListener {
   /** Unique in the application. */
@@ -49,10 +51,11 @@ export type DescribeOutcome =
   | { readonly ok: true; readonly description: ServerDescription }
   | { readonly ok: false; readonly message: string; readonly stack: string }
 
-/** `127.0.0.1:80`, `[::1]:80`, `unix:/path`. Equal addresses have equal spellings. */
+/** `127.0.0.1:80`, `[::1]:80`, `unix:/path`, `udp:127.0.0.1:53`. Equal addresses have equal spellings. */
 export function canonicalAddress(address: DescribedAddress): string {
   if (address.kind === 'unix') return `unix:${address.path}`
-  return hostAndPort(address.host.toLowerCase(), address.port)
+  const where = hostAndPort(address.host.toLowerCase(), address.port)
+  return address.kind === 'udp' ? `udp:${where}` : where
 }
 
 export function hostAndPort(host: string, port: number): string {

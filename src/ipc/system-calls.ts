@@ -9,6 +9,7 @@
  * fails leaves none behind. Nothing blocks. Each thread loads its own; a worker thread may.
  * Structures are those of Linux on x86-64 and arm64, which are the same. Calls that need them, and those that need
  * fcntl, throw elsewhere; the rest goes on working.
+ * One idea in more than 500 lines: what is native is read, tested and replaced in one file.
  */
 import fs from 'node:fs'
 import { SocketAddress } from 'node:net'

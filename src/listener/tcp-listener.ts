@@ -1,16 +1,20 @@
 /**
- * Accepts connections on a handle that somebody else listens with: the filter first, then the limits, then the bytes go
- * to a session. One object per listener and worker; the `net.Server`s it makes come and go with hand-overs.
+ * Lets connections in or turns them away: the filter first, then the limits; what is let in belongs to the owner. One
+ * object per listener and worker; the acceptors that it makes come and go with hand-overs.
  */
 import net from 'node:net'
 import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
 import { resetSocket, TcpStream } from '../protocols/tcp/tcp-stream.ts'
+import type { Acceptor } from './acceptor.ts'
 import type { ResolvedListenerOptions } from './listener-options.ts'
+import { TcpAcceptor } from './tcp-acceptor.ts'
 
 export interface AcceptOwner {
-  /** A connection was let in. Its owner is set by the returned session. `countedAs` comes back through `TcpListener.left`. */
+  /** Connections of this listener that are open now. */
+  readonly connections: number
+  /** A connection was let in. Its owner is set in this call. `countedAs` comes back through `TcpListener.left`. */
   onAccepted(stream: ByteStream, countedAs: string): void
-  /** There is no room: close the oldest idle connection. False when none is idle. */
+  /** There is no room: close the oldest idle connection. Returns false when none is idle. */
   closeOldestIdle(): boolean
 }
 
@@ -20,9 +24,8 @@ export const NOBODY: StreamOwner = { onBytes() {}, onEnd() {}, onDrained() {}, o
 export class TcpListener {
   readonly #options: ResolvedListenerOptions
   readonly #owner: AcceptOwner
+  /** Connections open now, by client. */
   readonly #perClient = new Map<string, number>()
-  /** Connections open now. */
-  connections = 0
   /** Connections let in, and turned away, so far. */
   accepted = 0
   refused = 0
@@ -32,49 +35,62 @@ export class TcpListener {
     this.#owner = owner
   }
 
-  createAcceptor(): net.Server {
-    return net.createServer({ pauseOnConnect: true, noDelay: true, allowHalfOpen: true }, socket => this.#accept(socket))
+  /** Clients that have connections open. */
+  get clients(): number { return this.#perClient.size }
+
+  createAcceptor(): Acceptor {
+    const options = { pauseOnConnect: true, noDelay: true, allowHalfOpen: true }
+    return new TcpAcceptor(net.createServer(options, socket => this.#accept(socket)))
   }
 
   #accept(socket: net.Socket): void {
-    const options = this.#options
-    if (options.maxConnections !== 0 && this.connections >= options.maxConnections && !this.#owner.closeOldestIdle()) {
-      this.#refuse(socket)
+    const { connectionFilter, maxConnectionsPerClient } = this.#options
+    // The address is a system call.
+    const asked = connectionFilter !== null || maxConnectionsPerClient !== 0
+    const countedAs = this.#hasRoom() ? this.#countedAs(asked ? socket.remoteAddress ?? '' : '') : null
+    if (countedAs === null) {
+      this.refused++
+      socket.on('error', () => { /* it is being reset */ })
+      resetSocket(socket)
       return
     }
-    let client = ''
-    if (options.connectionFilter !== null || options.maxConnectionsPerClient !== 0) {
-      const ip = socket.remoteAddress ?? ''
-      if (options.connectionFilter !== null && !allows(options.connectionFilter, ip)) {
-        this.#refuse(socket)
-        return
-      }
-      if (options.maxConnectionsPerClient !== 0) {
-        client = clientOf(ip)
-        if (client !== '') {
-          const open = this.#perClient.get(client) ?? 0
-          if (open >= options.maxConnectionsPerClient) {
-            this.#refuse(socket)
-            return
-          }
-          this.#perClient.set(client, open + 1)
-        }
-      }
-    }
-    this.connections++
     this.accepted++
-    this.#owner.onAccepted(TcpStream.accept(socket, NOBODY), client)
+    this.#owner.onAccepted(TcpStream.accept(socket, NOBODY), countedAs)
   }
 
-  #refuse(socket: net.Socket): void {
-    this.refused++
-    socket.on('error', () => { /* it is being reset */ })
-    resetSocket(socket)
+  /** The same for a stream that came in another way than through an acceptor of this listener. */
+  accept(stream: ByteStream): void {
+    const countedAs = this.#hasRoom() ? this.#countedAs(stream.digest.remoteIp) : null
+    if (countedAs === null) {
+      this.refused++
+      stream.owner = NOBODY
+      stream.destroy(true)
+      return
+    }
+    this.accepted++
+    this.#owner.onAccepted(stream, countedAs)
+  }
+
+  #hasRoom(): boolean {
+    const { maxConnections } = this.#options
+    return maxConnections === 0 || this.#owner.connections < maxConnections || this.#owner.closeOldestIdle()
+  }
+
+  /** Counts a connection for its client. Returns how it is counted, '' for a client that is exempt; null: it is turned away. */
+  #countedAs(ip: string): string | null {
+    const { connectionFilter, maxConnectionsPerClient } = this.#options
+    if (connectionFilter !== null && !allows(connectionFilter, ip)) return null
+    if (maxConnectionsPerClient === 0) return ''
+    const client = clientOf(ip)
+    if (client === '') return ''
+    const open = this.#perClient.get(client) ?? 0
+    if (open >= maxConnectionsPerClient) return null
+    this.#perClient.set(client, open + 1)
+    return client
   }
 
   /** A connection that was let in is gone. */
   left(countedAs: string): void {
-    this.connections--
     if (countedAs === '') return
     const open = this.#perClient.get(countedAs)! - 1
     if (open === 0) this.#perClient.delete(countedAs)

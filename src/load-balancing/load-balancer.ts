@@ -14,6 +14,7 @@
  * Each selection is followed by exactly one `report` or `release` of the backend (or of the peer made from it).
  * Counts of failed attempts, and who is out for them, are in passive-health.ts.
  * Does not dial and does not retry; proxy/ does, and says which peers it has tried.
+ * One idea in more than 500 lines: a set that changes while it is selected from is right only if both are read together.
  */
 import { Resolver } from '../connector/resolver.ts'
 import { ProxyError } from '../errors/proxy-error.ts'

@@ -32,6 +32,7 @@
  * begins inside the end of another one.
  *
  * Does not dial (connector/) and does not decide whether a connection can be used again (its capacity says so).
+ * One idea in more than 500 lines: lists, counts and queue change together, and each place that changes one changes all.
  */
 import assert from 'node:assert/strict'
 import { ProxyError } from '../errors/proxy-error.ts'

@@ -1,12 +1,15 @@
 /**
  * Time behind one replaceable object, and one coarse tick for every deadline in the process.
  *
- * Whoever has deadlines registers one `Timed` object for its life; the tick walks them all and calls `onTick`.
- * A deadline is then a number that somebody compares, never a timer of its own: setting one costs a store.
+ * An object with deadlines is registered once for its life (`Timed`); the tick walks them all and calls `onTick`.
+ * A deadline is then a number that is compared, never a timer of its own: setting one costs a store.
  * The walk costs about 5 ns an object; with nothing registered the tick stops, so an idle worker sleeps.
  */
 
-/** How often deadlines are looked at, in ms; a deadline is met up to this much late. 100: a one-second limit is off by a tenth at most. */
+/**
+ * How often deadlines are looked at, in ms; a deadline is met up to this much late. 100: a one-second limit is off by a tenth at
+ * most.
+ */
 export const TICK_MS = 100
 
 export interface Clock {
@@ -20,6 +23,8 @@ export interface Clock {
   every(ms: number, run: () => void): () => void
   /** Calls `run` once after `ms`, exactly, until the returned function is called. For rare waits that a tick is too coarse for. */
   after(ms: number, run: () => void): () => void
+  /** From 0 to 1: for spreading over time what would otherwise come all together. */
+  random(): number
 }
 
 class SystemClock implements Clock {
@@ -36,6 +41,7 @@ class SystemClock implements Clock {
     const timer = setTimeout(run, ms)
     return () => clearTimeout(timer)
   }
+  random(): number { return Math.random() }
 }
 
 export const systemClock: Clock = new SystemClock()

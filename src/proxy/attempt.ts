@@ -39,7 +39,6 @@ export interface AttemptOwner extends UpstreamOwner {
 const setup: RequestSetup = { length: 0, lines: FieldLines.NONE, switches: false, acceptsTrailers: false, defaultAuthority: '' }
 
 export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource {
-  readonly kind = 'origin'
   readonly peer: Peer
   readonly #host: AttemptHost
   #owner: AttemptOwner
@@ -50,8 +49,9 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   reused = false
   /** Status of the origin's final answer, as it was received; 0 before. */
   status = 0
-  /** The peer was told how it ended. */
+  /** The peer was told how it ended, and that it failed. */
   #settled = false
+  failed = false
   /** Exact times, 0 until known, and always where the host has no use for them. */
   connectedAt = 0
   sentAt = 0
@@ -62,6 +62,8 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
     this.peer = peer
     this.#owner = owner
   }
+
+  get kind(): 'origin' { return 'origin' }
 
   /** From now on `owner` hears of everything. */
   passTo(owner: AttemptOwner): void { this.#owner = owner }
@@ -178,9 +180,6 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
     else this.peer.report?.(healthy)
     this.failed = healthy === false
   }
-
-  /** The peer was told that it failed. */
-  failed = false
 }
 
 /** What a request without an authority is sent with. */

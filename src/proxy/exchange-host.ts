@@ -24,8 +24,6 @@ export interface ExchangeHost<Ctx> extends AttemptHost {
   readonly tunnelIdleTimeoutMs: number
   readonly showsRequestId: boolean
   readonly draining: boolean
-  /** From 0 to 1, for jitter. */
-  random(): number
   tunnelOpened(tunnel: Tunnel): void
   tunnelClosed(tunnel: Tunnel): void
   /** Exactly once per exchange, before `logging`. */

@@ -30,7 +30,7 @@ import { Attempt, type AttemptOwner } from './attempt.ts'
 import type { ExchangeHost, FinishedExchange } from './exchange-host.ts'
 import { errorPage, flagOf, statusOf, type Flag } from './fail-to-proxy.ts'
 import { MERGED_FIELDS, stripForwarded, type ConnectionFacts } from './forwarded-fields.ts'
-import { isPromise, type PhasePlan, type PhaseSubject, type ResponseOrigin } from './phases.ts'
+import { isPromise, type BodyStage, type PhasePlan, type PhaseSubject, type ResponseOrigin } from './phases.ts'
 import type { FailToProxy, Verdict } from './proxy-http.ts'
 import { bodyOnItsWay, NO_BODY, RequestBody, type RequestBodyOwner } from './request-body.ts'
 import { OwnAnswer, ResponsePipe, type ResponsePipeOwner, type ResponseSink, type ResponseSource } from './response-source.ts'
@@ -100,8 +100,11 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
   #earlierError: ProxyError | null = null
 
   response: ResponseHead | null = null
-  /** Where `response` and its body come from. */
+  /** Where `response` and its body come from; `#own` as well when that is here. */
   #source: ResponseSource | null = null
+  #own: OwnAnswer | null = null
+  /** Filters of that body; null: none. */
+  #responseStage: BodyStage<PhaseSubject<Ctx>> | null = null
   #responseLength = 0
   #responsePipe: ResponsePipe<Ctx> | null = null
   #tunnel: Tunnel | null = null
@@ -192,7 +195,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
   get connectedAt(): number { return this.#attempt === null ? 0 : this.#attempt.connectedAt }
   get sentAt(): number { return this.#attempt === null ? 0 : this.#attempt.sentAt }
   get firstByteAt(): number { return this.#attempt === null ? 0 : this.#attempt.firstByteAt }
-  get ownAnswer(): boolean { return this.#source !== null && this.#source.kind === 'own' }
+  get ownAnswer(): boolean { return this.#own !== null }
   get retryBudgetSpent(): boolean { return this.#budgetSpent }
 
   summary(): string {
@@ -479,6 +482,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
     this.#body?.answered()
     this.response = head
     this.#source = attempt
+    this.#responseStage = this.#plan.responseBody.origin
     this.#responseLength = length
     this.#step = ENTRY.origin
     this.#advance()
@@ -488,13 +492,13 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
 
   #pipeResponse(): void {
     const source = this.#source!
-    this.#responsePipe ??= new ResponsePipe(this, source, this.#down, this.#host.clock, this.#plan.responseBody[source.kind])
+    this.#responsePipe ??= new ResponsePipe(this, source, this.#down, this.#host.clock, this.#responseStage)
   }
 
   // ---- the response to the client, wherever it comes from
 
   #sendResponse(source: ResponseSource): void {
-    const head = this.response!, own = source instanceof OwnAnswer ? source : null
+    const head = this.response!, own = this.#own
     if (own !== null || this.#plan.changesResponse) head.check()
     if (this.#responseLength === BODY_TUNNEL) {
       this.#openTunnel(head)
@@ -502,7 +506,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
     }
     if (head.status < 200 || (own === null && this.request.method === 'CONNECT' && head.status < 300)) throw changedStatus(head)
     const isHead = this.request.method === 'HEAD', bodiless = isHead || head.status === 204 || head.status === 304
-    const stage = this.#plan.responseBody[source.kind]
+    const stage = this.#responseStage
     let length = this.#responseLength
     if (length === BODY_UNTIL_CLOSE) length = BODY_UNKNOWN
     if (stage !== null && !stage.keepsLength) {
@@ -604,7 +608,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
   #takeAnswer(answer: OwnAnswer): void {
     answer.sendTo(this)
     this.response = answer.head
-    this.#source = answer
+    this.#source = this.#own = answer
+    this.#responseStage = this.#plan.responseBody.own
     this.#responseLength = answer.length
   }
 
@@ -665,7 +670,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
     this.#earlierError = error
     if (!this.#facts.selfTest) this.#host.tracer?.exchangeRetried?.(this.requestId, this.attempts, error)
     this.#step = Step.Retrying
-    const delay = retryDelayMs(this.attempts, this.#host.random())
+    const delay = retryDelayMs(this.attempts, this.#host.clock.random())
     // Not from within the failing call: a fault that comes at once must not recurse.
     if (delay === 0) queueMicrotask(() => this.#retry())
     else this.#cancelRetry = this.#host.clock.after(delay, () => this.#retry())
@@ -734,8 +739,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
 
   /** What a filter had answered with gives way to an error page. */
   #forgetAnswer(): void {
-    if (this.#source instanceof OwnAnswer) this.#source.cancel()
-    this.#source = null
+    this.#own?.cancel()
+    this.#source = this.#own = null
     this.response = null
   }
 
@@ -776,7 +781,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
     this.#cancelRetry?.()
     this.#body?.stop()
     this.#endResponsePipe()
-    if (this.#source instanceof OwnAnswer) this.#source.cancel()
+    this.#own?.cancel()
     this.#chosen?.release?.()
     this.#attempt?.finish(this.error === null)
     host.exchangeEnded(this)

@@ -65,13 +65,20 @@ export function flagOf(error: ProxyError): Flag {
   }
   if (error.source === 'internal') return kind === 'LOOP_DETECTED' ? 'PE' : 'FE'
   if (error.source === 'downstream') {
-    return kind === 'HEAD_TIMEOUT' || kind === 'READ_TIMEOUT' || kind === 'SLOW_BODY' || kind === 'SLOW_READER' || kind === 'TOTAL_TIMEOUT' ? 'DT' : kind === 'CONNECTION_RESET' ? 'DC' : 'PE'
+    switch (kind) {
+      case 'HEAD_TIMEOUT': case 'READ_TIMEOUT': case 'SLOW_BODY': case 'SLOW_READER': case 'TOTAL_TIMEOUT': return 'DT'
+      case 'CONNECTION_RESET': return 'DC'
+      default: return 'PE'
+    }
   }
   switch (kind) {
-    case 'CONNECT_TIMEOUT': case 'RESOLVE_TIMEOUT': case 'TLS_TIMEOUT': case 'FIRST_BYTE_TIMEOUT': case 'READ_TIMEOUT': case 'WRITE_TIMEOUT': return 'UT'
+    case 'CONNECT_TIMEOUT': case 'RESOLVE_TIMEOUT': case 'TLS_TIMEOUT':
+    case 'FIRST_BYTE_TIMEOUT': case 'READ_TIMEOUT': case 'WRITE_TIMEOUT':
+      return 'UT'
     case 'CLOSED_EARLY': case 'CONNECTION_RESET': case 'WRITE_FAILED': return 'UR'
-    case 'RESOLVE_FAILED': case 'CONNECT_REFUSED': case 'CONNECT_NO_ROUTE': case 'CONNECT_FAILED': case 'BIND_FAILED': case 'CONNECT_PROXY_FAILED':
-    case 'TLS_HANDSHAKE': case 'TLS_BAD_CERTIFICATE': return 'UC'
+    case 'RESOLVE_FAILED': case 'CONNECT_REFUSED': case 'CONNECT_NO_ROUTE': case 'CONNECT_FAILED': case 'BIND_FAILED':
+    case 'CONNECT_PROXY_FAILED': case 'TLS_HANDSHAKE': case 'TLS_BAD_CERTIFICATE':
+      return 'UC'
     default: return 'UP'
   }
 }

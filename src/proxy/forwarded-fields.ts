@@ -7,7 +7,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import net from 'node:net'
 import os from 'node:os'
-import { FieldLines } from '../http/field-lines.ts'
+import { FieldLines, FieldName } from '../http/field-lines.ts'
 import { FieldKind, fieldKind, isToken, type HeaderMap } from '../http/header-map.ts'
 import { FORWARDED_FIELDS } from '../http/hop-by-hop.ts'
 import type { HttpVersion, RequestHead, ResponseHead } from '../http/message-head.ts'
@@ -22,11 +22,19 @@ export interface ConnectionFacts {
   readonly scheme: 'http' | 'https'
   readonly trusted: boolean
   readonly selfTest: boolean
-  /** X-Forwarded-For and -Proto, or Forwarded: the same for each request. */
-  readonly lines: FieldLines
+  /** What is the same for each request, and for which version: X-Forwarded-For and -Proto, or Forwarded; Via. */
+  lines: FieldLines
+  version: HttpVersion
   /** From `persistConnectionContext`. */
   kept: unknown
 }
+
+const X_FORWARDED_FOR = new FieldName('X-Forwarded-For')
+const X_FORWARDED_PROTO = new FieldName('X-Forwarded-Proto')
+const X_FORWARDED_HOST = new FieldName('X-Forwarded-Host')
+const FORWARDED = new FieldName('Forwarded')
+const X_REQUEST_ID = new FieldName('X-Request-Id')
+const VIA = new FieldName('Via')
 
 /** Fields that cannot just be appended to: with one of them present the request is copied and they are merged. */
 export const MERGED_FIELDS: number = FORWARDED_FIELDS | (1 << FieldKind.XRequestId)
@@ -41,24 +49,23 @@ export function stripForwarded(headers: HeaderMap): void {
 
 export class ForwardedFields {
   readonly #viaName: string
-  /** Via of the version seen last: nearly all messages have the same. */
+  /** Via alone, for the version seen last: nearly all messages have the same. */
   #viaVersion: HttpVersion = '1.1'
-  #viaValue: string
+  #viaLines: FieldLines
   readonly #style: 'x-forwarded' | 'forwarded' | 'both' | 'off'
   readonly #sendsId: boolean
   readonly #trusted: net.BlockList | null
   /** Start of every request id of this process; the rest is a counter. */
   readonly #idPrefix = randomBytes(8).toString('hex')
   #idCounter = 0
-  /** Filled for each message, and read before the next one. */
+  /** Filled for each request, and read before the next one. */
   readonly #requestLines = new FieldLines()
-  readonly #responseLines = new FieldLines()
 
   /** @throws OptionError with every option that would not do. */
   constructor(options: ForwardedOptions = {}) {
     const resolved = resolveOptions<ForwardedOptions>('httpProxy', FORWARDED_OPTIONS, options, FORWARDED_DEFAULTS)
     this.#viaName = resolved.viaName ?? defaultViaName()
-    this.#viaValue = `${this.#viaVersion} ${this.#viaName}`
+    this.#viaLines = this.#makeVia('1.1')
     this.#style = resolved.forwarded
     this.#sendsId = resolved.requestId
     this.#trusted = resolved.trustedHops.length === 0 ? null : blockList(resolved.trustedHops)
@@ -68,13 +75,26 @@ export class ForwardedFields {
     const clientIp = digest.remoteIp, scheme = digest.tls === null ? 'http' : 'https'
     const family = clientIp.includes(':') ? 'ipv6' : 'ipv4'
     const trusted = this.#trusted !== null && clientIp !== '' && this.#trusted.check(clientIp, family)
-    const lines = new FieldLines()
-    if (clientIp !== '') {
-      if (this.#sendsXForwarded) lines.add('X-Forwarded-For', clientIp)
-      if (this.#sendsForwarded) lines.add('Forwarded', `for=${nodeName(clientIp)};proto=${scheme}`)
+    const facts: ConnectionFacts = { clientIp, scheme, trusted, selfTest, lines: FieldLines.NONE, version: '1.1', kept: undefined }
+    this.#setLines(facts, '1.1')
+    return facts
+  }
+
+  #setLines(facts: ConnectionFacts, version: HttpVersion): void {
+    const { clientIp, scheme } = facts, names: FieldName[] = [], values: string[] = []
+    const add = (name: FieldName, value: string): void => {
+      names.push(name)
+      values.push(value)
     }
-    if (this.#sendsXForwarded) lines.add('X-Forwarded-Proto', scheme)
-    return { clientIp, scheme, trusted, selfTest, lines, kept: undefined }
+    if (clientIp !== '') {
+      if (this.#sendsXForwarded) add(X_FORWARDED_FOR, clientIp)
+      if (this.#sendsForwarded) add(FORWARDED, `for=${nodeName(clientIp)};proto=${scheme}`)
+    }
+    if (this.#sendsXForwarded) add(X_FORWARDED_PROTO, scheme)
+    if (this.#viaName !== '') add(VIA, this.#viaOf(version))
+    // Copies have no room to grow: a connection keeps them for as long as it is open.
+    facts.lines = new FieldLines(names.slice(), values.slice())
+    facts.version = version
   }
 
   get #sendsXForwarded(): boolean { return this.#style === 'x-forwarded' || this.#style === 'both' }
@@ -106,47 +126,53 @@ export class ForwardedFields {
     request: RequestHead, facts: ConnectionFacts, exchange: { readonly requestId: string; readonly request: RequestHead },
   ): FieldLines {
     if ((request.headers.mask & MERGED_FIELDS) !== 0) return this.#merge(request, facts, exchange)
+    const { version } = exchange.request
+    if (version !== facts.version) this.#setLines(facts, version)
     const lines = this.#requestLines.startFrom(facts.lines)
     if (this.#sendsXForwarded) {
       const host = exchange.request.headers.getKind(FieldKind.Host)
-      if (host !== undefined) lines.add('X-Forwarded-Host', host)
+      if (host !== undefined) lines.add(X_FORWARDED_HOST, host)
     }
-    if (this.#sendsId) lines.add('X-Request-Id', exchange.requestId)
-    return this.#addVia(lines, exchange.request.version)
+    if (this.#sendsId) lines.add(X_REQUEST_ID, exchange.requestId)
+    return lines
   }
 
-  /** Lines to send behind the fields of a response that came from an origin. They are good until the next call. */
-  linesForResponse(response: ResponseHead): FieldLines {
-    return this.#addVia(this.#responseLines.startFrom(FieldLines.NONE), response.version)
+  /** Lines to send behind the fields of a response that came from an origin. */
+  linesForResponse(response: ResponseHead): FieldLines { return this.#via(response.version) }
+
+  #via(version: HttpVersion): FieldLines {
+    if (version !== this.#viaVersion) {
+      this.#viaVersion = version
+      this.#viaLines = this.#makeVia(version)
+    }
+    return this.#viaLines
+  }
+
+  #makeVia(version: HttpVersion): FieldLines {
+    return this.#viaName === '' ? FieldLines.NONE : new FieldLines([VIA], [this.#viaOf(version)])
   }
 
   /** `received-protocol` is the version in which the message came (RFC 9110 7.6.3). */
-  #addVia(lines: FieldLines, version: HttpVersion): FieldLines {
-    if (this.#viaName === '') return lines
-    if (version !== this.#viaVersion) {
-      this.#viaVersion = version
-      this.#viaValue = `${version} ${this.#viaName}`
-    }
-    return lines.add('Via', this.#viaValue)
-  }
+  #viaOf(version: HttpVersion): string { return `${version} ${this.#viaName}` }
 
   #merge(
     request: RequestHead, facts: ConnectionFacts, exchange: { readonly requestId: string; readonly request: RequestHead },
   ): FieldLines {
-    const headers = request.headers, lines = this.#requestLines.startFrom(FieldLines.NONE), { clientIp, scheme, trusted } = facts
-    if (this.#sendsId) headers.set('X-Request-Id', exchange.requestId)
+    const { headers } = request, { clientIp, scheme, trusted } = facts
+    const lines = this.#requestLines.startFrom(this.#via(exchange.request.version))
+    if (this.#sendsId) headers.set(X_REQUEST_ID.name, exchange.requestId)
     if (this.#sendsXForwarded) {
       const chain = headers.getAll('x-forwarded-for').join(', ')
-      if (clientIp !== '') headers.set('X-Forwarded-For', joined(chain, clientIp, trusted))
-      if (!headers.has('x-forwarded-proto')) lines.add('X-Forwarded-Proto', scheme)
+      if (clientIp !== '') headers.set(X_FORWARDED_FOR.name, joined(chain, clientIp, trusted))
+      if (!headers.has('x-forwarded-proto')) lines.add(X_FORWARDED_PROTO, scheme)
       const host = exchange.request.headers.getKind(FieldKind.Host)
-      if (!headers.has('x-forwarded-host') && host !== undefined) lines.add('X-Forwarded-Host', host)
+      if (!headers.has('x-forwarded-host') && host !== undefined) lines.add(X_FORWARDED_HOST, host)
     }
     if (this.#sendsForwarded && clientIp !== '') {
       const chain = headers.getAll('forwarded').join(', ')
-      headers.set('Forwarded', joined(chain, `for=${nodeName(clientIp)};proto=${scheme}`, trusted))
+      headers.set(FORWARDED.name, joined(chain, `for=${nodeName(clientIp)};proto=${scheme}`, trusted))
     }
-    return this.#addVia(lines, exchange.request.version)
+    return lines
   }
 }
 

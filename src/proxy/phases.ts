@@ -99,7 +99,8 @@ function appRequestStage<Ctx>(app: ProxyHttp<Ctx>, has: Has): Stage<Ctx> {
 function moduleRequestStage<Ctx>(modules: readonly HttpModule[]): Stage<Ctx> {
   const filtering = modules.filter(module => module.requestBodyFilter !== undefined)
   return {
-    filters: filtering.map(module => (session, chunk, last) => module.requestBodyFilter!(session, chunk, last, session.moduleState(module))),
+    filters: filtering.map(module => (session, chunk, last) =>
+      module.requestBodyFilter!(session, chunk, last, session.moduleState(module))),
     trailerFilters: [],
     keepsLength: filtering.every(module => module.keepsLength === true),
   }
@@ -123,14 +124,16 @@ function appResponseStage<Ctx>(app: ProxyHttp<Ctx>, has: Has): Stage<Ctx> {
   if (has.responseBodyFilter) filters.push((session, chunk, last) => app.responseBodyFilter!(session, chunk, last, session.ctx))
   if (has.responseTrailerFilter) trailerFilters.push((session, trailers) => app.responseTrailerFilter!(session, trailers, session.ctx))
   // A trailer filter may add a last piece.
-  return { filters, trailerFilters, keepsLength: !has.responseTrailerFilter && (!has.responseBodyFilter || app.keepsLength?.response === true) }
+  const bodyKeepsLength = !has.responseBodyFilter || app.keepsLength?.response === true
+  return { filters, trailerFilters, keepsLength: bodyKeepsLength && !has.responseTrailerFilter }
 }
 
 function moduleResponseStage<Ctx>(modules: readonly HttpModule[]): Stage<Ctx> {
   const filtering = modules.filter(module => module.responseBodyFilter !== undefined)
   const filteringTrailers = modules.filter(module => module.responseTrailerFilter !== undefined)
   return {
-    filters: filtering.map(module => (session, chunk, last) => module.responseBodyFilter!(session, chunk, last, session.moduleState(module))),
+    filters: filtering.map(module => (session, chunk, last) =>
+      module.responseBodyFilter!(session, chunk, last, session.moduleState(module))),
     trailerFilters: filteringTrailers.map(module => (session, trailers) =>
       module.responseTrailerFilter!(session, trailers, session.moduleState(module))),
     keepsLength: filteringTrailers.length === 0 && filtering.every(module => module.keepsLength === true),

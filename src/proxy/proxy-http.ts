@@ -23,6 +23,14 @@ export interface FailToProxy {
   readonly canReuseDownstream: boolean
 }
 
+/** The connection of an attempt. */
+export interface UpstreamFacts {
+  /** It came out of the pool. */
+  readonly reused: boolean
+  readonly peer: Peer
+  readonly digest: StreamDigest
+}
+
 type MaybePromise<T> = T | Promise<T>
 
 export interface ProxyHttp<Ctx = unknown> {
@@ -49,10 +57,17 @@ export interface ProxyHttp<Ctx = unknown> {
   /** The peer could not be reached. May set `error.retry` or return another error. Default: connect faults are retried. */
   failToConnect?(session: Session, peer: Peer, error: ProxyError, ctx: Ctx): ProxyError | void
   /** A connection is there, new or out of the pool. */
-  connectedToUpstream?(session: Session, connection: { readonly reused: boolean; readonly peer: Peer; readonly digest: StreamDigest }, ctx: Ctx): MaybePromise<void>
-  /** The request as it will be sent, a copy for each attempt; `session.request` stays as the client sent it. Hop-by-hop fields are taken out and forwarded ones added behind this hook; those that the client's Connection names went before the first one, so that it cannot name what a filter adds. */
+  connectedToUpstream?(session: Session, connection: UpstreamFacts, ctx: Ctx): MaybePromise<void>
+  /**
+   * The request as it will be sent, a copy for each attempt; `session.request` stays as the client sent it. Hop-by-hop fields
+   * are taken out and forwarded ones added behind this hook. Fields that the client's Connection names went before the first
+   * hook, so that a client cannot name, and so remove, what a filter adds.
+   */
   upstreamRequestFilter?(session: Session, request: RequestHead, ctx: Ctx): MaybePromise<void>
-  /** Each piece of the request body, possibly many times, for each attempt; a last call has `last` true and may have an empty chunk. `chunk` is borrowed: copy it to keep it. */
+  /**
+   * Each piece of the request body, possibly many times, for each attempt; a last call has `last` true and may have an empty
+   * chunk. `chunk` is borrowed: copy it to keep it.
+   */
   requestBodyFilter?(session: Session, chunk: Buffer, last: boolean, ctx: Ctx): MaybePromise<BodyResult>
   /** Trailers of the request, when there are any. */
   requestTrailerFilter?(session: Session, trailers: HeaderMap, ctx: Ctx): MaybePromise<void>
@@ -70,7 +85,10 @@ export interface ProxyHttp<Ctx = unknown> {
   responseBodyFilter?(session: Session, chunk: Buffer, last: boolean, ctx: Ctx): MaybePromise<BodyResult>
   /** Trailers of the response. What it returns is sent as the last piece of the body, instead of them. */
   responseTrailerFilter?(session: Session, trailers: HeaderMap, ctx: Ctx): MaybePromise<Buffer | void>
-  /** An attempt failed after it was connected. May set `error.retry` or return another error; it is retried only while nothing was sent to the client, the body can be sent again and the method allows it. */
+  /**
+   * An attempt failed after it was connected. May set `error.retry` or return another error; the exchange is tried again only
+   * while nothing was sent to the client, the body can be sent again and the method allows it.
+   */
   errorWhileProxy?(session: Session, peer: Peer, error: ProxyError, ctx: Ctx, reused: boolean): ProxyError | void
   /** The exchange failed for good. Answer with `session.respond()` and say what was sent, or return nothing for the default page. */
   failToProxy?(session: Session, error: ProxyError, ctx: Ctx): MaybePromise<FailToProxy | void>
@@ -86,8 +104,8 @@ export interface ProxyHttp<Ctx = unknown> {
 
 /** Every hook, in the order in which they run. README.md and the tests compare themselves with this list. */
 export const HOOKS = [
-  'newCtx', 'onConnectionReuse', 'earlyRequestFilter', 'requestFilter', 'proxyUpstreamFilter', 'upstreamPeer', 'failToConnect', 'connectedToUpstream',
-  'upstreamRequestFilter', 'requestBodyFilter', 'requestTrailerFilter', 'interimResponseFilter', 'upstreamResponseFilter', 'upstreamResponseBodyFilter',
-  'upstreamResponseTrailerFilter', 'responseFilter', 'responseBodyFilter', 'responseTrailerFilter', 'errorWhileProxy', 'failToProxy', 'suppressErrorLog',
-  'requestSummary', 'logging', 'persistConnectionContext',
+  'newCtx', 'onConnectionReuse', 'earlyRequestFilter', 'requestFilter', 'proxyUpstreamFilter', 'upstreamPeer', 'failToConnect',
+  'connectedToUpstream', 'upstreamRequestFilter', 'requestBodyFilter', 'requestTrailerFilter', 'interimResponseFilter',
+  'upstreamResponseFilter', 'upstreamResponseBodyFilter', 'upstreamResponseTrailerFilter', 'responseFilter', 'responseBodyFilter',
+  'responseTrailerFilter', 'errorWhileProxy', 'failToProxy', 'suppressErrorLog', 'requestSummary', 'logging', 'persistConnectionContext',
 ] as const satisfies readonly (keyof ProxyHttp)[]

@@ -69,7 +69,8 @@ export class RequestBody<Ctx> {
   sendTo(attempt: Attempt): void {
     const session = attempt.session!
     this.#attempt = attempt
-    const pipe = this.#pipe = this.#stage === null ? null : new RequestPipe(this, session, this.#down, this.#clock, this.#owner, this.#stage)
+    const stage = this.#stage
+    const pipe = this.#pipe = stage === null ? null : new RequestPipe(this, session, this.#down, this.#clock, this.#owner, stage)
     if (!this.#begun) {
       this.#begun = true
       this.#kept = attempt.peer.options.maxReplayBytes > 0 ? [] : null

@@ -20,7 +20,10 @@ export type ResponseFields = HeaderMap | Readonly<Record<string, string | readon
 export type ResponseBody = string | Uint8Array | AsyncIterable<Uint8Array | string> | null
 
 export interface Session {
-  /** As the client sent it (target resolved, absolute-form turned into Host and path). Filters may change it; what they change is what the origin gets. */
+  /**
+   * As the client sent it (target resolved, absolute-form turned into Host and path). Filters may change it; what they change
+   * is what the origin gets.
+   */
   readonly request: RequestHead
   /** The final head sent to the client, or about to be; null before there is one. */
   readonly response: ResponseHead | null

@@ -8,7 +8,9 @@
  * over closeSpreadMs, so that not all clients come back at once. A stop has hardDrainMs for everything: they are closed
  * STOP_CLOSE_MS before it at the latest, and cut with the rest.
  *
- *   retire --tighten(stop)--> stop --nothing in flight--> quiet --no connection--> ended
+ *   Retiring --idleDrainMs--> Thinning       Stopping --nothing in flight--> Quiet
+ *       \__________\__tighten(stop)__________▶ ◀──a request after all──────────/
+ *   any of them --no connection--> Ended
  *
  * Times only ever get shorter: a second request counts from when it comes, and an earlier deadline of the first one stays.
  */
@@ -20,8 +22,6 @@ import type { DrainRequest } from './service.ts'
 
 export interface DrainSubject {
   readonly clock: Clock
-  /** From 0 to 1, to spread what is closed. */
-  random(): number
   /** Those that nothing counts as well. */
   connections(): readonly DownstreamConnection[]
   tunnels(): readonly Tunnel[]
@@ -51,6 +51,19 @@ const STOP_LINGER_MS = 1000
 
 const NEVER = Number.POSITIVE_INFINITY
 
+const State = {
+  /** On retire; idle connections are kept. */
+  Retiring: 0,
+  /** On retire; closes of idle connections are spread over closeSpreadMs. */
+  Thinning: 1,
+  /** On stop; something is in flight, or idle connections have their moment. */
+  Stopping: 2,
+  /** On stop; idle connections are closing. */
+  Quiet: 3,
+  Ended: 4,
+} as const
+type State = (typeof State)[keyof typeof State]
+
 export class Drain {
   /** Resolves when nothing is open. `cut`: exchanges and tunnels that were ended before their time. */
   readonly ended: Promise<{ cut: number }>
@@ -58,7 +71,7 @@ export class Drain {
   readonly #resolve: (result: { cut: number }) => void
   readonly #startedAt: number
   readonly #stopLooking: () => void
-  #stops = false
+  #state: State = State.Retiring
   #cutAt = NEVER
   #webSocketsEndAt = NEVER
   #tunnelsEndAt = NEVER
@@ -69,9 +82,7 @@ export class Drain {
   readonly #cutSeen = new WeakSet<DownstreamConnection>()
   /** Where in the spread a tunnel's turn is, 0 to 1. */
   readonly #turns = new WeakMap<Tunnel, number>()
-  #over = false
-  #idleClosed = false
-  /** Since when nothing has been in flight and idle ones have had their time, on stop; NEVER: not yet. */
+  /** When `Quiet` began. */
   #quietSince = NEVER
 
   constructor(request: DrainRequest, subject: DrainSubject) {
@@ -84,15 +95,17 @@ export class Drain {
     this.#take(request)
   }
 
-  /** Asked once more: whatever is earlier holds, and a stop makes a retirement a stop. */
+  /** Asked once more: of each time the earlier one holds, and a stop makes a retirement a stop. */
   tighten(request: DrainRequest): void {
     this.#take(request)
     this.look()
   }
 
+  get #stops(): boolean { return this.#state >= State.Stopping }
+
   #take(request: DrainRequest): void {
     const now = this.#subject.clock.exact()
-    this.#stops ||= request.mode === 'stop'
+    if (request.mode === 'stop' && !this.#stops) this.#state = State.Stopping
     this.#cutAt = Math.min(this.#cutAt, now + request.hardDrainMs)
     const latest = this.#stops ? Math.max(now, this.#cutAt - STOP_CLOSE_MS) : NEVER
     this.#webSocketsEndAt = Math.min(this.#webSocketsEndAt, now + request.webSocketDrainMs, latest)
@@ -106,10 +119,10 @@ export class Drain {
 
   /** Called whenever a connection or an exchange ended, and now and then. */
   look(): void {
-    if (this.#over) return
+    if (this.#state === State.Ended) return
     const subject = this.#subject
     if (subject.open === 0) {
-      this.#over = true
+      this.#state = State.Ended
       this.#stopLooking()
       subject.onDrained()
       this.#resolve({ cut: this.#cut })
@@ -121,10 +134,10 @@ export class Drain {
     const tunnelsEnd = now >= Math.min(this.#webSocketsEndAt, this.#tunnelsEndAt)
     if (tunnelsEnd && now - this.#tunnelsLookedAt > LOOK_MS / 2) this.#endTunnels(now)
     if (this.#stops) this.#lookAtStop(now)
-    else if (!this.#idleClosed && now >= this.#idleEndAt) {
-      this.#idleClosed = true
+    else if (this.#state === State.Retiring && now >= this.#idleEndAt) {
+      this.#state = State.Thinning
       for (const connection of subject.connections()) {
-        subject.clock.after(subject.random() * this.#closeSpreadMs, () => connection.closeIdle())
+        subject.clock.after(subject.clock.random() * this.#closeSpreadMs, () => connection.closeIdle())
       }
     }
   }
@@ -145,17 +158,18 @@ export class Drain {
 
   #turnOf(tunnel: Tunnel): number {
     let turn = this.#turns.get(tunnel)
-    if (turn === undefined) this.#turns.set(tunnel, turn = this.#subject.random())
+    if (turn === undefined) this.#turns.set(tunnel, turn = this.#subject.clock.random())
     return turn
   }
 
   #lookAtStop(now: number): void {
     const subject = this.#subject
     if (subject.active > 0 || now < this.#idleEndAt) {
-      this.#quietSince = NEVER
+      this.#state = State.Stopping
       return
     }
-    if (this.#quietSince === NEVER) {
+    if (this.#state === State.Stopping) {
+      this.#state = State.Quiet
       this.#quietSince = now
       // The request of a client that has just been accepted is on its way; one that was answered has been told to go.
       for (const connection of subject.connections()) if (connection.requests > 0) connection.closeIdle()

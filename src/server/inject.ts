@@ -20,6 +20,7 @@ import { MemoryStream } from '../protocols/memory-stream.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
 import type { HttpProxyOptions } from './http-proxy-options.ts'
 import { httpProxyService } from './http-proxy-service.ts'
+import { admit } from './listening-base.ts'
 
 type Fields = HeaderMap | Readonly<Record<string, string | readonly string[]>>
 
@@ -48,7 +49,12 @@ export interface InjectResponse {
 }
 
 /** What stands in for every upstream. */
-export type InjectOrigin = (request: { readonly head: RequestHead; readonly body: Buffer; readonly peer: Peer }) => OriginAnswer | Promise<OriginAnswer>
+export type InjectOrigin = (request: OriginRequest) => OriginAnswer | Promise<OriginAnswer>
+export interface OriginRequest {
+  readonly head: RequestHead
+  readonly body: Buffer
+  readonly peer: Peer
+}
 export interface OriginAnswer {
   status?: number
   headers?: Fields
@@ -91,7 +97,7 @@ export async function inject<Ctx>(app: ProxyHttp<Ctx>, request: InjectRequest = 
   const service = httpProxyService(app, { accessLog: null, ...options.service, connector }).addTcp('inject.test:0', options.listener)
   await service.start()
   const [near, far] = MemoryStream.pair('inject')
-  service.acceptStream(far, service.listeners[0]!.name)
+  admit(service, far, service.listeners[0]!.name)
   const client = new Http1ClientSession(near, ticker)
   try {
     return await exchangeOnce(client, request)
@@ -105,18 +111,22 @@ async function exchangeOnce(client: Http1ClientSession, request: InjectRequest):
   const { promise, resolve, reject } = Promise.withResolvers<InjectResponse>()
   const interim: ResponseHead[] = [], pieces: Buffer[] = []
   let head: ResponseHead | null = null
+  const whole = (trailers: HeaderMap | null): InjectResponse => {
+    const { status, reason, headers } = head!
+    return { status, reason, headers, body: Buffer.concat(pieces), trailers, interim }
+  }
   const owner: UpstreamOwner = {
     onInterim(one) { interim.push(one) },
     onResponseHead(final) {
       head = final
-      if (final.status === 101) resolve({ status: 101, reason: final.reason, headers: final.headers, body: Buffer.alloc(0), trailers: null, interim })
+      if (final.status === 101) resolve(whole(null))
     },
     onResponseBody(buffer, from, to) { pieces.push(Buffer.from(buffer.subarray(from, to))) },
-    onResponseEnd(trailers) { resolve({ status: head!.status, reason: head!.reason, headers: head!.headers, body: Buffer.concat(pieces), trailers, interim }) },
+    onResponseEnd(trailers) { resolve(whole(trailers)) },
     onUpstreamDrained() { /* everything is written at once */ },
     onUpstreamFault: reject,
   }
-  const headers = request.headers instanceof HeaderMap ? request.headers.clone() : HeaderMap.from(request.headers ?? {})
+  const headers = toHeaders(request.headers ?? {}).clone()
   const body = request.body === undefined ? null : toBuffer(request.body)
   client.begin(owner, HTTP1_CLIENT_DEFAULTS)
   client.writeHead(RequestHead.build(request.method ?? 'GET', request.target ?? '/', headers), {
@@ -127,10 +137,12 @@ async function exchangeOnce(client: Http1ClientSession, request: InjectRequest):
     const bytes = toBuffer(piece)
     client.writeBody(bytes, 0, bytes.length, true)
   }
-  client.endRequest(request.trailers === undefined ? null : request.trailers instanceof HeaderMap ? request.trailers : HeaderMap.from(request.trailers))
+  client.endRequest(toTrailers(request.trailers))
   return promise
 }
 
+function toHeaders(fields: Fields): HeaderMap { return fields instanceof HeaderMap ? fields : HeaderMap.from(fields) }
+function toTrailers(fields: Fields | undefined): HeaderMap | null { return fields === undefined ? null : toHeaders(fields) }
 function toBuffer(piece: string | Uint8Array): Buffer { return typeof piece === 'string' ? Buffer.from(piece) : Buffer.from(piece) }
 
 /** The far end of an injected upstream connection. */
@@ -148,11 +160,11 @@ class OriginHost implements ConnectionHost {
       try {
         const given = await this.#origin({ head: session.request, body: Buffer.concat(pieces), peer: this.#peer })
         const body = toBuffer(given.body ?? '')
-        const fields = given.headers instanceof HeaderMap ? given.headers : HeaderMap.from(given.headers ?? {})
+        const fields = toHeaders(given.headers ?? {})
         const length = given.trailers === undefined ? body.length : BODY_UNKNOWN
         session.writeHead(ResponseHead.build(given.status ?? 200, fields), length, FieldLines.NONE)
         session.writeBody(body, 0, body.length, true)
-        session.endResponse(given.trailers === undefined ? null : given.trailers instanceof HeaderMap ? given.trailers : HeaderMap.from(given.trailers))
+        session.endResponse(toTrailers(given.trailers))
       } catch {
         // An origin that throws is an origin that breaks the connection.
         session.abort()

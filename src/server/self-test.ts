@@ -36,7 +36,8 @@ export async function runSelfTest(test: SelfTest, accept: (socket: net.Socket) =
     line = new PrivateLine(at, accept)
     answer = await ask(http, test, line, limit.signal)
     if (answer.status < statusMin || answer.status > statusMax) {
-      return { passed: false, detail: `${asked} answered ${answer.status}, expected ${statusMin === statusMax ? statusMin : `${statusMin} to ${statusMax}`}` }
+      const expected = statusMin === statusMax ? statusMin : `${statusMin} to ${statusMax}`
+      return { passed: false, detail: `${asked} answered ${answer.status}, expected ${expected}` }
     }
     await answer.ended
     return { passed: true, detail: `${asked} answered ${answer.status} in ${Math.round(performance.now() - startedAt)} ms` }

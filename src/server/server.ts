@@ -8,22 +8,23 @@
  * Invariant: no listener exists before every service it belongs to has started. The sockets themselves belong to
  * whoever listens: a worker on inherited descriptors, or `start()` on its own.
  */
-import { once } from 'node:events'
 import fs from 'node:fs'
-import net from 'node:net'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { DRAIN_DEFAULTS } from '../config/supervisor-options.ts'
 import { isToken } from '../http/header-map.ts'
+import type { Acceptor } from '../listener/acceptor.ts'
 import { passInheritedSockets } from '../ipc/inherited-sockets.ts'
-import { sumCounts } from '../ipc/open-counts.ts'
+import { sumCounts, type OpenCounts } from '../ipc/open-counts.ts'
+import { drainOrder } from '../ipc/drain-times.ts'
 import { canonicalAddress, DESCRIPTION_FORMAT, hostAndPort } from '../ipc/server-description.ts'
 import type { SelfTestOutcome } from '../ipc/messages.ts'
 import type { SelfTest, ServerDescription } from '../ipc/server-description.ts'
 import { code, defaultsOf, duration, resolveOptions, text, type OptionTable } from '../primitives/option-table.ts'
 import { currentRunHost } from './run-host.ts'
 import { runSelfTest } from './self-test.ts'
-import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, Service, ServiceStats } from './service.ts'
+import { SERVER_CONTEXT_DEFAULTS, type ServerContext } from './server-context.ts'
+import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, Service } from './service.ts'
 import { startOrder } from './start-order.ts'
 
 /** Accept queue of a listener that does not say. 4096: what the kernel allows at most by default (somaxconn). */
@@ -109,20 +110,26 @@ export class Server {
   #selfTest: SelfTest = resolveSelfTest({})
   #running: RunningListener[] = []
   /** The in-process form's own acceptors, and Unix paths to remove with them. */
-  #acceptors: net.Server[] = []
+  #acceptors: Acceptor[] = []
   #unixPaths: string[] = []
 
   get state(): ServerState { return this.#state }
 
   addService(service: Service): ServiceHandle {
-    if (this.#state !== ServerState.Created) throw new Error(`service '${service.name}' was added after the server had started; add it before start() or runForever()`)
-    if (this.#services.some(other => other.name === service.name)) throw new Error(`two services are called '${service.name}'; give each its own name`)
+    const { name } = service
+    if (this.#state !== ServerState.Created) {
+      throw new Error(`service '${name}' was added after the server had started; add it before start() or runForever()`)
+    }
+    if (this.#services.some(other => other.name === name)) throw new Error(`two services are called '${name}'; give each its own name`)
     const handle = new ServiceHandle(service.name)
     this.#services.push({ name: service.name, service, dependsOn: handle.dependencies })
     return handle
   }
 
-  /** The request that a fresh worker must answer before it gets traffic. It reaches the upstream unless a filter answers it. @throws OptionError */
+  /**
+   * The request that a fresh worker must answer before it gets traffic. It reaches the upstream unless a filter answers it.
+   * @throws OptionError
+   */
   selfTest(options: SelfTestOptions): this {
     this.#selfTest = resolveSelfTest(options)
     return this
@@ -147,8 +154,11 @@ export class Server {
     }
   }
 
-  /** Starts every service in order; when it resolves, `listeners()` may accept. A rejection leaves the server closed. */
-  async prepare(): Promise<void> {
+  /**
+   * Starts every service in order; when it resolves, `listeners()` may accept. A rejection leaves the server closed.
+   * @param context what the process gives the services; left out: nothing
+   */
+  async prepare(context: ServerContext = SERVER_CONTEXT_DEFAULTS): Promise<void> {
     if (!this.#moveTo(ServerState.Preparing)) throw new Error('this server was started before; make a new one')
     try {
       const running: RunningListener[] = []
@@ -157,7 +167,7 @@ export class Server {
           await service.start(this.#background.signal)
           continue
         }
-        await service.start()
+        await service.start(context)
         for (const spec of service.listeners) running.push(service.bind(spec))
       }
       this.#running = running
@@ -179,14 +189,17 @@ export class Server {
     return runSelfTest(this.#selfTest, socket => service.acceptSelfTest!(socket))
   }
 
-  /** Finishes what is in flight. Whoever listens stops accepting first. Resolves when nothing is open any more; asking again with shorter times shortens. */
+  /**
+   * Finishes what is in flight; what listens has stopped accepting. Resolves when nothing is open any more. Asked again with
+   * shorter times, it takes those.
+   */
   async drain(request: DrainRequest): Promise<{ cut: number }> {
     this.#moveTo(ServerState.Draining)
     const results = await Promise.all(this.#listening().map(service => service.drain(request)))
     return { cut: results.reduce((sum, result) => sum + result.cut, 0) }
   }
 
-  stats(): ServiceStats { return sumCounts(this.#listening().map(service => service.stats())) }
+  stats(): OpenCounts { return sumCounts(this.#listening().map(service => service.stats())) }
 
   /** Cuts everything that is left and ends background services. Safe to call again. */
   close(): void {
@@ -196,9 +209,13 @@ export class Server {
     this.#background.abort()
   }
 
-  /** The in-process form, for embedding and tests: starts the services and listens here. @returns where it listens (port 0 was replaced). */
-  async start(): Promise<readonly BoundAddress[]> {
-    await this.prepare()
+  /**
+   * The in-process form, for embedding and tests: starts the services and listens here.
+   * @param context where services write to; what is left out is silent
+   * @returns where it listens (port 0 was replaced)
+   */
+  async start(context: Partial<Omit<ServerContext, 'settings'>> = {}): Promise<readonly BoundAddress[]> {
+    await this.prepare({ ...SERVER_CONTEXT_DEFAULTS, ...context })
     try {
       const bound: BoundAddress[] = []
       for (const running of this.#running) bound.push(await this.#listen(running))
@@ -216,8 +233,7 @@ export class Server {
       return { cut: 0 }
     }
     this.#stopAccepting()
-    const { hardDrainMs, idleDrainMs, closeSpreadMs, webSocketDrainMs, tunnelDrainMs } = DRAIN_DEFAULTS
-    const result = await this.drain({ mode: 'stop', hardDrainMs, idleDrainMs, closeSpreadMs, webSocketDrainMs, tunnelDrainMs, ...request })
+    const result = await this.drain({ ...drainOrder('stop', DRAIN_DEFAULTS), ...request })
     this.close()
     return result
   }
@@ -240,23 +256,15 @@ export class Server {
     const { name, address } = running.spec
     const acceptor = running.createAcceptor()
     this.#acceptors.push(acceptor)
-    const backlog = backlogOf(running.spec)
-    // exclusive: inside a cluster worker of somebody else's application the socket is ours as well.
-    if (address.kind === 'unix') acceptor.listen({ path: address.path, backlog, exclusive: true })
-    else acceptor.listen({ host: address.host, port: address.port, ipv6Only: address.ipv6Only, backlog, exclusive: true })
-    await once(acceptor, 'listening')
-    if (address.kind === 'unix') {
-      this.#unixPaths.push(address.path)
-      fs.chmodSync(address.path, address.mode)
-      return { name, address: canonicalAddress(address), host: '', port: 0 }
-    }
-    const { address: host, port } = acceptor.address() as net.AddressInfo
-    return { name, address: hostAndPort(host, port), host, port }
+    const { host, port } = await acceptor.listen(address, backlogOf(running.spec))
+    if (address.kind !== 'unix') return { name, address: hostAndPort(host, port), host, port }
+    this.#unixPaths.push(address.path)
+    fs.chmodSync(address.path, address.mode)
+    return { name, address: canonicalAddress(address), host, port }
   }
 
   #stopAccepting(): void {
-    // Not http.Server.close, which would cut idle connections; open ones belong to the services.
-    for (const acceptor of this.#acceptors) if (acceptor.listening) net.Server.prototype.close.call(acceptor)
+    for (const acceptor of this.#acceptors) acceptor.close()
     this.#acceptors = []
     for (const unixPath of this.#unixPaths) fs.rmSync(unixPath, { force: true })
     this.#unixPaths = []
@@ -280,12 +288,19 @@ export function backlogOf(spec: ListenerSpec): number { return spec.options.back
 /** Same pid, same terminal, same environment: this image is replaced by the supervisor's, which never evaluates the application. */
 async function becomeSupervisor(): Promise<never> {
   const application = process.argv[1]
-  if (application === undefined) throw new Error('runForever() needs an application file: start it with `node app.ts` or `cirque run app.ts`, or use start() to serve in this process')
-  if (process.execve === undefined) throw new Error(`runForever() cannot hand over to the supervisor on ${process.platform}; use start() to serve in this process`)
+  const instead = 'use start() to serve in this process'
+  if (application === undefined) {
+    throw new Error(`runForever() needs an application file: start it with \`node app.ts\` or \`cirque run app.ts\`, or ${instead}`)
+  }
+  if (process.execve === undefined) {
+    throw new Error(`runForever() cannot hand over to the supervisor on ${process.platform}; ${instead}`)
+  }
   // Source runs as .ts, the built package as .js.
   const main = fileURLToPath(new URL(`../../supervisor/main${path.extname(import.meta.filename)}`, import.meta.url))
   if (!fs.existsSync(main)) throw new Error(`the supervisor is missing: ${main}`)
   await passInheritedSockets()
-  process.execve(process.execPath, [process.execPath, ...process.execArgv, '--disable-warning=ExperimentalWarning', main, application, ...process.argv.slice(2)], process.env as Record<string, string>)
+  const { execPath, execArgv, argv } = process
+  const command = [execPath, ...execArgv, '--disable-warning=ExperimentalWarning', main, application, ...argv.slice(2)]
+  process.execve(execPath, command, process.env as Record<string, string>)
   throw new Error('execve returned')
 }

@@ -3,50 +3,41 @@
  * dependencies; the server (server.ts) owns that order.
  */
 import type net from 'node:net'
+import type { DrainRequest } from '../ipc/drain-times.ts'
 import type { OpenCounts } from '../ipc/open-counts.ts'
 import type { DescribedAddress } from '../ipc/server-description.ts'
+import type { Acceptor } from '../listener/acceptor.ts'
 import type { ListenerOptions } from '../listener/listener-options.ts'
+import type { ServerContext } from './server-context.ts'
 
-export interface ListenerSpec {
+export interface ListenerSpec<Options extends ListenerOptions = ListenerOptions> {
   /** Unique in the server: `<service>/<address as written>`; `:port` gives two listeners. */
   readonly name: string
   readonly address: DescribedAddress
-  readonly options: ListenerOptions
+  readonly options: Options
 }
 
-/** An accepting socket of a listening service. The server of `node:net` that it owns is listened on by whoever holds the descriptor. */
+/** A listener of a service that has started. */
 export interface RunningListener {
   readonly spec: ListenerSpec
-  /** Creates a fresh `net.Server` whose connections go to the service. Each is listened on once; several may accept at the same time. */
-  createAcceptor(): net.Server
+  /** Creates an acceptor whose traffic goes to the service. Each serves one socket, once; several may accept at the same time. */
+  createAcceptor(): Acceptor
 }
 
-/** What a service has open, and what it has done so far. */
-export type ServiceStats = OpenCounts
+/** What a service has open, and what it has done so far: of the counts in ipc/open-counts.ts those that it knows. */
+export type ServiceStats = Partial<OpenCounts>
 
-/** `retire`: a replacement serves new connections, idle ones wait for their next request or idleDrainMs. `stop`: the same for a moment and until nothing is in flight, then idle ones are closed. */
-export interface DrainRequest {
-  readonly mode: 'retire' | 'stop'
-  /** Requests still in flight after this are cut; on stop everything is. ms. */
-  readonly hardDrainMs: number
-  readonly idleDrainMs: number
-  /** On retire, closes of what is idle or upgraded are spread over this time behind their own. */
-  readonly closeSpreadMs: number
-  /** WebSockets are closed after this, with Close 1001. */
-  readonly webSocketDrainMs: number
-  /** Other upgraded connections are closed after this. */
-  readonly tunnelDrainMs: number
-}
+export type { DrainRequest }
 
 export interface ListeningService {
   readonly kind: 'listening'
   readonly name: string
   readonly listeners: readonly ListenerSpec[]
   /** Builds what is built once per service; called before any listener accepts. */
-  start(): Promise<void> | void
+  start(context: ServerContext): Promise<void> | void
   bind(spec: ListenerSpec): RunningListener
   /**
-   * Serves a connection of this process to itself, which no listener accepted and nobody counts; from a `net.Server` with
+   * Serves a connection of this process to itself, which no listener accepted and no count knows; from a `net.Server` with
    * `pauseOnConnect`. Left out: there is nothing that a request could test.
    */
   acceptSelfTest?(socket: net.Socket): void

@@ -17,7 +17,10 @@ export function startOrder<S extends OrderedService>(services: readonly S[]): S[
   function visit(service: S): void {
     if (done.has(service.name)) return
     const loop = path.indexOf(service.name)
-    if (loop !== -1) throw new Error(`services depend on each other in a circle: ${[...path.slice(loop), service.name].join(' -> ')}; remove one of these dependencies`)
+    if (loop !== -1) {
+      const circle = [...path.slice(loop), service.name].join(' -> ')
+      throw new Error(`services depend on each other in a circle: ${circle}; remove one of these dependencies`)
+    }
     path.push(service.name)
     for (const name of service.dependsOn) {
       const dependency = byName.get(name)

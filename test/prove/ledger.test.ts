@@ -117,6 +117,7 @@ test('open loop: a late timer makes several due at once, each with its own time;
   const late = {
     now: () => now, exact: () => now, wall: () => now, every: () => () => {},
     after: (_: number, run: () => void) => { fire = run; return () => { fire = () => {} } },
+    random: () => 0.5,
   }
   const due: number[] = []
   const loop = new OpenLoop(late, 100, at => { due.push(at - startMs); if (due.length === 6) loop.stop() })

@@ -8,6 +8,7 @@ import type { Peer } from '../../src/peer/peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import type { ProxyHttp } from '../../src/proxy/proxy-http.ts'
 import { HttpProxyService } from '../../src/server/http-proxy-service.ts'
+import { admit } from '../../src/server/listening-base.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { MemoryPair, WireEnd } from '../support/memory-stream.ts'
 
@@ -50,7 +51,7 @@ function bench(hooks: (bench: Bench) => Partial<ProxyHttp<undefined>>): Bench {
   made.service = new HttpProxyService<undefined>({
     newCtx: () => undefined, upstreamPeer: () => made.choosePeer(), suppressErrorLog: () => true, logging: (_session, error) => { made.logged.push(error) }, ...hooks(made),
   }, { connector, accessLog: null }).addTcp('127.0.0.1:0')
-  made.service.acceptStream(down.near, made.service.listeners[0]!.name)
+  admit(made.service, down.near, made.service.listeners[0]!.name)
   made.settle = async () => {
     for (let i = 0; i < 5; i++) {
       down.settle()

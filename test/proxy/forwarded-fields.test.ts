@@ -93,7 +93,8 @@ test('forwarded fields: Via names the version in which each message came', () =>
   const viaOf = (version: HttpVersion): string => {
     const head = new RequestHead('GET', '/', version, new HeaderMap())
     const lines = forwarded.linesFor(head, facts, { requestId: '1', request: head })
-    return lines.valueAt(lines.size - 1)
+    const names = Array.from({ length: lines.size }, (_, index) => lines.nameAt(index))
+    return lines.valueAt(names.indexOf('Via'))
   }
   assert.deepEqual((['1.1', '1.0', '2', '1.1'] as const).map(viaOf), ['1.1 edge', '1.0 edge', '2 edge', '1.1 edge'])
   assert.equal(forwarded.linesForResponse(new ResponseHead(200, '', '1.0', new HeaderMap())).text, 'Via: 1.0 edge\r\n')

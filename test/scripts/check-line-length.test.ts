@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { checkLineLength, LINE_MAX, longLines } from '../../scripts/check-line-length.ts'
+import { checkFileLength, checkLineLength, FILE_LINE_MAX, LINE_MAX, longLines, REASON } from '../../scripts/check-line-length.ts'
 import { printFinding } from '../../scripts/source-text.ts'
 import { temporaryFolder, writeTree } from '../support/temporary-folder.ts'
 
@@ -36,4 +36,14 @@ test('line length: only the places that were named are looked at, in files of co
     'src/index.ts:1:', 'src/pool/a.ts:2:', 'src/pool/deep/b.mjs:1:',
   ])
   assert.match(checkLineLength(root, ['src/pool/'])[0]?.text ?? '', /^has 141 characters; .* at most 140$/)
+})
+
+test('file length: a long file says in its header why it is one idea, and not further down', (t) => {
+  const root = temporaryFolder(t), body = 'x\n'.repeat(FILE_LINE_MAX)
+  writeTree(root, {
+    'src/fits.ts': body, 'src/silent.ts': `/** A header. */\n${body}`, 'src/says.ts': `/**\n * ${REASON} because.\n */\n${body}`,
+    'src/late.ts': `/** A header. */\n${body}/* ${REASON} too late. */\n`, 'src/none.ts': `${body}x\n`,
+  })
+  const found = checkFileLength(root, ['src/']).map(printFinding).map(text => text.split(' ')[0])
+  assert.deepEqual(found, ['src/late.ts:1:', 'src/none.ts:1:', 'src/silent.ts:1:'])
 })

@@ -51,7 +51,7 @@ test('connection book: whatever happens, it holds what came and did not leave, a
         gone++
         all = all.filter(other => other !== one)
         idle = idle.filter(other => other !== one)
-        assert.equal(left.at(-1), one.countedAs)
+        assert.deepEqual([left.at(-1), one.acceptedBy], [one.countedAs, null])
       } else {
         const next = connection(names++)
         book.replace(one, next)

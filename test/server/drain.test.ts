@@ -1,39 +1,77 @@
+/** Drains of a real service with real connections, in a time that only the test moves. */
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
-import type { DrainRequest } from '../../src/server/service.ts'
-import { get, startProxy } from '../support/proxy.ts'
+import { test, type TestContext } from 'node:test'
+import { HttpConnector } from '../../src/connector/http-connector.ts'
+import { drainOrder, type DrainRequest } from '../../src/ipc/drain-times.ts'
+import { Ticker } from '../../src/primitives/clock.ts'
+import { FakeClock } from '../support/fake-clock.ts'
+import { get, startProxy, type ProxyUnderTest, type ProxyUnderTestOptions } from '../support/proxy.ts'
 import { waitFor, within } from '../support/wait-for.ts'
 
-const LONG: DrainRequest = { mode: 'retire', hardDrainMs: 60_000, idleDrainMs: 60_000, closeSpreadMs: 0, webSocketDrainMs: 60_000, tunnelDrainMs: 60_000 }
+const MINUTE = 60_000
+const LONG: DrainRequest = drainOrder('retire', {
+  hardDrainMs: MINUTE, idleDrainMs: MINUTE, closeSpreadMs: 0, webSocketDrainMs: MINUTE, tunnelDrainMs: MINUTE,
+})
+
+interface Timed { readonly proxy: ProxyUnderTest; readonly clock: FakeClock }
+
+async function start(t: TestContext, options: ProxyUnderTestOptions = {}): Promise<Timed> {
+  const clock = new FakeClock()
+  const connector = new HttpConnector({ ticker: new Ticker(clock) })
+  return { proxy: await startProxy(t, { ...options, service: { connector } }), clock }
+}
+
+/** A request that its origin never answers is in flight. */
+async function startBusy(t: TestContext): Promise<Timed> {
+  const timed = await start(t, { leavesExchangesOpen: true, script: () => {} })
+  const client = await timed.proxy.connect()
+  await client.write(get())
+  await waitFor('the request at the origin', () => timed.proxy.origin.requests.length === 1)
+  return timed
+}
 
 test('drain: a second request shortens the first, and both learn the outcome', async t => {
-  const proxy = await startProxy(t, { leavesExchangesOpen: true, script: () => {} })
-  const client = await proxy.connect()
-  await client.write(get())
-  await waitFor('the request at the origin', () => proxy.origin.requests.length === 1)
+  const { proxy } = await startBusy(t)
   const first = proxy.server.drain(LONG)
   const second = proxy.server.drain({ ...LONG, mode: 'stop', hardDrainMs: 0 })
   assert.deepEqual(await within('the outcome', Promise.all([first, second]), 2_000), [{ cut: 1 }, { cut: 1 }])
 })
 
 test('drain: a second request does not give the time that the first one refused', async t => {
-  const proxy = await startProxy(t, { leavesExchangesOpen: true, script: () => {} })
+  const { proxy, clock } = await startBusy(t)
+  const first = proxy.server.drain({ ...LONG, hardDrainMs: 1000 })
+  void proxy.server.drain(LONG)
+  clock.advance(900)
+  assert.equal(proxy.server.stats().activeExchanges, 1)
+  clock.advance(100)
+  assert.deepEqual(await within('the outcome', first), { cut: 1 })
+})
+
+test('drain: a retirement keeps what is idle for idleDrainMs, then closes it in order', async t => {
+  const { proxy, clock } = await start(t)
   const client = await proxy.connect()
   await client.write(get())
-  await waitFor('the request at the origin', () => proxy.origin.requests.length === 1)
-  const first = proxy.server.drain({ ...LONG, hardDrainMs: 100 })
-  void proxy.server.drain(LONG)
-  assert.deepEqual(await within('the outcome', first, 2_000), { cut: 1 })
+  assert.equal((await client.readResponse()).status, 200)
+  const drained = proxy.server.drain({ ...LONG, idleDrainMs: 5000 })
+  clock.advance(4900)
+  await client.write(get())
+  const { status, field } = await client.readResponse()
+  assert.deepEqual([status, field('connection')], [200, 'close'], 'a connection that was still there was not used')
+  client.end()
+  assert.deepEqual(await within('the outcome', drained), { cut: 0 })
 })
 
 test('drain: a stop after a retirement closes what is idle, in order', async t => {
-  const proxy = await startProxy(t)
+  const { proxy, clock } = await start(t)
   const client = await proxy.connect()
   await client.write(get())
   assert.equal((await client.readResponse()).status, 200)
   const first = proxy.server.drain(LONG)
-  assert.equal(client.ended, false)
+  clock.advance(1000)
   void proxy.server.drain({ ...LONG, mode: 'stop' })
+  clock.advance(200)
+  assert.equal(proxy.server.stats().idleConnections, 1, 'no moment for a request that is on its way')
+  clock.advance(100)
   assert.equal(await client.closes(), true)
   assert.equal(client.error, null)
   client.end()
@@ -41,7 +79,7 @@ test('drain: a stop after a retirement closes what is idle, in order', async t =
 })
 
 test('drain: on a stop the next request of a busy client is answered, and told to be the last', async t => {
-  const proxy = await startProxy(t)
+  const { proxy, clock } = await start(t)
   const [busy, idle] = [await proxy.connect(), await proxy.connect()]
   for (const client of [busy, idle]) {
     await client.write(get())
@@ -51,6 +89,7 @@ test('drain: on a stop the next request of a busy client is answered, and told t
   await busy.write(get())
   const { status, field } = await busy.readResponse()
   assert.deepEqual([status, field('connection'), idle.ended], [200, 'close', false])
+  clock.advance(300)
   assert.deepEqual(await Promise.all([busy, idle].map(client => client.closes())), [true, true])
   assert.deepEqual([busy.error, idle.error], [null, null])
   for (const client of [busy, idle]) client.end()
@@ -58,6 +97,6 @@ test('drain: on a stop the next request of a busy client is answered, and told t
 })
 
 test('drain: a stop without an idle connection does not wait', async t => {
-  const proxy = await startProxy(t)
-  assert.deepEqual(await within('the outcome', proxy.server.drain({ ...LONG, mode: 'stop' }), 100), { cut: 0 })
+  const { proxy } = await start(t)
+  assert.deepEqual(await within('the outcome', proxy.server.drain({ ...LONG, mode: 'stop' })), { cut: 0 })
 })

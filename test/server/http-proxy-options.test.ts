@@ -21,7 +21,8 @@ test('http proxy options: what is left out is the default, listeners included', 
 })
 
 test('http proxy options: a value out of range and misspelt names are refused at construction, with one message', () => {
-  const given = { tunnelIdleTimeoutMs: -1, upgrads: false, trustedHops: ['10.0.0.0/33'], listener: { maxUriByte: 900 } } as unknown as HttpProxyOptions
+  const wrong = { tunnelIdleTimeoutMs: -1, upgrads: false, trustedHops: ['10.0.0.0/33'], listener: { maxUriByte: 900 } }
+  const given = wrong as unknown as HttpProxyOptions
   assert.equal(refusal(() => httpProxyService(APP, given)), [
     'httpProxy.tunnelIdleTimeoutMs is -1; use 0 (turns it off) or a positive number of milliseconds',
     'httpProxy.upgrads is not an option; use upgrades',

@@ -2,12 +2,15 @@
 import assert from 'node:assert/strict'
 import net from 'node:net'
 import { test, type TestContext } from 'node:test'
-import { HttpPeer, httpProxyService, Server, type SelfTestOptions, type Tracer } from '../../src/index.ts'
+import { HttpPeer, httpProxyService, Server, type AccessLogSink, type SelfTestOptions, type Tracer } from '../../src/index.ts'
 import type { Service } from '../../src/server/service.ts'
 import { PlainService } from '../support/plain-service.ts'
 import { get, startProxy, type ProxyUnderTest } from '../support/proxy.ts'
 import { answer, answerOk, response, type Script } from '../support/scripted-origin.ts'
 import { waitFor, within } from '../support/wait-for.ts'
+
+/** A head that announces more than follows it. */
+const HALF = 'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf'
 
 async function startTested(t: TestContext, selfTest: SelfTestOptions, script: Script = answerOk): Promise<ProxyUnderTest> {
   const proxy = await startProxy(t, { script })
@@ -16,24 +19,31 @@ async function startTested(t: TestContext, selfTest: SelfTestOptions, script: Sc
 }
 
 test('self-test: the request goes the whole way, with the application\'s own method, path and fields', async t => {
-  const proxy = await startTested(t, { method: 'POST', path: '/health?deep=1', headers: { Host: 'health.example', 'X-Probe': 'yes' }, expect: 200 })
+  const headers = { Host: 'health.example', 'X-Probe': 'yes' }
+  const proxy = await startTested(t, { method: 'POST', path: '/health?deep=1', headers, expect: 200 })
   const { passed, detail } = await proxy.server.runSelfTest()
   assert.match(detail, /^POST \/health\?deep=1 answered 200 in \d+ ms$/)
   assert.equal(passed, true)
   assert.equal(proxy.origin.requests.length, 1)
   const request = proxy.origin.requests[0]!
-  assert.deepEqual([request.method, request.target, request.field('host'), request.field('x-probe')], ['POST', '/health?deep=1', 'health.example', 'yes'])
+  const { method, target } = request
+  assert.deepEqual([method, target, request.field('host'), request.field('x-probe')], ['POST', '/health?deep=1', 'health.example', 'yes'])
 })
 
 test('self-test: it is asked once, whatever is answered', async t => {
+  const hinted = 'HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n'
+  const breaksOff: Script = async exchange => {
+    await exchange.send(HALF)
+    exchange.reset()
+  }
   const rows: readonly { script: Script; expect?: SelfTestOptions['expect']; passed: boolean; detail: RegExp }[] = [
     { script: answer(response(404)), passed: true, detail: /answered 404 in/ },
     { script: answer(response(500)), passed: false, detail: /^GET \/ answered 500, expected 100 to 499$/ },
     { script: answer(response(204)), expect: 200, passed: false, detail: /answered 204, expected 200$/ },
-    { script: answer('HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n'), passed: false, detail: /answered 503/ },
+    { script: answer(hinted), passed: false, detail: /answered 503/ },
     { script: exchange => exchange.reset(), passed: false, detail: /answered 502/ },
     { script: answer(response(200, 'x'.repeat(3_000_000))), passed: true, detail: /answered 200/ },
-    { script: async exchange => { await exchange.send('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf'); exchange.reset() }, passed: false, detail: /^GET \/ (answered 200, but not to the end|was not answered): / },
+    { script: breaksOff, passed: false, detail: /^GET \/ (answered 200, but not to the end|was not answered): / },
   ]
   for (const { script, expect, passed, detail } of rows) {
     const proxy = await startTested(t, expect === undefined ? {} : { expect }, script)
@@ -47,7 +57,7 @@ test('self-test: it is asked once, whatever is answered', async t => {
 test('self-test: it ends with its own time, before an answer or within one', async t => {
   for (const [script, detail] of [
     [() => {}, 'GET / was not answered within 50 ms'],
-    [async exchange => exchange.send('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf'), 'GET / answered 200, but not to the end within 50 ms'],
+    [exchange => exchange.send(HALF), 'GET / answered 200, but not to the end within 50 ms'],
   ] as const satisfies readonly (readonly [Script, string])[]) {
     const proxy = await startTested(t, { timeoutMs: 50 }, script)
     assert.deepEqual(await within('the outcome', proxy.server.runSelfTest(), 2_000), { passed: false, detail })
@@ -68,6 +78,10 @@ test('self-test: no count, no access log and no tracer sees it, a hook does', as
     exchangeRetried: () => seen.push('retried'),
     exchangeEnded: ({ target }) => seen.push(`ended ${target}`),
   }
+  const accessLog: AccessLogSink = {
+    exchange: exchange => { seen.push(`logged ${exchange.request.target}`) },
+    refused: () => { seen.push('refused') },
+  }
   const nobody = net.createServer().listen(0, '127.0.0.1')
   await new Promise(resolve => { nobody.once('listening', resolve) })
   const { port } = nobody.address() as net.AddressInfo
@@ -81,7 +95,7 @@ test('self-test: no count, no access log and no tracer sees it, a hook does', as
       marks.push(session.isSelfTest)
       return 'continue'
     },
-  }, { tracers: [tracer], accessLog: { exchange: exchange => { seen.push(`logged ${exchange.request.target}`) }, refused: () => { seen.push('refused') } } }).addTcp('127.0.0.1:0'))
+  }, { tracers: [tracer], accessLog }).addTcp('127.0.0.1:0'))
   t.after(() => server.close())
   const bound = await server.start()
   const empty = server.stats()
@@ -122,7 +136,8 @@ test('self-test: without an HTTP listener of ours there is nothing to test; befo
   assert.deepEqual(await nothing.runSelfTest(), { passed: true, detail: 'nothing to test' })
   nothing.close()
   const early = new Server()
-  early.addService(httpProxyService<undefined>({ newCtx: () => undefined, upstreamPeer: () => new HttpPeer('127.0.0.1:1') }).addTcp('127.0.0.1:0'))
+  const app = { newCtx: () => undefined, upstreamPeer: () => new HttpPeer('127.0.0.1:1') }
+  early.addService(httpProxyService<undefined>(app).addTcp('127.0.0.1:0'))
   assert.deepEqual(await early.runSelfTest(), { passed: false, detail: 'the server is not ready yet' })
 })
 

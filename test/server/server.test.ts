@@ -52,10 +52,19 @@ test('server: describe is plain JSON and starts nothing', () => {
   const description = server.describe()
   assert.deepEqual(JSON.parse(JSON.stringify(description)), description)
   assert.deepEqual(description.listeners, [
-    { name: 'web/127.0.0.1:8080', service: 'web', address: { kind: 'tcp', host: '127.0.0.1', port: 8080, ipv6Only: false }, canonical: '127.0.0.1:8080', backlog: 511 },
-    { name: 'web/unix:/run/a.sock?mode=600', service: 'web', address: { kind: 'unix', path: '/run/a.sock', mode: 0o600 }, canonical: 'unix:/run/a.sock', backlog: 511 },
+    {
+      name: 'web/127.0.0.1:8080', service: 'web', canonical: '127.0.0.1:8080', backlog: 511,
+      address: { kind: 'tcp', host: '127.0.0.1', port: 8080, ipv6Only: false },
+    },
+    {
+      name: 'web/unix:/run/a.sock?mode=600', service: 'web', canonical: 'unix:/run/a.sock', backlog: 511,
+      address: { kind: 'unix', path: '/run/a.sock', mode: 0o600 },
+    },
   ])
-  assert.deepEqual(description.selfTest, { method: 'GET', path: '/health', headers: { host: 'self-test.cirque.invalid' }, expect: { statusMin: 200, statusMax: 200 }, timeoutMs: 2_000 })
+  assert.deepEqual(description.selfTest, {
+    method: 'GET', path: '/health', headers: { host: 'self-test.cirque.invalid' }, expect: { statusMin: 200, statusMax: 200 },
+    timeoutMs: 2_000,
+  })
 })
 
 test('server: the in-process form listens where it says, and stop finishes what is in flight', async t => {

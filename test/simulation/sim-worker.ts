@@ -2,7 +2,6 @@
  * A worker's process: the real Worker, ControlClient and InheritedListeners over simulated time, descriptors and
  * connections, and an application that behaves as its release does. Nothing that workers/ decides is decided here.
  */
-import type net from 'node:net'
 import { descriptorOf, FIRST_SOCKET_FD } from '../../src/ipc/descriptor-layout.ts'
 import type { DescriptorLayout } from '../../src/ipc/descriptor-layout.ts'
 import type { ChannelEnd, ChannelOptions } from '../../src/ipc/channel.ts'
@@ -14,6 +13,8 @@ import type { SystemCalls } from '../../src/ipc/system-calls.ts'
 import type { WorkerPhase } from '../../src/ipc/worker-phase.ts'
 import { ROLE_VARIABLE } from '../../src/ipc/worker-role.ts'
 import type { WorkerRole } from '../../src/ipc/worker-role.ts'
+import type { Acceptor as StreamAcceptor } from '../../src/listener/acceptor.ts'
+import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
 import type { RunningListener } from '../../src/server/service.ts'
 import type { ExitReport, ForkRequest } from '../../supervisor/process-host.ts'
 import { ControlState } from '../../workers/control-client.ts'
@@ -110,7 +111,7 @@ export class SimWorker implements Acceptor, WorkerWorld {
       exit: code => this.die({ code }),
       flushLogs: () => this.#delay(random.delay(5, 900)),
       reopenLogs: () => {},
-      configure: () => {},
+      configure: () => SERVER_CONTEXT_DEFAULTS,
       load: () => this.#load(),
     })
     this.#after(random.delay(40, 400), () => {
@@ -221,7 +222,7 @@ export class SimWorker implements Acceptor, WorkerWorld {
     return end
   }
 
-  listen(acceptor: net.Server, fd: number): Promise<void> {
+  listen(acceptor: StreamAcceptor, fd: number): Promise<void> {
     const socket = this.#socketOf(fd)
     if (socket.shut) return Promise.reject(new Error('listen EINVAL'))
     Object.assign(acceptor, { socket, fd })
@@ -234,7 +235,7 @@ export class SimWorker implements Acceptor, WorkerWorld {
     return Promise.resolve()
   }
 
-  stopListening(acceptor: net.Server): void {
+  stopListening(acceptor: StreamAcceptor): void {
     const { socket, fd } = acceptor as unknown as SimAcceptor
     if (socket === null || !this.alive) return
     const { slot, listener } = this.#places.get(socket)!
@@ -370,5 +371,5 @@ function notConnected(): ChannelEnd<FromWorker> { return { send: () => false, as
 
 function runningListener(name: string): RunningListener {
   const spec = { name, address: { kind: 'unix', path: '/', mode: 0 }, options: { backlog: 511 } } as unknown as RunningListener['spec']
-  return { spec, createAcceptor: () => new SimAcceptor() as unknown as net.Server }
+  return { spec, createAcceptor: () => new SimAcceptor() as unknown as StreamAcceptor }
 }

@@ -164,3 +164,15 @@ test('listener table: sockets that came with the start are used by their address
   assert.deepEqual(table.allDescriptors, [7, 20])
   assert.deepEqual(table.takeUnused(), [{ fd: 8, bound: '127.0.0.1:99' }])
 })
+
+test('listener table: datagrams are refused in a sentence, and nothing is bound', async () => {
+  const binder = new FakeBinder()
+  const address = { kind: 'udp', host: '127.0.0.1', port: 53, ipv6Only: false } as const
+  const dns = { name: 'dns', service: 'dns', address, canonical: canonicalAddress(address), backlog: 0 }
+  assert.equal(dns.canonical, 'udp:127.0.0.1:53')
+  await assert.rejects(new ListenerTable(1, SILENT_LOG, binder).bind([...listeners('127.0.0.1:53'), dns]), {
+    code: 'EPROTONOSUPPORT',
+    message: "udp:127.0.0.1:53 of service 'dns' cannot be bound: this version serves no datagrams; use a TCP or Unix address",
+  })
+  assert.deepEqual(binder.calls, [])
+})

@@ -22,7 +22,10 @@ import type { Peer } from '../../src/peer/peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import type { StreamOwner } from '../../src/protocols/byte-stream.ts'
 import { Http1ClientSession } from '../../src/protocols/http1/client-session.ts'
-import { HttpProxyService } from '../../src/server/http-proxy-service.ts'
+import { HttpProxyCore } from '../../src/server/http-proxy-core.ts'
+import { sumCounts, type OpenCounts } from '../../src/ipc/open-counts.ts'
+import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../../src/listener/http-listener-options.ts'
+import { admit, ListeningBase } from '../../src/server/listening-base.ts'
 import type { FailToProxy, ProxyHttp } from '../../src/proxy/proxy-http.ts'
 import type { BodyResult, Session, Verdict } from '../../src/proxy/session.ts'
 import type { ExchangeSummary } from '../../src/telemetry/tracer.ts'
@@ -563,7 +566,8 @@ export class ExchangeWorld {
   readonly ticker = new Ticker(this.clock)
   readonly options: WorldOptions
   readonly connector: HttpConnector
-  readonly service: HttpProxyService<Ctx>
+  readonly core: HttpProxyCore<Ctx>
+  readonly service: ListeningBase<HttpListenerOptions, ResolvedHttpListenerOptions>
   readonly clients: Client[] = []
   readonly origins: Origin[] = []
   readonly responses = new Map<number, ModelResponse>()
@@ -605,14 +609,15 @@ export class ExchangeWorld {
       idleTimeoutMs: options.idleTimeoutMs, firstByteTimeoutMs: 5000, readTimeoutMs: 5000, writeTimeoutMs: 5000, continueTimeoutMs: 300,
       maxInterimResponses: 3, retryBudgetPercent: 100,
     })
-    this.service = new HttpProxyService(this.#application(), {
+    this.core = new HttpProxyCore(this.#application(), {
       connector: this.connector, accessLog: null, tunnelIdleTimeoutMs: 8000, maxActiveRequests: options.maxActiveRequests, viaName: 'model',
       tracers: [{ exchangeEnded: summary => this.#traced(summary) }],
       listener: {
         headTimeoutMs: 5000, keepAliveTimeoutMs: 6000, bodyIdleTimeoutMs: 5000, sendTimeoutMs: 5000, lingerIdleMs: 1000, lingerTotalMs: 4000, maxDiscardBytes: 3000,
         maxRequestBodyBytes: options.maxRequestBodyBytes, maxRequestsPerConnection: options.maxRequestsPerConnection,
       },
-    }).addTcp('127.0.0.1:0')
+    })
+    this.service = new ListeningBase(this.core.name, this.core).addTcp('127.0.0.1:0')
   }
 
   has(hook: HookOfModel): boolean { return this.#hooks.has(hook) }
@@ -643,6 +648,8 @@ export class ExchangeWorld {
   }
 
   // ---- the application
+
+  #stats(): OpenCounts { return sumCounts([this.service.stats()]) }
 
   #application(): ProxyHttp<Ctx> {
     const of = (session: Session): ModelRequest => {
@@ -911,7 +918,7 @@ export class ExchangeWorld {
         if (this.#openClients().length >= 4 || this.#drainOver) return
         const client = new Client(this, this.clients.length, this.options.clientKernelBytes)
         this.clients.push(client)
-        this.service.acceptStream(client.near, this.service.listeners[0]!.name)
+        admit(this.service, client.near, this.service.listeners[0]!.name)
         return
       }
       case 'request': {
@@ -1044,7 +1051,7 @@ export class ExchangeWorld {
 
   check(): void {
     if (this.fault !== '') throw new Error(this.fault)
-    const stats = this.service.stats(), active = this.#begun - this.#logged
+    const stats = this.#stats(), active = this.#begun - this.#logged
     if (stats.activeExchanges !== active) throw new Error(`the service counts ${stats.activeExchanges} exchanges, ${active} are under way`)
     let lent = 0, idle = 0
     for (const session of this.#upstreams) {
@@ -1099,7 +1106,7 @@ export class ExchangeWorld {
       this.check()
       // What just came to its end may have written its last bytes.
       if (moved || this.#flow(Infinity)) idleRounds = 0
-      else if (this.service.stats().activeExchanges === 0 && this.#drained === null) break
+      else if (this.#stats().activeExchanges === 0 && this.#drained === null) break
       else {
         idleRounds++
         this.clock.advance(10)
@@ -1110,7 +1117,7 @@ export class ExchangeWorld {
 
   /** With nothing more to move, nothing is under way and everybody has what they were promised. */
   #settled(): void {
-    const stats = this.service.stats()
+    const stats = this.#stats()
     const open = this.requests.filter(request => request.begun > request.logged).map(request => request.id)
     if (stats.activeExchanges !== 0) throw new Error(`requests ${open.join()} are stuck: ${JSON.stringify(stats)}`)
     for (const client of this.clients) {
@@ -1136,8 +1143,8 @@ export class ExchangeWorld {
         this.clock.advance(100)
         await this.settleTurn()
       }
-      if (!this.#drainOver) throw new Error(`the drain does not end: ${JSON.stringify(this.service.stats())}`)
-      if (this.service.stats().connections !== 0) throw new Error('the drain left connections')
+      if (!this.#drainOver) throw new Error(`the drain does not end: ${JSON.stringify(this.#stats())}`)
+      if (this.#stats().connections !== 0) throw new Error('the drain left connections')
     }
     this.service.close()
     await this.settleTurn()
@@ -1147,10 +1154,11 @@ export class ExchangeWorld {
     this.clock.advance(200)
     await this.settleTurn()
     this.check()
-    const { connections, idleConnections, activeExchanges, upgraded } = this.service.stats()
-    if (connections !== 0 || idleConnections !== 0 || activeExchanges !== 0 || upgraded !== 0) throw new Error(`left open: ${JSON.stringify(this.service.stats())}`)
+    const { connections, idleConnections, activeExchanges, upgraded } = this.#stats()
+    if (connections !== 0 || idleConnections !== 0 || activeExchanges !== 0 || upgraded !== 0) throw new Error(`left open: ${JSON.stringify(this.#stats())}`)
     for (const end of [...this.clients, ...this.origins]) if (!end.near.destroyed) throw new Error(`${end.near.digest.remoteAddress} was left open`)
-    if (this.service.ticker.size !== 0 || this.ticker.size !== 0) throw new Error(`left ticking: ${this.service.ticker.size} of the service, ${this.ticker.size} of the connector`)
+    const ofService = this.core.ticker.size
+    if (ofService !== 0 || this.ticker.size !== 0) throw new Error(`left ticking: ${ofService} of the service, ${this.ticker.size} of the connector`)
     if (this.clock.pending !== 0) throw new Error(`${this.clock.pending} timers were left`)
     if (this.connector.stats().length !== 0 || this.connector.pool.idle !== 0) throw new Error(`left in the pool: ${JSON.stringify(this.connector.stats())}`)
     if (this.#dials.length !== 0) throw new Error('a dial was left')

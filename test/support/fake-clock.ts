@@ -12,6 +12,8 @@ interface Due {
 }
 
 export class FakeClock implements Clock {
+  /** What the code under test leaves to chance; a test may put a sequence of its own here. */
+  random: () => number = () => Math.random()
   #now: number
   readonly #wallOffset: number
   readonly #due = new Set<Due>()

@@ -13,6 +13,8 @@ import { BUFFER_RESERVE, type ByteStream, type ReceiveBuffer, type StreamDigest,
 export interface MemoryPairOptions {
   /** Bytes that the kernel takes in each direction before the writer has to queue. @default Infinity */
   kernelBytes?: number
+  /** What both ends see as the other one's address. @default '127.0.0.1' */
+  remoteIp?: string
 }
 
 /** Written over bytes that were only borrowed; shows up in whatever kept them. */
@@ -60,9 +62,9 @@ export class MemoryStream implements ByteStream {
   #own = false
   #ownNext = false
 
-  constructor(name: string, kernelBytes: number) {
+  constructor(name: string, kernelBytes: number, remoteIp = '127.0.0.1') {
     this.#kernelBytes = kernelBytes
-    this.digest = { remoteAddress: `memory:${name}`, remoteIp: '127.0.0.1', remotePort: 1, localAddress: 'memory:', establishedAt: 1, tls: null }
+    this.digest = { remoteAddress: `memory:${name}`, remoteIp, remotePort: 1, localAddress: 'memory:', establishedAt: 1, tls: null }
   }
 
   get bytesQueued(): number {
@@ -261,8 +263,8 @@ export class MemoryPair {
   readonly far: MemoryStream
 
   constructor(options: MemoryPairOptions = {}) {
-    this.near = new MemoryStream('near', options.kernelBytes ?? Infinity)
-    this.far = new MemoryStream('far', options.kernelBytes ?? Infinity)
+    this.near = new MemoryStream('near', options.kernelBytes ?? Infinity, options.remoteIp)
+    this.far = new MemoryStream('far', options.kernelBytes ?? Infinity, options.remoteIp)
     this.near.peer = this.far
     this.far.peer = this.near
   }

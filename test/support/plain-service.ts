@@ -1,169 +1,172 @@
 /**
  * A listening service that speaks just enough HTTP/1.1 to test processes with: GET only, no bodies, one request at a
- * time per connection. It follows the drain rules: an idle connection is kept for its next request, which is answered
- * with `Connection: close` and followed by a lingering close.
+ * time per connection. How it accepts, drains and counts is that of every service (src/server/listening-base.ts); in a
+ * drain an answer says `Connection: close` and a lingering close follows.
  *
  *   /            the worker's pid               /slow?ms=N    the same after N ms
  *   /crash       throws                         /spin?ms=N    blocks the event loop
  *   /exit?code=N ends the process               /argv         the application's arguments
  *   /environment names of our own variables
  */
-import net from 'node:net'
-import { parseListenAddress } from '../../src/ipc/listen-address.ts'
-import { NO_COUNTS } from '../../src/ipc/open-counts.ts'
-import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, ServiceStats } from '../../src/server/service.ts'
+import { LISTENER_DEFAULTS, LISTENER_OPTIONS, type ListenerOptions, type ResolvedListenerOptions } from '../../src/listener/listener-options.ts'
+import { Ticker } from '../../src/primitives/clock.ts'
+import { resolveOptions } from '../../src/primitives/option-table.ts'
+import type { ByteStream, StreamOwner } from '../../src/protocols/byte-stream.ts'
+import type { AcceptingListener, DownstreamConnection } from '../../src/protocols/http-connection.ts'
+import type { AcceptFacts } from '../../src/server/accept-pipeline.ts'
+import type { Drain } from '../../src/server/drain.ts'
+import { ListeningBase, type ServiceCore } from '../../src/server/listening-base.ts'
+import type { ListenerSpec } from '../../src/server/service.ts'
 
-const LINGER_MS = 1_000
+const BACKLOG = 511
 
-/** On stop, how long a connection that has not asked yet is waited for, in ms. */
-const FIRST_REQUEST_MS = 1_000
-
-/** On stop, how long an idle connection is kept for a request that is on its way, in ms; no longer than there is time. */
-const STOP_IDLE_MS = 300
-
-interface Connection {
-  readonly socket: net.Socket
-  received: string
-  active: boolean
-  lingering: boolean
-  asked: boolean
+export class PlainService extends ListeningBase<ListenerOptions, ResolvedListenerOptions> {
+  constructor(name: string, ...addresses: readonly string[]) {
+    super(name, new PlainCore())
+    for (const address of addresses) {
+      if (address.startsWith('unix:')) this.addUnix(address, { backlog: BACKLOG })
+      else this.addTcp(address, { backlog: BACKLOG })
+    }
+  }
 }
 
-export class PlainService implements ListeningService {
-  readonly kind = 'listening'
-  readonly name: string
-  readonly listeners: readonly ListenerSpec[]
-  readonly #connections = new Set<Connection>()
-  #exchanges = 0
-  #draining: DrainRequest | null = null
-  #keepsIdle = false
-  #drained = Promise.withResolvers<{ cut: number }>()
-  #timers: NodeJS.Timeout[] = []
+class PlainCore implements ServiceCore<ListenerOptions, ResolvedListenerOptions> {
+  readonly ticker = new Ticker()
+  draining = false
+  drain: Drain | null = null
+  active = 0
+  exchanges = 0
 
-  constructor(name: string, ...addresses: readonly string[]) {
-    this.name = name
-    this.listeners = addresses.flatMap(text => {
-      const parsed = parseListenAddress(text)
-      return parsed.map((address, index) => ({ name: `${name}/${text}${parsed.length > 1 && index > 0 ? '#v6' : ''}`, address, options: { backlog: 511 } }))
-    })
+  resolve(options: ListenerOptions, base: ResolvedListenerOptions | null): ResolvedListenerOptions {
+    return resolveOptions<ListenerOptions>('listener', LISTENER_OPTIONS, options, base ?? LISTENER_DEFAULTS)
   }
-
+  stages(): readonly [] { return [] }
+  handshakeTimeoutMs(): number { return 0 }
   start(): void {}
+  open(stream: ByteStream, _facts: AcceptFacts, listener: ListenerSpec): PlainConnection { return new PlainConnection(stream, listener.name, this) }
+  uncounted(): readonly [] { return [] }
+  tunnels(): readonly [] { return [] }
+  counts(): { activeExchanges: number; exchanges: number } { return { activeExchanges: this.active, exchanges: this.exchanges } }
+  random(): number { return Math.random() }
+  close(): void {}
+}
 
-  bind(spec: ListenerSpec): RunningListener {
-    return { spec, createAcceptor: () => net.createServer({ noDelay: true, allowHalfOpen: true }, socket => this.#onConnection(socket)) }
+const State = { Idle: 0, Active: 1, Linger: 2, Closed: 3 } as const
+type State = (typeof State)[keyof typeof State]
+
+class PlainConnection implements DownstreamConnection, StreamOwner {
+  readonly protocol = 'plain'
+  readonly stream: ByteStream
+  readonly listener: string
+  readonly #core: PlainCore
+  facts: object | null = null
+  acceptedBy: AcceptingListener | null = null
+  countedAs = ''
+  requests = 0
+  #state: State = State.Idle
+  #received = ''
+  #ended = false
+  bookNewer: DownstreamConnection | null = null
+  bookOlder: DownstreamConnection | null = null
+  idleNewer: DownstreamConnection | null = null
+  idleOlder: DownstreamConnection | null = null
+
+  constructor(stream: ByteStream, listener: string, core: PlainCore) {
+    this.stream = stream
+    this.listener = listener
+    this.#core = core
   }
 
-  drain(request: DrainRequest): Promise<{ cut: number }> {
-    this.#draining = request
-    for (const timer of this.#timers) clearTimeout(timer)
-    this.#timers = [setTimeout(() => this.#cut(), request.hardDrainMs)]
-    if (request.mode === 'retire') this.#timers.push(setTimeout(() => this.#closeIdle(), request.idleDrainMs))
-    else {
-      this.#keepsIdle = true
-      this.#timers.push(setTimeout(() => {
-        this.#keepsIdle = false
-        this.#lookDrained()
-      }, Math.min(STOP_IDLE_MS, request.hardDrainMs / 4)))
-    }
-    this.#lookDrained()
-    return this.#drained.promise
+  get active(): number { return this.#state === State.Active ? 1 : 0 }
+  get idle(): boolean { return this.#state === State.Idle }
+  get lingering(): boolean { return this.#state === State.Linger }
+
+  onBytes(buffer: Buffer, from: number, to: number): void {
+    if (this.#state === State.Linger) return
+    this.#received += buffer.latin1Slice(from, to)
+    this.#next()
   }
 
-  stats(): ServiceStats {
-    let active = 0
-    for (const connection of this.#connections) if (connection.active) active++
-    const connections = this.#connections.size
-    return { ...NO_COUNTS, connections, idleConnections: connections - active, activeExchanges: active, exchanges: this.#exchanges }
+  onEnd(): void {
+    this.#ended = true
+    if (this.#state !== State.Active) this.stream.end()
   }
 
-  close(): void { this.#cut() }
+  onDrained(): void {}
 
-  #onConnection(socket: net.Socket): void {
-    const connection: Connection = { socket, received: '', active: false, lingering: false, asked: false }
-    this.#connections.add(connection)
-    socket.setEncoding('latin1')
-    socket.on('data', (text: string) => {
-      if (connection.lingering) return
-      connection.received += text
-      this.#next(connection)
-    })
-    socket.on('end', () => { if (!connection.active) socket.end() })
-    socket.on('error', () => socket.destroy())
-    socket.on('close', () => {
-      this.#connections.delete(connection)
-      this.#lookDrained()
-    })
+  onClosed(): void {
+    if (this.#state === State.Active) this.#core.active--
+    this.#state = State.Closed
+    this.acceptedBy?.onClosed(this)
   }
 
-  #next(connection: Connection): void {
-    if (connection.active) return
-    const end = connection.received.indexOf('\r\n\r\n')
+  #next(): void {
+    if (this.#state !== State.Idle) return
+    const end = this.#received.indexOf('\r\n\r\n')
     if (end === -1) return
-    const head = connection.received.slice(0, end)
-    connection.received = connection.received.slice(end + 4)
-    connection.active = true
-    connection.asked = true
-    this.#exchanges++
-    const target = head.split(' ', 2)[1] ?? '/'
-    const { pathname, searchParams } = new URL(target, 'http://plain.invalid')
-    const closeWanted = /\r\nconnection: close/i.test(head)
-    const respond = (body: string): void => {
-      const close = closeWanted || this.#draining !== null
-      connection.socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${Buffer.byteLength(body)}\r\n${close ? 'Connection: close\r\n' : ''}\r\n${body}`)
-      connection.active = false
-      if (close) this.#linger(connection)
-      else if (connection.socket.readableEnded) connection.socket.end()
-      else this.#next(connection)
-      this.#lookDrained()
-    }
+    const head = this.#received.slice(0, end)
+    this.#received = this.#received.slice(end + 4)
+    this.#state = State.Active
+    this.acceptedBy?.onActive(this)
+    this.requests++
+    this.#core.active++
+    this.#core.exchanges++
+    this.#answer(head)
+  }
+
+  #respond(head: string, body: string): void {
+    if (this.#state !== State.Active) return
+    const close = /\r\nconnection: close/i.test(head) || this.#core.draining
+    const fields = `Content-Length: ${Buffer.byteLength(body)}\r\n${close ? 'Connection: close\r\n' : ''}`
+    this.stream.writeText(`HTTP/1.1 200 OK\r\n${fields}\r\n${body}`)
+    this.#state = State.Idle
+    this.#core.active--
+    this.acceptedBy?.onIdle(this)
+    if (close) this.closeIdle()
+    else if (this.#ended) this.stream.end()
+    else this.#next()
+    this.#core.drain?.look()
+  }
+
+  #answer(head: string): void {
+    const { pathname, searchParams } = new URL(head.split(' ', 2)[1] ?? '/', 'http://plain.invalid')
     const number = (name: string): number => Number(searchParams.get(name) ?? '0')
+    const pid = String(process.pid)
     switch (pathname) {
-      case '/slow': setTimeout(respond, number('ms'), String(process.pid)); break
-      // What of our own an application, and with it its children, would see.
-      case '/environment': respond(Object.keys(process.env).filter(name => /^CIRQUE_ROLE|^NODE_UNIQUE_ID|^NODE_CHANNEL/.test(name)).join() || 'none'); break
-      case '/argv': respond(JSON.stringify(process.argv.slice(1))); break
+      case '/slow':
+        setTimeout(() => this.#respond(head, pid), number('ms'))
+        break
+      case '/environment': {
+        // What of our own an application, and with it its children, would see.
+        const ours = Object.keys(process.env).filter(name => /^CIRQUE_ROLE|^NODE_UNIQUE_ID|^NODE_CHANNEL/.test(name))
+        this.#respond(head, ours.join() || 'none')
+        break
+      }
+      case '/argv':
+        this.#respond(head, JSON.stringify(process.argv.slice(1)))
+        break
       case '/crash': throw new Error('crashed on request')
       case '/exit': process.exit(number('code')); break
       case '/spin': {
         const until = performance.now() + number('ms')
         while (performance.now() < until);
-        respond(String(process.pid))
+        this.#respond(head, pid)
         break
       }
-      default: respond(String(process.pid))
+      default: this.#respond(head, pid)
     }
   }
 
   /** FIN, then read and drop until the client's FIN, so that pipelined bytes do not turn the close into a reset. */
-  #linger(connection: Connection): void {
-    connection.lingering = true
-    connection.socket.end()
-    setTimeout(() => connection.socket.destroy(), LINGER_MS).unref()
+  closeIdle(): void {
+    if (this.#state !== State.Idle) return
+    this.#state = State.Linger
+    this.acceptedBy?.onActive(this)
+    this.stream.end()
+    setTimeout(() => this.stream.destroy(), 1_000).unref()
   }
 
-  #closeIdle(): void {
-    for (const connection of this.#connections) {
-      if (connection.active || connection.lingering) continue
-      if (connection.asked) this.#linger(connection)
-      else this.#timers.push(setTimeout(() => { if (!connection.active) this.#linger(connection) }, FIRST_REQUEST_MS))
-    }
-  }
-
-  #lookDrained(): void {
-    if (this.#draining === null) return
-    // On stop idle connections wait only as long as something is in flight.
-    if (this.#draining.mode === 'stop' && !this.#keepsIdle && ![...this.#connections].some(connection => connection.active)) this.#closeIdle()
-    if (this.#connections.size === 0) {
-      for (const timer of this.#timers) clearTimeout(timer)
-      this.#drained.resolve({ cut: 0 })
-    }
-  }
-
-  #cut(): void {
-    const cut = this.stats().activeExchanges
-    for (const { socket } of this.#connections) socket.resetAndDestroy()
-    for (const timer of this.#timers) clearTimeout(timer)
-    this.#drained.resolve({ cut })
-  }
+  drain(): void { /* the core says it */ }
+  cut(): void { this.stream.destroy(true) }
+  destroy(): void { this.stream.destroy(this.#state === State.Active) }
 }

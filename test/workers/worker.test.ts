@@ -79,7 +79,7 @@ test('worker: a drain is answered, then finished, then the process ends with 0',
   const server = new Server()
   server.addService(new PlainService('web'))
   void worker.run(server)
-  await settle()
+  await waitFor('the worker to be ready', () => worker.phase === WorkerPhase.Ready)
   assert.equal(await order({ tag: 'drain', order: ORDER }), 'ok')
   await settle()
   assert.deepEqual(sent.at(-1), { tag: 'drained', cut: 0 })
@@ -94,7 +94,7 @@ test('worker: a drain that hangs is ended at the worker\'s own deadline', async 
   stuck.drain = () => new Promise(() => {})
   server.addService(stuck)
   void worker.run(server)
-  await settle()
+  await waitFor('the worker to be ready', () => worker.phase === WorkerPhase.Ready)
   await order({ tag: 'drain', order: { ...ORDER, endAfterMs: 60_000 } })
   // Asked again with less time: the shorter one counts.
   await order({ tag: 'drain', order: { ...ORDER, endAfterMs: 1 } })

@@ -10,9 +10,11 @@
  *
  * One object for the life of the connection. Requests are served one at a time and in order; of what a client sends
  * ahead one read is kept and the connection paused. Heads are parsed by parser.ts, understood by framing.ts, bodies
- * read by body.ts. Does not choose statuses for anything but heads (proxy/fail-to-proxy.ts does).
+ * read by body.ts, framed by response-head.ts; limits of a request are request-watch.ts. Does not choose statuses for
+ * anything but heads (proxy/fail-to-proxy.ts does).
+ * One idea in more than 500 lines: each event is answered by the state, and all states are read side by side.
  */
-import { ProxyError } from '../../errors/proxy-error.ts'
+import { ProxyError, type ErrorKind } from '../../errors/proxy-error.ts'
 import type { FieldLines } from '../../http/field-lines.ts'
 import { FieldKind, type HeaderMap } from '../../http/header-map.ts'
 import { HOP_BY_HOP } from '../../http/hop-by-hop.ts'
@@ -123,19 +125,22 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   #lingerUntil = NEVER
   #discarded = 0
 
-  constructor(stream: ByteStream, listener: string, options: ResolvedHttp1ServerOptions, host: ConnectionHost, ticker: Ticker) {
+  /** @param acceptedAt ms of the clock; the first head is due from then */
+  constructor(
+    stream: ByteStream, listener: string, options: ResolvedHttp1ServerOptions, host: ConnectionHost, ticker: Ticker,
+    acceptedAt: number = ticker.clock.now(),
+  ) {
     this.stream = stream
     this.listener = listener
     this.#options = options
     this.#host = host
     this.#ticker = ticker
     this.#slot = slotOf(options)
-    const now = ticker.clock.now()
-    this.#acceptedAt = now
-    this.#progress = new SendProgress(stream, now)
+    this.#acceptedAt = acceptedAt
+    this.#progress = new SendProgress(stream, acceptedAt)
     // A tenth of spread, so that connections opened together do not all come back together.
-    this.#maxAgeMs = options.maxConnectionAgeMs === 0 ? NEVER : options.maxConnectionAgeMs * (0.9 + Math.random() * 0.2)
-    this.#deadline = now + options.headTimeoutMs
+    this.#maxAgeMs = options.maxConnectionAgeMs === 0 ? NEVER : options.maxConnectionAgeMs * (0.9 + ticker.clock.random() * 0.2)
+    this.#deadline = acceptedAt + options.headTimeoutMs
     ticker.add(this)
   }
 
@@ -252,7 +257,8 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     const owner = this.#owner
     if (body.dataTo > body.dataFrom) {
       // The owner may overwrite what is right behind the data: that must not be the next request.
-      if (owned && (body.consumedTo === to || body.consumedTo - body.dataTo >= BUFFER_RESERVE)) owner.onRequestBody(buffer, body.dataFrom, body.dataTo)
+      const hasReserve = body.consumedTo === to || body.consumedTo - body.dataTo >= BUFFER_RESERVE
+      if (owned && hasReserve) owner.onRequestBody(buffer, body.dataFrom, body.dataTo)
       else {
         const copy = copyWithReserve(buffer, body.dataFrom, body.dataTo)
         owner.onRequestBody(copy, BUFFER_RESERVE, copy.length - BUFFER_RESERVE)
@@ -297,7 +303,8 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     if (state === State.Closed || state === State.Detached) return
     this.#state = State.Closed
     if (state === State.Exchange) {
-      this.#owner.onDownstreamFault(new ProxyError('CLIENT_GONE', 'downstream', 'the client closed the connection', { cause: error ?? undefined }))
+      const cause = error ?? undefined
+      this.#owner.onDownstreamFault(new ProxyError('CLIENT_GONE', 'downstream', 'the client closed the connection', { cause }))
     }
     this.acceptedBy?.onClosed(this)
   }
@@ -317,13 +324,13 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   /** False when the head was refused. */
   #beginExchange(parser: HeadParser): boolean {
     const head = this.request = parser.takeRequest()
-    const fault = requestFraming(head.headers, parser.minorVersion, framing) ?? readTarget(head, parser, framing, this.#options.allowConnect)
+    const fault = requestFraming(head.headers, parser.minorVersion, framing)
+      ?? readTarget(head, parser, framing, this.#options.allowConnect)
     this.targetUnusual = parser.targetUnusual
     if (this.digest.tls !== null) head.scheme = 'https'
     parser.reset()
     if (fault !== null) {
-      const status = framing.faultStatus
-      const kind = status === 417 ? 'EXPECTATION_FAILED' : status === 405 ? 'METHOD_NOT_ALLOWED' : status === 501 ? 'NOT_IMPLEMENTED' : 'BAD_FRAMING'
+      const status = framing.faultStatus, kind = kindOfStatus(status)
       this.#refuse(new ProxyError(kind, 'downstream', fault, { status, limit: kind === 'BAD_FRAMING' ? 'bad-framing' : '' }))
       return false
     }
@@ -652,5 +659,15 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     const error = new ProxyError('SLOW_READER', 'downstream', text, { limit: stalled })
     if (this.#state === State.Exchange) this.#fault(error)
     this.#close(true)
+  }
+}
+
+/** What a head was refused for, by the status that says so. */
+function kindOfStatus(status: number): ErrorKind {
+  switch (status) {
+    case 417: return 'EXPECTATION_FAILED'
+    case 405: return 'METHOD_NOT_ALLOWED'
+    case 501: return 'NOT_IMPLEMENTED'
+    default: return 'BAD_FRAMING'
   }
 }

@@ -1,0 +1,214 @@
+/**
+ * What an HTTP proxy does with the connections of its listeners: an application's phases, and everything that outlives one
+ * request (connector, plan of phases, retry budget, counts, logs). One object per service and worker, behind
+ * http-proxy-service.ts. Listeners, the book of connections and the drain are listening-base.ts.
+ */
+import { HttpConnector } from '../connector/http-connector.ts'
+import { ProxyError } from '../errors/proxy-error.ts'
+import type { PathNormalization } from '../http/target-path.ts'
+import type { OpenCounts } from '../ipc/open-counts.ts'
+import { SILENT_LOG, type ProcessLog } from '../ipc/process-log.ts'
+import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../listener/http-listener-options.ts'
+import { resolveHttpListenerOptions } from '../listener/http-listener-options.ts'
+import { Ticker, type Clock } from '../primitives/clock.ts'
+import { partOf } from '../primitives/option-table.ts'
+import type { ByteStream } from '../protocols/byte-stream.ts'
+import type { ConnectionHost, DownstreamConnection, RequestOwner } from '../protocols/http-connection.ts'
+import type { DownstreamSession } from '../protocols/http-session.ts'
+import { Exchange } from '../proxy/exchange.ts'
+import type { ExchangeHost, FinishedExchange } from '../proxy/exchange-host.ts'
+import { flagOf } from '../proxy/fail-to-proxy.ts'
+import { ForwardedFields, type ConnectionFacts } from '../proxy/forwarded-fields.ts'
+import { FORWARDED_OPTIONS, type ForwardedOptions } from '../proxy/forwarded-options.ts'
+import { planPhases, type PhasePlan } from '../proxy/phases.ts'
+import type { ProxyHttp } from '../proxy/proxy-http.ts'
+import { RetryBudget } from '../proxy/retry-budget.ts'
+import type { Tunnel } from '../proxy/tunnel.ts'
+import type { AccessLogSink } from '../telemetry/access-record.ts'
+import { fanOut, type Tracer } from '../telemetry/tracer.ts'
+import { NO_FACTS, type AcceptFacts, type AcceptStage, type ServedConnection } from './accept-pipeline.ts'
+import { ConnectionBook } from './connection-book.ts'
+import type { Drain } from './drain.ts'
+import { resolveHttpProxyOptions, type HttpProxyOptions } from './http-proxy-options.ts'
+import { HTTP_PROTOCOLS, type OpenHttp } from './http-protocols.ts'
+import type { ServiceCore } from './listening-base.ts'
+import type { ServerContext } from './server-context.ts'
+import type { ListenerSpec } from './service.ts'
+
+type HttpListener = ListenerSpec<ResolvedHttpListenerOptions>
+
+export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, ResolvedHttpListenerOptions>, ExchangeHost<Ctx>,
+  ConnectionHost {
+  readonly name: string
+  readonly plan: PhasePlan<Ctx>
+  readonly connector: HttpConnector
+  readonly ticker: Ticker
+  readonly clock: Clock
+  readonly forwarded: ForwardedFields
+  readonly retryBudget = new RetryBudget()
+  readonly tracer: Tracer | null
+  readonly pathNormalization: PathNormalization
+  readonly upgrades: boolean
+  readonly tunnelIdleTimeoutMs: number
+  readonly showsRequestId: boolean
+  timed: boolean
+  draining = false
+  drain: Drain | null = null
+  /** Requests under way that count. */
+  active = 0
+  #exchanges = 0
+  #webSockets = 0
+  #ownFaults = 0
+  #maxActive: number
+  #log: ProcessLog = SILENT_LOG
+  /** Undefined: the process's own takes its place at the start. */
+  #accessLog: AccessLogSink | null | undefined
+  readonly #listenerOptions: ResolvedHttpListenerOptions
+  readonly #protocols: ReadonlyMap<string, OpenHttp>
+  readonly #tunnels = new Set<Tunnel>()
+  /** Connections of this process to itself: no count knows them, and they are cut with the rest. */
+  readonly #selfTests = new ConnectionBook({ onLeft() {} })
+
+  /** @throws OptionError with every option that would not do. */
+  constructor(app: ProxyHttp<Ctx>, given: HttpProxyOptions, protocols: ReadonlyMap<string, OpenHttp> = HTTP_PROTOCOLS) {
+    const options = resolveHttpProxyOptions(given)
+    this.name = options.name
+    this.plan = planPhases(app)
+    this.connector = options.connector ?? new HttpConnector()
+    this.ticker = new Ticker(this.connector.ticker.clock)
+    this.clock = this.ticker.clock
+    this.forwarded = new ForwardedFields(partOf<ForwardedOptions>(FORWARDED_OPTIONS, options))
+    this.tracer = fanOut(options.tracers)
+    this.pathNormalization = options.pathNormalization
+    this.upgrades = options.upgrades
+    this.tunnelIdleTimeoutMs = options.tunnelIdleTimeoutMs
+    this.showsRequestId = options.showRequestId
+    this.timed = this.tracer !== null
+    this.#maxActive = options.maxActiveRequests
+    this.#accessLog = given.accessLog
+    this.#listenerOptions = options.listener as ResolvedHttpListenerOptions
+    this.#protocols = protocols
+  }
+
+  // ---- connections
+
+  resolve(options: HttpListenerOptions, base: ResolvedHttpListenerOptions | null): ResolvedHttpListenerOptions {
+    return resolveHttpListenerOptions(options, base ?? this.#listenerOptions)
+  }
+
+  stages(): readonly AcceptStage[] { return [] }
+
+  /** The first head is due from the moment of accepting, whatever comes before it. */
+  handshakeTimeoutMs({ headTimeoutMs }: ResolvedHttpListenerOptions): number { return headTimeoutMs }
+
+  start({ log, accessLog, settings }: ServerContext): void {
+    this.#log = log
+    if (this.#accessLog === undefined) this.#accessLog = accessLog
+    this.#maxActive = settings.limits.maxActiveRequests ?? this.#maxActive
+    this.timed = this.tracer !== null || this.#accessLog !== null
+  }
+
+  open(stream: ByteStream, { alpn }: AcceptFacts, listener: HttpListener, acceptedAt: number): ServedConnection {
+    const open = this.#protocols.get(alpn)
+    if (open === undefined) throw new Error(`no session speaks '${alpn}'`)
+    return open(stream, listener.name, listener.options, this, this.ticker, acceptedAt)
+  }
+
+  /**
+   * A connection of this process to itself, through everything that a client's goes through but the listener's own limits;
+   * the marked facts keep it out of every count and log.
+   */
+  openSelfTest(stream: ByteStream, listener: HttpListener): void {
+    const connection = this.open(stream, NO_FACTS, listener, this.clock.now())
+    connection.facts = this.forwarded.factsOf({ remoteIp: '', tls: null }, true)
+    this.#selfTests.add(connection, '')
+    stream.owner = connection
+  }
+
+  uncounted(): readonly DownstreamConnection[] { return this.#selfTests.snapshot() }
+
+  // ---- requests
+
+  onRequest(session: DownstreamSession, refusal: ProxyError | null): RequestOwner {
+    const facts = (session.connection.facts ??= this.forwarded.factsOf(session.digest, false)) as ConnectionFacts
+    if (facts.selfTest) return new Exchange(this, session, facts, refusal)
+    this.#exchanges++
+    this.retryBudget.earn()
+    const shed = ++this.active > this.#maxActive && this.#maxActive !== 0
+    return new Exchange(this, session, facts, refusal ?? (shed ? overloaded() : null))
+  }
+
+  onRefused(connection: DownstreamConnection, error: ProxyError): void {
+    if (isSelfTest(connection)) return
+    this.#accessLog?.refused(connection.listener, connection.stream.digest.remoteIp, error, flagOf(error), this.clock.wall())
+  }
+
+  exchangeEnded(exchange: FinishedExchange): void {
+    const { status } = exchange
+    const counted = !exchange.isSelfTest
+    if (counted) {
+      this.active--
+      if (exchange.ownAnswer && status >= 500) this.#ownFaults++
+    }
+    if (exchange.error !== null && exchange.error.source === 'internal' && !exchange.errorLogSuppressed) {
+      this.#log.error('a request failed inside the proxy', {
+        service: this.name, request: exchange.requestId, what: exchange.summary(),
+        error: exchange.error.message, stack: causeStack(exchange.error),
+      })
+    }
+    if (this.timed && counted) this.#report(exchange, status)
+    this.drain?.look()
+  }
+
+  #report(exchange: FinishedExchange, status: number): void {
+    this.#accessLog?.exchange(exchange)
+    this.tracer?.exchangeEnded?.({
+      requestId: exchange.requestId, listener: exchange.listener, method: exchange.request.method, target: exchange.request.target,
+      status, flag: exchange.flag, bytesIn: exchange.bytesReceived, bytesOut: exchange.bytesSent, durationMs: exchange.durationMs,
+      attempts: exchange.attempts, error: exchange.error,
+    })
+  }
+
+  hookFailed(hook: string, thrown: unknown): void {
+    const said = thrown instanceof Error ? { error: thrown.message, stack: thrown.stack } : { error: String(thrown), stack: undefined }
+    this.#log.error(`${hook} failed; the request was not touched by that`, { service: this.name, ...said })
+  }
+
+  tunnelOpened(tunnel: Tunnel): void {
+    this.#tunnels.add(tunnel)
+    if (tunnel.webSocket) this.#webSockets++
+  }
+
+  tunnelClosed(tunnel: Tunnel): void {
+    this.#tunnels.delete(tunnel)
+    if (tunnel.webSocket) this.#webSockets--
+  }
+
+  tunnels(): readonly Tunnel[] { return [...this.#tunnels] }
+
+  // ---- life
+
+  counts(): Partial<OpenCounts> {
+    let oldestUpgradedMs = 0
+    // The first one that was added is the oldest.
+    for (const tunnel of this.#tunnels) {
+      oldestUpgradedMs = Math.round(this.clock.now() - tunnel.openedAt)
+      break
+    }
+    return {
+      activeExchanges: this.active, upgraded: this.#tunnels.size, webSockets: this.#webSockets, oldestUpgradedMs,
+      exchanges: this.#exchanges, ownFaults: this.#ownFaults,
+    }
+  }
+
+  close(): void { this.connector.close() }
+}
+
+function overloaded(): ProxyError {
+  return new ProxyError('OVERLOADED', 'internal', 'too many requests in flight', { limit: 'active-requests' })
+}
+
+/** Known from the start of such a connection; an ordinary one has no facts before its first request. */
+function isSelfTest({ facts }: DownstreamConnection): boolean { return facts !== null && (facts as ConnectionFacts).selfTest }
+
+function causeStack(error: ProxyError): string | undefined { return error.cause instanceof Error ? error.cause.stack : undefined }

@@ -1,0 +1,225 @@
+/**
+ * What services that listen have in common, whatever they do with connections: listeners and their options, the book of each
+ * listener's connections, the way from accepting to the protocol, drain, counts and the end.
+ *
+ *   acceptor ─▶ TcpListener (filter, limits) ─▶ stages, if any ─▶ core.open ─▶ book
+ *
+ * What a service does with a connection is its core, which users do not see: this object has the members that a Server needs
+ * and those with which listeners are added.
+ * Invariant: a connection that was let in is in its listener's book until it is closed, and counted exactly as long.
+ */
+import { overridesFor, type ListenerOverrides, type WorkerSettings } from '../config/worker-settings.ts'
+import { ProxyError } from '../errors/proxy-error.ts'
+import type { DrainRequest } from '../ipc/drain-times.ts'
+import { parseListenAddress } from '../ipc/listen-address.ts'
+import type { OpenCounts } from '../ipc/open-counts.ts'
+import type { ListenerOptions, ResolvedListenerOptions } from '../listener/listener-options.ts'
+import { TcpListener, type AcceptOwner } from '../listener/tcp-listener.ts'
+import type { Ticker } from '../primitives/clock.ts'
+import type { ByteStream } from '../protocols/byte-stream.ts'
+import type { DownstreamConnection } from '../protocols/http-connection.ts'
+import { selfTest } from '../protocols/tcp/tcp-stream.ts'
+import type { Tunnel } from '../proxy/tunnel.ts'
+import { beginStages, NO_FACTS, type AcceptFacts, type AcceptStage, type PipelineOwner, type ServedConnection } from './accept-pipeline.ts'
+import { ConnectionBook, type BookOwner } from './connection-book.ts'
+import { Drain } from './drain.ts'
+import { SERVER_CONTEXT_DEFAULTS, type ServerContext } from './server-context.ts'
+import type { ListenerSpec, ListeningService, RunningListener, ServiceStats } from './service.ts'
+
+/** What a kind of service does with its connections. */
+export interface ServiceCore<Options extends ListenerOptions, Resolved extends ResolvedListenerOptions> {
+  readonly ticker: Ticker
+  /** No further request is wanted on any connection. Set by the service. */
+  draining: boolean
+  /** Set by the service while it drains: told whenever something that `active` counts has ended. */
+  drain: Drain | null
+  /** Exchanges under way. */
+  readonly active: number
+
+  /** Complete and checked; `base` is what holds where `options` say nothing, null: the service's own. @throws OptionError */
+  resolve(options: Options | ListenerOverrides, base: Resolved | null): Resolved
+  /** Between accepting and the protocol, in their order. */
+  stages(options: Resolved): readonly AcceptStage[]
+  /** Longest time from accepting to the end of the last stage, in ms; 0: any. */
+  handshakeTimeoutMs(options: Resolved): number
+  /** Before any listener accepts. */
+  start(context: ServerContext): void
+  /** Serves a connection. @param acceptedAt ms of the clock */
+  open(stream: ByteStream, facts: AcceptFacts, listener: ListenerSpec<Resolved>, acceptedAt: number): ServedConnection
+  /** Connections that no count knows and no drain waits for. */
+  uncounted(): readonly DownstreamConnection[]
+  tunnels(): readonly Tunnel[]
+  /** What it counts besides connections. */
+  counts(): Partial<OpenCounts>
+  /** Nothing is open any more, or the end does not wait for it: closes what the core keeps for requests to come. */
+  close(): void
+}
+
+/** A service hands a stream over to one of its listeners, see `admit`. */
+let handOver: (service: ListeningService, stream: ByteStream, listener: string) => void
+
+export class ListeningBase<Options extends ListenerOptions, Resolved extends ResolvedListenerOptions> implements ListeningService {
+  static {
+    handOver = (service, stream, listener) => {
+      (service as ListeningBase<ListenerOptions, ResolvedListenerOptions>).#find(listener).tcp.accept(stream)
+    }
+  }
+
+  readonly kind = 'listening'
+  readonly name: string
+  readonly #core: ServiceCore<Options, Resolved>
+  readonly #bound: BoundListener<Options, Resolved>[] = []
+  #drain: Drain | null = null
+
+  constructor(name: string, core: ServiceCore<Options, Resolved>) {
+    this.name = name
+    this.#core = core
+  }
+
+  /** `host:port`, `[v6]:port` or `:port` (both families). @throws OptionError on an address or option that would not do. */
+  addTcp(address: string, options?: Options): this {
+    if (address.startsWith('unix:')) throw new TypeError(`addTcp was given ${address}; use addUnix`)
+    return this.#add(address, options)
+  }
+
+  /** A path, or `unix:/path?mode=660`. @throws OptionError on an address or option that would not do. */
+  addUnix(path: string, options?: Options): this {
+    return this.#add(path.startsWith('unix:') ? path : `unix:${path}`, options)
+  }
+
+  #add(address: string, given: Options | undefined): this {
+    const options = this.#core.resolve(given ?? {} as Options, null)
+    for (const [index, one] of parseListenAddress(address).entries()) {
+      const spec = { name: `${this.name}/${address}${index === 0 ? '' : '/v6'}`, address: one, options }
+      this.#bound.push(new BoundListener(spec, this.#core))
+    }
+    return this
+  }
+
+  get listeners(): readonly ListenerSpec<Resolved>[] { return this.#bound.map(({ spec }) => spec) }
+
+  async start(context: ServerContext = SERVER_CONTEXT_DEFAULTS): Promise<void> {
+    for (const bound of this.#bound) bound.override(context.settings.listeners)
+    this.#core.start(context)
+    if (await selfTest()) return
+    context.log.warn('this Node.js reads accepted connections the slow way only', { service: this.name, node: process.version })
+  }
+
+  bind({ name }: ListenerSpec): RunningListener {
+    const bound = this.#find(name)
+    return { spec: bound.spec, createAcceptor: () => bound.tcp.createAcceptor() }
+  }
+
+  #find(name: string): BoundListener<Options, Resolved> {
+    const bound = this.#bound.find(({ spec }) => spec.name === name)
+    if (bound === undefined) throw new Error(`service ${this.name} has no listener ${name}`)
+    return bound
+  }
+
+  stats(): ServiceStats {
+    let connections = 0, idleConnections = 0
+    for (const { book } of this.#bound) {
+      connections += book.size
+      idleConnections += book.idle
+    }
+    return { ...this.#core.counts(), connections, idleConnections }
+  }
+
+  drain(request: DrainRequest): Promise<{ cut: number }> {
+    const core = this.#core, bound = this.#bound
+    core.draining = true
+    if (this.#drain !== null) {
+      this.#drain.tighten(request)
+      return this.#drain.ended
+    }
+    this.#drain = core.drain = new Drain(request, {
+      clock: core.ticker.clock,
+      get open() { return bound.reduce((sum, { book }) => sum + book.size, 0) },
+      get active() { return core.active },
+      connections: () => this.#connections(),
+      tunnels: () => core.tunnels(),
+      onDrained: () => core.close(),
+    })
+    for (const connection of this.#connections()) connection.drain()
+    this.#drain.look()
+    return this.#drain.ended
+  }
+
+  close(): void {
+    const core = this.#core
+    core.draining = true
+    for (const tunnel of core.tunnels()) tunnel.destroy()
+    const error = new ProxyError('DRAINING', 'internal', 'the server was closed')
+    for (const connection of this.#connections()) {
+      connection.cut(error)
+      connection.destroy()
+    }
+    core.close()
+  }
+
+  #connections(): DownstreamConnection[] {
+    return [...this.#bound.flatMap(({ book }) => book.snapshot()), ...this.#core.uncounted()]
+  }
+}
+
+/**
+ * Lets in a connection that no acceptor took: from an accept loop of another kind, or from memory. It is filtered, counted and
+ * limited like any other. Only once the service has started.
+ * @param listener name of the one that it comes in through
+ */
+export function admit(service: ListeningService, stream: ByteStream, listener: string): void { handOver(service, stream, listener) }
+
+/** One listener of a service, and its connections. */
+class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedListenerOptions>
+  implements AcceptOwner, BookOwner, PipelineOwner {
+  spec: ListenerSpec<Resolved>
+  readonly book: ConnectionBook
+  readonly ticker: Ticker
+  stages: readonly AcceptStage[] = []
+  #deadlineMs = 0
+  readonly #core: ServiceCore<Options, Resolved>
+  #tcp: TcpListener | null = null
+
+  constructor(spec: ListenerSpec<Resolved>, core: ServiceCore<Options, Resolved>) {
+    this.spec = spec
+    this.#core = core
+    this.ticker = core.ticker
+    this.book = new ConnectionBook(this)
+  }
+
+  get name(): string { return this.spec.name }
+  get connections(): number { return this.book.size }
+
+  /** What an operator set counts over what code says. Before the first acceptor. */
+  override(listeners: WorkerSettings['listeners']): void {
+    const core = this.#core
+    const options = core.resolve(overridesFor(listeners, this.name), this.spec.options)
+    this.spec = { ...this.spec, options }
+    this.stages = core.stages(options)
+    this.#deadlineMs = core.handshakeTimeoutMs(options)
+  }
+
+  /** With the options that hold since the start. */
+  get tcp(): TcpListener { return this.#tcp ??= new TcpListener(this.spec.options, this) }
+
+  onAccepted(stream: ByteStream, countedAs: string): void {
+    if (this.stages.length > 0) {
+      beginStages(this, stream, countedAs, this.#deadlineMs)
+      return
+    }
+    const connection = this.open(stream, NO_FACTS, this.ticker.clock.now())
+    this.book.add(connection, countedAs)
+    stream.owner = connection
+  }
+
+  open(stream: ByteStream, facts: AcceptFacts, acceptedAt: number): ServedConnection {
+    return this.#core.open(stream, facts, this.spec, acceptedAt)
+  }
+
+  closeOldestIdle(): boolean { return this.book.closeOldestIdle() }
+
+  onLeft({ countedAs }: DownstreamConnection): void {
+    this.#tcp?.left(countedAs)
+    this.#core.drain?.look()
+  }
+}

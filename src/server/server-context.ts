@@ -1,0 +1,18 @@
+/**
+ * What the process gives the services that it runs: where they write to, and what its configuration says of them. It counts
+ * over what the code of a service says, except where a service has an access log of its own.
+ */
+import type { WorkerSettings } from '../config/worker-settings.ts'
+import { SILENT_LOG, type ProcessLog } from '../ipc/process-log.ts'
+import type { AccessLogSink } from '../telemetry/access-record.ts'
+
+export interface ServerContext {
+  /** Told of hooks that throw, of requests that fail inside the proxy, and of what is odd about the process. @default silent */
+  readonly log: ProcessLog
+  /** Where services without an access log of their own write finished requests; null writes them nowhere. @default null */
+  readonly accessLog: AccessLogSink | null
+  /** Options that an operator set. @default none */
+  readonly settings: Pick<WorkerSettings, 'limits' | 'listeners'>
+}
+
+export const SERVER_CONTEXT_DEFAULTS: ServerContext = { log: SILENT_LOG, accessLog: null, settings: { limits: {}, listeners: {} } }

@@ -1,0 +1,75 @@
+/** What users see of a service, and what the process gives it. How it accepts is in accepting-model.test.ts, drains in drain.test.ts. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { HttpPeer, httpProxyService, inject, Server, type HttpProxyService, type ProxyHttp } from '../../src/index.ts'
+import type { ProcessLog } from '../../src/ipc/process-log.ts'
+import { RawClient } from '../support/raw-client.ts'
+import { get } from '../support/proxy.ts'
+import { waitFor } from '../support/wait-for.ts'
+
+const app: ProxyHttp<undefined> = {
+  newCtx: () => undefined, upstreamPeer: () => new HttpPeer('127.0.0.1:1'), requestFilter: session => session.respond(204),
+}
+
+/** Members of an object that plain JavaScript sees, those of its classes included. */
+function membersOf(object: object): string[] {
+  const names = new Set<string>()
+  for (let at = object; at !== Object.prototype; at = Object.getPrototypeOf(at) as object) {
+    for (const name of Object.getOwnPropertyNames(at)) names.add(name)
+  }
+  names.delete('constructor')
+  return [...names].toSorted()
+}
+
+test('listening service: it shows what adds listeners and what a server needs, and nothing else', () => {
+  const service = httpProxyService(app)
+  type Member = keyof HttpProxyService<undefined>
+  const forServer = ['acceptSelfTest', 'bind', 'close', 'drain', 'kind', 'listeners', 'start', 'stats'] satisfies Member[]
+  assert.deepEqual(membersOf(service), ['addTcp', 'addUnix', 'name', ...forServer].toSorted())
+})
+
+test('listening service: an embedded server tells its log of a hook that throws, and logs requests where it is told', async t => {
+  const said: string[] = [], logged: number[] = []
+  const log: ProcessLog = { info() {}, warn() {}, error: (message, fields) => { said.push(`${message}: ${String(fields?.['error'])}`) } }
+  const server = new Server()
+  server.addService(httpProxyService<undefined>({ ...app, logging() { throw new Error('planned') } }).addTcp('127.0.0.1:0'))
+  t.after(() => server.close())
+  const [bound] = await server.start({ log, accessLog: { exchange: ({ status }) => { logged.push(status) }, refused() {} } })
+  const client = await RawClient.connect({ host: '127.0.0.1', port: bound!.port })
+  await client.write(get())
+  assert.equal((await client.readResponse()).status, 204)
+  client.destroy()
+  await waitFor('the log', () => said.length > 0)
+  assert.deepEqual([said, logged], [['logging failed; the request was not touched by that: planned'], [204]])
+})
+
+test('listening service: what an operator sets counts over what the code says', async () => {
+  const service = httpProxyService(app).addTcp('127.0.0.1:0', { maxUriBytes: 4000 }).addTcp('127.0.0.2:0')
+  const silent = { log: { info() {}, warn() {}, error() {} }, accessLog: null }
+  const listeners = { '*': { maxHeaderCount: 7 }, 'http-proxy/127.0.0.1:0': { maxUriBytes: 500 } }
+  await service.start({ ...silent, settings: { limits: {}, listeners } })
+  const options = service.listeners.map(listener => [listener.options.maxUriBytes, listener.options.maxHeaderCount])
+  assert.deepEqual(options, [[500, 7], [8192, 7]])
+})
+
+test('listening service: two servers of one process have their own logs', async t => {
+  const said: string[] = []
+  for (const name of ['a', 'b']) {
+    const server = new Server()
+    server.addService(httpProxyService<undefined>({ ...app, logging() { throw new Error(name) } }, { name }).addTcp('127.0.0.1:0'))
+    t.after(() => server.close())
+    const error: ProcessLog['error'] = (_message, fields) => { said.push(`${name} hears of ${String(fields?.['service'])}`) }
+    const log: ProcessLog = { info() {}, warn() {}, error }
+    const [bound] = await server.start({ log })
+    const client = await RawClient.connect({ host: '127.0.0.1', port: bound!.port })
+    await client.write(get())
+    await client.readResponse()
+    client.destroy()
+  }
+  await waitFor('both logs', () => said.length === 2)
+  assert.deepEqual(said, ['a hears of a', 'b hears of b'])
+})
+
+test('listening service: a stream from memory passes the filter of its listener like any other', async () => {
+  await assert.rejects(inject(app, {}, { origin: () => ({}), listener: { connectionFilter: () => false } }))
+})
