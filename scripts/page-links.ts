@@ -3,8 +3,9 @@
  * must be there, so that a page cannot go on speaking of a file that was moved or split.
  *
  * A name in backticks with a folder in it is looked for from the page's folder, from the root and from src/; one without
- * only where the page describes its own folder, that is, not at the root and not in docs/. Links to headings are not
- * followed, links to other places are left alone.
+ * only where the page describes its own folder, that is, not at the root and not in docs/. A README.md with a table of the
+ * files in its folder (headed `| file | |`) names all of them. Links to headings are not followed, links to other places are
+ * left alone.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
@@ -13,6 +14,8 @@ import type { Finding } from './source-text.ts'
 const SKIPPED_FOLDERS: ReadonlySet<string> = new Set(['node_modules', 'build', '.git'])
 const LINK = /\[([^\][]*)\]\(([^()\s]+)\)/g
 const NAMED_FILE = /`((?:[\w.-]+\/)*[\w.-]+\.(?:ts|mjs|md|sh))`/g
+/** Head of a table that describes every file beside the page. */
+const FILES_HEAD = '| file | |'
 /** Written in a page, but of the reader's own project. */
 const READERS_OWN: ReadonlySet<string> = new Set(['app.ts', 'app.test.ts'])
 
@@ -41,13 +44,23 @@ export function checkPages(root: string): Finding[] {
   const findings: Finding[] = []
   for (const page of listPages(root)) {
     let fenced = false
-    for (const [index, line] of readFileSync(path.join(root, page), 'utf8').split('\n').entries()) {
+    const lines = readFileSync(path.join(root, page), 'utf8').split('\n')
+    const table = lines.indexOf(FILES_HEAD)
+    if (table >= 0) for (const text of unnamedFiles(root, page, lines)) findings.push({ file: page, line: table + 1, text })
+    for (const [index, line] of lines.entries()) {
       if (line.startsWith('```')) fenced = !fenced
       if (fenced) continue
       for (const text of faultsOf(root, page, line)) findings.push({ file: page, line: index + 1, text })
     }
   }
   return findings
+}
+
+function unnamedFiles(root: string, page: string, lines: readonly string[]): string[] {
+  const rows = lines.filter(line => line.startsWith('| `')).join('\n')
+  const files = readdirSync(path.join(root, path.dirname(page))).filter(name => /\.(?:ts|mjs)$/.test(name))
+  const unnamed = files.filter(name => !rows.includes(`\`${name}\``)).toSorted()
+  return unnamed.map(name => `does not name ${name}, which lies beside it; give it a row`)
 }
 
 function faultsOf(root: string, page: string, line: string): string[] {

@@ -310,7 +310,7 @@ const UINT32_RANGE = 2 ** 32
 
 /**
  * FNV-1a of the key on the weight line. The same key finds the same backend as long as the set does not change; when it
- * does, most keys move (ketama.ts moves few). Whoever is refused is followed by another draw that the key decides,
+ * does, most keys move (ketama.ts moves few). Behind a backend that is refused comes another draw that the key decides,
  * without weights.
  */
 export class HashSelection implements Selection {

@@ -30,6 +30,13 @@ test('page-links: a link and a file name that lead nowhere are found, with their
   ])
 })
 
+test('page-links: a page that lists the files of its folder lists all of them', t => {
+  assert.deepEqual(findingsOf(t, {
+    'supervisor/README.md': '# Files\n| file | |\n|---|---|\n| `a.ts` `b.mjs` | two |\n',
+    'supervisor/a.ts': '', 'supervisor/b.mjs': '', 'supervisor/c.ts': '', 'supervisor/notes.txt': '',
+  }), ['supervisor/README.md:2: does not name c.ts, which lies beside it; give it a row'])
+})
+
 test('page-links: a page that is published without some files loses the links to these, not their words', () => {
   const text = 'The [life](src/life.md#x) and [code](src/code.ts), [web](https://example.org/).'
   const kept = withoutDeadLinks('README.md', text, file => file === 'src/life.md')
