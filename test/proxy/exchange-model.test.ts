@@ -4,15 +4,20 @@
  *
  *   CIRQUE_MODEL_RUNS=100000              how many lives
  *   CIRQUE_MODEL_SEED=1                   the same lives again
+ *   CIRQUE_MODEL_SIDES=h1-mux             clients with HTTP/1 and origins with the multiplexing protocol alone
  *   CIRQUE_MODEL_PATH=123:0:1             the one that failed alone, as the failure prints it
  */
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { ExchangeWorld, HOOKS_OF_MODEL, chance, type AnswerSpec, type RequestSpec, type Step, type WorldOptions } from '../support/exchange-world.ts'
+import { chance, type AnswerSpec, type RequestSpec } from '../support/exchange-sides.ts'
+import { ExchangeWorld, HOOKS_OF_MODEL, type Step, type WorldOptions, type WorldSides } from '../support/exchange-world.ts'
+import { HTTP1_CLIENT, HTTP1_ORIGIN } from '../support/http1-sides.ts'
+import { MUX_CLIENT, MUX_ORIGIN } from '../support/mux/mux-sides.ts'
 
 const RUNS = Number(process.env['CIRQUE_MODEL_RUNS'] ?? 8000)
 const SEED = process.env['CIRQUE_MODEL_SEED']
 const PATH = process.env['CIRQUE_MODEL_PATH']
+const ONLY = process.env['CIRQUE_MODEL_SIDES']
 
 const small = fc.nat({ max: 5 })
 const pieceBytes = fc.constantFrom(100_000, 1, 40, 200, 1000, 5000, 6000)
@@ -47,6 +52,11 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 3, arbitrary: fc.record({ t: fc.constantFrom('clientFin', 'clientReset', 'originFin', 'originReset', 'originReset'), at: small }) },
   { weight: 1, arbitrary: fc.record({ t: fc.constantFrom('clientGarbage', 'originGarbage'), at: small }) },
   { weight: 1, arbitrary: fc.record({ t: fc.constant('interim'), at: small, status: fc.constantFrom(100, 103) }) },
+  { weight: 2, arbitrary: fc.record({ t: fc.constant('clientDisturbs'), at: small, how: fc.constantFrom('reset', 'stall') }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ t: fc.constant('originDisturbs'), at: small, how: fc.constantFrom('reset', 'stall', 'reset', 'goAway', 'limit') }),
+  },
   { weight: 1, arbitrary: fc.record({ t: fc.constant('drain'), mode: fc.constantFrom('retire', 'stop') }) },
 ) as fc.Arbitrary<Step>
 
@@ -71,20 +81,39 @@ async function live(world: ExchangeWorld, steps: readonly Step[], end: 'close' |
   await world.end(end)
 }
 
-test('exchange model: whatever clients, origins and filters do, messages stay whole, apart and in order, and nothing is left open', async () => {
-  const property = fc.asyncProperty(options, fc.array(step, { minLength: 1, maxLength: 80, size: 'max' }), fc.constantFrom('close', 'retire', 'stop'), fc.integer({ min: 0, max: 4 }), async (given, steps, end, cooperates) => {
-    const random = Math.random, thrown: unknown[] = []
-    Math.random = chance(given.chance)
-    process.setUncaughtExceptionCaptureCallback(error => thrown.push(error))
-    try {
-      await live(new ExchangeWorld(given), steps, end, cooperates !== 0)
-      if (thrown.length > 0) throw thrown[0]
-    } catch (error) {
-      throw thrown.length > 0 ? thrown[0] : error
-    } finally {
-      process.setUncaughtExceptionCaptureCallback(null)
-      Math.random = random
-    }
+/** `client` speaks with the proxy, and the proxy with the origin, in these protocols. */
+const SIDES: readonly { readonly sides: WorldSides; readonly share: number }[] = [
+  { sides: { client: HTTP1_CLIENT, origin: HTTP1_ORIGIN }, share: 1 },
+  { sides: { client: HTTP1_CLIENT, origin: MUX_ORIGIN }, share: 0.5 },
+  { sides: { client: MUX_CLIENT, origin: HTTP1_ORIGIN }, share: 0.5 },
+  { sides: { client: MUX_CLIENT, origin: MUX_ORIGIN }, share: 0.5 },
+]
+
+const lives = fc.array(step, { minLength: 1, maxLength: 80, size: 'max' })
+const ends = fc.constantFrom<('close' | 'retire' | 'stop')[]>('close', 'retire', 'stop')
+
+for (const { sides, share } of SIDES) {
+  const { client, origin } = sides
+  const title = `exchange model, ${client.name} to ${origin.name}: whatever clients, origins and filters do, ` +
+    'messages stay whole, apart and in order, and nothing is left open'
+  test(title, { skip: ONLY !== undefined && ONLY !== `${client.name}-${origin.name}` }, async () => {
+    const property = fc.asyncProperty(options, lives, ends, fc.integer({ min: 0, max: 4 }), async (given, steps, end, cooperates) => {
+      const random = Math.random, thrown: unknown[] = []
+      Math.random = chance(given.chance)
+      process.setUncaughtExceptionCaptureCallback(error => thrown.push(error))
+      try {
+        await live(new ExchangeWorld(given, sides), steps, end, cooperates !== 0)
+        if (thrown.length > 0) throw thrown[0]
+      } catch (error) {
+        throw thrown.length > 0 ? thrown[0] : error
+      } finally {
+        process.setUncaughtExceptionCaptureCallback(null)
+        Math.random = random
+      }
+    })
+    await fc.assert(property, {
+      numRuns: Math.ceil(RUNS * share), interruptAfterTimeLimit: 600_000,
+      ...(SEED === undefined ? {} : { seed: Number(SEED) }), ...(PATH === undefined ? {} : { path: PATH }),
+    })
   })
-  await fc.assert(property, { numRuns: RUNS, ...(SEED === undefined ? {} : { seed: Number(SEED) }), ...(PATH === undefined ? {} : { path: PATH }), interruptAfterTimeLimit: 600_000 })
-})
+}
