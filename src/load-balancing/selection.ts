@@ -35,8 +35,8 @@ export interface Named { readonly name: string }
 export type Tried = ReadonlySet<Named> | readonly Named[]
 
 /**
- * Marks candidates as looked at. It wraps before V8 would store it as an object; that a backend bears the mark of a turn
- * exactly 2^30 turns ago costs it one turn.
+ * Number of the last turn: a turn marks each candidate that it has looked at with its own number. Numbers start again at
+ * 2^30, before V8 would store them as objects; a candidate whose mark is exactly that old is passed over once.
  */
 let lastTurnId = 0
 
