@@ -28,7 +28,7 @@ export interface ProveOutcome {
   readonly verdict: string
 }
 
-/** Whoever acts may take as long as the supervisor's own limits allow; this is only there so that a proof ends. */
+/** An action may take as long as the supervisor's own limits allow; this is only there so that a proof ends. */
 const REPLACEMENT_MAX_MS = 60_000
 const GONE_MAX_MS = 5000
 const POLL_MS = 5
@@ -43,7 +43,7 @@ export async function prove(action: ProveAction, folder: string, options: Resolv
   return { action, acted, actionLines, report, verdict }
 }
 
-/** What an action did, and whether it killed somebody on purpose. */
+/** What an action did, and the worker that it killed on purpose; null: none. */
 export interface Done { readonly lines: readonly string[]; readonly kill: Kill | null }
 
 /** The proof client around any action; null: it only watches. A throw of the action is an action that failed. */
@@ -130,7 +130,7 @@ async function crash(folder: string): Promise<Done> {
       const line = `killed worker ${worker.id}, pid ${worker.pid}, which had ${worker.open.connections} connections at its last heartbeat; ${now.worker.id} accepts ${Math.round(sharedNowMs() - atMs)} ms later`
       return { lines: [line], kill: { atMs, goneAtMs } }
     }
-    if (sharedNowMs() - atMs > REPLACEMENT_MAX_MS) throw new Error(`worker ${worker.id} was killed and nobody accepts in its place after ${REPLACEMENT_MAX_MS} ms`)
+    if (sharedNowMs() - atMs > REPLACEMENT_MAX_MS) throw new Error(`worker ${worker.id} was killed and no worker accepts in its place after ${REPLACEMENT_MAX_MS} ms`)
     await delay(4 * POLL_MS)
   }
 }

@@ -188,7 +188,7 @@ export class Upgrades {
     return id
   }
 
-  /** Resolves when it has ended. @throws Refused for an id that nobody knows (any more). */
+  /** Resolves when it has ended. @throws Refused for an id that is not known, or not any more. */
   outcome(id: string): Promise<OperationOutcome> {
     const known = this.#outcomes.find(outcome => outcome.id === id)
     if (known !== undefined) return Promise.resolve(known)

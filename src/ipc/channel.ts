@@ -161,7 +161,7 @@ export class Channel<Out extends { readonly tag: string }, In extends { readonly
     const ask = fields['re']
     if (typeof ask !== 'number') return
     const pending = this.#pending.get(ask)
-    // An answer after its time limit: nobody waits any more.
+    // An answer behind its time limit: the question was given up.
     if (pending === undefined) return
     this.#pending.delete(ask)
     if (pending.timer !== null) clearTimeout(pending.timer)

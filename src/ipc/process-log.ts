@@ -1,6 +1,6 @@
 /**
- * The log of a process about itself (start, deaths, drains), not of its traffic. Three levels and plain fields; whoever
- * wires a process together may put another logger behind it.
+ * The log of a process about itself (start, deaths, drains), not of its traffic. Three levels and plain fields; the
+ * entry of a process may put another logger behind it.
  * The plain implementation writes to stderr: short text on a terminal, one JSON object a line otherwise.
  */
 

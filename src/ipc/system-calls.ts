@@ -5,7 +5,7 @@
  * copies of each socket, the queue is judged by the clock, and the supervisor cannot replace itself in place.
  * None of this is on the path of a request.
  *
- * Invariants: every descriptor made or received here is close-on-exec until somebody says otherwise, and a call that
+ * Invariants: every descriptor made or received here is close-on-exec until `setInheritable` says otherwise, and a call that
  * fails leaves none behind. Nothing blocks. Each thread loads its own; a worker thread may.
  * Structures are those of Linux on x86-64 and arm64, which are the same. Calls that need them, and those that need
  * fcntl, throw elsewhere; the rest goes on working.
@@ -23,14 +23,14 @@ export interface SystemCalls {
   close(fd: number): void
   /** Whether a child (or the next image after exec) gets the descriptor. */
   setInheritable(fd: number, inheritable: boolean): void
-  /** shutdown(fd, SHUT_RDWR). On a listening socket: later dials are refused, whoever else holds a copy. */
+  /** shutdown(fd, SHUT_RDWR). On a listening socket: later dials are refused, also where other processes hold copies. */
   shutdown(fd: number): void
   /** Whether a listening socket has connections in its queue. */
   hasQueued(fd: number): boolean
   /**
-   * Dials to a listening TCP socket get no answer from now on: whoever dials repeats it after a second, and is refused when
-   * the socket is gone by then. Handshakes that are under way and what is in the queue go on. Stays with the socket, whoever
-   * holds it. @throws SystemCallError, and where there is no such filter: it is of Linux.
+   * Dials to a listening TCP socket get no answer from now on: the client's kernel repeats its dial after a second, and is
+   * refused when the socket is gone by then. Handshakes that are under way and what is in the queue go on. It stays with the
+   * socket, in every process that holds it. @throws SystemCallError, and where there is no such filter: it is of Linux.
    */
   ignoreDials(fd: number): void
   /**
@@ -47,7 +47,7 @@ export interface SystemCalls {
   sendDatagram(path: string, payload: Buffer, descriptors: readonly number[]): void
   /**
    * Makes a socket for `sendDatagram`. A path must not exist, and only our user can send to it; an abstract name has no
-   * mode, so anybody on this machine can. @throws SystemCallError
+   * mode, so every user of this machine can. @throws SystemCallError
    */
   openInbox(path: string): DatagramInbox
   /**
@@ -70,7 +70,7 @@ export type BoundAddress =
 
 export interface ReceivedDatagram {
   readonly payload: Buffer
-  /** They belong to whoever asked; close-on-exec. */
+  /** The caller closes them; they are close-on-exec. */
   readonly descriptors: number[]
 }
 
@@ -246,7 +246,7 @@ async function load(): Promise<SystemCalls> {
   // int fd; short events; short revents
   const pollFd = Buffer.alloc(8)
 
-  /** Memory that others may point into: its bytes stay where they are for as long as somebody holds the buffer. What small buffers hold, the collector moves. */
+  /** Memory that others may point into: its bytes stay where they are for as long as the buffer is referred to. What small buffers hold, the collector moves. */
   const pinned = (length: number): { readonly bytes: Buffer; readonly at: bigint } => {
     const memory = new ArrayBuffer(length)
     return { bytes: Buffer.from(memory), at: getRawPointer(memory) }
@@ -263,7 +263,7 @@ async function load(): Promise<SystemCalls> {
     return bytes
   }
 
-  /** @param to null: whoever the socket is connected to. @returns false when it failed. */
+  /** @param to null: the address that the socket is connected to. @returns false when it failed. */
   const send = (fd: number, to: Buffer | null, payload: Buffer, descriptors: readonly number[]): boolean => {
     const message = newMessage(payload.length)
     if (to !== null) {
@@ -325,7 +325,7 @@ async function load(): Promise<SystemCalls> {
     close,
     setInheritable,
     shutdown(fd) {
-      // ENOTCONN: it never listened, or somebody else has shut it down.
+      // ENOTCONN: it never listened, or another process has shut it down.
       if (call.shutdown(fd, SHUT_RDWR) < 0 && errno() !== ENOTCONN) fail('shutdown', fd)
     },
     hasQueued(fd) {

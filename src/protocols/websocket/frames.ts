@@ -4,7 +4,7 @@
  * A tracker is shown one direction's bytes, cut anywhere, and looks at frame headers only: payloads are skipped by their
  * length and never read. Extensions may use the reserved bits (permessage-deflate does), so those are not looked at, nor
  * whether fragments follow each other as they should: neither moves a boundary. Bytes that cannot be a frame turn the
- * tracker off for good, with a code; it never throws and never judges for whoever carries the bytes.
+ * tracker off for good, with a code; it never throws, and what follows from that is up to the part that carries the bytes.
  */
 import assert from 'node:assert/strict'
 
