@@ -31,7 +31,8 @@ export class AdminServer {
   #held: HeldSocket | null = null
 
   constructor(health: () => Health) {
-    this.#server = http.createServer({ requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS }, (request, response) => answer(request, response, health()))
+    const options = { requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS }
+    this.#server = http.createServer(options, (request, response) => answer(request, response, health()))
     this.#server.maxConnections = MAX_CONNECTIONS
   }
 
@@ -68,7 +69,8 @@ export class AdminServer {
 
 function answer(request: http.IncomingMessage, response: http.ServerResponse, health: Health): void {
   const say = (status: number, text: string): void => {
-    response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8', 'cache-control': 'no-store', ...(status === 405 ? { allow: 'GET, HEAD' } : {}) })
+    const allow = status === 405 ? { allow: 'GET, HEAD' } : {}
+    response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8', 'cache-control': 'no-store', ...allow })
     response.end(request.method === 'HEAD' ? undefined : `${text}\n`)
   }
   if (request.method !== 'GET' && request.method !== 'HEAD') { say(405, 'this listener is read-only'); return }

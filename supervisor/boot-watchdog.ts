@@ -32,7 +32,8 @@ parentPort!.postMessage('watching') // oxlint-disable-line unicorn/require-post-
 const leftMs = deadlineMs - Number(process.hrtime.bigint()) / 1e6
 if (!progress.waitWhile(BootState.Booting, Math.max(0, leftMs)) && progress.moveTo(BootState.GoingBack)) {
   try {
-    goBack(way, `it did not take over within ${way.handover.bootTimeoutMs} ms, and its main thread does not answer`, progress.kept(), loaded.calls)
+    const reason = `it did not take over within ${way.handover.bootTimeoutMs} ms, and its main thread does not answer`
+    goBack(way, reason, progress.kept(), loaded.calls)
   } catch (error) {
     fs.writeSync(2, `cirque: the new supervisor hangs, and the one before cannot be executed: ${messageOf(error)}\n`)
     process.kill(process.pid, 'SIGKILL')

@@ -63,7 +63,9 @@ class Boot implements BootControl {
     try {
       this.#watch()
       await import('../src/runtime-check.ts')
-      if (this.#calls === null) say('system calls are not available in this image: it cannot give its sockets back, and its children may inherit them')
+      if (this.#calls === null) {
+        say('system calls are not available in this image: it cannot give its sockets back, and its children may inherit them')
+      }
       this.#takeDescriptors()
       if (attempt === 'forward') await this.#startWatchdog()
       const before = new Map(SIGNALS.map(signal => [signal, process.listeners(signal)]))
@@ -141,7 +143,9 @@ class Boot implements BootControl {
     const deadlineMs = Number(process.hrtime.bigint()) / 1e6 + this.#handover.bootTimeoutMs + STUCK_AFTER_MS
     const workerData: WatchdogData = { way: this.#way, memory: this.#progress.memory, deadlineMs }
     // Options of its own: what the application preloads has no business there.
-    const thread = new Worker(new URL(`./boot-watchdog${path.extname(import.meta.filename)}`, import.meta.url), { workerData, execArgv: ['--disable-warning=ExperimentalWarning'] })
+    const execArgv = ['--disable-warning=ExperimentalWarning']
+    const entry = new URL(`./boot-watchdog${path.extname(import.meta.filename)}`, import.meta.url)
+    const thread = new Worker(entry, { workerData, execArgv })
     thread.once('message', () => resolve())
     thread.once('error', error => without(messageOf(error)))
     thread.unref()
@@ -154,7 +158,9 @@ class Boot implements BootControl {
    */
   #tellSignals(before: ReadonlyMap<HandledSignal, readonly unknown[]>): void {
     for (const signal of this.#progress.kept()) {
-      for (const listener of process.listeners(signal) as ((signal: HandledSignal) => void)[]) if (before.get(signal)?.includes(listener) !== true) listener(signal)
+      for (const listener of process.listeners(signal) as ((signal: HandledSignal) => void)[]) {
+        if (before.get(signal)?.includes(listener) !== true) listener(signal)
+      }
     }
   }
 

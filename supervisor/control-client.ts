@@ -46,11 +46,13 @@ async function askOnce(folder: string, message: FromOperator, untilClosed: boole
     socket.once('connect', resolve)
     socket.once('error', error => {
       const { code } = error as NodeJS.ErrnoException
-      reject(code === 'ENOENT' || code === 'ECONNREFUSED' ? new NotRunning(folder) : new ChannelError('closed', `${folder}: ${error.message}`))
+      const absent = code === 'ENOENT' || code === 'ECONNREFUSED'
+      reject(absent ? new NotRunning(folder) : new ChannelError('closed', `${folder}: ${error.message}`))
     })
   })
   const closed = Promise.withResolvers<void>()
-  const channel = new Channel<FromOperator, never>(socket, decodeNothing, { maxMessageBytes: MAX_ANSWER_BYTES }, { onMessage() {}, onClose: () => closed.resolve() })
+  const handlers = { onMessage() {}, onClose: () => closed.resolve() }
+  const channel = new Channel<FromOperator, never>(socket, decodeNothing, { maxMessageBytes: MAX_ANSWER_BYTES }, handlers)
   try {
     const result = await channel.ask(message, null)
     if (untilClosed) await closed.promise

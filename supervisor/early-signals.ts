@@ -13,7 +13,9 @@ type Handler = (signal: HandledSignal) => void
 let handler: Handler | null = null
 const waiting: HandledSignal[] = []
 
-const becomesSupervisor = !/[\\/]cli\.[jt]s$|[\\/]cirque$/.test(process.argv[1] ?? '') || process.argv.slice(2).find(argument => !argument.startsWith('-')) === 'run'
+const isCommandLine = /[\\/]cli\.[jt]s$|[\\/]cirque$/.test(process.argv[1] ?? '')
+const verb = process.argv.slice(2).find(argument => !argument.startsWith('-'))
+const becomesSupervisor = !isCommandLine || verb === 'run'
 if (becomesSupervisor) {
   for (const signal of SIGNALS) process.on(signal, take)
   const preload = globalThis as { [takeKeptSignals]?: () => HandledSignal[] }

@@ -18,13 +18,19 @@ const BACKLOG = 511
 /** @throws the error of the bind. */
 export function bindHeld(where: { path: string } | { host: string; port: number }): HeldSocket & { readonly socket: net.BoundSocket } {
   const socket = new net.BoundSocket(where as net.BoundSocketOptions)
-  return { socket, get fd() { try { return socket.fd() } catch { return -1 } }, close: () => { try { socket.close() } catch { /* A server has it, and closes it. */ } } }
+  return {
+    socket,
+    get fd() { try { return socket.fd() } catch { return -1 } },
+    close: () => { try { socket.close() } catch { /* A server has it, and closes it. */ } },
+  }
 }
 
 /** One that this process was given. */
 export function adoptedSocket(fd: number): HeldSocket { return { fd, close: () => { fs.closeSync(fd) } } }
 
-export async function listenOnHeld<S extends net.Server>(server: S, held: HeldSocket & { readonly socket?: net.BoundSocket }, calls: SystemCalls | null): Promise<S> {
+type ListenableSocket = HeldSocket & { readonly socket?: net.BoundSocket }
+
+export async function listenOnHeld<S extends net.Server>(server: S, held: ListenableSocket, calls: SystemCalls | null): Promise<S> {
   // A BoundSocket is listened on as it is; that also takes its descriptor.
   if (calls === null && held.socket !== undefined) server.listen(held.socket as unknown as net.ListenOptions, BACKLOG)
   else server.listen(new net.Socket({ fd: calls!.dup(held.fd), readable: false, writable: false }), BACKLOG)

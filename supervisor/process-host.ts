@@ -114,7 +114,9 @@ export class SystemProcessHost implements ProcessHost {
         onExit(exit)
       }
       worker.on('exit', (code, signal) => report({ code, signal: signal as string | null, problem: '' }))
-      worker.process.on('error', error => { if (worker.process.pid === undefined) report({ code: null, signal: null, problem: error.message }) })
+      worker.process.on('error', error => {
+        if (worker.process.pid === undefined) report({ code: null, signal: null, problem: error.message })
+      })
       // A write to the IPC channel of a worker that let go of it; nothing of ours travels there.
       worker.on('error', () => {})
       return { pid: worker.process.pid ?? 0 }
@@ -177,7 +179,10 @@ export interface DescribeResult extends ExitReport {
 const MAX_DESCRIBE_BYTES = 4 * 1024 * 1024
 const MAX_STDERR_BYTES = 64 * 1024
 
-/** Runs the describe process to its end. The application's stdout is dropped (workers will print it again), its stderr kept for a failure. */
+/**
+ * Runs the describe process to its end. The application's stdout is dropped, as workers will print it again; its stderr is
+ * kept for a failure.
+ */
 export function runDescribe(run: DescribeRun): Promise<DescribeResult> {
   return new Promise(resolve => {
     const child = spawn(run.node, [...run.execArgv, run.exec, ...run.args], {
@@ -200,7 +205,8 @@ export function runDescribe(run: DescribeRun): Promise<DescribeResult> {
       if (output.length > MAX_DESCRIBE_BYTES) child.kill('SIGKILL')
     })
     child.on('error', error => { problem = error.message; if (child.pid === undefined) finish(null, null) })
-    // 'close' and not 'exit': the pipes have been read to their end. A grandchild may hold stderr open, so the outcome's end counts as well.
+    // 'close' and not 'exit': the pipes have been read to their end. A grandchild may hold stderr open, so an exit counts
+    // as well after a while.
     child.on('close', finish)
     child.on('exit', (code, signal) => { setTimeout(() => finish(code, signal), 500).unref() })
     let finished = false

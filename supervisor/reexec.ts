@@ -87,14 +87,17 @@ export function replaceSupervisor(folder: string, handover: Handover, calls: Sys
   const forward: Handover = { ...handover, attempt: 'forward', reason: '' }
   try {
     // An exec succeeds whether or not Node.js then finds the module; what it does not find ends the process.
-    for (const file of [handover.back.boot, preloadOf(handover), handover.back.entry, handover.to.entry]) fs.accessSync(file, fs.constants.R_OK)
+    const needed = [handover.back.boot, preloadOf(handover), handover.back.entry, handover.to.entry]
+    for (const file of needed) fs.accessSync(file, fs.constants.R_OK)
     fs.accessSync(handover.back.node, fs.constants.X_OK)
     write(folder, forward)
     write(folder, { ...forward, attempt: 'back', reason: REASON_UNKNOWN })
     for (const fd of handover.descriptors) calls.setInheritable(fd, true)
     return execute(folder, forward, ownEnvironment(), calls)
   } catch (error) {
-    for (const fd of handover.descriptors) try { calls.setInheritable(fd, false) } catch { /* It is not open, which may be why we are here. */ }
+    for (const fd of handover.descriptors) {
+      try { calls.setInheritable(fd, false) } catch { /* It is not open, which may be why we are here. */ }
+    }
     removeHandover(folder)
     throw new ReexecFailed(error)
   }
@@ -107,12 +110,19 @@ export interface WayBack {
   readonly env: Readonly<Record<string, string>>
 }
 
-/** From any thread. @param calls null: descriptors that Node.js has marked at its start are lost. @throws when the image before cannot be executed. */
-export function goBack({ folder, handover, env }: WayBack, reason: string, signals: readonly HandledSignal[], calls: SystemCalls | null): never {
+/**
+ * From any thread.
+ * @param calls null: descriptors that Node.js has marked at its start are lost.
+ * @throws when the image before cannot be executed.
+ */
+export function goBack(way: WayBack, reason: string, signals: readonly HandledSignal[], calls: SystemCalls | null): never {
+  const { folder, handover, env } = way
   const back: Handover = { ...handover, attempt: 'back', reason, signals }
   // The file that was written before the exec says the same without the reason.
   try { write(folder, back) } catch { /* A full disk, or a folder that was removed. */ }
-  for (const fd of handover.descriptors) try { calls?.setInheritable(fd, true) } catch { /* The new image has closed it; the one before says that it is missing. */ }
+  for (const fd of handover.descriptors) {
+    try { calls?.setInheritable(fd, true) } catch { /* The new image has closed it; the one before says that it is missing. */ }
+  }
   return execute(folder, back, env, calls)
 }
 
@@ -128,7 +138,9 @@ export function readHandover(file: string): Handover {
 
 export function removeHandover(folder: string): void {
   // One that stays is overwritten by the next; nobody reads it without being told its name.
-  for (const name of Object.values(HANDOVER_FILES)) try { fs.rmSync(path.join(folder, name), { force: true }) } catch { /* The folder cannot be written to any more. */ }
+  for (const name of Object.values(HANDOVER_FILES)) {
+    try { fs.rmSync(path.join(folder, name), { force: true }) } catch { /* The folder cannot be written to any more. */ }
+  }
 }
 
 export function ownEnvironment(): Record<string, string> { return { ...process.env } as Record<string, string> }
@@ -136,14 +148,17 @@ export function ownEnvironment(): Record<string, string> { return { ...process.e
 export function messageOf(error: unknown): string { return error instanceof Error ? error.message : String(error) }
 
 /** What an image was executed with for its own sake, and what it starts need not have. */
-export function isPreloadOption(argument: string): boolean { return argument.startsWith(PRELOAD_OPTION) && argument.endsWith(`/${PRELOAD}`) }
+export function isPreloadOption(argument: string): boolean {
+  return argument.startsWith(PRELOAD_OPTION) && argument.endsWith(`/${PRELOAD}`)
+}
 
 /** It lies beside the boot.ts that it prepares for. */
 function preloadOf(handover: Handover): string { return path.join(path.dirname(handover.back.boot), PRELOAD) }
 
 function execute(folder: string, handover: Handover, env: Readonly<Record<string, string>>, calls: SystemCalls | null): never {
   const { node, execArgv } = handover.attempt === 'forward' ? handover.to : handover.back
-  const argv = [node, `${PRELOAD_OPTION}${pathToFileURL(preloadOf(handover)).href}`, ...execArgv, handover.back.boot, path.join(folder, HANDOVER_FILES[handover.attempt])]
+  const preload = `${PRELOAD_OPTION}${pathToFileURL(preloadOf(handover)).href}`
+  const argv = [node, preload, ...execArgv, handover.back.boot, path.join(folder, HANDOVER_FILES[handover.attempt])]
   if (calls !== null) return calls.execve(node, argv, env)
   if (process.execve === undefined) throw new Error(`process.execve does not exist on ${process.platform}`)
   return process.execve(node, argv, env)
@@ -165,5 +180,6 @@ function write(folder: string, handover: Handover): void {
 }
 
 function isImage(image: Partial<Image> | undefined): boolean {
-  return image !== undefined && [image.node, image.entry, image.boot].every(text => typeof text === 'string' && path.isAbsolute(text)) && Array.isArray(image.execArgv)
+  if (image === undefined || !Array.isArray(image.execArgv)) return false
+  return [image.node, image.entry, image.boot].every(text => typeof text === 'string' && path.isAbsolute(text))
 }

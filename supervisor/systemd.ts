@@ -62,8 +62,14 @@ export class ServiceManager {
   /** Takes what is for us out of `env`. @param calls null: nothing can be told or taken, which is a warning when somebody waits for it. */
   static fromEnvironment(env: NodeJS.ProcessEnv, calls: SystemCalls | null, log: ProcessLog): ServiceManager {
     const taken = take(env, log)
-    if (calls === null && taken.socket !== '') log.warn('systemd waits for messages that cannot be sent without system calls; use Type=exec and no WatchdogSec= in the unit, or a Node.js with node:ffi')
-    if (calls === null && taken.count > 0) log.warn(`${taken.count} sockets of systemd cannot be used without system calls; addresses are bound anew, which fails while a socket unit holds them`)
+    if (calls === null && taken.socket !== '') {
+      log.warn('systemd waits for messages that cannot be sent without system calls; '
+        + 'use Type=exec and no WatchdogSec= in the unit, or a Node.js with node:ffi')
+    }
+    if (calls === null && taken.count > 0) {
+      log.warn(`${taken.count} sockets of systemd cannot be used without system calls; `
+        + 'addresses are bound anew, which fails while a socket unit holds them')
+    }
     return new ServiceManager(taken, calls, log)
   }
 
@@ -179,12 +185,15 @@ function take(env: NodeJS.ProcessEnv, log: ProcessLog): Taken {
   for (const name of [...LASTING_VARIABLES, ...START_VARIABLES]) delete env[name]
 
   const local = given.startsWith('/') || given.startsWith('@')
-  if (given !== '' && !local) log.warn('NOTIFY_SOCKET is of a kind that is not supported; the service manager will hear nothing', { socket: given })
+  if (given !== '' && !local) {
+    log.warn('NOTIFY_SOCKET is of a kind that is not supported; the service manager will hear nothing', { socket: given })
+  }
   // Variables that name another process came down from a parent and are none of our business.
   const mine = (pid: string | undefined): boolean => pid === String(process.pid)
+  const watches = microseconds !== undefined && (watched === undefined || mine(watched))
   return {
     socket: local ? given : '',
-    watchdogMs: microseconds !== undefined && (watched === undefined || mine(watched)) ? readCount('WATCHDOG_USEC', microseconds, Number.MAX_SAFE_INTEGER, log) / 1_000 : 0,
+    watchdogMs: watches ? readCount('WATCHDOG_USEC', microseconds, Number.MAX_SAFE_INTEGER, log) / 1_000 : 0,
     count: count !== undefined && mine(listener) ? readCount('LISTEN_FDS', count, MAX_INHERITED, log) : 0,
     names: names.split(':'),
     lasting,
@@ -220,7 +229,10 @@ function inheritedSockets(taken: Taken, calls: SystemCalls, log: ProcessLog): In
   return sockets
 }
 
-/** Waits, asleep, for room in the queue of the receiver: in order, before an exec and before the end, and a supervisor serves no requests. */
+/**
+ * Waits, asleep, for room in the queue of the receiver: in order, before an exec and before the end. A supervisor serves no
+ * requests, so nothing is late by that.
+ */
 function sendPatiently(calls: SystemCalls, socket: string, message: Buffer, descriptors: readonly number[], waitMs: number): void {
   const deadline = performance.now() + waitMs
   for (;;) {

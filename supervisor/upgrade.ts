@@ -49,9 +49,16 @@ export interface UpgradeWorld {
   readonly number: number
   /** Reads what the next generation is and gives it the next number; binds nothing. @throws Refused, or an error of the configuration. */
   prepare(request: OperationRequest, signal: AbortSignal): Promise<Plan>
-  /** Binds the listeners that the plan has and we have not. @returns the plan with its descriptors laid out. @throws when one cannot be bound; nothing is left then. */
+  /**
+   * Binds the listeners that the plan has and we have not.
+   * @returns the plan with its descriptors laid out.
+   * @throws when one cannot be bound; nothing is left then.
+   */
   bind(plan: Plan): Promise<Plan>
-  /** Dials to listeners that this generation does not have get no answer any more: they are refused once `retain` has closed the sockets. */
+  /**
+   * Dials to listeners that this generation does not have get no answer any more: they are refused once `retain` has closed
+   * the sockets.
+   */
   holdOff(generation: Generation): void
   /** Closes the sockets of listeners that this generation does not have. */
   retain(generation: Generation): void
@@ -65,6 +72,14 @@ export interface UpgradeWorld {
   record(): boolean
 }
 
+/** An operation as it was asked for. */
+export interface AskedOperation {
+  readonly id: string
+  readonly request: OperationRequest
+}
+
+type OperationResult = OperationOutcome['result']
+
 /** What the journal keeps of the operation that runs, and of the one that waits. */
 export interface OperationRecord {
   readonly id: string
@@ -76,7 +91,7 @@ export interface OperationRecord {
 
 export interface UpgradesRecord {
   readonly running: OperationRecord | null
-  readonly waiting: { readonly id: string; readonly request: OperationRequest } | null
+  readonly waiting: AskedOperation | null
   readonly outcomes: readonly OperationOutcome[]
   /** The same as `generation` of the journal, for supervisors of releases that look here. */
   readonly lastNumber: number
@@ -122,7 +137,7 @@ export class Upgrades {
   readonly #host: ProcessHost
   readonly #log: ProcessLog
   #running: Operation | null = null
-  #waiting: { id: string; request: OperationRequest } | null = null
+  #waiting: AskedOperation | null = null
   #outcomes: OperationOutcome[] = []
   readonly #waiters = new Map<string, PromiseWithResolvers<OperationOutcome>>()
   #lastId = 0
@@ -138,7 +153,15 @@ export class Upgrades {
     this.#outcomes = [...kept?.outcomes ?? []]
     this.#waiting = kept?.waiting ?? null
     const running = kept?.running ?? null
-    if (running !== null) this.#running = { ...running, steps: [...running.steps], stepSinceMs: host.nowMs(), superseded: new AbortController(), supervisorReplaced: false }
+    if (running !== null) {
+      this.#running = {
+        ...running,
+        steps: [...running.steps],
+        stepSinceMs: host.nowMs(),
+        superseded: new AbortController(),
+        supervisorReplaced: false,
+      }
+    }
   }
 
   get step(): string { return this.#running?.step ?? '' }
@@ -151,8 +174,12 @@ export class Upgrades {
   record(): UpgradesRecord {
     const running = this.#running
     return {
-      running: running === null ? null : { id: running.id, request: running.request, step: running.step, plan: running.plan, steps: running.steps },
-      waiting: this.#waiting, outcomes: this.#outcomes, lastNumber: this.#world.number, lastId: this.#lastId, previousFolder: this.#previousFolder,
+      running: running === null ? null : recordOf(running),
+      waiting: this.#waiting,
+      outcomes: this.#outcomes,
+      lastNumber: this.#world.number,
+      lastId: this.#lastId,
+      previousFolder: this.#previousFolder,
     }
   }
 
@@ -160,7 +187,9 @@ export class Upgrades {
   request(request: OperationRequest): string {
     if (this.#fleet.stopping) throw new Refused('the server is stopping')
     if (request.kind === 'rollback') {
-      if (this.#previousFolder === '') throw new Refused('there is no release to go back to: nothing was upgraded to another folder since the start')
+      if (this.#previousFolder === '') {
+        throw new Refused('there is no release to go back to: nothing was upgraded to another folder since the start')
+      }
       request = { ...request, folder: this.#previousFolder }
     }
     const id = `${request.kind}-${++this.#lastId}`
@@ -168,7 +197,7 @@ export class Upgrades {
     if (this.#running === null) {
       this.#begin({ id, request })
     } else {
-      if (this.#waiting !== null) this.#finish(this.#waiting.id, this.#waiting.request, null, 'superseded', `superseded by ${id}`)
+      if (this.#waiting !== null) this.#finish(this.#waiting, 'superseded', `superseded by ${id}`)
       this.#waiting = { id, request }
       if (SUPERSEDABLE.has(this.#running.step)) this.#running.superseded.abort(new Superseded(id))
     }
@@ -186,7 +215,10 @@ export class Upgrades {
     return waiter.promise
   }
 
-  /** Goes on with what the journal says was running. @throws when `forward` cannot be committed: the caller goes back to the image before. */
+  /**
+   * Goes on with what the journal says was running.
+   * @throws when `forward` cannot be committed: the caller goes back to the image before.
+   */
   async resume(resumption: Resumption, onCommitted: () => void = () => {}): Promise<void> {
     const operation = this.#running
     if (operation === null) {
@@ -214,31 +246,43 @@ export class Upgrades {
       if (plan === null) {
         // Nothing had been touched, but workers may have died since.
         await this.#fleet.revert(this.#fleet.generation)
-        this.#finish(operation.id, operation.request, operation, 'refused', resumption.reason)
-      } else if (resumption.how === 'killed' && (operation.step === 'committed' || (operation.step === 'committing' && this.#world.flipped(plan) !== false))) {
+        this.#finish(operation, 'refused', resumption.reason)
+      } else if (resumption.how === 'killed' && this.#wasDecided(operation, plan)) {
         // The decision had been made; what followed had not.
         await this.#committed(operation, plan)
       } else {
         await this.#goBack(operation)
-        this.#finish(operation.id, operation.request, operation, 'rolled-back', resumption.reason)
+        this.#finish(operation, 'rolled-back', resumption.reason)
       }
     })
   }
 
-  /** Nobody goes on with what runs or waits: the server ends, or nothing is left of what it was about. @returns what the next supervisor has to know. */
+  /**
+   * What runs or waits is not gone on with: the server ends, or nothing is left of what it was about.
+   * @returns what the next supervisor has to know.
+   */
   giveUp(reason: string): UpgradesRecord {
     const [waiting, running] = [this.#waiting, this.#running]
     this.#waiting = null
-    if (waiting !== null) this.#finish(waiting.id, waiting.request, null, 'refused', reason)
+    if (waiting !== null) this.#finish(waiting, 'refused', reason)
     if (running !== null) {
       const result = running.step === 'committed' ? 'committed' : running.plan === null ? 'refused' : 'rolled-back'
-      this.#finish(running.id, running.request, running, result, result === 'committed' ? '' : reason)
+      this.#finish(running, result, result === 'committed' ? '' : reason)
     }
     return this.record()
   }
 
-  #begin({ id, request }: { id: string; request: OperationRequest }): void {
-    const operation: Operation = { id, request, step: 'waiting', plan: null, steps: [], stepSinceMs: this.#host.nowMs(), superseded: new AbortController(), supervisorReplaced: false }
+  #begin({ id, request }: AskedOperation): void {
+    const operation: Operation = {
+      id,
+      request,
+      step: 'waiting',
+      plan: null,
+      steps: [],
+      stepSinceMs: this.#host.nowMs(),
+      superseded: new AbortController(),
+      supervisorReplaced: false,
+    }
     this.#running = operation
     void this.#fleet.exclusive(id, () => this.#run(operation))
   }
@@ -252,7 +296,9 @@ export class Upgrades {
       this.#checkGoingOn(operation)
       operation.plan = await this.#world.bind(plan)
     } catch (error) {
-      this.#finish(id, request, operation, error instanceof Superseded || operation.superseded.signal.aborted ? 'superseded' : 'refused', reasonOf(operation, error), isConfiguration(error))
+      const superseded = error instanceof Superseded || operation.superseded.signal.aborted
+      const result = superseded ? 'superseded' : 'refused'
+      this.#finish(operation, result, reasonOf(operation, error), isConfiguration(error))
       return
     }
     const { plan } = operation
@@ -266,7 +312,7 @@ export class Upgrades {
       const reason = reasonOf(operation, error)
       this.#log.error(`${id}: going back: ${reason}`)
       await this.#goBack(operation)
-      this.#finish(id, request, operation, error instanceof Superseded ? 'superseded' : 'rolled-back', reason)
+      this.#finish(operation, error instanceof Superseded ? 'superseded' : 'rolled-back', reason)
       return
     }
     await this.#committed(operation, plan)
@@ -318,7 +364,9 @@ export class Upgrades {
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error)
         this.#log.warn(`${operation.id}: a new worker for slot ${slot.index} did not come up`, { attempt, reason })
-        if (error instanceof Refused || attempt === BRING_UP_ATTEMPTS) throw new Refused(`no new worker came up in slot ${slot.index}: ${reason}`)
+        if (error instanceof Refused || attempt === BRING_UP_ATTEMPTS) {
+          throw new Refused(`no new worker came up in slot ${slot.index}: ${reason}`)
+        }
         this.#checkGoingOn(operation)
       }
     }
@@ -355,7 +403,9 @@ export class Upgrades {
     for (const slot of this.#fleet.slots) {
       if (slot.index >= generation.workers) continue
       const { current } = slot
-      if (current === null || current.generation !== generation.number || current.state !== WorkerState.Accepting || current.link === null) throw new Refused(`slot ${slot.index} has no new worker that accepts`)
+      const isNew = current !== null && current.generation === generation.number
+      if (isNew && current.state === WorkerState.Accepting && current.link !== null) continue
+      throw new Refused(`slot ${slot.index} has no new worker that accepts`)
     }
   }
 
@@ -373,9 +423,13 @@ export class Upgrades {
     this.#world.record()
     await emptied
     this.#world.retain(plan.generation)
-    this.#finish(operation.id, operation.request, operation, 'committed', '')
+    this.#finish(operation, 'committed', '')
   }
 
+  /** Whether the decision for this operation had been made when the image before was killed. */
+  #wasDecided({ step }: Operation, plan: Plan): boolean {
+    return step === 'committed' || (step === 'committing' && this.#world.flipped(plan) !== false)
+  }
   /** There is no way back from here. @throws Refused when a supervisor after a crash could not know of it */
   #decide(operation: Operation, plan: Plan): void {
     if (!this.#stepTo(operation, 'committing')) throw new Refused('the journal cannot be written, so the decision could not be kept')
@@ -392,13 +446,24 @@ export class Upgrades {
     return this.#world.record()
   }
 
-  #finish(id: string, request: OperationRequest, operation: Operation | null, result: OperationOutcome['result'], reason: string, configuration = false): void {
+  #finish(ended: Operation | AskedOperation, result: OperationResult, reason: string, configuration = false): void {
+    const { id, request } = ended
+    // One that was asked for and never began to run has no steps.
+    const operation = 'steps' in ended ? ended : null
     // Given up meanwhile: its outcome has been told.
     if (this.#outcomes.some(outcome => outcome.id === id)) return
     const here = this.#fleet.generation.release.folder
     const outcome: OperationOutcome = {
-      id, kind: request.kind, result, reason, configuration, from: operation?.plan?.from ?? here, to: operation?.plan?.to ?? (request.folder === '' ? here : request.folder),
-      generation: this.#fleet.generation.number, supervisorReplaced: operation?.supervisorReplaced ?? false, steps: operation?.steps ?? [],
+      id,
+      kind: request.kind,
+      result,
+      reason,
+      configuration,
+      from: operation?.plan?.from ?? here,
+      to: operation?.plan?.to ?? (request.folder === '' ? here : request.folder),
+      generation: this.#fleet.generation.number,
+      supervisorReplaced: operation?.supervisorReplaced ?? false,
+      steps: operation?.steps ?? [],
     }
     if (result === 'committed') this.#log.info(`${id}: committed, generation ${outcome.generation}`)
     else this.#log.error(`${id}: ${result}: ${reason}`)
@@ -414,7 +479,7 @@ export class Upgrades {
     const next = this.#waiting
     if (next === null || this.#running !== null) return
     this.#waiting = null
-    if (this.#fleet.stopping) this.#finish(next.id, next.request, null, 'refused', 'the server is stopping')
+    if (this.#fleet.stopping) this.#finish(next, 'refused', 'the server is stopping')
     else this.#begin(next)
   }
 }
@@ -422,13 +487,16 @@ export class Upgrades {
 /** Steps in which a newer request need not wait. */
 const SUPERSEDABLE: ReadonlySet<string> = new Set(['waiting', 'preflight', 'canary', 'soak'])
 
+function recordOf({ id, request, step, plan, steps }: Operation): OperationRecord { return { id, request, step, plan, steps } }
 function reasonOf(operation: Operation, error: unknown): string {
   const { signal } = operation.superseded
   const said = signal.aborted && (error as { name?: unknown } | null)?.name === 'AbortError' ? signal.reason as unknown : error
   return said instanceof Error ? said.message : String(said)
 }
 
-function isConfiguration(error: unknown): boolean { return error instanceof Error && (error.name === 'ConfigError' || error.name === 'OptionError') }
+function isConfiguration(error: unknown): boolean {
+  return error instanceof Error && (error.name === 'ConfigError' || error.name === 'OptionError')
+}
 
 /** Compares new workers with old ones, by what both report. */
 class Judge {
@@ -454,7 +522,8 @@ class Judge {
     const share = fresh.ownFaults / Math.max(1, fresh.exchanges)
     const oldShare = Math.max(0, old.ownFaults - this.#oldBefore.ownFaults) / Math.max(1, old.exchanges - this.#oldBefore.exchanges)
     if (fresh.ownFaults >= minFaults && share > oldShare + maxFaultShare) {
-      throw new Refused(`new workers answered ${fresh.ownFaults} of ${fresh.exchanges} requests with an error of their own, old ones ${percent(oldShare)}`)
+      const ours = `new workers answered ${fresh.ownFaults} of ${fresh.exchanges} requests with an error of their own`
+      throw new Refused(`${ours}, old ones ${percent(oldShare)}`)
     }
     const workers = [...this.#fleet.workers()]
     const oldLag = Math.max(0, ...workers.filter(worker => !this.#isNew(worker)).map(worker => worker.heartbeat?.loopLagMs ?? 0))
@@ -466,7 +535,10 @@ class Judge {
       if (heartbeat === null || maxLoopLagMs === 0 || before?.seq === heartbeat.seq) continue
       const inARow = heartbeat.loopLagMs > maxLoopLagMs && heartbeat.loopLagMs > LAG_FACTOR * oldLag ? (before?.inARow ?? 0) + 1 : 0
       this.#late.set(worker.id, { seq: heartbeat.seq, inARow })
-      if (inARow >= LATE_REPORTS) throw new Refused(`the event loop of worker ${worker.id} is ${heartbeat.loopLagMs} ms late, that of old ones ${oldLag} ms`)
+      if (inARow >= LATE_REPORTS) {
+        const late = `the event loop of worker ${worker.id} is ${heartbeat.loopLagMs} ms late`
+        throw new Refused(`${late}, that of old ones ${oldLag} ms`)
+      }
     }
   }
 
