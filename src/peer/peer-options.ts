@@ -24,7 +24,7 @@ import { HTTP1_CLIENT_OPTIONS, type Http1ClientOptions } from '../protocols/http
 import type { Tracer } from '../telemetry/tracer.ts'
 import type { PeerAddress } from './peer-address.ts'
 
-/** Opens the transport in place of a TCP or Unix connect. The stream it returns is connected; nobody reads from it yet. */
+/** Opens the transport in place of a TCP or Unix connect. The stream that it returns is connected, and nothing was read from it. */
 export interface CustomL4 {
   /**
    * `address` is the peer's, or that of its CONNECT proxy; names are not resolved. A stream that comes after the time
@@ -125,7 +125,10 @@ export interface PeerOptions extends Http1ClientOptions {
   /** Longest wait for the answer to a PING, in ms. Refused until HTTP/2 to the peer is implemented. @default 5000 */
   h2PingTimeoutMs?: number
 
-  /** Watches connections to this peer; null for nobody. @default null */
+  /**
+   * Watches connections and attempts to this peer, and the exchanges that tried it (telemetry/tracer.ts); null: none. Give one
+   * object to all peers that it watches: for each new one the service makes a new list. @default null
+   */
   tracer?: Tracer | null
 }
 

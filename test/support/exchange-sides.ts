@@ -3,13 +3,14 @@
  * speak. Each protocol has its own two classes (http1-sides.ts, mux/mux-sides.ts), which turn specs into bytes and what
  * arrives into calls of `tell...` here; what is told is compared with what was sent.
  */
+import type { OpenHttp } from '../../src/server/http-protocols.ts'
 import type { ProxyError } from '../../src/errors/proxy-error.ts'
 import { isIdempotent } from '../../src/http/message-head.ts'
 import type { Ticker } from '../../src/primitives/clock.ts'
 import type { ByteStream, StreamOwner } from '../../src/protocols/byte-stream.ts'
 import type { UpstreamConnection } from '../../src/protocols/http-connection.ts'
 import type { Session } from '../../src/proxy/session.ts'
-import type { OpenHttp } from '../../src/server/http-protocols.ts'
+import type { ExchangeEnded } from '../../src/telemetry/tracer.ts'
 import { MemoryStream } from './memory-stream.ts'
 import type { ReadRequest } from './strict-request-reader.ts'
 import type { ReadResponse } from './strict-response-reader.ts'
@@ -151,6 +152,11 @@ export class ModelRequest {
   begun = 0
   logged = 0
   tracedEnds = 0
+  /** What a tracer was told of its end. */
+  traced: ExchangeEnded | null = null
+  /** What its client saw of the answer, whoever gave it. */
+  seenStatus = 0
+  seenBytes = 0
   error: ProxyError | null = null
   /** The final response was read to its end. */
   completed = false
@@ -354,6 +360,7 @@ export abstract class Client extends End {
     const { world } = this, { id } = request, { status, framing, length } = response
     if (this.near.bytesRead <= request.from) world.fail(`request ${id} was answered before it was sent`)
     request.framing = framing
+    request.seenStatus = status
     const from = response.field('x-rid'), own = response.field('x-own')
     if (from !== null) {
       const given = world.responses.get(Number(from))!
@@ -373,6 +380,7 @@ export abstract class Client extends End {
   }
 
   protected tellBody(request: ModelRequest, bytes: Buffer): void {
+    request.seenBytes += bytes.length
     if (request.expected === null) return
     const at = request.expectedAt
     if (!bytes.equals(request.expected.subarray(at, at + bytes.length))) {
