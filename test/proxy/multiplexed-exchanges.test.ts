@@ -7,6 +7,7 @@ import { test } from 'node:test'
 import type { ProxyError } from '../../src/errors/proxy-error.ts'
 import type { ByteStream, StreamOwner } from '../../src/protocols/byte-stream.ts'
 import { BODY_UNKNOWN } from '../../src/protocols/http-session.ts'
+import type { Session } from '../../src/proxy/session.ts'
 import type { MuxClientConnection } from '../support/mux/client.ts'
 import { FIRST_STREAMS } from '../support/mux/frames.ts'
 import { MuxWorld, type Call } from '../support/mux/mux-world.ts'
@@ -122,6 +123,23 @@ test('multiplexed: a request that crosses the going away of its origin is sent a
   world.arrival('/before').answer('here')
   await world.settle()
   assert.deepEqual([before.text, crossing.text], ['here', 'there'])
+  await world.end()
+})
+
+test('multiplexed: a request that the origin did not look at says nothing about the origin, and may go there again', async () => {
+  const tried: number[] = []
+  const hooks = { upstreamRequestFilter: ({ triedPeers }: Session) => { tried.push(triedPeers.length) } }
+  const world = new MuxWorld({ hooks }), client = world.connect(), before = world.call(client, '/before')
+  await world.settle()
+  const crossing = world.call(client, '/crossing')
+  world.origins[0]!.drain()
+  await world.settle()
+  world.arrival('/crossing').answer('there')
+  world.arrival('/before').answer('here')
+  await world.settle()
+  assert.deepEqual([before.text, crossing.text], ['here', 'there'])
+  assert.deepEqual(tried, [0, 0, 0])
+  assert.deepEqual(world.verdicts.toSorted(), ['healthy', 'healthy', 'released'])
   await world.end()
 })
 

@@ -8,7 +8,7 @@ import { FieldLines } from '../../../src/http/field-lines.ts'
 import { HeaderMap } from '../../../src/http/header-map.ts'
 import { RequestHead, ResponseHead } from '../../../src/http/message-head.ts'
 import { HTTP_LISTENER_DEFAULTS, type HttpListenerOptions, type ResolvedHttpListenerOptions } from '../../../src/listener/http-listener-options.ts'
-import { HttpPeer, type HttpPeerOptions } from '../../../src/peer/http-peer.ts'
+import { HttpPeer, type BackendLike, type HttpPeerOptions } from '../../../src/peer/http-peer.ts'
 import { Ticker } from '../../../src/primitives/clock.ts'
 import type { ConnectionHost, RequestOwner } from '../../../src/protocols/http-connection.ts'
 import {
@@ -130,12 +130,20 @@ export class MuxWorld implements ConnectionHost {
   readonly arrivals: Arrival[] = []
   readonly origins: MuxServerConnection[] = []
   readonly errors: ProxyError[] = []
+  /** What the backend was told of attempts. */
+  readonly verdicts: string[] = []
   draining = false
   dials = 0
   readonly #pairs: MemoryPair[] = []
 
   constructor(options: MuxWorldOptions = {}) {
-    const peerOf = ({ request }: Session): HttpPeer => new HttpPeer('10.0.0.1:80', { ...options.peer, ...options.limits?.[request.target] })
+    const { verdicts } = this
+    const backend: BackendLike = {
+      peerAddress: { kind: 'tcp', host: '10.0.0.1', port: 80 }, name: '10.0.0.1:80',
+      report(healthy) { verdicts.push(healthy ? 'healthy' : 'failed') },
+      release() { verdicts.push('released') },
+    }
+    const peerOf = ({ request }: Session): HttpPeer => new HttpPeer(backend, { ...options.peer, ...options.limits?.[request.target] })
     this.connector = new HttpConnector({
       ticker: this.ticker,
       transport: {
