@@ -411,4 +411,68 @@ test('multiplexed: a service that stops cuts the exchanges that outlast its time
   await world.end()
 })
 
+test('multiplexed: a tunnel inside of a stream has the time of tunnels when its service retires, and the exchange beside it its own', async () => {
+  const world = new MuxWorld(), client = world.connect(), upgrade = world.call(client, '/tunnel', { upgrade: 'model' })
+  const beside = world.call(client, '/beside')
+  await world.settle()
+  const arrival = world.arrival('/tunnel'), originEnd = new TunnelEnd(arrival.switchTo('model').stream)
+  await world.settle()
+  const clientEnd = new TunnelEnd(upgrade.session.detach().stream)
+  const drained = world.service.drain({ mode: 'retire', ...DRAIN })
+  await world.pass(2900)
+  assert.deepEqual([clientEnd.ended, originEnd.ended], [false, false])
+  await world.pass(300)
+  assert.deepEqual([clientEnd.ended, originEnd.ended], [true, true])
+  clientEnd.stream.end()
+  originEnd.stream.end()
+  await world.settle()
+  arrival.session.release()
+  assert.equal(await isOver(drained), null, 'the other exchange goes on')
+  world.arrival('/beside').answer('done')
+  await world.pass(200)
+  assert.equal(beside.text, 'done')
+  assert.deepEqual(await isOver(drained), { cut: 1 })
+  await world.end()
+})
+
+test('multiplexed: a client that takes nothing of one answer for too long loses that one alone', async () => {
+  const world = new MuxWorld({ listener: { sendTimeoutMs: 1000 } }), client = world.connect()
+  const stuck = world.call(client, '/stuck'), other = world.call(client, '/other')
+  stuck.session.pauseResponse()
+  await world.settle()
+  world.arrival('/stuck').startAnswer()
+  world.arrival('/stuck').write(Buffer.alloc(100_000))
+  await world.settle()
+  // The window of progress begins with the first look.
+  for (let passed = 0; passed < 1500; passed += 100) await world.pass(100)
+  assert.deepEqual(kinds(world.errors), ['SLOW_READER'])
+  assert.equal(world.arrival('/stuck').fault?.kind, 'CLIENT_GONE', 'and the origin is told')
+  world.arrival('/other').answer('read')
+  await world.settle()
+  assert.equal(other.text, 'read')
+  await world.end()
+})
+
+test('multiplexed: a filter that fails for one exchange leaves the others of both connections alone', async () => {
+  const hooks = {
+    responseBodyFilter: ({ request }: Session, chunk: Buffer) => {
+      if (request.target === '/bad') throw new Error('planned')
+      return chunk
+    },
+  }
+  const world = new MuxWorld({ hooks }), client = world.connect(), bad = world.call(client, '/bad'), good = world.call(client, '/good')
+  await world.settle()
+  for (const target of ['/bad', '/good']) {
+    world.arrival(target).startAnswer()
+    world.arrival(target).write(Buffer.from('body'))
+  }
+  await world.settle()
+  assert.ok(bad.fault !== null)
+  world.arrival('/good').endAnswer()
+  await world.settle()
+  assert.deepEqual([good.text, good.ended], ['body', true])
+  assert.equal(world.connector.pool.idle, 1)
+  await world.end()
+})
+
 function kinds(errors: readonly ProxyError[]): string[] { return errors.map(({ kind }) => kind) }
