@@ -26,16 +26,21 @@ const chunkBytes = fc.constantFrom(100_000, 10, 3000, 4500, 7000)
 const rarely = fc.integer({ min: 0, max: 9 }).map(one => one === 9)
 
 const requestSpec: fc.Arbitrary<RequestSpec> = fc.record({
-  method: fc.constantFrom('GET', 'POST', 'PUT', 'HEAD', 'PUT', 'PUT'), framing: fc.constantFrom('none', 'length', 'chunked'), size: bodyBytes, chunk: chunkBytes, expect: rarely, upgrade: rarely,
+  method: fc.constantFrom('GET', 'POST', 'PUT', 'HEAD', 'PUT', 'PUT'), framing: fc.constantFrom('none', 'length', 'chunked'),
+  size: bodyBytes, chunk: chunkBytes, expect: rarely, upgrade: rarely,
   close: rarely, old: rarely, trailers: rarely, broken: rarely, flavor: fc.oneof(fc.constant(0), fc.nat({ max: 1_000_000 })),
 }).map(({ method, framing: wanted, upgrade: upgrades, ...rest }) => {
   const framing = method === 'GET' || method === 'HEAD' ? 'none' : rest.old && wanted === 'chunked' ? 'length' : wanted
   const upgrade = upgrades && framing === 'none' && !rest.old && method === 'GET'
-  return { ...rest, method, framing, upgrade, expect: rest.expect && framing !== 'none' && !rest.old && (framing === 'chunked' || rest.size > 0), broken: rest.broken && framing === 'chunked' } as const
+  const hasBody = framing === 'chunked' || (framing === 'length' && rest.size > 0)
+  return {
+    ...rest, method, framing, upgrade, expect: rest.expect && hasBody && !rest.old, broken: rest.broken && framing === 'chunked',
+  } as const
 })
 
 const answerSpec: fc.Arbitrary<AnswerSpec> = fc.record({
-  kind: fc.constantFrom('length', 'chunked', 'close', 'old', '204', '304', '503', '101', 'length', 'chunked', '101'), size: bodyBytes, chunk: chunkBytes, close: rarely, trailers: fc.boolean(), extra: fc.integer({ min: 0, max: 19 }).map(one => one === 19),
+  kind: fc.constantFrom('length', 'chunked', 'close', 'old', '204', '304', '503', '101', 'length', 'chunked', '101'), size: bodyBytes,
+  chunk: chunkBytes, close: rarely, trailers: fc.boolean(), extra: fc.integer({ min: 0, max: 19 }).map(one => one === 19),
 })
 
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -45,23 +50,33 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ t: fc.constant('serve'), spec: answerSpec }) },
   { weight: 6, arbitrary: fc.record({ t: fc.constant('dial'), at: small, accept: fc.integer({ min: 0, max: 4 }).map(one => one !== 4) }) },
   { weight: 8, arbitrary: fc.record({ t: fc.constant('answer'), at: small, spec: answerSpec, send: pieceBytes }) },
-  { weight: 5, arbitrary: fc.record({ t: fc.constantFrom('clientSend', 'clientRead', 'originSend', 'originRead'), at: small, bytes: pieceBytes }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({ t: fc.constantFrom('clientSend', 'clientRead', 'originSend', 'originRead'), at: small, bytes: pieceBytes }),
+  },
   { weight: 4, arbitrary: fc.record({ t: fc.constant('settle'), at: small, ok: fc.integer({ min: 0, max: 4 }).map(one => one !== 4) }) },
   { weight: 3, arbitrary: fc.record({ t: fc.constant('pass'), ms: fc.constantFrom(1, 30, 100, 400, 1200, 5200, 10_000) }) },
   { weight: 2, arbitrary: fc.record({ t: fc.constantFrom('clientTunnel', 'originTunnel'), at: small }) },
-  { weight: 3, arbitrary: fc.record({ t: fc.constantFrom('clientFin', 'clientReset', 'originFin', 'originReset', 'originReset'), at: small }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ t: fc.constantFrom('clientFin', 'clientReset', 'originFin', 'originReset', 'originReset'), at: small }),
+  },
   { weight: 1, arbitrary: fc.record({ t: fc.constantFrom('clientGarbage', 'originGarbage'), at: small }) },
   { weight: 1, arbitrary: fc.record({ t: fc.constant('interim'), at: small, status: fc.constantFrom(100, 103) }) },
   { weight: 2, arbitrary: fc.record({ t: fc.constant('clientDisturbs'), at: small, how: fc.constantFrom('reset', 'stall') }) },
   {
     weight: 2,
-    arbitrary: fc.record({ t: fc.constant('originDisturbs'), at: small, how: fc.constantFrom('reset', 'stall', 'reset', 'goAway', 'limit') }),
+    arbitrary: fc.record({
+      t: fc.constant('originDisturbs'), at: small, how: fc.constantFrom('reset', 'stall', 'reset', 'goAway', 'limit'),
+    }),
   },
   { weight: 1, arbitrary: fc.record({ t: fc.constant('drain'), mode: fc.constantFrom('retire', 'stop') }) },
 ) as fc.Arbitrary<Step>
 
 const options: fc.Arbitrary<WorldOptions> = fc.record({
-  hooks: fc.oneof(fc.constant([]), fc.subarray([...HOOKS_OF_MODEL]), fc.subarray(['requestBodyFilter', 'responseBodyFilter', 'responseFilter'] as const)),
+  hooks: fc.oneof(
+    fc.constant([]), fc.subarray([...HOOKS_OF_MODEL]), fc.subarray(['requestBodyFilter', 'responseBodyFilter', 'responseFilter'] as const),
+  ),
   keepsLength: fc.boolean(),
   clientKernelBytes: fc.constantFrom(Infinity, 60, 2000, 6000),
   originKernelBytes: fc.constantFrom(Infinity, 60, 2000, 6000),

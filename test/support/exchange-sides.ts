@@ -368,7 +368,9 @@ export abstract class Client extends End {
       if (given.status !== status) world.fail(`response ${given.id} has status ${status}, not ${given.status}`)
       request.answeredBy = given
       const expected = request.expected = world.expectedOf(given)
-      if (framing === 'length' && length !== expected.length) world.fail(`response ${given.id} announces ${length} bytes, not ${expected.length}`)
+      if (framing === 'length' && length !== expected.length) {
+        world.fail(`response ${given.id} announces ${length} bytes, not ${expected.length}`)
+      }
     } else if (own !== null) {
       if (own !== String(id) || request.own === null) world.fail(`request ${id} got the answer that a filter gave to ${own}`)
       request.expected = request.own
@@ -504,7 +506,9 @@ export abstract class Origin extends End {
       world.fail(`request ${id} is whole for origin ${this.index}, but not for its client`)
     }
     for (const [name, value] of read.trailers) {
-      if (!spec.trailers || name.toLowerCase() !== 'x-tag' || value !== String(id)) world.fail(`request ${id} brought the trailer ${name}: ${value}`)
+      if (!spec.trailers || name.toLowerCase() !== 'x-tag' || value !== String(id)) {
+        world.fail(`request ${id} brought the trailer ${name}: ${value}`)
+      }
     }
   }
 

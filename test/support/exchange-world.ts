@@ -29,8 +29,8 @@ import type { FailToProxy, ProxyHttp } from '../../src/proxy/proxy-http.ts'
 import type { BodyResult, Session, Verdict } from '../../src/proxy/session.ts'
 import type { ExchangeEnded } from '../../src/telemetry/tracer.ts'
 import {
-  ModelRequest, TAIL, TRAILED, bodyOf, changed, type AnswerSpec, type Client, type ClientSide, type ModelResponse, type NewResponse,
-  type Origin, type OriginSide, type RequestSpec, type WorldConnection, type WorldView,
+  ModelRequest, TAIL, TRAILED, bodyOf, changed, type AnswerSpec, type Client, type ClientSide, type End, type ModelResponse,
+  type NewResponse, type Origin, type OriginSide, type RequestSpec, type WorldConnection, type WorldView,
 } from './exchange-sides.ts'
 import { FakeClock } from './fake-clock.ts'
 import { HTTP1_CLIENT, HTTP1_ORIGIN } from './http1-sides.ts'
@@ -38,8 +38,9 @@ import { HTTP1_CLIENT, HTTP1_ORIGIN } from './http1-sides.ts'
 // ---- what can be asked of the world
 
 export const HOOKS_OF_MODEL = [
-  'requestFilter', 'proxyUpstreamFilter', 'slowPeer', 'connectedToUpstream', 'upstreamRequestFilter', 'requestBodyFilter', 'interimResponseFilter',
-  'upstreamResponseFilter', 'responseFilter', 'responseBodyFilter', 'responseTrailerFilter', 'failToProxy', 'persistConnectionContext', 'module', 'newCtx', 'requestTrailerFilter',
+  'requestFilter', 'proxyUpstreamFilter', 'slowPeer', 'connectedToUpstream', 'upstreamRequestFilter', 'requestBodyFilter',
+  'interimResponseFilter', 'upstreamResponseFilter', 'responseFilter', 'responseBodyFilter', 'responseTrailerFilter', 'failToProxy',
+  'persistConnectionContext', 'module', 'newCtx', 'requestTrailerFilter',
 ] as const
 export type HookOfModel = (typeof HOOKS_OF_MODEL)[number]
 
@@ -65,7 +66,8 @@ export type Step =
   | { readonly t: 'connect' }
   | { readonly t: 'request'; readonly at: number; readonly spec: RequestSpec; readonly send: number }
   | { readonly t: 'clientSend' | 'clientRead' | 'originSend' | 'originRead'; readonly at: number; readonly bytes: number }
-  | { readonly t: 'clientFin' | 'clientReset' | 'clientGarbage' | 'originFin' | 'originReset' | 'originGarbage' | 'clientTunnel' | 'originTunnel'; readonly at: number }
+  | { readonly t: 'clientFin' | 'clientReset' | 'clientGarbage' | 'clientTunnel'; readonly at: number }
+  | { readonly t: 'originFin' | 'originReset' | 'originGarbage' | 'originTunnel'; readonly at: number }
   | { readonly t: 'clientDisturbs'; readonly at: number; readonly how: 'reset' | 'stall' }
   | { readonly t: 'originDisturbs'; readonly at: number; readonly how: 'reset' | 'stall' | 'goAway' | 'limit' }
   | { readonly t: 'dial'; readonly at: number; readonly accept: boolean }
@@ -147,7 +149,8 @@ export class ExchangeWorld implements WorldView {
       },
     })
     this.#peerOptions = Object.freeze({
-      maxReplayBytes: options.maxReplayBytes, maxConnectionsPerPeer: options.maxConnectionsPerPeer, maxQueuedPerPeer: 2, queueTimeoutMs: 4000,
+      maxReplayBytes: options.maxReplayBytes, maxConnectionsPerPeer: options.maxConnectionsPerPeer,
+      maxQueuedPerPeer: 2, queueTimeoutMs: 4000,
       idleTimeoutMs: options.idleTimeoutMs, firstByteTimeoutMs: 5000, readTimeoutMs: 5000, writeTimeoutMs: 5000, continueTimeoutMs: 300,
       maxInterimResponses: 3, retryBudgetPercent: 100,
     })
@@ -155,7 +158,8 @@ export class ExchangeWorld implements WorldView {
       connector: this.connector, accessLog: null, tunnelIdleTimeoutMs: 8000, maxActiveRequests: options.maxActiveRequests, viaName: 'model',
       tracers: [{ exchangeEnded: summary => this.#traced(summary) }],
       listener: {
-        headTimeoutMs: 5000, keepAliveTimeoutMs: 6000, bodyIdleTimeoutMs: 5000, sendTimeoutMs: 5000, lingerIdleMs: 1000, lingerTotalMs: 4000, maxDiscardBytes: 3000,
+        headTimeoutMs: 5000, keepAliveTimeoutMs: 6000, bodyIdleTimeoutMs: 5000, sendTimeoutMs: 5000,
+        lingerIdleMs: 1000, lingerTotalMs: 4000, maxDiscardBytes: 3000,
         maxRequestBodyBytes: options.maxRequestBodyBytes, maxRequestsPerConnection: options.maxRequestsPerConnection,
       },
     }, sides.client.protocols)
@@ -168,7 +172,9 @@ export class ExchangeWorld implements WorldView {
 
   fail(what: string): void { this.fault ||= what }
 
-  byTarget(target: string): ModelRequest | null { return /^\/r[0-9]+$/.test(target) ? this.requests[Number(target.slice(2))] ?? null : null }
+  byTarget(target: string): ModelRequest | null {
+    return /^\/r[0-9]+$/.test(target) ? this.requests[Number(target.slice(2))] ?? null : null
+  }
 
   addRequest(client: Client, spec: RequestSpec): ModelRequest {
     const request = new ModelRequest(this.requests.length, client, spec, this.options.keepsLength)
@@ -185,7 +191,8 @@ export class ExchangeWorld implements WorldView {
 
   /** The body that the client must get. */
   expectedOf(given: ModelResponse): Buffer {
-    const filters = this.has('responseBodyFilter'), change = given.request.responseChange, parts = [filters ? changed(change, given.body, 0) : given.body]
+    const filters = this.has('responseBodyFilter'), change = given.request.responseChange
+    const parts = [filters ? changed(change, given.body, 0) : given.body]
     if (filters && change === 'double') parts.push(TAIL)
     if (given.trailers && this.has('responseTrailerFilter')) parts.push(TRAILED)
     return Buffer.concat(parts)
@@ -228,7 +235,9 @@ export class ExchangeWorld implements WorldView {
       app.connectedToUpstream = (session, connection) => {
         const request = of(session), origin = this.origins.find(one => one.near.digest === connection.digest)!
         const users = this.requests.filter(other => other !== request && other.upstream === origin && other.holdsUpstream)
-        if (origin.exclusive && users.length > 0) this.fail(`requests ${users[0]!.id} and ${request.id} have one connection to origin ${origin.index}`)
+        if (origin.exclusive && users.length > 0) {
+          this.fail(`requests ${users[0]!.id} and ${request.id} have one connection to origin ${origin.index}`)
+        }
         request.upstream = origin
         if (origin.exclusive && connection.reused && origin.enqueued > 0 && origin.near.bytesRead !== origin.answeredTo) {
           this.fail(`request ${request.id} got a connection with unread bytes`)
@@ -242,7 +251,9 @@ export class ExchangeWorld implements WorldView {
         return this.#act(of(session), undefined)
       }
     }
-    if (this.has('requestBodyFilter')) app.requestBodyFilter = (session, chunk, last) => this.#requestBody(of(session), session, chunk, last)
+    if (this.has('requestBodyFilter')) {
+      app.requestBodyFilter = (session, chunk, last) => this.#requestBody(of(session), session, chunk, last)
+    }
     if (this.has('requestTrailerFilter')) app.requestTrailerFilter = (session, trailers) => this.#trailers(of(session), trailers)
     if (this.has('interimResponseFilter')) app.interimResponseFilter = session => of(session).next() < 0.2 ? 'drop' : 'forward'
     if (this.has('upstreamResponseFilter')) {
@@ -257,7 +268,9 @@ export class ExchangeWorld implements WorldView {
         return this.#act(of(session), undefined)
       }
     }
-    if (this.has('responseBodyFilter')) app.responseBodyFilter = (session, chunk, last) => this.#responseBody(of(session), session, chunk, last)
+    if (this.has('responseBodyFilter')) {
+      app.responseBodyFilter = (session, chunk, last) => this.#responseBody(of(session), session, chunk, last)
+    }
     if (this.has('responseTrailerFilter')) {
       app.responseTrailerFilter = (session, trailers) => {
         const request = of(session)
@@ -281,7 +294,9 @@ export class ExchangeWorld implements WorldView {
         requestFilter: session => this.#act(of(session), 'continue'),
         responseFilter: session => this.#act(of(session), undefined),
         responseBodyFilter: (session, chunk) => this.#act(of(session), chunk),
-        responseDone: (session, state) => { if (++state.done > 1) this.fail(`request ${this.byTarget(session.request.target)!.id} was done twice`) },
+        responseDone: ({ request }, state) => {
+          if (++state.done > 1) this.fail(`request ${this.byTarget(request.target)!.id} was done twice`)
+        },
       }
       Object.assign(app, { modules: [module] })
     }
@@ -293,7 +308,8 @@ export class ExchangeWorld implements WorldView {
     const chosen = { request, ends: 0 }, host = request.id % 3 === 0 ? '10.0.0.2' : '10.0.0.1'
     this.#chosen.push(chosen)
     const ended = (): void => { if (++chosen.ends > 1) this.fail(`an attempt of request ${request.id} ended twice`) }
-    return new HttpPeer({ peerAddress: { kind: 'tcp', host, port: 80 }, name: `${host}:80`, report: ended, release: ended }, this.#peerOptions)
+    const backend = { peerAddress: { kind: 'tcp', host, port: 80 } as const, name: `${host}:80`, report: ended, release: ended }
+    return new HttpPeer(backend, this.#peerOptions)
   }
 
   /** Now, later, or never: as the request's flavor has it. */
@@ -366,7 +382,9 @@ export class ExchangeWorld implements WorldView {
     if (!chunk.equals(request.body.subarray(at, at + chunk.length))) this.fail(`the request filter of ${request.id} was shown other bytes`)
     request.requestSeen += chunk.length
     request.requestSeenLast = last
-    if (last && (request.requestSeen !== request.body.length || !request.whole)) this.fail(`the request filter of ${request.id} was told an end that is none`)
+    if (last && (request.requestSeen !== request.body.length || !request.whole)) {
+      this.fail(`the request filter of ${request.id} was told an end that is none`)
+    }
     return this.#piece(request, session, chunk, changed(request.requestChange, chunk, at), last && request.requestChange === 'double')
   }
 
@@ -385,10 +403,13 @@ export class ExchangeWorld implements WorldView {
   #piece(request: ModelRequest, session: Session, chunk: Buffer, out: Buffer, tail: boolean): BodyResult | Promise<BodyResult> {
     let result: BodyResult = tail ? Buffer.concat([out, TAIL]) : out
     if (out.length === 0 && !tail && request.id % 2 === 0) result = null
-    if (request.spec.flavor !== 0 && request.next() < 0.2) result = { chunk: result as Buffer | null, delayMs: 1 + Math.floor(request.next() * 60) }
+    if (request.spec.flavor !== 0 && request.next() < 0.2) {
+      result = { chunk: result as Buffer | null, delayMs: 1 + Math.floor(request.next() * 60) }
+    }
     const before = Buffer.from(chunk), { attempts } = session
     return this.#act(request, result, () => {
-      if (request.logged === 0 && session.attempts === attempts && session.error === null && !chunk.equals(before)) this.fail(`a piece of request ${request.id} changed under its filter`)
+      const current = request.logged === 0 && session.attempts === attempts && session.error === null
+      if (current && !chunk.equals(before)) this.fail(`a piece of request ${request.id} changed under its filter`)
     })
   }
 
@@ -401,14 +422,23 @@ export class ExchangeWorld implements WorldView {
     const request = this.byTarget(session.request.target)!
     this.#logged++
     if (++request.logged > 1) this.fail(`request ${request.id} was logged ${request.logged} times`)
-    if (ctx !== undefined && ctx.request !== null && ctx.request !== request) this.fail(`request ${request.id} was logged with the state of ${ctx.request.id}`)
+    if (ctx !== undefined && ctx.request !== null && ctx.request !== request) {
+      this.fail(`request ${request.id} was logged with the state of ${ctx.request.id}`)
+    }
     request.error = error
     if (error === null) return
     const { kind, source, cause } = error
     if (cause instanceof AssertionError) this.fail(`request ${request.id}: ${cause.stack}`)
-    if (kind === 'HOOK_FAILED' && !(cause instanceof Planned)) this.fail(`request ${request.id}: ${error.message} ${cause instanceof Error ? cause.stack : ''}`)
-    if (kind === 'LENGTH_MISMATCH' || kind === 'INTERNAL' || kind === 'LOOP_DETECTED' || kind === 'TOO_MANY_INTERIM' && !this.origins.some(origin => origin.served.some(one => one.request === request && one.checked > 3))) this.fail(`request ${request.id}: ${error.message}`)
-    if (source === 'upstream' && (kind === 'BAD_HEAD' || kind === 'BAD_FRAMING' || kind === 'BAD_UPGRADE' || kind === 'VERSION_NOT_SUPPORTED') && !this.origins.some(origin => origin.garbage)) this.fail(`request ${request.id}: ${error.message}`)
+    if (kind === 'HOOK_FAILED' && !(cause instanceof Planned)) {
+      this.fail(`request ${request.id}: ${error.message} ${cause instanceof Error ? cause.stack : ''}`)
+    }
+    const manyInterims = this.origins.some(({ served }) => served.some(one => one.request === request && one.checked > 3))
+    const ours = kind === 'LENGTH_MISMATCH' || kind === 'INTERNAL' || kind === 'LOOP_DETECTED'
+    if (ours || (kind === 'TOO_MANY_INTERIM' && !manyInterims)) this.fail(`request ${request.id}: ${error.message}`)
+    const badOrigin = kind === 'BAD_HEAD' || kind === 'BAD_FRAMING' || kind === 'BAD_UPGRADE' || kind === 'VERSION_NOT_SUPPORTED'
+    if (source === 'upstream' && badOrigin && !this.origins.some(origin => origin.garbage)) {
+      this.fail(`request ${request.id}: ${error.message}`)
+    }
     if (source === 'downstream' && (kind === 'BAD_FRAMING' || kind === 'BAD_HEAD') && !request.spec.broken && !request.client.garbage) {
       this.fail(`request ${request.id}: ${error.message}`)
     }
@@ -478,9 +508,9 @@ export class ExchangeWorld implements WorldView {
         client.send(step.send)
         return
       }
-      case 'clientSend': pick(this.#openClients().filter(one => one.hasPending || one.far.undelivered > 0), step.at)?.send(step.bytes); return
+      case 'clientSend': pick(this.#openClients().filter(hasBytes), step.at)?.send(step.bytes); return
       case 'clientRead': pick(this.#openClients().filter(one => one.near.undelivered > 0), step.at)?.read(step.bytes); return
-      case 'originSend': pick(this.#openOrigins().filter(one => one.hasPending || one.far.undelivered > 0), step.at)?.send(step.bytes); return
+      case 'originSend': pick(this.#openOrigins().filter(hasBytes), step.at)?.send(step.bytes); return
       case 'originRead': pick(this.#openOrigins().filter(one => one.near.undelivered > 0), step.at)?.read(step.bytes); return
       case 'clientFin': pick(this.#openClients().filter(one => !one.sentFin), step.at)?.fin(); return
       case 'clientReset': pick(this.#openClients(), step.at)?.cut(); return
@@ -621,18 +651,26 @@ export class ExchangeWorld implements WorldView {
       const roomy = row.waiting === 0 ? undefined : this.#upstreams.find(one => this.#peers.get(one) === row.peer && hasRoom(one))
       if (roomy !== undefined) throw new Error(`${row.waiting} requests wait for ${row.peer}, and a connection has room`)
       const max = this.options.maxConnectionsPerPeer
-      if (max !== 0 && row.active + row.idle + row.dialling > max) throw new Error(`${row.active + row.idle + row.dialling} connections to ${row.peer}, over ${max}`)
+      const open = row.active + row.idle + row.dialling
+      if (max !== 0 && open > max) throw new Error(`${open} connections to ${row.peer}, over ${max}`)
     }
-    if (sum.active !== lent || sum.idle !== idle || sum.dialling !== this.#dials.length) throw new Error(`the pool counts ${JSON.stringify(sum)}; ${lent} are lent, ${idle} idle, ${this.#dials.length} dialling`)
+    const dialling = this.#dials.length
+    if (sum.active !== lent || sum.idle !== idle || sum.dialling !== dialling) {
+      throw new Error(`the pool counts ${JSON.stringify(sum)}; ${lent} are lent, ${idle} idle, ${dialling} dialling`)
+    }
     if (this.connector.pool.idle !== idle) throw new Error(`the pool counts ${this.connector.pool.idle} idle, there are ${idle}`)
-    if (lendings + this.#dials.length + sum.waiting > active) throw new Error(`${lendings} lendings, ${this.#dials.length} dialled, ${sum.waiting} waited for, by ${active} exchanges`)
+    if (lendings + dialling + sum.waiting > active) {
+      throw new Error(`${lendings} lendings, ${dialling} dialled, ${sum.waiting} waited for, by ${active} exchanges`)
+    }
   }
 
   /** No exchange began where there was no room. */
   #checkRoom(connection: WorldConnection): void {
     const { active, poolLent } = connection, limit = this.sides.origin.limitOf(connection)
     const before = this.#lookedAt.get(connection) ?? { active: 0, limit }, allowed = Math.max(before.active, before.limit, limit)
-    if (active > allowed || poolLent > allowed) throw new Error(`${active} exchanges, ${poolLent} lendings on a connection that takes ${limit}`)
+    if (active > allowed || poolLent > allowed) {
+      throw new Error(`${active} exchanges, ${poolLent} lendings on a connection that takes ${limit}`)
+    }
     this.#lookedAt.set(connection, { active: Math.max(active, poolLent), limit })
   }
 
@@ -680,12 +718,19 @@ export class ExchangeWorld implements WorldView {
       if (client.didCut || client.wasCut || client.slow) continue
       for (const request of client.requests) {
         if (request.abandoned) continue
-        if (request.logged > 0 && request.error === null && !request.completed) throw new Error(`request ${request.id} is logged as answered; its client got ${request.expectedAt} bytes of the answer (${request.framing})`)
+        if (request.logged > 0 && request.error === null && !request.completed) {
+          throw new Error(`request ${request.id} is logged as answered; its client got ${request.expectedAt} bytes (${request.framing})`)
+        }
       }
     }
     for (const request of this.requests) {
-      if (request.completed && request.error !== null && request.answeredBy !== null && (request.framing === 'chunked' || request.framing === 'close')) throw new Error(`request ${request.id} failed (${request.error.message}), but its answer looks whole`)
-      if (request.completed && request.logged === 0 && request.expected !== null) throw new Error(`request ${request.id} was answered and not logged`)
+      const { completed, error, answeredBy, framing } = request
+      if (completed && error !== null && answeredBy !== null && (framing === 'chunked' || framing === 'close')) {
+        throw new Error(`request ${request.id} failed (${error.message}), but its answer looks whole`)
+      }
+      if (request.completed && request.logged === 0 && request.expected !== null) {
+        throw new Error(`request ${request.id} was answered and not logged`)
+      }
     }
   }
 
@@ -709,16 +754,26 @@ export class ExchangeWorld implements WorldView {
     await this.settleTurn()
     this.check()
     const { connections, idleConnections, activeExchanges, upgraded } = this.#stats()
-    if (connections !== 0 || idleConnections !== 0 || activeExchanges !== 0 || upgraded !== 0) throw new Error(`left open: ${JSON.stringify(this.#stats())}`)
-    for (const end of [...this.clients, ...this.origins]) if (!end.near.destroyed) throw new Error(`${end.near.digest.remoteAddress} was left open`)
+    if (connections !== 0 || idleConnections !== 0 || activeExchanges !== 0 || upgraded !== 0) {
+      throw new Error(`left open: ${JSON.stringify(this.#stats())}`)
+    }
+    for (const { near } of [...this.clients, ...this.origins]) {
+      if (!near.destroyed) throw new Error(`${near.digest.remoteAddress} was left open`)
+    }
     const ofService = this.core.ticker.size
-    if (ofService !== 0 || this.ticker.size !== 0) throw new Error(`left ticking: ${ofService} of the service, ${this.ticker.size} of the connector`)
+    if (ofService !== 0 || this.ticker.size !== 0) {
+      throw new Error(`left ticking: ${ofService} of the service, ${this.ticker.size} of the connector`)
+    }
     if (this.clock.pending !== 0) throw new Error(`${this.clock.pending} timers were left`)
-    if (this.connector.stats().length !== 0 || this.connector.pool.idle !== 0) throw new Error(`left in the pool: ${JSON.stringify(this.connector.stats())}`)
+    if (this.connector.stats().length !== 0 || this.connector.pool.idle !== 0) {
+      throw new Error(`left in the pool: ${JSON.stringify(this.connector.stats())}`)
+    }
     if (this.#dials.length !== 0) throw new Error('a dial was left')
     for (const { request, ends } of this.#chosen) if (ends !== 1) throw new Error(`an attempt of request ${request.id} ended ${ends} times`)
     for (const request of this.requests) {
-      if (request.logged !== request.tracedEnds) throw new Error(`request ${request.id} was logged ${request.logged} times and traced ${request.tracedEnds} times`)
+      if (request.logged !== request.tracedEnds) {
+        throw new Error(`request ${request.id} was logged ${request.logged} times and traced ${request.tracedEnds} times`)
+      }
       if (request.begun > request.logged) throw new Error(`request ${request.id} began and was never logged`)
       const wrong = request.traced === null ? '' : wrongOf(request, request.traced)
       if (wrong !== '') throw new Error(`a tracer was told of request ${request.id}: ${wrong}`)
@@ -729,7 +784,12 @@ export class ExchangeWorld implements WorldView {
 /** Bytes of the next piece, either way. */
 function tunnelPiece({ id, tunnel }: ModelRequest): number { return 1 + (id * 997 + tunnel!.sentByClient + tunnel!.sentByOrigin) % 7000 }
 
-function hasRoom({ capacity, active, poolLent, stream }: WorldConnection): boolean { return !stream.destroyed && capacity + active > poolLent }
+/** It has something to send. */
+function hasBytes({ hasPending, far }: End): boolean { return hasPending || far.undelivered > 0 }
+
+function hasRoom({ capacity, active, poolLent, stream }: WorldConnection): boolean {
+  return !stream.destroyed && capacity + active > poolLent
+}
 
 function isOpen(request: ModelRequest): boolean { return request.tunnel !== null }
 

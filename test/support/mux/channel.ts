@@ -335,7 +335,8 @@ export class MuxChannel implements FrameSink {
     }
     const stream = this.#streams.get(id)
     if (stream === undefined) {
-      if ((type & ~END_BIT) === FrameType.Head && id > this.lastStream) return this.#owner.onNewStream(id, type, payload, from, to) && !this.#broken
+      const opens = (type & ~END_BIT) === FrameType.Head && id > this.lastStream
+      if (opens) return this.#owner.onNewStream(id, type, payload, from, to) && !this.#broken
       // What crossed our RESET is of no interest; what was never opened is not.
       return id <= this.lastStream ? true : this.#break(`frame ${type} for stream ${id}, which is not open`)
     }

@@ -233,7 +233,8 @@ export class MuxClientSession implements UpstreamSession, StreamReceiver {
     if (this.#switches) fields.push([':protocol', protocol])
     const keepsLength = length >= 0 && headers.contentLength() === length
     addFields(fields, headers, HOP_BY_HOP_REQUEST | (1 << FieldKind.Host) | (keepsLength ? 0 : LENGTH_BIT), lines)
-    if (!keepsLength && (length > 0 || (length === 0 && headers.hasKind(FieldKind.ContentLength)))) fields.push(['content-length', String(length)])
+    const corrects = !keepsLength && (length > 0 || (length === 0 && headers.hasKind(FieldKind.ContentLength)))
+    if (corrects) fields.push(['content-length', String(length)])
     if (setup.acceptsTrailers) fields.push(['te', 'trailers'])
     const { channel } = this.connection, whole = length === 0 && !this.#switches
     channel.add(this.#stream, channel.lastStream + 1)
@@ -342,8 +343,9 @@ export class MuxClientSession implements UpstreamSession, StreamReceiver {
 
   onStreamReset(code: number): void {
     if (code === ResetCode.Broken) this.#fail('BAD_FRAMING', 'the stream broke', 'bad-framing')
-    else if (code === ResetCode.Refused && !this.responseStarted) this.#fail('CONNECTION_RESET', 'the origin did not take the request', '', 'always')
-    else this.#fail('CONNECTION_RESET', 'the origin reset the stream')
+    else if (code === ResetCode.Refused && !this.responseStarted) {
+      this.#fail('CONNECTION_RESET', 'the origin did not take the request', '', 'always')
+    } else this.#fail('CONNECTION_RESET', 'the origin reset the stream')
   }
 
   onStreamDrained(): void {

@@ -8,7 +8,9 @@ import {
 import { ReadRequest } from '../strict-request-reader.ts'
 import { ReadResponse } from '../strict-response-reader.ts'
 import { MuxClientConnection } from './client.ts'
-import { END_BIT, FIRST_STREAMS, FIRST_WINDOW, FrameType, ResetCode, fieldText, frame, numberFrame, resetFrame, type Fields } from './frames.ts'
+import {
+  END_BIT, FIRST_STREAMS, FIRST_WINDOW, FrameType, ResetCode, fieldText, frame, numberFrame, resetFrame, type Fields,
+} from './frames.ts'
 import { MUX_PROTOCOLS } from './server.ts'
 import { StrictMuxReader, type MuxWatcher, type ReadFields } from './strict-mux-reader.ts'
 
@@ -305,7 +307,8 @@ class MuxOrigin extends Origin implements MuxWatcher {
     const status = kind === '204' || kind === '304' || kind === '503' || kind === '101' ? Number(kind) : 200
     const announces = kind === 'length' || kind === 'old' || kind === '503'
     const response = served.response = this.world.addResponse({
-      request, status, size: bodiless ? 0 : spec.size, persistent: true, untilClose: false, trailers: spec.trailers && !announces && !bodiless,
+      request, status, size: bodiless ? 0 : spec.size, persistent: true, untilClose: false,
+      trailers: spec.trailers && !announces && !bodiless,
     })
     const fields: Fields = [[':status', kind === '101' ? '200' : String(status)]]
     if (kind === '101') fields.push([':protocol', 'model'])
@@ -415,9 +418,10 @@ class MuxOrigin extends Origin implements MuxWatcher {
       return
     }
     const protocol = one(fields, ':protocol'), method = protocol === null ? one(fields, ':method')! : 'GET'
+    const framing = whole || protocol !== null ? 'none' : one(fields, 'content-length') === null ? 'chunked' : 'length'
     const read = new ReadRequest({
       method, target: one(fields, ':target')!, fields: protocol === null ? [...fields] : [...fields, ['upgrade', protocol]],
-      framing: whole || protocol !== null ? 'none' : one(fields, 'content-length') === null ? 'chunked' : 'length', headText: JSON.stringify(fields),
+      framing, headText: JSON.stringify(fields),
     })
     stream.served = this.tellHead(read)
     if (stream.served === null || read.framing !== 'none') return
@@ -457,7 +461,7 @@ class MuxOrigin extends Origin implements MuxWatcher {
   onStreams(): void { this.world.fail('a client said how many streams it takes') }
 }
 
-function isTunnel({ served }: ServedStream): boolean { return served !== null && served.response !== null && served.response.status === 101 }
+function isTunnel({ served }: ServedStream): boolean { return served?.response?.status === 101 }
 
 // ---- sides
 

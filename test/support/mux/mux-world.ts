@@ -7,7 +7,9 @@ import type { ProxyError } from '../../../src/errors/proxy-error.ts'
 import { FieldLines } from '../../../src/http/field-lines.ts'
 import { HeaderMap } from '../../../src/http/header-map.ts'
 import { RequestHead, ResponseHead } from '../../../src/http/message-head.ts'
-import { HTTP_LISTENER_DEFAULTS, type HttpListenerOptions, type ResolvedHttpListenerOptions } from '../../../src/listener/http-listener-options.ts'
+import {
+  HTTP_LISTENER_DEFAULTS, type HttpListenerOptions, type ResolvedHttpListenerOptions,
+} from '../../../src/listener/http-listener-options.ts'
 import { HttpPeer, type BackendLike, type HttpPeerOptions } from '../../../src/peer/http-peer.ts'
 import { Ticker } from '../../../src/primitives/clock.ts'
 import type { ConnectionHost, RequestOwner } from '../../../src/protocols/http-connection.ts'
@@ -47,7 +49,9 @@ export class Call implements UpstreamOwner {
   get text(): string { return this.body.toString('latin1') }
 
   write(bytes: Buffer): void { this.session.writeBody(bytes, 0, bytes.length, true) }
-  end(trailers: Readonly<Record<string, string>> | null = null): void { this.session.endRequest(trailers === null ? null : HeaderMap.from(trailers)) }
+  end(trailers: Readonly<Record<string, string>> | null = null): void {
+    this.session.endRequest(trailers === null ? null : HeaderMap.from(trailers))
+  }
 
   onInterim(head: ResponseHead): void { this.interims.push(head.status) }
   onResponseHead(head: ResponseHead): void { this.head = head }

@@ -16,7 +16,9 @@ import type { FieldLines } from '../../../src/http/field-lines.ts'
 import { HOP_BY_HOP } from '../../../src/http/hop-by-hop.ts'
 import { RequestHead, type ResponseHead } from '../../../src/http/message-head.ts'
 import type { Ticker, Timed } from '../../../src/primitives/clock.ts'
-import { BUFFER_RESERVE, copyWithReserve, type ByteStream, type StreamDigest, type StreamOwner } from '../../../src/protocols/byte-stream.ts'
+import {
+  BUFFER_RESERVE, copyWithReserve, type ByteStream, type StreamDigest, type StreamOwner,
+} from '../../../src/protocols/byte-stream.ts'
 import type { AcceptingListener, ConnectionHost, DownstreamConnection } from '../../../src/protocols/http-connection.ts'
 import { httpDate } from '../../../src/protocols/http1/date.ts'
 import type { ResolvedHttp1ServerOptions } from '../../../src/protocols/http1/http1-options.ts'
@@ -85,7 +87,8 @@ export class MuxServerConnection implements DownstreamConnection, ChannelOwner, 
   }
 
   get idle(): boolean {
-    return (this.#state === State.Open || this.#state === State.Leaving) && this.active === 0 && this.channel.open === 0 && !this.channel.within
+    const { open, within } = this.channel
+    return (this.#state === State.Open || this.#state === State.Leaving) && this.active === 0 && open === 0 && !within
   }
   get lingering(): boolean { return this.#state === State.Linger && this.channel.open === 0 && this.stream.bytesQueued === 0 }
 
@@ -163,7 +166,8 @@ export class MuxServerConnection implements DownstreamConnection, ChannelOwner, 
   /** Without windows no answer can go on: FIN is the client's farewell. */
   onEnd(): void {
     this.#ended = true
-    for (const session of this.#sessions) session.connectionLost(new ProxyError('CLIENT_GONE', 'downstream', 'the client closed the connection'))
+    const gone = new ProxyError('CLIENT_GONE', 'downstream', 'the client closed the connection')
+    for (const session of this.#sessions) session.connectionLost(gone)
     for (const stream of this.channel.streams()) stream.reset(ResetCode.Cancelled)
     if (this.#state === State.Linger) this.#finishLinger()
     else this.#look()
@@ -410,8 +414,9 @@ export class MuxServerSession implements DownstreamSession, StreamReceiver {
   }
 
   onStreamReset(code: number): void {
-    if (code === ResetCode.Broken) this.fault(new ProxyError('BAD_FRAMING', 'downstream', 'the client broke its stream', { limit: 'bad-framing' }))
-    else this.fault(new ProxyError('CLIENT_GONE', 'downstream', 'the client reset the stream'))
+    if (code === ResetCode.Broken) {
+      this.fault(new ProxyError('BAD_FRAMING', 'downstream', 'the client broke its stream', { limit: 'bad-framing' }))
+    } else this.fault(new ProxyError('CLIENT_GONE', 'downstream', 'the client reset the stream'))
   }
 
   onStreamDrained(): void {
@@ -461,7 +466,8 @@ export class MuxServerSession implements DownstreamSession, StreamReceiver {
     }
     this.#hasBody = this.request.method !== 'HEAD' && status !== 204 && status !== 304
     const announces = length >= 0 && status !== 204 && (this.#hasBody || length > 0)
-    const keeps = this.#hasBody ? length >= 0 && headers.contentLength() === length : status !== 204 && (length <= 0 || headers.contentLength() === length)
+    const fits = headers.contentLength() === length
+    const keeps = this.#hasBody ? length >= 0 && fits : status !== 204 && (length <= 0 || fits)
     if (this.#hasBody && length >= 0) this.#unsent = length
     const added = announces && !keeps ? length : -1
     this.#writeFields(status, null, headers, HOP_BY_HOP | (keeps ? 0 : LENGTH_BIT), lines, added)
@@ -552,5 +558,7 @@ function refused(kind: ConstructorParameters<typeof ProxyError>[0], status: numb
 
 /** A table of protocols (server/http-protocols.ts) with this one alone, whatever was agreed on. */
 export const MUX_PROTOCOLS: ReadonlyMap<string, OpenHttp> = new Map([
-  ['', (stream, listener, options, host, ticker, acceptedAt) => new MuxServerConnection(stream, listener, options, host, ticker, acceptedAt)],
+  ['', (stream, listener, options, host, ticker, acceptedAt) => {
+    return new MuxServerConnection(stream, listener, options, host, ticker, acceptedAt)
+  }],
 ])

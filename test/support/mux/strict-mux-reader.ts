@@ -121,7 +121,8 @@ export class StrictMuxReader {
     if (method === undefined || !/^[A-Z]+$/.test(method)) return this.#fail(`:method ${method}`)
     if (target === undefined || !/^\/[\x21-\x7e]*$/.test(target)) return this.#fail(`:target ${target}`)
     if (one(':authority') === undefined) return this.#fail('no :authority')
-    if ((method === 'CONNECT') !== (protocol !== undefined) || (protocol !== undefined && whole)) return this.#fail(`${method} with :protocol ${protocol}`)
+    const switches = protocol !== undefined
+    if ((method === 'CONNECT') !== switches || (switches && whole)) return this.#fail(`${method} with :protocol ${protocol}`)
     const stream = new StrictStream(id, method, protocol !== undefined)
     stream.headSeen = true
     stream.ended = whole
@@ -158,7 +159,9 @@ export class StrictMuxReader {
     if (!stream.headSeen || stream.ended) return this.#fail(`DATA outside of the message on stream ${stream.id}`)
     if (payload.length === 0) return this.#fail('DATA without any')
     if ((stream.window -= payload.length) < 0) return this.#fail(`DATA beyond the window of stream ${stream.id}`)
-    if (stream.unread >= 0 && (stream.unread -= payload.length) < 0) return this.#fail(`DATA beyond the announced length on stream ${stream.id}`)
+    if (stream.unread >= 0 && (stream.unread -= payload.length) < 0) {
+      return this.#fail(`DATA beyond the announced length on stream ${stream.id}`)
+    }
     return this.#watcher.onData(stream.id, Buffer.from(payload))
   }
 
