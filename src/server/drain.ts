@@ -80,6 +80,8 @@ export class Drain {
   #closeSpreadMs = NEVER
   #cut = 0
   readonly #cutSeen = new WeakSet<DownstreamConnection>()
+  /** Tunnels that were told to end, and count as cut by that. */
+  readonly #told = new WeakSet<Tunnel>()
   /** Where in the spread a tunnel's turn is, 0 to 1. */
   readonly #turns = new WeakMap<Tunnel, number>()
   /** When `Quiet` began. */
@@ -150,6 +152,7 @@ export class Drain {
         const endAt = tunnel.webSocket ? this.#webSocketsEndAt : this.#tunnelsEndAt
         if (now < endAt || now < endAt + this.#turnOf(tunnel) * spreadMs) continue
         this.#cut++
+        this.#told.add(tunnel)
         tunnel.close()
       }
       if (this.#stops && now >= this.#cutAt) tunnel.destroy()
@@ -179,6 +182,8 @@ export class Drain {
   }
 
   #cutConnections(now: number): void {
+    // Those of them that are still open are exchanges under way as well.
+    for (const tunnel of this.#subject.tunnels()) if (this.#told.delete(tunnel)) this.#cut--
     const text = `still in flight after ${Math.round(now - this.#startedAt)} ms of draining`
     // A cut ends an exchange, which leads back here before the loop is through.
     for (const connection of this.#subject.connections()) {

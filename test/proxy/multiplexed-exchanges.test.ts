@@ -436,6 +436,19 @@ test('multiplexed: when its service retires a tunnel inside of a stream has the 
   await world.end()
 })
 
+test('multiplexed: a tunnel that does not end when it is told to counts once among those that a stop cuts', async () => {
+  const world = new MuxWorld(), client = world.connect(), upgrade = world.call(client, '/tunnel', { upgrade: 'model' })
+  world.call(client, '/beside')
+  await world.settle()
+  world.arrival('/tunnel').switchTo('model')
+  await world.settle()
+  upgrade.session.detach()
+  const drained = world.service.drain({ mode: 'stop', ...DRAIN, hardDrainMs: 3000 })
+  for (let passed = 0; passed < 3500; passed += 100) await world.pass(100)
+  assert.deepEqual(await isOver(drained), { cut: 2 })
+  await world.end()
+})
+
 test('multiplexed: a client that takes nothing of one answer for too long loses that one alone', async () => {
   const world = new MuxWorld({ listener: { sendTimeoutMs: 1000 } }), client = world.connect()
   const stuck = world.call(client, '/stuck'), other = world.call(client, '/other')
