@@ -29,11 +29,11 @@ export class TcpListener {
   readonly #owner: AcceptOwner
   /** Connections open now, by client. */
   readonly #perClient = new Map<string, number>()
+  /** Why the last one was turned away. */
+  #reason: RefusalReason = 'max-connections'
   /** Connections let in, and turned away, so far. */
   accepted = 0
   refused = 0
-  /** What turns the connection away that is looked at, unless something else does. */
-  #refusal: RefusalReason = 'max-connections'
 
   constructor(options: ResolvedListenerOptions, owner: AcceptOwner) {
     this.#options = options
@@ -52,7 +52,7 @@ export class TcpListener {
     const { connectionFilter, maxConnectionsPerClient } = this.#options
     // The address is a system call.
     const asked = connectionFilter !== null || maxConnectionsPerClient !== 0
-    const countedAs = this.#hasRoom() ? this.#countedAs(asked ? socket.remoteAddress ?? '' : '') : null
+    const countedAs = this.#admit(asked ? socket.remoteAddress ?? '' : '')
     if (countedAs === null) {
       this.#turnAway(socket.remoteAddress ?? '')
       socket.on('error', () => { /* it is being reset */ })
@@ -65,9 +65,9 @@ export class TcpListener {
 
   /** The same for a stream that came in another way than through an acceptor of this listener. */
   accept(stream: ByteStream): void {
-    const countedAs = this.#hasRoom() ? this.#countedAs(stream.digest.remoteIp) : null
+    const { remoteIp } = stream.digest, countedAs = this.#admit(remoteIp)
     if (countedAs === null) {
-      this.#turnAway(stream.digest.remoteIp)
+      this.#turnAway(remoteIp)
       stream.owner = NOBODY
       stream.destroy(true)
       return
@@ -76,30 +76,28 @@ export class TcpListener {
     this.#owner.onAccepted(stream, countedAs)
   }
 
-  #turnAway(clientIp: string): void {
+  #turnAway(remoteIp: string): void {
     this.refused++
-    this.#owner.onTurnedAway?.(clientIp, this.#refusal)
-  }
-
-  #hasRoom(): boolean {
-    const { maxConnections } = this.#options
-    this.#refusal = 'max-connections'
-    return maxConnections === 0 || this.#owner.connections < maxConnections || this.#owner.closeOldestIdle()
+    this.#owner.onTurnedAway?.(remoteIp, this.#reason)
   }
 
   /** Counts a connection for its client. Returns how it is counted, '' for a client that is exempt; null: it is turned away. */
-  #countedAs(ip: string): string | null {
-    const { connectionFilter, maxConnectionsPerClient } = this.#options
-    this.#refusal = 'connection-filter'
-    if (connectionFilter !== null && !allows(connectionFilter, ip)) return null
+  #admit(ip: string): string | null {
+    const { connectionFilter, maxConnections, maxConnectionsPerClient } = this.#options, owner = this.#owner
+    if (maxConnections !== 0 && owner.connections >= maxConnections && !owner.closeOldestIdle()) return this.#refuse('max-connections')
+    if (connectionFilter !== null && !allows(connectionFilter, ip)) return this.#refuse('connection-filter')
     if (maxConnectionsPerClient === 0) return ''
     const client = clientOf(ip)
     if (client === '') return ''
     const open = this.#perClient.get(client) ?? 0
-    this.#refusal = 'max-connections-per-client'
-    if (open >= maxConnectionsPerClient) return null
+    if (open >= maxConnectionsPerClient) return this.#refuse('max-connections-per-client')
     this.#perClient.set(client, open + 1)
     return client
+  }
+
+  #refuse(reason: RefusalReason): null {
+    this.#reason = reason
+    return null
   }
 
   /** A connection that was let in is gone. */
