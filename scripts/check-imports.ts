@@ -13,7 +13,7 @@ import path from 'node:path'
 import { importsOf, isFile, listTypeScript, printFinding, type Finding, type ImportSite } from './source-text.ts'
 
 /** A path that ends with a slash is a folder and all below it; others are one file. */
-interface Row {
+export interface Row {
   readonly where: readonly string[]
   /** What files of the row may import, besides the row itself. */
   readonly may: readonly string[]
@@ -37,8 +37,11 @@ const OPTION_TABLES = [
 ]
 const CAPABILITIES = [...TRANSPORT, 'src/load-balancing/', 'src/limits/', 'src/cache/', 'src/modules/']
 
-/** The first row that fits a file counts, so single files stand before their folders. */
-const ROWS: readonly Row[] = [
+/**
+ * The first row that fits a file counts, so single files stand before their folders. docs/architecture.md shows the table
+ * (scripts/generated-tables.ts makes it).
+ */
+export const ROWS: readonly Row[] = [
   { where: ['src/runtime-check.ts'], may: [] },
   { where: BASE, may: [] },
   { where: OPTION_TABLES, may: BASE },

@@ -3,8 +3,9 @@
  * option defaults in doc comments with the `*_DEFAULTS` constants, and what they say of 0 and of the least value with the
  * tables of descriptors (`*_OPTIONS`); error kinds with docs/errors.md; hook names with src/proxy/README.md; fields and
  * flags of the access log with docs/access-log.md; the process options with docs/configuration.md
- * (scripts/generated-tables.ts makes those tables; `--write` puts them there); the oldest Node.js that will do, in the four
- * places that name it; the programs that tests may ask for with what .ci/run installs.
+ * (scripts/generated-tables.ts makes those tables, and those of docs/limits.md and docs/architecture.md; `--write` puts them
+ * there); links and names of files in the pages with the files (scripts/page-links.ts); the oldest Node.js that will do, in
+ * the four places that name it; the programs that tests may ask for with what .ci/run installs.
  *
  * `node scripts/check-lists.ts [root]` prints one `file:line: what was found, what would do` a fault and exits with 1.
  */
@@ -15,6 +16,7 @@ import { isDeepStrictEqual, inspect, parseArgs } from 'node:util'
 import type { Option, OptionKind } from '../src/primitives/option-table.ts'
 import { generatedTables, tableMarks } from './generated-tables.ts'
 import { codeWordsIn } from './operator-words.ts'
+import { checkPages } from './page-links.ts'
 import {
   declaredInterfaces, defaultText, inheritedFields, interfacesOf, isFile, printFinding, type DeclaredInterface,
   type Finding,
@@ -29,6 +31,7 @@ export async function checkLists(root: string, write = false): Promise<Finding[]
     ...await checkErrorKinds(root),
     ...checkHooks(root),
     ...await checkTables(root, write),
+    ...checkPages(root),
     ...checkNodeVersion(root),
     ...await checkPrograms(root),
   ]

@@ -1,6 +1,6 @@
 /**
- * Tables of the documentation that are made from the code, each between two marks of its page:
- * options of the processes, fields of the access log, flags of the access log.
+ * Tables of the documentation that are made from the code, each between two marks of its page: options of the processes,
+ * fields and flags of the access log, limits with their defaults, which folder may import which.
  * check-lists.ts compares them with the pages, or writes them there.
  */
 import { existsSync } from 'node:fs'
@@ -26,6 +26,40 @@ export function tableMarks(name: string): readonly [begin: string, end: string] 
 const CONFIG_SOURCE = 'src/config/server-config.ts'
 const ACCESS_SOURCE = 'src/telemetry/exporters/access-log.ts'
 const FLAG_SOURCE = 'src/proxy/fail-to-proxy.ts'
+const IMPORT_SOURCE = 'scripts/check-imports.ts'
+/** Without it no options are described. */
+const LIMIT_SOURCE = 'src/primitives/option-table.ts'
+
+interface LimitTable {
+  /** As the mark in docs/limits.md has it. */
+  readonly name: string
+  readonly file: string
+  /** The interface whose own fields are listed, and the table that describes them. */
+  readonly declared: string
+  readonly table: string
+}
+
+const LIMIT_TABLES: readonly LimitTable[] = [
+  { name: 'limits of listeners', file: 'src/listener/listener-options.ts', declared: 'ListenerOptions', table: 'LISTENER_OPTIONS' },
+  { name: 'limits of requests', file: 'src/protocols/http-options.ts', declared: 'HttpServerOptions', table: 'HTTP_SERVER_OPTIONS' },
+  {
+    name: 'limits of HTTP/1 requests', file: 'src/protocols/http1/http1-options.ts',
+    declared: 'Http1ServerOptions', table: 'HTTP1_SERVER_OPTIONS',
+  },
+  {
+    name: 'limits of responses', file: 'src/protocols/http1/http1-options.ts',
+    declared: 'Http1ClientOptions', table: 'HTTP1_CLIENT_OPTIONS',
+  },
+  { name: 'limits of peers', file: 'src/peer/peer-options.ts', declared: 'PeerOptions', table: 'PEER_OPTIONS' },
+  { name: 'limits of the pool', file: 'src/pool/pool-options.ts', declared: 'PoolOptions', table: 'POOL_OPTIONS' },
+  { name: 'limits of names', file: 'src/connector/resolver.ts', declared: 'ResolverOptions', table: 'RESOLVER_OPTIONS' },
+  {
+    name: 'limits of load balancers', file: 'src/load-balancing/load-balancer.ts',
+    declared: 'LoadBalancerOptions', table: 'LOAD_BALANCER_OPTIONS',
+  },
+  { name: 'limits of workers', file: 'src/config/limit-options.ts', declared: 'LimitOptions', table: 'LIMIT_OPTIONS' },
+  { name: 'limits of services', file: 'src/server/http-proxy-options.ts', declared: 'HttpProxyOptions', table: 'HTTP_PROXY_OPTIONS' },
+]
 
 /** Tables whose source exists; a tree without it has nothing to describe. */
 export async function generatedTables(root: string): Promise<GeneratedTable[]> {
@@ -35,6 +69,8 @@ export async function generatedTables(root: string): Promise<GeneratedTable[]> {
   if (has(CONFIG_SOURCE)) tables.push(...optionTables(root, await load(CONFIG_SOURCE)))
   if (has(ACCESS_SOURCE)) tables.push(fieldTable(root, await load(ACCESS_SOURCE)))
   if (has(FLAG_SOURCE)) tables.push(flagTable(await load(FLAG_SOURCE)))
+  if (has(IMPORT_SOURCE)) tables.push(importTable(await load(IMPORT_SOURCE), has))
+  if (has(LIMIT_SOURCE)) for (const limits of LIMIT_TABLES) tables.push(limitTable(root, limits, await load(limits.file)))
   return tables
 }
 
@@ -78,4 +114,56 @@ function flagTable(module: Readonly<Record<string, unknown>>): GeneratedTable {
   const flags = module['FLAGS'] as Readonly<Record<string, string>>
   const rows = Object.entries(flags).map(([flag, meaning]) => `| \`${flag}\` | ${meaning} |`)
   return { page: 'docs/access-log.md', name: 'flags', source: FLAG_SOURCE, lines: ['| flag | meaning |', '|---|---|', ...rows] }
+}
+
+/** Folders in backticks, as few as say it: one whose parent is named as well is left out. */
+function places(paths: readonly string[]): string {
+  const named = paths.filter(place => !paths.some(other => other !== place && other.endsWith('/') && place.startsWith(other)))
+  return named.length === 0 ? 'nothing of ours' : named.map(place => `\`${place.replace(/\/$/, '')}\``).join(' ')
+}
+
+function isSingleFile(place: string): boolean { return !place.endsWith('/') }
+function isAmong(some: readonly string[], all: readonly string[]): boolean { return some.every(one => all.includes(one)) }
+
+interface ImportRow { readonly where: readonly string[]; readonly may: readonly string[] }
+
+/** @param has whether a file is there: places kept for files to come are not shown */
+function importTable(module: Readonly<Record<string, unknown>>, has: (file: string) => boolean): GeneratedTable {
+  const shown = (place: string): boolean => !isSingleFile(place) || has(place)
+  const rows = (module['ROWS'] as readonly ImportRow[]).map(row => ({ where: row.where.filter(shown), may: row.may.filter(shown) }))
+  const lines = ['| row | files of | may import, besides the row itself |', '|---|---|---|']
+  for (const [index, { where, may }] of rows.entries()) {
+    // A row that may import all of an earlier one and more is said by that one's number.
+    const grown = rows.findLastIndex((row, before) => before < index && row.may.length > 3 && isAmong(row.may, may))
+    const more = grown < 0 ? may : may.filter(place => !rows[grown]!.may.includes(place))
+    // Neither are the files of a row of single files named again.
+    const files = rows.findIndex(row => row.where.length > 1 && row.where.every(isSingleFile) && isAmong(row.where, more))
+    const rest = files < 0 ? more : more.filter(place => !rows[files]!.where.includes(place))
+    const parts = [
+      ...(grown < 0 ? [] : [`what row ${grown + 1} may`]), ...(rest.length === 0 && grown >= 0 ? [] : [places(rest)]),
+      ...(files < 0 ? [] : [`the files of row ${files + 1}`]),
+    ]
+    const said = parts.join(', and ')
+    lines.push(`| ${index + 1} | ${places(where)} | ${said} |`)
+  }
+  return { page: 'docs/architecture.md', name: 'import table', source: IMPORT_SOURCE, lines }
+}
+
+const NUMERIC: ReadonlySet<string> = new Set(['duration', 'size', 'rate', 'count', 'number'])
+/** What bounds something, among numbers that only set something up. */
+const BOUNDS = /^(?:max|min|backlog)|Timeout|Idle|Total|Percent/
+/** Setting up sockets is no bound. */
+const NO_BOUNDS = /^(?:local|tcp)/
+
+function limitTable(root: string, { name, file, declared, table }: LimitTable, module: Readonly<Record<string, unknown>>): GeneratedTable {
+  const described = module[table] as Readonly<Record<string, Option>>
+  const lines = ['| option | default | past it |', '|---|---|---|']
+  for (const field of declaredInterfaces(root).get(declared)?.fields ?? []) {
+    const option = described[field.name]
+    if (option === undefined || !NUMERIC.has(option.kind) || option.awaits !== '') continue
+    if (!BOUNDS.test(field.name) || NO_BOUNDS.test(field.name)) continue
+    const meaning = meaningOf(field).replaceAll(/[,;] in (?:ms|bytes(?: a second)?)(?=[.,;]|$)/g, '')
+    lines.push(`| \`${field.name}\` | ${writtenValue(option, option.default)} | ${meaning} |`)
+  }
+  return { page: 'docs/limits.md', name, source: file, lines }
 }

@@ -21,7 +21,7 @@ export interface Health {
   readonly reason: string
 }
 
-/** Health checks are few; whoever opens more waits. */
+/** Health checks are few; connections past this wait. */
 const MAX_CONNECTIONS = 64
 const REQUEST_TIMEOUT_MS = 10_000
 

@@ -4,7 +4,7 @@
  *
  *   Booting --commit--> Committed
  *      \
- *       +-- whoever finds a fault first --> GoingBack     (the other one waits for the exec that ends both)
+ *       +-- the thread that finds a fault first --> GoingBack     (the other one waits for the exec that ends both)
  */
 import { SIGNALS } from './signals.ts'
 import type { HandledSignal } from './signals.ts'
@@ -25,7 +25,7 @@ export class BootProgress {
 
   get state(): BootState { return Atomics.load(this.memory, STATE) as BootState }
 
-  /** @returns false when it is not booting any more: somebody else was first. */
+  /** @returns false when it is not booting any more: the other thread was first. */
   moveTo(to: BootState): boolean {
     if (Atomics.compareExchange(this.memory, STATE, BootState.Booting, to) !== BootState.Booting) return false
     Atomics.notify(this.memory, STATE)

@@ -5,9 +5,9 @@
  *   loading --says so--> asleep --Committed, GoingBack--> ends; the process lives on, or is being replaced
  *      |                    \
  *      |                     +-- time is up --> execve; that fails: a line, SIGKILL
- *      +-- no system calls: 'error', and boot.ts says that nobody watches
+ *      +-- no system calls: 'error', and boot.ts says that there is no watchdog
  *
- * A process that can neither go on nor back is killed, because whoever watches it from outside can then start it anew.
+ * A process that can neither go on nor back is killed, because a service manager can then start it anew.
  */
 import fs from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'

@@ -3,7 +3,7 @@
  * trampoline: this file is of the release that was proven, it lets the new release in, and while that has not committed
  * whatever goes wrong leads back.
  *
- *   'forward'   Booting --import, resume()--> commit() --> Committed: files gone, nobody watches
+ *   'forward'   Booting --import, resume()--> commit() --> Committed: files gone, no watchdog
  *                  |
  *                  +-- it throws, rejects, exits, leaves an error uncaught, calls goBack(), is late   this thread
  *                  +-- it is late, and its main thread does not answer                                boot-watchdog.ts
@@ -106,7 +106,7 @@ class Boot implements BootControl {
     const { attempt, bootTimeoutMs, signals = [] } = this.#handover
     for (const signal of SIGNALS) this.#during(signal, () => this.#progress.keep(signal))
     for (const signal of signalsWaiting()) this.#progress.keep(signal)
-    // As if they had come now: early-signals.ts keeps them for whoever asks.
+    // As if they had come now: early-signals.ts keeps them until the supervisor asks.
     for (const signal of signals) if (SIGNALS.includes(signal)) process.emit(signal, signal)
     this.#during('uncaughtException', error => { this.#step = 'left an error uncaught'; this.#fail(error) })
     if (attempt === 'back') return
@@ -188,7 +188,7 @@ function isSocket(fd: number): boolean {
 
 /** At once: what follows may be an exec. */
 function say(text: string): void {
-  try { fs.writeSync(2, `cirque: ${text}\n`) } catch { /* Nobody reads it. */ }
+  try { fs.writeSync(2, `cirque: ${text}\n`) } catch { /* The reader is gone. */ }
 }
 
 const file = process.argv[2]

@@ -10,7 +10,7 @@ import { CONTROL_SOCKET } from './state-folder.ts'
 /** Answers carry whole status reports; more than any of ours. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
-/** Nobody listens on the control socket. */
+/** No supervisor listens on the control socket. */
 export class NotRunning extends Error {
   constructor(folder: string) {
     super(`no supervisor is running in ${folder}`)
@@ -32,7 +32,7 @@ export async function askSupervisor(folder: string, message: FromOperator, until
     try {
       return await askOnce(folder, message, untilClosed)
     } catch (error) {
-      // Nobody is there any more: what was lost first says more.
+      // The supervisor is gone: why the first connection was lost says more.
       if (lost !== null && error instanceof NotRunning) throw lost
       if (again === ASK_AGAIN || !(error instanceof ChannelError) || error.code !== 'closed') throw error
       lost = error

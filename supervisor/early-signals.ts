@@ -27,12 +27,12 @@ if (becomesSupervisor) {
 
 function take(signal: HandledSignal): void { if (handler === null) waiting.push(signal); else handler(signal) }
 
-/** That came, and that nobody has asked for yet. */
+/** Signals that came before a handler was set. */
 export function signalsWaiting(): readonly HandledSignal[] { return waiting }
 
 /**
  * For what runs without a turn of the event loop until an exec: a stop that came meanwhile would be lost with this
- * image, and whoever wants it would wait in vain. It ends the process instead, as it does while the next
+ * image, and the operator would wait in vain. It ends the process instead, as it does while the next
  * image starts. @returns undoes it.
  */
 export function endByStopSignals(): () => void {

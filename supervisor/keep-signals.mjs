@@ -10,7 +10,7 @@ const kept = []
 const keep = signal => { kept.push(signal) }
 for (const signal of SIGNALS) process.on(signal, keep)
 
-/** Whoever calls it listens by then. @returns what came so far, oldest first. */
+/** The caller listens for signals by then. @returns what came so far, oldest first. */
 globalThis[Symbol.for('cirque.takeKeptSignals')] = () => {
   for (const signal of SIGNALS) process.off(signal, keep)
   return kept.splice(0)

@@ -8,7 +8,7 @@
  *          |                                                               and this image goes on
  *   goBack (boot.ts or its watchdog) --write the reason--> --let descriptors pass--> execve --> boot.ts, 'back'
  *                                            |                      |                   |
- *                      the reason is lost <--+   it is missing <----+   throws <--------+  nobody is left to go back to
+ *                      the reason is lost <--+   it is missing <----+   throws <--------+  there is no image to go back to
  *
  * Invariants: nothing here waits, so nothing is spawned while descriptors may pass to children. Both attempts run the
  * boot.ts of the release that was proven, so going back needs nothing of the new one but its Node.js. Both files are on
@@ -43,7 +43,7 @@ export interface Handover {
   readonly descriptors: readonly number[]
   /** From the first line of boot.ts to `commit()`. */
   readonly bootTimeoutMs: number
-  /** The supervisor's own; nobody looks into it on the way. */
+  /** The supervisor's own; boot.ts and its watchdog do not look into it. */
   readonly state: unknown
   /** What arrived while the attempt before this one lasted: it may not have acted on it. */
   readonly signals?: readonly HandledSignal[]
@@ -76,7 +76,7 @@ export const HANDOVER_FILES = { forward: 'handover.json', back: 'handover-back.j
 const PRELOAD = 'keep-signals.mjs'
 const PRELOAD_OPTION = '--import='
 
-/** Stands in the file of the way back until somebody knows better. */
+/** Stands in the file of the way back until a better one is known. */
 const REASON_UNKNOWN = 'the new supervisor went back, and its reason could not be written down'
 
 /**
@@ -137,7 +137,7 @@ export function readHandover(file: string): Handover {
 }
 
 export function removeHandover(folder: string): void {
-  // One that stays is overwritten by the next; nobody reads it without being told its name.
+  // One that stays is overwritten by the next; it is read only by a process that is told its name.
   for (const name of Object.values(HANDOVER_FILES)) {
     try { fs.rmSync(path.join(folder, name), { force: true }) } catch { /* The folder cannot be written to any more. */ }
   }

@@ -128,7 +128,7 @@ export function releaseOf(application: string): Release {
   return readRelease(folder, path.relative(folder, real))
 }
 
-/** Lets `current` lead to a folder, in one step: whoever looks sees the old one or the new one. @throws ReleaseError */
+/** Lets `current` lead to a folder, in one step: a reader sees the old one or the new one. @throws ReleaseError */
 export function flipCurrent(link: string, folder: string): void {
   if (statOf(folder)?.isDirectory() !== true) {
     throw new ReleaseError(`${folder} is not a folder; ${link} can only lead to the folder of a release`)
@@ -195,8 +195,8 @@ function isSource(installation: string): boolean { return statOf(path.join(insta
 
 /**
  * The release's own bin/node counts over everything. Without it the runtime is what we were started with, even if another
- * release's runs us now, unless that is a pinned one and the release brings another of those: whoever started us with a
- * Node.js of his own choice keeps it.
+ * release's runs us now, unless that is a pinned one and the release brings another of those: an operator who
+ * started us with another Node.js keeps that.
  */
 function nodeOf(folder: string, installation: string, usual: string): string {
   const own = path.join(folder, 'bin/node')

@@ -1,6 +1,6 @@
 /**
  * Where a supervisor keeps its control sockets and its journal, and how others find them.
- * Invariant: the folder belongs to us and nobody else can write to it (the system's temporary folder is shared).
+ * Invariant: the folder belongs to our user, and no other user can write to it (the system's temporary folder is shared).
  */
 import { createHash } from 'node:crypto'
 import fs from 'node:fs'
@@ -42,7 +42,7 @@ export function stateFolderOf(application: string, stateDir: string, around: Sur
   return path.join(parentFolder(around), applicationName(application))
 }
 
-/** Whether nobody but us chose the folder's place. */
+/** Whether neither an operator nor systemd chose the folder's place. */
 export function ownFolder(stateDir: string, around: Surroundings = surroundings()): boolean {
   return stateDir === '' && runtimeDirectory(around.env) === ''
 }

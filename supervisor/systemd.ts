@@ -5,7 +5,7 @@
  * All of it is optional: without a service manager every method does nothing. Nothing here throws; what could not be
  * told is one warning, and the next only after something could be told again.
  * Invariants: its variables are out of the environment before a worker is forked; its sockets are close-on-exec.
- * Does not decide what the sockets are for: whoever binds compares addresses.
+ * Does not decide what the sockets are for: listener-table.ts compares addresses.
  */
 import { createHash } from 'node:crypto'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
@@ -40,9 +40,9 @@ const MAX_TIMER_MS = 2 ** 31 - 1
 
 export class ServiceManager {
   readonly inherited: readonly InheritedSocket[]
-  /** '': there is nobody to tell. */
+  /** '': there is no service manager to tell. */
   readonly #socket: string
-  /** 0: nobody watches. */
+  /** 0: there is no watchdog. */
   readonly #watchdogMs: number
   readonly #calls: SystemCalls | null
   readonly #log: ProcessLog
@@ -59,7 +59,10 @@ export class ServiceManager {
     this.inherited = calls === null ? [] : inheritedSockets(taken, calls, log)
   }
 
-  /** Takes what is for us out of `env`. @param calls null: nothing can be told or taken, which is a warning when somebody waits for it. */
+  /**
+   * Takes what is for us out of `env`.
+   * @param calls null: nothing can be told or taken, which is a warning when a service manager waits for it
+   */
   static fromEnvironment(env: NodeJS.ProcessEnv, calls: SystemCalls | null, log: ProcessLog): ServiceManager {
     const taken = take(env, log)
     if (calls === null && taken.socket !== '') {
@@ -73,7 +76,7 @@ export class ServiceManager {
     return new ServiceManager(taken, calls, log)
   }
 
-  /** Whether somebody is told, restarts us and keeps our sockets. */
+  /** Whether a service manager is there, which is told, restarts us and keeps our sockets. */
   get present(): boolean { return this.#socket !== '' }
 
   /** What the next image needs to go on talking, besides what is in our environment. */
@@ -113,7 +116,7 @@ export class ServiceManager {
    */
   store(name: string, fds: readonly number[]): void {
     for (let at = 0; at < fds.length; at += MAX_DATAGRAM_DESCRIPTORS) {
-      // FDPOLL=0: a bound socket on which nobody listens yet reads as hung up, and systemd would throw it out at once.
+      // FDPOLL=0: a bound socket without `listen` reads as hung up, and systemd would throw it out at once.
       this.#tell(`FDSTORE=1\nFDNAME=${encodeName(storedName(name))}\nFDPOLL=0`, fds.slice(at, at + MAX_DATAGRAM_DESCRIPTORS))
     }
   }
@@ -208,7 +211,7 @@ function readCount(name: string, text: string, max: number, log: ProcessLog): nu
   return 0
 }
 
-/** Descriptors that are no sockets of ours stay open and unused: after a mistake on the way they may be anybody's. */
+/** Descriptors that are no sockets of ours stay open and unused: after a mistake on the way they may be another program's. */
 function inheritedSockets(taken: Taken, calls: SystemCalls, log: ProcessLog): InheritedSocket[] {
   const sockets: InheritedSocket[] = []
   for (let index = 0; index < taken.count; index++) {

@@ -13,6 +13,7 @@
  * back; `current` moves only in `committing`; every request gets exactly one outcome, also across an exec or a kill.
  *
  * Before `rolling` a newer request supersedes. From then on one request waits, and the newest wins that place.
+ * One idea in more than 500 lines: each step is read beside the way back from it.
  */
 import type { ResolvedSupervisorOptions, ResolvedUpgradeOptions } from '../src/config/supervisor-options.ts'
 import type { OperationKind, OperationOutcome } from '../src/ipc/messages.ts'
@@ -188,7 +189,7 @@ export class Upgrades {
     return id
   }
 
-  /** Resolves when it has ended. @throws Refused for an id that nobody knows (any more). */
+  /** Resolves when it has ended. @throws Refused for an id that is not known, or not any more. */
   outcome(id: string): Promise<OperationOutcome> {
     const known = this.#outcomes.find(outcome => outcome.id === id)
     if (known !== undefined) return Promise.resolve(known)

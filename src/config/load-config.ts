@@ -221,7 +221,7 @@ function environmentLayer(env: Readonly<Record<string, string | undefined>>, fol
       (tree[known[0]] ??= {})[known[1]] = value
       continue
     }
-    // Variables that look like nothing of ours belong to somebody else: processes hand each other theirs.
+    // Variables that look like none of ours belong to other programs, which hand them to the processes that they start.
     const section = SECTIONS.find(({ name }) => variable.startsWith(`${ENV_PREFIX}${name.toUpperCase()}_`))
     const near = nearestWord(variable, [...VARIABLES.keys()])
     if (section === undefined && near === null) continue

@@ -15,7 +15,7 @@ export type ToProver =
 /** A worker was killed on purpose: what it had accepted is lost, and that is explained. */
 export interface Kill {
   readonly atMs: number
-  /** When the process was gone; whoever connected later was not accepted by it. */
+  /** When the process was gone; it accepted no connection that was dialled later. */
   readonly goneAtMs: number
 }
 
@@ -70,7 +70,7 @@ export interface ProofReport {
   readonly phasesMs: Readonly<Record<Phase, number>>
   /** Those that have no path are not here. */
   readonly populations: readonly PopulationReport[]
-  /** Longest time in which no fresh connection got a first byte of its answer while one was being tried; null: nobody tried. */
+  /** Longest time in which no fresh connection got a first byte of its answer while one was being tried; null: none was tried. */
   readonly longestGapMs: Readonly<Record<Phase, number | null>>
   readonly attempted: number
   /** Faults that nothing explains. 0 is what this is for. */

@@ -9,7 +9,7 @@ import {
   type OptionTable,
 } from '../primitives/option-table.ts'
 
-/** How a process gets rid of what is open. `retire`: a replacement serves; `stop`: nobody will. */
+/** How a process gets rid of what is open. `retire`: a replacement serves; `stop`: no process will. */
 export interface DrainOptions {
   /** An idle connection is kept this long for its next request, in ms. 0 closes it at once, spread over closeSpreadMs. @default 30_000 */
   idleDrainMs?: number

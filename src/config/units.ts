@@ -1,6 +1,6 @@
 /**
  * Durations and sizes as people write them: `500ms`, `1m30s`, `64KiB`. A number without a unit is refused, except 0,
- * because nobody can tell 30 seconds from 30 milliseconds when reading it later.
+ * because a reader cannot tell 30 seconds from 30 milliseconds.
  */
 
 const MS_PER_UNIT: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }

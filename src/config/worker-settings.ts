@@ -1,7 +1,7 @@
 /**
  * What a worker is told of the configuration, as plain JSON: it travels in the answer to its first message and takes
  * effect before the application's services start. It counts over what the application's code says, as flags count over
- * the environment and the environment over the file: whoever operates a server has the last word.
+ * the environment and the environment over the file: the operator has the last word.
  */
 import type { LimitOptions } from './limit-options.ts'
 import type { ResolvedLogOptions } from './log-options.ts'

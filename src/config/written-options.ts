@@ -79,5 +79,5 @@ function allowedNumbers(option: Option, nameOf: (name: string) => string): strin
   return min === 1 && kind === 'duration' ? 'more than `0`' : `${written(min)} or more`
 }
 
-/** From here on a count has no limit that anybody would meet. */
+/** A count that may be this large has no limit that a value would meet. */
 const UNLIMITED = 2_147_483_647

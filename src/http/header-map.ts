@@ -2,7 +2,7 @@
  * An ordered, case-preserving store of field lines, cheap to forward untouched.
  *
  * A head is read once into one latin1 string; the map is that string plus, for each field, where its name and value
- * stand in it. Nothing is cut out until somebody asks, and a head that nobody changed is written back as the runs of
+ * stand in it. A name or value is cut out when it is asked for, and a head that was not changed is written back as the runs of
  * text between the fields that are left out. What a filter sets is kept beside it, checked when it is set.
  *
  *   #text   GET / HTTP/1.1␍␊Host: a.example␍␊Accept: x␍␊␍␊
@@ -29,7 +29,8 @@ export type FieldKind = (typeof FieldKind)[keyof typeof FieldKind]
  */
 const MAX_KIND = 31
 for (const [name, kind] of Object.entries(FieldKind)) {
-  if (kind > MAX_KIND) throw new RangeError(`FieldKind.${name} is ${kind}, but a mask has ${MAX_KIND + 1} bits; look that field up by its name`)
+  if (kind <= MAX_KIND) continue
+  throw new RangeError(`FieldKind.${name} is ${kind}, but a mask has ${MAX_KIND + 1} bits; look that field up by its name`)
 }
 
 const SPAN = 6
@@ -281,7 +282,7 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
 
   /**
    * The field lines as they are sent, each with its CRLF, in order, without the kinds whose bit is in `skipMask` and
-   * without the (lower-case) names in `skipNames`. Lines nobody changed are copied as whole runs of the received text.
+   * without the (lower-case) names in `skipNames`. Lines that were not changed are copied as whole runs of the received text.
    */
   serialize(skipMask: number, skipNames: readonly string[] | null): string {
     const spans = this.#spans, text = this.#text

@@ -1,6 +1,6 @@
 /**
  * The closer look at a request target that has `//`, `/.`, `%` or `\` in it: the origin must get exactly what was
- * matched here, so dot segments are resolved before anybody matches, `%2f`, `%5c` and `//` are kept, and what has two
+ * matched here, so dot segments are resolved before a hook matches, `%2f`, `%5c` and `//` are kept, and what has two
  * readings in the wild (`\`, `%00`) is refused (RFC 3986 5.2.4, RFC 9110 4.2.3).
  */
 

@@ -5,7 +5,7 @@
  * copies of each socket, the queue is judged by the clock, and the supervisor cannot replace itself in place.
  * None of this is on the path of a request.
  *
- * Invariants: every descriptor made or received here is close-on-exec until somebody says otherwise, and a call that
+ * Invariants: every descriptor made or received here is close-on-exec until `setInheritable` says otherwise, and a call that
  * fails leaves none behind. Nothing blocks. Each thread loads its own; a worker thread may.
  * Structures are those of Linux on x86-64 and arm64, which are the same. Calls that need them, and those that need
  * fcntl, throw elsewhere; the rest goes on working.
@@ -23,14 +23,14 @@ export interface SystemCalls {
   close(fd: number): void
   /** Whether a child (or the next image after exec) gets the descriptor. */
   setInheritable(fd: number, inheritable: boolean): void
-  /** shutdown(fd, SHUT_RDWR). On a listening socket: later dials are refused, whoever else holds a copy. */
+  /** shutdown(fd, SHUT_RDWR). On a listening socket: later dials are refused, also where other processes hold copies. */
   shutdown(fd: number): void
   /** Whether a listening socket has connections in its queue. */
   hasQueued(fd: number): boolean
   /**
-   * Dials to a listening TCP socket get no answer from now on: whoever dials repeats it after a second, and is refused when
-   * the socket is gone by then. Handshakes that are under way and what is in the queue go on. Stays with the socket, whoever
-   * holds it. @throws SystemCallError, and where there is no such filter: it is of Linux.
+   * Dials to a listening TCP socket get no answer from now on: the client's kernel repeats its dial after a second, and is
+   * refused when the socket is gone by then. Handshakes that are under way and what is in the queue go on. It stays with the
+   * socket, in every process that holds it. @throws SystemCallError, and where there is no such filter: it is of Linux.
    */
   ignoreDials(fd: number): void
   /**
@@ -47,7 +47,7 @@ export interface SystemCalls {
   sendDatagram(path: string, payload: Buffer, descriptors: readonly number[]): void
   /**
    * Makes a socket for `sendDatagram`. A path must not exist, and only our user can send to it; an abstract name has no
-   * mode, so anybody on this machine can. @throws SystemCallError
+   * mode, so every user of this machine can. @throws SystemCallError
    */
   openInbox(path: string): DatagramInbox
   /**
@@ -70,7 +70,7 @@ export type BoundAddress =
 
 export interface ReceivedDatagram {
   readonly payload: Buffer
-  /** They belong to whoever asked; close-on-exec. */
+  /** The caller closes them; they are close-on-exec. */
   readonly descriptors: number[]
 }
 
@@ -97,7 +97,9 @@ export class SystemCallError extends Error {
   }
 }
 
-export type SystemCallsState = { readonly available: true; readonly calls: SystemCalls } | { readonly available: false; readonly reason: string }
+export type SystemCallsState =
+  | { readonly available: true; readonly calls: SystemCalls }
+  | { readonly available: false; readonly reason: string }
 
 const MACOS = process.platform === 'darwin'
 
@@ -246,7 +248,10 @@ async function load(): Promise<SystemCalls> {
   // int fd; short events; short revents
   const pollFd = Buffer.alloc(8)
 
-  /** Memory that others may point into: its bytes stay where they are for as long as somebody holds the buffer. What small buffers hold, the collector moves. */
+  /**
+   * Memory that system calls may be given the address of: its bytes stay where they are for as long as its buffer is
+   * referenced. What small buffers hold, the collector moves.
+   */
   const pinned = (length: number): { readonly bytes: Buffer; readonly at: bigint } => {
     const memory = new ArrayBuffer(length)
     return { bytes: Buffer.from(memory), at: getRawPointer(memory) }
@@ -263,7 +268,7 @@ async function load(): Promise<SystemCalls> {
     return bytes
   }
 
-  /** @param to null: whoever the socket is connected to. @returns false when it failed. */
+  /** @param to null: the address that the socket is connected to. @returns false when it failed. */
   const send = (fd: number, to: Buffer | null, payload: Buffer, descriptors: readonly number[]): boolean => {
     const message = newMessage(payload.length)
     if (to !== null) {
@@ -293,7 +298,10 @@ async function load(): Promise<SystemCalls> {
     const flags = message.readInt32LE(MESSAGE.flags)
     if ((flags & (MSG_CTRUNC | MSG_TRUNC)) !== 0) {
       for (const descriptor of descriptors) close(descriptor)
-      throw new Error(`a datagram was dropped: ${(flags & MSG_CTRUNC) === 0 ? `it is longer than ${MAX_DATAGRAM_BYTES} bytes` : 'not all of its descriptors could be taken; raise the limit of open files'}`)
+      const cut = (flags & MSG_CTRUNC) === 0
+        ? `it is longer than ${MAX_DATAGRAM_BYTES} bytes`
+        : 'not all of its descriptors could be taken; raise the limit of open files'
+      throw new Error(`a datagram was dropped: ${cut}`)
     }
     return { payload: Buffer.from(message.subarray(PAYLOAD_AT, PAYLOAD_AT + Number(length))), descriptors }
   }
@@ -325,7 +333,7 @@ async function load(): Promise<SystemCalls> {
     close,
     setInheritable,
     shutdown(fd) {
-      // ENOTCONN: it never listened, or somebody else has shut it down.
+      // ENOTCONN: it never listened, or another process has shut it down.
       if (call.shutdown(fd, SHUT_RDWR) < 0 && errno() !== ENOTCONN) fail('shutdown', fd)
     },
     hasQueued(fd) {
@@ -371,8 +379,12 @@ async function load(): Promise<SystemCalls> {
     },
     sendDatagram(path, payload, descriptors) {
       if (!messagesWork) throw new Error(MESSAGES_MISSING)
-      if (payload.length > MAX_DATAGRAM_BYTES) throw new RangeError(`a datagram of ${payload.length} bytes; at most ${MAX_DATAGRAM_BYTES} are taken`)
-      if (descriptors.length > MAX_DATAGRAM_DESCRIPTORS) throw new RangeError(`${descriptors.length} descriptors in one datagram; it carries at most ${MAX_DATAGRAM_DESCRIPTORS}`)
+      if (payload.length > MAX_DATAGRAM_BYTES) {
+        throw new RangeError(`a datagram of ${payload.length} bytes; at most ${MAX_DATAGRAM_BYTES} are taken`)
+      }
+      if (descriptors.length > MAX_DATAGRAM_DESCRIPTORS) {
+        throw new RangeError(`${descriptors.length} descriptors in one datagram; it carries at most ${MAX_DATAGRAM_DESCRIPTORS}`)
+      }
       const to = unixAddress(path)
       const fd = datagramSocket()
       try {
@@ -474,7 +486,10 @@ function zeroEnded(text: string): Buffer {
 function unixAddress(path: string): Buffer {
   const abstract = path.startsWith('@') || path.startsWith('\0')
   const name = Buffer.from(abstract ? path.slice(1) : path)
-  if (name.length === 0 || name.length >= UNIX_PATH_BYTES || name.includes(0)) throw new RangeError(`${JSON.stringify(path)} cannot be the address of a Unix socket; use 1 to ${UNIX_PATH_BYTES - 1} bytes without a zero`)
+  if (name.length === 0 || name.length >= UNIX_PATH_BYTES || name.includes(0)) {
+    const fault = `${JSON.stringify(path)} cannot be the address of a Unix socket`
+    throw new RangeError(`${fault}; use 1 to ${UNIX_PATH_BYTES - 1} bytes without a zero`)
+  }
   // One byte more in both cases: the zero that ends a path or begins an abstract name.
   const address = Buffer.alloc(UNIX_PATH_AT + name.length + 1)
   address.writeUInt16LE(AF_UNIX, 0)
@@ -501,7 +516,8 @@ function readAddress(address: Buffer): BoundAddress | null {
 /** `%eth0`, as people write link-local addresses. @param scope number of the interface; 0: none. */
 function zoneOf(scope: number): string {
   if (scope === 0) return ''
-  const found = Object.entries(os.networkInterfaces()).find(([, addresses]) => addresses?.some(address => address.family === 'IPv6' && address.scopeid === scope))
+  const isOfScope = (address: os.NetworkInterfaceInfo): boolean => address.family === 'IPv6' && address.scopeid === scope
+  const found = Object.entries(os.networkInterfaces()).find(([, addresses]) => addresses?.some(isOfScope))
   return `%${found?.[0] ?? scope}`
 }
 
@@ -517,7 +533,8 @@ function descriptorsOf(message: Buffer): number[] {
     const length = Number(message.readBigUInt64LE(at))
     if (length < CONTROL_HEADER_BYTES) break
     if (message.readInt32LE(at + 8) === SOL_SOCKET && message.readInt32LE(at + 12) === SCM_RIGHTS) {
-      for (let each = at + CONTROL_HEADER_BYTES; each + 4 <= Math.min(at + length, end); each += 4) descriptors.push(message.readInt32LE(each))
+      const messageEnd = Math.min(at + length, end)
+      for (let each = at + CONTROL_HEADER_BYTES; each + 4 <= messageEnd; each += 4) descriptors.push(message.readInt32LE(each))
     }
     at += align8(length)
   }

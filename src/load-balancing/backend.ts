@@ -93,7 +93,7 @@ export class Backend {
   /** 0 while in by passive health; otherwise when the next trial is due, on the balancer's clock. */
   outUntilMs = 0
   ready = true
-  /** Out, or back for want of anybody else, and the next attempt that succeeds shows that it is well. */
+  /** Out, or back for want of another backend, and the next attempt that succeeds shows that it is well. */
   onTrial = false
   /** What watchers were told last. */
   announcedReady = true

@@ -230,8 +230,8 @@ export class HttpHealthCheck implements HealthCheck {
 type BeginProbe = (resolve: () => void, reject: (reason: unknown) => void) => void
 
 /**
- * The promise of one probe: settled once by `begin` or by the signal, `release` called on every path, and no error that
- * comes late left without somebody to take it.
+ * The promise of one probe: settled once by `begin` or by the signal, `release` called on every path, and an error that
+ * comes late is caught and dropped.
  */
 function settled(signal: AbortSignal, release: () => void, begin: BeginProbe): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()

@@ -127,7 +127,7 @@ function isSelection(value: unknown): boolean {
 function isNameResolver(value: unknown): boolean { return value === null || typeof Object(value).resolve === 'function' }
 
 export interface SelectOptions {
-  /** Candidates to look at; past it there is none, whoever else is ready. 0: the balancer's own limit. @default 0 */
+  /** Candidates to look at; past it none is chosen, also where others are ready. 0: the balancer's own limit. @default 0 */
   maxSteps?: number
   /** Backends, or the peers made from them, that must not be chosen: those that this request has tried. @default null */
   exclude?: Tried | null
@@ -179,7 +179,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
 
   /** What discovery said last. */
   #specs: readonly BackendSpec[] = []
-  /** Addresses that somebody switched on or off; stays while they come and go. */
+  /** Addresses that `setEnabled` switched on or off; kept while their backends come and go. */
   readonly #switched = new Map<string, boolean>()
   #updating: Promise<boolean> | null = null
 
@@ -219,7 +219,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
    */
   select(key: HashKey = '', options?: SelectOptions): Backend {
     const backend = this.trySelect(key, options)
-    if (backend === null) throw this.#nobody()
+    if (backend === null) throw this.#noneLeft()
     return backend
   }
 
@@ -232,7 +232,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
   selectWith(key: HashKey, accept: (backend: Backend) => boolean, options: SelectOptions = SELECT_DEFAULTS): Backend {
     // `accept` may select in its turn, so this turn is its own.
     const backend = this.#choose(new Turn(), key, options.maxSteps ?? 0, options.exclude ?? null, accept)
-    if (backend === null) throw this.#nobody()
+    if (backend === null) throw this.#noneLeft()
     return backend
   }
 
@@ -487,7 +487,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
   }
 
   /**
-   * Nobody is ready: those that only failed attempts keep out come back, all of them, as none is better than another.
+   * No backend is ready: those that only failed attempts keep out come back, all of them, as none is better than another.
    * Watchers are told when an attempt succeeds; otherwise a dead upstream would be announced once a request.
    */
   #giveAllAnotherChance(): boolean {
@@ -548,7 +548,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
     try { this.options.onError?.(error, `${this.options.name}: ${context}`) } catch { return }
   }
 
-  #nobody(): ProxyError {
+  #noneLeft(): ProxyError {
     const { size } = this.#serving.set
     const { name } = this.options
     const what = size === 0 ? `${name} has no backends` : `none of ${size} backends of ${name} may be used`

@@ -66,7 +66,10 @@ export class PassiveHealth {
     return null
   }
 
-  /** A backend that is out was chosen: until it is reported, or for as long again when it never is, nobody else tries it. */
+  /**
+   * A backend that is out was chosen for one attempt: no other tries it until that one is reported, or for as long again
+   * when it never is.
+   */
   beginTrial(backend: Backend): void {
     this.#keepOut(backend, this.#clock.exact())
     backend.onTrial = true
@@ -89,7 +92,7 @@ export class PassiveHealth {
     this.drop(backend)
   }
 
-  /** The backend has left the set: nobody tries it any more. */
+  /** The backend has left the set: no attempt goes there any more. */
   drop(backend: Backend): void {
     this.#out.delete(backend)
     this.#findNextTrial()

@@ -35,8 +35,8 @@ export interface Named { readonly name: string }
 export type Tried = ReadonlySet<Named> | readonly Named[]
 
 /**
- * Marks candidates as looked at. It wraps before V8 would store it as an object; that a backend bears the mark of a turn
- * exactly 2^30 turns ago costs it one turn.
+ * Number of the last turn: a turn marks each candidate that it has looked at with its own number. Numbers start again at
+ * 2^30, before V8 would store them as objects; a candidate whose mark is exactly that old is passed over once.
  */
 let lastTurnId = 0
 
@@ -310,7 +310,7 @@ const UINT32_RANGE = 2 ** 32
 
 /**
  * FNV-1a of the key on the weight line. The same key finds the same backend as long as the set does not change; when it
- * does, most keys move (ketama.ts moves few). Whoever is refused is followed by another draw that the key decides,
+ * does, most keys move (ketama.ts moves few). Behind a backend that is refused comes another draw that the key decides,
  * without weights.
  */
 export class HashSelection implements Selection {

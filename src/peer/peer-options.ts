@@ -24,7 +24,7 @@ import { HTTP1_CLIENT_OPTIONS, type Http1ClientOptions } from '../protocols/http
 import type { Tracer } from '../telemetry/tracer.ts'
 import type { PeerAddress } from './peer-address.ts'
 
-/** Opens the transport in place of a TCP or Unix connect. The stream it returns is connected; nobody reads from it yet. */
+/** Opens the transport in place of a TCP or Unix connect. The stream that it returns is connected, and nothing was read from it. */
 export interface CustomL4 {
   /**
    * `address` is the peer's, or that of its CONNECT proxy; names are not resolved. A stream that comes after the time

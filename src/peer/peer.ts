@@ -28,8 +28,14 @@ export interface Peer {
   readonly reuseKey: string
   /** `host:port`, `[v6]:port` or `unix:/path`: for logs and tracers. */
   readonly name: string
-  /** Called when an attempt to this peer ended with a verdict, so that a load balancer can count failures. Absent for peers nobody counts. */
+  /**
+   * Called when an attempt to this peer ended with a verdict, so that a load balancer can count failures. Absent for peers
+   * that are not counted.
+   */
   report?(healthy: boolean): void
-  /** Called instead when an attempt ended without one: the client left, or a pooled connection turned out to be stale. Every attempt ends with exactly one of the two. */
+  /**
+   * Called instead when an attempt ended without one: the client left, or a pooled connection turned out to be stale. Every
+   * attempt ends with exactly one of the two.
+   */
   release?(): void
 }

@@ -88,7 +88,7 @@ export class Ticker {
   snapshot(): Timed[] { return this.#timed.slice() }
 
   /**
-   * One walk, from the last to the first: what is moved into a freed slot comes from behind, so nobody is left out. It may
+   * One walk, from the last to the first: what is moved into a freed slot comes from behind, so none is left out. It may
    * be called a second time; that finds nothing more to do.
    */
   tick(): void {

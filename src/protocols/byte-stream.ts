@@ -24,7 +24,7 @@ export interface StreamOwner {
   onBytes(buffer: Buffer, from: number, to: number): void
   /** The other side sent its FIN; nothing more will arrive. Writing is still possible. */
   onEnd(): void
-  /** Everything written has been taken by the kernel, after `bytesQueued` had been above 0 when somebody looked. */
+  /** Everything written has been taken by the kernel, after the owner had read a `bytesQueued` above 0. */
   onDrained(): void
   /** The stream is gone; called exactly once, last. `error` is null after an orderly end or our own `destroy()`. */
   onClosed(error: Error | null): void

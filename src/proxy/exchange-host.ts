@@ -1,6 +1,6 @@
 /**
  * What an exchange asks of the service that runs it, and what it shows the service when it is over. The service
- * (server/http-proxy-service.ts) makes one exchange per request and outlives them all.
+ * (server/http-proxy-core.ts) makes one exchange per request and outlives them all.
  */
 import type { PathNormalization } from '../http/target-path.ts'
 import type { Peer } from '../peer/peer.ts'

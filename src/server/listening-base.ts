@@ -221,7 +221,9 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
   }
 
   open(stream: ByteStream, facts: AcceptFacts, acceptedAt: number): ServedConnection {
-    return this.#core.open(stream, facts, this.spec, acceptedAt)
+    const connection = this.#core.open(stream, facts, this.spec, acceptedAt)
+    if (this.#core.draining) connection.drain()
+    return connection
   }
 
   closeOldestIdle(): boolean { return this.book.closeOldestIdle() }

@@ -13,6 +13,7 @@ import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, before, test } from 'node:test'
 import { buildPackage, type publishedManifest } from '../../scripts/build-package.ts'
+import { linkTarget } from '../../scripts/page-links.ts'
 import { importsOf } from '../../scripts/source-text.ts'
 import * as source from '../../src/index.ts'
 import { writeTree } from '../support/temporary-folder.ts'
@@ -59,10 +60,29 @@ test('package: it holds JavaScript and declarations, the command, its licence an
   for (const name of packed) {
     assert.match(
       name,
-      /^(?:dist\/(?:src|supervisor|workers)\/.*\.(?:m?js|d\.ts)|docs\/.*\.md|bin\/cirque|README\.md|LICENSE|package\.json)$/,
+      new RegExp([
+        String.raw`^(?:dist/(?:src|supervisor|workers)/.*\.(?:m?js|d\.ts)|bin/cirque|LICENSE|package\.json`,
+        String.raw`(?:docs|src/proxy|supervisor|scripts/systemd)/[\w-]+\.md|README\.md`,
+        String.raw`scripts/systemd/[\w-]+\.(?:conf|service|socket))$`,
+      ].join('|')),
     )
   }
   assert.equal(statSync(path.join(installed, 'bin/cirque')).mode & 0o111, 0o111)
+})
+
+test('package: every link of its pages leads to a file of the package', () => {
+  const pages = packed.filter(name => name.endsWith('.md'))
+  assert.ok(['README.md', 'src/proxy/README.md', 'supervisor/README.md'].every(name => pages.includes(name)), pages.join(' '))
+  let followed = 0
+  for (const page of pages) {
+    for (const [, link = ''] of readFileSync(path.join(installed, page), 'utf8').matchAll(/\]\(([^()\s]+)\)/g)) {
+      const target = linkTarget(page, link)
+      if (target === null) continue
+      followed++
+      assert.ok(packed.some(name => name === target || name.startsWith(`${target}/`)), `${page} links to ${link}`)
+    }
+  }
+  assert.ok(followed > 5)
 })
 
 test('package: its package.json has the dependencies, and neither the runtime nor the tools', () => {

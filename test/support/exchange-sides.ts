@@ -49,6 +49,8 @@ export interface WorldView {
   readonly responses: ReadonlyMap<number, ModelResponse>
   /** Body filters see the bodies of requests. */
   readonly filtersRequests: boolean
+  /** Exchanges that a connection to an origin takes at first, where it may take several. */
+  readonly exchangesPerConnection: number
   fail(what: string): void
   byTarget(target: string): ModelRequest | null
   addRequest(client: Client, spec: RequestSpec): ModelRequest
@@ -65,7 +67,7 @@ export interface ClientSide {
   /** `h1`, or the name of another protocol. */
   readonly name: string
   makeClient(world: WorldView, index: number, kernelBytes: number): Client
-  /** What the service under test speaks on every connection. */
+  /** With this table a service serves its connections in the protocol (server/http-protocols.ts). */
   readonly protocols: ReadonlyMap<string, OpenHttp>
 }
 
@@ -73,7 +75,8 @@ export interface ClientSide {
 export interface OriginSide {
   readonly name: string
   makeOrigin(world: WorldView, index: number, kernelBytes: number): Origin
-  createConnection(stream: ByteStream, ticker: Ticker): WorldConnection
+  /** @param exchanges that it takes at a time, where it may take several */
+  createConnection(stream: ByteStream, ticker: Ticker, exchanges: number): WorldConnection
   /** Exchanges that a new connection may turn out to carry. */
   readonly expectedExchanges: number
   /** Exchanges that this connection takes at a time, as the proxy knows it. */

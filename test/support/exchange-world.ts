@@ -20,6 +20,8 @@ import { HttpPeer, type HttpPeerOptions } from '../../src/peer/http-peer.ts'
 import type { Peer } from '../../src/peer/peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import { HttpProxyCore } from '../../src/server/http-proxy-core.ts'
+import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
+import { drainOrder } from '../../src/ipc/drain-times.ts'
 import { sumCounts, type OpenCounts } from '../../src/ipc/open-counts.ts'
 import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../../src/listener/http-listener-options.ts'
 import { admit, ListeningBase } from '../../src/server/listening-base.ts'
@@ -53,6 +55,8 @@ export interface WorldOptions {
   readonly idleTimeoutMs: number
   readonly maxRequestsPerConnection: number
   readonly maxActiveRequests: number
+  /** Exchanges that a connection to an origin takes at first, where it may take several. */
+  readonly exchangesPerConnection: number
   /** Seeds what the proxy itself leaves to chance. */
   readonly chance: number
 }
@@ -107,6 +111,7 @@ export class ExchangeWorld implements WorldView {
   readonly #dials: Dial[] = []
   #deferred: Deferred[] = []
   readonly #upstreams: WorldConnection[] = []
+  readonly #peers = new Map<WorldConnection, string>()
   /** Exchanges of each connection, and its limit, when it was looked at last. */
   readonly #lookedAt = new Map<WorldConnection, { active: number; limit: number }>()
   readonly #hooks: ReadonlySet<HookOfModel>
@@ -134,8 +139,9 @@ export class ExchangeWorld implements WorldView {
     this.connector = new HttpConnector({
       ticker: this.ticker, transport, maxIdlePerKey: 3,
       expectedExchanges: () => sides.origin.expectedExchanges,
-      createConnection: (stream, _peer, ticker) => {
-        const connection = sides.origin.createConnection(stream, ticker)
+      createConnection: (stream, peer, ticker) => {
+        const connection = sides.origin.createConnection(stream, ticker, options.exchangesPerConnection)
+        this.#peers.set(connection, peer.name)
         this.#upstreams.push(connection)
         return connection
       },
@@ -156,6 +162,7 @@ export class ExchangeWorld implements WorldView {
     this.service = new ListeningBase(this.core.name, this.core).addTcp('127.0.0.1:0')
   }
 
+  get exchangesPerConnection(): number { return this.options.exchangesPerConnection }
   get filtersRequests(): boolean { return this.has('requestBodyFilter') }
   has(hook: HookOfModel): boolean { return this.#hooks.has(hook) }
 
@@ -576,7 +583,8 @@ export class ExchangeWorld implements WorldView {
 
   #drain(mode: 'retire' | 'stop'): void {
     if (this.#drained !== null) return
-    this.#drained = this.service.drain({ mode, hardDrainMs: 20_000, idleDrainMs: 500, closeSpreadMs: 100, webSocketDrainMs: 3000, tunnelDrainMs: 3000 })
+    const times = drainOrder(mode, DRAIN_DEFAULTS, 3000)
+    this.#drained = this.service.drain({ ...times, hardDrainMs: 20_000, idleDrainMs: 500, closeSpreadMs: 100 })
     void this.#drained.then(() => { this.#drainOver = true })
   }
 
@@ -610,6 +618,8 @@ export class ExchangeWorld implements WorldView {
       sum.idle += row.idle
       sum.dialling += row.dialling
       sum.waiting += row.waiting
+      const roomy = row.waiting === 0 ? undefined : this.#upstreams.find(one => this.#peers.get(one) === row.peer && hasRoom(one))
+      if (roomy !== undefined) throw new Error(`${row.waiting} requests wait for ${row.peer}, and a connection has room`)
       const max = this.options.maxConnectionsPerPeer
       if (max !== 0 && row.active + row.idle + row.dialling > max) throw new Error(`${row.active + row.idle + row.dialling} connections to ${row.peer}, over ${max}`)
     }
@@ -718,6 +728,8 @@ export class ExchangeWorld implements WorldView {
 
 /** Bytes of the next piece, either way. */
 function tunnelPiece({ id, tunnel }: ModelRequest): number { return 1 + (id * 997 + tunnel!.sentByClient + tunnel!.sentByOrigin) % 7000 }
+
+function hasRoom({ capacity, active, poolLent, stream }: WorldConnection): boolean { return !stream.destroyed && capacity + active > poolLent }
 
 function isOpen(request: ModelRequest): boolean { return request.tunnel !== null }
 

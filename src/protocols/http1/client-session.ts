@@ -214,7 +214,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
       return
     }
     if (this.#state !== State.Busy) {
-      // Bytes behind a whole response belong to nobody.
+      // Bytes behind a whole response belong to no request.
       this.#persistent = false
       return
     }
@@ -224,7 +224,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
       return
     }
     if (this.#method === '') {
-      // While a hook waited: an answer to a request that was not sent yet can only be somebody else's.
+      // While a hook waited: an answer to a request that was not sent yet is the answer to another one.
       this.#fail('UNEXPECTED_BYTES', 'the origin spoke before it was asked', 'bad-framing', 'always')
       return
     }

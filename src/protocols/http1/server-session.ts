@@ -101,7 +101,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
 
   /** The owner wants body bytes. */
   #flowing = false
-  /** Bytes that came before anybody wanted them, in a buffer of their own. */
+  /** Bytes that came before they were wanted, in a buffer of their own. */
   #held: Buffer | null = null
   #consuming = false
   /** The client sent its FIN. */
@@ -227,7 +227,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
       }
     }
     this.#consuming = false
-    // Requests that came before the client's FIN are all served; then there is nobody to wait for.
+    // Requests that came before the client's FIN are all served; then no other one can come.
     if (this.#ended && this.#held === null && (this.#state === State.Idle || this.#state === State.Head)) this.#close(false)
     else if (this.idle) this.acceptedBy?.onIdle(this)
   }
@@ -265,7 +265,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
       }
     }
     const consumedTo = body.consumedTo
-    // Whoever got the chunk may have ended all of it.
+    // The owner may have ended the exchange, or the connection, within the chunk.
     if (body.done && this.#owner === owner && this.#state === State.Exchange) {
       owner.onRequestEnd(body.trailers)
       if (consumedTo === to) this.stream.receiveBuffer?.useSharedBuffer()

@@ -214,7 +214,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer {
     return true
   }
 
-  /** A chunk from `'data'`: its buffer is nobody else's, but has no reserve, so it is moved into one that has. */
+  /** A chunk from `'data'`: its buffer belongs to it alone, but has no reserve, so it is moved into one that has. */
   receivedChunk(chunk: Buffer): void {
     this.bytesRead += chunk.length
     const bytes = Buffer.allocUnsafe(BUFFER_RESERVE + chunk.length + BUFFER_RESERVE)
@@ -269,7 +269,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer {
   writeText(text: string): void {
     this.#text = this.#text === '' ? text : this.#text + text
     if (this.#queuedForFlush) {
-      // From here on `bytesQueued` has to tell whoever goes on writing within one turn.
+      // From here on `bytesQueued` has to show, to a writer that goes on within one turn, that it should stop.
       if (this.#text.length > TEXT_MAX) this.#sendText()
       return
     }
@@ -384,7 +384,7 @@ export function dialTcp(options: DialRequest, owner: StreamOwner & { onConnected
   return TcpStream.dial(options, owner)
 }
 
-/** Asks the kernel for the local address when somebody wants to know: it is a system call. */
+/** Asks the kernel for the local address only when it is read: that is a system call. */
 class SocketDigest implements StreamDigest {
   readonly #socket: net.Socket
   readonly establishedAt: number
