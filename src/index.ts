@@ -60,7 +60,12 @@ export { KetamaSelection, type KetamaOptions } from './load-balancing/ketama.ts'
 export type { Selection, Selector } from './load-balancing/selection.ts'
 
 // What watches.
-export { fanOut, type ExchangeSummary, type Tracer } from './telemetry/tracer.ts'
+export type {
+  AttemptConnected, AttemptEnded, AttemptResponded, AttemptStarted, DownstreamAccepted, DownstreamClosed, DownstreamRefused,
+  ExchangeEnded, ExchangeRetried, ExchangeStarted, RefusalReason, RequestRefused, Tracer, UpstreamClosed, UpstreamConnected,
+  UpstreamConnectFailed, UpstreamReused,
+} from './telemetry/tracer.ts'
+export { fanOut, tracerFaults } from './telemetry/tracer-group.ts'
 export type { AccessLogSink, LoggedExchange } from './telemetry/access-record.ts'
 export { AccessLog, type AccessLogOptions } from './telemetry/exporters/access-log.ts'
 export type { LineDestination } from './telemetry/exporters/line-sink.ts'

@@ -9,7 +9,8 @@ import * as cirque from '../src/index.ts'
 const VALUES = [
   'AccessLog', 'Backend', 'BasicPeer', 'ERROR_KINDS', 'fanOut', 'functionDiscovery', 'HeaderMap', 'HttpConnector', 'HttpHealthCheck', 'HttpPeer',
   'httpProxyService', 'HttpProxyService', 'inject', 'KetamaSelection', 'LoadBalancer', 'OptionError', 'PEER_DEFAULTS', 'ProxyError', 'RequestHead',
-  'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'staticDiscovery', 'TcpAcceptor', 'TcpHealthCheck', 'TransportConnector',
+  'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'staticDiscovery', 'TcpAcceptor', 'TcpHealthCheck', 'tracerFaults',
+  'TransportConnector',
 ] as const satisfies readonly (keyof typeof cirque)[]
 
 /** One property a type, so that each of them has to be there. */
@@ -32,7 +33,11 @@ export interface Types {
   balancer: cirque.LoadBalancerOptions | cirque.SelectionName | cirque.SelectOptions | cirque.BackendOptions | cirque.Discovery
   selection: cirque.Selection | cirque.Selector | cirque.KetamaOptions
   healthCheck: cirque.HealthCheck | cirque.HealthCheckOptions | cirque.HttpHealthCheckOptions | cirque.TcpHealthCheckOptions | cirque.ProbeTlsOptions
-  watching: cirque.Tracer | cirque.ExchangeSummary | cirque.AccessLogSink | cirque.LoggedExchange | cirque.AccessLogOptions | cirque.LineDestination
+  exchangeEvents: cirque.ExchangeStarted | cirque.ExchangeRetried | cirque.ExchangeEnded | cirque.RequestRefused
+  attemptEvents: cirque.AttemptStarted | cirque.AttemptConnected | cirque.AttemptResponded | cirque.AttemptEnded
+  upstreamEvents: cirque.UpstreamConnected | cirque.UpstreamConnectFailed | cirque.UpstreamReused | cirque.UpstreamClosed
+  downstreamEvents: cirque.DownstreamAccepted | cirque.DownstreamRefused | cirque.DownstreamClosed | cirque.RefusalReason
+  watching: cirque.Tracer | cirque.AccessLogSink | cirque.LoggedExchange | cirque.AccessLogOptions | cirque.LineDestination
 }
 
 test('package: the values that it exports are these', () => {

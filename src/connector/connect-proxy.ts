@@ -14,7 +14,7 @@ import type { ResponseHead } from '../http/message-head.ts'
 import type { ConnectProxy, Peer } from '../peer/peer.ts'
 import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
 import { HEAD_FAULTS, HeadParser, Parsed, limitOfResponse } from '../protocols/http1/parser.ts'
-import { tracerFaults } from '../telemetry/tracer.ts'
+import { tracerFaults } from '../telemetry/tracer-group.ts'
 
 export interface TunnelWaiter {
   /** `early`: a copy of what came behind the head, or null. */

@@ -10,7 +10,8 @@
  *      |---failed------------------> Delivering: every member fails ---------------------------------------------> Over
  *      +---the last member left-----------------------------------------------------------------------------------> Over
  *
- * The dial follows the options of the peer that began it, also where a member's peer has other time limits. That a key's
+ * The dial follows the options of the peer that began it, also where a member's peer has other time limits, and is told of to
+ * the tracers of the member that began it. That a key's
  * connections turned out to be exclusive is remembered by the pool: from then on each request dials for itself.
  */
 import { ProxyError } from '../errors/proxy-error.ts'
@@ -19,6 +20,8 @@ import type { ConnectionPool } from '../pool/connection-pool.ts'
 import type { Ticker } from '../primitives/clock.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
 import type { UpstreamConnection } from '../protocols/http-connection.ts'
+import type { TracerGroup } from '../telemetry/tracer-group.ts'
+import { ConnectionTrace } from './connection-trace.ts'
 import { NOTHING_NEGOTIATED, type ConnectionFacts, type DialWaiter, type PendingDial } from './transport-connector.ts'
 
 /** What opens streams: TransportConnector, or a test's own. */
@@ -43,6 +46,8 @@ export interface DialParts {
 /** A request that waits for a dial. One of the three is called, once, unless it leaves first. The link fields belong to the dial. */
 export interface DialMember {
   readonly peer: Peer
+  /** Are told of the connection when this member began its dial; null: none. */
+  readonly tracers: TracerGroup | null
   dial: ConnectionDial | null
   dialNext: DialMember | null
   dialPrevious: DialMember | null
@@ -73,10 +78,11 @@ export class ConnectionDials {
 
   /** Dials for `member`, which has a place in the pool; the dial has it from now on. */
   begin(member: DialMember): void {
-    const { peer } = member
-    const { pool, expectedExchanges } = this.parts
+    const { peer, tracers } = member
+    const { pool, ticker, expectedExchanges } = this.parts
     const expected = pool.prefersExclusive(peer.reuseKey) ? 1 : expectedExchanges(peer)
-    const dial = new ConnectionDial(this, peer, expected)
+    const trace = tracers === null ? null : new ConnectionTrace(tracers, peer, ticker.clock)
+    const dial = new ConnectionDial(this, peer, expected, trace)
     dial.add(member)
     dial.start()
     if (dial.hasRoom) this.#joinable.set(peer.reuseKey, dial)
@@ -104,16 +110,18 @@ export class ConnectionDial implements DialWaiter {
   readonly peer: Peer
   readonly #dials: ConnectionDials
   readonly #expected: number
+  readonly #trace: ConnectionTrace | null
   #state: DialState = DialState.Dialling
   #pending: PendingDial | null = null
   #members = 0
   #first: DialMember | null = null
   #last: DialMember | null = null
 
-  constructor(dials: ConnectionDials, peer: Peer, expected: number) {
+  constructor(dials: ConnectionDials, peer: Peer, expected: number, trace: ConnectionTrace | null) {
     this.#dials = dials
     this.peer = peer
     this.#expected = expected
+    this.#trace = trace
   }
 
   /** Another request may join. */
@@ -150,7 +158,8 @@ export class ConnectionDial implements DialWaiter {
       return
     }
     const { createConnection, ticker } = this.#dials.parts
-    const connection = createConnection(stream, peer, ticker, facts)
+    const trace = this.#trace
+    const connection = createConnection(trace === null ? stream : trace.watch(stream), peer, ticker, facts)
     if (connection.capacity === 0) {
       connection.close()
       const text = `${peer.name}: the connection was closed as soon as it was established`
@@ -158,6 +167,7 @@ export class ConnectionDial implements DialWaiter {
       return
     }
     connection.reuseKey = peer.reuseKey
+    trace?.connected(connection, this.#addressesTried)
     this.#deliver(connection)
   }
 
@@ -165,12 +175,15 @@ export class ConnectionDial implements DialWaiter {
     if (this.#state !== DialState.Dialling) return
     this.#end(DialState.Delivering)
     this.#dials.parts.pool.abandon(this.peer.reuseKey)
+    this.#trace?.failed(error, this.#addressesTried)
     for (let member = this.#shift(); member !== null; member = this.#shift()) {
       // Hooks may change the fault that they are told of: each member but the last has a copy.
       member.onDialFailed(this.#members === 0 ? error : copyOf(error))
     }
     this.#state = DialState.Over
   }
+
+  get #addressesTried(): number { return this.#pending?.addressesTried ?? 1 }
 
   #deliver(connection: UpstreamConnection): void {
     this.#end(DialState.Delivering)

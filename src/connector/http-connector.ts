@@ -20,9 +20,10 @@ import { resolveOptions } from '../primitives/option-table.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
 import type { UpstreamConnection } from '../protocols/http-connection.ts'
 import { Http1ClientSession } from '../protocols/http1/client-session.ts'
+import { tracersOfPeer, type TracerGroup } from '../telemetry/tracer-group.ts'
 import { ConnectionDials, type ConnectionDial, type DialMember, type Transport } from './connection-dial.ts'
+import { traceReused } from './connection-trace.ts'
 import { HTTP_CONNECTOR_DEFAULTS, HTTP_CONNECTOR_OPTIONS, type HttpConnectorOptions } from './connector-options.ts'
-import { traceReused } from './traced-stream.ts'
 import { TransportConnector } from './transport-connector.ts'
 
 /** Who waits for a connection. Exactly one of the two is called, once, unless the wait is cancelled first. */
@@ -57,19 +58,22 @@ export class HttpConnector {
     })
   }
 
-  /** A pooled connection for this peer, lent to the caller; null when none has room. */
-  reuse(peer: Peer): UpstreamConnection | null {
+  /**
+   * A pooled connection for this peer, lent to the caller; null when none has room.
+   * @param tracers are told of it; null: none. Left out: the peer's own
+   */
+  reuse(peer: Peer, tracers: TracerGroup | null = tracersOfPeer(peer)): UpstreamConnection | null {
     const connection = this.pool.take(peer.reuseKey)
-    if (connection !== null) {
-      const { tracer } = peer.options
-      if (tracer !== null) traceReused(tracer, peer.name, connection.digest)
-    }
+    if (connection !== null && tracers !== null) traceReused(tracers, peer, connection)
     return connection
   }
 
-  /** A new connection for this peer. The waiter is called later, never before this returns. */
-  open(peer: Peer, waiter: ConnectionWaiter): PendingAcquire {
-    const pending = new PendingAcquire(this.pool, this.#dials, peer, waiter)
+  /**
+   * A new connection for this peer. The waiter is called later, never before this returns.
+   * @param tracers are told of it; null: none. Left out: the peer's own
+   */
+  open(peer: Peer, waiter: ConnectionWaiter, tracers: TracerGroup | null = tracersOfPeer(peer)): PendingAcquire {
+    const pending = new PendingAcquire(this.pool, this.#dials, peer, waiter, tracers)
     pending.start()
     return pending
   }
@@ -149,12 +153,16 @@ export class PendingAcquire extends PoolWaiter implements DialMember {
   readonly #pool: ConnectionPool
   readonly #dials: ConnectionDials
   readonly #waiter: ConnectionWaiter
+  readonly tracers: TracerGroup | null
 
-  constructor(pool: ConnectionPool, dials: ConnectionDials, peer: Peer, waiter: ConnectionWaiter) {
+  constructor(
+    pool: ConnectionPool, dials: ConnectionDials, peer: Peer, waiter: ConnectionWaiter, tracers: TracerGroup | null,
+  ) {
     super(peer, pool)
     this.#pool = pool
     this.#dials = dials
     this.#waiter = waiter
+    this.tracers = tracers
   }
 
   /** Called by the connector, once. */
@@ -188,8 +196,7 @@ export class PendingAcquire extends PoolWaiter implements DialMember {
 
   override onHandedOver(connection: UpstreamConnection): void {
     this.#state = AcquireState.Done
-    const { tracer } = this.peer.options
-    if (tracer !== null) traceReused(tracer, this.peer.name, connection.digest)
+    if (this.tracers !== null) traceReused(this.tracers, this.peer, connection)
     this.#waiter.onConnection(connection, true)
   }
 

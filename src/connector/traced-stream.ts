@@ -1,48 +1,36 @@
 /**
- * Calls of connection tracers, and the stream that reports its own end to one.
- *
- * A stream is wrapped only for a tracer with `disconnected`: it forwards everything, about a nanosecond a call (measured), and
- * tells the tracer exactly once that the connection is gone, whatever ended it. It can also hold bytes that came before
- * anybody owned the stream (behind the 2xx of a CONNECT proxy) and hands them over first.
- *
- * What a tracer throws is swallowed and counted in `tracerFaults`.
+ * A stream that tells its end to one that watches, and that can hand over bytes first which came before it had an owner (behind
+ * the 2xx of a CONNECT proxy). It forwards everything else, about a nanosecond a call (measured).
  */
-import type { ProxyError } from '../errors/proxy-error.ts'
 import { BUFFER_RESERVE, type ByteStream, type ReceiveBuffer, type StreamDigest, type StreamOwner } from '../protocols/byte-stream.ts'
-import { tracerFaults, type Tracer } from '../telemetry/tracer.ts'
 
-export function traceConnected(tracer: Tracer, peer: string, digest: StreamDigest): void {
-  try { tracer.connected?.(peer, digest) } catch { tracerFaults.count++ }
-}
+/**
+ * Owner of a stream that was asked for by promise, or is about to get its connection. It is paused or silent, so only its end
+ * can come, which `destroyed` shows.
+ */
+export const UNCLAIMED: StreamOwner = { onBytes() {}, onEnd() {}, onDrained() {}, onClosed() {} }
 
-export function traceReused(tracer: Tracer, peer: string, digest: StreamDigest): void {
-  try { tracer.reused?.(peer, digest) } catch { tracerFaults.count++ }
-}
-
-export function traceFailed(tracer: Tracer, peer: string, error: ProxyError): void {
-  try { tracer.failed?.(peer, error) } catch { tracerFaults.count++ }
-}
-
-function traceDisconnected(tracer: Tracer, peer: string, digest: StreamDigest): void {
-  try { tracer.disconnected?.(peer, digest) } catch { tracerFaults.count++ }
+export interface StreamWatcher {
+  /** Its end has begun: the owner ended or destroyed it, or the other side did. May come again; the first one counts. */
+  onEnding(by: 'proxy' | 'origin'): void
+  /** It is gone. Exactly once, last, before its owner is told. */
+  onEnded(stream: ByteStream, error: Error | null): void
 }
 
 export class TracedStream implements ByteStream, StreamOwner {
   owner: StreamOwner
   readonly #stream: ByteStream
-  /** Null: nobody to tell, or told already. */
-  #tracer: Tracer | null
-  readonly #peer: string
+  /** Null: none, or told already. */
+  #watcher: StreamWatcher | null
   #early: Buffer | null
   /** The owner wants bytes; the stream itself stays paused until the early ones are with it. */
   #resuming = false
 
-  /** @param early bytes that come before all others, or null; the stream is paused then. */
-  constructor(stream: ByteStream, owner: StreamOwner, peer: string, tracer: Tracer | null, early: Buffer | null) {
+  /** @param early bytes that come before all others, the stream is paused then; null: none */
+  constructor(stream: ByteStream, owner: StreamOwner, watcher: StreamWatcher | null, early: Buffer | null) {
     this.owner = owner
     this.#stream = stream
-    this.#tracer = tracer
-    this.#peer = peer
+    this.#watcher = watcher
     this.#early = early
     stream.owner = this
   }
@@ -59,8 +47,14 @@ export class TracedStream implements ByteStream, StreamOwner {
   writeText(text: string): void { this.#stream.writeText(text) }
   writeBytes(bytes: Buffer): void { this.#stream.writeBytes(bytes) }
   flush(): void { this.#stream.flush() }
-  end(): void { this.#stream.end() }
-  destroy(reset?: boolean): void { this.#stream.destroy(reset) }
+  end(): void {
+    this.#watcher?.onEnding('proxy')
+    this.#stream.end()
+  }
+  destroy(reset?: boolean): void {
+    this.#watcher?.onEnding('proxy')
+    this.#stream.destroy(reset)
+  }
   pause(): void {
     this.#resuming = false
     this.#stream.pause()
@@ -74,14 +68,18 @@ export class TracedStream implements ByteStream, StreamOwner {
   }
 
   onBytes(buffer: Buffer, from: number, to: number): void { this.owner.onBytes(buffer, from, to) }
-  onEnd(): void { this.owner.onEnd() }
+  onEnd(): void {
+    this.#watcher?.onEnding('origin')
+    this.owner.onEnd()
+  }
   onDrained(): void { this.owner.onDrained() }
   onClosed(error: Error | null): void {
     this.#early = null
-    const tracer = this.#tracer
-    if (tracer !== null) {
-      this.#tracer = null
-      traceDisconnected(tracer, this.#peer, this.#stream.digest)
+    const watcher = this.#watcher
+    if (watcher !== null) {
+      this.#watcher = null
+      watcher.onEnding('origin')
+      watcher.onEnded(this.#stream, error)
     }
     this.owner.onClosed(error)
   }

@@ -24,7 +24,7 @@ import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
 import { TcpStream, dialTcp } from '../protocols/tcp/tcp-stream.ts'
 import { ConnectTunnel, type TunnelWaiter } from './connect-proxy.ts'
 import { Resolver, type PendingResolve, type ResolveWaiter } from './resolver.ts'
-import { TracedStream, traceConnected, traceFailed } from './traced-stream.ts'
+import { TracedStream, UNCLAIMED } from './traced-stream.ts'
 import { TRANSPORT_CONNECTOR_DEFAULTS, TRANSPORT_CONNECTOR_OPTIONS, type Dial, type TransportConnectorOptions } from './transport-options.ts'
 
 /** How long an address has before the next one is tried beside it (RFC 8305 5: Connection Attempt Delay). */
@@ -55,6 +55,8 @@ export interface DialWaiter {
 export interface PendingDial {
   /** Nobody wants it any more; no callback follows. Harmless when it is over already. */
   cancel(): void
+  /** Addresses dialled so far, for tracers. Left out: one. */
+  readonly addressesTried?: number
 }
 
 /** Totals since the start, for metrics. Every dial ends as one of the last three. */
@@ -113,7 +115,7 @@ export class TransportConnector {
         signal?.removeEventListener('abort', onAbort)
         stream.pause()
         if (early === null) stream.owner = UNCLAIMED
-        resolve(early === null ? stream : new TracedStream(stream, UNCLAIMED, peer.name, null, early))
+        resolve(early === null ? stream : new TracedStream(stream, UNCLAIMED, null, early))
       },
       onDialFailed(error) {
         signal?.removeEventListener('abort', onAbort)
@@ -154,12 +156,6 @@ export class TransportConnector {
   }
 }
 
-/**
- * Owner of a stream that was asked for by promise and is not claimed yet. It is paused, so only its end can come, which
- * `destroyed` shows.
- */
-const UNCLAIMED: StreamOwner = { onBytes() {}, onEnd() {}, onDrained() {}, onClosed() {} }
-
 /** What cannot be honoured yet; '' when nothing. The one place that says so. */
 function notImplemented(peer: Peer): string {
   if (peer.tls) return 'TLS to the peer'
@@ -187,6 +183,7 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
   /** Port that goes with #addresses. */
   #port = 0
   #addresses: readonly string[] = []
+  addressesTried = 0
   /** Next of #addresses. */
   #next = 0
   /** Attempts under way. */
@@ -299,6 +296,7 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
     const localAddress = family === 0 ? '' : connector.localAddressFor(this.#peer, family)
     const attempt = new Attempt(this, address, connector.ticker.clock.exact() + connectTimeoutMs)
     this.#attempts.push(attempt)
+    this.addressesTried++
     try {
       attempt.stream = connector.dialAddress({
         address,
@@ -350,6 +348,7 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
     this.#state = DialState.Connecting
     const { customL4, connectTimeoutMs } = this.#peer.options
     this.#stepDeadline = this.#connector.ticker.clock.exact() + connectTimeoutMs
+    this.addressesTried++
     // A promise, also for a stream that is there at once: the waiter must not be called before `dial` has returned.
     const opening = (async () => customL4!.connect(address))()
     opening.then(stream => this.#onCustom(stream), (thrown: unknown) => {
@@ -376,14 +375,8 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
   // ---- on top of the transport
 
   /** Connected: to the peer, or to its proxy. */
-  #onTransport(connected: ByteStream): void {
-    const { name, options, connectProxy } = this.#peer
-    const { tracer } = options
-    let stream = connected
-    if (tracer !== null) {
-      traceConnected(tracer, name, connected.digest)
-      if (tracer.disconnected !== undefined) stream = new TracedStream(connected, UNCLAIMED, name, tracer, null)
-    }
+  #onTransport(stream: ByteStream): void {
+    const { options, connectProxy } = this.#peer
     if (connectProxy === null) {
       this.#succeed(stream, null)
       return
@@ -415,8 +408,6 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
     if (this.#state === DialState.Done) return
     this.#finish()
     this.#connector.counters.failed++
-    const { tracer } = this.#peer.options
-    if (tracer !== null) traceFailed(tracer, this.#peer.name, error)
     this.#waiter.onDialFailed(error)
   }
 

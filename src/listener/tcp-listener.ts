@@ -5,6 +5,7 @@
 import net from 'node:net'
 import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
 import { resetSocket, TcpStream } from '../protocols/tcp/tcp-stream.ts'
+import type { RefusalReason } from '../telemetry/tracer.ts'
 import type { Acceptor } from './acceptor.ts'
 import type { ResolvedListenerOptions } from './listener-options.ts'
 import { TcpAcceptor } from './tcp-acceptor.ts'
@@ -16,6 +17,8 @@ export interface AcceptOwner {
   onAccepted(stream: ByteStream, countedAs: string): void
   /** There is no room: close the oldest idle connection. Returns false when none is idle. */
   closeOldestIdle(): boolean
+  /** A connection was turned away; it is reset behind this call. */
+  onTurnedAway?(clientIp: string, reason: RefusalReason): void
 }
 
 /** Owner of a stream until its session takes it over, which happens in the same call. */
@@ -26,6 +29,8 @@ export class TcpListener {
   readonly #owner: AcceptOwner
   /** Connections open now, by client. */
   readonly #perClient = new Map<string, number>()
+  /** Why the last one was turned away. */
+  #reason: RefusalReason = 'max-connections'
   /** Connections let in, and turned away, so far. */
   accepted = 0
   refused = 0
@@ -47,9 +52,9 @@ export class TcpListener {
     const { connectionFilter, maxConnectionsPerClient } = this.#options
     // The address is a system call.
     const asked = connectionFilter !== null || maxConnectionsPerClient !== 0
-    const countedAs = this.#hasRoom() ? this.#countedAs(asked ? socket.remoteAddress ?? '' : '') : null
+    const countedAs = this.#admit(asked ? socket.remoteAddress ?? '' : '')
     if (countedAs === null) {
-      this.refused++
+      this.#turnAway(socket.remoteAddress ?? '')
       socket.on('error', () => { /* it is being reset */ })
       resetSocket(socket)
       return
@@ -60,9 +65,9 @@ export class TcpListener {
 
   /** The same for a stream that came in another way than through an acceptor of this listener. */
   accept(stream: ByteStream): void {
-    const countedAs = this.#hasRoom() ? this.#countedAs(stream.digest.remoteIp) : null
+    const { remoteIp } = stream.digest, countedAs = this.#admit(remoteIp)
     if (countedAs === null) {
-      this.refused++
+      this.#turnAway(remoteIp)
       stream.owner = NOBODY
       stream.destroy(true)
       return
@@ -71,22 +76,28 @@ export class TcpListener {
     this.#owner.onAccepted(stream, countedAs)
   }
 
-  #hasRoom(): boolean {
-    const { maxConnections } = this.#options
-    return maxConnections === 0 || this.#owner.connections < maxConnections || this.#owner.closeOldestIdle()
+  #turnAway(remoteIp: string): void {
+    this.refused++
+    this.#owner.onTurnedAway?.(remoteIp, this.#reason)
   }
 
   /** Counts a connection for its client. Returns how it is counted, '' for a client that is exempt; null: it is turned away. */
-  #countedAs(ip: string): string | null {
-    const { connectionFilter, maxConnectionsPerClient } = this.#options
-    if (connectionFilter !== null && !allows(connectionFilter, ip)) return null
+  #admit(ip: string): string | null {
+    const { connectionFilter, maxConnections, maxConnectionsPerClient } = this.#options, owner = this.#owner
+    if (maxConnections !== 0 && owner.connections >= maxConnections && !owner.closeOldestIdle()) return this.#refuse('max-connections')
+    if (connectionFilter !== null && !allows(connectionFilter, ip)) return this.#refuse('connection-filter')
     if (maxConnectionsPerClient === 0) return ''
     const client = clientOf(ip)
     if (client === '') return ''
     const open = this.#perClient.get(client) ?? 0
-    if (open >= maxConnectionsPerClient) return null
+    if (open >= maxConnectionsPerClient) return this.#refuse('max-connections-per-client')
     this.#perClient.set(client, open + 1)
     return client
+  }
+
+  #refuse(reason: RefusalReason): null {
+    this.#reason = reason
+    return null
   }
 
   /** A connection that was let in is gone. */

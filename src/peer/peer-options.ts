@@ -125,7 +125,10 @@ export interface PeerOptions extends Http1ClientOptions {
   /** Longest wait for the answer to a PING, in ms. Refused until HTTP/2 to the peer is implemented. @default 5000 */
   h2PingTimeoutMs?: number
 
-  /** Watches connections to this peer; null for none. @default null */
+  /**
+   * Watches connections and attempts to this peer, and the exchanges that tried it (telemetry/tracer.ts); null: none. Give one
+   * object to all peers that it watches: for each new one the service makes a new list. @default null
+   */
   tracer?: Tracer | null
 }
 

@@ -17,6 +17,8 @@ import type { Peer } from '../peer/peer.ts'
 import type { Clock } from '../primitives/clock.ts'
 import type { UpstreamConnection } from '../protocols/http-connection.ts'
 import type { DetachedStream, RequestSetup, UpstreamOwner, UpstreamSession } from '../protocols/http-session.ts'
+import type { TracerGroup } from '../telemetry/tracer-group.ts'
+import type { AttemptTrace } from './exchange-trace.ts'
 import type { ResponseSource } from './response-source.ts'
 
 /** What an attempt asks of the service. */
@@ -42,6 +44,10 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   readonly peer: Peer
   readonly #host: AttemptHost
   #owner: AttemptOwner
+  /** Of the service and the peer; null: none. */
+  readonly #tracers: TracerGroup | null
+  /** Null: none watches, or the exchange is not to be seen. */
+  readonly trace: AttemptTrace | null
   #pending: PendingAcquire | null = null
   /** Null before there is a connection, and once the attempt is over. */
   session: UpstreamSession | null = null
@@ -57,10 +63,14 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   sentAt = 0
   firstByteAt = 0
 
-  constructor(host: AttemptHost, peer: Peer, owner: AttemptOwner) {
+  constructor(
+    host: AttemptHost, peer: Peer, owner: AttemptOwner, tracers: TracerGroup | null = null, trace: AttemptTrace | null = null,
+  ) {
     this.#host = host
     this.peer = peer
     this.#owner = owner
+    this.#tracers = tracers
+    this.trace = trace
   }
 
   get kind(): 'origin' { return 'origin' }
@@ -73,9 +83,9 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   /** @returns whether a pooled connection was there; otherwise the owner is called, never within this call */
   connect(): boolean {
     const { connector } = this.#host
-    const connection = connector.reuse(this.peer)
+    const connection = connector.reuse(this.peer, this.#tracers)
     if (connection === null) {
-      this.#pending = connector.open(this.peer, this)
+      this.#pending = connector.open(this.peer, this, this.#tracers)
       return false
     }
     this.#begin(connection, true)
@@ -90,6 +100,7 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
 
   onConnectionFailed(error: ProxyError): void {
     this.#pending = null
+    this.trace?.over(0, 0)
     // A limit of our own says nothing about the peer.
     this.settle(error.kind === 'POOL_QUEUE_FULL' || error.kind === 'POOL_QUEUE_TIMEOUT' ? null : false)
     this.#owner.onAttemptUnconnected(error)
@@ -99,6 +110,7 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
     this.reused = reused
     if (this.#host.timed) this.connectedAt = this.#host.clock.exact()
     this.session = connection.begin(this, this.peer.options)
+    this.trace?.connected(connection.digest, connection.protocol, reused, this.connectedAt)
   }
 
   // ---- the request
@@ -123,6 +135,7 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   onResponseHead(head: ResponseHead, length: number): void {
     this.#seeFirstByte()
     this.status = head.status
+    this.trace?.responded(head.status, this.firstByteAt)
     this.#owner.onResponseHead(head, length)
   }
 
@@ -166,6 +179,7 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   #giveBack(): void {
     const session = this.session
     if (session === null) return
+    this.trace?.over(session.bodyBytesOut, session.bodyBytesIn)
     this.session = null
     // An exchange that has not ended is given up; one that has is not touched by it.
     session.abort()

@@ -1,11 +1,12 @@
 /**
  * What an exchange asks of the service that runs it, and what it shows the service when it is over. The service
- * (server/http-proxy-service.ts) makes one exchange per request and outlives them all.
+ * (server/http-proxy-core.ts) makes one exchange per request and outlives them all.
  */
 import type { PathNormalization } from '../http/target-path.ts'
+import type { Peer } from '../peer/peer.ts'
 import type { Ticker } from '../primitives/clock.ts'
 import type { LoggedExchange } from '../telemetry/access-record.ts'
-import type { Tracer } from '../telemetry/tracer.ts'
+import type { TracerGroup } from '../telemetry/tracer-group.ts'
 import type { AttemptHost } from './attempt.ts'
 import type { ForwardedFields } from './forwarded-fields.ts'
 import type { PhasePlan } from './phases.ts'
@@ -15,7 +16,10 @@ import type { Tunnel } from './tunnel.ts'
 export interface ExchangeHost<Ctx> extends AttemptHost {
   readonly plan: PhasePlan<Ctx>
   readonly ticker: Ticker
-  readonly tracer: Tracer | null
+  /** The service's own; null: it has none, though a peer may. */
+  readonly tracers: TracerGroup | null
+  /** Those who watch attempts at this peer: the service's tracers and the peer's own. Null: none. */
+  tracersFor(peer: Peer): TracerGroup | null
   readonly forwarded: ForwardedFields
   readonly retryBudget: RetryBudget
   readonly pathNormalization: PathNormalization

@@ -26,8 +26,10 @@ import type { Peer } from '../peer/peer.ts'
 import { BUFFER_RESERVE, copyWithReserve, type StreamDigest } from '../protocols/byte-stream.ts'
 import type { RequestOwner } from '../protocols/http-connection.ts'
 import { BODY_TUNNEL, BODY_UNKNOWN, BODY_UNTIL_CLOSE, type DownstreamSession } from '../protocols/http-session.ts'
+import type { TracerGroup } from '../telemetry/tracer-group.ts'
 import { Attempt, type AttemptOwner } from './attempt.ts'
-import type { ExchangeHost, FinishedExchange } from './exchange-host.ts'
+import type { ExchangeHost } from './exchange-host.ts'
+import { ExchangeTrace, type AttemptTrace, type TracedExchange } from './exchange-trace.ts'
 import { errorPage, flagOf, statusOf, type Flag } from './fail-to-proxy.ts'
 import { MERGED_FIELDS, stripForwarded, type ConnectionFacts } from './forwarded-fields.ts'
 import { isPromise, type BodyStage, type PhasePlan, type PhaseSubject, type ResponseOrigin } from './phases.ts'
@@ -67,7 +69,7 @@ const ENTRY: Readonly<Record<ResponseOrigin, Step>> = {
   origin: Step.ResponseUpstream, stored: Step.ResponseApp, own: Step.ResponseModules,
 }
 
-export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchange, RequestOwner, AttemptOwner,
+export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange, RequestOwner, AttemptOwner,
   ResponseSink, RequestBodyOwner, ResponsePipeOwner, TunnelOwner {
   readonly #host: ExchangeHost<Ctx>
   readonly #plan: PhasePlan<Ctx>
@@ -108,6 +110,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
   #responseLength = 0
   #responsePipe: ResponsePipe<Ctx> | null = null
   #tunnel: Tunnel | null = null
+  /** Null: no tracer watches, or none yet. */
+  #trace: ExchangeTrace | null = null
 
   error: ProxyError | null = null
   /** The exchange is answered with an error page, or not at all. */
@@ -127,7 +131,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
     this.#facts = facts
     this.#refusal = refusal
     this.request = down.request
-    this.startedAt = host.timed ? host.clock.exact() : 0
+    // Without a need for times, about: a peer's tracer may still want it.
+    this.startedAt = host.timed ? host.clock.exact() : host.clock.now()
   }
 
   // ---- what hooks see
@@ -182,6 +187,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
     if (status < 200) throw new TypeError(`status ${status} is not that of a final response`)
     const answer = new OwnAnswer(ResponseHead.build(status, toHeaders(fields)), body)
     this.#dropAttempt()
+    this.#traceAttemptEnd(null)
     this.#takeAnswer(answer)
     return 'responded'
   }
@@ -197,6 +203,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
   get firstByteAt(): number { return this.#attempt === null ? 0 : this.#attempt.firstByteAt }
   get ownAnswer(): boolean { return this.#own !== null }
   get retryBudgetSpent(): boolean { return this.#budgetSpent }
+  get upgraded(): boolean { return this.#tunnel !== null }
 
   summary(): string {
     if (this.#plan.has.requestSummary) {
@@ -220,7 +227,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
 
   /** Runs until the first wait. */
   begin(): void {
-    const { app } = this.#plan
+    const { app } = this.#plan, { tracers, clock } = this.#host
+    if (tracers !== null && !this.#facts.selfTest) this.#trace = new ExchangeTrace(this, tracers, clock)
     try {
       this.ctx = atOnce(app.newCtx(), 'newCtx')
       const kept = this.#facts.kept
@@ -232,8 +240,6 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
       this.#fail(asProxyError(thrown, 'newCtx or onConnectionReuse'))
       return
     }
-    const { tracer } = this.#host
-    if (tracer !== null && !this.#facts.selfTest) tracer.exchangeStarted?.(this.requestId, this.request.method, this.request.target)
     if (this.#refusal === null) this.#advance()
     else this.#fail(this.#refusal)
   }
@@ -417,7 +423,21 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
     if (peer === null || peer === undefined || typeof peer.reuseKey !== 'string' || typeof peer.options !== 'object') {
       throw new TypeError('upstreamPeer returned no Peer')
     }
-    return this.#attempt = new Attempt(this.#host, peer, this)
+    const tracers = this.#host.tracersFor(peer)
+    const trace = tracers === null ? null : this.#traceAttempt(peer, tracers)
+    return this.#attempt = new Attempt(this.#host, peer, this, tracers, trace)
+  }
+
+  #traceAttempt(peer: Peer, tracers: TracerGroup): AttemptTrace | null {
+    if (this.#facts.selfTest) return null
+    this.#trace ??= new ExchangeTrace(this, null, this.#host.clock)
+    return this.#trace.attempt(peer, tracers)
+  }
+
+  /** Tells tracers, unless they know already. */
+  #traceAttemptEnd(error: ProxyError | null): void {
+    const attempt = this.#attempt
+    if (attempt !== null) attempt.trace?.ended(attempt, error, false)
   }
 
   onAttemptConnected(): void {
@@ -600,6 +620,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
     if (error !== null) this.error ??= new ProxyError('CONNECTION_RESET', 'downstream', 'the upgraded connection broke', { cause: error })
     this.#bytesIn = fromClient
     this.#bytesOut = fromOrigin
+    this.#attempt!.trace?.tunnelled(fromClient, fromOrigin)
     this.#finish()
   }
 
@@ -668,9 +689,13 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
     }
     attempt.settle(null)
     this.#earlierError = error
-    if (!this.#facts.selfTest) this.#host.tracer?.exchangeRetried?.(this.requestId, this.attempts, error)
     this.#step = Step.Retrying
     const delay = retryDelayMs(this.attempts, this.#host.clock.random())
+    const { trace } = attempt
+    if (trace !== null) {
+      trace.ended(attempt, error, true)
+      this.#trace!.retried(trace, error, delay)
+    }
     // Not from within the failing call: a fault that comes at once must not recurse.
     if (delay === 0) queueMicrotask(() => this.#retry())
     else this.#cancelRetry = this.#host.clock.after(delay, () => this.#retry())
@@ -716,6 +741,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
     }
     this.#failing = true
     this.error = error
+    this.#traceAttemptEnd(error)
     this.#step = Step.Failing
     if (this.#down.responseStarted || statusOf(error) === 0) {
       this.#cut(error)
@@ -784,7 +810,9 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, FinishedExchan
     this.#own?.cancel()
     this.#chosen?.release?.()
     this.#attempt?.finish(this.error === null)
+    this.#traceAttemptEnd(this.error)
     host.exchangeEnded(this)
+    this.#trace?.ended()
     if (has.logging) {
       try {
         const result = app.logging!(this, this.error, this.ctx)

@@ -10,6 +10,7 @@ import type { OpenCounts } from '../ipc/open-counts.ts'
 import { SILENT_LOG, type ProcessLog } from '../ipc/process-log.ts'
 import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../listener/http-listener-options.ts'
 import { resolveHttpListenerOptions } from '../listener/http-listener-options.ts'
+import type { Peer } from '../peer/peer.ts'
 import { Ticker, type Clock } from '../primitives/clock.ts'
 import { partOf } from '../primitives/option-table.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
@@ -25,7 +26,7 @@ import type { ProxyHttp } from '../proxy/proxy-http.ts'
 import { RetryBudget } from '../proxy/retry-budget.ts'
 import type { Tunnel } from '../proxy/tunnel.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
-import { fanOut, type Tracer } from '../telemetry/tracer.ts'
+import { NO_TRACERS, TracerGroup } from '../telemetry/tracer-group.ts'
 import { NO_FACTS, type AcceptFacts, type AcceptStage, type ServedConnection } from './accept-pipeline.ts'
 import { ConnectionBook } from './connection-book.ts'
 import type { Drain } from './drain.ts'
@@ -33,6 +34,7 @@ import { resolveHttpProxyOptions, type HttpProxyOptions } from './http-proxy-opt
 import { HTTP_PROTOCOLS, type OpenHttp } from './http-protocols.ts'
 import type { ServiceCore } from './listening-base.ts'
 import type { ServerContext } from './server-context.ts'
+import { traceRefused } from './service-tracers.ts'
 import type { ListenerSpec } from './service.ts'
 
 type HttpListener = ListenerSpec<ResolvedHttpListenerOptions>
@@ -46,7 +48,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   readonly clock: Clock
   readonly forwarded: ForwardedFields
   readonly retryBudget = new RetryBudget()
-  readonly tracer: Tracer | null
+  readonly tracers: TracerGroup | null
   readonly pathNormalization: PathNormalization
   readonly upgrades: boolean
   readonly tunnelIdleTimeoutMs: number
@@ -78,12 +80,12 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.ticker = new Ticker(this.connector.ticker.clock)
     this.clock = this.ticker.clock
     this.forwarded = new ForwardedFields(partOf<ForwardedOptions>(FORWARDED_OPTIONS, options))
-    this.tracer = fanOut(options.tracers)
+    this.tracers = TracerGroup.of(options.tracers)
     this.pathNormalization = options.pathNormalization
     this.upgrades = options.upgrades
     this.tunnelIdleTimeoutMs = options.tunnelIdleTimeoutMs
     this.showsRequestId = options.showRequestId
-    this.timed = this.tracer !== null
+    this.timed = this.tracers !== null
     this.#maxActive = options.maxActiveRequests
     this.#accessLog = given.accessLog
     this.#listenerOptions = options.listener as ResolvedHttpListenerOptions
@@ -105,7 +107,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.#log = log
     if (this.#accessLog === undefined) this.#accessLog = accessLog
     this.#maxActive = settings.limits.maxActiveRequests ?? this.#maxActive
-    this.timed = this.tracer !== null || this.#accessLog !== null
+    this.timed = this.tracers !== null || this.#accessLog !== null
   }
 
   open(stream: ByteStream, { alpn }: AcceptFacts, listener: HttpListener, acceptedAt: number): ServedConnection {
@@ -140,7 +142,15 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
 
   onRefused(connection: DownstreamConnection, error: ProxyError): void {
     if (isSelfTest(connection)) return
+    if (this.tracers !== null) traceRefused(this.tracers, connection, error, this.clock)
     this.#accessLog?.refused(connection.listener, connection.stream.digest.remoteIp, error, flagOf(error), this.clock.wall())
+  }
+
+  tracersFor({ options: { tracer } }: Peer): TracerGroup | null {
+    if (tracer === null) return this.tracers
+    // From now on times are taken for it.
+    this.timed = true
+    return (this.tracers ?? NO_TRACERS).with(tracer)
   }
 
   exchangeEnded(exchange: FinishedExchange): void {
@@ -156,17 +166,8 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
         error: exchange.error.message, stack: causeStack(exchange.error),
       })
     }
-    if (this.timed && counted) this.#report(exchange, status)
+    if (this.timed && counted) this.#accessLog?.exchange(exchange)
     this.drain?.look()
-  }
-
-  #report(exchange: FinishedExchange, status: number): void {
-    this.#accessLog?.exchange(exchange)
-    this.tracer?.exchangeEnded?.({
-      requestId: exchange.requestId, listener: exchange.listener, method: exchange.request.method, target: exchange.request.target,
-      status, flag: exchange.flag, bytesIn: exchange.bytesReceived, bytesOut: exchange.bytesSent, durationMs: exchange.durationMs,
-      attempts: exchange.attempts, error: exchange.error,
-    })
   }
 
   hookFailed(hook: string, thrown: unknown): void {

@@ -18,7 +18,7 @@ export interface HttpProxyOptions extends ForwardedOptions, LimitOptions {
   listener?: HttpListenerOptions
   /** Connections to upstreams; null makes one of its own, with the default pool. @default null */
   connector?: HttpConnector | null
-  /** Callbacks that watch. @default [] */
+  /** Callbacks that watch exchanges, attempts and connections (telemetry/tracer.ts says what they hear). @default [] */
   tracers?: readonly Tracer[]
   /** Where finished requests are written; null writes them nowhere. Left out: what the process is configured with. @default null */
   accessLog?: AccessLogSink | null

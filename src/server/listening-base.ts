@@ -20,15 +20,20 @@ import type { ByteStream } from '../protocols/byte-stream.ts'
 import type { DownstreamConnection } from '../protocols/http-connection.ts'
 import { selfTest } from '../protocols/tcp/tcp-stream.ts'
 import type { Tunnel } from '../proxy/tunnel.ts'
+import type { RefusalReason } from '../telemetry/tracer.ts'
+import type { TracerGroup } from '../telemetry/tracer-group.ts'
 import { beginStages, NO_FACTS, type AcceptFacts, type AcceptStage, type PipelineOwner, type ServedConnection } from './accept-pipeline.ts'
 import { ConnectionBook, type BookOwner } from './connection-book.ts'
 import { Drain } from './drain.ts'
 import { SERVER_CONTEXT_DEFAULTS, type ServerContext } from './server-context.ts'
+import { traceAccepted, traceClosed, traceTurnedAway } from './service-tracers.ts'
 import type { ListenerSpec, ListeningService, RunningListener, ServiceStats } from './service.ts'
 
 /** What a kind of service does with its connections. */
 export interface ServiceCore<Options extends ListenerOptions, Resolved extends ResolvedListenerOptions> {
   readonly ticker: Ticker
+  /** Null: none watches. */
+  readonly tracers: TracerGroup | null
   /** No further request is wanted on any connection. Set by the service. */
   draining: boolean
   /** Set by the service while it drains: told whenever something that `active` counts has ended. */
@@ -203,23 +208,35 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
   get tcp(): TcpListener { return this.#tcp ??= new TcpListener(this.spec.options, this) }
 
   onAccepted(stream: ByteStream, countedAs: string): void {
+    const { tracers } = this.#core
     if (this.stages.length > 0) {
+      if (tracers !== null) traceAccepted(tracers, this.name, stream)
       beginStages(this, stream, countedAs, this.#deadlineMs)
       return
     }
     const connection = this.open(stream, NO_FACTS, this.ticker.clock.now())
     this.book.add(connection, countedAs)
     stream.owner = connection
+    if (tracers !== null) traceAccepted(tracers, this.name, stream)
   }
 
   open(stream: ByteStream, facts: AcceptFacts, acceptedAt: number): ServedConnection {
-    return this.#core.open(stream, facts, this.spec, acceptedAt)
+    const connection = this.#core.open(stream, facts, this.spec, acceptedAt)
+    if (this.#core.draining) connection.drain()
+    return connection
   }
 
   closeOldestIdle(): boolean { return this.book.closeOldestIdle() }
 
-  onLeft({ countedAs }: DownstreamConnection): void {
-    this.#tcp?.left(countedAs)
-    this.#core.drain?.look()
+  onTurnedAway(clientIp: string, reason: RefusalReason): void {
+    const { tracers } = this.#core
+    if (tracers !== null) traceTurnedAway(tracers, this.name, clientIp, reason)
+  }
+
+  onLeft(connection: DownstreamConnection): void {
+    const { tracers, drain, ticker } = this.#core
+    this.#tcp?.left(connection.countedAs)
+    if (tracers !== null) traceClosed(tracers, connection, ticker.clock)
+    drain?.look()
   }
 }

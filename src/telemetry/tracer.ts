@@ -1,64 +1,265 @@
 /**
- * Callbacks that watch connections and exchanges. They receive plain values, cannot change anything, and whatever they
- * throw is swallowed and counted by the caller: a tracer can neither fail nor slow an exchange.
+ * Callbacks that watch exchanges, their attempts and connections: what logs, metrics and spans are made of.
+ *
+ *   downstreamAccepted ─▶ exchangeStarted ─▶ attemptStarted ─▶ upstreamConnected | upstreamReused | upstreamConnectFailed
+ *                              │                  ├▶ attemptConnected ─▶ attemptResponded
+ *                              │                  └▶ attemptEnded ─▶ [exchangeRetried ─▶ attemptStarted …]
+ *                              └▶ exchangeEnded                        upstreamClosed, downstreamClosed: when they are gone
+ *
+ * A tracer is given to a service (`HttpProxyOptions.tracers`), which tells it everything, or to a peer (`peer.options.tracer`),
+ * whose tracer is told of that peer's connections and attempts, and of the exchanges that tried that peer. The events, their
+ * values and their order are the same for both; for one event the service's tracers come first. A tracer given twice is told
+ * once. The process's test of itself (`server.selfTest`) is no exchange for any tracer, though its connections are real ones.
+ *
+ * Each callback takes one record of plain values, made for that event; it may be kept. Heads and digests in it are the live
+ * ones: to be read, within the call, and never changed. A callback cannot change or fail anything: what it throws, or rejects
+ * when it is async, is swallowed and counted in `tracerFaults` (tracer-group.ts). It runs inside the exchange, so it must be
+ * quick and must not call back into the proxy. Which callbacks a tracer has is read once, when it is given.
+ *
+ * Times that end in `At` are exact monotonic ms (`clock.exact()`), 0 for what did not happen; `WallMs` is ms since the epoch;
+ * bytes are those of bodies without framing, except for connections, where they are all bytes.
  * Types only; exporters live in telemetry/exporters/.
  */
 import type { ProxyError } from '../errors/proxy-error.ts'
+import type { RequestHead } from '../http/message-head.ts'
 import type { StreamDigest } from '../protocols/byte-stream.ts'
 
-/** How an exchange ended, as `logging` and the access log see it. */
-export interface ExchangeSummary {
+/** What every event of one exchange has. */
+export interface ExchangeEvent {
+  /** Unique in the process, from 1: what joins the events of one exchange. A client may repeat request ids. */
+  readonly exchangeId: number
+  /** As in X-Request-Id. */
   readonly requestId: string
+}
+
+export interface ExchangeStarted extends ExchangeEvent {
+  /** The request as it came: no hook has seen it. For a peer's tracer, which hears of it later: as filters left it so far. */
+  readonly request: Readonly<RequestHead>
+  /** Name of the listener. */
   readonly listener: string
+  readonly clientIp: string
+  /** The client's connection, with what its TLS handshake settled in `tls`. */
+  readonly client: StreamDigest
+  /**
+   * When the head of the request was complete. Taken from the tick, and up to 100 ms too early, in the first exchange of a
+   * service that has neither a tracer nor an access log of its own.
+   */
+  readonly startedAt: number
+  readonly startedWallMs: number
+}
+
+/** What every event of one attempt has. */
+export interface AttemptEvent extends ExchangeEvent {
+  /** From 1. One for which no peer could be chosen has a number and no event. */
+  readonly attempt: number
+  /** `host:port`, `[v6]:port` or `unix:/path`. */
+  readonly peer: string
+}
+
+export interface AttemptStarted extends AttemptEvent {
+  /** When the peer was chosen; a connection is asked for next. */
+  readonly startedAt: number
+}
+
+export interface AttemptConnected extends AttemptEvent {
+  /** The connection had carried exchanges before. */
+  readonly reused: boolean
+  /** The same object in every event of one connection. */
+  readonly connection: StreamDigest
+  /** 'h1', 'h2'. */
+  readonly protocol: string
+  readonly connectedAt: number
+}
+
+export interface AttemptResponded extends AttemptEvent {
+  /** What the origin sent, before any filter. */
+  readonly status: number
+  /** First byte of its answer, interim answers included. */
+  readonly firstByteAt: number
+}
+
+export interface AttemptEnded extends AttemptEvent {
+  readonly reused: boolean
+  /** What the origin sent, before any filter; 0: no final head. */
+  readonly status: number
+  readonly startedAt: number
+  /** A connection was there; 0: none could be had. */
+  readonly connectedAt: number
+  /** The head of the request was written. */
+  readonly sentAt: number
+  readonly firstByteAt: number
+  /** The exchange was done with the origin. */
+  readonly endedAt: number
+  /** Of the body sent to the origin, and received from it; of an upgraded connection, all bytes behind the heads. */
+  readonly bytesSent: number
+  readonly bytesReceived: number
+  /** What ended it, on whichever side; null: the response came whole, or a filter answered in its place. */
+  readonly error: ProxyError | null
+  /** Another attempt was decided on: `exchangeRetried` is next. */
+  readonly retried: boolean
+}
+
+export interface ExchangeRetried extends AttemptEvent {
+  /** Why the attempt failed. */
+  readonly error: ProxyError
+  /** The next attempt begins after this long, in ms. */
+  readonly delayMs: number
+}
+
+/** How an exchange ended: what the access log has, and more. */
+export interface ExchangeEnded extends ExchangeEvent {
+  readonly listener: string
+  readonly clientIp: string
+  readonly client: StreamDigest
   readonly method: string
+  readonly scheme: 'http' | 'https'
+  /** Value of Host; '' when there is none. */
+  readonly authority: string
+  /** As the request filters left it; what `upstreamRequestFilter` does to one attempt's copy is not in it. */
   readonly target: string
+  /** Version of HTTP of the request. */
+  readonly version: string
   /** Status sent to the client; 0 when none was sent. */
   readonly status: number
   /** One of the flags of the access log; '-' when all went well. */
   readonly flag: string
-  readonly bytesIn: number
-  readonly bytesOut: number
-  /** Whole exchange, ms. */
+  /** Of the request's body, received from the client; of an upgraded connection, all bytes behind the heads. */
+  readonly bytesReceived: number
+  /** Of the response's body, sent to the client; of an upgraded connection, all bytes behind the heads. */
+  readonly bytesSent: number
+  readonly startedAt: number
+  readonly startedWallMs: number
+  readonly endedAt: number
   readonly durationMs: number
+  /** Those for which no peer could be chosen included. */
   readonly attempts: number
+  /** The values of the last attempt; '', false and 0 when no peer was chosen in it. */
+  readonly peer: string
+  readonly reused: boolean
+  readonly upstreamStatus: number
+  readonly connectedAt: number
+  readonly sentAt: number
+  readonly firstByteAt: number
+  /** The connections were joined behind a 101, or 2xx to CONNECT. */
+  readonly upgraded: boolean
+  /** A filter answered, or an error page was sent. */
+  readonly ownAnswer: boolean
+  /** A repetition was called for and the retry budget did not allow it. */
+  readonly retryBudgetSpent: boolean
   readonly error: ProxyError | null
 }
 
-export interface Tracer {
-  /** A new upstream connection is established (TCP or Unix; before TLS). Called for CONNECT proxies too. */
-  connected?(peer: string, digest: StreamDigest): void
-  /** A connection that `connected` reported is gone, whatever ended it. */
-  disconnected?(peer: string, digest: StreamDigest): void
-  /** A pooled connection was handed to an exchange. */
-  reused?(peer: string, digest: StreamDigest): void
-  /** A connection could not be established. */
-  failed?(peer: string, error: ProxyError): void
-  exchangeStarted?(requestId: string, method: string, target: string): void
-  /** An attempt failed and another follows. */
-  exchangeRetried?(requestId: string, attempt: number, error: ProxyError): void
-  /** Exactly once per request. */
-  exchangeEnded?(summary: ExchangeSummary): void
+/** A head that broke the rules before it became a request. */
+export interface RequestRefused {
+  readonly listener: string
+  readonly client: StreamDigest
+  readonly error: ProxyError
+  readonly flag: string
+  readonly refusedWallMs: number
 }
 
-const CALLBACKS = ['connected', 'disconnected', 'reused', 'failed', 'exchangeStarted', 'exchangeRetried', 'exchangeEnded'] as const
+export interface UpstreamEvent {
+  /** Name of the peer for which the connection was opened; for `upstreamReused`, of the one that uses it now. */
+  readonly peer: string
+  /** The same object in every event of one connection. */
+  readonly connection: StreamDigest
+}
 
-/** Count of throws swallowed so far in this process; shown in `cirque status`. */
-export const tracerFaults = { count: 0 }
+export interface UpstreamConnected extends UpstreamEvent {
+  /** 'h1', 'h2'. */
+  readonly protocol: string
+  /** From the dial to a connection that can carry exchanges: name, addresses, CONNECT proxy and handshake included. ms. */
+  readonly durationMs: number
+  /** Addresses that were dialled, this one included. */
+  readonly addressesTried: number
+}
 
-/**
- * One tracer that calls each of `tracers`, swallowing what they throw. Callbacks that none of them has stay absent,
- * so that callers can skip the work of building their arguments. Returns null when there is nothing to call.
- */
-export function fanOut(tracers: readonly Tracer[]): Tracer | null {
-  const joined: Record<string, (...values: unknown[]) => void> = {}
-  for (const name of CALLBACKS) {
-    const interested = tracers.filter(tracer => typeof tracer[name] === 'function')
-    if (interested.length === 0) continue
-    joined[name] = (...values) => {
-      for (const tracer of interested) {
-        try { (tracer[name] as (...values: unknown[]) => void)(...values) } catch { tracerFaults.count++ }
-      }
-    }
-  }
-  return Object.keys(joined).length === 0 ? null : joined as Tracer
+export interface UpstreamConnectFailed {
+  readonly peer: string
+  readonly error: ProxyError
+  readonly durationMs: number
+  /** 0: not even its name could be resolved. */
+  readonly addressesTried: number
+}
+
+export type UpstreamReused = UpstreamEvent
+
+export interface UpstreamClosed extends UpstreamEvent {
+  readonly protocol: string
+  /** Exchanges that it carried. */
+  readonly exchanges: number
+  /** Since `upstreamConnected`, in ms. */
+  readonly openMs: number
+  readonly bytesReceived: number
+  readonly bytesSent: number
+  /** Who began to end it: the proxy (time limit, eviction, a failed exchange), or the origin, or what lies between. */
+  readonly closedBy: 'proxy' | 'origin'
+  /** An exchange had it when its end began; otherwise it was idle, or had just been given back. */
+  readonly inUse: boolean
+  /** What the transport said; null after an orderly end. */
+  readonly error: Error | null
+}
+
+export interface DownstreamAccepted {
+  readonly listener: string
+  readonly client: StreamDigest
+}
+
+/** The option of the listener that said no. */
+export type RefusalReason = 'max-connections' | 'max-connections-per-client' | 'connection-filter'
+
+export interface DownstreamRefused {
+  readonly listener: string
+  /** '' for a Unix socket, or when the kernel did not say. */
+  readonly clientIp: string
+  readonly reason: RefusalReason
+}
+
+export interface DownstreamClosed extends DownstreamAccepted {
+  /** 'h1', 'h2'; '' when it ended before that was known. */
+  readonly protocol: string
+  /** Request heads seen, refused ones included. */
+  readonly requests: number
+  readonly bytesReceived: number
+  readonly bytesSent: number
+  /** Since it was accepted, in ms; 0 when that time is unknown. */
+  readonly openMs: number
+}
+
+export interface Tracer {
+  /** First of an exchange, once: before any hook. For a peer's tracer: before the first attempt at that peer. */
+  exchangeStarted?(event: ExchangeStarted): void
+  /** A peer was chosen. Once per attempt. */
+  attemptStarted?(event: AttemptStarted): void
+  /** The attempt has a connection, new or reused. At most once per attempt. */
+  attemptConnected?(event: AttemptConnected): void
+  /** The origin's final head, 101 included, came in. At most once per attempt. */
+  attemptResponded?(event: AttemptResponded): void
+  /** Last of an attempt, once per `attemptStarted`, and before `exchangeRetried` or `exchangeEnded`. */
+  attemptEnded?(event: AttemptEnded): void
+  /** An attempt failed and another one was decided on. */
+  exchangeRetried?(event: ExchangeRetried): void
+  /** Last of an exchange, once per `exchangeStarted`: behind the access log and before the hook `logging`. */
+  exchangeEnded?(event: ExchangeEnded): void
+  /** A head was refused before it became a request: there is no exchange. A peer's tracer does not hear of it. */
+  requestRefused?(event: RequestRefused): void
+
+  /**
+   * A new connection can carry exchanges. Once per connection, before any attempt has it. Told to those who watch the
+   * attempt that began its dial, and so is `upstreamClosed`.
+   */
+  upstreamConnected?(event: UpstreamConnected): void
+  /** A dial failed, once per dial, however many attempts waited for it. A dial that is no longer wanted tells nothing. */
+  upstreamConnectFailed?(event: UpstreamConnectFailed): void
+  /** A connection that was there before is lent to an attempt: `attemptConnected` is next. */
+  upstreamReused?(event: UpstreamReused): void
+  /** Exactly once per `upstreamConnected`, whatever ended it, when the transport is gone. */
+  upstreamClosed?(event: UpstreamClosed): void
+
+  /** A client was let in. A peer's tracer hears of no client. */
+  downstreamAccepted?(event: DownstreamAccepted): void
+  /** A client was turned away by its listener: its connection was reset before anything was read. */
+  downstreamRefused?(event: DownstreamRefused): void
+  /** Exactly once per `downstreamAccepted`, when the connection is gone. */
+  downstreamClosed?(event: DownstreamClosed): void
 }

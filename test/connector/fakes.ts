@@ -130,10 +130,10 @@ export function recordingTracer(throwing = false): { tracer: Tracer; events: str
   return {
     events,
     tracer: {
-      connected: (peer, digest) => note(`connected ${peer} ${digest.remoteAddress}`),
-      disconnected: peer => note(`disconnected ${peer}`),
-      reused: peer => note(`reused ${peer}`),
-      failed: (peer, error) => note(`failed ${peer} ${error.kind}`),
+      upstreamConnected: ({ peer, connection }) => note(`connected ${peer} ${connection.remoteAddress}`),
+      upstreamClosed: ({ peer }) => note(`closed ${peer}`),
+      upstreamReused: ({ peer }) => note(`reused ${peer}`),
+      upstreamConnectFailed: ({ peer, error }) => note(`failed ${peer} ${error.kind}`),
     },
   }
 }

@@ -191,7 +191,7 @@ test('connector: a tracer hears of reuse, and cannot fail it', () => {
   const session = fixture.open(peer)
   fixture.connector.release(session, peer)
   assert.equal(fixture.connector.reuse(peer), session)
-  assert.deepEqual(events, ['reused 127.0.0.1:80'])
+  assert.deepEqual(events, ['connected 127.0.0.1:80 fake', 'reused 127.0.0.1:80'])
 })
 
 test('connector: one name is one row, whatever the keys', () => {

@@ -306,9 +306,9 @@ test('joined dial: a tracer hears of reuse where a connection was there before, 
   const peer = peerOf({ tracer })
   fixture.request(peer, 3)
   fixture.establish(0)
-  assert.deepEqual(events, [])
+  assert.deepEqual(events, ['connected 127.0.0.1:80 fake'])
   fixture.request(peer)
-  assert.deepEqual(events, ['reused 127.0.0.1:80'])
+  assert.deepEqual(events, ['connected 127.0.0.1:80 fake', 'reused 127.0.0.1:80'])
 })
 
 test('joined dial: each exchange has the limits of its own peer', () => {

@@ -68,7 +68,7 @@ test('pooled http1: one connection carries one exchange after another', async t 
   assert.deepEqual(connector.stats(), [{ peer: origin.address, active: 0, idle: 1, dialling: 0, waiting: 0 }])
   assert.equal(connector.closeIdle(), 1)
   await waitFor('the end to be told', () => events.length === 4)
-  assert.deepEqual(events.map(event => event.split(' ')[0]), ['connected', 'reused', 'reused', 'disconnected'])
+  assert.deepEqual(events.map(event => event.split(' ')[0]), ['connected', 'reused', 'reused', 'closed'])
   assert.equal(connector.ticker.size, 0)
 })
 

@@ -14,10 +14,9 @@ import { PEER_DEFAULTS, type CustomL4 } from '../../src/peer/peer-options.ts'
 import type { ConnectProxy, Peer } from '../../src/peer/peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import type { ByteStream, StreamOwner } from '../../src/protocols/byte-stream.ts'
-import { tracerFaults } from '../../src/telemetry/tracer.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { within } from '../support/wait-for.ts'
-import { FakeNetwork, FakeStream, Outcome, nextTick, recordingTracer } from './fakes.ts'
+import { FakeNetwork, FakeStream, Outcome, nextTick } from './fakes.ts'
 
 /** Names of a test, answered when it says so. */
 class FakeResolver {
@@ -435,65 +434,6 @@ test('custom transport: carries CONNECT too', async () => {
   stream.receive('HTTP/1.1 200 OK\r\n\r\n')
   assert.equal(outcome.stream, stream)
   fixture.assertIdle()
-})
-
-// ---- tracers
-
-test('tracer: hears of a connection once, and of its end once, whatever ends it', () => {
-  for (const throwing of [false, true]) {
-    const before = tracerFaults.count
-    const fixture = new Fixture()
-    const { tracer, events } = recordingTracer(throwing)
-    const outcome = fixture.dial('127.0.0.1:80', { tracer })
-    const stream = fixture.network.last.connect()
-    assert.equal(outcome.calls, 1)
-    stream.receive('hello')
-    assert.equal(outcome.received, 'hello')
-    outcome.stream!.writeText('bye')
-    assert.equal(stream.written, 'bye')
-    stream.close()
-    assert.equal(outcome.closed, true)
-    assert.deepEqual(events, ['connected 127.0.0.1:80 127.0.0.1', 'disconnected 127.0.0.1:80'])
-    assert.equal(tracerFaults.count - before, throwing ? 2 : 0)
-    fixture.assertIdle()
-  }
-})
-
-test('tracer: hears of CONNECT peers, also when only the proxy was reached', () => {
-  const fixture = new Fixture()
-  const { tracer, events } = recordingTracer()
-  const options: HttpPeerOptions = { tracer, connectProxy: { nextHop: '127.0.0.1:3128' } }
-  const good = fixture.dial('a.test:443', options)
-  const stream = fixture.network.last.connect()
-  stream.receive('HTTP/1.1 200 OK\r\n\r\n')
-  stream.receive('x')
-  assert.equal(good.received, 'x')
-  assert.deepEqual(events.splice(0), ['connected a.test:443 127.0.0.1'])
-  stream.close()
-  assert.deepEqual(events.splice(0), ['disconnected a.test:443'])
-  fixture.dial('a.test:443', options)
-  const refused = fixture.network.last.connect()
-  refused.receive('HTTP/1.1 502 Bad Gateway\r\n\r\n')
-  assert.deepEqual(events.splice(0), ['connected a.test:443 127.0.0.1', 'failed a.test:443 CONNECT_PROXY_FAILED'])
-  refused.close()
-  assert.deepEqual(events, ['disconnected a.test:443'])
-})
-
-test('tracer: hears of a failure once, and of nothing when the dial was cancelled', () => {
-  const fixture = new Fixture()
-  const { tracer, events } = recordingTracer(true)
-  const outcome = fixture.dial('127.0.0.1:80', { tracer })
-  fixture.network.last.fail('ECONNREFUSED')
-  assert.equal(outcome.error!.kind, 'CONNECT_REFUSED')
-  fixture.dial('127.0.0.1:80', { tracer }).cancel()
-  assert.deepEqual(events, ['failed 127.0.0.1:80 CONNECT_REFUSED'])
-})
-
-test('tracer: without `disconnected` the stream is not wrapped', () => {
-  const fixture = new Fixture()
-  const outcome = fixture.dial('127.0.0.1:80', { tracer: { connected() {} } })
-  assert.equal(outcome.stream, null)
-  assert.equal(fixture.network.last.connect(), outcome.stream)
 })
 
 // ---- promises

@@ -10,14 +10,13 @@ import { describe, it, type TestContext } from 'node:test'
 import { WebSocket, WebSocketServer } from 'ws'
 import { HttpPeer, type HttpProxyOptions } from '../../src/index.ts'
 import type { DrainRequest } from '../../src/server/service.ts'
+import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
+import { drainOrder } from '../../src/ipc/drain-times.ts'
 import { get, startProxy, type ProxyUnderTest } from '../support/proxy.ts'
 import { waitFor, within } from '../support/wait-for.ts'
 
-const FOREVER = 600_000
-const RETIRE: DrainRequest = {
-  mode: 'retire', hardDrainMs: FOREVER, idleDrainMs: FOREVER, closeSpreadMs: 0, webSocketDrainMs: FOREVER,
-  tunnelDrainMs: FOREVER,
-}
+/** Minutes, but for the spread. */
+const RETIRE: DrainRequest = { ...drainOrder('retire', DRAIN_DEFAULTS), idleDrainMs: 600_000, closeSpreadMs: 0 }
 const BIG_BYTES = 32 * 1024 * 1024
 
 interface Ended { readonly code: number; readonly reason: string; readonly atMs: number }

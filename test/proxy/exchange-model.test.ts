@@ -71,6 +71,7 @@ const options: fc.Arbitrary<WorldOptions> = fc.record({
   idleTimeoutMs: fc.constantFrom(3000, 0, 100_000),
   maxRequestsPerConnection: fc.constantFrom(0, 2),
   maxActiveRequests: fc.constantFrom(0, 3),
+  exchangesPerConnection: fc.constantFrom(8, 1, 2),
   chance: fc.nat({ max: 1000 }),
 })
 

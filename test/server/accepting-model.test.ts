@@ -103,6 +103,7 @@ class PretendedConnection implements DownstreamConnection, StreamOwner {
   active = 0
   lingering = false
   closed = 0
+  drains = 0
   bookNewer: DownstreamConnection | null = null
   bookOlder: DownstreamConnection | null = null
   idleNewer: DownstreamConnection | null = null
@@ -129,7 +130,7 @@ class PretendedConnection implements DownstreamConnection, StreamOwner {
     this.acceptedBy?.onClosed(this)
   }
   closeIdle(): void { if (this.idle) this.stream.destroy() }
-  drain(): void {}
+  drain(): void { this.drains++ }
   cut(): void { this.stream.destroy(true) }
   destroy(): void { this.stream.destroy(true) }
 }
@@ -198,7 +199,7 @@ class World {
 
   drain(mode: 'retire' | 'stop'): void {
     this.drained ??= this.service.drain({
-      mode, hardDrainMs: 4000, idleDrainMs: 500, closeSpreadMs: 100, webSocketDrainMs: 0, tunnelDrainMs: 0,
+      ...drainOrder(mode, DRAIN_DEFAULTS, 0), hardDrainMs: 4000, idleDrainMs: 500, closeSpreadMs: 100,
     })
     void this.drained.then(() => { this.drainOver = true })
   }
@@ -376,4 +377,16 @@ test('accepting: a drain that only a handshake holds up ends without a cut', asy
   world.wait(2000)
   assert.deepEqual(await drained, { cut: 0 })
   assert.equal(world.stages[0]!.runs[0]!.cancels, 1)
+})
+
+test('accepting: a connection whose handshake ends in a drain is told that it drains, as one that was served already', async () => {
+  const world = await World.start(1)
+  for (const client of [0, 1]) world.connect(client)
+  const [early, late] = world.stages[0]!.runs
+  early!.pass('pretended/1')
+  world.drain('retire')
+  late!.pass('pretended/1')
+  assert.deepEqual(world.served.map(({ drains }) => drains), [1, 1])
+  world.wait(2000)
+  await world.end()
 })

@@ -1,6 +1,7 @@
 /** Drains of a real service with real connections, in a time that only the test moves. */
 import assert from 'node:assert/strict'
 import { test, type TestContext } from 'node:test'
+import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
 import { HttpConnector } from '../../src/connector/http-connector.ts'
 import { drainOrder, type DrainRequest } from '../../src/ipc/drain-times.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
@@ -9,9 +10,7 @@ import { get, startProxy, type ProxyUnderTest, type ProxyUnderTestOptions } from
 import { waitFor, within } from '../support/wait-for.ts'
 
 const MINUTE = 60_000
-const LONG: DrainRequest = drainOrder('retire', {
-  hardDrainMs: MINUTE, idleDrainMs: MINUTE, closeSpreadMs: 0, webSocketDrainMs: MINUTE, tunnelDrainMs: MINUTE,
-})
+const LONG: DrainRequest = { ...drainOrder('retire', DRAIN_DEFAULTS), hardDrainMs: MINUTE, idleDrainMs: MINUTE, closeSpreadMs: 0 }
 
 interface Timed { readonly proxy: ProxyUnderTest; readonly clock: FakeClock }
 

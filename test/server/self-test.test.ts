@@ -74,9 +74,14 @@ test('self-test: a request that cannot be written is told, not thrown', async t 
 test('self-test: no count, no access log and no tracer sees it, a hook does', async t => {
   const seen: string[] = []
   const tracer: Tracer = {
-    exchangeStarted: (_id, _method, target) => seen.push(`started ${target}`),
-    exchangeRetried: () => seen.push('retried'),
-    exchangeEnded: ({ target }) => seen.push(`ended ${target}`),
+    exchangeStarted: ({ request }) => { seen.push(`started ${request.target}`) },
+    attemptStarted: () => { seen.push('attempt') },
+    attemptEnded: () => { seen.push('attempt') },
+    exchangeRetried: () => { seen.push('retried') },
+    exchangeEnded: ({ target }) => { seen.push(`ended ${target}`) },
+    requestRefused: () => { seen.push('refused') },
+    downstreamAccepted: () => { seen.push('accepted') },
+    downstreamClosed: () => { seen.push('closed') },
   }
   const accessLog: AccessLogSink = {
     exchange: exchange => { seen.push(`logged ${exchange.request.target}`) },
@@ -112,7 +117,7 @@ test('self-test: no count, no access log and no tracer sees it, a hook does', as
   const ordinary = net.connect(bound[0]!.port, '127.0.0.1')
   ordinary.end(get('/real')).resume()
   await waitFor('the ordinary request to be logged', () => seen.includes('ended /real'))
-  assert.deepEqual(seen.filter(what => what !== 'retried'), ['started /real', 'logged /real', 'ended /real'])
+  assert.deepEqual(seen.filter(what => /real|accepted/.test(what)), ['accepted', 'started /real', 'logged /real', 'ended /real'])
   assert.deepEqual(marks, [true, false])
   const { exchanges, ownFaults } = server.stats()
   assert.deepEqual({ exchanges, ownFaults }, { exchanges: 1, ownFaults: 1 })

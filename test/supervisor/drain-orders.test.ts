@@ -3,14 +3,16 @@ import test from 'node:test'
 import fc from 'fast-check'
 import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
 import type { ResolvedDrainOptions } from '../../src/config/supervisor-options.ts'
+import { drainOrder, type DrainTimes } from '../../src/ipc/drain-times.ts'
 import { cutOrder, retireOrder, stopOrder } from '../../supervisor/drain-orders.ts'
 
-const TIMES = ['hardDrainMs', 'idleDrainMs', 'closeSpreadMs', 'webSocketDrainMs', 'tunnelDrainMs'] as const
+const { mode: _, ...times } = drainOrder('stop', DRAIN_DEFAULTS)
+const TIMES = Object.keys(times) as (keyof DrainTimes)[]
 
 const ms = fc.nat({ max: 3_600_000 })
 const options: fc.Arbitrary<ResolvedDrainOptions> = fc
-  .record({ hardDrainMs: ms, idleDrainMs: ms, closeSpreadMs: ms, webSocketDrainMs: ms, tunnelDrainMs: ms, softDrainMs: ms })
-  .map(times => ({ ...DRAIN_DEFAULTS, ...times }))
+  .record(Object.fromEntries([...TIMES, 'softDrainMs'].map(name => [name, ms])))
+  .map(given => ({ ...DRAIN_DEFAULTS, ...given }))
 
 test('drain orders: a worker that retires has every configured time, and is not cut before the last of them', () => {
   fc.assert(fc.property(options, drain => {

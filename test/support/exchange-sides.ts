@@ -10,6 +10,7 @@ import type { Ticker } from '../../src/primitives/clock.ts'
 import type { ByteStream, StreamOwner } from '../../src/protocols/byte-stream.ts'
 import type { UpstreamConnection } from '../../src/protocols/http-connection.ts'
 import type { Session } from '../../src/proxy/session.ts'
+import type { ExchangeEnded } from '../../src/telemetry/tracer.ts'
 import { MemoryStream } from './memory-stream.ts'
 import type { ReadRequest } from './strict-request-reader.ts'
 import type { ReadResponse } from './strict-response-reader.ts'
@@ -48,6 +49,8 @@ export interface WorldView {
   readonly responses: ReadonlyMap<number, ModelResponse>
   /** Body filters see the bodies of requests. */
   readonly filtersRequests: boolean
+  /** Exchanges that a connection to an origin takes at first, where it may take several. */
+  readonly exchangesPerConnection: number
   fail(what: string): void
   byTarget(target: string): ModelRequest | null
   addRequest(client: Client, spec: RequestSpec): ModelRequest
@@ -64,7 +67,7 @@ export interface ClientSide {
   /** `h1`, or the name of another protocol. */
   readonly name: string
   makeClient(world: WorldView, index: number, kernelBytes: number): Client
-  /** What the service under test speaks on every connection. */
+  /** With this table a service serves its connections in the protocol (server/http-protocols.ts). */
   readonly protocols: ReadonlyMap<string, OpenHttp>
 }
 
@@ -72,7 +75,8 @@ export interface ClientSide {
 export interface OriginSide {
   readonly name: string
   makeOrigin(world: WorldView, index: number, kernelBytes: number): Origin
-  createConnection(stream: ByteStream, ticker: Ticker): WorldConnection
+  /** @param exchanges that it takes at a time, where it may take several */
+  createConnection(stream: ByteStream, ticker: Ticker, exchanges: number): WorldConnection
   /** Exchanges that a new connection may turn out to carry. */
   readonly expectedExchanges: number
   /** Exchanges that this connection takes at a time, as the proxy knows it. */
@@ -148,6 +152,11 @@ export class ModelRequest {
   begun = 0
   logged = 0
   tracedEnds = 0
+  /** What a tracer was told of its end. */
+  traced: ExchangeEnded | null = null
+  /** What its client saw of the answer, whoever gave it. */
+  seenStatus = 0
+  seenBytes = 0
   error: ProxyError | null = null
   /** The final response was read to its end. */
   completed = false
@@ -351,6 +360,7 @@ export abstract class Client extends End {
     const { world } = this, { id } = request, { status, framing, length } = response
     if (this.near.bytesRead <= request.from) world.fail(`request ${id} was answered before it was sent`)
     request.framing = framing
+    request.seenStatus = status
     const from = response.field('x-rid'), own = response.field('x-own')
     if (from !== null) {
       const given = world.responses.get(Number(from))!
@@ -370,6 +380,7 @@ export abstract class Client extends End {
   }
 
   protected tellBody(request: ModelRequest, bytes: Buffer): void {
+    request.seenBytes += bytes.length
     if (request.expected === null) return
     const at = request.expectedAt
     if (!bytes.equals(request.expected.subarray(at, at + bytes.length))) {

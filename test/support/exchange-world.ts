@@ -20,12 +20,14 @@ import { HttpPeer, type HttpPeerOptions } from '../../src/peer/http-peer.ts'
 import type { Peer } from '../../src/peer/peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import { HttpProxyCore } from '../../src/server/http-proxy-core.ts'
+import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
+import { drainOrder } from '../../src/ipc/drain-times.ts'
 import { sumCounts, type OpenCounts } from '../../src/ipc/open-counts.ts'
 import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../../src/listener/http-listener-options.ts'
 import { admit, ListeningBase } from '../../src/server/listening-base.ts'
 import type { FailToProxy, ProxyHttp } from '../../src/proxy/proxy-http.ts'
 import type { BodyResult, Session, Verdict } from '../../src/proxy/session.ts'
-import type { ExchangeSummary } from '../../src/telemetry/tracer.ts'
+import type { ExchangeEnded } from '../../src/telemetry/tracer.ts'
 import {
   ModelRequest, TAIL, TRAILED, bodyOf, changed, type AnswerSpec, type Client, type ClientSide, type ModelResponse, type NewResponse,
   type Origin, type OriginSide, type RequestSpec, type WorldConnection, type WorldView,
@@ -53,6 +55,8 @@ export interface WorldOptions {
   readonly idleTimeoutMs: number
   readonly maxRequestsPerConnection: number
   readonly maxActiveRequests: number
+  /** Exchanges that a connection to an origin takes at first, where it may take several. */
+  readonly exchangesPerConnection: number
   /** Seeds what the proxy itself leaves to chance. */
   readonly chance: number
 }
@@ -107,6 +111,7 @@ export class ExchangeWorld implements WorldView {
   readonly #dials: Dial[] = []
   #deferred: Deferred[] = []
   readonly #upstreams: WorldConnection[] = []
+  readonly #peers = new Map<WorldConnection, string>()
   /** Exchanges of each connection, and its limit, when it was looked at last. */
   readonly #lookedAt = new Map<WorldConnection, { active: number; limit: number }>()
   readonly #hooks: ReadonlySet<HookOfModel>
@@ -134,8 +139,9 @@ export class ExchangeWorld implements WorldView {
     this.connector = new HttpConnector({
       ticker: this.ticker, transport, maxIdlePerKey: 3,
       expectedExchanges: () => sides.origin.expectedExchanges,
-      createConnection: (stream, _peer, ticker) => {
-        const connection = sides.origin.createConnection(stream, ticker)
+      createConnection: (stream, peer, ticker) => {
+        const connection = sides.origin.createConnection(stream, ticker, options.exchangesPerConnection)
+        this.#peers.set(connection, peer.name)
         this.#upstreams.push(connection)
         return connection
       },
@@ -156,6 +162,7 @@ export class ExchangeWorld implements WorldView {
     this.service = new ListeningBase(this.core.name, this.core).addTcp('127.0.0.1:0')
   }
 
+  get exchangesPerConnection(): number { return this.options.exchangesPerConnection }
   get filtersRequests(): boolean { return this.has('requestBodyFilter') }
   has(hook: HookOfModel): boolean { return this.#hooks.has(hook) }
 
@@ -407,9 +414,10 @@ export class ExchangeWorld implements WorldView {
     }
   }
 
-  #traced(summary: ExchangeSummary): void {
+  #traced(summary: ExchangeEnded): void {
     const request = this.byTarget(summary.target)!
     if (++request.tracedEnds > 1) this.fail(`the end of request ${request.id} was traced twice`)
+    request.traced = summary
     if (request.logged > 0) this.fail(`request ${request.id} was traced behind logging`)
   }
 
@@ -575,7 +583,8 @@ export class ExchangeWorld implements WorldView {
 
   #drain(mode: 'retire' | 'stop'): void {
     if (this.#drained !== null) return
-    this.#drained = this.service.drain({ mode, hardDrainMs: 20_000, idleDrainMs: 500, closeSpreadMs: 100, webSocketDrainMs: 3000, tunnelDrainMs: 3000 })
+    const times = drainOrder(mode, DRAIN_DEFAULTS, 3000)
+    this.#drained = this.service.drain({ ...times, hardDrainMs: 20_000, idleDrainMs: 500, closeSpreadMs: 100 })
     void this.#drained.then(() => { this.#drainOver = true })
   }
 
@@ -609,6 +618,8 @@ export class ExchangeWorld implements WorldView {
       sum.idle += row.idle
       sum.dialling += row.dialling
       sum.waiting += row.waiting
+      const roomy = row.waiting === 0 ? undefined : this.#upstreams.find(one => this.#peers.get(one) === row.peer && hasRoom(one))
+      if (roomy !== undefined) throw new Error(`${row.waiting} requests wait for ${row.peer}, and a connection has room`)
       const max = this.options.maxConnectionsPerPeer
       if (max !== 0 && row.active + row.idle + row.dialling > max) throw new Error(`${row.active + row.idle + row.dialling} connections to ${row.peer}, over ${max}`)
     }
@@ -709,6 +720,8 @@ export class ExchangeWorld implements WorldView {
     for (const request of this.requests) {
       if (request.logged !== request.tracedEnds) throw new Error(`request ${request.id} was logged ${request.logged} times and traced ${request.tracedEnds} times`)
       if (request.begun > request.logged) throw new Error(`request ${request.id} began and was never logged`)
+      const wrong = request.traced === null ? '' : wrongOf(request, request.traced)
+      if (wrong !== '') throw new Error(`a tracer was told of request ${request.id}: ${wrong}`)
     }
   }
 }
@@ -716,6 +729,30 @@ export class ExchangeWorld implements WorldView {
 /** Bytes of the next piece, either way. */
 function tunnelPiece({ id, tunnel }: ModelRequest): number { return 1 + (id * 997 + tunnel!.sentByClient + tunnel!.sentByOrigin) % 7000 }
 
+function hasRoom({ capacity, active, poolLent, stream }: WorldConnection): boolean { return !stream.destroyed && capacity + active > poolLent }
+
 function isOpen(request: ModelRequest): boolean { return request.tunnel !== null }
+
+/** What a tracer was told of the end of a request, compared with what its client and its origin saw; '' when it is right. */
+function wrongOf(request: ModelRequest, told: ExchangeEnded): string {
+  const { seenStatus, seenBytes, tunnel, answeredBy } = request
+  if (told.error !== request.error) return `the error ${told.error?.kind}, and logging ${request.error?.kind}`
+  if ((told.flag === '-') !== (told.error === null)) return `the flag ${told.flag} with the error ${told.error?.kind}`
+  if (seenStatus !== 0 && told.status !== seenStatus) return `status ${told.status}, its client got ${seenStatus}`
+  if (tunnel !== null) {
+    if (!told.upgraded) return 'that it was not upgraded'
+    const { bytesReceived: received, bytesSent: sent } = told
+    if (received < tunnel.client || received > tunnel.sentByClient) return `${received} bytes through the tunnel from the client`
+    if (sent < tunnel.origin || sent > tunnel.sentByOrigin) return `${sent} bytes through the tunnel from the origin`
+    return ''
+  }
+  const enough = request.completed ? told.bytesSent === seenBytes : told.bytesSent >= seenBytes || told.upgraded
+  if (!enough) return `${told.bytesSent} bytes sent, its client got ${seenBytes}`
+  if (!told.upgraded && told.bytesReceived > request.body.length) return `${told.bytesReceived} bytes of ${request.body.length} received`
+  if (answeredBy !== null && told.upstreamStatus !== answeredBy.status) return `the origin's status ${told.upstreamStatus}`
+  if (told.ownAnswer !== (told.status !== 0 && told.upstreamStatus === 0) && answeredBy !== null) return 'that the answer was its own'
+  if (told.attempts < request.sent) return `${told.attempts} attempts, ${request.sent} reached an origin`
+  return ''
+}
 
 function pick<T>(from: readonly T[], at: number): T | null { return from.length === 0 ? null : from[at % from.length]! }

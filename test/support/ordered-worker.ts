@@ -8,8 +8,10 @@ import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import type { TestContext } from 'node:test'
+import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
 import { Channel } from '../../src/ipc/channel.ts'
 import type { DescriptorLayout } from '../../src/ipc/descriptor-layout.ts'
+import { drainOrder } from '../../src/ipc/drain-times.ts'
 import { decodeFromWorker, type DrainOrder, type FromWorker, type ToWorker, type Welcome } from '../../src/ipc/messages.ts'
 import { ROLE_VARIABLE, type WorkerRole } from '../../src/ipc/worker-role.ts'
 import { temporaryFolder } from './temporary-folder.ts'
@@ -17,7 +19,9 @@ import { waitFor, within } from './wait-for.ts'
 
 const ENTRY = path.join(import.meta.dirname, '../../workers/main.ts')
 
-export const SHORT_DRAIN: DrainOrder = { mode: 'stop', hardDrainMs: 500, idleDrainMs: 0, closeSpreadMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0, softDrainMs: 0, endAfterMs: 1_000 }
+export const SHORT_DRAIN: DrainOrder = {
+  ...drainOrder('stop', DRAIN_DEFAULTS, 0), hardDrainMs: 500, softDrainMs: 0, endAfterMs: 1_000,
+}
 const WELCOME: Welcome = { protocol: 1, heartbeatMs: 20, orphanPolicy: 'keep', orphanDrainAfterMs: 1, orphanDrain: SHORT_DRAIN, maxControlMessageBytes: 1_048_576 }
 
 export interface OrderedWorkerOptions {

@@ -32,6 +32,7 @@ export class PlainService extends ListeningBase<ListenerOptions, ResolvedListene
 
 class PlainCore implements ServiceCore<ListenerOptions, ResolvedListenerOptions> {
   readonly ticker = new Ticker()
+  readonly tracers = null
   draining = false
   drain: Drain | null = null
   active = 0

@@ -6,6 +6,8 @@ import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
 import { HttpPeer, Server, httpProxyService, type HttpListenerOptions, type HttpProxyOptions, type ProxyHttp } from '../../src/index.ts'
 import type { HttpPeerOptions } from '../../src/peer/http-peer.ts'
+import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
+import { drainOrder } from '../../src/ipc/drain-times.ts'
 import { RawClient, type RawResponse, type ReadOptions } from './raw-client.ts'
 import { ScriptedOrigin, answerOk, type Script } from './scripted-origin.ts'
 import { waitFor } from './wait-for.ts'
@@ -76,7 +78,7 @@ export class ProxyUnderTest {
       // Idle connections of programs that are not ours stay until the server ends them.
       const atRest = (): boolean => server.stats().connections === server.stats().idleConnections && server.stats().activeExchanges === 0
       if (!this.#leavesExchangesOpen) await waitFor('the proxy to notice that its clients are gone', atRest, { seen: () => server.stats() })
-      const { cut } = await server.stop({ hardDrainMs: this.#leavesExchangesOpen ? 0 : 2000, idleDrainMs: 0, closeSpreadMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0 })
+      const { cut } = await server.stop({ ...drainOrder('stop', DRAIN_DEFAULTS, 0), hardDrainMs: this.#leavesExchangesOpen ? 0 : 2000 })
       if (!this.#leavesExchangesOpen) assert.equal(cut, 0, 'stopping had to cut exchanges')
       await waitFor('the proxy to close its connections to the origin', () => origin.openConnections === 0, { seen: () => origin.connections.map(({ ended, closed }) => ({ ended, closed })) })
     } finally {

@@ -9,6 +9,8 @@ import type { WorkerPhase } from '../../src/ipc/worker-phase.ts'
 import type { WorkerRole } from '../../src/ipc/worker-role.ts'
 import { ControlClient, ControlState, reconnectDelayMs } from '../../workers/control-client.ts'
 import type { DialHandlers, WorkerWorld } from '../../workers/worker-world.ts'
+import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
+import { drainOrder } from '../../src/ipc/drain-times.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { settle } from '../support/fake-process-host.ts'
 
@@ -18,9 +20,7 @@ const ROLE: WorkerRole = {
 }
 const KEEP: Welcome = {
   protocol: 1, heartbeatMs: 1_000, orphanPolicy: 'keep', orphanDrainAfterMs: 3_000, maxControlMessageBytes: 1024,
-  orphanDrain: {
-    mode: 'stop', hardDrainMs: 0, idleDrainMs: 0, closeSpreadMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0, softDrainMs: 0, endAfterMs: 0,
-  },
+  orphanDrain: { ...drainOrder('stop', DRAIN_DEFAULTS, 0), softDrainMs: 0, endAfterMs: 0 },
 }
 const DRAIN_AFTER: Welcome = { ...KEEP, orphanPolicy: 'drain-after' }
 

@@ -7,14 +7,13 @@ import { Server } from '../../src/server/server.ts'
 import type { BackgroundService } from '../../src/server/service.ts'
 import { WorkerPhase } from '../../src/ipc/worker-phase.ts'
 import { EXIT_START_FAILED, EXIT_UNCAUGHT, Worker } from '../../workers/worker.ts'
+import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
+import { drainOrder } from '../../src/ipc/drain-times.ts'
 import { settle } from '../support/fake-process-host.ts'
 import { PlainService } from '../support/plain-service.ts'
 import { waitFor } from '../support/wait-for.ts'
 
-const ORDER: DrainOrder = {
-  mode: 'stop', hardDrainMs: 50, idleDrainMs: 0, closeSpreadMs: 0, webSocketDrainMs: 0, tunnelDrainMs: 0,
-  softDrainMs: 0, endAfterMs: 1_000,
-}
+const ORDER: DrainOrder = { ...drainOrder('stop', DRAIN_DEFAULTS, 0), hardDrainMs: 50, softDrainMs: 0, endAfterMs: 1_000 }
 const WELCOME: Welcome = {
   protocol: 1, heartbeatMs: 20, orphanPolicy: 'drain-after', orphanDrainAfterMs: 1, orphanDrain: ORDER,
   maxControlMessageBytes: 1024,

@@ -29,7 +29,10 @@ export interface AccessRecord {
   readonly scheme: string
   /** Value of Host. */
   readonly host: string
-  /** Path as sent to the origin, without query. */
+  /**
+   * Path of the request, without query: dot segments are resolved, and a request filter may have changed it; what
+   * `upstreamRequestFilter` makes of it is not shown.
+   */
   readonly path: string
   /** Query without `?`; values of keys that hold secrets are replaced by `***`. */
   readonly query: string

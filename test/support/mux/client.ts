@@ -49,10 +49,11 @@ export class MuxClientConnection implements UpstreamConnection, ChannelOwner, St
   readonly #sessions = new Set<MuxClientSession>()
   #state: number = State.Open
   /** Exchanges at a time, as the origin has it. */
-  streams = FIRST_STREAMS
+  streams: number
   #idleUntil = NEVER
 
-  constructor(stream: ByteStream, ticker: Ticker) {
+  constructor(stream: ByteStream, ticker: Ticker, streams: number = FIRST_STREAMS) {
+    this.streams = streams
     this.stream = stream
     this.ticker = ticker
     this.channel = new MuxChannel(stream, this, true)

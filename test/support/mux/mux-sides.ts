@@ -2,7 +2,6 @@
  * The multiplexing protocol on both sides of an exchange world: clients and origins with many exchanges on a connection, which
  * keep to windows, limits and GO_AWAY themselves, and of which a single exchange may be reset or stop reading.
  */
-import type { OpenHttp } from '../../../src/server/http-protocols.ts'
 import {
   Client, Origin, type AnswerSpec, type ClientSide, type ModelRequest, type OriginSide, type Served, type WorldConnection, type WorldView,
 } from '../exchange-sides.ts'
@@ -10,7 +9,7 @@ import { ReadRequest } from '../strict-request-reader.ts'
 import { ReadResponse } from '../strict-response-reader.ts'
 import { MuxClientConnection } from './client.ts'
 import { END_BIT, FIRST_STREAMS, FIRST_WINDOW, FrameType, ResetCode, fieldText, frame, numberFrame, resetFrame, type Fields } from './frames.ts'
-import { MuxServerConnection } from './server.ts'
+import { MUX_PROTOCOLS } from './server.ts'
 import { StrictMuxReader, type MuxWatcher, type ReadFields } from './strict-mux-reader.ts'
 
 /** The other side is told of more room once this much was read. */
@@ -278,8 +277,8 @@ class MuxOrigin extends Origin implements MuxWatcher {
   override readonly answeredTo = null
   readonly #reader = new StrictMuxReader('requests', this)
   readonly #streams: ServedStream[] = []
-  #limit = FIRST_STREAMS
-  #highestLimit = FIRST_STREAMS
+  #limit = this.world.exchangesPerConnection
+  #highestLimit = this.#limit
   #goesAway = false
   /** Where GO_AWAY ends in what it sends, and where the proxy was in what it writes when it knew. */
   #goAwayTo = Number.POSITIVE_INFINITY
@@ -462,19 +461,16 @@ function isTunnel({ served }: ServedStream): boolean { return served !== null &&
 
 // ---- sides
 
-/** Every connection speaks the multiplexing protocol. */
-const openMux: OpenHttp = (stream, listener, options, host, ticker) => new MuxServerConnection(stream, listener, options, host, ticker)
-
 export const MUX_CLIENT: ClientSide = {
   name: 'mux',
   makeClient: (world: WorldView, index: number, kernelBytes: number) => new MuxClient(world, index, kernelBytes),
-  protocols: new Map([['', openMux]]),
+  protocols: MUX_PROTOCOLS,
 }
 
 export const MUX_ORIGIN: OriginSide = {
   name: 'mux',
   expectedExchanges: FIRST_STREAMS,
   makeOrigin: (world, index, kernelBytes) => new MuxOrigin(world, index, kernelBytes),
-  createConnection: (stream, ticker) => new MuxClientConnection(stream, ticker),
+  createConnection: (stream, ticker, exchanges) => new MuxClientConnection(stream, ticker, exchanges),
   limitOf: (connection: WorldConnection) => connection instanceof MuxClientConnection ? connection.streams : 1,
 }

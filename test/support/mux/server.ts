@@ -25,6 +25,7 @@ import {
 } from '../../../src/protocols/http-session.ts'
 import { RequestWatch, announcedTooLarge, grewTooLarge, tookTooLong } from '../../../src/protocols/request-watch.ts'
 import { SendProgress } from '../../../src/protocols/send-progress.ts'
+import type { OpenHttp } from '../../../src/server/http-protocols.ts'
 import { MuxChannel, MuxStream, type ChannelOwner, type StreamReceiver } from './channel.ts'
 import {
   END_BIT, FIRST_STREAMS, FrameType, LENGTH_BIT, ResetCode, addFields, fieldText, numberFrame, pseudo, readFields, resetFrame, toHeaders,
@@ -67,7 +68,8 @@ export class MuxServerConnection implements DownstreamConnection, ChannelOwner, 
 
   /** @param streams that may be open at a time */
   constructor(
-    stream: ByteStream, listener: string, options: ResolvedHttp1ServerOptions, host: ConnectionHost, ticker: Ticker, streams = FIRST_STREAMS,
+    stream: ByteStream, listener: string, options: ResolvedHttp1ServerOptions, host: ConnectionHost, ticker: Ticker, acceptedAt: number,
+    streams: number = FIRST_STREAMS,
   ) {
     this.stream = stream
     this.listener = listener
@@ -76,8 +78,8 @@ export class MuxServerConnection implements DownstreamConnection, ChannelOwner, 
     this.ticker = ticker
     this.streams = streams
     this.channel = new MuxChannel(stream, this, false)
-    this.#progress = new SendProgress(stream, ticker.clock.now())
-    this.#deadline = ticker.clock.now() + options.headTimeoutMs
+    this.#progress = new SendProgress(stream, acceptedAt)
+    this.#deadline = acceptedAt + options.headTimeoutMs
     if (streams !== FIRST_STREAMS) this.channel.send(numberFrame(FrameType.Streams, 0, streams))
     ticker.add(this)
   }
@@ -133,7 +135,7 @@ export class MuxServerConnection implements DownstreamConnection, ChannelOwner, 
     this.requests++
     const error = new ProxyError('BAD_FRAMING', 'downstream', text, { status: 400, limit: 'bad-framing' })
     this.host.onRefused(this, error)
-    for (const session of this.#sessions) session.fault(new ProxyError('BAD_FRAMING', 'downstream', text, { status: 400, limit: 'bad-framing' }))
+    for (const session of this.#sessions) session.connectionLost(error)
     for (const stream of this.channel.streams()) stream.reset(ResetCode.Broken)
     this.#leave()
     this.#linger()
@@ -428,7 +430,8 @@ export class MuxServerSession implements DownstreamSession, StreamReceiver {
       this.#stream.vanish(ResetCode.Cancelled)
       return
     }
-    const copy = new ProxyError(error.kind, error.source, 'the client closed the connection', { cause: error.cause })
+    // Hooks may change the fault that they are told of: each exchange has its own.
+    const { kind, source, limit, cause } = error, copy = new ProxyError(kind, source, 'the client closed the connection', { limit, cause })
     this.#stream.reset(ResetCode.Cancelled)
     this.fault(copy)
   }
@@ -546,3 +549,8 @@ export class MuxServerSession implements DownstreamSession, StreamReceiver {
 function refused(kind: ConstructorParameters<typeof ProxyError>[0], status: number, limit: string, text: string): ProxyError {
   return new ProxyError(kind, 'downstream', text, { status, limit })
 }
+
+/** A table of protocols (server/http-protocols.ts) with this one alone, whatever was agreed on. */
+export const MUX_PROTOCOLS: ReadonlyMap<string, OpenHttp> = new Map([
+  ['', (stream, listener, options, host, ticker, acceptedAt) => new MuxServerConnection(stream, listener, options, host, ticker, acceptedAt)],
+])

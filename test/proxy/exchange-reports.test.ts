@@ -1,0 +1,88 @@
+/** What the access log and tracers say of an exchange, where that is easily said wrong. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { ExchangeBench } from '../support/exchange-bench.ts'
+
+const GET = 'GET /a?b=1 HTTP/1.1\r\nHost: a.example\r\n\r\n'
+const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'
+
+test('reports: when the client leaves while a head filter waits the status is 0, for nothing was sent', async () => {
+  const wait = Promise.withResolvers<void>()
+  const bench = new ExchangeBench({ responseFilter: () => wait.promise })
+  await bench.send(GET)
+  await bench.answer(OK)
+  bench.client.stream.destroy(true)
+  await bench.settle()
+  const [line] = bench.lines, [ended] = bench.told.ended
+  assert.deepEqual([line!.status, line!.flag, line!.up_status, line!.bytes_out], [0, 'DC', 200, 0])
+  assert.deepEqual([ended!.status, ended!.flag, ended!.upstreamStatus, ended!.bytesSent], [0, 'DC', 200, 0])
+  assert.equal(ended!.error?.kind, 'CLIENT_GONE')
+  wait.resolve()
+  await bench.settle()
+  assert.deepEqual([bench.lines.length, bench.told.ended.length], [1, 1])
+  bench.close()
+})
+
+test('reports: the status of the origin is what it sent, also when a filter changes it', async () => {
+  for (const hook of ['upstreamResponseFilter', 'responseFilter'] as const) {
+    const bench = new ExchangeBench({ [hook]: (_session: unknown, head: { status: number }) => { head.status = 418 } })
+    await bench.send(GET)
+    await bench.answer(OK)
+    const [line] = bench.lines, [ended] = bench.told.ended, [attempt] = bench.told.attempts
+    assert.match(bench.client.text, /^HTTP\/1\.1 418 /)
+    assert.deepEqual([line!.status, line!.up_status], [418, 200])
+    assert.deepEqual([ended!.status, ended!.upstreamStatus, attempt!.status], [418, 200, 200])
+    bench.close()
+  }
+})
+
+test('reports: the status of the origin stays when its answer breaks off and the client is cut', async () => {
+  const bench = new ExchangeBench({})
+  await bench.send(GET)
+  await bench.answer('HTTP/1.1 203 Fine\r\nContent-Length: 10\r\n\r\nhalf')
+  bench.origins[0]!.stream.destroy(true)
+  await bench.settle()
+  const [line] = bench.lines
+  assert.deepEqual([line!.status, line!.up_status, line!.bytes_out, line!.flag], [203, 203, 4, 'UR'])
+  bench.close()
+})
+
+test('reports: an origin that sent no final head has no status, whatever page the client was sent', async () => {
+  const bench = new ExchangeBench({})
+  await bench.send(GET)
+  bench.origins[0]!.stream.destroy(true)
+  await bench.settle()
+  const [line] = bench.lines
+  assert.deepEqual([line!.status, line!.up_status, line!.flag], [502, 0, 'UR'])
+  bench.close()
+})
+
+test('reports: the path is that of the request, as request filters left it; one attempt\'s copy does not show', async () => {
+  const copied = new ExchangeBench({ upstreamRequestFilter: (_session, request) => { request.target = '/elsewhere' } })
+  await copied.send(GET)
+  await copied.answer(OK)
+  assert.match(copied.origins[0]!.text, /^GET \/elsewhere HTTP/)
+  assert.deepEqual([copied.lines[0]!.path, copied.lines[0]!.query, copied.told.ended[0]!.target], ['/a', 'b=1', '/a?b=1'])
+  copied.close()
+  const routed = new ExchangeBench({
+    requestFilter: session => {
+      session.request.target = '/routed'
+      return 'continue'
+    },
+  })
+  await routed.send(GET)
+  await routed.answer(OK)
+  assert.match(routed.origins[0]!.text, /^GET \/routed HTTP/)
+  assert.deepEqual([routed.lines[0]!.path, routed.told.ended[0]!.target], ['/routed', '/routed'])
+  assert.equal(routed.told.started[0]!.listener, routed.told.ended[0]!.listener)
+  routed.close()
+})
+
+test('reports: an exchange whose first hook throws is begun and ended for tracers all the same', async () => {
+  const bench = new ExchangeBench({ newCtx: () => { throw new Error('planned') } })
+  await bench.send(GET)
+  const { started, ended, attempts } = bench.told
+  assert.deepEqual([started.length, ended.length, attempts.length], [1, 1, 0])
+  assert.deepEqual([ended[0]!.exchangeId, ended[0]!.status, ended[0]!.flag, ended[0]!.ownAnswer], [started[0]!.exchangeId, 500, 'FE', true])
+  bench.close()
+})
