@@ -15,7 +15,8 @@ const OLDEST_MINOR = 9
 export function runtimeFault(version: string, executable: string): string | null {
   const [major = 0, minor = 0] = version.split('.').map(Number)
   if (major > OLDEST_MAJOR || (major === OLDEST_MAJOR && minor >= OLDEST_MINOR)) return null
-  return `cirque: needs Node.js ${OLDEST_MAJOR}.${OLDEST_MINOR} or newer, found v${version} at ${executable}; install a newer one, or name one in CIRQUE_NODE and start bin/cirque`
+  const found = `needs Node.js ${OLDEST_MAJOR}.${OLDEST_MINOR} or newer, found v${version} at ${executable}`
+  return `cirque: ${found}; install a newer one, or name one in CIRQUE_NODE and start bin/cirque`
 }
 
 const fault = runtimeFault(process.versions.node, process.execPath)

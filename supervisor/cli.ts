@@ -43,6 +43,12 @@ class Failure extends Error {
 
 interface Shared { stateDir?: string; json?: boolean }
 
+type RunFlags = Shared & { config?: string; workers?: string; adminAddress?: string }
+
+type BeginOperation = Extract<FromOperator, { tag: 'upgrade' | 'reload' | 'rollback' }>
+
+interface ReplacedWorker { slot: number; from: string; to: string }
+
 export function createCommandLine(): Command {
   const program = new Command('cirque')
     .description('A programmable edge proxy: runs an application under a supervisor and talks to running ones.')
@@ -59,9 +65,14 @@ export function createCommandLine(): Command {
     .option('--state-dir <folder>', 'folder of the control sockets')
     .option('--admin-address <address>', 'where /livez, /readyz and /startupz answer')
     .option('--json', 'log JSON lines (as always when stderr is no terminal)')
-    .action(async (application: string | undefined, args: string[], options: Shared & { config?: string; workers?: string; adminAddress?: string }) => {
+    .action(async (application: string | undefined, args: string[], options: RunFlags) => {
       const file = existingApplication(application)
-      const origin = originOf(options.config, { 'supervisor.workers': options.workers, 'supervisor.stateDir': options.stateDir, 'supervisor.adminAddress': options.adminAddress, 'log.format': options.json === true ? 'json' : undefined })
+      const origin = originOf(options.config, {
+        'supervisor.workers': options.workers,
+        'supervisor.stateDir': options.stateDir,
+        'supervisor.adminAddress': options.adminAddress,
+        'log.format': options.json === true ? 'json' : undefined,
+      })
       const config = configFrom(origin)
       await handOverToOwnInstallation(file)
       await runSupervisor({ application: file, args, config, origin })
@@ -77,18 +88,26 @@ export function createCommandLine(): Command {
     .option('--force', 'kill what is left, now')
     .option('--no-wait', 'do not wait for the end')
     .action(async (options: Shared & { force?: boolean; wait: boolean }) => {
-      const result = await ask(options, { tag: 'stop', force: options.force === true, wait: options.wait }, options.wait) as { cut?: number; operation?: string }
-      say(options, result, () => options.wait ? `stopped${result.cut === 0 ? '' : `, ${String(result.cut)} requests were cut`}` : result.operation ?? '')
+      const stop = { tag: 'stop', force: options.force === true, wait: options.wait } as const
+      const result = await ask(options, stop, options.wait) as { cut?: number; operation?: string }
+      const cut = result.cut === 0 ? '' : `, ${String(result.cut)} requests were cut`
+      say(options, result, () => options.wait ? `stopped${cut}` : result.operation ?? '')
     })
 
-  shared(program.command('upgrade').description('replace everything by another release, or by what is in the running one\'s folder now; undone when it does not work'))
+  shared(program.command('upgrade')
+    .description('replace everything by another release, or by what is in the running one\'s folder now; undone when it does not work'))
     .argument('[folder]', 'the release: a folder like the one that runs')
     .option('--supervisor', 'replace the supervisor in place even when its code is the same')
     .option('--no-wait', 'print the id of the operation and do not wait for the outcome')
     .action(async (folder: string | undefined, options: Shared & { wait: boolean; supervisor?: boolean }) => {
-      await operate(options, { tag: 'upgrade', folder: folder === undefined ? '' : existingFolder(folder), supervisor: options.supervisor === true ? 'always' : 'if-changed' })
+      await operate(options, {
+        tag: 'upgrade',
+        folder: folder === undefined ? '' : existingFolder(folder),
+        supervisor: options.supervisor === true ? 'always' : 'if-changed',
+      })
     })
-  shared(program.command('reload').description('read configuration and application again; nothing changes when something is wrong with them'))
+  shared(program.command('reload')
+    .description('read configuration and application again; nothing changes when something is wrong with them'))
     .option('--no-wait', 'print the id of the operation and do not wait for the outcome')
     .action(async (options: Shared & { wait: boolean }) => { await operate(options, { tag: 'reload' }) })
   shared(program.command('rollback').description('upgrade to the release before the last upgrade'))
@@ -105,13 +124,15 @@ export function createCommandLine(): Command {
       const { supervisor, log, limits, listeners } = configured(options.config, {})
       if (application === undefined && options.config !== undefined) {
         // Without the application only the names of its listeners stay unchecked.
-        say(options, { ok: true, application: null, supervisor, log, limits, listeners, description: null }, () => `${options.config} is valid`)
+        const valid = { ok: true, application: null, supervisor, log, limits, listeners, description: null }
+        say(options, valid, () => `${options.config} is valid`)
         return
       }
       const file = existingApplication(application)
       const description = await describe(file, args, supervisor)
       checkListenerNames({ listeners }, description)
-      say(options, { ok: true, application: file, supervisor, log, limits, listeners, description }, () => descriptionText(file, description))
+      const valid = { ok: true, application: file, supervisor, log, limits, listeners, description }
+      say(options, valid, () => descriptionText(file, description))
     })
 
   const workers = program.command('workers').description('look at workers and replace them')
@@ -124,12 +145,15 @@ export function createCommandLine(): Command {
     .argument('[worker]', 'id or slot number; all when left out')
     .option('--no-wait', 'do not wait for the outcome')
     .action(async (worker: string | undefined, options: Shared & { wait: boolean }) => {
-      const result = await ask(options, { tag: 'restart-workers', worker: worker ?? '', wait: options.wait }) as { replaced?: { slot: number; from: string; to: string }[]; operation?: string }
-      say(options, result, () => result.replaced?.map(({ slot, from, to }) => `slot ${slot}: ${from} -> ${to}`).join('\n') ?? result.operation ?? '')
+      const restart = { tag: 'restart-workers', worker: worker ?? '', wait: options.wait } as const
+      const result = await ask(options, restart) as { replaced?: ReplacedWorker[]; operation?: string }
+      const replaced = result.replaced?.map(({ slot, from, to }) => `slot ${slot}: ${from} -> ${to}`)
+      say(options, result, () => replaced?.join('\n') ?? result.operation ?? '')
     })
 
   shared(program.command('prove').description('count, with clients that never retry, what an action loses'))
-    .argument('<action>', 'upgrade: replace workers and supervisor; reload: workers and configuration; crash: kill -9 a worker; watch: only look')
+    .argument('<action>', 'upgrade: replace workers and supervisor; reload: workers and configuration; '
+      + 'crash: kill -9 a worker; watch: only look')
     .option('--url <url>', 'where the proxy listens (default: its first TCP listener)')
     .option('--path <path>', 'what fresh and keep-alive connections ask for (default: /)')
     .option('--ws <path>', 'a WebSocket that sends everything back')
@@ -173,12 +197,16 @@ export function outcomeOf(error: unknown): { code: number; message: string } {
   if (error instanceof ConfigError || (error instanceof Error && error.name === 'OptionError')) return { code: EXIT.usage, message }
   if (error instanceof NotRunning) return { code: EXIT.running, message }
   if (error instanceof ChannelError) return { code: error.code === 'superseded' ? EXIT.superseded : EXIT.failed, message }
-  if (error instanceof DescribeFailed) return { code: EXIT.failed, message: error.applicationStack === '' ? message : `${message}\n${error.applicationStack}` }
+  if (error instanceof DescribeFailed) {
+    return { code: EXIT.failed, message: error.applicationStack === '' ? message : `${message}\n${error.applicationStack}` }
+  }
   return { code: EXIT.failed, message: error instanceof Error ? error.stack ?? message : message }
 }
 
 function shared(command: Command): Command {
-  return command.option('--state-dir <folder>', 'folder of the control sockets, when several supervisors run').option('--json', 'for programs')
+  return command
+    .option('--state-dir <folder>', 'folder of the control sockets, when several supervisors run')
+    .option('--json', 'for programs')
 }
 
 function say(options: Shared, value: unknown, text: () => string): void {
@@ -190,14 +218,15 @@ async function ask(options: Shared, message: Parameters<typeof askSupervisor>[1]
 }
 
 /** Begins an operation and says how it ended, across the replacement of the supervisor that works on it. */
-async function operate(options: Shared & { wait: boolean }, message: Extract<FromOperator, { tag: 'upgrade' | 'reload' | 'rollback' }>): Promise<void> {
+async function operate(options: Shared & { wait: boolean }, message: BeginOperation): Promise<void> {
   const folder = await theFolder(chosenFolder(options))
   const { id } = await askSupervisor(folder, message) as OperationStarted
   if (!options.wait) { say(options, { id }, () => id); return }
   const outcome = await awaitOutcome(folder, id)
   if (outcome.result === 'committed') { say(options, outcome, () => outcomeText(outcome)); return }
   if (options.json === true) say(options, outcome, () => '')
-  throw new Failure(outcome.result === 'superseded' ? EXIT.superseded : outcome.configuration ? EXIT.usage : EXIT.failed, outcomeText(outcome))
+  const failed = outcome.configuration ? EXIT.usage : EXIT.failed
+  throw new Failure(outcome.result === 'superseded' ? EXIT.superseded : failed, outcomeText(outcome))
 }
 
 function outcomeText({ id, result, reason, generation, to, supervisorReplaced, steps }: OperationOutcome): string {
@@ -223,8 +252,12 @@ function chosenFolder(options: Shared): string { return options.stateDir ?? proc
 async function theFolder(stateDir: string): Promise<string> {
   const folders = await runningFolders(stateDir)
   if (folders.length === 1) return folders[0]!
-  if (folders.length === 0) throw new Failure(EXIT.running, stateDir === '' ? 'no supervisor of this user is running; `cirque run APP` starts one' : `no supervisor is running in ${stateDir}`)
-  throw new Failure(EXIT.usage, `several supervisors are running; say which with --state-dir:\n${folders.map(folder => `  ${folder}`).join('\n')}`)
+  if (folders.length === 0) {
+    const nothing = 'no supervisor of this user is running; `cirque run APP` starts one'
+    throw new Failure(EXIT.running, stateDir === '' ? nothing : `no supervisor is running in ${stateDir}`)
+  }
+  const names = folders.map(folder => `  ${folder}`).join('\n')
+  throw new Failure(EXIT.usage, `several supervisors are running; say which with --state-dir:\n${names}`)
 }
 
 function configured(file: string | undefined, flags: Record<string, string | undefined>): ServerConfig {
@@ -233,7 +266,10 @@ function configured(file: string | undefined, flags: Record<string, string | und
 }
 
 function existingApplication(application: string | undefined): string {
-  if (application === undefined) throw new Failure(EXIT.usage, `which application? Declarative configuration does not exist yet; try one of the examples:\n${exampleNames().map(name => `  cirque run ${name}`).join('\n')}`)
+  if (application === undefined) {
+    const runs = exampleNames().map(name => `  cirque run ${name}`).join('\n')
+    throw new Failure(EXIT.usage, `which application? Declarative configuration does not exist yet; try one of the examples:\n${runs}`)
+  }
   const file = path.resolve(application)
   if (!fs.statSync(file, { throwIfNoEntry: false })?.isFile()) throw new Failure(EXIT.usage, `there is no file ${file}`)
   return file
@@ -245,7 +281,9 @@ async function describe(application: string, args: readonly string[], options: R
       release: releaseOf(application), args, execArgv: OWN_EXEC_ARGV, ...resolveIdentity(options.user, options.group),
     }, options.describeTimeoutMs, new AbortController().signal)
   } catch (error) {
-    if (error instanceof DescribeFailed) throw new DescribeFailed(`${application} could not be loaded: ${error.message}`, error.applicationStack)
+    if (error instanceof DescribeFailed) {
+      throw new DescribeFailed(`${application} could not be loaded: ${error.message}`, error.applicationStack)
+    }
     throw error
   }
 }
@@ -259,7 +297,8 @@ async function handOverToOwnInstallation(application: string): Promise<void> {
   const entry = ['supervisor/cli.ts', 'dist/supervisor/cli.js'].map(name => path.join(theirs, name)).find(name => fs.existsSync(name))
   if (entry === undefined || process.execve === undefined) return
   await passInheritedSockets()
-  process.execve(process.execPath, [process.execPath, ...process.execArgv, entry, ...process.argv.slice(2)], process.env as Record<string, string>)
+  const argv = [process.execPath, ...process.execArgv, entry, ...process.argv.slice(2)]
+  process.execve(process.execPath, argv, process.env as Record<string, string>)
 }
 
 function exampleNames(): string[] {
@@ -270,14 +309,46 @@ function exampleNames(): string[] {
   } catch { return [] }
 }
 
-interface ShownWorker { id: string; pid: number; state: string; silent: boolean; ageMs: number; drainingMs: number | null; drainEndsInMs: number | null; loopLagMs: number | null; rssBytes: number | null; open: { connections: number; activeExchanges: number; exchanges: number; upgraded: number } }
-interface ShownSlot { slot: number; state: string; restarts: number; standIn: string | null; worker: ShownWorker | null; incoming: ShownWorker | null; previous: ShownWorker | null; draining: ShownWorker[] }
+interface ShownWorker {
+  id: string
+  pid: number
+  state: string
+  silent: boolean
+  ageMs: number
+  drainingMs: number | null
+  drainEndsInMs: number | null
+  loopLagMs: number | null
+  rssBytes: number | null
+  open: { connections: number; activeExchanges: number; exchanges: number; upgraded: number }
+}
+
+interface ShownSlot {
+  slot: number
+  state: string
+  restarts: number
+  standIn: string | null
+  worker: ShownWorker | null
+  incoming: ShownWorker | null
+  previous: ShownWorker | null
+  draining: ShownWorker[]
+}
+
+interface ShownTotals {
+  connections?: number
+  activeExchanges?: number
+  exchanges?: number
+  upgraded?: number
+  webSockets?: number
+  oldestUpgradedMs?: number
+}
 
 function statusText(status: SupervisorStatus): string {
-  const totals = status.totals as { connections?: number; activeExchanges?: number; exchanges?: number; upgraded?: number; webSockets?: number; oldestUpgradedMs?: number }
-  const upgraded = (totals.upgraded ?? 0) === 0 ? '' : `, ${totals.upgraded} upgraded (${totals.webSockets ?? 0} WebSockets, the oldest for ${duration(totals.oldestUpgradedMs ?? 0)})`
+  const { connections, activeExchanges, exchanges, upgraded, webSockets, oldestUpgradedMs } = status.totals as ShownTotals
+  const webSocketsText = `${webSockets ?? 0} WebSockets, the oldest for ${duration(oldestUpgradedMs ?? 0)}`
+  const upgradedText = (upgraded ?? 0) === 0 ? '' : `, ${upgraded} upgraded (${webSocketsText})`
+  const state = `${status.state}${status.operation === '' ? '' : ` (${status.operation})`}`
   return [
-    `cirque ${status.version}  ${status.state}${status.operation === '' ? '' : ` (${status.operation})`}  pid ${status.pid}  up ${duration(status.uptimeMs)}`,
+    `cirque ${status.version}  ${state}  pid ${status.pid}  up ${duration(status.uptimeMs)}`,
     `application   ${status.application}`,
     `release       ${status.release}${status.previousRelease === '' ? '' : `  (rollback: ${status.previousRelease})`}`,
     `generation    ${status.generation}`,
@@ -286,7 +357,7 @@ function statusText(status: SupervisorStatus): string {
     ...(status.admin === '' ? [] : [`admin         ${status.admin}`]),
     `control       ${status.controlSocket}`,
     ...(status.systemCalls === 'available' ? [] : [`system calls  ${status.systemCalls}: no replacement of the supervisor in place`]),
-    `open          ${totals.connections ?? 0} connections, ${totals.activeExchanges ?? 0} requests${upgraded}; ${totals.exchanges ?? 0} requests so far`,
+    `open          ${connections ?? 0} connections, ${activeExchanges ?? 0} requests${upgradedText}; ${exchanges ?? 0} requests so far`,
     '',
     workersText(status),
   ].join('\n')
@@ -296,11 +367,21 @@ function workersText(status: SupervisorStatus): string {
   const rows: string[][] = [['WORKER', 'PID', 'STATE', 'AGE', 'CONNECTIONS', 'REQUESTS', 'LAG', 'MEMORY', 'RESTARTS']]
   for (const slot of status.slots as ShownSlot[]) {
     const row = (worker: ShownWorker, restarts: string): string[] => [
-      worker.id, String(worker.pid), stateText(worker), duration(worker.ageMs), String(worker.open.connections), String(worker.open.exchanges),
-      worker.loopLagMs === null ? '-' : `${worker.loopLagMs} ms`, worker.rssBytes === null ? '-' : `${Math.round(worker.rssBytes / 1_048_576)} MiB`, restarts,
+      worker.id,
+      String(worker.pid),
+      stateText(worker),
+      duration(worker.ageMs),
+      String(worker.open.connections),
+      String(worker.open.exchanges),
+      worker.loopLagMs === null ? '-' : `${worker.loopLagMs} ms`,
+      worker.rssBytes === null ? '-' : `${Math.round(worker.rssBytes / 1_048_576)} MiB`,
+      restarts,
     ]
     if (slot.worker !== null) rows.push(row(slot.worker, String(slot.restarts)))
-    else rows.push([`slot ${slot.slot}`, '-', slot.standIn === null ? slot.state : `${slot.state}, served by ${slot.standIn}`, '-', '-', '-', '-', '-', String(slot.restarts)])
+    else {
+      const state = slot.standIn === null ? slot.state : `${slot.state}, served by ${slot.standIn}`
+      rows.push([`slot ${slot.slot}`, '-', state, '-', '-', '-', '-', '-', String(slot.restarts)])
+    }
     for (const worker of [slot.incoming, slot.previous]) if (worker !== null) rows.push(row(worker, ''))
     for (const worker of slot.draining) rows.push(row(worker, ''))
   }
@@ -312,13 +393,18 @@ function workersText(status: SupervisorStatus): string {
 function stateText(worker: ShownWorker): string {
   if (worker.silent) return `${worker.state}, silent`
   if (worker.drainingMs === null || worker.drainEndsInMs === null) return worker.state
-  return `${worker.state} for ${duration(worker.drainingMs)}: ${worker.open.activeExchanges} requests, ${worker.open.upgraded} upgraded; ends in ${duration(worker.drainEndsInMs)}`
+  const { activeExchanges, upgraded } = worker.open
+  const open = `${activeExchanges} requests, ${upgraded} upgraded`
+  return `${worker.state} for ${duration(worker.drainingMs)}: ${open}; ends in ${duration(worker.drainEndsInMs)}`
 }
 
 function descriptionText(application: string, description: ServerDescription): string {
   return [
     `${path.relative('', application)} is fine`,
-    ...description.services.map(service => `  ${service.name}: ${service.kind}${service.dependsOn.length === 0 ? '' : `, after ${service.dependsOn.join(', ')}`}`),
+    ...description.services.map(({ name, kind, dependsOn }) => {
+      const order = dependsOn.length === 0 ? '' : `, after ${dependsOn.join(', ')}`
+      return `  ${name}: ${kind}${order}`
+    }),
     ...description.listeners.map(listener => `  ${listener.service} listens on ${listener.canonical}`),
   ].join('\n')
 }

@@ -46,10 +46,13 @@ export async function prove(action: ProveAction, folder: string, options: Resolv
 /** What an action did, and the worker that it killed on purpose; null: none. */
 export interface Done { readonly lines: readonly string[]; readonly kill: Kill | null }
 
+type Proof = Pick<ProveOutcome, 'acted' | 'actionLines' | 'report'>
+
 /** The proof client around any action; null: it only watches. A throw of the action is an action that failed. */
-export async function runProof(options: ResolvedProveOptions, action: (() => Promise<Done>) | null): Promise<Pick<ProveOutcome, 'acted' | 'actionLines' | 'report'>> {
+export async function runProof(options: ResolvedProveOptions, action: (() => Promise<Done>) | null): Promise<Proof> {
   const entry = fileURLToPath(new URL(`../src/prove/main${path.extname(import.meta.filename)}`, import.meta.url))
-  const client = spawn(process.execPath, [...OWN_EXEC_ARGV, entry, JSON.stringify(options), ...action === null ? [] : ['act']], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
+  const args = [...OWN_EXEC_ARGV, entry, JSON.stringify(options), ...action === null ? [] : ['act']]
+  const client = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
   let acted = action === null
   let actionLines: readonly string[] = []
   client.on('message', (message: FromProver) => {
@@ -104,33 +107,47 @@ async function operate(folder: string, message: Extract<FromOperator, { tag: 're
   const { result, reason, generation, supervisorReplaced, steps } = await awaitOutcome(folder, id)
   if (result !== 'committed') throw new Error(`${result}: ${reason}`)
   const took = steps.map(({ step, ms }) => `${step} ${milliseconds(ms)}`).join(', ')
-  return { lines: [`generation ${generation} serves${supervisorReplaced ? ', with a new supervisor in the same process' : ''} (${took})`], kill: null }
+  const how = supervisorReplaced ? ', with a new supervisor in the same process' : ''
+  return { lines: [`generation ${generation} serves${how} (${took})`], kill: null }
 }
 
-interface SeenWorker { readonly id: string; readonly pid: number; readonly state: string; readonly open: { readonly connections: number } }
+interface SeenWorker {
+  readonly id: string
+  readonly pid: number
+  readonly state: string
+  readonly open: { readonly connections: number }
+}
 interface SeenSlot { readonly slot: number; readonly standIn: string | null; readonly worker: SeenWorker | null }
 
 /** Kills the accepting worker that has most connections, and waits until its slot has another one that accepts. */
 async function crash(folder: string): Promise<Done> {
-  const slotsNow = async (): Promise<readonly SeenSlot[]> => (await askSupervisor(folder, { tag: 'status' }) as { slots: readonly SeenSlot[] }).slots
-  const victim = (await slotsNow()).flatMap(({ slot, worker }) => worker?.state === 'accepting' ? [{ slot, worker }] : [])
-    .reduce<{ slot: number; worker: SeenWorker } | null>((most, each) => most === null || each.worker.open.connections > most.worker.open.connections ? each : most, null)
-  if (victim === null) throw new Error('no worker accepts')
+  const slotsNow = async (): Promise<readonly SeenSlot[]> => {
+    const status = await askSupervisor(folder, { tag: 'status' }) as { slots: readonly SeenSlot[] }
+    return status.slots
+  }
+  const [victim] = (await slotsNow())
+    .flatMap(({ slot, worker }) => worker?.state === 'accepting' ? [{ slot, worker }] : [])
+    .toSorted((one, other) => other.worker.open.connections - one.worker.open.connections)
+  if (victim === undefined) throw new Error('no worker accepts')
   const { slot, worker } = victim
+  const who = `worker ${worker.id}, pid ${worker.pid}`
   const atMs = sharedNowMs()
   process.kill(worker.pid, 'SIGKILL')
   while (isThere(worker.pid)) {
-    if (sharedNowMs() - atMs > GONE_MAX_MS) throw new Error(`worker ${worker.id}, pid ${worker.pid}, is still there ${GONE_MAX_MS} ms after kill -9`)
+    if (sharedNowMs() - atMs > GONE_MAX_MS) throw new Error(`${who}, is still there ${GONE_MAX_MS} ms after kill -9`)
     await delay(POLL_MS)
   }
   const goneAtMs = sharedNowMs()
   for (;;) {
     const now = (await slotsNow()).find(each => each.slot === slot)
     if (now?.worker?.state === 'accepting' && now.worker.id !== worker.id && now.standIn === null) {
-      const line = `killed worker ${worker.id}, pid ${worker.pid}, which had ${worker.open.connections} connections at its last heartbeat; ${now.worker.id} accepts ${Math.round(sharedNowMs() - atMs)} ms later`
+      const had = `which had ${worker.open.connections} connections at its last heartbeat`
+      const line = `killed ${who}, ${had}; ${now.worker.id} accepts ${Math.round(sharedNowMs() - atMs)} ms later`
       return { lines: [line], kill: { atMs, goneAtMs } }
     }
-    if (sharedNowMs() - atMs > REPLACEMENT_MAX_MS) throw new Error(`worker ${worker.id} was killed and no worker accepts in its place after ${REPLACEMENT_MAX_MS} ms`)
+    if (sharedNowMs() - atMs > REPLACEMENT_MAX_MS) {
+      throw new Error(`worker ${worker.id} was killed and nobody accepts in its place after ${REPLACEMENT_MAX_MS} ms`)
+    }
     await delay(4 * POLL_MS)
   }
 }
@@ -141,22 +158,40 @@ function isThere(pid: number): boolean {
 
 // For people.
 
-const FAULT_NAMES: Readonly<Record<Fault, string>> = { refused: 'REFUSED', reset: 'RESET', truncated: 'TRUNCATED', wrong: 'WRONG', timedOut: 'TIMED OUT', unable: 'UNABLE' }
+const FAULT_NAMES: Readonly<Record<Fault, string>> = {
+  refused: 'REFUSED',
+  reset: 'RESET',
+  truncated: 'TRUNCATED',
+  wrong: 'WRONG',
+  timedOut: 'TIMED OUT',
+  unable: 'UNABLE',
+}
 
 export function proveText({ action, acted, actionLines, report, verdict }: ProveOutcome): string {
   if (report === null) return ''
   const phases = PHASES.filter(phase => report.phasesMs[phase] > 0)
-  const times = action === 'watch' ? seconds(report.phasesMs.before) : phases.map(phase => `${seconds(report.phasesMs[phase])} ${phase}`).join(', ')
+  const phaseTimes = phases.map(phase => `${seconds(report.phasesMs[phase])} ${phase}`).join(', ')
+  const times = action === 'watch' ? seconds(report.phasesMs.before) : phaseTimes
   // What could not be tried at all is a fault of the client and its machine, which hardly ever happens.
   const faults = FAULTS.filter(fault => fault !== 'unable' || report.populations.some(({ outcomes }) => outcomes.unable > 0))
-  const rows: string[][] = [['', 'ATTEMPTED', 'OK', ...faults.map(fault => FAULT_NAMES[fault]), ...action === 'crash' ? ['EXPLAINED'] : [], 'CLOSED', ...phases.map(phase => action === 'watch' ? 'P99' : `P99 ${phase.toUpperCase()}`)]]
+  const faultColumns = faults.map(fault => FAULT_NAMES[fault])
+  const explainedColumn = action === 'crash' ? ['EXPLAINED'] : []
+  const timeColumns = phases.map(phase => action === 'watch' ? 'P99' : `P99 ${phase.toUpperCase()}`)
+  const rows: string[][] = [['', 'ATTEMPTED', 'OK', ...faultColumns, ...explainedColumn, 'CLOSED', ...timeColumns]]
   for (const name of POPULATIONS) {
     const population: PopulationReport | undefined = report.populations.find(each => each.name === name)
     if (population === undefined) rows.push([name, 'not run'])
     else {
       const { outcomes } = population
-      rows.push([name, String(population.attempted), String(outcomes.ok), ...faults.map(fault => String(outcomes[fault])), ...action === 'crash' ? [String(population.explained)] : [],
-        String(population.politeCloses), ...phases.map(phase => milliseconds(population.p99Ms[phase]))])
+      rows.push([
+        name,
+        String(population.attempted),
+        String(outcomes.ok),
+        ...faults.map(fault => String(outcomes[fault])),
+        ...action === 'crash' ? [String(population.explained)] : [],
+        String(population.politeCloses),
+        ...phases.map(phase => milliseconds(population.p99Ms[phase])),
+      ])
     }
   }
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map(row => row[column]?.length ?? 0)))
@@ -165,15 +200,29 @@ export function proveText({ action, acted, actionLines, report, verdict }: Prove
     `${action} at ${report.url}: ${times}`,
     ...actionLines.map(line => acted ? line : `${action} failed: ${line}`),
     '',
-    ...rows.map(row => row.map((cell, column) => column === 0 || row.length === 2 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)).join('  ').trimEnd()),
+    ...rows.map(row => rowText(row, widths)),
     '',
     `longest time in which a fresh connection was tried and none was answered: ${gaps}`,
-    ...action === 'crash' && report.explained > 0 ? [`${report.explained} attempts were on connections that the killed worker had accepted; they go with it`] : [],
+    ...explainedLines(action, report.explained),
     ...report.losses.filter(loss => !loss.explained).slice(0, SHOWN_LOSSES_MAX).map(lossLine),
     ...report.lost > SHOWN_LOSSES_MAX ? [`  and ${report.lost - SHOWN_LOSSES_MAX} more`] : [],
     // Anything else goes to stderr, as with every command that fails.
     ...verdict === '' ? [`nothing was lost in ${report.attempted} attempts`] : [],
   ].join('\n')
+}
+
+/** Numbers are aligned to the right. The only cell beside the name of what was not run is no number. */
+function rowText(row: readonly string[], widths: readonly number[]): string {
+  const cells = row.map((cell, column) => {
+    const toTheLeft = column === 0 || row.length === 2
+    return toTheLeft ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)
+  })
+  return cells.join('  ').trimEnd()
+}
+
+function explainedLines(action: ProveAction, explained: number): string[] {
+  if (action !== 'crash' || explained === 0) return []
+  return [`${explained} attempts were on connections that the killed worker had accepted; they go with it`]
 }
 
 function lossLine({ atMs, phase, population, fault, detail, connectionAgeMs }: LossReport): string {

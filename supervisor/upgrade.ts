@@ -13,6 +13,7 @@
  * back; `current` moves only in `committing`; every request gets exactly one outcome, also across an exec or a kill.
  *
  * Before `rolling` a newer request supersedes. From then on one request waits, and the newest wins that place.
+ * One idea in more than 500 lines: each step is read beside the way back from it.
  */
 import type { ResolvedSupervisorOptions, ResolvedUpgradeOptions } from '../src/config/supervisor-options.ts'
 import type { OperationKind, OperationOutcome } from '../src/ipc/messages.ts'

@@ -25,7 +25,8 @@ import { TcpStream, dialTcp } from '../protocols/tcp/tcp-stream.ts'
 import { ConnectTunnel, type TunnelWaiter } from './connect-proxy.ts'
 import { Resolver, type PendingResolve, type ResolveWaiter } from './resolver.ts'
 import { TracedStream, UNCLAIMED } from './traced-stream.ts'
-import { TRANSPORT_CONNECTOR_DEFAULTS, TRANSPORT_CONNECTOR_OPTIONS, type Dial, type TransportConnectorOptions } from './transport-options.ts'
+import { TRANSPORT_CONNECTOR_DEFAULTS, TRANSPORT_CONNECTOR_OPTIONS } from './transport-options.ts'
+import type { Dial, TransportConnectorOptions } from './transport-options.ts'
 
 /** How long an address has before the next one is tried beside it (RFC 8305 5: Connection Attempt Delay). */
 export const STAGGER_MS = 250
@@ -82,8 +83,9 @@ export class TransportConnector {
 
   /** @throws OptionError with every option that would not do. */
   constructor(options: TransportConnectorOptions = {}) {
-    const resolved = resolveOptions<TransportConnectorOptions>('connector', TRANSPORT_CONNECTOR_OPTIONS, options, TRANSPORT_CONNECTOR_DEFAULTS)
-    const { ticker, resolver, dial, bindToV4, bindToV6, random } = resolved
+    const { ticker, resolver, dial, bindToV4, bindToV6, random } = resolveOptions<TransportConnectorOptions>(
+      'connector', TRANSPORT_CONNECTOR_OPTIONS, options, TRANSPORT_CONNECTOR_DEFAULTS,
+    )
     this.ticker = ticker ?? new Ticker()
     this.resolver = resolver ?? new Resolver({ ticker: this.ticker })
     this.dialAddress = dial ?? dialTcp

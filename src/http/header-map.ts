@@ -29,7 +29,8 @@ export type FieldKind = (typeof FieldKind)[keyof typeof FieldKind]
  */
 const MAX_KIND = 31
 for (const [name, kind] of Object.entries(FieldKind)) {
-  if (kind > MAX_KIND) throw new RangeError(`FieldKind.${name} is ${kind}, but a mask has ${MAX_KIND + 1} bits; look that field up by its name`)
+  if (kind <= MAX_KIND) continue
+  throw new RangeError(`FieldKind.${name} is ${kind}, but a mask has ${MAX_KIND + 1} bits; look that field up by its name`)
 }
 
 const SPAN = 6

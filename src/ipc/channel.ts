@@ -125,7 +125,10 @@ export class Channel<Out extends { readonly tag: string }, In extends { readonly
     while (!this.#closed) {
       const end = chunk.indexOf(NEWLINE, start)
       const part = end === -1 ? chunk.subarray(start) : chunk.subarray(start, end)
-      if (this.#partBytes + part.length > this.#maxMessageBytes) { this.destroy(`a line is longer than ${this.#maxMessageBytes} bytes`); return }
+      if (this.#partBytes + part.length > this.#maxMessageBytes) {
+        this.destroy(`a line is longer than ${this.#maxMessageBytes} bytes`)
+        return
+      }
       if (end === -1) {
         if (part.length > 0) { this.#parts.push(part); this.#partBytes += part.length }
         return
@@ -166,7 +169,8 @@ export class Channel<Out extends { readonly tag: string }, In extends { readonly
     this.#pending.delete(ask)
     if (pending.timer !== null) clearTimeout(pending.timer)
     if (fields['ok'] === true) { pending.resolve(fields['result']); return }
-    pending.reject(new ChannelError((typeof fields['code'] === 'string' ? fields['code'] : 'failed') as RefusalCode, String(fields['reason'])))
+    const code = typeof fields['code'] === 'string' ? fields['code'] : 'failed'
+    pending.reject(new ChannelError(code as RefusalCode, String(fields['reason'])))
   }
 
   #question(ask: number): Question {
@@ -185,10 +189,11 @@ export class Channel<Out extends { readonly tag: string }, In extends { readonly
   #close(reason: string): void {
     if (this.#closed) return
     this.#closed = true
+    const ended = `the connection ended before the answer${reason === '' ? '' : `: ${reason}`}`
     for (const [ask, pending] of this.#pending) {
       this.#pending.delete(ask)
       if (pending.timer !== null) clearTimeout(pending.timer)
-      pending.reject(new ChannelError('closed', reason === '' ? 'the connection ended before the answer' : `the connection ended before the answer: ${reason}`))
+      pending.reject(new ChannelError('closed', ended))
     }
     this.#handlers.onClose(reason)
   }

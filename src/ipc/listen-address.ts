@@ -13,7 +13,11 @@ const MAX_UNIX_PATH_BYTES = 107
 
 const FORMS = "use 'host:port', '[v6]:port', ':port' or 'unix:/path?mode=660'"
 
-/** One address, or two for `:port`: 0.0.0.0, and :: for IPv6 alone. @param path where the text stands, for the message. @throws OptionError */
+/**
+ * One address, or two for `:port`: 0.0.0.0, and :: for IPv6 alone.
+ * @param path where the text stands, for the message.
+ * @throws OptionError
+ */
 export function parseListenAddress(text: string, path = 'address'): readonly DescribedAddress[] {
   if (text.startsWith('unix:')) return [parseUnix(text, path)]
   const match = /^(?:\[([^\]]*)\]|([^:[\]\s]*)):(\d{1,5})$/.exec(text)
@@ -32,7 +36,9 @@ export function parseListenAddress(text: string, path = 'address'): readonly Des
 function parseUnix(text: string, path: string): DescribedAddress {
   const [file = '', query = ''] = text.slice('unix:'.length).split('?', 2)
   if (!file.startsWith('/')) throw OptionError.of(path, text, "use an absolute path: 'unix:/run/app.sock'")
-  if (Buffer.byteLength(file) > MAX_UNIX_PATH_BYTES) throw OptionError.of(path, text, `use a path of at most ${MAX_UNIX_PATH_BYTES} bytes; no Unix socket can have a longer one`)
+  if (Buffer.byteLength(file) > MAX_UNIX_PATH_BYTES) {
+    throw OptionError.of(path, text, `use a path of at most ${MAX_UNIX_PATH_BYTES} bytes; no Unix socket can have a longer one`)
+  }
   const mode = /^mode=([0-7]{3,4})$/.exec(query)
   if (query !== '' && mode === null) throw OptionError.of(path, text, "write the mode in octal: '?mode=660'")
   return { kind: 'unix', path: file, mode: mode === null ? DEFAULT_UNIX_MODE : Number.parseInt(mode[1]!, 8) }

@@ -22,7 +22,8 @@ export interface ProcessLogOptions {
 
 export function createProcessLog(options: ProcessLogOptions): ProcessLog {
   const log = (level: 'info' | 'warn' | 'error') => (message: string, fields: LogFields = {}): void => {
-    options.write(options.text ? textLine(options.who, level, message, fields) : `${JSON.stringify({ level, time: Date.now(), pid: process.pid, who: options.who, msg: message, ...plain(fields) })}\n`)
+    const { text, who } = options
+    options.write(text ? textLine(who, level, message, fields) : jsonLine(who, level, message, fields))
   }
   return { info: log('info'), warn: log('warn'), error: log('error') }
 }
@@ -42,6 +43,11 @@ function textLine(who: string, level: string, message: string, fields: LogFields
   return `${who}: ${mark}${message}${shown}\n${typeof stack === 'string' && stack !== '' ? `${stack.replace(/^/gm, '    ')}\n` : ''}`
 }
 
+function jsonLine(who: string, level: string, message: string, fields: LogFields): string {
+  return `${JSON.stringify({ level, time: Date.now(), pid: process.pid, who, msg: message, ...plain(fields) })}\n`
+}
+
 function plain(fields: LogFields): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined).map(([key, value]) => [key, value instanceof Error ? value.message : value]))
+  const given = Object.entries(fields).filter(([, value]) => value !== undefined)
+  return Object.fromEntries(given.map(([key, value]) => [key, value instanceof Error ? value.message : value]))
 }

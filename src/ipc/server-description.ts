@@ -66,7 +66,9 @@ export function hostAndPort(host: string, port: number): string {
 export function readDescription(value: unknown): { readonly description: ServerDescription } | { readonly problem: string } {
   const given = value as Partial<ServerDescription> | null
   if (typeof given !== 'object' || given === null) return { problem: 'it is not an object' }
-  if (given.format !== DESCRIPTION_FORMAT) return { problem: `its format is ${String(given.format)}, this build reads ${DESCRIPTION_FORMAT}` }
+  if (given.format !== DESCRIPTION_FORMAT) {
+    return { problem: `its format is ${String(given.format)}, this build reads ${DESCRIPTION_FORMAT}` }
+  }
   if (!Array.isArray(given.services) || !Array.isArray(given.listeners)) return { problem: 'it lists no services or listeners' }
   return { description: given as ServerDescription }
 }

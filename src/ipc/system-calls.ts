@@ -97,7 +97,9 @@ export class SystemCallError extends Error {
   }
 }
 
-export type SystemCallsState = { readonly available: true; readonly calls: SystemCalls } | { readonly available: false; readonly reason: string }
+export type SystemCallsState =
+  | { readonly available: true; readonly calls: SystemCalls }
+  | { readonly available: false; readonly reason: string }
 
 const MACOS = process.platform === 'darwin'
 
@@ -246,7 +248,10 @@ async function load(): Promise<SystemCalls> {
   // int fd; short events; short revents
   const pollFd = Buffer.alloc(8)
 
-  /** Memory that others may point into: its bytes stay where they are for as long as the buffer is referred to. What small buffers hold, the collector moves. */
+  /**
+   * Memory that system calls may be given the address of: its bytes stay where they are for as long as its buffer is
+   * referenced. What small buffers hold, the collector moves.
+   */
   const pinned = (length: number): { readonly bytes: Buffer; readonly at: bigint } => {
     const memory = new ArrayBuffer(length)
     return { bytes: Buffer.from(memory), at: getRawPointer(memory) }
@@ -293,7 +298,10 @@ async function load(): Promise<SystemCalls> {
     const flags = message.readInt32LE(MESSAGE.flags)
     if ((flags & (MSG_CTRUNC | MSG_TRUNC)) !== 0) {
       for (const descriptor of descriptors) close(descriptor)
-      throw new Error(`a datagram was dropped: ${(flags & MSG_CTRUNC) === 0 ? `it is longer than ${MAX_DATAGRAM_BYTES} bytes` : 'not all of its descriptors could be taken; raise the limit of open files'}`)
+      const cut = (flags & MSG_CTRUNC) === 0
+        ? `it is longer than ${MAX_DATAGRAM_BYTES} bytes`
+        : 'not all of its descriptors could be taken; raise the limit of open files'
+      throw new Error(`a datagram was dropped: ${cut}`)
     }
     return { payload: Buffer.from(message.subarray(PAYLOAD_AT, PAYLOAD_AT + Number(length))), descriptors }
   }
@@ -371,8 +379,12 @@ async function load(): Promise<SystemCalls> {
     },
     sendDatagram(path, payload, descriptors) {
       if (!messagesWork) throw new Error(MESSAGES_MISSING)
-      if (payload.length > MAX_DATAGRAM_BYTES) throw new RangeError(`a datagram of ${payload.length} bytes; at most ${MAX_DATAGRAM_BYTES} are taken`)
-      if (descriptors.length > MAX_DATAGRAM_DESCRIPTORS) throw new RangeError(`${descriptors.length} descriptors in one datagram; it carries at most ${MAX_DATAGRAM_DESCRIPTORS}`)
+      if (payload.length > MAX_DATAGRAM_BYTES) {
+        throw new RangeError(`a datagram of ${payload.length} bytes; at most ${MAX_DATAGRAM_BYTES} are taken`)
+      }
+      if (descriptors.length > MAX_DATAGRAM_DESCRIPTORS) {
+        throw new RangeError(`${descriptors.length} descriptors in one datagram; it carries at most ${MAX_DATAGRAM_DESCRIPTORS}`)
+      }
       const to = unixAddress(path)
       const fd = datagramSocket()
       try {
@@ -474,7 +486,10 @@ function zeroEnded(text: string): Buffer {
 function unixAddress(path: string): Buffer {
   const abstract = path.startsWith('@') || path.startsWith('\0')
   const name = Buffer.from(abstract ? path.slice(1) : path)
-  if (name.length === 0 || name.length >= UNIX_PATH_BYTES || name.includes(0)) throw new RangeError(`${JSON.stringify(path)} cannot be the address of a Unix socket; use 1 to ${UNIX_PATH_BYTES - 1} bytes without a zero`)
+  if (name.length === 0 || name.length >= UNIX_PATH_BYTES || name.includes(0)) {
+    const fault = `${JSON.stringify(path)} cannot be the address of a Unix socket`
+    throw new RangeError(`${fault}; use 1 to ${UNIX_PATH_BYTES - 1} bytes without a zero`)
+  }
   // One byte more in both cases: the zero that ends a path or begins an abstract name.
   const address = Buffer.alloc(UNIX_PATH_AT + name.length + 1)
   address.writeUInt16LE(AF_UNIX, 0)
@@ -501,7 +516,8 @@ function readAddress(address: Buffer): BoundAddress | null {
 /** `%eth0`, as people write link-local addresses. @param scope number of the interface; 0: none. */
 function zoneOf(scope: number): string {
   if (scope === 0) return ''
-  const found = Object.entries(os.networkInterfaces()).find(([, addresses]) => addresses?.some(address => address.family === 'IPv6' && address.scopeid === scope))
+  const isOfScope = (address: os.NetworkInterfaceInfo): boolean => address.family === 'IPv6' && address.scopeid === scope
+  const found = Object.entries(os.networkInterfaces()).find(([, addresses]) => addresses?.some(isOfScope))
   return `%${found?.[0] ?? scope}`
 }
 
@@ -517,7 +533,8 @@ function descriptorsOf(message: Buffer): number[] {
     const length = Number(message.readBigUInt64LE(at))
     if (length < CONTROL_HEADER_BYTES) break
     if (message.readInt32LE(at + 8) === SOL_SOCKET && message.readInt32LE(at + 12) === SCM_RIGHTS) {
-      for (let each = at + CONTROL_HEADER_BYTES; each + 4 <= Math.min(at + length, end); each += 4) descriptors.push(message.readInt32LE(each))
+      const messageEnd = Math.min(at + length, end)
+      for (let each = at + CONTROL_HEADER_BYTES; each + 4 <= messageEnd; each += 4) descriptors.push(message.readInt32LE(each))
     }
     at += align8(length)
   }

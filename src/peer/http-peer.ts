@@ -256,7 +256,8 @@ function isGroupKey(value: unknown): boolean { return typeof value === 'string' 
 
 /** `given` was checked by itself; what it means together with the peer's address was not. */
 function resolveProxy(given: ConnectProxyOptions, address: PeerAddress): ConnectProxy {
-  const { headers, host, port, tls } = resolveOptions<ConnectProxyOptions>('peer.connectProxy', CONNECT_PROXY_OPTIONS, given, CONNECT_PROXY_DEFAULTS)
+  const resolved = resolveOptions<ConnectProxyOptions>('peer.connectProxy', CONNECT_PROXY_OPTIONS, given, CONNECT_PROXY_DEFAULTS)
+  const { headers, host, port, tls } = resolved
   const nextHop = (typeof given.nextHop === 'string' ? knowText(given.nextHop) : knowObject(given.nextHop)).address
   if (address.kind === 'unix' && (host === '' || port === 0)) {
     const text = 'has no host or no port; use both, as a Unix address gives a proxy nothing to connect to'

@@ -13,6 +13,7 @@ export type PeerAddress =
 /** Longest path of a Unix socket, in bytes: sun_path less its NUL. */
 export const MAX_UNIX_PATH_BYTES = 107
 const FORMS = 'use host:port, [v6]:port or unix:/path'
+const BRACKETS = 'write an IPv6 address in brackets, as in [::1]:8080'
 
 /** @throws TypeError that says what would do. */
 export function parseAddress(text: string): PeerAddress {
@@ -28,7 +29,9 @@ export function parseAddress(text: string): PeerAddress {
     return { kind: 'tcp', host: host.toLowerCase(), port }
   }
   const host = text.slice(0, colon)
-  if (host.includes(':')) throw new TypeError(`address ${JSON.stringify(text)} has a colon in its host; write an IPv6 address in brackets, as in [::1]:8080`)
+  if (host.includes(':')) {
+    throw new TypeError(`address ${JSON.stringify(text)} has a colon in its host; ${BRACKETS}`)
+  }
   return checkAddress({ kind: 'tcp', host, port })
 }
 
@@ -36,13 +39,20 @@ export function parseAddress(text: string): PeerAddress {
 export function checkAddress(address: PeerAddress): PeerAddress {
   if (address.kind === 'unix') {
     const path = address.path
-    if (typeof path !== 'string' || path.charCodeAt(0) !== 0x2f || path.includes('\0')) throw new TypeError(`address has the path ${JSON.stringify(path)}; use an absolute path, as in unix:/run/app.sock`)
-    if (Buffer.byteLength(path) > MAX_UNIX_PATH_BYTES) throw new TypeError(`address ${JSON.stringify(`unix:${path}`)} is longer than ${MAX_UNIX_PATH_BYTES} bytes, which is what a Unix socket can have; use a shorter path`)
+    if (typeof path !== 'string' || path.charCodeAt(0) !== 0x2f || path.includes('\0')) {
+      throw new TypeError(`address has the path ${JSON.stringify(path)}; use an absolute path, as in unix:/run/app.sock`)
+    }
+    if (Buffer.byteLength(path) > MAX_UNIX_PATH_BYTES) {
+      const fault = `is longer than ${MAX_UNIX_PATH_BYTES} bytes, which is what a Unix socket can have`
+      throw new TypeError(`address ${JSON.stringify(`unix:${path}`)} ${fault}; use a shorter path`)
+    }
     return { kind: 'unix', path }
   }
   if (address.kind !== 'tcp') throw new TypeError(`address is ${JSON.stringify(address)}; ${FORMS}`)
   const { host, port } = address
-  if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new TypeError(`address has the port ${String(port)}; use a number from 1 to 65535`)
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) {
+    throw new TypeError(`address has the port ${String(port)}; use a number from 1 to 65535`)
+  }
   if (typeof host !== 'string') throw new TypeError(`address has the host ${String(host)}; use a name or an IP address`)
   if (!isIPv4(host) && !isIPv6(host)) checkHostName(host)
   return { kind: 'tcp', host: host.toLowerCase(), port }
@@ -73,7 +83,7 @@ export function checkHostName(host: string): void {
       numeric = false
       const letter = (code >= 0x41 && code <= 0x5a) || (code >= 0x61 && code <= 0x7a)
       if (!letter && code !== 0x2d && code !== 0x5f) {
-        if (code === 0x3a) throw new TypeError(`host ${JSON.stringify(host)} has a colon; write an IPv6 address in brackets, as in [::1]:8080`)
+        if (code === 0x3a) throw new TypeError(`host ${JSON.stringify(host)} has a colon; ${BRACKETS}`)
         if (code > 0x7f) throw new TypeError(`host ${JSON.stringify(host)} is not ASCII; use its xn-- form`)
         throw new TypeError(`host ${JSON.stringify(host)} has the character ${JSON.stringify(name[i])}; ${FORMS}`)
       }
@@ -82,7 +92,9 @@ export function checkHostName(host: string): void {
   }
   if (label === 0) throw new TypeError(`host ${JSON.stringify(host)} has an empty label; ${FORMS}`)
   const last = name.slice(-label).toLowerCase()
-  if (numeric || isHexNumber(last)) throw new TypeError(`host ${JSON.stringify(host)} ends in a number but is no IP address; write all four parts in decimal`)
+  if (numeric || isHexNumber(last)) {
+    throw new TypeError(`host ${JSON.stringify(host)} ends in a number but is no IP address; write all four parts in decimal`)
+  }
 }
 
 function isHexNumber(label: string): boolean {

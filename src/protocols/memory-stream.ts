@@ -33,7 +33,14 @@ export class MemoryStream implements ByteStream {
   #closed = false
 
   private constructor(address: string) {
-    this.digest = { remoteAddress: address, remoteIp: '', remotePort: 0, localAddress: address, establishedAt: systemClock.now(), tls: null }
+    this.digest = {
+      remoteAddress: address,
+      remoteIp: '',
+      remotePort: 0,
+      localAddress: address,
+      establishedAt: systemClock.now(),
+      tls: null,
+    }
   }
 
   /** Two ends of one connection. `address` is what both see as the other side's. */

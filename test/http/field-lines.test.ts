@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { FieldLines, FieldName } from '../../src/http/field-lines.ts'
 
-const [A, B, C, D, E] = ['A', 'B', 'C', 'D', 'E'].map(name => new FieldName(name)) as [FieldName, FieldName, FieldName, FieldName, FieldName]
+type FiveNames = [FieldName, FieldName, FieldName, FieldName, FieldName]
+const [A, B, C, D, E] = ['A', 'B', 'C', 'D', 'E'].map(name => new FieldName(name)) as FiveNames
 
 function valuesOf(lines: FieldLines): string[] {
   return Array.from({ length: lines.size }, (_, index) => `${lines.nameAt(index)}=${lines.valueAt(index)}`)

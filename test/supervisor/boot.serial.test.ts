@@ -36,7 +36,10 @@ class Life {
 
   private constructor(folder: string, env: Readonly<Record<string, string>>) {
     this.folder = folder
-    this.process = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', IMAGE, folder], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } })
+    this.process = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', IMAGE, folder], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...env },
+    })
     this.process.stdout!.setEncoding('utf8').on('data', text => { this.stdout += String(text) })
     this.process.stderr!.setEncoding('utf8').on('data', text => { this.stderr += String(text) })
     this.ended = once(this.process, 'close').then(([code, signal]) => ({ code: code as number | null, signal: signal as string | null }))
@@ -44,7 +47,11 @@ class Life {
 
   static async start(t: TestContext, env: Readonly<Record<string, string>> = {}): Promise<Life> {
     const life = new Life(temporaryFolder(t), env)
-    t.after(() => { for (const pid of [life.process.pid!, life.child]) if (pid > 0) try { process.kill(pid, 'SIGKILL') } catch { /* It has ended. */ } })
+    t.after(() => {
+      for (const pid of [life.process.pid!, life.child]) {
+        if (pid > 0) try { process.kill(pid, 'SIGKILL') } catch { /* It has ended. */ }
+      }
+    })
     await waitFor('the first image to serve', () => life.stdout.includes('\n'), { deadlineMs: ANSWER_MS, seen: () => life.stderr })
     const { port, child } = JSON.parse(life.stdout) as { port: number; child: number }
     life.port = port
@@ -66,23 +73,29 @@ class Life {
     assert.deepEqual(await this.ended, { code: 0, signal: null })
   }
 
-  async importing(): Promise<void> { await waitFor('the new image to be imported', () => this.stdout.includes('importing'), { deadlineMs: ANSWER_MS, seen: () => this.stderr }) }
+  async importing(): Promise<void> {
+    const imports = (): boolean => this.stdout.includes('importing')
+    await waitFor('the new image to be imported', imports, { deadlineMs: ANSWER_MS, seen: () => this.stderr })
+  }
 
   /** A dial waits in the queue of the socket until some image accepts. */
   private async ask(command: Command): Promise<ImageStatus | null> {
     const socket = net.connect(this.port, '127.0.0.1').setEncoding('utf8')
     socket.write(JSON.stringify(command))
-    const answer = await within(`an answer to ${command.do}; stderr: ${this.stderr}`, (socket.toArray() as Promise<string[]>).catch((error: NodeJS.ErrnoException) => {
+    const received = (socket.toArray() as Promise<string[]>).catch((error: NodeJS.ErrnoException) => {
       // What was not read yet when the image went.
       if (error.code === 'ECONNRESET') return []
       throw error
-    }), ANSWER_MS)
+    })
+    const answer = await within(`an answer to ${command.do}; stderr: ${this.stderr}`, received, ANSWER_MS)
     return answer.length === 0 ? null : JSON.parse(answer.join('')) as ImageStatus
   }
 }
 
 /** Everything that a life keeps whatever image it is. */
-function identity({ pid, socket, childEnd, closeOnExec, files }: ImageStatus): object { return { pid, socket, childEnd, closeOnExec, files } }
+function identity({ pid, socket, childEnd, closeOnExec, files }: ImageStatus): object {
+  return { pid, socket, childEnd, closeOnExec, files }
+}
 
 test('boot: five images in a row commit; pid, socket and child stay, descriptors do not grow', linux, async t => {
   const life = await Life.start(t)
@@ -180,14 +193,18 @@ test('boot: without system calls in the new image it says what is missing, and g
   const { attempt, pid } = await life.status()
   assert.deepEqual([attempt, pid], ['forward', life.process.pid])
   assert.match(life.stderr, /^cirque: system calls are not available in this image: it cannot give its sockets back/m)
-  assert.match(life.stderr, /^cirque: no watchdog thread: system calls are not available; a new supervisor that hangs in a loop will not be noticed$/m)
+  const unnoticed = 'a new supervisor that hangs in a loop will not be noticed'
+  assert.match(life.stderr, new RegExp(`^cirque: no watchdog thread: system calls are not available; ${unnoticed}$`, 'm'))
 })
 
 test('boot: when the image before fails as well, the process ends with both reasons', linux, async t => {
   const life = await Life.start(t)
   await life.replace('throw-at-import', { backThrows: true })
   assert.deepEqual(await within('the end', life.ended, ANSWER_MS), { code: 1, signal: null })
-  assert.match(life.stderr, /^cirque: the supervisor could not be brought back after the new one had failed \(it could not be loaded: thrown at import\): it could not be loaded: the old one is broken, too$/m)
+  const failed = 'it could not be loaded: thrown at import'
+  const broken = 'it could not be loaded: the old one is broken, too'
+  const line = `cirque: the supervisor could not be brought back after the new one had failed (${failed}): ${broken}`
+  assert.ok(life.stderr.split('\n').includes(line), life.stderr)
   assert.deepEqual(fs.readdirSync(life.folder), [])
 })
 
@@ -198,7 +215,10 @@ test('boot: a socket that the new image has closed cannot be given back', linux,
   assert.match(life.stderr, /closed what it was given\): it could not begin: descriptor \d+, which was handed over, is not a socket$/m)
 })
 
-for (const [behaviour, outcome] of [['remove-way-back', { code: 1, signal: null }], ['remove-way-back-and-loop', { code: null, signal: 'SIGKILL' }]] as const) {
+for (const [behaviour, outcome] of [
+  ['remove-way-back', { code: 1, signal: null }],
+  ['remove-way-back-and-loop', { code: null, signal: 'SIGKILL' }],
+] as const) {
   test(`boot: a process that can go neither on nor back ends: ${behaviour}`, linux, async t => {
     const life = await Life.start(t)
     const backNode = path.join(temporaryFolder(t), 'node')
@@ -238,21 +258,35 @@ test('replaceSupervisor: what cannot be executed changes nothing, and says why',
   const noImage = path.join(temporaryFolder(t), 'node')
   fs.writeFileSync(noImage, 'no image', { mode: 0o700 })
   const image = { node: process.execPath, execArgv: [], entry: IMAGE, boot: BOOT }
-  const handover: Handover = { format: 1, attempt: 'forward', reason: '', to: image, back: image, descriptors: [socket.fd(), other], bootTimeoutMs: SHORT_MS, state: null }
+  const handover: Handover = {
+    format: 1,
+    attempt: 'forward',
+    reason: '',
+    to: image,
+    back: image,
+    descriptors: [socket.fd(), other],
+    bootTimeoutMs: SHORT_MS,
+    state: null,
+  }
   const faults: readonly (readonly [string, Partial<Handover>, RegExp])[] = [
-    ['a runtime that is not there', { to: { ...image, node: '/nonexistent' } }, /^the next image could not be executed: execve\(\/nonexistent\): ENOENT/],
+    [
+      'a runtime that is not there', { to: { ...image, node: '/nonexistent' } },
+      /^the next image could not be executed: execve\(\/nonexistent\): ENOENT/,
+    ],
     ['a file that is no image', { to: { ...image, node: noImage } }, /ENOEXEC/],
     ['an entry that is not there', { to: { ...image, entry: '/nonexistent.ts' } }, /ENOENT.*\/nonexistent\.ts/],
     ['a way back that is not there', { back: { ...image, node: '/nonexistent' } }, /ENOENT.*\/nonexistent/],
     ['a descriptor that is not open', { descriptors: [socket.fd(), 999_999, other] }, /fcntl\(999999\): EBADF/],
   ]
   for (const [what, part, message] of faults) {
-    assert.throws(() => replaceSupervisor(folder, { ...handover, ...part }, calls), (error: unknown) => error instanceof ReexecFailed && message.test(error.message), what)
+    const isTold = (error: unknown): boolean => error instanceof ReexecFailed && message.test(error.message)
+    assert.throws(() => replaceSupervisor(folder, { ...handover, ...part }, calls), isTold, what)
     for (const fd of [socket.fd(), other]) assert.match(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'), /flags:\s+02\d{6}\n/, what)
     assert.deepEqual(fs.readdirSync(folder), [], what)
   }
   // No place for the files.
-  assert.throws(() => replaceSupervisor(path.join(folder, 'none'), handover, calls), /^ReexecFailed: the next image could not be executed: ENOENT/)
+  const noPlace = path.join(folder, 'none')
+  assert.throws(() => replaceSupervisor(noPlace, handover, calls), /^ReexecFailed: the next image could not be executed: ENOENT/)
 })
 
 test('replaceSupervisor: the way back is on the disk before the exec', linux, async t => {
@@ -269,9 +303,20 @@ test('replaceSupervisor: the way back is on the disk before the exec', linux, as
       throw new Error('not now')
     },
   }
-  const handover: Handover = { format: 1, attempt: 'forward', reason: '', to: { ...image, node: '/new/node', execArgv: ['--x'], boot: '/new/boot.ts' }, back: image, descriptors: [], bootTimeoutMs: 1, state: { secret: 'x' } }
+  const handover: Handover = {
+    format: 1,
+    attempt: 'forward',
+    reason: '',
+    to: { ...image, node: '/new/node', execArgv: ['--x'], boot: '/new/boot.ts' },
+    back: image,
+    descriptors: [],
+    bootTimeoutMs: 1,
+    state: { secret: 'x' },
+  }
   assert.throws(() => replaceSupervisor(folder, handover, calls), ReexecFailed)
-  assert.deepEqual(seen, [['/new/node', `--import=${new URL('keep-signals.mjs', pathToFileURL(BOOT)).href}`, '--x', BOOT, path.join(folder, HANDOVER_FILES.forward)], [0o600, 0o600], ['forward', 'back']])
+  const preload = `--import=${new URL('keep-signals.mjs', pathToFileURL(BOOT)).href}`
+  const argv = ['/new/node', preload, '--x', BOOT, path.join(folder, HANDOVER_FILES.forward)]
+  assert.deepEqual(seen, [argv, [0o600, 0o600], ['forward', 'back']])
 })
 
 test('boot: neither the new image nor what it starts has what was preloaded for it', linux, async t => {
@@ -283,7 +328,11 @@ test('boot: neither the new image nor what it starts has what was preloaded for 
 for (const behaviour of ['own-signals', 'go-back'] as const) {
   test(`boot: a signal that comes before the trampoline listens is told: ${behaviour}`, linux, async t => {
     const preload = new URL('../support/signal-at-boot.mjs', import.meta.url).href
-    const life = await Life.start(t, { NODE_OPTIONS: `--import=${preload}`, SIGNALS_AT_BOOT_OF: HANDOVER_FILES.forward, SIGNALS_AT_BOOT: 'SIGTERM' })
+    const life = await Life.start(t, {
+      NODE_OPTIONS: `--import=${preload}`,
+      SIGNALS_AT_BOOT_OF: HANDOVER_FILES.forward,
+      SIGNALS_AT_BOOT: 'SIGTERM',
+    })
     await life.replace(behaviour)
     const { attempt, signals } = await life.status()
     assert.equal(attempt, behaviour === 'go-back' ? 'back' : 'forward')

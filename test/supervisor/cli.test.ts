@@ -16,7 +16,11 @@ const CLI = path.join(import.meta.dirname, '../../supervisor/cli.ts')
 const PLAIN = path.join(import.meta.dirname, '../support/apps/plain.ts')
 
 function cirque(args: string[], cwd: string): { code: number | null; out: string; err: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['--disable-warning=ExperimentalWarning', CLI, ...args], { encoding: 'utf8', cwd, env: { ...process.env, XDG_RUNTIME_DIR: cwd, RUNTIME_DIRECTORY: '' } })
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['--disable-warning=ExperimentalWarning', CLI, ...args], {
+    encoding: 'utf8',
+    cwd,
+    env: { ...process.env, XDG_RUNTIME_DIR: cwd, RUNTIME_DIRECTORY: '' },
+  })
   return { code: status, out: stdout, err: stderr }
 }
 
@@ -42,14 +46,16 @@ test('cli: wrong usage is 2, nothing running is 3, help is 0', t => {
   assert.equal(cirque(['run', PLAIN, '--workers', 'many'], folder).code, 2)
   const status = cirque(['status', '--json'], folder)
   assert.equal(status.code, 3)
-  assert.deepEqual(JSON.parse(status.err), { ok: false, exitCode: 3, error: 'no supervisor of this user is running; `cirque run APP` starts one' })
+  const error = 'no supervisor of this user is running; `cirque run APP` starts one'
+  assert.deepEqual(JSON.parse(status.err), { ok: false, exitCode: 3, error })
 })
 
 test('cli: validate loads an application and binds nothing', t => {
   const folder = temporaryFolder(t)
   const good = cirque(['validate', PLAIN, '--json'], folder)
   assert.equal(good.code, 0)
-  assert.equal((JSON.parse(good.out) as { description: { listeners: { canonical: string }[] } }).description.listeners[0]!.canonical, '127.0.0.1:0')
+  const { description } = JSON.parse(good.out) as { description: { listeners: { canonical: string }[] } }
+  assert.equal(description.listeners[0]!.canonical, '127.0.0.1:0')
   fs.writeFileSync(path.join(folder, 'bad.ts'), 'import "./nothing.ts"\n')
   const bad = cirque(['validate', 'bad.ts'], folder)
   assert.equal(bad.code, 1)
@@ -84,7 +90,8 @@ test('cli: status, workers and stop of a running one', async t => {
   const unknown = cirque(['workers', 'restart', '9', ...where], app.folder)
   assert.equal(unknown.code, 1)
   assert.match(unknown.err, /there is no worker '9'/)
-  assert.deepEqual(JSON.parse(cirque(['workers', 'restart', '--no-wait', '--json', ...where], app.folder).out), { operation: 'restart-workers' })
+  const begun = cirque(['workers', 'restart', '--no-wait', '--json', ...where], app.folder)
+  assert.deepEqual(JSON.parse(begun.out), { operation: 'restart-workers' })
   const stop = cirque(['stop', ...where], app.folder)
   assert.deepEqual([stop.code, stop.out], [0, 'stopped\n'])
   assert.deepEqual(await app.end(1_000), { code: 0, signal: null })

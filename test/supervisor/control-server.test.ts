@@ -12,7 +12,23 @@ import { askSupervisor, NotRunning } from '../../supervisor/control-client.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 import { waitFor, within } from '../support/wait-for.ts'
 
-async function start(t: TestContext, options: SupervisorOptions = {}): Promise<{ server: ControlServer; folder: string; hellos: FromWorker[]; said: FromWorker[] }> {
+interface Started { server: ControlServer; folder: string; hellos: FromWorker[]; said: FromWorker[] }
+
+/** A server that hears and admits nothing. */
+function silent(folder: string): ControlServer {
+  return new ControlServer({
+    folder,
+    options: resolveSupervisorOptions(),
+    log: SILENT_LOG,
+    workerUid: null,
+    workerGid: null,
+    calls: null,
+    held: null,
+    handlers: { onOperator() {}, onHello: () => null },
+  })
+}
+
+async function start(t: TestContext, options: SupervisorOptions = {}): Promise<Started> {
   const folder = temporaryFolder(t)
   const hellos: FromWorker[] = []
   const said: FromWorker[] = []
@@ -50,7 +66,7 @@ test('control server: sockets are private, claimed once, and gone after the end'
   const { server, folder } = await start(t)
   assert.equal(fs.statSync(server.controlPath).mode & 0o777, 0o600)
   assert.equal(fs.statSync(server.workerPath).mode & 0o777, 0o600)
-  const second = new ControlServer({ folder, options: resolveSupervisorOptions(), log: SILENT_LOG, workerUid: null, workerGid: null, calls: null, held: null, handlers: { onOperator() {}, onHello: () => null } })
+  const second = silent(folder)
   await assert.rejects(second.listen(), AlreadyRunning)
   assert.deepEqual(await askSupervisor(folder, { tag: 'status' }), { up: true })
   await assert.rejects(askSupervisor(folder, { tag: 'reopen-logs' }), { code: 'refused', message: 'no' })
@@ -66,7 +82,7 @@ test('control server: a socket left over from a kill is replaced', async t => {
   fs.renameSync(`${folder}/control.sock`, `${folder}/kept`)
   await new Promise(resolve => stale.close(resolve))
   fs.renameSync(`${folder}/kept`, `${folder}/control.sock`)
-  const server = new ControlServer({ folder, options: resolveSupervisorOptions(), log: SILENT_LOG, workerUid: null, workerGid: null, calls: null, held: null, handlers: { onOperator() {}, onHello: () => null } })
+  const server = silent(folder)
   await server.listen()
   await server.close()
 })
@@ -74,7 +90,9 @@ test('control server: a socket left over from a kill is replaced', async t => {
 test('control server: a worker says who it is first, and only then anything else', async t => {
   const { server, hellos, said } = await start(t)
   assert.equal(await within('the end', speak(server.workerPath, '{"tag":"ready"}\n')), '')
-  assert.match(await within('the end', speak(server.workerPath, `${JSON.stringify({ ...HELLO, token: 'wrong' })}\n{"tag":"ready"}\n`)), /"ok":false,"code":"refused","reason":"who\?"/)
+  const stranger = `${JSON.stringify({ ...HELLO, token: 'wrong' })}\n{"tag":"ready"}\n`
+  const answer = await within('the end', speak(server.workerPath, stranger))
+  assert.match(answer, /"ok":false,"code":"refused","reason":"who\?"/)
   assert.equal(said.length, 0)
   const socket = net.connect({ path: server.workerPath })
   socket.write(`${JSON.stringify(HELLO)}\n{"tag":"ready"}\n{"tag":"status","ask":2}\n`)

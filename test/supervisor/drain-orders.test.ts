@@ -19,7 +19,9 @@ test('drain orders: a worker that retires has every configured time, and is not 
     const order = retireOrder(drain)
     for (const name of TIMES) assert.equal(order[name], drain[name])
     assert.ok(order.endAfterMs > drain.hardDrainMs)
-    for (const name of ['idleDrainMs', 'webSocketDrainMs', 'tunnelDrainMs'] as const) assert.ok(order.endAfterMs > drain[name] + drain.closeSpreadMs)
+    for (const name of ['idleDrainMs', 'webSocketDrainMs', 'tunnelDrainMs'] as const) {
+      assert.ok(order.endAfterMs > drain[name] + drain.closeSpreadMs)
+    }
   }))
 })
 

@@ -15,10 +15,29 @@ import { FakeProcessHost, settle } from '../support/fake-process-host.ts'
 import type { FakeWorker } from '../support/fake-process-host.ts'
 
 const generation = (slots: number): Generation => ({
-  number: 7, readAt: 0, args: ['--x'], execArgv: [], uid: null, gid: null, settings: { log: LOG_DEFAULTS, limits: {}, listeners: {} }, workers: slots,
-  release: { folder: '/r', application: '/app.ts', installation: '/r', node: '/node', fingerprint: '', entries: { worker: '/workers/main.ts', describe: '', boot: '', resume: '' } },
+  number: 7,
+  readAt: 0,
+  args: ['--x'],
+  execArgv: [],
+  uid: null,
+  gid: null,
+  settings: { log: LOG_DEFAULTS, limits: {}, listeners: {} },
+  workers: slots,
+  release: {
+    folder: '/r',
+    application: '/app.ts',
+    installation: '/r',
+    node: '/node',
+    fingerprint: '',
+    entries: { worker: '/workers/main.ts', describe: '', boot: '', resume: '' },
+  },
   layout: { slots, copies: 1, listeners: [{ name: 'a', shared: false }] },
-  description: { format: 1, services: [], listeners: [], selfTest: { method: 'GET', path: '/', headers: {}, expect: { statusMin: 100, statusMax: 499 }, timeoutMs: 1 } },
+  description: {
+    format: 1,
+    services: [],
+    listeners: [],
+    selfTest: { method: 'GET', path: '/', headers: {}, expect: { statusMin: 100, statusMax: 499 }, timeoutMs: 1 },
+  },
 })
 
 interface Fixture { host: FakeProcessHost; fleet: Fleet; log: string[]; started: Promise<void>; autostart(worker: FakeWorker): void }
@@ -26,7 +45,10 @@ interface Fixture { host: FakeProcessHost; fleet: Fleet; log: string[]; started:
 function fixture(options: SupervisorOptions = {}, slots = 2): Fixture {
   const host = new FakeProcessHost()
   const lines: string[] = []
-  const write = (level: string) => (message: string, fields?: LogFields): void => { lines.push(`${level}: ${message}${fields?.['reason'] === undefined ? '' : ` (${String(fields['reason'])})`}`) }
+  const write = (level: string) => (message: string, fields?: LogFields): void => {
+    const reason = fields?.['reason']
+    lines.push(`${level}: ${message}${reason === undefined ? '' : ` (${String(reason)})`}`)
+  }
   const log: ProcessLog = { info: write('info'), warn: write('warn'), error: write('error') }
   const fleet = new Fleet({
     host, options: resolveSupervisorOptions({ workers: slots, ...options }), log, generation: generation(slots),
@@ -164,7 +186,9 @@ test('fleet: a first start is given up after three deaths before anyone was read
   await settle()
   f.host.clock.advance(200)
   await settle()
-  await assert.rejects(f.started, (error: unknown) => error instanceof StartFailed && error.message === 'no database' && error.applicationStack.includes('app.ts:1'))
+  await assert.rejects(f.started, (error: unknown) => {
+    return error instanceof StartFailed && error.message === 'no database' && error.applicationStack.includes('app.ts:1')
+  })
   assert.deepEqual(f.host.living, [])
   assert.equal(f.log.filter(line => line.includes('no database')).length, 0)
 })
@@ -219,7 +243,8 @@ test('fleet: a replacement that fails twice leaves the old worker serving and sa
     worker.exit({ code: 1 })
   }
   const outcome = f.fleet.restart('0')
-  await assert.rejects(outcome, (error: unknown) => error instanceof Refused && /failed 2 times.*serves on: bad release/.test(error.message))
+  const saysWhy = /failed 2 times.*serves on: bad release/
+  await assert.rejects(outcome, (error: unknown) => error instanceof Refused && saysWhy.test(error.message))
   assert.equal(f.fleet.slots[0]!.current!.id, '7.0.0')
   assert.equal(f.fleet.slots[0]!.state, 'serving')
   assert.deepEqual(first.ordered('stop-accept'), [])
@@ -263,8 +288,10 @@ test('fleet: too many retired workers in a slot: the oldest has no time left but
   f.host.newest(0).drainsAtOnce = false
   await f.fleet.restart('0')
   await settle()
-  const orders = first.ordered('drain').map(order => (order as { order: { hardDrainMs: number; webSocketDrainMs: number; endAfterMs: number } }).order)
-  assert.deepEqual(orders.map(({ hardDrainMs, webSocketDrainMs }) => [hardDrainMs > 0, webSocketDrainMs > 0]), [[true, true], [false, false]])
+  type DrainTimes = Readonly<Record<'hardDrainMs' | 'webSocketDrainMs' | 'endAfterMs', number>>
+  const orders = first.ordered('drain').map(order => (order as { order: DrainTimes }).order)
+  const waits = orders.map(({ hardDrainMs, webSocketDrainMs }) => [hardDrainMs > 0, webSocketDrainMs > 0])
+  assert.deepEqual(waits, [[true, true], [false, false]])
   assert.ok(orders[1]!.endAfterMs > 0 && orders[1]!.endAfterMs < orders[0]!.endAfterMs)
 })
 
@@ -278,7 +305,8 @@ test('fleet: a stop closes listeners first, then drains, and waits for everyone'
   assert.deepEqual(await stopped, { cut: 0 })
   assert.equal(closed, 1)
   assert.deepEqual(events.slice(0, 2).sort(), ['7.0.0 close-listeners', '7.1.0 close-listeners'])
-  assert.ok(f.host.workers.every(worker => (worker.ordered('drain')[0] as { order: { mode: string; endAfterMs: number } }).order.mode === 'stop'))
+  const modes = f.host.workers.map(worker => (worker.ordered('drain')[0] as { order: { mode: string } }).order.mode)
+  assert.deepEqual(modes.filter(mode => mode !== 'stop'), [])
   assert.equal(f.host.clock.pending, 0, 'no timer is left')
 })
 

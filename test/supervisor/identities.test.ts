@@ -2,7 +2,10 @@ import assert from 'node:assert/strict'
 import test from 'node:test'
 import { resolveIdentity } from '../../supervisor/identities.ts'
 
-const files: Record<string, string> = { '/etc/passwd': 'root:x:0:0::/root:/bin/sh\nweb:x:33:44::/:/x\n', '/etc/group': 'root:x:0:\nops:x:55:web\n' }
+const files: Record<string, string> = {
+  '/etc/passwd': 'root:x:0:0::/root:/bin/sh\nweb:x:33:44::/:/x\n',
+  '/etc/group': 'root:x:0:\nops:x:55:web\n',
+}
 const read = (file: string): string => files[file]!
 
 test('identities: a user brings its own group, a group counts over it, nothing changes nothing', () => {

@@ -15,12 +15,47 @@ const BROKEN = (error: unknown): never => assert.fail(String(error))
 
 function entry(generation: number): JournalEntry {
   const worker = (slot: number, pid: number, startTime: string): WorkerRecord & { place: 'current' } => ({
-    generation: 1, slot, n: 0, token: 't', pid, startTime, phase: 'accepting', startedAt: 0, acceptingSince: 0, drainingSince: null, drainEndsAt: null, intent: 'serve', slotsHeld: 2, exchanges: 0, ownFaults: 0, place: 'current',
+    generation: 1,
+    slot,
+    n: 0,
+    token: 't',
+    pid,
+    startTime,
+    phase: 'accepting',
+    startedAt: 0,
+    acceptingSince: 0,
+    drainingSince: null,
+    drainEndsAt: null,
+    intent: 'serve',
+    slotsHeld: 2,
+    exchanges: 0,
+    ownFaults: 0,
+    place: 'current',
   })
-  const slot = (record: ReturnType<typeof worker>): SlotRecord => ({ hasQueue: true, surplus: false, restarts: 0, nextN: 1, standIn: '', workers: [record] })
+  const slot = (record: ReturnType<typeof worker>): SlotRecord => ({
+    hasQueue: true,
+    surplus: false,
+    restarts: 0,
+    nextN: 1,
+    standIn: '',
+    workers: [record],
+  })
   return {
-    format: JOURNAL_FORMAT, pid: 1, startTime: '1', application: '/a', args: [], origin: { file: '', folder: '/', flags: {} }, options: resolveSupervisorOptions({}), fingerprint: '', usualNode: '/node', startedAt: 0,
-    generation, slots: 3, listeners: [], sockets: { control: -1, worker: -1, admin: -1 }, upgrades: null,
+    format: JOURNAL_FORMAT,
+    pid: 1,
+    startTime: '1',
+    application: '/a',
+    args: [],
+    origin: { file: '', folder: '/', flags: {} },
+    options: resolveSupervisorOptions({}),
+    fingerprint: '',
+    usualNode: '/node',
+    startedAt: 0,
+    generation,
+    slots: 3,
+    listeners: [],
+    sockets: { control: -1, worker: -1, admin: -1 },
+    upgrades: null,
     fleet: {
       committed: 1, generations: [], buried: { exchanges: 0, ownFaults: 0 },
       // The second is the same pid, but another process.

@@ -9,7 +9,10 @@ import type { SystemCalls } from '../../src/ipc/system-calls.ts'
 import type { SocketBinder } from '../../supervisor/listener-table.ts'
 
 function listeners(...texts: string[]): DescribedListener[] {
-  return texts.flatMap(text => parseListenAddress(text)).map((address, index) => ({ name: `l${index}`, service: 'web', address, canonical: canonicalAddress(address), backlog: 4096 }))
+  const addresses = texts.flatMap(text => parseListenAddress(text))
+  return addresses.map((address, index) => {
+    return { name: `l${index}`, service: 'web', address, canonical: canonicalAddress(address), backlog: 4096 }
+  })
 }
 
 class FakeBinder implements SocketBinder {
@@ -25,7 +28,10 @@ class FakeBinder implements SocketBinder {
     return this.#open(`${host}:${port}${ipv6Only ? ' v6only' : ''}${reusePort ? ' reuse' : ''}`, bound)
   }
   bindUnix(path: string, mode: number) { return this.#open(`${path} ${mode.toString(8)}`, 0) }
-  resolve(host: string): Promise<string> { return host === 'nowhere' ? Promise.reject(Object.assign(new Error('no'), { code: 'ENOTFOUND' })) : Promise.resolve('10.0.0.1') }
+  async resolve(host: string): Promise<string> {
+    if (host === 'nowhere') throw Object.assign(new Error('no'), { code: 'ENOTFOUND' })
+    return '10.0.0.1'
+  }
   close(): void {}
   probeUnix(): Promise<'absent' | 'live' | 'stale' | 'other'> { return Promise.resolve(this.unix) }
   unlink(path: string): void { this.unlinked.push(path) }
@@ -46,7 +52,8 @@ test('listener table: one socket per slot, after a probe without reusePort; desc
   const described = listeners('0.0.0.0:80', 'unix:/a?mode=600')
   await table.bind(described)
   assert.deepEqual(binder.calls, ['0.0.0.0:80', '0.0.0.0:80 reuse', '0.0.0.0:80 reuse', '/a 600'])
-  assert.deepEqual(table.layout(described, 1), { slots: 2, copies: 1, listeners: [{ name: 'l0', shared: false }, { name: 'l1', shared: true }] })
+  const layout = table.layout(described, 1)
+  assert.deepEqual(layout, { slots: 2, copies: 1, listeners: [{ name: 'l0', shared: false }, { name: 'l1', shared: true }] })
   assert.deepEqual(table.descriptors(described, table.layout(described, 1)), [21, 22, 23])
   assert.deepEqual(table.descriptors(described, table.layout(described, 2)), [21, 22, 23, 21, 22, 23])
   const shut: number[] = []
@@ -86,13 +93,17 @@ test('listener table: an address in use is named with a remedy, and nothing stay
   const binder = new FakeBinder()
   binder.fail = call => call === '0.0.0.0:81' ? 'EADDRINUSE' : ''
   const table = new ListenerTable(2, SILENT_LOG, binder)
-  await assert.rejects(table.bind(listeners('0.0.0.0:80', '0.0.0.0:81')), (error: unknown) => error instanceof BindError && error.code === 'EADDRINUSE' && error.message.startsWith("0.0.0.0:81 of service 'web' cannot be bound: the address is in use"))
+  const start = "0.0.0.0:81 of service 'web' cannot be bound: the address is in use"
+  await assert.rejects(table.bind(listeners('0.0.0.0:80', '0.0.0.0:81')), (error: unknown) => {
+    return error instanceof BindError && error.code === 'EADDRINUSE' && error.message.startsWith(start)
+  })
   assert.equal(binder.open.size, 0)
 })
 
 test('listener table: one address asked for twice is refused before anything is bound', async () => {
   const binder = new FakeBinder()
-  await assert.rejects(new ListenerTable(1, SILENT_LOG, binder).bind(listeners('a:80', 'A:80')), /a:80 is asked for twice, by 'l0' and 'l1'/)
+  const table = new ListenerTable(1, SILENT_LOG, binder)
+  await assert.rejects(table.bind(listeners('a:80', 'A:80')), /a:80 is asked for twice, by 'l0' and 'l1'/)
   assert.deepEqual(binder.calls, [])
 })
 
@@ -126,7 +137,8 @@ test('listener table: what is held stays, what is new is bound, more slots get s
   binder.fail = () => ''
   const described = listeners('127.0.0.1:80', '127.0.0.1:81')
   await table.bind(described, 2)
-  assert.deepEqual(table.layout(described, 1), { slots: 2, copies: 1, listeners: [{ name: 'l0', shared: false }, { name: 'l1', shared: false }] })
+  const layout = table.layout(described, 1)
+  assert.deepEqual(layout, { slots: 2, copies: 1, listeners: [{ name: 'l0', shared: false }, { name: 'l1', shared: false }] })
   assert.equal(table.descriptors(described, table.layout(described, 1))[0], first)
   assert.equal(binder.open.size, 4)
 })

@@ -11,7 +11,13 @@ import { temporaryFolder, writeTree } from '../support/temporary-folder.ts'
 const OURS = path.join(import.meta.dirname, '../..')
 const MANIFEST = '{ "name": "cirque", "type": "module", "exports": { ".": "./src/index.ts", "./package.json": "./package.json" } }'
 const SOURCE = { 'package.json': MANIFEST, 'src/index.ts': '', 'supervisor/cli.ts': '', 'workers/main.ts': '', 'workers/describe.ts': '' }
-const BUILT = { 'package.json': MANIFEST, 'dist/src/index.js': '', 'dist/supervisor/cli.js': '', 'dist/workers/main.js': '', 'dist/workers/describe.js': '' }
+const BUILT = {
+  'package.json': MANIFEST,
+  'dist/src/index.js': '',
+  'dist/supervisor/cli.js': '',
+  'dist/workers/main.js': '',
+  'dist/workers/describe.js': '',
+}
 
 function below(folder: string, files: Readonly<Record<string, string>>): Record<string, string> {
   return Object.fromEntries(Object.entries(files).map(([name, text]) => [path.join(folder, name), text]))
@@ -25,13 +31,16 @@ function executable(file: string, text = '#!/bin/sh\n'): string {
 
 /** Runs a piece of code with another Node.js binary: what a process is run by cannot be changed from within. @returns what it prints */
 function runWith(node: string, code: string): string {
-  const { stdout, stderr } = spawnSync(node, ['--disable-warning=ExperimentalWarning', '--input-type=module-typescript', '--eval', code], { encoding: 'utf8', timeout: 20_000 })
+  const args = ['--disable-warning=ExperimentalWarning', '--input-type=module-typescript', '--eval', code]
+  const { stdout, stderr } = spawnSync(node, args, { encoding: 'utf8', timeout: 20_000 })
   assert.equal(stderr, '')
   return stdout.trim()
 }
 
 function nodeChosenBy(node: string, release: string): string {
-  return runWith(node, `import { readRelease } from ${JSON.stringify(path.join(OURS, 'supervisor/releases.ts'))}; console.log(readRelease(${JSON.stringify(release)}, 'app.ts').node)`)
+  const module = JSON.stringify(path.join(OURS, 'supervisor/releases.ts'))
+  const chosen = `readRelease(${JSON.stringify(release)}, 'app.ts').node`
+  return runWith(node, `import { readRelease } from ${module}; console.log(${chosen})`)
 }
 
 /** A package with the binary of this process, hard-linked where that works: a file of its own name at no cost. */
@@ -60,7 +69,8 @@ test('releases: current is a link above the application, not a folder of that na
   fs.symlinkSync('releases/1', path.join(root, 'current'))
   fs.symlinkSync('nowhere', path.join(root, 'releases/current'))
   fs.symlinkSync('../file', path.join(root, 'plain/file'))
-  assert.deepEqual(currentLinkOf(path.join(root, 'current/app/main.ts')), { root, link: path.join(root, 'current'), relative: 'app/main.ts' })
+  const current = currentLinkOf(path.join(root, 'current/app/main.ts'))
+  assert.deepEqual(current, { root, link: path.join(root, 'current'), relative: 'app/main.ts' })
   assert.equal(currentLinkOf(path.join(root, 'releases/1/app/main.ts')), null)
   assert.equal(currentLinkOf(path.join(root, 'plain/current/main.ts')), null)
   assert.equal(currentLinkOf(path.join(root, 'releases/current/main.ts')), null)
@@ -79,7 +89,12 @@ test('releases: of two links called current the inner one counts', t => {
 
 test('releases: the running one is where current leads, else the nearest package, else the folder of the file', t => {
   const root = temporaryFolder(t)
-  writeTree(root, { 'releases/1/app/main.ts': '', 'releases/1/app/package.json': '{}', 'project/package.json': '{}', 'project/src/deep/main.ts': '' })
+  writeTree(root, {
+    'releases/1/app/main.ts': '',
+    'releases/1/app/package.json': '{}',
+    'project/package.json': '{}',
+    'project/src/deep/main.ts': '',
+  })
   fs.symlinkSync('releases/1', path.join(root, 'current'))
   const current = releaseOf(path.join(root, 'current/app/main.ts'))
   assert.deepEqual([current.folder, current.application], [path.join(root, 'releases/1'), path.join(root, 'releases/1/app/main.ts')])
@@ -88,10 +103,14 @@ test('releases: the running one is where current leads, else the nearest package
     const project = releaseOf(path.join(root, started))
     assert.deepEqual([project.folder, project.application], [path.join(root, 'project'), path.join(root, 'project/src/deep/main.ts')])
   }
-  assert.throws(() => releaseOf(path.join(root, 'gone.ts')), (error: Error) => error instanceof ReleaseError && /there is no application .*gone\.ts; name/.test(error.message))
+  assert.throws(() => releaseOf(path.join(root, 'gone.ts')), (error: Error) => {
+    return error instanceof ReleaseError && /there is no application .*gone\.ts; name/.test(error.message)
+  })
 })
 
-test('releases: a file without any package is a release of its own folder', { skip: fs.existsSync('/tmp/package.json') || fs.existsSync('/package.json') }, t => {
+const packageAboveTemporary = ['/tmp/package.json', '/package.json'].some(file => fs.existsSync(file))
+
+test('releases: a file without any package is a release of its own folder', { skip: packageAboveTemporary }, t => {
   const folder = temporaryFolder(t)
   writeTree(folder, { 'app.ts': '' })
   assert.equal(releaseOf(path.join(folder, 'app.ts')).folder, folder)
@@ -147,7 +166,8 @@ test('releases: what cannot be one is refused with where, what and what to do', 
     [folder, '/etc/passwd', /leads out of the release/],
   ]
   for (const [where, application, message] of rows) {
-    assert.throws(() => readRelease(where, application), (error: Error) => error instanceof ReleaseError && message.test(error.message), String(message))
+    const isTold = (error: Error): boolean => error instanceof ReleaseError && message.test(error.message)
+    assert.throws(() => readRelease(where, application), isTold, String(message))
   }
   fs.rmSync(path.join(folder, 'node_modules/cirque/dist/workers/describe.js'))
   assert.throws(() => readRelease(folder, 'app.ts'), /cirque lacks dist\/workers\/describe\.js; install it again$/)
@@ -168,7 +188,9 @@ test('releases: its own bin/node runs it; without one the runtime stays what it 
   assert.equal(readRelease(same, 'app.ts').node, process.execPath)
 })
 
-test('releases: a pinned runtime gives way to the pinned one of a release, unless that is the same file', { skip: pinnedPackage() === '' ? 'this process is not run by a pinned runtime' : false }, t => {
+const ifPinned = { skip: pinnedPackage() === '' ? 'this process is not run by a pinned runtime' : false }
+
+test('releases: a pinned runtime gives way to the pinned one of a release, unless that is the same file', ifPinned, t => {
   const pinned = pinnedPackage()
   const places = ['node_modules/cirque/node_modules', 'node_modules']
   for (const place of places) {
@@ -184,7 +206,7 @@ test('releases: a pinned runtime gives way to the pinned one of a release, unles
   assert.equal(readRelease(both, 'app.ts').node, path.join(both, places[0]!, pinned, 'bin/node'))
 })
 
-test('releases: a Node.js of somebody\'s own choice stays, whatever a release has pinned', { skip: pinnedPackage() === '' ? 'this process is not run by a pinned runtime' : false }, t => {
+test('releases: a Node.js of somebody\'s own choice stays, whatever a release has pinned', ifPinned, t => {
   const pinned = pinnedPackage()
   const release = releaseFolder(t)
   executable(path.join(release, 'node_modules', pinned, 'bin/node'))
@@ -232,7 +254,9 @@ test('releases: the fingerprint of a moved copy with the same times is the same'
   const other = path.join(temporaryFolder(t), 'copy')
   fs.cpSync(one, other, { recursive: true, preserveTimestamps: true })
   // cpSync keeps no more than milliseconds.
-  for (const name of Object.keys(BUILT)) for (const folder of [one, other]) fs.utimesSync(path.join(folder, 'node_modules/cirque', name), 1_000, 1_000)
+  for (const name of Object.keys(BUILT)) {
+    for (const folder of [one, other]) fs.utimesSync(path.join(folder, 'node_modules/cirque', name), 1_000, 1_000)
+  }
   assert.equal(readRelease(other, 'app.ts').fingerprint, readRelease(one, 'app.ts').fingerprint)
 })
 
@@ -260,7 +284,8 @@ test('releases: current is flipped in one step, relative below its own folder', 
 test('releases: a folder that is called current is not replaced, and nothing is left behind', t => {
   const root = temporaryFolder(t)
   writeTree(root, { 'releases/1/a': '', 'current/a': '' })
-  assert.throws(() => flipCurrent(path.join(root, 'current'), path.join(root, 'releases/1')), /current could not be turned into a link to .*releases\/1 \(E[A-Z]+\); remove what is there/)
+  const flip = (): void => flipCurrent(path.join(root, 'current'), path.join(root, 'releases/1'))
+  assert.throws(flip, /current could not be turned into a link to .*releases\/1 \(E[A-Z]+\); remove what is there/)
   assert.deepEqual(fs.readdirSync(root).sort(), ['current', 'releases'])
 })
 
@@ -272,14 +297,21 @@ test('releases: whoever looks while current is flipped always finds a release', 
   const watcher = `
     const fs = require('node:fs')
     const seen = {}
-    for (const until = Date.now() + 300; Date.now() < until;) { let found; try { found = fs.readlinkSync(${JSON.stringify(link)}) } catch (error) { found = error.code } seen[found] = true }
+    for (const until = Date.now() + 300; Date.now() < until;) {
+      let found
+      try { found = fs.readlinkSync(${JSON.stringify(link)}) } catch (error) { found = error.code }
+      seen[found] = true
+    }
     console.log(Object.keys(seen).sort().join())`
   const flipper = `
     import { flipCurrent } from ${JSON.stringify(fileURLToPath(new URL('../../supervisor/releases.ts', import.meta.url)))}
     import { spawn } from 'node:child_process'
     const watcher = spawn(process.execPath, ['--eval', ${JSON.stringify(watcher)}], { stdio: 'inherit' })
     let n = 0
-    const flip = setInterval(() => { for (let i = 0; i < 20; i++) flipCurrent(${JSON.stringify(link)}, ${JSON.stringify(root)} + '/releases/' + (1 + n++ % 2)) }, 0)
+    const flipSome = () => {
+      for (let i = 0; i < 20; i++) flipCurrent(${JSON.stringify(link)}, ${JSON.stringify(root)} + '/releases/' + (1 + n++ % 2))
+    }
+    const flip = setInterval(flipSome, 0)
     watcher.on('exit', () => clearInterval(flip))`
   assert.equal(runWith(process.execPath, flipper), 'releases/1,releases/2')
 })

@@ -14,7 +14,8 @@ test('state folder: the flag counts over RUNTIME_DIRECTORY, that over XDG_RUNTIM
   const around = { uid: 5, temporary: '/tmp', env: {} }
   assert.equal(stateFolderOf('/srv/app.ts', '', around), `/tmp/cirque-5/${name}`)
   assert.equal(stateFolderOf('/srv/app.ts', '', { ...around, env: { XDG_RUNTIME_DIR: '/run/user/5' } }), `/run/user/5/cirque/${name}`)
-  assert.equal(stateFolderOf('/srv/app.ts', '', { ...around, env: { RUNTIME_DIRECTORY: '/run/cirque:/run/other', XDG_RUNTIME_DIR: '/x' } }), '/run/cirque')
+  const ofService = { RUNTIME_DIRECTORY: '/run/cirque:/run/other', XDG_RUNTIME_DIR: '/x' }
+  assert.equal(stateFolderOf('/srv/app.ts', '', { ...around, env: ofService }), '/run/cirque')
   assert.equal(stateFolderOf('/srv/app.ts', '/s', { ...around, env: { RUNTIME_DIRECTORY: '/run/cirque' } }), '/s')
 })
 

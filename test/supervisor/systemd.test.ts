@@ -11,6 +11,7 @@ import { loadSystemCalls } from '../../src/ipc/system-calls.ts'
 import type { DatagramInbox, SystemCalls } from '../../src/ipc/system-calls.ts'
 import { ServiceManager, storedName } from '../../supervisor/systemd.ts'
 import '../support/no-process-left.ts'
+import { reportedFields } from '../support/reported-fields.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 
 const loaded = await loadSystemCalls({})
@@ -25,7 +26,10 @@ function systemCalls(): SystemCalls {
 class WarningLog implements ProcessLog {
   readonly warnings: string[] = []
   info(): void { assert.fail('nothing to say') }
-  warn(message: string, fields: LogFields = {}): void { this.warnings.push(fields['error'] instanceof Error ? `${message}: ${fields['error'].message}` : message) }
+  warn(message: string, fields: LogFields = {}): void {
+    const { error } = fields
+    this.warnings.push(error instanceof Error ? `${message}: ${error.message}` : message)
+  }
   error(): void { assert.fail('nothing is that bad') }
 }
 
@@ -51,7 +55,7 @@ class Scene {
     for (let received = this.inbox.receive(); received !== null; received = this.inbox.receive()) {
       const files = received.descriptors.map(fd => fs.readlinkSync(`/proc/self/fd/${fd}`))
       for (const fd of received.descriptors) systemCalls().close(fd)
-      told.push({ fields: Object.fromEntries(received.payload.toString().split('\n').map(line => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)])), files })
+      told.push({ fields: reportedFields(received.payload), files })
     }
     return told
   }
@@ -78,7 +82,14 @@ test('systemd: without a service manager everything is silent', () => {
 })
 
 test('systemd: its variables are taken; those that stay true go to the next image', linux, t => {
-  const scene = new Scene(t, { WATCHDOG_USEC: '30000000', WATCHDOG_PID: PID, LISTEN_FDS: '0', LISTEN_PID: PID, LISTEN_FDNAMES: '', LISTEN_PIDFDID: '7' })
+  const scene = new Scene(t, {
+    WATCHDOG_USEC: '30000000',
+    WATCHDOG_PID: PID,
+    LISTEN_FDS: '0',
+    LISTEN_PID: PID,
+    LISTEN_FDNAMES: '',
+    LISTEN_PIDFDID: '7',
+  })
   assert.deepEqual(Object.keys(scene.env), ['HOME'])
   assert.ok(scene.manager.present)
   const handedOn = scene.manager.environmentForExec()
@@ -217,7 +228,8 @@ test('systemd: a manager that does not read is waited for, but once and not for 
 
 test('systemd: variables that cannot be right are ignored, with a warning', linux, () => {
   const log = new WarningLog()
-  const manager = ServiceManager.fromEnvironment({ NOTIFY_SOCKET: 'vsock:2:1234', WATCHDOG_USEC: 'soon', LISTEN_FDS: '-1', LISTEN_PID: PID }, systemCalls(), log)
+  const env = { NOTIFY_SOCKET: 'vsock:2:1234', WATCHDOG_USEC: 'soon', LISTEN_FDS: '-1', LISTEN_PID: PID }
+  const manager = ServiceManager.fromEnvironment(env, systemCalls(), log)
   assert.deepEqual([manager.present, manager.inherited], [false, []])
   ServiceManager.fromEnvironment({ WATCHDOG_USEC: '1e9', LISTEN_FDS: '99999999', LISTEN_PID: PID }, systemCalls(), log)
   assert.deepEqual(log.warnings, [
@@ -266,7 +278,8 @@ test('systemd: sockets that come with the start have their names and addresses, 
     console.log(JSON.stringify({ inherited, warnings, ours, left: Object.keys(process.env).filter(name => name.startsWith('LISTEN')) }))
   `
   // exec: the id in LISTEN_PID is then that of the program.
-  const child = spawn('sh', ['-c', 'LISTEN_PID=$$ exec "$0" "$@"', process.execPath, '--disable-warning=ExperimentalWarning', '--input-type=module', '--eval', program], {
+  const args = ['--disable-warning=ExperimentalWarning', '--input-type=module', '--eval', program]
+  const child = spawn('sh', ['-c', 'LISTEN_PID=$$ exec "$0" "$@"', process.execPath, ...args], {
     stdio: ['ignore', 'pipe', 'inherit', tcp.fd(), file, unix.fd()],
     env: { ...process.env, LISTEN_FDS: '4', LISTEN_FDNAMES: 'proxy/[%3A%3A1]:cirque.socket' },
   })
@@ -274,7 +287,8 @@ test('systemd: sockets that come with the start have their names and addresses, 
   const output = (await child.stdout!.setEncoding('utf8').toArray() as string[]).join('')
   assert.deepEqual(await ended, [0, null])
   const { port } = tcp.address() as net.AddressInfo
-  const { inherited, warnings, ours, left } = JSON.parse(output) as { inherited: unknown; warnings: string[]; ours: string[]; left: string[] }
+  interface Said { inherited: unknown; warnings: string[]; ours: string[]; left: string[] }
+  const { inherited, warnings, ours, left } = JSON.parse(output) as Said
   assert.deepEqual(inherited, [
     { fd: 3, name: 'proxy/[::1]', address: { kind: 'tcp', host: '::1', port } },
     { fd: 5, name: '', address: { kind: 'unix', path: path.join(folder, 'listen.sock') } },

@@ -61,7 +61,9 @@ test('worker process: a connection that is lost late does not take the next one 
   assert.deepEqual([process.contact, process.link], [Contact.Lost, null])
 })
 
-function restored(record: Partial<WorkerRecord>): WorkerProcess { return WorkerProcess.restore({ ...worker(ACCEPTING).record(0), ...record }, 0) }
+function restored(record: Partial<WorkerRecord>): WorkerProcess {
+  return WorkerProcess.restore({ ...worker(ACCEPTING).record(0), ...record }, 0)
+}
 
 test('worker process: what the journal says is believed until the worker says otherwise', () => {
   const accepting = restored({ phase: 'accepting' })

@@ -6,6 +6,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import type { TestContext } from 'node:test'
 import { loadSystemCalls, type DatagramInbox, type SystemCalls } from '../../src/ipc/system-calls.ts'
+import { reportedFields } from './reported-fields.ts'
 import { SupervisedApp, type SupervisedOptions } from './supervised-app.ts'
 import { temporaryFolder } from './temporary-folder.ts'
 import { waitFor } from './wait-for.ts'
@@ -51,7 +52,10 @@ export class TestServiceManager {
   }
 
   /** Resolves when it has been told so. */
-  async told(report: string): Promise<void> { await waitFor(`the report ${report}`, () => this.reports.includes(report), { deadlineMs: 20_000, seen: () => this.reports }) }
+  async told(report: string): Promise<void> {
+    const wasTold = (): boolean => this.reports.includes(report)
+    await waitFor(`the report ${report}`, wasTold, { deadlineMs: 20_000, seen: () => this.reports })
+  }
 
   /** Nothing is kept any more, as after a stop. */
   letGo(): void {
@@ -60,7 +64,7 @@ export class TestServiceManager {
 
   #receive(): void {
     for (let received = this.#inbox.receive(); received !== null; received = this.#inbox.receive()) {
-      const fields = Object.fromEntries(received.payload.toString().split('\n').map(line => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]))
+      const fields = reportedFields(received.payload)
       const name = fields['FDNAME'] ?? ''
       for (const fd of received.descriptors) this.#store(fd, name)
       if (fields['FDSTOREREMOVE'] === '1') {

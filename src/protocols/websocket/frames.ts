@@ -10,7 +10,15 @@ import assert from 'node:assert/strict'
 
 export const Opcode = { Continuation: 0x0, Text: 0x1, Binary: 0x2, Close: 0x8, Ping: 0x9, Pong: 0xa } as const
 
-export const FrameFault = { None: 0, UnknownOpcode: 1, ControlFragmented: 2, ControlTooLong: 3, WrongMasking: 4, LengthNotShortest: 5, LengthTooLarge: 6 } as const
+export const FrameFault = {
+  None: 0,
+  UnknownOpcode: 1,
+  ControlFragmented: 2,
+  ControlTooLong: 3,
+  WrongMasking: 4,
+  LengthNotShortest: 5,
+  LengthTooLarge: 6,
+} as const
 export type FrameFault = (typeof FrameFault)[keyof typeof FrameFault]
 
 /** RFC 6455 7.4.1: the endpoint goes away, as a server that is shut down does. */
@@ -25,7 +33,7 @@ const MASK_BYTES = 4
 const Part = { Start: 0, Length: 1, LongLength: 2, Mask: 3, Payload: 4, Off: 5 } as const
 
 /** Opcodes of RFC 6455 5.2 as a set of bits. */
-const KNOWN_OPCODES = 1 << Opcode.Continuation | 1 << Opcode.Text | 1 << Opcode.Binary | 1 << Opcode.Close | 1 << Opcode.Ping | 1 << Opcode.Pong
+const KNOWN_OPCODES = Object.values(Opcode).reduce<number>((bits, opcode) => bits | 1 << opcode, 0)
 
 export class FrameTracker {
   /** Frames of a client are masked, those of a server are not (RFC 6455 5.1). */

@@ -32,7 +32,9 @@ export const PINO_LOG_OPTIONS = {
 
 export const PINO_LOG_DEFAULTS: Readonly<Required<PinoLogOptions>> = defaultsOf<PinoLogOptions>(PINO_LOG_OPTIONS)
 
-function isDestination(value: unknown): boolean { return value === 'stdout' || value === 'stderr' || typeof Object(value).file === 'string' }
+function isDestination(value: unknown): boolean {
+  return value === 'stdout' || value === 'stderr' || typeof Object(value).file === 'string'
+}
 
 export interface PinoLog extends ProcessLog {
   debug(message: string, fields?: LogFields): void
@@ -52,7 +54,8 @@ const MAX_FIELD_LENGTH = 2048
 
 /** @throws OptionError with every option that would not do, and when the file cannot be opened. */
 export function createPinoLog(options: PinoLogOptions = {}): PinoLog {
-  const { who, level, format, destination, maxLogQueueBytes } = resolveOptions<PinoLogOptions>('log', PINO_LOG_OPTIONS, options, PINO_LOG_DEFAULTS)
+  const resolved = resolveOptions<PinoLogOptions>('log', PINO_LOG_OPTIONS, options, PINO_LOG_DEFAULTS)
+  const { who, level, format, destination, maxLogQueueBytes } = resolved
   const sink = new LineSink(destination, { maxLogQueueBytes, collectMs: 0 })
   const text = format === 'text' || (format === 'auto' && typeof destination === 'string' && tty.isatty(destination === 'stdout' ? 1 : 2))
   const write = text ? textWriter(who, level, sink) : jsonWriter(who, level, sink)
