@@ -21,6 +21,9 @@ const FIRST_REQUEST_MS = 1_000
 /** On stop, how long an idle connection is kept for a request that is on its way, in ms; no longer than there is time. */
 const STOP_IDLE_MS = 300
 
+/** Variables of our own that an application is not to see. */
+const OWN_VARIABLES = /^CIRQUE_ROLE|^NODE_UNIQUE_ID|^NODE_CHANNEL/
+
 interface Connection {
   readonly socket: net.Socket
   received: string
@@ -44,7 +47,10 @@ export class PlainService implements ListeningService {
     this.name = name
     this.listeners = addresses.flatMap(text => {
       const parsed = parseListenAddress(text)
-      return parsed.map((address, index) => ({ name: `${name}/${text}${parsed.length > 1 && index > 0 ? '#v6' : ''}`, address, options: { backlog: 511 } }))
+      return parsed.map((address, index) => {
+        const family = parsed.length > 1 && index > 0 ? '#v6' : ''
+        return { name: `${name}/${text}${family}`, address, options: { backlog: 511 } }
+      })
     })
   }
 
@@ -110,7 +116,8 @@ export class PlainService implements ListeningService {
     const closeWanted = /\r\nconnection: close/i.test(head)
     const respond = (body: string): void => {
       const close = closeWanted || this.#draining !== null
-      connection.socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${Buffer.byteLength(body)}\r\n${close ? 'Connection: close\r\n' : ''}\r\n${body}`)
+      const fields = `Content-Length: ${Buffer.byteLength(body)}\r\n${close ? 'Connection: close\r\n' : ''}`
+      connection.socket.write(`HTTP/1.1 200 OK\r\n${fields}\r\n${body}`)
       connection.active = false
       if (close) this.#linger(connection)
       else if (connection.socket.readableEnded) connection.socket.end()
@@ -121,7 +128,7 @@ export class PlainService implements ListeningService {
     switch (pathname) {
       case '/slow': setTimeout(respond, number('ms'), String(process.pid)); break
       // What of our own an application, and with it its children, would see.
-      case '/environment': respond(Object.keys(process.env).filter(name => /^CIRQUE_ROLE|^NODE_UNIQUE_ID|^NODE_CHANNEL/.test(name)).join() || 'none'); break
+      case '/environment': respond(Object.keys(process.env).filter(name => OWN_VARIABLES.test(name)).join() || 'none'); break
       case '/argv': respond(JSON.stringify(process.argv.slice(1))); break
       case '/crash': throw new Error('crashed on request')
       case '/exit': process.exit(number('code')); break
@@ -153,7 +160,8 @@ export class PlainService implements ListeningService {
   #lookDrained(): void {
     if (this.#draining === null) return
     // On stop idle connections wait only as long as something is in flight.
-    if (this.#draining.mode === 'stop' && !this.#keepsIdle && ![...this.#connections].some(connection => connection.active)) this.#closeIdle()
+    const isIdle = ![...this.#connections].some(connection => connection.active)
+    if (this.#draining.mode === 'stop' && !this.#keepsIdle && isIdle) this.#closeIdle()
     if (this.#connections.size === 0) {
       for (const timer of this.#timers) clearTimeout(timer)
       this.#drained.resolve({ cut: 0 })
