@@ -4,7 +4,7 @@
  * that is most of it.
  *
  * `node scripts/check-line-length.ts [root]` prints one `file:line: what was found, what would do` a fault in the folders
- * of ENFORCED and exits with 1. `--list` looks everywhere, prints one `count folder` each and exits with 0.
+ * of ENFORCED and exits with 1. `--list` looks at NOT_YET as well, prints one `count folder` each and exits with 0.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
@@ -15,16 +15,16 @@ export const LINE_MAX = 140
 /** An address that leaves less than this for the rest of the line is what makes the line long. */
 const ADDRESS_MIN = 80
 
-/** Where a long line fails the check. A folder ends with a slash and stands for all below it. */
-const ENFORCED: readonly string[] = [
-  'examples/', 'scripts/', 'src/config/', 'src/connector/machine-names.ts', 'src/connector/resolver.ts', 'src/errors/',
-  'src/load-balancing/', 'src/primitives/', 'src/prove/',
-  'test/bin/', 'test/config/', 'test/examples/', 'test/http/', 'test/integration/', 'test/ipc/', 'test/listener/',
-  'test/load-balancing/', 'test/package/', 'test/peer/', 'test/primitives/', 'test/protocols/', 'test/prove/', 'test/scripts/',
-  'test/telemetry/', 'test/workers/',
+/** Where a long line fails the check: all code of ours. A folder ends with a slash and stands for all below it. */
+const ENFORCED: readonly string[] = ['examples/', 'scripts/', 'src/', 'supervisor/', 'test/', 'workers/']
+/**
+ * Places within those that still have long lines, written the same way. `--list` counts them; a place leaves this list when
+ * `--list` has nothing to say of it, and the list goes with its last place.
+ */
+const NOT_YET: readonly string[] = [
+  'src/protocols/http1/server-session.ts', 'src/proxy/', 'src/server/', 'test/proxy/exchange-model.test.ts', 'test/server/',
+  'test/support/exchange-world.ts', 'test/support/memory-stream.ts',
 ]
-/** What `--list` looks at. */
-const EVERYWHERE: readonly string[] = ['examples/', 'scripts/', 'src/', 'supervisor/', 'test/', 'workers/']
 
 const ENDINGS = ['.ts', '.mjs']
 const IMPORT_OF_ONE = /^(?:import|export) (?:type )?(?:\{ [\w$]+(?: as [\w$]+)? \}|[\w$]+|\* as [\w$]+) from '[^']+'$/
@@ -40,16 +40,22 @@ export function longLines(text: string): { line: number; length: number }[] {
   return found
 }
 
-/** @param places folders with a slash at their end, or single files, relative to `root`. */
-export function checkLineLength(root: string, places: readonly string[]): Finding[] {
+/**
+ * @param places folders with a slash at their end, or single files, relative to `root`.
+ * @param except places within those that are not looked at.
+ */
+export function checkLineLength(root: string, places: readonly string[], except: readonly string[] = []): Finding[] {
   const findings: Finding[] = []
   for (const file of places.flatMap(place => filesOf(root, place)).toSorted()) {
+    if (except.some(place => isWithin(file, place))) continue
     for (const { line, length } of longLines(readFileSync(path.join(root, file), 'utf8'))) {
       findings.push({ file, line, text: `has ${length} characters; name a part of it, or break it, so that it has at most ${LINE_MAX}` })
     }
   }
   return findings
 }
+
+function isWithin(file: string, place: string): boolean { return place.endsWith('/') ? file.startsWith(place) : file === place }
 
 function filesOf(root: string, place: string): string[] {
   if (!place.endsWith('/')) return [place]
@@ -70,7 +76,7 @@ function countsByFolder(findings: readonly Finding[]): Map<string, number> {
 if (import.meta.main) {
   const { values, positionals } = parseArgs({ allowPositionals: true, options: { list: { type: 'boolean' } } })
   const root = path.resolve(positionals[0] ?? path.join(import.meta.dirname, '..'))
-  const findings = checkLineLength(root, values.list === true ? EVERYWHERE : ENFORCED)
+  const findings = checkLineLength(root, ENFORCED, values.list === true ? [] : NOT_YET)
   for (const finding of findings) console.error(printFinding(finding))
   if (values.list === true) for (const [folder, count] of countsByFolder(findings)) console.log(`${String(count).padStart(4)} ${folder}`)
   else process.exitCode = findings.length === 0 ? 0 : 1

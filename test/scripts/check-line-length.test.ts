@@ -37,3 +37,10 @@ test('line length: only the places that were named are looked at, in files of co
   ])
   assert.match(checkLineLength(root, ['src/pool/'])[0]?.text ?? '', /^has 141 characters; .* at most 140$/)
 })
+
+test('line length: a place that is excepted is not looked at, a file whose name only begins like it is', (t) => {
+  const root = temporaryFolder(t)
+  writeTree(root, { 'src/pool/a.ts': LONG, 'src/peer.ts': LONG, 'src/peer.next.ts': LONG, 'src/pooled.ts': LONG })
+  const found = checkLineLength(root, ['src/'], ['src/pool/', 'src/peer.ts'])
+  assert.deepEqual(found.map(({ file }) => file), ['src/peer.next.ts', 'src/pooled.ts'])
+})
