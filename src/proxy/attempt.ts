@@ -147,8 +147,7 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
 
   onUpstreamFault(error: ProxyError): void {
     this.#giveBack()
-    // A pooled connection that the origin had closed meanwhile says nothing about the origin.
-    this.settle(error.retry === 'if-reused' ? null : false)
+    this.settle(isBlameless(error) ? null : false)
     this.#owner.onUpstreamFault(error)
   }
 
@@ -194,6 +193,14 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
     else this.peer.report?.(healthy)
     this.failed = healthy === false
   }
+}
+
+/**
+ * The fault says nothing about the origin: it had closed a pooled connection meanwhile, or went away, or refused a stream,
+ * before it looked at the request.
+ */
+function isBlameless({ kind, retry }: ProxyError): boolean {
+  return retry === 'if-reused' || (retry === 'always' && kind !== 'UNEXPECTED_BYTES')
 }
 
 /** What a request without an authority is sent with. */

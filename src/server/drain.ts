@@ -184,7 +184,8 @@ export class Drain {
     for (const connection of this.#subject.connections()) {
       if (this.#cutSeen.has(connection)) continue
       this.#cutSeen.add(connection)
-      if (!connection.idle && !connection.lingering) this.#cut++
+      // A request of which only a part was seen counts as one.
+      if (!connection.idle && !connection.lingering) this.#cut += Math.max(1, connection.active)
       connection.cut(new ProxyError('DRAINING', 'internal', text))
       connection.destroy()
     }

@@ -135,3 +135,18 @@ test('attempt: one that ends before its connection is there gives it to no one',
   attempt.finish(false)
   assert.deepEqual([bench.owner.heard, bench.verdicts, bench.connector.stats()], [[], ['released'], []])
 })
+
+test('attempt: an origin that ends the connection before it was asked is not blamed, and one that speaks is', async () => {
+  const left = new Bench(), attempt = left.begin()
+  attempt.connect()
+  await new Promise(setImmediate)
+  left.origins[0]!.pair.far.end()
+  left.origins[0]!.pair.settle()
+  assert.deepEqual([left.owner.heard, left.verdicts], [['connected', 'fault CLOSED_EARLY'], ['released']])
+
+  const spoke = new Bench(), other = spoke.begin()
+  other.connect()
+  await new Promise(setImmediate)
+  spoke.say('HTTP/1.1 200 OK\r\n\r\n')
+  assert.deepEqual([spoke.owner.heard, spoke.verdicts], [['connected', 'fault UNEXPECTED_BYTES'], ['failed']])
+})
