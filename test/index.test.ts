@@ -7,10 +7,11 @@ import { test } from 'node:test'
 import * as cirque from '../src/index.ts'
 
 const VALUES = [
-  'AccessLog', 'Backend', 'BasicPeer', 'ERROR_KINDS', 'fanOut', 'functionDiscovery', 'HeaderMap', 'HttpConnector', 'HttpHealthCheck', 'HttpPeer',
-  'httpProxyService', 'HttpProxyService', 'inject', 'KetamaSelection', 'LoadBalancer', 'OptionError', 'PEER_DEFAULTS', 'ProxyError', 'RequestHead',
-  'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'staticDiscovery', 'TcpAcceptor', 'TcpHealthCheck', 'tracerFaults',
-  'TransportConnector',
+  'AccessLog', 'Backend', 'BasicPeer', 'ERROR_KINDS', 'fanOut', 'functionDiscovery', 'HeaderMap', 'HttpConnector',
+  'HttpHealthCheck', 'HttpPeer', 'httpProxyService', 'HttpProxyService', 'inject', 'KetamaSelection', 'LoadBalancer',
+  'OptionError', 'PEER_DEFAULTS', 'ProxyError', 'RequestHead',
+  'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'staticDiscovery', 'TcpAcceptor', 'TcpHealthCheck',
+  'tracerFaults', 'TransportConnector',
 ] as const satisfies readonly (keyof typeof cirque)[]
 
 /** One property a type, so that each of them has to be there. */
@@ -27,17 +28,20 @@ export interface Types {
   errors: cirque.ErrorKind | cirque.ErrorSource | cirque.RetryRule | cirque.OptionMistake
   peer: cirque.Peer | cirque.PeerAddress | cirque.ConnectProxy | cirque.ClientCert | cirque.CustomL4
   peerOptions: cirque.PeerOptions | cirque.BasicPeerOptions | cirque.HttpPeerOptions | cirque.ConnectProxyOptions
-  connector: cirque.HttpConnectorOptions | cirque.PoolOptions | cirque.ConnectionFactory | cirque.Transport | cirque.TransportConnectorOptions
+  connector: cirque.HttpConnectorOptions | cirque.PoolOptions | cirque.ConnectionFactory
+  transport: cirque.Transport | cirque.TransportConnectorOptions
   resolver: cirque.ResolverOptions | cirque.DnsSource
   stream: cirque.ByteStream | cirque.StreamDigest | cirque.StreamOwner
   balancer: cirque.LoadBalancerOptions | cirque.SelectionName | cirque.SelectOptions | cirque.BackendOptions | cirque.Discovery
   selection: cirque.Selection | cirque.Selector | cirque.KetamaOptions
-  healthCheck: cirque.HealthCheck | cirque.HealthCheckOptions | cirque.HttpHealthCheckOptions | cirque.TcpHealthCheckOptions | cirque.ProbeTlsOptions
+  healthCheck: cirque.HealthCheck | cirque.HealthCheckOptions | cirque.HttpHealthCheckOptions | cirque.TcpHealthCheckOptions
+  probe: cirque.ProbeTlsOptions
   exchangeEvents: cirque.ExchangeStarted | cirque.ExchangeRetried | cirque.ExchangeEnded | cirque.RequestRefused
   attemptEvents: cirque.AttemptStarted | cirque.AttemptConnected | cirque.AttemptResponded | cirque.AttemptEnded
   upstreamEvents: cirque.UpstreamConnected | cirque.UpstreamConnectFailed | cirque.UpstreamReused | cirque.UpstreamClosed
   downstreamEvents: cirque.DownstreamAccepted | cirque.DownstreamRefused | cirque.DownstreamClosed | cirque.RefusalReason
-  watching: cirque.Tracer | cirque.AccessLogSink | cirque.LoggedExchange | cirque.AccessLogOptions | cirque.LineDestination
+  watching: cirque.Tracer
+  accessLog: cirque.AccessLogSink | cirque.LoggedExchange | cirque.AccessLogOptions | cirque.LineDestination
 }
 
 test('package: the values that it exports are these', () => {
@@ -48,12 +52,17 @@ test('package: what a health check, a balancer and a connector are made of can b
   const { functionDiscovery, HttpConnector, HttpHealthCheck, KetamaSelection, LoadBalancer, Resolver, TransportConnector } = cirque
   const transport = new TransportConnector({ resolver: new Resolver({ maxNames: 10 }), bindToV4: ['127.0.0.1'] })
   const connector = new HttpConnector({ transport, maxIdlePerKey: 4 })
-  const balancer = new LoadBalancer(functionDiscovery(() => ['127.0.0.1:1']), { selection: new KetamaSelection(), healthCheck: new HttpHealthCheck({ path: '/live' }) })
+  const balancer = new LoadBalancer(functionDiscovery(() => ['127.0.0.1:1']), {
+    selection: new KetamaSelection(),
+    healthCheck: new HttpHealthCheck({ path: '/live' }),
+  })
   assert.equal(connector.pool.options.maxIdlePerKey, 4)
   assert.equal(balancer.options.name, 'upstream')
 })
 
 test('package: an option that would not do is refused as an OptionError, which is a TypeError', () => {
   const { HttpPeer, OptionError } = cirque
-  assert.throws(() => new HttpPeer('127.0.0.1:1', { maxAttempts: 0 }), error => error instanceof OptionError && error instanceof TypeError && error.mistakes.length === 1)
+  assert.throws(() => new HttpPeer('127.0.0.1:1', { maxAttempts: 0 }), error => {
+    return error instanceof OptionError && error instanceof TypeError && error.mistakes.length === 1
+  })
 })

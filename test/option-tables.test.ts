@@ -9,7 +9,11 @@ import type { AnyOptionTable, Option, OptionKind } from '../src/primitives/optio
 
 const ROOT = path.join(import.meta.dirname, '..')
 /** What a field is called says which unit it has. */
-const UNITS: readonly (readonly [suffix: RegExp, kind: OptionKind])[] = [[/Ms(?:Max)?$/, 'duration'], [/BytesPerSecond$/, 'rate'], [/Bytes(?:Max)?$/, 'size']]
+const UNITS: readonly (readonly [suffix: RegExp, kind: OptionKind])[] = [
+  [/Ms(?:Max)?$/, 'duration'],
+  [/BytesPerSecond$/, 'rate'],
+  [/Bytes(?:Max)?$/, 'size'],
+]
 const UNIT_KINDS: ReadonlySet<OptionKind> = new Set(UNITS.map(([, kind]) => kind))
 
 interface Found {
@@ -27,9 +31,11 @@ async function tables(): Promise<Found[]> {
     if (names.length === 0) continue
     const module = await import(pathToFileURL(path.join(ROOT, file)).href) as Readonly<Record<string, unknown>>
     for (const name of names) {
-      assert.ok(new RegExp(`^\\} satisfies OptionTable<|^export const ${name}_OPTIONS = .* satisfies OptionTable<`, 'm').test(source), `${file}: ${name}_OPTIONS is held by types`)
+      const isHeld = new RegExp(`^\\} satisfies OptionTable<|^export const ${name}_OPTIONS = .* satisfies OptionTable<`, 'm')
+      assert.ok(isHeld.test(source), `${file}: ${name}_OPTIONS is held by types`)
       // The client's side of HTTP/1 has no constructor of its own.
-      found.push({ file, name, table: module[`${name}_OPTIONS`] as AnyOptionTable, defaults: (module[`${name}_DEFAULTS`] ?? {}) as Found['defaults'] })
+      const defaults = (module[`${name}_DEFAULTS`] ?? {}) as Found['defaults']
+      found.push({ file, name, table: module[`${name}_OPTIONS`] as AnyOptionTable, defaults })
     }
   }
   return found
@@ -48,7 +54,9 @@ function faultsIn(name: string, option: Option): string[] {
 test('option tables: names say the unit, defaults are allowed, and so is 0 where it means something', async () => {
   const all = await tables()
   assert.ok(all.length >= 25, `${all.length} tables`)
-  const faults = all.flatMap(({ file, name, table }) => Object.entries(table).flatMap(([field, option]) => faultsIn(field, option).map(fault => `${file} ${name}.${field} ${fault}`)))
+  const faults = all.flatMap(({ file, name, table }) => Object.entries(table).flatMap(([field, option]) => {
+    return faultsIn(field, option).map(fault => `${file} ${name}.${field} ${fault}`)
+  }))
   assert.deepEqual(faults, [])
 })
 

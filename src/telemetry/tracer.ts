@@ -74,7 +74,7 @@ export interface AttemptConnected extends AttemptEvent {
 export interface AttemptResponded extends AttemptEvent {
   /** What the origin sent, before any filter. */
   readonly status: number
-  /** First byte of its answer, interim answers included. */
+  /** The first head of its answer was there, interim ones included. */
   readonly firstByteAt: number
 }
 
@@ -87,6 +87,7 @@ export interface AttemptEnded extends AttemptEvent {
   readonly connectedAt: number
   /** The head of the request was written. */
   readonly sentAt: number
+  /** The first head of the answer was there, interim ones included. */
   readonly firstByteAt: number
   /** The exchange was done with the origin. */
   readonly endedAt: number

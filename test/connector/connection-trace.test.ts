@@ -154,3 +154,15 @@ test('connection trace: those who were given with the request are told instead o
   assert.equal(fixture.connector.reuse(peer, null), waiter.connection)
   assert.deepEqual([given.events, own.events], [['connected 127.0.0.1:80 127.0.0.1'], []])
 })
+
+test('connection trace: a request that waited for a place is told of the connection that it was handed', async () => {
+  const fixture = new Fixture(), { tracer, events } = recordingTracer(), given = recordingTracer()
+  const peer = peerOf(tracer, { maxConnectionsPerPeer: 1 })
+  const first = fixture.open(peer)
+  fixture.network.last.connect()
+  const second = fixture.open(peer, TracerGroup.of([given.tracer]))
+  fixture.connector.release(first.connection!, peer)
+  await nextTick()
+  assert.equal(second.connection, first.connection)
+  assert.deepEqual([events, given.events], [['connected 127.0.0.1:80 127.0.0.1'], ['reused 127.0.0.1:80']])
+})

@@ -74,7 +74,13 @@ class Fixture {
   constructor(options: ResolverOptions = {}, files: { hosts?: string; resolvConf?: string } = {}) {
     writeFileSync(this.hostsPath, files.hosts ?? '')
     writeFileSync(this.resolvConfPath, files.resolvConf ?? 'search .\n')
-    this.resolver = new Resolver({ ticker: this.ticker, hostsPath: this.hostsPath, resolvConfPath: this.resolvConfPath, createSource: () => { this.sources++; return this.dns }, ...options })
+    this.resolver = new Resolver({
+      ticker: this.ticker,
+      hostsPath: this.hostsPath,
+      resolvConfPath: this.resolvConfPath,
+      createSource: () => { this.sources++; return this.dns },
+      ...options,
+    })
   }
   ask(name: string, timeoutMs = 5000): Waiter & { pending: PendingResolve } {
     const waiter = new Waiter()
@@ -305,7 +311,8 @@ test('resolver: names are forgotten past maxNames, and no more than maxQuestions
 
 test('resolver: options that would not do are refused', () => {
   assert.throws(() => new Fixture({ maxNames: 0 }), { message: 'resolver.maxNames is 0; use a positive whole number' })
-  assert.throws(() => new Fixture({ negativeTtlMs: -1 }), { message: 'resolver.negativeTtlMs is -1; use 0 (keeps it not at all) or a positive number of milliseconds' })
+  const message = 'resolver.negativeTtlMs is -1; use 0 (keeps it not at all) or a positive number of milliseconds'
+  assert.throws(() => new Fixture({ negativeTtlMs: -1 }), { message })
 })
 
 test('resolver: a source that cannot be made is a failure, not a crash', async () => {
@@ -404,7 +411,11 @@ test('resolver: asks a DNS server over UDP for exactly the names of the search l
     stub.table.set('aaaa only4.test', { addresses: [], ttl: 0 })
     const resolvConfPath = join(folder, 'resolv-real')
     writeFileSync(resolvConfPath, 'search zero.test one.test\noptions timeout:1 attempts:1\n')
-    const resolver = new Resolver({ hostsPath: join(folder, 'absent'), resolvConfPath, createSource: settings => new CaresSource(settings, [server]) })
+    const resolver = new Resolver({
+      hostsPath: join(folder, 'absent'),
+      resolvConfPath,
+      createSource: settings => new CaresSource(settings, [server]),
+    })
     const found = await within('web', resolver.resolve('web'))
     assert.deepEqual(found.addresses.toSorted(), ['10.1.0.1', '10.1.0.2', '2001:db8::5'])
     assert.ok(found.ttlMs > 19_000 && found.ttlMs <= 20_000, String(found.ttlMs))
@@ -413,6 +424,7 @@ test('resolver: asks a DNS server over UDP for exactly the names of the search l
     assert.deepEqual(stub.asked, [])
     assert.deepEqual((await within('only4', resolver.resolve('only4.test'))).addresses, ['10.1.0.3'])
     await assert.rejects(within('nothing', resolver.resolve('nothing.test')), { kind: 'RESOLVE_FAILED', message: /no such name/ })
-    await assert.rejects(within('broken', resolver.resolve('broken.test')), { kind: 'RESOLVE_FAILED', message: /servers failed \(ESERVFAIL\)/ })
+    const broken = within('broken', resolver.resolve('broken.test'))
+    await assert.rejects(broken, { kind: 'RESOLVE_FAILED', message: /servers failed \(ESERVFAIL\)/ })
   } finally { stub.stop() }
 })

@@ -312,10 +312,18 @@ function handMade(changes: Partial<Peer>): Peer {
   return { address, name, options, reuseKey, sni, tls, connectProxy: null, ...changes }
 }
 
-const PROXY_WITH_TLS: ConnectProxy = { nextHop: { kind: 'tcp', host: '127.0.0.1', port: 1 }, tls: true, host: 'a.test', port: 80, headers: [] }
+const PROXY_WITH_TLS: ConnectProxy = {
+  nextHop: { kind: 'tcp', host: '127.0.0.1', port: 1 },
+  tls: true,
+  host: 'a.test',
+  port: 80,
+  headers: [],
+}
 
 for (const [what, changes] of [
-  ['TLS', { tls: true }], ['TLS to the proxy', { connectProxy: PROXY_WITH_TLS }], ['HTTP/2 only', { options: { ...PEER_DEFAULTS, alpn: 'h2' } }],
+  ['TLS', { tls: true }],
+  ['TLS to the proxy', { connectProxy: PROXY_WITH_TLS }],
+  ['HTTP/2 only', { options: { ...PEER_DEFAULTS, alpn: 'h2' } }],
 ] as const satisfies readonly (readonly [string, Partial<Peer>])[]) {
   test(`dial: ${what} is not implemented, and a hand-made peer that asks for it is told so after dial has returned`, async () => {
     const fixture = new Fixture()

@@ -160,7 +160,8 @@ test('pool: after close nothing is kept', () => {
 })
 
 test('pool: bad options are refused', () => {
-  assert.throws(() => new Fixture({ maxIdlePerKey: -1 }), { message: 'pool.maxIdlePerKey is -1; use 0 (turns reuse off) or a positive whole number' })
+  const message = 'pool.maxIdlePerKey is -1; use 0 (turns reuse off) or a positive whole number'
+  assert.throws(() => new Fixture({ maxIdlePerKey: -1 }), { message })
   assert.throws(() => new Fixture({ maxIdleConnections: 1.5 }), /pool\.maxIdleConnections is 1\.5/)
 })
 

@@ -7,7 +7,14 @@ import type { ByteStream, StreamDigest } from '../../src/protocols/byte-stream.t
 import type { ConnectionKeeper, ExchangeLimits, ParkedLoss, UpstreamConnection } from '../../src/protocols/http-connection.ts'
 import type { UpstreamOwner, UpstreamSession } from '../../src/protocols/http-session.ts'
 
-export const FAKE_DIGEST: StreamDigest = { remoteAddress: 'fake', remoteIp: '', remotePort: 0, localAddress: '', establishedAt: 0, tls: null }
+export const FAKE_DIGEST: StreamDigest = {
+  remoteAddress: 'fake',
+  remoteIp: '',
+  remotePort: 0,
+  localAddress: '',
+  establishedAt: 0,
+  tls: null,
+}
 
 /** One exchange on it. */
 export class FakeExchange implements UpstreamSession {

@@ -43,14 +43,21 @@ class Ends extends BodyPipe<null> {
     this.written.push([buffer.length, from, to])
     this.events.push(`write ${buffer.toString('latin1', from, to)}`)
   }
-  protected override endSink(trailers: HeaderMap | null): void { this.events.push(trailers === null ? 'end' : `end ${[...trailers].join()}`) }
+  protected override endSink(trailers: HeaderMap | null): void {
+    this.events.push(trailers === null ? 'end' : `end ${[...trailers].join()}`)
+  }
   protected override failed(thrown: unknown): void { this.events.push(`failed ${(thrown as Error).message}`) }
   take(): string[] { return this.events.splice(0) }
 }
 
 function makePipe(filters = true): { pipe: Ends; ends: Ends; clock: FakeClock; chunk(text: string): void } {
   const clock = new FakeClock(), pipe = new Ends(clock, filters)
-  return { pipe, ends: pipe, clock, chunk: text => pipe.chunk(Buffer.from(`${' '.repeat(RESERVE)}__${text}__`), RESERVE + 2, RESERVE + 2 + text.length) }
+  // As in a read buffer: room in front, and other bytes around the chunk.
+  const chunk = (text: string): void => {
+    const from = RESERVE + 2
+    pipe.chunk(Buffer.from(`${' '.repeat(RESERVE)}__${text}__`), from, from + text.length)
+  }
+  return { pipe, ends: pipe, clock, chunk }
 }
 
 test('body pipe: nothing passes before the head went out', () => {
@@ -68,7 +75,11 @@ test('body pipe: a filtered chunk is written and its source goes on; the end is 
   chunk('a')
   chunk('b')
   pipe.end(null)
-  assert.deepEqual(ends.take(), ['resume', 'pause', 'filter a', 'write a', 'resume', 'pause', 'filter b', 'write b', 'resume', 'filter  last', 'end'])
+  assert.deepEqual(ends.take(), [
+    'resume', 'pause', 'filter a', 'write a',
+    'resume', 'pause', 'filter b', 'write b',
+    'resume', 'filter  last', 'end',
+  ])
   pipe.drained()
   pipe.end(null)
   assert.deepEqual(ends.take(), [])
@@ -135,7 +146,12 @@ test('body pipe: a slow sink holds the next chunk and the end until it drained',
 
 test('body pipe: a part of the chunk is written from where it lies, anything else as a buffer of its own; nothing is not written', () => {
   const { pipe, ends, chunk } = makePipe()
-  const results: ((piece: Buffer) => BodyResult)[] = [piece => piece.subarray(1, 3), () => Buffer.from('xyz'), () => null, () => Buffer.alloc(0)]
+  const results: ((piece: Buffer) => BodyResult)[] = [
+    piece => piece.subarray(1, 3),
+    () => Buffer.from('xyz'),
+    () => null,
+    () => Buffer.alloc(0),
+  ]
   ends.filter = (piece, last) => last ? null : results.shift()!(piece)
   pipe.open()
   for (let i = 0; i < 4; i++) chunk('abcd')
@@ -175,7 +191,11 @@ for (const result of ['text', 7, { chunk: null }, undefined, { chunk: 'text', de
 
 test('body pipe: trailers pass their filter behind the last piece, and what it returns is sent instead of them', async () => {
   const trailers = HeaderMap.from({ 'X-Sum': '1' })
-  for (const [result, wanted] of [[undefined, ['filter  last', 'end X-Sum,1']], [Buffer.from('tail'), ['filter  last', 'write tail', 'end']], [Promise.resolve(Buffer.from('tail')), ['filter  last', 'write tail', 'end']]] as const) {
+  for (const [result, wanted] of [
+    [undefined, ['filter  last', 'end X-Sum,1']],
+    [Buffer.from('tail'), ['filter  last', 'write tail', 'end']],
+    [Promise.resolve(Buffer.from('tail')), ['filter  last', 'write tail', 'end']],
+  ] as const) {
     const { pipe, ends } = makePipe()
     ends.trailerFilter = () => result
     pipe.open()

@@ -65,7 +65,10 @@ describe('proxy: buffers', () => {
     slow.resume()
     const others = Promise.all(Array.from({ length: 8 }, async (_, index) => {
       const size = 200_000
-      for (let turn = 0; turn < 5; turn++) assert.deepEqual((await proxy.exchange(get(`/${10 + index}/${size}`))).body, bodyOf(10 + index, size))
+      for (let turn = 0; turn < 5; turn++) {
+        const { body } = await proxy.exchange(get(`/${10 + index}/${size}`))
+        assert.deepEqual(body, bodyOf(10 + index, size))
+      }
     }))
     assert.equal(hash((await slow.readResponse({ deadlineMs: 20_000 })).body), hash(bodyOf(1, total)))
     assert.deepEqual((await slow.readResponse()).body, bodyOf(2, 10_000))
@@ -142,7 +145,10 @@ describe('proxy: buffers', () => {
         const kind = index % 3 === 0 ? 'down-filtered' : 'down'
         if (index % 4 === 3) {
           const body = bodyOf(seed, sizes[turn % 4]!)
-          await client.writeSplit(Buffer.concat([Buffer.from(head(`POST /${kind.replace('down', 'up')}/${seed}/0 HTTP/1.1`, `Content-Length: ${body.length}`)), body, Buffer.from(get(`/down/${seed}/9000`))]), [500, 5000])
+          const path = `/${kind.replace('down', 'up')}/${seed}/0`
+          const upload = head(`POST ${path} HTTP/1.1`, `Content-Length: ${body.length}`)
+          const both = Buffer.concat([Buffer.from(upload), body, Buffer.from(get(`/down/${seed}/9000`))])
+          await client.writeSplit(both, [500, 5000])
           assert.equal((await client.readResponse()).body.toString(), hash(body))
           assert.equal(hash((await client.readResponse()).body), hash(bodyOf(seed, 9000)))
         } else {
@@ -156,7 +162,10 @@ describe('proxy: buffers', () => {
             }
             client.resume()
           }
-          for (const [at, size] of sizes.entries()) assert.equal(hash((await client.readResponse()).body), hash(bodyOf(seed + at, size)), `client ${index}, turn ${turn}, body ${at}`)
+          for (const [at, size] of sizes.entries()) {
+            const { body } = await client.readResponse()
+            assert.equal(hash(body), hash(bodyOf(seed + at, size)), `client ${index}, turn ${turn}, body ${at}`)
+          }
         }
         checked++
         client.destroy()
@@ -168,7 +177,10 @@ describe('proxy: buffers', () => {
 
   it('a piece of an answer that is longer than a filter shows is not sent', async t => {
     const secret = randomBytes(6000)
-    const proxy = await startProxy(t, { hooks: { responseBodyFilter: (_session, piece) => piece.subarray(1000, 5200) }, script: async exchange => { await exchange.send(response(200, secret)) } })
+    const proxy = await startProxy(t, {
+      hooks: { responseBodyFilter: (_session, piece) => piece.subarray(1000, 5200) },
+      script: async exchange => { await exchange.send(response(200, secret)) },
+    })
     assert.deepEqual((await proxy.exchange(get())).body, secret.subarray(1000, 5200))
   })
 })

@@ -31,7 +31,12 @@ function bench(hooks: (bench: Bench) => Partial<ProxyHttp<undefined>>): Bench {
   made.choosePeer = () => {
     const counts = { reports: 0, releases: 0 }
     made.peers.push(counts)
-    return new HttpPeer({ peerAddress: { kind: 'tcp', host: '10.0.0.1', port: 80 }, name: '10.0.0.1:80', report() { counts.reports++ }, release() { counts.releases++ } })
+    return new HttpPeer({
+      peerAddress: { kind: 'tcp', host: '10.0.0.1', port: 80 },
+      name: '10.0.0.1:80',
+      report() { counts.reports++ },
+      release() { counts.releases++ },
+    })
   }
   const connector = new HttpConnector({
     ticker,
@@ -49,7 +54,11 @@ function bench(hooks: (bench: Bench) => Partial<ProxyHttp<undefined>>): Bench {
     },
   })
   made.service = new HttpProxyService<undefined>({
-    newCtx: () => undefined, upstreamPeer: () => made.choosePeer(), suppressErrorLog: () => true, logging: (_session, error) => { made.logged.push(error) }, ...hooks(made),
+    newCtx: () => undefined,
+    upstreamPeer: () => made.choosePeer(),
+    suppressErrorLog: () => true,
+    logging: (_session, error) => { made.logged.push(error) },
+    ...hooks(made),
   }, { connector, accessLog: null }).addTcp('127.0.0.1:0')
   admit(made.service, down.near, made.service.listeners[0]!.name)
   made.settle = async () => {
@@ -126,7 +135,11 @@ test('exchange: modules behind one whose promise comes after the end are not cal
     requestFilter: session => session.respond(200, {}, 'own'),
     modules: [
       { name: 'first', responseFilter: () => wait.promise },
-      { name: 'second', responseFilter: () => { called.push('head') }, responseBodyFilter: (_session, chunk) => { called.push('body'); return chunk } },
+      {
+        name: 'second',
+        responseFilter: () => { called.push('head') },
+        responseBodyFilter: (_session, chunk) => { called.push('body'); return chunk },
+      },
     ],
   }))
   client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n')

@@ -15,39 +15,95 @@ type Hooks = Partial<ProxyHttp<undefined>>
 /** Hooks as JavaScript would let somebody write them. */
 const wrong = (hooks: Record<string, unknown>): Hooks => hooks as Hooks
 const fails = (): never => { throw new Error('a hook that fails') }
-const echo = (exchange: { readonly request: { readonly method: string; readonly target: string } }): Buffer => response(200, `${exchange.request.method} ${exchange.request.target}`)
+const echo = ({ request }: { readonly request: { readonly method: string; readonly target: string } }): Buffer => {
+  return response(200, `${request.method} ${request.target}`)
+}
 
 describe('proxy: results that hooks must not give', () => {
   const TRAILERS = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-note: y\r\n\r\n'
+  const INTERIM = `HTTP/1.1 103 Early Hints\r\n\r\n${response(200, 'ok').toString()}`
   const CASES: readonly { name: string; hooks: Hooks; status: number | 'cut'; answer?: string; request?: string }[] = [
     { name: 'no peer at all', hooks: wrong({ upstreamPeer: () => undefined }), status: 500 },
     { name: 'a peer without options', hooks: wrong({ upstreamPeer: () => ({ reuseKey: 'x' }) }), status: 500 },
     { name: 'a promise of null instead of a peer', hooks: wrong({ upstreamPeer: async () => null }), status: 500 },
     { name: 'failToProxy resolves to null', hooks: wrong({ requestFilter: fails, failToProxy: async () => null }), status: 500 },
-    { name: 'failToProxy resolves to a status that is none', hooks: wrong({ requestFilter: fails, failToProxy: async () => ({ status: 7000, canReuseDownstream: true }) }), status: 500 },
-    { name: 'failToProxy says it sent an interim status', hooks: wrong({ requestFilter: fails, failToProxy: () => ({ status: 103, canReuseDownstream: true }) }), status: 500 },
-    { name: 'a fault with a status that is none', hooks: { requestFilter() { throw new ProxyError('STATUS', 'internal', 'odd', { status: 42 }) } }, status: 500 },
+    {
+      name: 'failToProxy resolves to a status that is none',
+      hooks: wrong({ requestFilter: fails, failToProxy: async () => ({ status: 7000, canReuseDownstream: true }) }),
+      status: 500,
+    },
+    {
+      name: 'failToProxy says it sent an interim status',
+      hooks: wrong({ requestFilter: fails, failToProxy: () => ({ status: 103, canReuseDownstream: true }) }),
+      status: 500,
+    },
+    {
+      name: 'a fault with a status that is none',
+      hooks: { requestFilter() { throw new ProxyError('STATUS', 'internal', 'odd', { status: 42 }) } },
+      status: 500,
+    },
     { name: 'something thrown that has no text', hooks: { requestFilter() { throw Object.create(null) } }, status: 500 },
-    { name: 'failToConnect is asynchronous and rejects', hooks: wrong({ requestFilter: fails, failToConnect: async () => fails(), errorWhileProxy: async () => fails() }), status: 500 },
+    {
+      name: 'failToConnect is asynchronous and rejects',
+      hooks: wrong({ requestFilter: fails, failToConnect: async () => fails(), errorWhileProxy: async () => fails() }),
+      status: 500,
+    },
     { name: 'newCtx is asynchronous and rejects', hooks: wrong({ newCtx: async () => fails() }), status: 500 },
     { name: 'errorWhileProxy returns a text', hooks: wrong({ upstreamRequestFilter: fails, errorWhileProxy: () => 'no' }), status: 500 },
     { name: 'respond with an interim status', hooks: { requestFilter: session => session.respond(103) }, status: 500 },
     { name: 'respond, and then continue', hooks: { requestFilter(session) { session.respond(403); return 'continue' } }, status: 500 },
     { name: 'respond twice', hooks: { requestFilter(session) { session.respond(403); return session.respond(404) } }, status: 500 },
     { name: 'respond in a response filter', hooks: { responseFilter(session) { session.respond(403) } }, status: 500 },
-    { name: 'respond in failToProxy, then throw', hooks: { requestFilter: fails, failToProxy(session) { session.respond(403); throw new Error('again') } }, status: 500 },
+    {
+      name: 'respond in failToProxy, then throw',
+      hooks: { requestFilter: fails, failToProxy(session) { session.respond(403); throw new Error('again') } },
+      status: 500,
+    },
     { name: 'a response filter makes it 101', hooks: { responseFilter(_session, one) { one.status = 101 } }, status: 500 },
     { name: 'a response filter makes it 103', hooks: { responseFilter(_session, one) { one.status = 103 } }, status: 500 },
-    { name: 'a response filter splits the reason', hooks: { responseFilter(_session, one) { one.reason = 'OK\r\nSet-Cookie: a=b' } }, status: 500 },
-    { name: 'an interim filter splits the reason', hooks: { interimResponseFilter(_session, one) { one.reason = 'x\r\nSet-Cookie: a=b'; return 'forward' } }, status: 500, answer: `HTTP/1.1 103 Early Hints\r\n\r\n${response(200, 'ok').toString()}` },
-    { name: 'an interim filter makes it final', hooks: { interimResponseFilter(_session, one) { one.status = 200; return 'forward' } }, status: 500, answer: `HTTP/1.1 103 Early Hints\r\n\r\n${response(200, 'ok').toString()}` },
-    { name: 'an interim filter that is asynchronous', hooks: wrong({ interimResponseFilter: async () => fails() }), status: 500, answer: `HTTP/1.1 103 Early Hints\r\n\r\n${response(200, 'ok').toString()}` },
+    {
+      name: 'a response filter splits the reason',
+      hooks: { responseFilter(_session, one) { one.reason = 'OK\r\nSet-Cookie: a=b' } },
+      status: 500,
+    },
+    {
+      name: 'an interim filter splits the reason',
+      hooks: { interimResponseFilter(_session, one) { one.reason = 'x\r\nSet-Cookie: a=b'; return 'forward' } },
+      status: 500,
+      answer: INTERIM,
+    },
+    {
+      name: 'an interim filter makes it final',
+      hooks: { interimResponseFilter(_session, one) { one.status = 200; return 'forward' } },
+      status: 500,
+      answer: INTERIM,
+    },
+    {
+      name: 'an interim filter that is asynchronous',
+      hooks: wrong({ interimResponseFilter: async () => fails() }),
+      status: 500,
+      answer: INTERIM,
+    },
     { name: 'a text as a delayed chunk', hooks: wrong({ responseBodyFilter: () => ({ chunk: 'text', delayMs: 5 }) }), status: 'cut' },
     { name: 'nothing as a body result', hooks: wrong({ responseBodyFilter: () => undefined }), status: 'cut' },
     { name: 'a text instead of trailers', hooks: wrong({ responseTrailerFilter: () => 'text' }), status: 'cut', answer: TRAILERS },
     { name: 'null instead of trailers', hooks: wrong({ responseTrailerFilter: async () => null }), status: 'cut', answer: TRAILERS },
-    { name: 'a text as a request chunk', hooks: wrong({ requestBodyFilter: () => ({ chunk: 'text', delayMs: 5 }) }), status: 500, request: post('hello') },
-    { name: 'logging and the rest reject', hooks: wrong({ logging: async () => fails(), persistConnectionContext: async () => fails(), requestSummary: async () => fails(), suppressErrorLog: async () => fails() }), status: 200 },
+    {
+      name: 'a text as a request chunk',
+      hooks: wrong({ requestBodyFilter: () => ({ chunk: 'text', delayMs: 5 }) }),
+      status: 500,
+      request: post('hello'),
+    },
+    {
+      name: 'logging and the rest reject',
+      hooks: wrong({
+        logging: async () => fails(),
+        persistConnectionContext: async () => fails(),
+        requestSummary: async () => fails(),
+        suppressErrorLog: async () => fails(),
+      }),
+      status: 200,
+    },
   ]
   for (const { name, hooks, status, answer: bytes, request } of CASES) {
     it(name, async t => {
@@ -79,7 +135,10 @@ describe('proxy: results that hooks must not give', () => {
           return 'continue'
         },
       },
-      script: async exchange => { await exchange.send(exchange.request.method === 'HEAD' ? 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n' : response(200, 'hello')) },
+      script: async exchange => {
+        const headAlone = 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n'
+        await exchange.send(exchange.request.method === 'HEAD' ? headAlone : response(200, 'hello'))
+      },
     })
     const client = await proxy.connect()
     await client.write(head('HEAD / HTTP/1.1') + get('/head') + get('/last'))
@@ -117,10 +176,19 @@ describe('proxy: results that hooks must not give', () => {
   })
 
   it('an application that gives up reading a body passes all of it on', async t => {
-    const proxy = await startProxy(t, { hooks: { async requestFilter(session): Promise<Verdict> { await session.readBody(10).catch(() => null); return 'continue' } }, script: async exchange => { await exchange.send(response(200, (await exchange.whole()).body)) } })
+    const proxy = await startProxy(t, {
+      hooks: {
+        async requestFilter(session): Promise<Verdict> {
+          await session.readBody(10).catch(() => null)
+          return 'continue'
+        },
+      },
+      script: async exchange => { await exchange.send(response(200, (await exchange.whole()).body)) },
+    })
     const body = '0123456789'.repeat(5)
     const client = await proxy.connect()
-    await client.writeSplit(head('POST / HTTP/1.1', 'Transfer-Encoding: chunked') + `8\r\n${body.slice(0, 8)}\r\n2a\r\n${body.slice(8)}\r\n0\r\n\r\n`, [70, 90])
+    const chunks = `8\r\n${body.slice(0, 8)}\r\n2a\r\n${body.slice(8)}\r\n0\r\n\r\n`
+    await client.writeSplit(head('POST / HTTP/1.1', 'Transfer-Encoding: chunked') + chunks, [70, 90])
     assert.equal((await client.readResponse()).body.toString(), body)
   })
 })
@@ -166,19 +234,30 @@ describe('proxy: what peers may make of hooks', () => {
 
   it('a name that could pass for a field of the proxy is refused', async t => {
     const proxy = await startProxy(t)
-    for (const line of ['X_Forwarded_For: 1.2.3.4', 'x-forwarded_proto: https', 'X_Real_IP: 1.2.3.4', 'X-Request_Id: 1']) assert.equal((await proxy.exchange(get('/', line))).status, 400)
+    for (const line of ['X_Forwarded_For: 1.2.3.4', 'x-forwarded_proto: https', 'X_Real_IP: 1.2.3.4', 'X-Request_Id: 1']) {
+      assert.equal((await proxy.exchange(get('/', line))).status, 400)
+    }
     assert.equal((await proxy.exchange(get('/', 'x_other: 1'))).status, 200)
   })
 
   it('a trailer cannot say who asked', async t => {
     const proxy = await startProxy(t, { script: async exchange => { await exchange.whole(); await exchange.send(response(200, 'ok')) } })
-    await proxy.exchange(head('POST / HTTP/1.1', 'Transfer-Encoding: chunked') + '1\r\na\r\n0\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nVia: 1.1 x\r\nX-Note: kept\r\n\r\n')
+    const trailers = 'X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nVia: 1.1 x\r\nX-Note: kept\r\n'
+    await proxy.exchange(head('POST / HTTP/1.1', 'Transfer-Encoding: chunked') + `1\r\na\r\n0\r\n${trailers}\r\n`)
     assert.match(proxy.origin.connections[0]!.text, /0\r\nX-Note: kept\r\n\r\n$/)
   })
 
   it('a client that never reads is given no more answers to queue', async t => {
     let asked = 0
-    const proxy = await startProxy(t, { leavesExchangesOpen: true, hooks: { requestFilter(session) { asked++; return session.respond(200, {}, 'x'.repeat(100_000)) } } })
+    const proxy = await startProxy(t, {
+      leavesExchangesOpen: true,
+      hooks: {
+        requestFilter(session) {
+          asked++
+          return session.respond(200, {}, 'x'.repeat(100_000))
+        },
+      },
+    })
     const client = await proxy.connect()
     client.pause()
     await Promise.race([client.write(get().repeat(900)), sleep(300)])
@@ -192,9 +271,10 @@ describe('proxy: what peers may make of hooks', () => {
 
   it('an endless answer in small pieces goes no faster than its client', async t => {
     let pieces = 0
-    const proxy = await startProxy(t, {
-      hooks: { requestFilter: session => session.respond(200, {}, (async function* () { for (; pieces < 200_000; pieces++) yield 'x'.repeat(1000) })()) },
-    })
+    async function* longAnswer(): AsyncGenerator<string> {
+      for (; pieces < 200_000; pieces++) yield 'x'.repeat(1000)
+    }
+    const proxy = await startProxy(t, { hooks: { requestFilter: session => session.respond(200, {}, longAnswer()) } })
     const client = await proxy.connect()
     client.pause()
     await client.write(get())
@@ -204,7 +284,10 @@ describe('proxy: what peers may make of hooks', () => {
   })
 
   it('a last answer is not cut by the end of lingering as long as its client takes it', async t => {
-    const proxy = await startProxy(t, { listener: { lingerTotalMs: 300, lingerIdleMs: 100 }, hooks: { requestFilter: session => session.respond(200, {}, Buffer.alloc(20_000_000, 'a')) } })
+    const proxy = await startProxy(t, {
+      listener: { lingerTotalMs: 300, lingerIdleMs: 100 },
+      hooks: { requestFilter: session => session.respond(200, {}, Buffer.alloc(20_000_000, 'a')) },
+    })
     const client = await proxy.connect()
     client.pause()
     await client.write(get('/', 'Connection: close'))

@@ -31,7 +31,9 @@ test('phases: an application without its required hooks, or with one that is no 
 })
 
 test('phases: modules run in descending order, equal ones as given, and only where they have the hook', () => {
-  const named = (name: string, order?: number): HttpModule => ({ name, ...(order === undefined ? {} : { order }), requestFilter: () => 'continue' })
+  const named = (name: string, order?: number): HttpModule => {
+    return { name, ...(order === undefined ? {} : { order }), requestFilter: () => 'continue' }
+  }
   const plan = planPhases({ ...bare, modules: [named('a'), named('b', 5), named('c'), named('d', -1), { name: 'e', order: 9 }] })
   assert.deepEqual(plan.requestModules?.map(module => module.name), ['b', 'a', 'c', 'd'])
   assert.equal(plan.modules[0]!.name, 'e')
@@ -41,7 +43,8 @@ test('phases: modules run in descending order, equal ones as given, and only whe
 test('phases: a filtered body keeps its length only when every filter says so', () => {
   const body: HttpModule = { name: 'any', requestBodyFilter: (_session, chunk) => chunk, responseBodyFilter: (_session, chunk) => chunk }
   const keeping: HttpModule = { ...body, keepsLength: true }
-  const filters = { requestBodyFilter: (_session: unknown, chunk: Buffer) => chunk, responseBodyFilter: (_session: unknown, chunk: Buffer) => chunk }
+  const same = (_session: unknown, chunk: Buffer): Buffer => chunk
+  const filters = { requestBodyFilter: same, responseBodyFilter: same }
   const keeps = (app: Partial<ProxyHttp>): boolean[] => {
     const { requestBody, responseBody } = planPhases({ ...bare, ...app })
     // A body that is not filtered keeps its length as a matter of course.

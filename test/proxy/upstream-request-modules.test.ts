@@ -92,7 +92,7 @@ test('module upstreamRequestFilter: a field that cannot be written fails the req
   const broken: HttpModule = {
     name: 'broken',
     async upstreamRequestFilter(_session, request) {
-      await null
+      await Promise.resolve()
       request.target = '/a b'
     },
   }

@@ -87,7 +87,9 @@ export class FakeWorker {
       close: () => {},
     }
     const phase: WorkerPhase = 'starting'
-    this.process = fleet.hello({ tag: 'hello', protocol: 1, worker: this.id, token: this.role.token, pid: this.pid, phase, ...overrides }, link)
+    const { token } = this.role
+    const hello = { tag: 'hello', protocol: 1, worker: this.id, token, pid: this.pid, phase, ...overrides } as const
+    this.process = fleet.hello(hello, link)
     return this.process !== null
   }
 

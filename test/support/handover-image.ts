@@ -18,7 +18,9 @@ import type { BootControl, Handover } from '../../supervisor/reexec.ts'
 
 /** What a new image does instead of taking over, each until it is given up. */
 export type Behaviour =
-  | 'commit' | 'throw-at-import' | 'exit-at-import' | 'loop-at-import' | 'never-load' | 'no-resume' | 'remove-way-back' | 'remove-way-back-and-loop' | 'wait-for-signal' | 'own-signals'
+  | 'commit' | 'wait-for-signal' | 'own-signals'
+  | 'throw-at-import' | 'exit-at-import' | 'loop-at-import' | 'never-load' | 'no-resume'
+  | 'remove-way-back' | 'remove-way-back-and-loop'
   | 'reject' | 'exit-later' | 'crash' | 'unhandled' | 'late' | 'loop-later' | 'go-back' | 'close-socket'
 
 interface State {
@@ -62,6 +64,8 @@ export interface ImageStatus {
 
 const SELF = import.meta.filename
 const ANSWER_ROOM_MS = 5_000
+/** O_CLOEXEC on Linux. */
+const CLOSE_ON_EXEC = 0o2000000
 
 const given = import.meta.main ? null : readHandover(process.argv[2]!)
 const fileMode = given === null ? 0 : fs.statSync(process.argv[2]!).mode & 0o777
@@ -87,7 +91,8 @@ async function beginAs(behaviour: Behaviour, handover: Handover): Promise<void> 
     case 'wait-for-signal': {
       if (behaviour === 'wait-for-signal') await once(process, 'SIGTERM')
       // A release of its own has files of its own.
-      const own = await import(`${new URL('../../supervisor/early-signals.ts', import.meta.url).href}?own`) as { readonly onSignals: typeof onSignals }
+      const file = new URL('../../supervisor/early-signals.ts', import.meta.url).href
+      const own = await import(`${file}?own`) as { readonly onSignals: typeof onSignals }
       own.onSignals(signal => signals.push(signal))
       return
     }
@@ -95,8 +100,10 @@ async function beginAs(behaviour: Behaviour, handover: Handover): Promise<void> 
   }
 }
 
+const isNoEntry = given?.attempt === 'forward' && (given.state as State).behaviour === 'no-resume'
+
 /** undefined for a module that is no entry at all. */
-export const resume = given?.attempt === 'forward' && (given.state as State).behaviour === 'no-resume' ? undefined : async (handover: Handover, boot: BootControl): Promise<void> => {
+export const resume = isNoEntry ? undefined : async (handover: Handover, boot: BootControl): Promise<void> => {
   const { behaviour } = handover.state as State
   if (handover.attempt === 'forward') await goOnAs(behaviour, handover, boot)
   if (behaviour !== 'wait-for-signal' && behaviour !== 'own-signals') onSignals(signal => signals.push(signal))
@@ -152,13 +159,27 @@ async function answer(socket: net.Socket, what: 'status' | 'end', handover: Hand
   let childEnd = calls?.reap(child) ?? null
   if (what === 'end') {
     process.kill(child, 'SIGTERM')
-    for (const deadlineMs = performance.now() + ANSWER_ROOM_MS; childEnd === null && performance.now() < deadlineMs; await delay(2)) childEnd = calls?.reap(child) ?? null
+    const deadlineMs = performance.now() + ANSWER_ROOM_MS
+    while (childEnd === null && performance.now() < deadlineMs) {
+      childEnd = calls?.reap(child) ?? null
+      await delay(2)
+    }
   }
   const [fd] = handover.descriptors
+  const flags = /flags:\s+(\d+)/.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))![1]!
   const status: ImageStatus = {
-    pid: process.pid, round, attempt: given === null ? 'first' : given.attempt, reason: handover.reason, signals, childEnd,
-    socket: fs.readlinkSync(`/proc/self/fd/${fd}`), closeOnExec: (Number.parseInt(/flags:\s+(\d+)/.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))![1]!, 8) & 0o2000000) !== 0,
-    descriptors: fs.readdirSync('/proc/self/fd'), files: fs.readdirSync(folder()), fileMode, execArgv: process.execArgv,
+    pid: process.pid,
+    round,
+    attempt: given === null ? 'first' : given.attempt,
+    reason: handover.reason,
+    signals,
+    childEnd,
+    socket: fs.readlinkSync(`/proc/self/fd/${fd}`),
+    closeOnExec: (Number.parseInt(flags, 8) & CLOSE_ON_EXEC) !== 0,
+    descriptors: fs.readdirSync('/proc/self/fd'),
+    files: fs.readdirSync(folder()),
+    fileMode,
+    execArgv: process.execArgv,
   }
   socket.end(JSON.stringify(status))
   if (what === 'end') socket.once('close', () => process.exit(0))
@@ -170,8 +191,14 @@ function replace(handover: Handover, command: Extract<Command, { do: 'replace' }
   const image = { node: process.execPath, execArgv: ['--disable-warning=ExperimentalWarning'], entry: SELF, boot }
   const state: State = { behaviour: command.behaviour, round: round + 1, child, backThrows: command.backThrows === true }
   replaceSupervisor(folder(), {
-    format: 1, attempt: 'forward', reason: '', to: { ...image, execArgv: [...image.execArgv, ...command.execArgv ?? []] }, back: { ...image, node: command.backNode ?? image.node },
-    descriptors: handover.descriptors, bootTimeoutMs: command.bootTimeoutMs ?? ANSWER_ROOM_MS, state,
+    format: 1,
+    attempt: 'forward',
+    reason: '',
+    to: { ...image, execArgv: [...image.execArgv, ...command.execArgv ?? []] },
+    back: { ...image, node: command.backNode ?? image.node },
+    descriptors: handover.descriptors,
+    bootTimeoutMs: command.bootTimeoutMs ?? ANSWER_ROOM_MS,
+    state,
   }, calls)
 }
 

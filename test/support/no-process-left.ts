@@ -14,7 +14,8 @@ after(async () => {
   if (process.platform !== 'linux') return
   try {
     // What was killed a moment ago may take another to be gone.
-    await waitFor('every process of this file to be gone', () => leftOver().length === 0, { seen: () => leftOver().map(pid => `${pid} ${read(pid, 'cmdline').replaceAll('\0', ' ')}`) })
+    const commands = (): string[] => leftOver().map(pid => `${pid} ${read(pid, 'cmdline').replaceAll('\0', ' ')}`)
+    await waitFor('every process of this file to be gone', () => leftOver().length === 0, { seen: commands })
   } finally {
     for (const pid of leftOver()) try { process.kill(pid, 'SIGKILL') } catch { /* Gone after all. */ }
   }

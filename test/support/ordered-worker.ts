@@ -22,7 +22,14 @@ const ENTRY = path.join(import.meta.dirname, '../../workers/main.ts')
 export const SHORT_DRAIN: DrainOrder = {
   ...drainOrder('stop', DRAIN_DEFAULTS, 0), hardDrainMs: 500, softDrainMs: 0, endAfterMs: 1_000,
 }
-const WELCOME: Welcome = { protocol: 1, heartbeatMs: 20, orphanPolicy: 'keep', orphanDrainAfterMs: 1, orphanDrain: SHORT_DRAIN, maxControlMessageBytes: 1_048_576 }
+const WELCOME: Welcome = {
+  protocol: 1,
+  heartbeatMs: 20,
+  orphanPolicy: 'keep',
+  orphanDrainAfterMs: 1,
+  orphanDrain: SHORT_DRAIN,
+  maxControlMessageBytes: 1_048_576,
+}
 
 export interface OrderedWorkerOptions {
   /** Name of a file in test/support/apps. */
@@ -39,6 +46,14 @@ export interface OrderedWorkerOptions {
 
 type Hello = Extract<FromWorker, { tag: 'hello' }>
 
+interface Started {
+  readonly child: ChildProcess
+  readonly layout: DescriptorLayout
+  readonly sockets: net.BoundSocket[]
+  readonly controlPath: string
+  readonly welcome: Welcome
+}
+
 export class OrderedWorker {
   readonly pid: number
   readonly layout: DescriptorLayout
@@ -53,8 +68,7 @@ export class OrderedWorker {
   #channel: Channel<ToWorker, FromWorker> | null = null
   #stderr = ''
 
-  private constructor(parts: { child: ChildProcess; layout: DescriptorLayout; sockets: net.BoundSocket[]; controlPath: string; welcome: Welcome }) {
-    const { child, layout, sockets, controlPath, welcome } = parts
+  private constructor({ child, layout, sockets, controlPath, welcome }: Started) {
     this.pid = child.pid!
     this.layout = layout
     this.#sockets = sockets
@@ -71,7 +85,14 @@ export class OrderedWorker {
     const layout: DescriptorLayout = { slots, copies, listeners: options.listeners.map(name => ({ name, shared: false })) }
     const sockets = Array.from({ length: layout.listeners.length * slots }, () => new net.BoundSocket({ host: '127.0.0.1', port: 0 }))
     const role: WorkerRole = {
-      role: 'worker', worker: '1.0.0', slot: 0, application: path.join(import.meta.dirname, 'apps', `${options.app}.ts`), controlPath, token: 't', maxControlMessageBytes: 1_048_576, layout,
+      role: 'worker',
+      worker: '1.0.0',
+      slot: 0,
+      application: path.join(import.meta.dirname, 'apps', `${options.app}.ts`),
+      controlPath,
+      token: 't',
+      maxControlMessageBytes: 1_048_576,
+      layout,
     }
     const server = await listen(controlPath)
     const child = spawn(process.execPath, ['--disable-sigusr1', '--disable-warning=ExperimentalWarning', ENTRY, role.application], {
@@ -106,7 +127,8 @@ export class OrderedWorker {
 
   /** Resolves when it has said something so many times. */
   async said(tag: FromWorker['tag'], times = 1): Promise<void> {
-    await waitFor(`'${tag}' ${times} times`, () => this.count(tag) >= times, { seen: () => [this.messages.map(message => message.tag), this.#stderr] })
+    const seen = (): unknown => [this.messages.map(message => message.tag), this.#stderr]
+    await waitFor(`'${tag}' ${times} times`, () => this.count(tag) >= times, { seen })
   }
 
   /** The supervisor is gone. */

@@ -43,7 +43,11 @@ export class ProxyProcess {
   }
 
   static async start(options: ProxyProcessOptions): Promise<ProxyProcess> {
-    const child = fork(import.meta.filename, [], { env: { ...process.env, [ROLE]: JSON.stringify(options) }, execArgv: ['--expose-gc'], stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
+    const child = fork(import.meta.filename, [], {
+      env: { ...process.env, [ROLE]: JSON.stringify(options) },
+      execArgv: ['--expose-gc'],
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    })
     let stderr = ''
     let proxy: ProxyProcess | null = null
     child.stderr!.setEncoding('utf8').on('data', (text: string) => {
@@ -91,7 +95,8 @@ export class ProxyProcess {
 async function serve(options: ProxyProcessOptions): Promise<void> {
   const peer = new HttpPeer(options.origin, options.peer)
   const server = new Server()
-  server.addService(httpProxyService<undefined>({ newCtx: () => undefined, upstreamPeer: () => peer, suppressErrorLog: () => true }).addTcp('127.0.0.1:0', options.listener))
+  const service = httpProxyService<undefined>({ newCtx: () => undefined, upstreamPeer: () => peer, suppressErrorLog: () => true })
+  server.addService(service.addTcp('127.0.0.1:0', options.listener))
   const [bound] = await server.start()
   process.on('message', message => {
     const request = message as ToChild
@@ -107,4 +112,5 @@ async function serve(options: ProxyProcessOptions): Promise<void> {
 }
 
 const role = process.env[ROLE]
-if (role !== undefined && process.send !== undefined && process.argv[1] === import.meta.filename) await serve(JSON.parse(role) as ProxyProcessOptions)
+const isProxyProcess = process.send !== undefined && process.argv[1] === import.meta.filename
+if (role !== undefined && isProxyProcess) await serve(JSON.parse(role) as ProxyProcessOptions)

@@ -48,7 +48,9 @@ export class ProxyUnderTest {
     const origin = await ScriptedOrigin.start(options.script ?? answerOk)
     const peer = new HttpPeer(origin.authority, options.peer)
     const server = new Server()
-    server.addService(httpProxyService<undefined>({ newCtx: () => undefined, upstreamPeer: () => peer, suppressErrorLog: () => true, ...options.hooks }, options.service).addTcp('127.0.0.1:0', options.listener))
+    const app: ProxyHttp<undefined> = { newCtx: () => undefined, upstreamPeer: () => peer, suppressErrorLog: () => true, ...options.hooks }
+    const service = httpProxyService<undefined>(app, options.service)
+    server.addService(service.addTcp('127.0.0.1:0', options.listener))
     const [bound] = await server.start()
     return new ProxyUnderTest({ origin, server, port: bound!.port, leavesExchangesOpen: options.leavesExchangesOpen ?? false, openBefore })
   }
@@ -76,17 +78,23 @@ export class ProxyUnderTest {
     for (const client of this.#clients) client.destroy()
     try {
       // Idle connections of programs that are not ours stay until the server ends them.
-      const atRest = (): boolean => server.stats().connections === server.stats().idleConnections && server.stats().activeExchanges === 0
+      const atRest = (): boolean => {
+        const { connections, idleConnections, activeExchanges } = server.stats()
+        return connections === idleConnections && activeExchanges === 0
+      }
       if (!this.#leavesExchangesOpen) await waitFor('the proxy to notice that its clients are gone', atRest, { seen: () => server.stats() })
       const { cut } = await server.stop({ ...drainOrder('stop', DRAIN_DEFAULTS, 0), hardDrainMs: this.#leavesExchangesOpen ? 0 : 2000 })
       if (!this.#leavesExchangesOpen) assert.equal(cut, 0, 'stopping had to cut exchanges')
-      await waitFor('the proxy to close its connections to the origin', () => origin.openConnections === 0, { seen: () => origin.connections.map(({ ended, closed }) => ({ ended, closed })) })
+      const ends = (): unknown => origin.connections.map(({ ended, closed }) => ({ ended, closed }))
+      await waitFor('the proxy to close its connections to the origin', () => origin.openConnections === 0, { seen: ends })
     } finally {
       server.close()
       await origin.stop()
     }
     // With another pair still running its sockets cannot be told from ours.
-    if (--running === 0) await waitFor('every socket of the test to be closed', () => openSockets() <= this.#openBefore, { seen: () => process.getActiveResourcesInfo() })
+    if (--running > 0) return
+    const allClosed = (): boolean => openSockets() <= this.#openBefore
+    await waitFor('every socket of the test to be closed', allClosed, { seen: () => process.getActiveResourcesInfo() })
   }
 }
 
@@ -102,4 +110,6 @@ function openSockets(): number { return process.getActiveResourcesInfo().filter(
 /** A request head with Host, as text. */
 export function head(startLine: string, ...lines: string[]): string { return [startLine, 'Host: a.example', ...lines, '', ''].join('\r\n') }
 export function get(target = '/', ...lines: string[]): string { return head(`GET ${target} HTTP/1.1`, ...lines) }
-export function post(body: string, target = '/', ...lines: string[]): string { return head(`POST ${target} HTTP/1.1`, `Content-Length: ${Buffer.byteLength(body, 'latin1')}`, ...lines) + body }
+export function post(body: string, target = '/', ...lines: string[]): string {
+  return head(`POST ${target} HTTP/1.1`, `Content-Length: ${Buffer.byteLength(body, 'latin1')}`, ...lines) + body
+}

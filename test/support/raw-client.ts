@@ -32,6 +32,8 @@ export interface ReadOptions {
   deadlineMs?: number
 }
 
+type Done = (framing: RawResponse['framing'], body: Buffer, complete: boolean, trailers?: RawResponse['trailers']) => RawResponse
+
 export class RawClient {
   readonly socket: net.Socket
   /** Every byte received so far. */
@@ -117,7 +119,7 @@ export class RawClient {
 
   async readExactly(size: number, deadlineMs = 5000): Promise<Buffer> {
     await this.#until(`${size} bytes`, () => this.unread.length >= size || this.ended || this.closed, deadlineMs)
-    if (this.unread.length < size) throw new Error(`connection ended after ${this.unread.length} of ${size} bytes: ${JSON.stringify(this.unread.toString('latin1').slice(0, 500))}`)
+    if (this.unread.length < size) throw new Error(`connection ended after ${this.unread.length} of ${size} bytes: ${this.#excerpt()}`)
     const bytes = this.unread.subarray(0, size)
     this.#at += size
     return bytes
@@ -156,21 +158,30 @@ export class RawClient {
   async #readHead(deadlineMs: number): Promise<RawResponse> {
     await this.#until('a response head', () => this.unread.includes('\r\n\r\n') || this.ended || this.closed, deadlineMs)
     const end = this.unread.indexOf('\r\n\r\n')
-    if (end === -1) throw new Error(`connection ended${this.error === null ? '' : ` (${this.error.code})`} before a response head; got ${JSON.stringify(this.unread.toString('latin1').slice(0, 500))}`)
+    if (end === -1) {
+      const fault = this.error === null ? '' : ` (${this.error.code})`
+      throw new Error(`connection ended${fault} before a response head; got ${this.#excerpt()}`)
+    }
     const raw = this.unread.subarray(0, end + 4)
     this.#at += end + 4
     const [statusLine = '', ...lines] = raw.toString('latin1', 0, end).split('\r\n')
     const [version = '', status = ''] = statusLine.split(' ')
     const reason = statusLine.split(' ').slice(2).join(' ')
-    return responseOf({ version, status: Number(status), reason, fields: lines.map(splitField), interim: [], body: Buffer.alloc(0), trailers: [], framing: 'none', complete: true, raw })
+    const fields = lines.map(splitField)
+    const noBody = { interim: [], body: Buffer.alloc(0), trailers: [], framing: 'none', complete: true } as const
+    return responseOf({ version, status: Number(status), reason, fields, ...noBody, raw })
   }
 
   async #readBody(head: RawResponse, interim: RawResponse[], method: string, deadlineMs: number): Promise<RawResponse> {
     const start = this.#at
-    const done = (framing: RawResponse['framing'], body: Buffer, complete: boolean, trailers: RawResponse['trailers'] = []): RawResponse =>
-      responseOf({ ...head, interim, body, trailers, framing, complete, raw: Buffer.concat([head.raw, this.received.subarray(start, this.#at)]) })
+    const done: Done = (framing, body, complete, trailers = []) => {
+      const raw = Buffer.concat([head.raw, this.received.subarray(start, this.#at)])
+      return responseOf({ ...head, interim, body, trailers, framing, complete, raw })
+    }
     const length = head.field('content-length')
-    if (method === 'HEAD' || head.status === 204 || head.status === 304 || head.status === 101 || (method === 'CONNECT' && head.status < 300)) return done('none', Buffer.alloc(0), true)
+    const hasNoBody = method === 'HEAD' || head.status === 204 || head.status === 304
+    const becomesTunnel = head.status === 101 || (method === 'CONNECT' && head.status < 300)
+    if (hasNoBody || becomesTunnel) return done('none', Buffer.alloc(0), true)
     if (head.field('transfer-encoding') !== null) return await this.#readChunked(done, deadlineMs)
     if (length !== null) {
       const size = Number(length)
@@ -183,7 +194,7 @@ export class RawClient {
     return done('until-close', body, this.ended)
   }
 
-  async #readChunked(done: (framing: 'chunked', body: Buffer, complete: boolean, trailers?: RawResponse['trailers']) => RawResponse, deadlineMs: number): Promise<RawResponse> {
+  async #readChunked(done: Done, deadlineMs: number): Promise<RawResponse> {
     const parts: Buffer[] = []
     const lineEnds = (): boolean => this.unread.includes('\r\n') || this.ended || this.closed
     const line = async (): Promise<string | null> => {
@@ -233,6 +244,9 @@ export class RawClient {
     wake?.()
   }
 
+  /** What came and was not taken, for a message. */
+  #excerpt(): string { return JSON.stringify(this.unread.toString('latin1').slice(0, 500)) }
+
   async #until(what: string, condition: () => boolean, deadlineMs: number): Promise<void> {
     const late = performance.now() + deadlineMs
     while (!condition()) {
@@ -240,15 +254,20 @@ export class RawClient {
       this.#wake = resolve
       const left = late - performance.now()
       try { await within(what, promise, Math.max(left, 1)) } catch {
-        throw new Error(`waited ${deadlineMs} ms for ${what}; got ${JSON.stringify(this.unread.toString('latin1').slice(0, 500))}`)
+        throw new Error(`waited ${deadlineMs} ms for ${what}; got ${this.#excerpt()}`)
       }
     }
   }
 
-  /** The receiver's kernel queue of this connection is empty: everything written has been read. A receiver that has stopped reading is not waited for. */
+  /**
+   * The receiver's kernel queue of this connection is empty: everything written has been read. A receiver that has stopped
+   * reading is not waited for.
+   */
   async #taken(): Promise<void> {
     if (process.platform !== 'linux' || this.#remotePort === 0) return
-    const wanted = new RegExp(` [0-9A-F]+:${hexPort(this.#remotePort)} [0-9A-F]+:${hexPort(this.#localPort)} [0-9A-F]{2} [0-9A-F]{8}:00000000 `)
+    const receiver = `[0-9A-F]+:${hexPort(this.#remotePort)}`
+    const us = `[0-9A-F]+:${hexPort(this.#localPort)}`
+    const wanted = new RegExp(` ${receiver} ${us} [0-9A-F]{2} [0-9A-F]{8}:00000000 `)
     const tables = ['/proc/self/net/tcp', '/proc/self/net/tcp6']
     try {
       await waitFor('the receiver to read', async () => {

@@ -10,7 +10,8 @@ const INSTALLATION = path.resolve(import.meta.dirname, '../..')
 const APPLICATION = path.join(import.meta.dirname, 'apps/released.ts')
 
 export type ReleaseFault =
-  | 'throws at import' | 'hangs at import' | 'throws at start' | 'is never ready' | 'exits after ready' | 'hangs after ready' | 'fails the self-test' | 'answers 5xx'
+  | 'throws at import' | 'hangs at import' | 'throws at start' | 'is never ready'
+  | 'exits after ready' | 'hangs after ready' | 'fails the self-test' | 'answers 5xx'
 
 /** What release.json tells the application. */
 export interface ReleaseFacts {

@@ -21,10 +21,22 @@ const CLI = path.resolve(import.meta.dirname, '../../supervisor/cli.ts')
 /** Nothing takes long; old connections may. */
 export const SHORT: SupervisorOptions = { workers: 2, orphanDrainAfterMs: 30_000, drain: { closeSpreadMs: 500 } }
 
-export interface ShownWorker { readonly id: string; readonly pid: number; readonly generation: number; readonly state: string; readonly silent: boolean; readonly open: { readonly connections: number; readonly activeExchanges: number; readonly webSockets: number } }
+export interface ShownWorker {
+  readonly id: string
+  readonly pid: number
+  readonly generation: number
+  readonly state: string
+  readonly silent: boolean
+  readonly open: { readonly connections: number; readonly activeExchanges: number; readonly webSockets: number }
+}
 export interface ShownSlot {
-  readonly slot: number; readonly state: string; readonly standIn: string | null
-  readonly worker: ShownWorker | null; readonly incoming: ShownWorker | null; readonly previous: ShownWorker | null; readonly draining: readonly ShownWorker[]
+  readonly slot: number
+  readonly state: string
+  readonly standIn: string | null
+  readonly worker: ShownWorker | null
+  readonly incoming: ShownWorker | null
+  readonly previous: ShownWorker | null
+  readonly draining: readonly ShownWorker[]
 }
 export type Status = Omit<SupervisorStatus, 'slots'> & { readonly slots: readonly ShownSlot[] }
 
@@ -49,7 +61,9 @@ export class ReleasedApp {
     root.add('one')
     root.start('one')
     const merged = { ...SHORT, ...options, drain: { ...SHORT.drain, ...options.drain } }
-    return new ReleasedApp(t, root, merged, await SupervisedApp.start(t, { folder: root.folder, file: root.application, options: merged, log: { access: 'off' }, env }))
+    const { folder, application: file } = root
+    const app = await SupervisedApp.start(t, { folder, file, options: merged, log: { access: 'off' }, env })
+    return new ReleasedApp(t, root, merged, app)
   }
 
   get port(): number { return this.app.port }
@@ -57,7 +71,8 @@ export class ReleasedApp {
 
   /** What whoever watches over the server does after its supervisor was killed: the same start again. */
   async startAgain(wait = true): Promise<SupervisedApp> {
-    this.app = await SupervisedApp.start(this.#t, { folder: this.root.folder, file: this.root.application, options: this.#options, log: { access: 'off' }, wait })
+    const { folder, application: file } = this.root
+    this.app = await SupervisedApp.start(this.#t, { folder, file, options: this.#options, log: { access: 'off' }, wait })
     return this.app
   }
 
@@ -73,15 +88,20 @@ export class ReleasedApp {
   /** Begins an operation. @returns its id. */
   async begin(message: Operation): Promise<string> { return (await this.app.ask(message) as OperationStarted).id }
 
-  outcome(id: string): Promise<OperationOutcome> { return within(`the outcome of ${id}; log: ${this.app.stderr.slice(-3000)}`, awaitOutcome(this.app.stateDir, id), 60_000) }
+  outcome(id: string): Promise<OperationOutcome> {
+    return within(`the outcome of ${id}; log: ${this.app.stderr.slice(-3000)}`, awaitOutcome(this.app.stateDir, id), 60_000)
+  }
 
   async operate(message: Operation): Promise<OperationOutcome> { return await this.outcome(await this.begin(message)) }
 
-  upgrade(folder = '', supervisor: 'if-changed' | 'always' = 'if-changed'): Promise<OperationOutcome> { return this.operate({ tag: 'upgrade', folder, supervisor }) }
+  upgrade(folder = '', supervisor: 'if-changed' | 'always' = 'if-changed'): Promise<OperationOutcome> {
+    return this.operate({ tag: 'upgrade', folder, supervisor })
+  }
 
   /** `cirque ...`, as an operator types it. */
   async cirque(...args: readonly string[]): Promise<Said> {
-    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', CLI, ...args, '--state-dir', this.app.stateDir], { stdio: ['ignore', 'pipe', 'pipe'], cwd: this.root.folder })
+    const argv = ['--disable-warning=ExperimentalWarning', CLI, ...args, '--state-dir', this.app.stateDir]
+    const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'pipe'], cwd: this.root.folder })
     let stdout = '', stderr = ''
     child.stdout.setEncoding('utf8').on('data', (text: string) => { stdout += text })
     child.stderr.setEncoding('utf8').on('data', (text: string) => { stderr += text })
@@ -95,10 +115,15 @@ export class ReleasedApp {
     let status = await this.status()
     await waitFor(`${workers} workers and nobody else`, async () => {
       status = await this.status()
-      return pidsOf(status).length === workers && status.slots.every(slot => slot.incoming === null && slot.previous === null && slot.draining.length === 0 && (slot.worker === null || slot.state === 'serving'))
+      return pidsOf(status).length === workers && status.slots.every(isSettled)
     }, { deadlineMs: 30_000, seen: () => [status.operation, status.slots, this.app.stderr.slice(-3000)] })
     return status
   }
+}
+
+function isSettled({ worker, state, incoming, previous, draining }: ShownSlot): boolean {
+  const isAlone = incoming === null && previous === null && draining.length === 0
+  return isAlone && (worker === null || state === 'serving')
 }
 
 export type Operation = Extract<FromOperator, { tag: 'upgrade' | 'reload' | 'rollback' }>
@@ -117,5 +142,7 @@ export function zombiesOf(pid: number): number[] {
 
 /** What a process has open: descriptor number to what it leads to. */
 export function descriptorsOf(pid: number): Map<number, string> {
-  return new Map(fs.readdirSync(`/proc/${pid}/fd`).flatMap(fd => { try { return [[Number(fd), fs.readlinkSync(`/proc/${pid}/fd/${fd}`)] as const] } catch { return [] } }))
+  return new Map(fs.readdirSync(`/proc/${pid}/fd`).flatMap(fd => {
+    try { return [[Number(fd), fs.readlinkSync(`/proc/${pid}/fd/${fd}`)] as const] } catch { return [] }
+  }))
 }

@@ -110,7 +110,8 @@ export class ScriptedOrigin {
   /** Waits until so many whole requests arrived and returns the last of them. */
   async received(count = 1): Promise<ReadRequest> {
     const complete = (): ReadRequest[] => this.requests.filter(request => request.complete)
-    await waitFor(`${count} whole requests at the origin`, () => complete().length >= count, { seen: () => [this.requests.length, this.faults] })
+    const seen = (): unknown => [this.requests.length, this.faults]
+    await waitFor(`${count} whole requests at the origin`, () => complete().length >= count, { seen })
     return complete()[count - 1]!
   }
 
@@ -135,7 +136,11 @@ export class ScriptedOrigin {
     connection.reader.onComplete = () => current?.completed()
     // One request at a time: an exchange before the current one is complete.
     socket.on('close', () => current?.abandoned())
-    socket.on('end', () => { if (connection.answersEnd && (connection.reader.betweenRequests || connection.reader.requests.at(-1)?.complete !== false)) socket.end() })
+    socket.on('end', () => {
+      const { answersEnd, reader } = connection
+      const isPartRead = !reader.betweenRequests && reader.requests.at(-1)?.complete === false
+      if (answersEnd && !isPartRead) socket.end()
+    })
   }
 
   async #run(exchange: OriginExchange): Promise<void> {
@@ -146,7 +151,8 @@ export class ScriptedOrigin {
 /** A response with a Content-Length, as bytes. */
 export function response(status: number, body: string | Buffer = '', fields: readonly (readonly [string, string])[] = []): Buffer {
   const bytes = typeof body === 'string' ? Buffer.from(body, 'latin1') : body
-  const head = `HTTP/1.1 ${status} Scripted\r\n${fields.map(([name, value]) => `${name}: ${value}\r\n`).join('')}Content-Length: ${bytes.length}\r\n\r\n`
+  const lines = fields.map(([name, value]) => `${name}: ${value}\r\n`).join('')
+  const head = `HTTP/1.1 ${status} Scripted\r\n${lines}Content-Length: ${bytes.length}\r\n\r\n`
   return Buffer.concat([Buffer.from(head, 'latin1'), bytes])
 }
 

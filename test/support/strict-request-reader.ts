@@ -24,7 +24,7 @@ export class ReadRequest {
   readonly #hash: Hash = createHash('sha256')
   #digest = ''
 
-  constructor(head: { method: string; target: string; fields: (readonly [string, string])[]; framing: 'none' | 'length' | 'chunked'; headText: string }) {
+  constructor(head: Pick<ReadRequest, 'method' | 'target' | 'fields' | 'framing' | 'headText'>) {
     this.method = head.method
     this.target = head.target
     this.fields = head.fields
@@ -84,7 +84,8 @@ export class StrictRequestReader {
   #advance(): boolean {
     switch (this.#step) {
       case 'head': {
-        if (this.#rules === 'client' && this.#rest.length >= 2 && this.#rest.toString('latin1', 0, 2) === '\r\n') this.#rest = this.#rest.subarray(2)
+        const startsWithLineEnd = this.#rest.length >= 2 && this.#rest.toString('latin1', 0, 2) === '\r\n'
+        if (this.#rules === 'client' && startsWithLineEnd) this.#rest = this.#rest.subarray(2)
         const end = this.#rest.indexOf('\r\n\r\n')
         if (end === -1) return false
         const text = this.#rest.toString('latin1', 0, end + 4)
@@ -107,7 +108,8 @@ export class StrictRequestReader {
       case 'chunk-size': {
         const line = this.#line()
         if (line === null) return false
-        if (!this.#pattern(/^[0-9a-fA-F]{1,13}$/, /^[0-9a-fA-F]{1,16}(;[\t\x20-\x7e\x80-\xff]*)?$/).test(line)) return this.#fail(`chunk size line ${JSON.stringify(line)}`)
+        const sizeLine = this.#pattern(/^[0-9a-fA-F]{1,13}$/, /^[0-9a-fA-F]{1,16}(;[\t\x20-\x7e\x80-\xff]*)?$/)
+        if (!sizeLine.test(line)) return this.#fail(`chunk size line ${JSON.stringify(line)}`)
         this.#remaining = Number.parseInt(line, 16)
         if (!Number.isSafeInteger(this.#remaining)) return this.#fail(`chunk size ${JSON.stringify(line)}`)
         this.#step = this.#remaining === 0 ? 'trailers' : 'chunk-data'
@@ -163,12 +165,18 @@ export class StrictRequestReader {
       fields.push(field)
     }
     const all = (name: string): string[] => fields.filter(([each]) => each.toLowerCase() === name).map(([, value]) => value)
-    if (all('host').length !== 1 && !(version === 'HTTP/1.0' && all('host').length === 0)) return void this.#fail(`${all('host').length} Host fields`)
+    const hosts = all('host').length
+    if (hosts !== 1 && !(version === 'HTTP/1.0' && hosts === 0)) return void this.#fail(`${hosts} Host fields`)
     const lengths = all('content-length')
     const codings = all('transfer-encoding')
-    if (lengths.length + codings.length > 1) return void this.#fail(`${lengths.length} Content-Length and ${codings.length} Transfer-Encoding fields`)
+    if (lengths.length + codings.length > 1) {
+      return void this.#fail(`${lengths.length} Content-Length and ${codings.length} Transfer-Encoding fields`)
+    }
     if (lengths.length === 1 && !/^[0-9]{1,15}$/.test(lengths[0]!)) return void this.#fail(`Content-Length ${JSON.stringify(lengths[0])}`)
-    if (codings.length === 1 && (version === 'HTTP/1.0' || !this.#pattern(/^chunked$/, /^chunked$/i).test(codings[0]!))) return void this.#fail(`Transfer-Encoding ${JSON.stringify(codings[0])}`)
+    if (codings.length === 1) {
+      const isChunked = this.#pattern(/^chunked$/, /^chunked$/i).test(codings[0]!)
+      if (version === 'HTTP/1.0' || !isChunked) return void this.#fail(`Transfer-Encoding ${JSON.stringify(codings[0])}`)
+    }
     const framing = codings.length === 1 ? 'chunked' : lengths.length === 1 ? 'length' : 'none'
     const request = new ReadRequest({ method, target, fields, framing, headText: text })
     this.requests.push(request)

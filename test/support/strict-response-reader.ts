@@ -45,6 +45,7 @@ export interface ResponseWatcher {
 
 type Step = 'head' | 'length-body' | 'close-body' | 'chunk-size' | 'chunk-data' | 'chunk-end' | 'trailers' | 'tunnel' | 'over'
 
+const STATUS_LINE = /^HTTP\/1\.1 [1-9][0-9]{2} [\t\x20-\x7e\x80-\xff]*$/
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
 /** Field lines of these may be told once at most. */
@@ -158,7 +159,7 @@ export class StrictResponseReader {
     const lines = text.slice(0, -4).split('\r\n')
     const statusLine = lines.shift()!
     if (expected === undefined) return void this.#fail(`a response to no request: ${JSON.stringify(statusLine)}`)
-    if (!/^HTTP\/1\.1 [1-9][0-9]{2} [\t\x20-\x7e\x80-\xff]*$/.test(statusLine)) return void this.#fail(`status line ${JSON.stringify(statusLine)}`)
+    if (!STATUS_LINE.test(statusLine)) return void this.#fail(`status line ${JSON.stringify(statusLine)}`)
     const fields: (readonly [string, string])[] = []
     for (const line of lines) {
       const field = this.#field(line)
@@ -167,7 +168,10 @@ export class StrictResponseReader {
     }
     const status = Number(statusLine.slice(9, 12))
     const response = new ReadResponse(status, fields)
-    for (const name of SINGLE) if (fields.filter(([each]) => each.toLowerCase() === name).length > 1) return void this.#fail(`${name} is repeated`)
+    for (const name of SINGLE) {
+      const isRepeated = fields.filter(([each]) => each.toLowerCase() === name).length > 1
+      if (isRepeated) return void this.#fail(`${name} is repeated`)
+    }
     const length = response.field('content-length'), coding = response.field('transfer-encoding')
     if (length !== null && !/^[0-9]{1,15}$/.test(length)) return void this.#fail(`Content-Length ${length}`)
     if (coding !== null && (coding !== 'chunked' || expected.old)) return void this.#fail(`Transfer-Encoding ${coding}`)

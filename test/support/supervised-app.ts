@@ -20,8 +20,22 @@ const CONFIG = 'app.yaml'
 
 export interface LogLine { readonly level: string; readonly who: string; readonly msg: string; readonly [field: string]: unknown }
 export interface Exit { readonly code: number | null; readonly signal: string | null }
-export interface ShownWorker { id: string; pid: number; state: string; silent: boolean; open: { connections: number; activeExchanges: number; exchanges: number } }
-export interface ShownSlot { slot: number; state: string; restarts: number; standIn: string | null; worker: ShownWorker | null; incoming: ShownWorker | null; draining: ShownWorker[] }
+export interface ShownWorker {
+  id: string
+  pid: number
+  state: string
+  silent: boolean
+  open: { connections: number; activeExchanges: number; exchanges: number }
+}
+export interface ShownSlot {
+  slot: number
+  state: string
+  restarts: number
+  standIn: string | null
+  worker: ShownWorker | null
+  incoming: ShownWorker | null
+  draining: ShownWorker[]
+}
 
 export interface SupervisedOptions {
   /** Name of a file in test/support/apps. @default 'plain' */
@@ -50,7 +64,15 @@ export interface SupervisedOptions {
 export type Configured = Pick<SupervisedOptions, 'options' | 'log' | 'limits' | 'listeners'>
 
 /** Everything happens fast, nothing is cut. */
-const SHORT: SupervisorOptions = { workers: 2, heartbeatMs: 50, standInAfterSilenceMs: 200, abortAfterSilenceMs: 20_000, killAfterAbortMs: 100, restart: { backoffMs: 20, backoffJitter: 0 }, upgrade: { soakMs: 200 } }
+const SHORT: SupervisorOptions = {
+  workers: 2,
+  heartbeatMs: 50,
+  standInAfterSilenceMs: 200,
+  abortAfterSilenceMs: 20_000,
+  killAfterAbortMs: 100,
+  restart: { backoffMs: 20, backoffJitter: 0 },
+  upgrade: { soakMs: 200 },
+}
 
 export class SupervisedApp {
   readonly folder: string
@@ -82,13 +104,17 @@ export class SupervisedApp {
     const folder = options.folder ?? temporaryFolder(t)
     writeConfig(folder, options)
     const file = options.file ?? path.join(import.meta.dirname, 'apps', `${options.app ?? 'plain'}.ts`)
-    const flags = options.direct === true ? [file, ...options.args ?? []] : ['--disable-warning=ExperimentalWarning', CLI, 'run', '-c', path.join(folder, CONFIG), file, '--', ...options.args ?? []]
-    const { node = process.execPath, listen = [] } = options
+    const { node = process.execPath, listen = [], args = [], direct = false } = options
+    const run = ['--disable-warning=ExperimentalWarning', CLI, 'run', '-c', path.join(folder, CONFIG), file, '--', ...args]
+    const flags = direct ? [file, ...args] : run
+    const settings = direct ? { CIRQUE_SUPERVISOR_STATE_DIR: path.join(folder, 'state'), CIRQUE_SUPERVISOR_WORKERS: '2' } : {}
+    const handed = listen.length === 0 ? {} : { LISTEN_FDS: String(listen.length) }
     // LISTEN_PID is known once the process is there; the exec keeps it.
     const [command, ...before] = listen.length === 0 ? [node] : ['sh', '-c', 'export LISTEN_PID=$$; exec "$@"', 'sh', node]
     const child = spawn(command!, [...before, ...flags], {
-      stdio: ['ignore', 'pipe', 'pipe', ...listen], cwd: folder,
-      env: { ...process.env, ...options.env, ...listen.length === 0 ? {} : { LISTEN_FDS: String(listen.length) }, ...options.direct === true ? { CIRQUE_SUPERVISOR_STATE_DIR: path.join(folder, 'state'), CIRQUE_SUPERVISOR_WORKERS: '2' } : {} },
+      stdio: ['ignore', 'pipe', 'pipe', ...listen],
+      cwd: folder,
+      env: { ...process.env, ...options.env, ...handed, ...settings },
     })
     const app = new SupervisedApp(child, folder)
     t.after(() => app.#endAll())
@@ -105,7 +131,9 @@ export class SupervisedApp {
   line(start: string, deadlineMs = 10_000): Promise<LogLine> {
     return waitFor(`the log line '${start}'`, () => {
       const found = this.lines.find(line => line.msg.startsWith(start))
-      if (found === undefined && this.exit !== null) throw new Error(`the supervisor ended (${JSON.stringify(this.exit)}) without '${start}': ${this.stderr}`)
+      if (found === undefined && this.exit !== null) {
+        throw new Error(`the supervisor ended (${JSON.stringify(this.exit)}) without '${start}': ${this.stderr}`)
+      }
       return found
     }, { deadlineMs, seen: () => this.stderr.slice(-2000) })
   }
@@ -120,7 +148,9 @@ export class SupervisedApp {
   }
 
   signal(signal: NodeJS.Signals): void { process.kill(this.pid, signal) }
-  end(deadlineMs = 10_000): Promise<Exit> { return within(`the supervisor to end; log: ${this.stderr.slice(-2000)}`, this.ended, deadlineMs) }
+  end(deadlineMs = 10_000): Promise<Exit> {
+    return within(`the supervisor to end; log: ${this.stderr.slice(-2000)}`, this.ended, deadlineMs)
+  }
 
   async ask(message: FromOperator): Promise<unknown> {
     const { askSupervisor } = await import('../../supervisor/control-client.ts')
@@ -146,9 +176,10 @@ export class SupervisedApp {
 
   /** Workers of this state folder, orphans included: the path of their control socket stands in what they were started with. */
   everyWorkerPid(): number[] {
+    const controlPath = path.join(this.stateDir, 'worker.sock')
     return fs.readdirSync('/proc').filter(name => /^\d+$/.test(name)).map(Number).filter(pid => {
       if (!commandLine(pid).includes('/workers/main')) return false
-      try { return fs.readFileSync(`/proc/${pid}/environ`, 'utf8').includes(path.join(this.stateDir, 'worker.sock')) } catch { return false }
+      try { return fs.readFileSync(`/proc/${pid}/environ`, 'utf8').includes(controlPath) } catch { return false }
     })
   }
 }
@@ -187,15 +218,23 @@ function kill(pid: number): void { try { process.kill(pid, 'SIGKILL') } catch { 
 function writeConfig(folder: string, { options, log, limits, listeners }: Configured): void {
   const supervisor: SupervisorOptions = { ...SHORT, stateDir: path.join(folder, 'state'), ...options }
   const values: Readonly<Record<string, object | undefined>> = {
-    supervisor, drain: supervisor.drain, restart: { ...SHORT.restart, ...options?.restart }, upgrade: { ...SHORT.upgrade, ...options?.upgrade }, log, limits,
+    supervisor,
+    drain: supervisor.drain,
+    restart: { ...SHORT.restart, ...options?.restart },
+    upgrade: { ...SHORT.upgrade, ...options?.upgrade },
+    log,
+    limits,
   }
-  const sections = SECTIONS.map(({ name, table }) => [name, written(values[name] ?? {}, table)])
+  const sections = Object.fromEntries(SECTIONS.map(({ name, table }) => [name, written(values[name] ?? {}, table)]))
   const named = Object.entries(listeners ?? {}).map(([name, given]) => [name, written(given, LISTENER_SECTION.table)])
-  fs.writeFileSync(path.join(folder, CONFIG), JSON.stringify({ ...Object.fromEntries(sections) as object, listeners: Object.fromEntries(named) as object }))
+  const config = { ...sections as object, listeners: Object.fromEntries(named) as object }
+  fs.writeFileSync(path.join(folder, CONFIG), JSON.stringify(config))
 }
 
 function written(values: object, table: AnyOptionTable): object {
   const given = Object.entries(values).filter(([key, value]) => value !== undefined && Object.hasOwn(table, key))
-  const write = (option: Option, value: unknown): unknown => typeof value === 'boolean' ? value : writtenValue(option, value).replace(/^''$/, '')
+  const write = (option: Option, value: unknown): unknown => {
+    return typeof value === 'boolean' ? value : writtenValue(option, value).replace(/^''$/, '')
+  }
   return Object.fromEntries(given.map(([key, value]: [string, unknown]) => [writtenKey(key, table[key]!), write(table[key]!, value)]))
 }

@@ -8,7 +8,7 @@ import http from 'node:http'
 import type net from 'node:net'
 import type { TestContext } from 'node:test'
 import { createOrigin } from '../../examples/demo-origins.ts'
-import { FAULTS, type Kill } from '../../src/config/prove-messages.ts'
+import { FAULTS, type Fault, type Kill, type LossReport } from '../../src/config/prove-messages.ts'
 import { resolveProveOptions } from '../../src/config/prove-options.ts'
 import { systemClock } from '../../src/primitives/clock.ts'
 import { Proof } from '../../src/prove/proof.ts'
@@ -64,7 +64,10 @@ export class UpgradeLoad {
     this.#witness = witness
   }
 
-  /** Resolves when every client has been answered at least once. @param witnessed false where workers are killed: what their clients lose has no explanation. */
+  /**
+   * Resolves when every client has been answered at least once.
+   * @param witnessed false where workers are killed: what their clients lose has no explanation.
+   */
   static async start(t: TestContext, port: number, witnessed = true): Promise<UpgradeLoad> {
     const proof = await Proof.prepare(resolveProveOptions({
       url: `http://127.0.0.1:${port}`, path: '/', ws: '/ws', download: `/download?bytes=${DOWNLOAD_BYTES}`, upload: '/upload',
@@ -89,7 +92,10 @@ export class UpgradeLoad {
   get answeredBy(): Readonly<Record<string, number>> { return this.#witness?.ledger.bodies ?? {} }
 
   /** Answers so far that came whole and were errors, or not what was asked for. */
-  get wrong(): number { return this.#proof.report(null).populations.reduce((sum, { outcomes }) => sum + outcomes.wrong, 0) + (this.#witness?.ledger.failed['wrong answer'] ?? 0) }
+  get wrong(): number {
+    const ofProof = this.#proof.report(null).populations.reduce((sum, { outcomes }) => sum + outcomes.wrong, 0)
+    return ofProof + (this.#witness?.ledger.failed['wrong answer'] ?? 0)
+  }
 
   /** What workers that are killed inside have accepted is lost with them, and that alone. */
   async killing(kill: () => Promise<unknown>): Promise<void> {
@@ -115,14 +121,18 @@ export class UpgradeLoad {
     const ledger = await this.#end()
     const report = this.#proof.report(this.#kill)
     const losses = report.losses.filter(loss => !loss.explained)
-    const faulty = losses.map(({ population, fault, atMs, connectionAgeMs, detail }) => `${population}: ${fault} after ${Math.round(atMs)} ms, connection ${connectionAgeMs === null ? 'never there' : `${Math.round(connectionAgeMs)} ms old`}: ${detail}`)
+    const faulty = losses.map(lossText)
     for (const { how } of ledger?.lost ?? []) faulty.push(`witness: ${how}`)
     const lost = faulty.filter(line => this.#expected?.test(line) !== true)
     const witnessed = ledger === undefined ? 0 : ledger.ok + ledger.lost.length
     const attempted = report.attempted + witnessed
-    const outcomes = (fault: (typeof FAULTS)[number]): number => report.populations.reduce((sum, population) => sum + population.outcomes[fault], 0)
-    const faults = FAULTS.map(fault => [fault, outcomes(fault)] as const).filter(([, count]) => count > 0).map(([fault, count]) => `${count} ${fault}`)
-    this.#t.diagnostic(`load: ${attempted} attempted, ${lost.length} lost${faulty.length === lost.length ? '' : `, ${faulty.length - lost.length} as expected`}${report.explained === 0 ? '' : `, ${report.explained} explained by a kill`}${faults.length === 0 ? '' : ` (${faults.join(', ')})`}`)
+    const outcomes = (fault: Fault): number => report.populations.reduce((sum, population) => sum + population.outcomes[fault], 0)
+    const counts = FAULTS.map(fault => [fault, outcomes(fault)] as const).filter(([, count]) => count > 0)
+    const faults = counts.map(([fault, count]) => `${count} ${fault}`).join(', ')
+    const expected = faulty.length === lost.length ? '' : `, ${faulty.length - lost.length} as expected`
+    const explained = report.explained === 0 ? '' : `, ${report.explained} explained by a kill`
+    const details = faults === '' ? '' : ` (${faults})`
+    this.#t.diagnostic(`load: ${attempted} attempted, ${lost.length} lost${expected}${explained}${details}`)
     return {
       attempted, lost, explained: report.explained, answeredBy: ledger?.bodies ?? {},
     }
@@ -132,4 +142,9 @@ export class UpgradeLoad {
     const { populations } = this.#proof.report(null)
     return populations.reduce((sum, { outcomes }) => sum + outcomes.ok, 0) + (this.#witness?.ledger.ok ?? 0)
   }
+}
+
+function lossText({ population, fault, atMs, connectionAgeMs, detail }: LossReport): string {
+  const age = connectionAgeMs === null ? 'never there' : `${Math.round(connectionAgeMs)} ms old`
+  return `${population}: ${fault} after ${Math.round(atMs)} ms, connection ${age}: ${detail}`
 }

@@ -12,13 +12,15 @@ export interface WaitOptions {
 
 const POLL_MS = 2
 
+type Present<T> = NonNullable<Exclude<T, false>>
+
 /** Resolves with the first value of `condition` that is not false, null or undefined. */
-export async function waitFor<T>(what: string, condition: () => T | Promise<T>, options: WaitOptions = {}): Promise<NonNullable<Exclude<T, false>>> {
+export async function waitFor<T>(what: string, condition: () => T | Promise<T>, options: WaitOptions = {}): Promise<Present<T>> {
   const deadlineMs = options.deadlineMs ?? 5000
   const start = performance.now()
   for (;;) {
     const value = await condition()
-    if (value !== false && value !== null && value !== undefined) return value as NonNullable<Exclude<T, false>>
+    if (value !== false && value !== null && value !== undefined) return value as Present<T>
     if (performance.now() - start > deadlineMs) {
       const seen = options.seen === undefined ? '' : `; last seen: ${JSON.stringify(options.seen())}`
       throw new Error(`waited ${deadlineMs} ms for ${what}${seen}`)

@@ -47,7 +47,7 @@ test('tracer group: a throw, and the rejection of an async callback, are counted
     { upstreamReused() { throw new Error('planned') } },
     {
       async upstreamReused() {
-        await null
+        await Promise.resolve()
         throw new Error('planned')
       },
     },

@@ -80,6 +80,8 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   #bodyOpen = false
   readonly #progress: SendProgress
   readonly #acceptedAt: number
+  /** Requests come by TLS: their scheme is https. */
+  readonly #secure: boolean
   /** Below 0: this connection drains. */
   #maxAgeMs: number
 
@@ -137,6 +139,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     this.#ticker = ticker
     this.#slot = slotOf(options)
     this.#acceptedAt = acceptedAt
+    this.#secure = stream.digest.tls !== null
     this.#progress = new SendProgress(stream, acceptedAt)
     // A tenth of spread, so that connections opened together do not all come back together.
     this.#maxAgeMs = options.maxConnectionAgeMs === 0 ? NEVER : options.maxConnectionAgeMs * (0.9 + ticker.clock.random() * 0.2)
@@ -327,7 +330,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     const fault = requestFraming(head.headers, parser.minorVersion, framing)
       ?? readTarget(head, parser, framing, this.#options.allowConnect)
     this.targetUnusual = parser.targetUnusual
-    if (this.digest.tls !== null) head.scheme = 'https'
+    if (this.#secure) head.scheme = 'https'
     parser.reset()
     if (fault !== null) {
       const status = framing.faultStatus, kind = kindOfStatus(status)

@@ -6,7 +6,9 @@ const server = new Server()
 server.addService(httpProxyService<undefined>({
   newCtx: () => undefined,
   upstreamPeer: () => peer,
-  requestFilter(session: Session) { return session.respond(session.isSelfTest ? 204 : 200, {}, session.isSelfTest ? null : String(process.pid)) },
+  requestFilter(session: Session) {
+    return session.isSelfTest ? session.respond(204, {}, null) : session.respond(200, {}, String(process.pid))
+  },
 }).addTcp(process.env['PROXY_LISTEN'] ?? '127.0.0.1:0'))
 server.selfTest({ expect: 204 })
 await server.runForever()
