@@ -8,7 +8,8 @@
  * handed to an owner are overwritten once the owner returns, unless the stream has a buffer of its own and the owner
  * paused it or gave the buffer up to a write.
  */
-import { BUFFER_RESERVE, type ByteStream, type ReceiveBuffer, type StreamDigest, type StreamOwner } from '../../src/protocols/byte-stream.ts'
+import { BUFFER_RESERVE } from '../../src/protocols/byte-stream.ts'
+import type { ByteStream, ReceiveBuffer, StreamDigest, StreamOwner } from '../../src/protocols/byte-stream.ts'
 
 export interface MemoryPairOptions {
   /** Bytes that the kernel takes in each direction before the writer has to queue. @default Infinity */
@@ -157,7 +158,10 @@ export class MemoryStream implements ByteStream {
     return size
   }
 
-  /** Delivers FIN or RST, and the `onClosed` of an end that was destroyed, when everything before them has arrived. @returns whether anything happened. */
+  /**
+   * Delivers FIN or RST, and the `onClosed` of an end that was destroyed, when everything before them has arrived.
+   * @returns whether anything happened
+   */
   deliverEnd(): boolean {
     let happened = false
     const peer = this.peer

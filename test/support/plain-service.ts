@@ -8,7 +8,8 @@
  *   /exit?code=N ends the process               /argv         the application's arguments
  *   /environment names of our own variables
  */
-import { LISTENER_DEFAULTS, LISTENER_OPTIONS, type ListenerOptions, type ResolvedListenerOptions } from '../../src/listener/listener-options.ts'
+import { LISTENER_DEFAULTS, LISTENER_OPTIONS } from '../../src/listener/listener-options.ts'
+import type { ListenerOptions, ResolvedListenerOptions } from '../../src/listener/listener-options.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import { resolveOptions } from '../../src/primitives/option-table.ts'
 import type { ByteStream, StreamOwner } from '../../src/protocols/byte-stream.ts'
@@ -44,7 +45,9 @@ class PlainCore implements ServiceCore<ListenerOptions, ResolvedListenerOptions>
   stages(): readonly [] { return [] }
   handshakeTimeoutMs(): number { return 0 }
   start(): void {}
-  open(stream: ByteStream, _facts: AcceptFacts, listener: ListenerSpec): PlainConnection { return new PlainConnection(stream, listener.name, this) }
+  open(stream: ByteStream, _facts: AcceptFacts, listener: ListenerSpec): PlainConnection {
+    return new PlainConnection(stream, listener.name, this)
+  }
   uncounted(): readonly [] { return [] }
   tunnels(): readonly [] { return [] }
   counts(): { activeExchanges: number; exchanges: number } { return { activeExchanges: this.active, exchanges: this.exchanges } }
