@@ -11,7 +11,7 @@ import fc from 'fast-check'
 import { chance } from '../support/exchange-sides.ts'
 import { TracedWorld, type Outcome, type Script } from '../support/traced-world.ts'
 
-const RUNS = Number(process.env['CIRQUE_MODEL_RUNS'] ?? 140)
+const RUNS = Number(process.env['CIRQUE_MODEL_RUNS'] ?? 220)
 const SEED = process.env['CIRQUE_MODEL_SEED']
 /** Compared at least, unless fewer runs were asked for. */
 const EXCHANGES = 1000
@@ -55,7 +55,7 @@ test('tracers: a service\'s and a peer\'s hear what really happened, each event 
       if (upgraded) seen.upgraded++
     }
   }), { numRuns: RUNS, ...(SEED === undefined ? null : { seed: Number(SEED) }) })
-  if (RUNS < 140) return
+  if (RUNS < 220) return
   assert.ok(seen.exchanges >= EXCHANGES, JSON.stringify(seen))
   // A model in which nothing is retried, reused or fails proves little.
   for (const [what, count] of Object.entries(seen)) assert.ok(count > 20, `${what}: ${count}`)
