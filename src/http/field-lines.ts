@@ -33,7 +33,7 @@ export class FieldLines {
     this.#names = names
     this.#values = values
     this.#own = names.length
-    for (const [at, name] of names.entries()) this.text += name.text + values[at]! + '\r\n'
+    for (let at = 0; at < names.length; at++) this.text += names[at]!.text + values[at]! + '\r\n'
   }
 
   /** Forgets its own lines and starts behind those of `base`. */

@@ -58,6 +58,9 @@ export class ForwardedFields {
   /** Start of every request id of this process; the rest is a counter. */
   readonly #idPrefix = randomBytes(8).toString('hex')
   #idCounter = 0
+  /** Lines that were made last, and for whom. No client has the scheme ''. */
+  #last: { readonly clientIp: string; readonly scheme: string; readonly version: HttpVersion; readonly lines: FieldLines } =
+    { clientIp: '', scheme: '', version: '1.1', lines: FieldLines.NONE }
   /** Filled for each request, and read before the next one. */
   readonly #requestLines = new FieldLines()
 
@@ -81,20 +84,35 @@ export class ForwardedFields {
   }
 
   #setLines(facts: ConnectionFacts, version: HttpVersion): void {
-    const { clientIp, scheme } = facts, names: FieldName[] = [], values: string[] = []
-    const add = (name: FieldName, value: string): void => {
-      names.push(name)
-      values.push(value)
+    const { clientIp, scheme } = facts, last = this.#last
+    // Connections of one client come together, and lines are never changed: they share them.
+    if (last.clientIp !== clientIp || last.scheme !== scheme || last.version !== version) {
+      this.#last = { clientIp, scheme, version, lines: this.#makeLines(facts, version) }
     }
-    if (clientIp !== '') {
-      if (this.#sendsXForwarded) add(X_FORWARDED_FOR, clientIp)
-      if (this.#sendsForwarded) add(FORWARDED, `for=${nodeName(clientIp)};proto=${scheme}`)
-    }
-    if (this.#sendsXForwarded) add(X_FORWARDED_PROTO, scheme)
-    if (this.#viaName !== '') add(VIA, this.#viaOf(version))
-    // Copies have no room to grow: a connection keeps them for as long as it is open.
-    facts.lines = new FieldLines(names.slice(), values.slice())
+    facts.lines = this.#last.lines
     facts.version = version
+  }
+
+  #makeLines({ clientIp, scheme }: ConnectionFacts, version: HttpVersion): FieldLines {
+    const names: FieldName[] = [], values: string[] = []
+    if (clientIp !== '' && this.#sendsXForwarded) {
+      names.push(X_FORWARDED_FOR)
+      values.push(clientIp)
+    }
+    if (clientIp !== '' && this.#sendsForwarded) {
+      names.push(FORWARDED)
+      values.push(`for=${nodeName(clientIp)};proto=${scheme}`)
+    }
+    if (this.#sendsXForwarded) {
+      names.push(X_FORWARDED_PROTO)
+      values.push(scheme)
+    }
+    if (this.#viaName !== '') {
+      names.push(VIA)
+      values.push(this.#viaOf(version))
+    }
+    // Copies have no room to grow: a connection keeps them for as long as it is open.
+    return new FieldLines(names.slice(), values.slice())
   }
 
   get #sendsXForwarded(): boolean { return this.#style === 'x-forwarded' || this.#style === 'both' }
