@@ -255,6 +255,8 @@ export abstract class End implements StreamOwner {
 
   get open(): boolean { return !this.far.destroyed }
   get hasPending(): boolean { return this.#pending.length > 0 }
+  /** What the proxy sends waits for this end. */
+  get holdsUp(): boolean { return this.near.undelivered > 0 }
 
   enqueue(bytes: Buffer): void {
     this.enqueued += bytes.length

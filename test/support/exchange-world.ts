@@ -478,7 +478,7 @@ export class ExchangeWorld implements WorldView {
   }
 
   #pass(ms: number): void {
-    for (const end of [...this.clients, ...this.origins]) if (ms > 500 && end.near.undelivered > 0) end.slow = true
+    for (const end of [...this.clients, ...this.origins]) if (ms > 500 && end.holdsUp) end.slow = true
     this.clock.advance(ms)
   }
 

@@ -99,6 +99,8 @@ class MuxClient extends Client implements MuxWatcher {
 
   get #open(): AskedStream[] { return this.#streams.filter(stream => stream.open) }
 
+  /** A window that it opened, and that has not arrived, holds the answer up as well. */
+  override get holdsUp(): boolean { return super.holdsUp || this.hasPending || this.far.undelivered > 0 }
   override get mayRequest(): boolean { return !this.garbage && !this.sentFin && !this.#toldToGo && this.#open.length < this.#limit }
   override get mayGarble(): boolean { return !this.garbage && !this.sentFin }
   override get tunnels(): readonly ModelRequest[] {
