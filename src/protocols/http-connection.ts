@@ -127,6 +127,8 @@ export interface DownstreamConnection {
   readonly requests: number
   /** Exchanges under way. */
   readonly active: number
+  /** Those of them that have become tunnels, which have times of their own. */
+  readonly tunnels: number
   /** No exchange is under way, and nothing of a next request was seen. */
   readonly idle: boolean
   /** Only the client's FIN is still awaited. */

@@ -106,6 +106,7 @@ class StagedConnection implements DownstreamConnection, Timed {
   get protocol(): string { return '' }
   get requests(): number { return 0 }
   get active(): number { return 0 }
+  get tunnels(): number { return 0 }
   get idle(): boolean { return this.#state === State.Staging }
   get lingering(): boolean { return false }
 

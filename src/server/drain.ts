@@ -80,8 +80,6 @@ export class Drain {
   #closeSpreadMs = NEVER
   #cut = 0
   readonly #cutSeen = new WeakSet<DownstreamConnection>()
-  /** Tunnels that were told to end, and count as cut by that. */
-  readonly #told = new WeakSet<Tunnel>()
   /** Where in the spread a tunnel's turn is, 0 to 1. */
   readonly #turns = new WeakMap<Tunnel, number>()
   /** When `Quiet` began. */
@@ -152,7 +150,6 @@ export class Drain {
         const endAt = tunnel.webSocket ? this.#webSocketsEndAt : this.#tunnelsEndAt
         if (now < endAt || now < endAt + this.#turnOf(tunnel) * spreadMs) continue
         this.#cut++
-        this.#told.add(tunnel)
         tunnel.close()
       }
       if (this.#stops && now >= this.#cutAt) tunnel.destroy()
@@ -182,17 +179,23 @@ export class Drain {
   }
 
   #cutConnections(now: number): void {
-    // Those of them that are still open are exchanges under way as well.
-    for (const tunnel of this.#subject.tunnels()) if (this.#told.delete(tunnel)) this.#cut--
     const text = `still in flight after ${Math.round(now - this.#startedAt)} ms of draining`
     // A cut ends an exchange, which leads back here before the loop is through.
     for (const connection of this.#subject.connections()) {
-      if (this.#cutSeen.has(connection)) continue
-      this.#cutSeen.add(connection)
-      // A request of which only a part was seen counts as one.
-      if (!connection.idle && !connection.lingering) this.#cut += Math.max(1, connection.active)
-      connection.cut(new ProxyError('DRAINING', 'internal', text))
-      connection.destroy()
+      if (!this.#cutSeen.has(connection)) {
+        this.#cutSeen.add(connection)
+        this.#cut += cutWith(connection)
+        connection.cut(new ProxyError('DRAINING', 'internal', text))
+      }
+      // Tunnels have times of their own, and the last one leaves a connection that is cut then.
+      if (connection.tunnels === 0) connection.destroy()
     }
   }
+}
+
+/** Exchanges that end with the connection, tunnels aside. A request of which only a part was seen counts as one. */
+function cutWith(connection: DownstreamConnection): number {
+  const { active, tunnels, idle, lingering } = connection
+  if (active > tunnels) return active - tunnels
+  return tunnels === 0 && !idle && !lingering ? 1 : 0
 }

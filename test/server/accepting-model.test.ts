@@ -101,6 +101,7 @@ class PretendedConnection implements DownstreamConnection, StreamOwner {
   countedAs = ''
   requests = 0
   active = 0
+  readonly tunnels = 0
   lingering = false
   closed = 0
   drains = 0

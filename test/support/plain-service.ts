@@ -82,6 +82,7 @@ class PlainConnection implements DownstreamConnection, StreamOwner {
   }
 
   get active(): number { return this.#state === State.Active ? 1 : 0 }
+  get tunnels(): number { return 0 }
   get idle(): boolean { return this.#state === State.Idle }
   get lingering(): boolean { return this.#state === State.Linger }
 

@@ -156,6 +156,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   /** Waiting for a request, none of it seen. */
   get idle(): boolean { return this.#state === State.Idle && this.#held === null }
   get active(): number { return this.#state === State.Exchange || this.#state === State.Detached ? 1 : 0 }
+  get tunnels(): number { return this.#state === State.Detached ? 1 : 0 }
 
   // ---- bytes of the client
 

@@ -86,6 +86,7 @@ export class MuxServerConnection implements DownstreamConnection, ChannelOwner, 
     ticker.add(this)
   }
 
+  get tunnels(): number { return [...this.#sessions].filter(session => session.detached).length }
   get idle(): boolean {
     const { open, within } = this.channel
     return (this.#state === State.Open || this.#state === State.Leaving) && this.active === 0 && open === 0 && !within
@@ -257,6 +258,7 @@ const SessionState = { Exchange: 0, Detached: 1, Released: 2 } as const
 const NO_HEAD = new RequestHead('GET', '/', '2', toHeaders([])!)
 
 export class MuxServerSession implements DownstreamSession, StreamReceiver {
+  get detached(): boolean { return this.#state === SessionState.Detached }
   readonly connection: MuxServerConnection
   readonly #stream: MuxStream
   readonly #progress: SendProgress
