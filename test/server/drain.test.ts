@@ -99,3 +99,21 @@ test('drain: a stop without an idle connection does not wait', async t => {
   const { proxy } = await start(t)
   assert.deepEqual(await within('the outcome', proxy.server.drain({ ...LONG, mode: 'stop' })), { cut: 0 })
 })
+
+test('drain: the hard deadline of a retirement leaves tunnels the time of their own', async t => {
+  const switched = 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n'
+  const { proxy, clock } = await start(t, {
+    leavesExchangesOpen: true, script: async exchange => { await exchange.send(Buffer.from(switched)) },
+  })
+  const client = await proxy.connect()
+  await client.write('GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n')
+  await waitFor('the tunnel', () => proxy.server.stats().upgraded === 1)
+  const drained = proxy.server.drain({ ...LONG, hardDrainMs: 1000, tunnelDrainMs: 5000 })
+  clock.advance(4000)
+  await new Promise(setImmediate)
+  assert.deepEqual([proxy.server.stats().upgraded, proxy.server.stats().connections], [1, 1])
+  clock.advance(1100)
+  // FIN both ways, then the cut.
+  clock.advance(3000)
+  assert.deepEqual(await within('the outcome', drained), { cut: 1 })
+})
