@@ -198,9 +198,18 @@ export function outcomeOf(error: unknown): { code: number; message: string } {
   if (error instanceof NotRunning) return { code: EXIT.running, message }
   if (error instanceof ChannelError) return { code: error.code === 'superseded' ? EXIT.superseded : EXIT.failed, message }
   if (error instanceof DescribeFailed) {
-    return { code: EXIT.failed, message: error.applicationStack === '' ? message : `${message}\n${error.applicationStack}` }
+    return { code: EXIT.failed, message: withStack(message, error.applicationStack) }
   }
   return { code: EXIT.failed, message: error instanceof Error ? error.stack ?? message : message }
+}
+
+/** A stack repeats the message that it belongs to, which may be many lines: what `message` ends with is not printed again. */
+function withStack(message: string, stack: string): string {
+  const frames = stack.search(/^ {4}at /m)
+  const head = frames === -1 ? stack : stack.slice(0, frames)
+  const said = head.slice(head.indexOf(': ') + 2).trimEnd()
+  const rest = said !== '' && message.endsWith(said) ? stack.slice(head.length) : stack
+  return rest === '' ? message : `${message}\n${rest}`
 }
 
 function shared(command: Command): Command {

@@ -9,7 +9,7 @@ import type { Blueprint } from './generation.ts'
 import { runDescribe } from './process-host.ts'
 import type { DescribeResult, DescribeRun } from './process-host.ts'
 
-/** The application could not be loaded. `applicationStack` is its own error's; `output` the end of what it wrote to stderr. */
+/** The application could not be loaded. `applicationStack` is its own error's, else the end of what it wrote to stderr, or ''. */
 export class DescribeFailed extends Error {
   readonly applicationStack: string
   constructor(message: string, applicationStack: string) {

@@ -60,6 +60,9 @@ test('cli: validate loads an application and binds nothing', t => {
   const bad = cirque(['validate', 'bad.ts'], folder)
   assert.equal(bad.code, 1)
   assert.match(bad.err, /bad\.ts could not be loaded: Cannot find module/)
+  fs.writeFileSync(path.join(folder, 'mistakes.ts'), `throw new TypeError('first mistake\\nsecond mistake')\n`)
+  const mistakes = cirque(['validate', 'mistakes.ts'], folder).err
+  assert.match(mistakes, /mistakes\.ts could not be loaded: first mistake\nsecond mistake\n {4}at .*mistakes\.ts:1/, 'said once')
   fs.writeFileSync(path.join(folder, 'ends.ts'), 'console.log(1)\n')
   assert.match(cirque(['validate', 'ends.ts'], folder).err, /ended without calling server\.runForever\(\)/)
   fs.writeFileSync(path.join(folder, 'aborts.ts'), 'process.abort()\n')
