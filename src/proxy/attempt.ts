@@ -37,6 +37,10 @@ export interface AttemptOwner extends UpstreamOwner {
   onAttemptUnconnected(error: ProxyError): void
 }
 
+/** What the peer was told of an attempt. `Other`: that it did well, or that it ended without a verdict. */
+const Told = { Nothing: 0, Other: 1, Failed: 2 } as const
+type Told = (typeof Told)[keyof typeof Told]
+
 /** Read by the session within `writeHead`: one serves all attempts. */
 const setup: RequestSetup = { length: 0, lines: FieldLines.NONE, switches: false, acceptsTrailers: false, defaultAuthority: '' }
 
@@ -55,9 +59,7 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   reused = false
   /** Status of the origin's final answer, as it was received; 0 before. */
   status = 0
-  /** The peer was told how it ended, and that it failed. */
-  #settled = false
-  failed = false
+  #told: Told = Told.Nothing
   /** Exact times, 0 until known, and always where the host has no use for them. */
   connectedAt = 0
   sentAt = 0
@@ -74,6 +76,8 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   }
 
   get kind(): 'origin' { return 'origin' }
+  /** The peer was told that it failed. */
+  get failed(): boolean { return this.#told === Told.Failed }
 
   /** From now on `owner` hears of everything. */
   passTo(owner: AttemptOwner): void { this.#owner = owner }
@@ -187,11 +191,10 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
 
   /** Tells the peer how the attempt ended, unless it knows; null: without a verdict. */
   settle(healthy: boolean | null): void {
-    if (this.#settled) return
-    this.#settled = true
+    if (this.#told !== Told.Nothing) return
+    this.#told = healthy === false ? Told.Failed : Told.Other
     if (healthy === null) this.peer.release?.()
     else this.peer.report?.(healthy)
-    this.failed = healthy === false
   }
 }
 

@@ -102,7 +102,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   #earlierError: ProxyError | null = null
 
   response: ResponseHead | null = null
-  /** Where `response` and its body come from; `#own` as well when that is here. */
+  /** Where `response` and its body come from; `#own` is the same object when the answer is one of our own. */
   #source: ResponseSource | null = null
   #own: OwnAnswer | null = null
   /** Filters of that body; null: none. */

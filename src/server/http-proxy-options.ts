@@ -20,7 +20,7 @@ export interface HttpProxyOptions extends ForwardedOptions, LimitOptions {
   connector?: HttpConnector | null
   /** Callbacks that watch exchanges, attempts and connections (telemetry/tracer.ts says what they hear). @default [] */
   tracers?: readonly Tracer[]
-  /** Where finished requests are written; null writes them nowhere. Left out: what the process is configured with. @default null */
+  /** Where finished requests are written; null writes them nowhere. @default what the process is configured with */
   accessLog?: AccessLogSink | null
   /** What happens to targets with dot segments. @default 'resolve' */
   pathNormalization?: PathNormalization
