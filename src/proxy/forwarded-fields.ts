@@ -201,7 +201,8 @@ function joined(chain: string, own: string, trusted: boolean): string {
 }
 
 function defaultViaName(): string {
-  const identity = `${os.hostname()}\0${os.userInfo().uid}`
+  // The number and not os.userInfo(), which throws for a user without a line in /etc/passwd (`docker run --user 12345`).
+  const identity = `${os.hostname()}\0${process.getuid?.() ?? ''}`
   return `cirque-${createHash('sha256').update(identity).digest('hex').slice(0, 8)}`
 }
 

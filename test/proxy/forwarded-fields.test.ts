@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { test } from 'node:test'
 import { HeaderMap } from '../../src/http/header-map.ts'
 import { RequestHead, ResponseHead, type HttpVersion } from '../../src/http/message-head.ts'
@@ -124,4 +125,14 @@ test('forwarded fields: Via names the version in which each message came', () =>
   }
   assert.deepEqual((['1.1', '1.0', '2', '1.1'] as const).map(viaOf), ['1.1 edge', '1.0 edge', '2 edge', '1.1 edge'])
   assert.equal(forwarded.linesForResponse(new ResponseHead(200, '', '1.0', new HeaderMap())).text, 'Via: 1.0 edge\r\n')
+})
+
+const needsRoot = process.getuid?.() === 0 ? false : 'only root may become another user'
+test('forwarded fields: a user without a line in /etc/passwd has a name for Via, too', { skip: needsRoot }, () => {
+  const module = new URL('../../src/proxy/forwarded-fields.ts', import.meta.url).href
+  const program = `const { ForwardedFields } = await import(${JSON.stringify(module)}); new ForwardedFields({}); console.log('made')`
+  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '--eval', program], {
+    uid: 54_321, gid: 54_321, cwd: '/', encoding: 'utf8',
+  })
+  assert.equal(stdout, 'made\n', stderr)
 })
