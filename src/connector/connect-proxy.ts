@@ -10,6 +10,8 @@
  * Has no clock: who dials limits the time and calls `cancel`.
  */
 import { ProxyError } from '../errors/proxy-error.ts'
+import { isAuthority } from '../http/authority.ts'
+import { checkField } from '../http/header-map.ts'
 import type { ResponseHead } from '../http/message-head.ts'
 import type { ConnectProxy, Peer } from '../peer/peer.ts'
 import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
@@ -22,12 +24,17 @@ export interface TunnelWaiter {
   onTunnelFailed(error: ProxyError): void
 }
 
-/** The request that asks for the tunnel. */
+/** The request that asks for the tunnel. @throws TypeError on a host or field that must not be written. */
 export function connectRequest(proxy: ConnectProxy, extra: Peer['options']['extraProxyHeaders']): string {
   const authority = proxy.host.includes(':') ? `[${proxy.host}]:${proxy.port}` : `${proxy.host}:${proxy.port}`
+  if (!isAuthority(authority)) throw new TypeError(`connectProxy asks for ${JSON.stringify(authority)}, which is no host and port`)
   let text = `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n`
-  for (const [name, value] of proxy.headers) text += `${name}: ${value}\r\n`
-  for (const [name, value] of extra) text += `${name}: ${value}\r\n`
+  for (const fields of [proxy.headers, extra]) {
+    for (const [name, value] of fields) {
+      checkField(name, value)
+      text += `${name}: ${value}\r\n`
+    }
+  }
   return `${text}\r\n`
 }
 
@@ -42,9 +49,13 @@ export class ConnectTunnel implements StreamOwner {
   readonly #parser: HeadParser
   #interims = 0
 
-  /** Takes the stream over and asks at once. `peer.connectProxy` is not null. */
+  /**
+   * Takes the stream over and asks at once. `peer.connectProxy` is not null.
+   * @throws TypeError on what must not be asked for; the stream is then still the caller's
+   */
   constructor(stream: ByteStream, peer: Peer, waiter: TunnelWaiter) {
-    const { maxResponseHeadBytes, maxResponseHeaderCount, extraProxyHeaders } = peer.options
+    const request = connectRequest(peer.connectProxy!, peer.options.extraProxyHeaders)
+    const { maxResponseHeadBytes, maxResponseHeaderCount } = peer.options
     this.#stream = stream
     this.#peer = peer
     this.#waiter = waiter
@@ -56,7 +67,7 @@ export class ConnectTunnel implements StreamOwner {
       maxUriBytes: 0,
     })
     stream.owner = this
-    stream.writeText(connectRequest(peer.connectProxy!, extraProxyHeaders))
+    stream.writeText(request)
     stream.flush()
   }
 

@@ -385,7 +385,12 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
     }
     this.#state = DialState.Tunnelling
     this.#stepDeadline = this.#connector.ticker.clock.exact() + options.connectTimeoutMs
-    this.#tunnel = new ConnectTunnel(stream, this.#peer, this)
+    try {
+      this.#tunnel = new ConnectTunnel(stream, this.#peer, this)
+    } catch (thrown) {
+      this.#fail(asProxyError(thrown, this.#peer.name))
+      stream.destroy(true)
+    }
   }
 
   onTunnelOpen(stream: ByteStream, early: Buffer | null): void {

@@ -3,7 +3,8 @@
  *
  * A head is read once into one latin1 string; the map is that string plus, for each field, where its name and value
  * stand in it. A name or value is cut out when it is asked for, and a head that was not changed is written back as the runs of
- * text between the fields that are left out. What a filter sets is kept beside it, checked when it is set.
+ * text between the fields that are left out. What a filter sets is kept beside it, checked when it is set: only a parser
+ * can put lines in unseen (`receivedFields`), so that every map may be written as it is.
  *
  *   #text   GET / HTTP/1.1␍␊Host: a.example␍␊Accept: x␍␊␍␊
  *   #spans  [ nameStart nameEnd valueStart valueEnd next kind ] for each field; `next` is where the line behind it starts
@@ -95,11 +96,11 @@ export function isToken(text: string): boolean {
   return text.length > 0
 }
 
-function checkName(name: string): void {
-  if (!isToken(name)) throw new TypeError(`field name ${JSON.stringify(name)} is not a token`)
-}
-
-function checkValue(name: string, value: string): void {
+/** @throws TypeError on a name or value that must not be written. */
+export function checkField(name: string, value: string): void {
+  if (typeof name !== 'string' || !isToken(name)) throw new TypeError(`field name ${JSON.stringify(name)} is not a token`)
+  // Something else could become another text each time it is written.
+  if (typeof value !== 'string') throw new TypeError(`field ${name}: value is ${typeof value}; use a string`)
   for (let i = 0; i < value.length; i++) {
     const code = value.charCodeAt(i)
     if (code <= 0xff && VALUE_CHAR[code] === 1) continue
@@ -108,20 +109,29 @@ function checkValue(name: string, value: string): void {
   }
 }
 
-export class HeaderMap implements Iterable<[name: string, value: string]> {
-  #text: string
-  #spans: number[]
-  #strings: string[] | null
-  /** Bit `1 << kind` for each FieldKind that may be present; a deleted field can leave its bit behind. */
-  mask: number
+/** A map of fields that a parser found: `text`, `spans` and `mask` as above. Not for applications: nothing is checked. */
+export let receivedFields: (text: string, spans: number[], mask: number) => HeaderMap
 
-  /** `text`, `spans` and `mask` as the parser leaves them; without arguments, an empty map. */
-  constructor(text = '', spans: number[] = [], mask = 0, strings: string[] | null = null) {
-    this.#text = text
-    this.#spans = spans
-    this.#strings = strings
-    this.mask = mask
+export class HeaderMap implements Iterable<[name: string, value: string]> {
+  #text = ''
+  #spans: number[] = []
+  #strings: string[] | null = null
+  #mask = 0
+
+  static {
+    receivedFields = (text, spans, mask) => {
+      const map = new HeaderMap()
+      map.#text = text
+      map.#spans = spans
+      map.#mask = mask
+      return map
+    }
   }
+
+  /** Bit `1 << kind` for each FieldKind that may be present; a deleted field can leave its bit behind. */
+  get mask(): number { return this.#mask }
+  /** Something was set or added since a parser made it. */
+  get touched(): boolean { return this.#strings !== null }
 
   /** From pairs or a record, checked. @throws TypeError on a name or value that must not be written. */
   static from(fields: Iterable<readonly [string, string]> | Readonly<Record<string, string | readonly string[]>>): HeaderMap {
@@ -140,8 +150,9 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
   get size(): number { return this.#spans.length / SPAN }
 
   clone(): HeaderMap {
-    const strings = this.#strings === null ? null : this.#strings.slice()
-    return new HeaderMap(this.#text, this.#spans.slice(), this.mask, strings)
+    const copy = receivedFields(this.#text, this.#spans.slice(), this.#mask)
+    if (this.#strings !== null) copy.#strings = this.#strings.slice()
+    return copy
   }
 
   nameAt(index: number): string {
@@ -187,14 +198,14 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
 
   /** First value of a field that the proxy knows by kind; undefined when absent. */
   getKind(kind: FieldKind): string | undefined {
-    if ((this.mask & (1 << kind)) === 0) return undefined
+    if ((this.#mask & (1 << kind)) === 0) return undefined
     for (let at = 5; at < this.#spans.length; at += SPAN) if (this.#spans[at] === kind) return this.valueAt((at - 5) / SPAN)
     return undefined
   }
 
   /** The number in Content-Length; -1 when it is absent, malformed or repeated. */
   contentLength(): number {
-    if ((this.mask & (1 << FieldKind.ContentLength)) === 0) return -1
+    if ((this.#mask & (1 << FieldKind.ContentLength)) === 0) return -1
     const spans = this.#spans
     let found = -1
     for (let at = 0; at < spans.length; at += SPAN) {
@@ -210,15 +221,14 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
   }
 
   hasKind(kind: FieldKind): boolean {
-    if ((this.mask & (1 << kind)) === 0) return false
+    if ((this.#mask & (1 << kind)) === 0) return false
     for (let at = 5; at < this.#spans.length; at += SPAN) if (this.#spans[at] === kind) return true
     return false
   }
 
   /** Replaces every line of that name by one, in the place of the first. @throws TypeError on a name or value that must not be written. */
   set(name: string, value: string): this {
-    checkName(name)
-    checkValue(name, value)
+    checkField(name, value)
     const lower = asciiLower(name), spans = this.#spans
     let written = false
     for (let at = 0; at < spans.length; at += SPAN) {
@@ -238,8 +248,7 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
 
   /** Adds a line behind the others. @throws TypeError on a name or value that must not be written. */
   append(name: string, value: string): this {
-    checkName(name)
-    checkValue(name, value)
+    checkField(name, value)
     this.#push(name, value)
     return this
   }
@@ -262,7 +271,7 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
 
   #push(name: string, value: string): void {
     const kind = fieldKind(name, 0, name.length)
-    this.mask |= 1 << kind
+    this.#mask |= 1 << kind
     this.#spans.push(this.#keep(name), -1, this.#keep(value), -1, -1, kind)
   }
 
@@ -286,7 +295,7 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
    */
   serialize(skipMask: number, skipNames: readonly string[] | null): string {
     const spans = this.#spans, text = this.#text
-    if (this.#strings === null && (this.mask & skipMask) === 0 && skipNames === null && spans.length !== 0 && this.#isWhole()) {
+    if (this.#strings === null && (this.#mask & skipMask) === 0 && skipNames === null && spans.length !== 0 && this.#isWhole()) {
       return text.substring(spans[0]!, spans[spans.length - 2]!)
     }
     let out = '', runStart = -1, runEnd = -1

@@ -1,11 +1,18 @@
 /**
- * Heads of requests and responses as filters see and change them. Values are checked when they are set, so that what
- * was accepted can be written: nothing that a filter sets can add a line or end a head (RFC 9112 11.1).
+ * Heads of requests and responses as filters see and change them. Nothing that a filter sets can add a line, end a head or
+ * be read as another message (RFC 9112 11.1): fields are checked when they are set, and the rest by `check`, which whoever
+ * sends a head calls right before. It compares with what a parser made, or what the last check found sound, so that it costs
+ * a head that nobody changed a few comparisons, and no hook can be forgotten.
  */
+import { isAuthority } from './authority.ts'
 import { FieldKind, HeaderMap, isToken } from './header-map.ts'
 
 /** Version of HTTP that a message came in, as Via and logs write it (RFC 9110 2.5). */
 export type HttpVersion = '1.0' | '1.1' | '2' | '3'
+
+/** A head that a parser read: it is sound as it is. Not for applications. */
+export let receivedRequest: (method: string, target: string, version: HttpVersion, headers: HeaderMap) => RequestHead
+export let receivedResponse: (status: number, reason: string, version: HttpVersion, headers: HeaderMap) => ResponseHead
 
 export class RequestHead {
   /** A token; case matters. A request to switch protocols is a GET with an Upgrade field, in every version (RFC 8441 5). */
@@ -16,15 +23,31 @@ export class RequestHead {
   scheme: 'http' | 'https'
   /** As received. */
   version: HttpVersion
-  readonly headers: HeaderMap
+  readonly #headers: HeaderMap
+  /** What is known to be sound; null: nothing is yet. */
+  #soundMethod: string | null = null
+  #soundTarget: string | null = null
+  #soundVersion: string = '1.1'
 
   constructor(method: string, target: string, version: HttpVersion, headers: HeaderMap, scheme: 'http' | 'https' = 'http') {
     this.method = method
     this.target = target
     this.scheme = scheme
     this.version = version
-    this.headers = headers
+    this.#headers = headers
   }
+
+  static {
+    receivedRequest = (method, target, version, headers) => {
+      const head = new RequestHead(method, target, version, headers)
+      head.#soundMethod = method
+      head.#soundTarget = target
+      head.#soundVersion = version
+      return head
+    }
+  }
+
+  get headers(): HeaderMap { return this.#headers }
 
   /** A head to send, checked. @throws TypeError on a method that is no token, or a target with blanks or controls. */
   static build(method: string, target: string, headers: HeaderMap = new HeaderMap()): RequestHead {
@@ -50,18 +73,69 @@ export class RequestHead {
   /** The same, under the name that applications know it by. */
   get host(): string { return this.authority }
 
-  clone(): RequestHead { return new RequestHead(this.method, this.target, this.version, this.headers.clone(), this.scheme) }
+  clone(): RequestHead {
+    const copy = new RequestHead(this.method, this.target, this.version, this.#headers.clone(), this.scheme)
+    copy.#soundMethod = this.#soundMethod
+    copy.#soundTarget = this.#soundTarget
+    copy.#soundVersion = this.#soundVersion
+    return copy
+  }
 
-  /** @throws TypeError when method or target could not be written. */
+  /** @throws TypeError when something in it must not be sent. */
   check(): this {
-    if (!isToken(this.method)) throw new TypeError(`method ${JSON.stringify(this.method)} is not a token`)
-    if (this.target === '') throw new TypeError('target is empty; use / or *')
-    for (let i = 0; i < this.target.length; i++) {
-      const code = this.target.charCodeAt(i)
-      if (code > 0x20 && code < 0x7f) continue
-      throw new TypeError(`target ${JSON.stringify(this.target)} has a blank, a control or a non-ASCII character; percent-encode it`)
+    const { method, target, version } = this
+    if (method !== this.#soundMethod) {
+      if (typeof method !== 'string' || !isToken(method)) throw new TypeError(`method ${JSON.stringify(method)} is not a token`)
+      // Another form of target goes with CONNECT.
+      if (method === 'CONNECT' || this.#soundMethod === 'CONNECT') checkTarget(target, method)
+      this.#soundMethod = method
     }
+    if (target !== this.#soundTarget) {
+      checkTarget(target, method)
+      this.#soundTarget = target
+    }
+    if (version !== this.#soundVersion) {
+      checkVersion(version)
+      this.#soundVersion = version
+    }
+    if (this.#headers.touched) checkHost(this.#headers)
     return this
+  }
+}
+
+/** Forms of RFC 9112 3.2, without a fragment. */
+function checkTarget(target: string, method: string): void {
+  if (typeof target !== 'string') throw new TypeError(`target is ${typeof target}; use a string`)
+  if (target === '') throw new TypeError('target is empty; use / or *')
+  const shown = JSON.stringify(target)
+  for (let i = 0; i < target.length; i++) {
+    const code = target.charCodeAt(i)
+    if (code === 0x23) throw new TypeError(`target ${shown} has a fragment; write %23 for a # that belongs to it`)
+    if (code > 0x20 && code < 0x7f) continue
+    throw new TypeError(`target ${shown} has a blank, a control or a non-ASCII character; percent-encode it`)
+  }
+  if (method === 'CONNECT') {
+    if (!isAuthority(target)) throw new TypeError(`target ${shown} of CONNECT is not host:port`)
+  } else if (target.charCodeAt(0) !== 0x2f && target !== '*' && !/^https?:\/\/[^/?]/i.test(target)) {
+    throw new TypeError(`target ${shown} is neither a path that starts with / nor an http URI`)
+  }
+}
+
+/** One host at most, and nothing that two hops could read as different ones (RFC 9110 7.2). */
+function checkHost(headers: HeaderMap): void {
+  let hosts = 0
+  for (let index = 0; index < headers.size; index++) {
+    if (headers.kindAt(index) !== FieldKind.Host) continue
+    const host = headers.valueAt(index)
+    if (++hosts > 1) throw new TypeError('field Host is there twice; set it instead of adding one')
+    if (!isAuthority(host)) throw new TypeError(`field Host: ${JSON.stringify(host)} is no host with an optional port`)
+  }
+}
+
+function checkVersion(version: string): void {
+  switch (version) {
+    case '1.0': case '1.1': case '2': case '3': return
+    default: throw new TypeError(`version ${JSON.stringify(version)} is none of 1.0, 1.1, 2 and 3`)
   }
 }
 
@@ -71,33 +145,71 @@ export class ResponseHead {
   reason: string
   /** As received. */
   version: HttpVersion
-  readonly headers: HeaderMap
+  readonly #headers: HeaderMap
+  /** What is known to be sound. */
+  #soundStatus = 200
+  #soundReason = ''
+  #soundVersion: string = '1.1'
 
   constructor(status: number, reason: string, version: HttpVersion, headers: HeaderMap) {
     this.status = status
     this.reason = reason
     this.version = version
-    this.headers = headers
+    this.#headers = headers
   }
+
+  static {
+    receivedResponse = (status, reason, version, headers) => {
+      const head = new ResponseHead(status, reason, version, headers)
+      head.#soundStatus = status
+      head.#soundReason = reason
+      head.#soundVersion = version
+      return head
+    }
+  }
+
+  get headers(): HeaderMap { return this.#headers }
 
   /** A head to send, checked. @throws TypeError on a status outside 100 to 999 or a reason with controls. */
   static build(status: number, headers: HeaderMap = new HeaderMap(), reason = ''): ResponseHead {
     return new ResponseHead(status, reason, '1.1', headers).check()
   }
 
-  clone(): ResponseHead { return new ResponseHead(this.status, this.reason, this.version, this.headers.clone()) }
+  clone(): ResponseHead {
+    const copy = new ResponseHead(this.status, this.reason, this.version, this.#headers.clone())
+    copy.#soundStatus = this.#soundStatus
+    copy.#soundReason = this.#soundReason
+    copy.#soundVersion = this.#soundVersion
+    return copy
+  }
 
-  /** @throws TypeError when status or reason could not be written. */
+  /** @throws TypeError when something in it must not be sent. */
   check(): this {
-    if (!Number.isInteger(this.status) || this.status < 100 || this.status > 999) {
-      throw new TypeError(`status ${String(this.status)} is not between 100 and 999`)
+    const { status, reason, version } = this
+    if (status !== this.#soundStatus) {
+      if (!Number.isInteger(status) || status < 100 || status > 999) {
+        throw new TypeError(`status ${String(status)} is not between 100 and 999`)
+      }
+      this.#soundStatus = status
     }
-    for (let i = 0; i < this.reason.length; i++) {
-      const code = this.reason.charCodeAt(i)
-      const plain = (code >= 0x20 || code === 9) && code !== 0x7f && code <= 0xff
-      if (!plain) throw new TypeError(`reason ${JSON.stringify(this.reason)} has a control or a character outside latin1`)
+    if (reason !== this.#soundReason) {
+      checkReason(reason)
+      this.#soundReason = reason
+    }
+    if (version !== this.#soundVersion) {
+      checkVersion(version)
+      this.#soundVersion = version
     }
     return this
+  }
+}
+
+function checkReason(reason: string): void {
+  if (typeof reason !== 'string') throw new TypeError(`reason is ${typeof reason}; use a string`)
+  for (let i = 0; i < reason.length; i++) {
+    const code = reason.charCodeAt(i)
+    const plain = (code >= 0x20 || code === 9) && code !== 0x7f && code <= 0xff
+    if (!plain) throw new TypeError(`reason ${JSON.stringify(reason)} has a control or a character outside latin1`)
   }
 }
 

@@ -464,7 +464,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     const plan = this.#plan, down = this.#down
     let request = this.#upstreamRequest!
     if ((request.headers.mask & MERGED_FIELDS) !== 0 && request === this.request) request = this.#upstreamRequest = request.clone()
-    if (request !== this.request || plan.changesRequest) request.check()
+    request.check()
     const declared = down.requestBodyLength, stage = plan.requestBody
     const length = declared > 0 && stage !== null && !stage.keepsLength ? BODY_UNKNOWN : declared
     const lines = this.#host.forwarded.linesFor(request, this.#facts, this)
@@ -519,7 +519,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
 
   #sendResponse(source: ResponseSource): void {
     const head = this.response!, own = this.#own
-    if (own !== null || this.#plan.changesResponse) head.check()
+    head.check()
     if (this.#responseLength === BODY_TUNNEL) {
       this.#openTunnel(head)
       return

@@ -42,9 +42,6 @@ export interface PhasePlan<Ctx> {
   readonly requestBody: BodyStage<PhaseSubject<Ctx>> | null
   /** The same of a response, by where it comes from. */
   readonly responseBody: Readonly<Record<ResponseOrigin, BodyStage<PhaseSubject<Ctx>> | null>>
-  /** Something may change the head of a request, or of a response, before it is written: then it is checked there. */
-  readonly changesRequest: boolean
-  readonly changesResponse: boolean
   /** Absent hooks are false, so that the engine asks a plain field. */
   readonly has: Readonly<Record<(typeof HOOKS)[number], boolean>>
 }
@@ -79,8 +76,6 @@ export function planPhases<Ctx>(app: ProxyHttp<Ctx>): PhasePlan<Ctx> {
       stored: usedStage(downstream),
       own: usedStage(ofModules),
     },
-    changesRequest: has.requestFilter || has.earlyRequestFilter || requestModules !== null,
-    changesResponse: has.responseFilter || has.upstreamResponseFilter || responseModules !== null,
     has,
   }
 }

@@ -16,6 +16,7 @@
  * of the upstream, never bytes for the client. Does not retry and does not dial.
  */
 import { ProxyError, type ErrorKind, type RetryRule } from '../../errors/proxy-error.ts'
+import { isAuthority } from '../../http/authority.ts'
 import { FieldKind, type HeaderMap } from '../../http/header-map.ts'
 import { HOP_BY_HOP_REQUEST } from '../../http/hop-by-hop.ts'
 import type { RequestHead, ResponseHead } from '../../http/message-head.ts'
@@ -178,7 +179,11 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
     if (protocol !== '') own += `Connection: upgrade\r\nUpgrade: ${protocol}\r\n`
     else if (setup.acceptsTrailers) own += 'TE: trailers\r\nConnection: TE\r\n'
     // HTTP/1.0 allows a request without Host; what is sent on is HTTP/1.1, which does not.
-    if (!headers.hasKind(FieldKind.Host)) own += `Host: ${setup.defaultAuthority}\r\n`
+    if (!headers.hasKind(FieldKind.Host)) {
+      // A peer of the application's own making may have any name.
+      if (!isAuthority(setup.defaultAuthority)) throw new TypeError(`the peer's name ${JSON.stringify(setup.defaultAuthority)} is no host`)
+      own += `Host: ${setup.defaultAuthority}\r\n`
+    }
     this.stream.writeText(`${method} ${head.target} HTTP/1.1\r\n` + headers.serialize(skip, null) + setup.lines.text + own + '\r\n')
   }
 

@@ -6,8 +6,8 @@
  * limits are checked before anything is kept. Returns codes and never throws; what a code means for the answer is in
  * HEAD_FAULTS. What the fields mean (body length, keep-alive) is decided in framing.ts.
  */
-import { TOKEN_CHAR, VALUE_CHAR, HeaderMap, fieldKind } from '../../http/header-map.ts'
-import { RequestHead, ResponseHead } from '../../http/message-head.ts'
+import { TOKEN_CHAR, VALUE_CHAR, fieldKind, receivedFields, type HeaderMap } from '../../http/header-map.ts'
+import { receivedRequest, receivedResponse, type RequestHead, type ResponseHead } from '../../http/message-head.ts'
 import { isUnusual } from '../../http/target-path.ts'
 import type { ErrorKind } from '../../errors/proxy-error.ts'
 
@@ -194,13 +194,13 @@ export class HeadParser {
   }
 
   takeRequest(): RequestHead {
-    const head = new RequestHead(this.method, this.target, this.minorVersion === 0 ? '1.0' : '1.1', this.#headers!)
+    const head = receivedRequest(this.method, this.target, this.minorVersion === 0 ? '1.0' : '1.1', this.#headers!)
     this.#headers = null
     return head
   }
 
   takeResponse(): ResponseHead {
-    const head = new ResponseHead(this.status, this.reason, this.minorVersion === 0 ? '1.0' : '1.1', this.#headers!)
+    const head = receivedResponse(this.status, this.reason, this.minorVersion === 0 ? '1.0' : '1.1', this.#headers!)
     this.#headers = null
     return head
   }
@@ -230,7 +230,7 @@ export class HeadParser {
       spans[at + 5] = kind
       mask |= 1 << kind
     }
-    this.#headers = new HeaderMap(text, spans.slice(0, length), mask)
+    this.#headers = receivedFields(text, spans.slice(0, length), mask)
   }
 
   #run(bytes: Buffer, base: number, end: number): number {

@@ -29,9 +29,12 @@ export function frameResponse(head: ResponseHead, length: number, method: string
   framing.announced = -1
   framing.hasBody = method !== 'HEAD' && status !== 304 && status !== 204
   if (!framing.hasBody) {
-    if (status === 204) framing.skip |= 1 << FieldKind.ContentLength
+    // A filter may have set one that is no number, or a second one.
+    if (status === 204 || (headers.hasKind(FieldKind.ContentLength) && headers.contentLength() === -1)) {
+      framing.skip |= 1 << FieldKind.ContentLength
+    }
     // An answer whose body never comes tells the length that it would have, as far as that is known.
-    else if (length > 0 && headers.contentLength() !== length) setLength(framing, length)
+    if (status !== 204 && length > 0 && headers.contentLength() !== length) setLength(framing, length)
     return
   }
   if (length >= 0) {
