@@ -61,9 +61,10 @@ export class HttpConnector {
   /**
    * A pooled connection for this peer, lent to the caller; null when none has room.
    * @param tracers are told of it; null: none. Left out: the peer's own
+   * @param fresh one that is at rest will not do
    */
-  reuse(peer: Peer, tracers: TracerGroup | null = tracersOfPeer(peer)): UpstreamConnection | null {
-    const connection = this.pool.take(peer.reuseKey)
+  reuse(peer: Peer, tracers: TracerGroup | null = tracersOfPeer(peer), fresh = false): UpstreamConnection | null {
+    const connection = this.pool.take(peer.reuseKey, fresh)
     if (connection !== null && tracers !== null) traceReused(tracers, peer, connection)
     return connection
   }
@@ -71,9 +72,12 @@ export class HttpConnector {
   /**
    * A new connection for this peer. The waiter is called later, never before this returns.
    * @param tracers are told of it; null: none. Left out: the peer's own
+   * @param fresh one that was at rest will not do either
    */
-  open(peer: Peer, waiter: ConnectionWaiter, tracers: TracerGroup | null = tracersOfPeer(peer)): PendingAcquire {
-    const pending = new PendingAcquire(this.pool, this.#dials, peer, waiter, tracers)
+  open(
+    peer: Peer, waiter: ConnectionWaiter, tracers: TracerGroup | null = tracersOfPeer(peer), fresh = false,
+  ): PendingAcquire {
+    const pending = new PendingAcquire(this.pool, this.#dials, peer, waiter, tracers, fresh)
     pending.start()
     return pending
   }
@@ -156,9 +160,9 @@ export class PendingAcquire extends PoolWaiter implements DialMember {
   readonly tracers: TracerGroup | null
 
   constructor(
-    pool: ConnectionPool, dials: ConnectionDials, peer: Peer, waiter: ConnectionWaiter, tracers: TracerGroup | null,
+    pool: ConnectionPool, dials: ConnectionDials, peer: Peer, waiter: ConnectionWaiter, tracers: TracerGroup | null, fresh: boolean,
   ) {
-    super(peer, pool)
+    super(peer, pool, fresh)
     this.#pool = pool
     this.#dials = dials
     this.#waiter = waiter
@@ -210,7 +214,7 @@ export class PendingAcquire extends PoolWaiter implements DialMember {
   onDialFailed(error: ProxyError): void { this.fail(error) }
 
   onNoRoom(): void {
-    const connection = this.#pool.take(this.peer.reuseKey)
+    const connection = this.#pool.take(this.peer.reuseKey, this.fresh)
     if (connection === null) this.start()
     else this.onHandedOver(connection)
   }

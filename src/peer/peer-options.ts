@@ -60,7 +60,10 @@ export interface PeerOptions extends Http1ClientOptions {
   maxReplayBytes?: number
   /** Attempts for one request, the first included. @default 3 */
   maxAttempts?: number
-  /** Repetitions allowed, in percent of recent requests. 0 allows none. @default 20 */
+  /**
+   * Repetitions allowed, in percent of recent requests. 0 allows none. One that only replaces a pooled connection that was lost
+   * does not count. @default 20
+   */
   retryBudgetPercent?: number
 
   /** Connections with one reuse key at a time: dialling, busy and idle. 0 sets no limit. @default 0 */

@@ -27,6 +27,11 @@
  * connection goes that has been idle longest, whatever its key and its protocol.
  * Taking and releasing cost one Map lookup and a few stores.
  *
+ * A request whose earlier attempt lost a pooled connection is `fresh`: it is given none that was at rest, since what took one
+ * connection down (a NAT, a balancer, a host) mostly took the others with it. Where all places are taken by such ones, the one
+ * that rested longest is closed for it. Once its attempt has shown that the origin answers, `closeRested` closes what was at
+ * rest before the loss.
+ *
  * A peer with `maxConnectionsPerPeer` has a queue, first come first served: a request that finds no free place waits until
  * there is room on a connection, or a connection ends. The queue is served from a tick of its own, so that no exchange
  * begins inside the end of another one.
@@ -53,6 +58,8 @@ export interface PoolCounters {
   evictions: number
   /** Connections closed by `closeIdle`. */
   closed: number
+  /** Idle connections closed because one like them was lost, or in the place of which a new one was wanted. */
+  doubted: number
   /** Connections that ended while idle: by the origin, by bytes that no request had asked for, by their time limit. */
   lostClosed: number
   lostUnexpectedBytes: number
@@ -94,6 +101,8 @@ class Account {
   lastWaiter: PoolWaiter | null = null
   /** Already on the list of accounts whose queue is looked at in the next tick. */
   serving = false
+  /** When its idle connections were closed on a suspicion last. */
+  suspectedAt = Number.NEGATIVE_INFINITY
   constructor(key: string, name: string) {
     this.key = key
     this.name = name
@@ -108,10 +117,13 @@ export abstract class PoolWaiter implements Timed {
   waitDeadline = 0
   waitNext: PoolWaiter | null = null
   waitPrevious: PoolWaiter | null = null
+  /** Is given no connection that was at rest. */
+  readonly fresh: boolean
   #pool: ConnectionPool
 
-  constructor(peer: Peer, pool: ConnectionPool) {
+  constructor(peer: Peer, pool: ConnectionPool, fresh = false) {
     this.peer = peer
+    this.fresh = fresh
     this.#pool = pool
   }
 
@@ -133,10 +145,16 @@ export abstract class PoolWaiter implements Timed {
  */
 const MAX_UNUSED_ACCOUNTS = 256
 
+/**
+ * How often the idle connections of a key may be closed on a suspicion that nothing has confirmed, in ms: whoever can make an
+ * origin drop a connection must not be able to keep its pool empty.
+ */
+const SUSPICION_MS = 1000
+
 export class ConnectionPool implements ConnectionKeeper {
   readonly options: ResolvedPoolOptions
   readonly counters: PoolCounters = {
-    hits: 0, misses: 0, puts: 0, evictions: 0, closed: 0,
+    hits: 0, misses: 0, puts: 0, evictions: 0, closed: 0, doubted: 0,
     lostClosed: 0, lostUnexpectedBytes: 0, lostIdle: 0,
     queued: 0, queueFull: 0, queueTimeouts: 0,
   }
@@ -163,12 +181,15 @@ export class ConnectionPool implements ConnectionKeeper {
   /** Reuse keys that are remembered, a few of them without a connection. */
   get keys(): number { return this.#accounts.size }
 
-  /** A connection of this key, lent to the caller; null when none has room. */
-  take(key: string): UpstreamConnection | null {
+  /**
+   * A connection of this key, lent to the caller; null when none has room.
+   * @param fresh one that is at rest will not do
+   */
+  take(key: string, fresh = false): UpstreamConnection | null {
     const account = this.#accounts.get(key)
     // A request that comes now comes after those that wait.
     if (account !== undefined && account.waiting === 0) {
-      const connection = this.#takeFrom(account)
+      const connection = this.#takeFrom(account, fresh)
       if (connection !== null) {
         this.counters.hits++
         return connection
@@ -202,7 +223,7 @@ export class ConnectionPool implements ConnectionKeeper {
     if (account.idle >= maxIdlePerKey) this.#evict(account.oldest!)
     else if (this.#idle >= maxIdleConnections) this.#evict(this.#oldest!)
     this.#link(account, connection)
-    this.counters.puts++
+    connection.poolParked = ++this.counters.puts
     connection.park(this, idleMs)
     if (account.waiting > 0) this.#scheduleServe(account)
     return true
@@ -225,6 +246,10 @@ export class ConnectionPool implements ConnectionKeeper {
     const max = peer.options.maxConnectionsPerPeer
     if (max === 0 || (account.waiting === 0 && account.open < max)) {
       this.#openOne(account)
+      return 'granted'
+    }
+    if (waiter.fresh && account.waiting === 0 && account.oldest !== null) {
+      this.#replaceOldest(account)
       return 'granted'
     }
     if (account.waiting >= peer.options.maxQueuedPerPeer) {
@@ -336,6 +361,26 @@ export class ConnectionPool implements ConnectionKeeper {
     return count
   }
 
+  /**
+   * Closes the idle connections of a key that came to rest before a moment: one like them was lost there, and a new one to the
+   * same peer answered.
+   * @param parkedBy the count `puts` at that moment
+   * @param confirmed false: that a new one answers is not known. Then it is done once a second at most
+   */
+  closeRested(key: string, parkedBy: number, confirmed: boolean): void {
+    const account = this.#accounts.get(key)
+    if (account === undefined || account.oldest === null) return
+    if (!confirmed) {
+      const now = this.#ticker.clock.exact()
+      if (now - account.suspectedAt < SUSPICION_MS) return
+      account.suspectedAt = now
+    }
+    while (account.oldest !== null && account.oldest.poolParked <= parkedBy) {
+      this.counters.doubted++
+      this.#closeIdleOne(account.oldest)
+    }
+  }
+
   /** Keeps nothing from now on and closes what is idle. Exchanges under way end as usual. */
   close(): void {
     this.#closed = true
@@ -351,8 +396,9 @@ export class ConnectionPool implements ConnectionKeeper {
     }
   }
 
-  #takeFrom(account: Account): UpstreamConnection | null {
-    return account.roomy === null ? this.#takeIdle(account) : this.#takeRoomy(account)
+  #takeFrom(account: Account, fresh: boolean): UpstreamConnection | null {
+    const connection = account.roomy === null ? null : this.#takeRoomy(account)
+    return connection !== null || fresh ? connection : this.#takeIdle(account)
   }
 
   #takeRoomy(account: Account): UpstreamConnection | null {
@@ -363,7 +409,7 @@ export class ConnectionPool implements ConnectionKeeper {
       if (room <= 1) this.#leaveRoom(account, connection)
       if (room > 0) return connection
     }
-    return this.#takeIdle(account)
+    return null
   }
 
   #takeIdle(account: Account): UpstreamConnection | null {
@@ -392,6 +438,13 @@ export class ConnectionPool implements ConnectionKeeper {
       case 'unexpected-bytes': this.counters.lostUnexpectedBytes++; break
       case 'idle': this.counters.lostIdle++; break
     }
+  }
+
+  /** Takes a place for a new connection in that of the one at rest for longest. */
+  #replaceOldest(account: Account): void {
+    this.#openOne(account)
+    this.counters.doubted++
+    this.#closeIdleOne(account.oldest!)
   }
 
   #evict(connection: UpstreamConnection): void {
@@ -509,16 +562,19 @@ export class ConnectionPool implements ConnectionKeeper {
     for (;;) {
       const waiter = account.firstWaiter
       if (waiter === null) return
-      const connection = this.#takeFrom(account)
+      const connection = this.#takeFrom(account, waiter.fresh)
       if (connection !== null) {
         this.counters.hits++
         this.leave(waiter)
         waiter.onHandedOver(connection)
-      } else if (account.open < waiter.peer.options.maxConnectionsPerPeer) {
-        this.#openOne(account)
-        this.leave(waiter)
-        waiter.onPlace()
-      } else return
+        continue
+      }
+      if (account.open < waiter.peer.options.maxConnectionsPerPeer) this.#openOne(account)
+      // Only a fresh one leaves connections at rest.
+      else if (account.oldest !== null) this.#replaceOldest(account)
+      else return
+      this.leave(waiter)
+      waiter.onPlace()
     }
   }
 }

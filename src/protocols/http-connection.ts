@@ -79,6 +79,8 @@ export interface UpstreamConnection {
   poolKeyOlder: UpstreamConnection | null
   /** Exchanges to which the pool has lent the connection. */
   poolLent: number
+  /** Which coming to rest of the pool was its last one, counted from 1; 0 before the first. */
+  poolParked: number
 }
 
 /** The exchange of one request, as the connection that read its head starts it. */

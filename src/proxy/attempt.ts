@@ -37,6 +37,13 @@ export interface AttemptOwner extends UpstreamOwner {
   onAttemptUnconnected(error: ProxyError): void
 }
 
+/** A pooled connection that was lost before it brought a byte of an answer. */
+export interface LostConnection {
+  readonly reuseKey: string
+  /** The pool's count of connections that had come to rest, up to which others may have been lost with it. */
+  readonly parkedBy: number
+}
+
 /** What the peer was told of an attempt. `Other`: that it did well, or that it ended without a verdict. */
 const Told = { Nothing: 0, Other: 1, Failed: 2 } as const
 type Told = (typeof Told)[keyof typeof Told]
@@ -57,6 +64,10 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   session: UpstreamSession | null = null
   /** The connection had been used before. */
   reused = false
+  /** The pooled connection that this attempt lost; null: none. */
+  lost: LostConnection | null = null
+  /** What an earlier attempt lost, until this one has an answer. */
+  #after: LostConnection | null = null
   /** Status of the origin's final answer, as it was received; 0 before. */
   status = 0
   #told: Told = Told.Nothing
@@ -84,12 +95,16 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
 
   // ---- the connection
 
-  /** @returns whether a pooled connection was there; otherwise the owner is called, never within this call */
-  connect(): boolean {
-    const { connector } = this.#host
-    const connection = connector.reuse(this.peer, this.#tracers)
+  /**
+   * @param after a connection that an earlier attempt lost: this one goes by a new one. Null: none was
+   * @returns whether a pooled connection was there; otherwise the owner is called, never within this call
+   */
+  connect(after: LostConnection | null = null): boolean {
+    const { connector } = this.#host, fresh = after !== null
+    this.#after = after
+    const connection = connector.reuse(this.peer, this.#tracers, fresh)
     if (connection === null) {
-      this.#pending = connector.open(this.peer, this, this.#tracers)
+      this.#pending = connector.open(this.peer, this, this.#tracers, fresh)
       return false
     }
     this.#begin(connection, true)
@@ -143,16 +158,35 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
     this.#owner.onResponseHead(head, length)
   }
 
-  #seeFirstByte(): void { if (this.#host.timed && this.firstByteAt === 0) this.firstByteAt = this.#host.clock.exact() }
+  #seeFirstByte(): void {
+    if (this.#host.timed && this.firstByteAt === 0) this.firstByteAt = this.#host.clock.exact()
+    if (this.#after !== null) this.#blameConnections(this.#after)
+  }
+
+  /** The origin answers, so it was the connection that failed before: those that were at rest then have failed as well. */
+  #blameConnections(after: LostConnection): void {
+    this.#after = null
+    if (!this.reused && after.reuseKey === this.peer.reuseKey) this.#host.connector.pool.closeRested(after.reuseKey, after.parkedBy, true)
+  }
 
   onResponseBody(buffer: Buffer, from: number, to: number, owned: boolean): void { this.#owner.onResponseBody(buffer, from, to, owned) }
   onResponseEnd(trailers: HeaderMap | null): void { this.#owner.onResponseEnd(trailers) }
   onUpstreamDrained(): void { this.#owner.onUpstreamDrained() }
 
   onUpstreamFault(error: ProxyError): void {
+    const session = this.session
+    if (this.reused && session !== null && !session.responseStarted) this.lost = this.#lostConnection(session.connection, error)
     this.#giveBack()
     this.settle(isBlameless(error) ? null : false)
     this.#owner.onUpstreamFault(error)
+  }
+
+  /** Null: it was not the connection that failed. */
+  #lostConnection(connection: UpstreamConnection, { kind }: ProxyError): LostConnection | null {
+    if (connection.capacity > 0) return null
+    // Silence says something of those only that were at rest when it began.
+    const silent = kind === 'FIRST_BYTE_TIMEOUT' || kind === 'WRITE_TIMEOUT'
+    return { reuseKey: connection.reuseKey, parkedBy: silent ? connection.poolParked : this.#host.connector.pool.counters.puts }
   }
 
   pause(): void { this.session?.pauseResponse() }

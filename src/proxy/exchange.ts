@@ -27,7 +27,7 @@ import { BUFFER_RESERVE, copyWithReserve, type StreamDigest } from '../protocols
 import type { RequestOwner } from '../protocols/http-connection.ts'
 import { BODY_TUNNEL, BODY_UNKNOWN, BODY_UNTIL_CLOSE, type DownstreamSession } from '../protocols/http-session.ts'
 import type { TracerGroup } from '../telemetry/tracer-group.ts'
-import { Attempt, type AttemptOwner } from './attempt.ts'
+import { Attempt, type AttemptOwner, type LostConnection } from './attempt.ts'
 import type { ExchangeHost } from './exchange-host.ts'
 import { ExchangeTrace, type AttemptTrace, type TracedExchange } from './exchange-trace.ts'
 import { errorPage, flagOf, statusOf, type Flag } from './fail-to-proxy.ts'
@@ -100,6 +100,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   #cancelRetry: (() => void) | null = null
   /** Fault of the attempt before this one. */
   #earlierError: ProxyError | null = null
+  /** The pooled connection that an earlier attempt lost. */
+  #lost: LostConnection | null = null
 
   response: ResponseHead | null = null
   /** Where `response` and its body come from; `#own` is the same object when the answer is one of our own. */
@@ -291,7 +293,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
           continue
         case Step.PeerChosen:
           this.#step = Step.Connecting
-          if (!this.#beginAttempt().connect()) return
+          if (!this.#beginAttempt().connect(this.#lost)) return
           this.#step = Step.Connected
           continue
         case Step.Connected: {
@@ -678,11 +680,16 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     this.#dropAttempt()
     this.#stopWaiting()
     const attempt = this.#attempt
+    const lost = attempt === null ? null : attempt.lost
     if (attempt === null || !this.#mayRetry(attempt, error)) {
+      // No further attempt will show whether it was the connection.
+      if (lost !== null) this.#host.connector.pool.closeRested(lost.reuseKey, lost.parkedBy, false)
       this.#fail(error)
       return
     }
-    if (!this.#host.retryBudget.take(attempt.peer.options.retryBudgetPercent)) {
+    // A pooled connection that was lost is replaced once; that multiplies no outage, and many are lost at the same time.
+    if (lost !== null) this.#lost = lost
+    else if (!this.#host.retryBudget.take(attempt.peer.options.retryBudgetPercent)) {
       this.#budgetSpent = true
       this.#fail(error)
       return

@@ -135,6 +135,60 @@ test('pool: a session is in the pool or lent, never both', () => {
   assert.throws(() => fixture.pool.release(new FakeConnection(peer.reuseKey), peer), /was not lent/)
 })
 
+test('pool: a request whose connection was lost is given none that was at rest', async () => {
+  const fixture = new Fixture(), { pool } = fixture
+  const peer = peerOf('a', { maxConnectionsPerPeer: 2, maxQueuedPerPeer: 0 })
+  const oldest = fixture.open(peer), newest = fixture.open(peer)
+  pool.release(oldest, peer)
+  pool.release(newest, peer)
+  assert.equal(pool.take(peer.reuseKey, true), null)
+  const waiter = new Waiter(pool, peer, '', null, true)
+  assert.equal(pool.admit(waiter), 'granted', 'in the place of one at rest, where there is no other')
+  assert.deepEqual([oldest.closed, newest.closed], [true, false])
+  assert.deepEqual([...pool.connections()], [{ peer: 'a.test:80', active: 0, idle: 1, dialling: 1, waiting: 0 }])
+  assert.equal(pool.take(peer.reuseKey), newest)
+})
+
+test('pool: a request in the queue whose connection was lost gets the place of the one that comes back, not that one', async () => {
+  const fixture = new Fixture(), { pool } = fixture
+  const peer = peerOf('a', { maxConnectionsPerPeer: 1 })
+  const busy = fixture.open(peer)
+  const waiter = new Waiter(pool, peer, '', null, true)
+  assert.equal(pool.admit(waiter), 'queued')
+  pool.release(busy, peer)
+  await served()
+  assert.deepEqual([waiter.got, waiter.placed, busy.closed], [null, true, true])
+})
+
+test('pool: what was at rest when a connection was lost is closed, what came to rest behind it is kept', () => {
+  const fixture = new Fixture(), { pool } = fixture
+  const [a, b] = [peerOf('a'), peerOf('b')]
+  const [first, second, lost, late] = [fixture.open(a), fixture.open(a), fixture.open(a), fixture.open(a)]
+  const other = fixture.idle(b)
+  for (const session of [first, second, lost]) pool.release(session, a)
+  assert.equal(pool.take(a.reuseKey), lost)
+  const mark = pool.counters.puts
+  pool.release(late, a)
+  pool.closeRested(a.reuseKey, mark, true)
+  assert.deepEqual([first, second, late, other].map(session => session.closed), [true, true, false, false])
+  assert.equal(pool.counters.doubted, 2)
+})
+
+test('pool: a suspicion that nothing confirms closes connections once a second at most', () => {
+  const fixture = new Fixture(), { pool } = fixture
+  const peer = peerOf('a')
+  const closed = (): boolean => {
+    const session = fixture.idle(peer)
+    pool.closeRested(peer.reuseKey, pool.counters.puts, false)
+    if (!session.closed) pool.closeIdle()
+    else return true
+    return false
+  }
+  assert.deepEqual([closed(), closed()], [true, false])
+  fixture.clock.advance(1000)
+  assert.deepEqual([closed(), closed()], [true, false])
+})
+
 test('pool: closeIdle closes the oldest first and leaves lent sessions alone', () => {
   const fixture = new Fixture()
   const [a, b] = [peerOf('a'), peerOf('b')]

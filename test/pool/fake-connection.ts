@@ -58,6 +58,7 @@ export class FakeConnection implements UpstreamConnection {
   poolKeyNewer: UpstreamConnection | null = null
   poolKeyOlder: UpstreamConnection | null = null
   poolLent = 0
+  poolParked = 0
   reuseKey: string
   readonly digest = FAKE_DIGEST
   readonly protocol = 'fake'

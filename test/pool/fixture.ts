@@ -20,8 +20,8 @@ export class Waiter extends PoolWaiter {
   error: ProxyError | null = null
   readonly log: string[] | null
   readonly id: string
-  constructor(pool: ConnectionPool, peer: Peer, id = '', log: string[] | null = null) {
-    super(peer, pool)
+  constructor(pool: ConnectionPool, peer: Peer, id = '', log: string[] | null = null, fresh = false) {
+    super(peer, pool, fresh)
     this.pool = pool
     this.id = id
     this.log = log

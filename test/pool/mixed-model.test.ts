@@ -25,8 +25,8 @@ interface Lending {
 }
 
 const EVENTS = [
-  'acquire', 'acquire', 'acquire', 'acquire', 'connect', 'connect', 'connect', 'fail', 'end', 'release', 'release', 'release', 'abort',
-  'goAway', 'takeMore', 'die', 'lose', 'loseSilently', 'leave', 'advance', 'closeIdle',
+  'acquire', 'acquire', 'acquire', 'acquire', 'acquireFresh', 'connect', 'connect', 'connect', 'fail', 'end', 'release', 'release',
+  'release', 'abort', 'goAway', 'takeMore', 'die', 'lose', 'loseSilently', 'leave', 'advance', 'closeIdle', 'closeRested',
 ] as const
 interface Event {
   readonly kind: (typeof EVENTS)[number]
@@ -66,18 +66,18 @@ class World {
     this.lendings.push({ peer, exchange: connection.begin(null, peer.options) })
   }
 
-  acquire(peer: Peer): void {
+  acquire(peer: Peer, fresh: boolean): void {
     const { pool } = this.fixture
     const roomy = this.roomyOf(peer)
-    const idle = this.ofKey(peer).filter(connection => connection.parked)
-    const connection = pool.take(peer.reuseKey)
+    const idle = fresh ? [] : this.ofKey(peer).filter(connection => connection.parked)
+    const connection = pool.take(peer.reuseKey, fresh)
     if (connection !== null) {
       assert.ok(roomy.length > 0 ? roomy.includes(connection as FakeConnection) : idle.includes(connection as FakeConnection))
       this.begin(connection, peer)
       return
     }
     assert.deepEqual([roomy.length, idle.filter(one => !one.silentlyLost).length], [0, 0], 'nothing that could be lent is left lying')
-    const request = new QueuedRequest(this, peer)
+    const request = new QueuedRequest(this, peer, fresh)
     const outcome = pool.admit(request)
     if (outcome === 'granted') this.dialling.push(peer)
     else if (outcome === 'queued') this.waiting.push(request)
@@ -110,7 +110,17 @@ class World {
     const lending = one(this.lendings)
     switch (kind) {
       // Mostly of two keys, so that their connections become many.
-      case 'acquire': this.acquire(one([...PEERS, PEERS[0]!, PEERS[2]!, PEERS[2]!])!); break
+      case 'acquire': case 'acquireFresh':
+        this.acquire(one([...PEERS, PEERS[0]!, PEERS[2]!, PEERS[2]!])!, kind === 'acquireFresh')
+        break
+      case 'closeRested': {
+        const peer = one(PEERS)!, parkedBy = Math.max(0, pool.counters.puts - streams)
+        const rested = this.ofKey(peer).filter(connection => connection.parked && connection.poolParked <= parkedBy)
+        const others = this.connections.filter(connection => connection.parked && !rested.includes(connection))
+        pool.closeRested(peer.reuseKey, parkedBy, true)
+        assert.ok(rested.every(connection => connection.closed) && others.every(connection => connection.parked))
+        break
+      }
       case 'connect': if (this.dialling.length > 0) this.connect(one(this.dialling)!, streams, 1 + pick % 3); break
       case 'fail':
         if (this.dialling.length > 0) pool.abandon(this.dialling.splice(pick % this.dialling.length, 1)[0]!.reuseKey)
@@ -192,8 +202,8 @@ class World {
 
 class QueuedRequest extends Waiter {
   readonly #world: World
-  constructor(world: World, peer: Peer) {
-    super(world.fixture.pool, peer)
+  constructor(world: World, peer: Peer, fresh: boolean) {
+    super(world.fixture.pool, peer, '', null, fresh)
     this.#world = world
   }
   #served(): void {

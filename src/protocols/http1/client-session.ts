@@ -79,6 +79,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   poolKeyNewer: UpstreamConnection | null = null
   poolKeyOlder: UpstreamConnection | null = null
   poolLent = 0
+  poolParked = 0
   reuseKey = ''
   keeper: ConnectionKeeper | null = null
   readonly stream: ByteStream

@@ -36,6 +36,7 @@ export class MuxClientConnection implements UpstreamConnection, ChannelOwner, St
   poolKeyNewer: UpstreamConnection | null = null
   poolKeyOlder: UpstreamConnection | null = null
   poolLent = 0
+  poolParked = 0
   reuseKey = ''
   keeper: ConnectionKeeper | null = null
   readonly protocol = 'mux'
