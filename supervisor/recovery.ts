@@ -11,6 +11,7 @@
 import { ChannelError } from '../src/ipc/channel.ts'
 import type { ToWorker } from '../src/ipc/messages.ts'
 import type { WorkerPhase } from '../src/ipc/worker-phase.ts'
+import { goneListeners } from './generation.ts'
 import type { Retirement } from './retirement.ts'
 import type { FleetRecord, Roster } from './roster.ts'
 import type { StandIns } from './stand-ins.ts'
@@ -221,7 +222,11 @@ export class Recovery {
     const roster = this.#roster
     const last = holders.sort((a, b) => b.slotsHeld - a.slotsHeld || SUITABILITY[b.state] - SUITABILITY[a.state])[0]!
     const queues = roster.slots.filter(slot => slot.hasQueue && slot.index !== last.slot && slot.index < last.slotsHeld)
-    const orders: ToWorker[] = [{ tag: 'accept' }, ...queues.map(slot => ({ tag: 'stand-in' as const, slot: slot.index }))]
+    // A listener that nobody wants any more is shut: listening there would fail, and nothing waits in its queue.
+    const except = goneListeners(roster.generationOf(last), roster.generation)
+    const orders: ToWorker[] = [
+      { tag: 'accept', except }, ...queues.map(slot => ({ tag: 'stand-in' as const, slot: slot.index, except })),
+    ]
     const emptyThenDrain = (worker: WorkerProcess): Promise<void> => this.#retirement.emptyThenDrain(roster.slotOf(worker), worker)
     try {
       await Promise.all(orders.map(order => last.link!.ask(order, roster.options.ackTimeoutMs)))

@@ -106,14 +106,16 @@ export class InheritedListeners {
 
   /**
    * Accepts for the own slot, and on all listeners of slots that `pause` left open in part. Acceptors that listen are not
-   * touched. @throws CopiesUsedUp
+   * touched. @param except names of listeners that are left out. @throws CopiesUsedUp
    */
-  async accept(): Promise<void> { for (const slot of new Set([this.#slot, ...this.acceptingSlots])) await this.#listenFor(slot) }
+  async accept(except: readonly string[] = []): Promise<void> {
+    for (const slot of new Set([this.#slot, ...this.acceptingSlots])) await this.#listenFor(slot, except)
+  }
 
-  /** Accepts for a sibling's slot as well. Shared sockets are ours anyway. */
-  standIn(slot: number): Promise<void> {
+  /** Accepts for a sibling's slot as well. Shared sockets are ours anyway. @param except names of listeners that are left out. */
+  standIn(slot: number, except: readonly string[] = []): Promise<void> {
     if (slot < 0 || slot >= this.#layout.slots) return Promise.reject(new Error(`there is no slot ${slot}`))
-    return this.#listenFor(slot)
+    return this.#listenFor(slot, except)
   }
 
   stepBack(slot: number): void { if (slot !== this.#slot) this.#stop(slot) }
@@ -151,10 +153,13 @@ export class InheritedListeners {
     }
   }
 
-  async #listenFor(slot: number): Promise<void> {
+  async #listenFor(slot: number, except: readonly string[]): Promise<void> {
     if (this.#closed) throw new Error('the listening sockets were closed for good')
     const accepting = this.#acceptors.get(slot)
-    const missing = this.#listeners.filter(listener => !(listener.shared && slot !== this.#slot) && accepting?.has(listener) !== true)
+    const missing = this.#listeners.filter(listener => {
+      if (listener.shared && slot !== this.#slot) return false
+      return accepting?.has(listener) !== true && !except.includes(listener.running.spec.name)
+    })
     if (missing.length === 0) return
     const acceptors = accepting ?? new Map<InheritedListener, Acceptor>()
     this.#acceptors.set(slot, acceptors)

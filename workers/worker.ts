@@ -152,7 +152,7 @@ export class Worker implements RunHost {
   async #obey(order: ToWorker, question: Question | null): Promise<void> {
     switch (order.tag) {
       case 'accept':
-        await this.#ready().accept()
+        await this.#ready().accept(order.except)
         this.moveTo(WorkerPhase.Accepting)
         break
       case 'stop-accept':
@@ -160,7 +160,7 @@ export class Worker implements RunHost {
         this.moveTo(WorkerPhase.Paused)
         break
       case 'stand-in':
-        await this.#ready().standIn(order.slot)
+        await this.#ready().standIn(order.slot, order.except)
         break
       case 'step-back':
         this.#ready().stepBack(order.slot)

@@ -28,8 +28,11 @@ export interface DrainOrder extends DrainRequest {
 
 /** Orders to a worker. All but `reopen-logs` and `step-back` are asked and answered. */
 export type ToWorker =
-  /** Listen on (a copy of) the own slot's sockets. Answered when listening. Also resumes after `stop-accept`. */
-  | { readonly tag: 'accept' }
+  /**
+   * Listen on (a copy of) the own slot's sockets, but not on those of the listeners in `except`, which are shut already.
+   * Answered when listening. Also resumes after `stop-accept`.
+   */
+  | { readonly tag: 'accept'; readonly except?: readonly string[] }
   /**
    * Stop listening, keep every descriptor so that `accept` may follow. On the listeners in `except` it goes on: its
    * successor does not have them.
@@ -42,8 +45,8 @@ export type ToWorker =
    * SentDescriptors once they are there.
    */
   | { readonly tag: 'send-descriptors'; readonly path: string }
-  /** Listen for a sibling's slot as well, until `step-back`. */
-  | { readonly tag: 'stand-in'; readonly slot: number }
+  /** Listen for a sibling's slot as well, until `step-back`; `except` as in `accept`. */
+  | { readonly tag: 'stand-in'; readonly slot: number; readonly except?: readonly string[] }
   | { readonly tag: 'step-back'; readonly slot: number }
   /** Accept until the queues are empty (at most emptyQueueMs, and at least atLeastMs, @default 0), then close every descriptor for good. */
   | { readonly tag: 'close-listeners'; readonly emptyQueueMs: number; readonly atLeastMs?: number }

@@ -3,8 +3,11 @@ import test from 'node:test'
 import { LOG_DEFAULTS } from '../../src/config/log-options.ts'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { SupervisorOptions } from '../../src/config/supervisor-options.ts'
+import type { ToWorker } from '../../src/ipc/messages.ts'
+import { NO_COUNTS } from '../../src/ipc/open-counts.ts'
 import { SILENT_LOG } from '../../src/ipc/process-log.ts'
 import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'
+import type { DescribedListener } from '../../src/ipc/server-description.ts'
 import { Fleet } from '../../supervisor/fleet.ts'
 import type { Generation } from '../../supervisor/generation.ts'
 import { Refused, StartFailed } from '../../supervisor/refusals.ts'
@@ -364,5 +367,48 @@ test('fleet: a worker that was paused, and drains as an orphan when the next sup
   // Its own deadline passes, and so does the guard's patience.
   host.clock.advance(worker!.drainEndsAtMs + 2_000)
   assert.equal(worker!.fatalSignal, 'SIGKILL')
+  fleet.force()
+})
+
+test('fleet: the last holder of a lost socket empties its queue, although another of its listeners is shut already', async () => {
+  const host = new FakeProcessHost()
+  const listener = (port: number): DescribedListener => {
+    const address = { kind: 'tcp', host: '127.0.0.1', port } as unknown as DescribedListener['address']
+    return { name: `app/${port}`, service: 'app', address, canonical: `127.0.0.1:${port}`, backlog: 511 }
+  }
+  const described = (number: number, ports: readonly number[]): Generation => {
+    const plain = generation(1)
+    return { ...plain, number, description: { ...plain.description, listeners: ports.map(listener) } }
+  }
+  // Generation 8 was on trial and went back: the socket of its second listener is shut.
+  const [committed, reverted] = [described(7, [80]), described(8, [80, 90])]
+  const setup: FleetSetup = {
+    host, options: resolveSupervisorOptions({ workers: 1 }), log: SILENT_LOG, generation: committed,
+    descriptors: () => [21], controlPath: '/w.sock', onChange() {},
+  }
+  const known: SlotRecord['workers'][number] = {
+    generation: 8, slot: 0, n: 0, token: 'secret', pid: 999, startTime: '999', phase: 'paused', intent: 'serve', place: 'current',
+    startedAt: 0, acceptingSince: 0, drainingSince: null, drainEndsAt: null, exchanges: 0, ownFaults: 0, slotsHeld: 1,
+  }
+  const slot: SlotRecord = { hasQueue: true, surplus: false, restarts: 0, nextN: 1, standIn: '', workers: [known] }
+  const buried = { exchanges: 0, ownFaults: 0 }
+  const fleet = Fleet.restore(setup, { committed: 7, generations: [committed, reverted], slots: [slot], buried }, 0)
+  const orders: ToWorker[] = []
+  const link: WorkerLink = { ask: order => { orders.push(order); return Promise.resolve(null) }, send() {}, close() {} }
+  const holder = fleet.hello({ tag: 'hello', protocol: 1, worker: '8.0.0', token: 'secret', pid: 999, phase: 'paused' }, link)!
+  fleet.lost('127.0.0.1:80', 0)
+  host.onFork = worker => {
+    worker.connect(fleet)
+    worker.say(fleet, { tag: 'ready' })
+  }
+  fleet.settle(false)
+  for (let tick = 0; tick < 3; tick++) {
+    fleet.onMessage(holder, { tag: 'heartbeat', seq: tick, loopLagMs: 0, utilization: 0, rssBytes: 1, open: NO_COUNTS })
+    for (const worker of host.living) worker.heartbeat(fleet)
+    host.clock.advance(1_000)
+    await settle()
+  }
+  assert.deepEqual(orders.map(order => order.tag), ['accept', 'close-listeners', 'drain'])
+  assert.deepEqual(orders[0], { tag: 'accept', except: ['app/90'] })
   fleet.force()
 })

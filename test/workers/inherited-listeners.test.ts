@@ -96,3 +96,16 @@ test('inherited listeners: handshakes that are under way are given their time be
   await done
   assert.deepEqual([worker.turns, worker.closed], [2, [4, 5]])
 })
+
+test('inherited listeners: a listener that is left out is not listened on, the others are, and it may follow', async () => {
+  const listened: number[] = []
+  const layout: DescriptorLayout = { slots: 2, copies: 1, listeners: [{ name: 'a', shared: false }, { name: 'b', shared: false }] }
+  const running = ['a', 'b'].map(name => ({ spec: { name, options: {} }, createAcceptor: () => ({}) }) as unknown as RunningListener)
+  const world: Partial<WorkerWorld> = { listen: async (_acceptor, fd) => { listened.push(fd) } }
+  const listeners = new InheritedListeners(layout, 0, running, { dup: (fd: number) => fd } as unknown as SystemCalls, world as WorkerWorld)
+  await listeners.accept(['b'])
+  await listeners.standIn(1, ['b', 'a name that it does not know'])
+  assert.deepEqual(listened, [4, 5])
+  await listeners.accept()
+  assert.deepEqual(listened, [4, 5, 6, 7])
+})
