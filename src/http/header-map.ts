@@ -230,18 +230,17 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
   set(name: string, value: string): this {
     checkField(name, value)
     const lower = asciiLower(name), spans = this.#spans
-    let written = false
+    let kept = 0, written = false
     for (let at = 0; at < spans.length; at += SPAN) {
-      if (!this.#isNamed(at, lower)) continue
-      if (written) {
-        spans.splice(at, SPAN)
-        at -= SPAN
-      } else {
-        spans[at + 2] = this.#keep(value)
-        spans[at + 3] = -1
+      if (!this.#isNamed(at, lower)) kept = this.#move(at, kept)
+      else if (!written) {
+        kept = this.#move(at, kept)
+        spans[kept - 4] = this.#keep(value)
+        spans[kept - 3] = -1
         written = true
       }
     }
+    this.#cut(kept)
     if (!written) this.#push(name, value)
     return this
   }
@@ -255,17 +254,40 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
 
   /** Removes every line of that name. Returns whether there was one. */
   delete(name: string): boolean {
-    const lower = asciiLower(name), spans = this.#spans, before = spans.length
-    for (let at = 0; at < spans.length; at += SPAN) {
-      if (!this.#isNamed(at, lower)) continue
-      spans.splice(at, SPAN)
-      at -= SPAN
-    }
-    return spans.length !== before
+    const lower = asciiLower(name), spans = this.#spans
+    let kept = 0
+    for (let at = 0; at < spans.length; at += SPAN) if (!this.#isNamed(at, lower)) kept = this.#move(at, kept)
+    return this.#cut(kept)
   }
 
-  /** Removes every line of those names. */
-  deleteAll(names: readonly string[]): void { for (const name of names) this.delete(name) }
+  /** Removes every line of those names, which are in lower case. */
+  deleteAll(names: ReadonlySet<string>): void {
+    const spans = this.#spans
+    let kept = 0
+    for (let at = 0; at < spans.length; at += SPAN) if (!names.has(asciiLower(this.nameAt(at / SPAN)))) kept = this.#move(at, kept)
+    this.#cut(kept)
+  }
+
+  /** Removes every line of the kinds whose bit is in `mask`. */
+  deleteKinds(mask: number): void {
+    const spans = this.#spans
+    let kept = 0
+    for (let at = 0; at < spans.length; at += SPAN) if ((mask & (1 << spans[at + 5]!)) === 0) kept = this.#move(at, kept)
+    this.#cut(kept)
+  }
+
+  /** The line at `at` stays, as the one at `to`. Returns where the next one goes. */
+  #move(at: number, to: number): number {
+    const spans = this.#spans
+    if (at !== to) for (let i = 0; i < SPAN; i++) spans[to + i] = spans[at + i]!
+    return to + SPAN
+  }
+
+  #cut(length: number): boolean {
+    if (this.#spans.length === length) return false
+    this.#spans.length = length
+    return true
+  }
 
   #keep(text: string): number { return (this.#strings ??= []).push(text) - 1 }
 

@@ -49,6 +49,8 @@ const value = fc.constantFrom('', 'a', 'b, c', '12', '\u00ff\u0080', 'x y', '0')
 const operation = fc.oneof(
   fc.record({ t: fc.constantFrom('set', 'append'), name, value }),
   fc.record({ t: fc.constant('delete'), name }),
+  fc.record({ t: fc.constant('deleteAll'), names: fc.uniqueArray(fc.constantFrom('host', 'x-a', 'via', 'te', 'nothing')) }),
+  fc.record({ t: fc.constant('deleteKinds'), kinds: fc.uniqueArray(fc.constantFrom(FieldKind.Host, FieldKind.Via, FieldKind.XForwarded)) }),
   fc.record({ t: fc.constant('clone') }),
 )
 
@@ -68,6 +70,12 @@ test('header map: it does what a plain list of lines does, however it came about
         const original = map
         map = map.clone()
         original.append('Lost', 'x').set('Host', 'lost').delete('Via')
+      } else if ('names' in one) {
+        map.deleteAll(new Set(one.names))
+        naive.lines = naive.lines.filter(([each]) => !(one.names as string[]).includes(each.toLowerCase()))
+      } else if ('kinds' in one) {
+        map.deleteKinds(one.kinds.reduce((sum, kind) => sum | (1 << kind), 0))
+        naive.lines = naive.lines.filter(([each]) => !(one.kinds as number[]).includes(fieldKind(each, 0, each.length)))
       } else if (one.t === 'delete') assert.equal(map.delete((one as { name: string }).name), naive.delete((one as { name: string }).name))
       else {
         const { t, name: at, value: text } = one as { t: 'set' | 'append'; name: string; value: string }

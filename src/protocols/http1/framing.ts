@@ -19,7 +19,9 @@ export class Framing {
   /** `TE: trailers` was named. */
   teTrailers = false
   /** Lower-case names that Connection asks to remove; null: none besides the usual ones. */
-  connectionNames: string[] | null = null
+  connectionNames: Set<string> | null = null
+  /** Options in all Connection fields of the head so far. */
+  connectionOptions = 0
   /** From the origin's `Keep-Alive: timeout`, ms; 0 when absent. */
   keepAliveMs = 0
   /** Status for the fault just returned. */
@@ -32,6 +34,7 @@ export class Framing {
     this.expectContinue = false
     this.teTrailers = false
     this.connectionNames = null
+    this.connectionOptions = 0
     this.keepAliveMs = 0
     this.faultStatus = 400
   }
@@ -40,11 +43,17 @@ export class Framing {
 const FRAMING_BITS = (1 << FieldKind.ContentLength) | (1 << FieldKind.TransferEncoding) | (1 << FieldKind.Connection) |
   (1 << FieldKind.Upgrade) | (1 << FieldKind.Expect) | (1 << FieldKind.Te) | (1 << FieldKind.KeepAlive)
 
-/** Names that Connection must not remove: it would change what the message is or for whom (CVE-2026-26365). */
+/**
+ * Names that Connection must not remove: it would change what the message is or for whom (CVE-2026-26365). A request with
+ * one is refused; of a response, where nobody gains by it, the name is passed over.
+ */
 const NOT_HOP_BY_HOP = new Set([
   'host', 'content-length', 'transfer-encoding', 'cookie', 'set-cookie', 'authorization', 'trailer', 'content-type', 'content-encoding',
   'content-range',
 ])
+
+/** Options of Connection in one head, repeated ones too: each may cost a look at a set, and real heads have three. */
+const MAX_CONNECTION_OPTIONS = 64
 
 const Coding = { Chunked: 0, Unknown: 1, Bad: 2 } as const
 
@@ -65,19 +74,21 @@ function trimBlanks(text: string): string {
   return text.substring(start, end)
 }
 
-/** Fills in what Connection says. Returns a fault or null. */
-function readConnection(value: string, framing: Framing, seen: { close: boolean; keepAlive: boolean; upgrade: boolean }): string | null {
+/** Fills in what one Connection field says. Returns a fault or null. */
+function readConnection(value: string, framing: Framing, response: boolean): string | null {
   if (value === 'keep-alive' || value === 'Keep-Alive') { seen.keepAlive = true; return null }
   if (value === 'close') { seen.close = true; return null }
-  for (const part of asciiLower(value).split(',')) {
-    const option = trimBlanks(part)
+  for (let from = 0, comma = 0; comma !== -1; from = comma + 1) {
+    comma = value.indexOf(',', from)
+    const option = asciiLower(trimBlanks(value.substring(from, comma === -1 ? value.length : comma)))
     if (option === '') continue
+    if (++framing.connectionOptions > MAX_CONNECTION_OPTIONS) return `Connection has more than ${MAX_CONNECTION_OPTIONS} options`
     if (option === 'close') seen.close = true
     else if (option === 'keep-alive') seen.keepAlive = true
     else if (option === 'upgrade') seen.upgrade = true
     else if (option === 'te') continue
-    else if (NOT_HOP_BY_HOP.has(option)) return `Connection names ${option}`
-    else (framing.connectionNames ??= []).push(option)
+    else if (!NOT_HOP_BY_HOP.has(option)) (framing.connectionNames ??= new Set()).add(option)
+    else if (!response) return `Connection names ${option}`
   }
   return null
 }
@@ -110,7 +121,7 @@ export function requestFraming(headers: HeaderMap, minorVersion: number, framing
         break
       }
       case FieldKind.Connection: {
-        const fault = readConnection(headers.valueAt(index), framing, seen)
+        const fault = readConnection(headers.valueAt(index), framing, false)
         if (fault !== null) return fault
         break
       }
@@ -155,7 +166,7 @@ export function responseFraming(headers: HeaderMap, status: number, minorVersion
           chunked = true
           break
         case FieldKind.Connection: {
-          const fault = readConnection(headers.valueAt(index), framing, seen)
+          const fault = readConnection(headers.valueAt(index), framing, true)
           if (fault !== null) return fault
           break
         }

@@ -65,6 +65,13 @@ const get = (...lines: string[]): string => request('GET / HTTP/1.1', HOST, ...l
 const post = (lines: string[], body: string): string => request('POST / HTTP/1.1', HOST, ...lines) + body
 const chunked = (body: string): string => post(['Transfer-Encoding: chunked'], body)
 
+/** Connection fields with `count` names in all, five a line, blanks and empty members between them. */
+function crowdedConnection(count: number): string[] {
+  const names = Array.from({ length: count }, (_, index) => `x-hop-${index}`), lines: string[] = []
+  while (names.length > 0) lines.push(`Connection: ,${names.splice(0, 5).join(' ,, ')},`)
+  return lines
+}
+
 type Row = [title: string, bytes: string]
 
 function refused(status: number, rows: readonly Row[], more: Partial<RefusedRequest> = {}): RefusedRequest[] {
@@ -321,6 +328,13 @@ export const REFUSED_REQUESTS: readonly RefusedRequest[] = [
   ...refused(400, ['Host', 'Content-Length', 'Transfer-Encoding', 'Cookie', 'Authorization', 'close, host', 'HOST', 'x-a,  authorization ']
     .map((name): Row => [`Connection must not name ${name}`, get(`Connection: ${name}`)])),
   ...refused(400, [
+    ['Connection with a name 8,000 times', get(`Connection: ${'a,'.repeat(8000)}a`)],
+    ['Connection with a name 8,000 times, among many fields', get(
+      `Connection: ${'x-1,'.repeat(3990)}a`, ...Array.from({ length: 90 }, (_, index) => `X-${index}: 1`),
+    )],
+    ['Connection with 65 names, a few a line', get(...crowdedConnection(65))],
+  ]),
+  ...refused(400, [
     ['a name with an underscore beside its twin', get('X-A: 1', 'X_A: 2')],
     ['a name with an underscore before its twin', get('X_A: 1', 'x-a: 2')],
     ['two underscores beside a mixed twin', get('X-A_B: 1', 'X_A-B: 2')],
@@ -462,6 +476,11 @@ export const ACCEPTED_REQUESTS: readonly AcceptedRequest[] = [
   ), {
     fields: { 'x-a': null, 'x-b': null, 'x-c': '3', 'keep-alive': null, 'proxy-connection': null, 'upgrade': null, 'http2-settings': null },
   }),
+  accepted('64 names in Connection, each of them a field', get(
+    ...crowdedConnection(64), ...Array.from({ length: 64 }, (_, index) => `X-Hop-${index}: 1`), 'X-Hop: 2',
+  ), {
+    fields: { 'x-hop-0': null, 'x-hop-31': null, 'x-hop-63': null, 'x-hop': '2' },
+  }),
   accepted('Expect in other case', post(['Expect: 100-Continue', 'Content-Length: 5'], 'hello'), hello),
 ]
 
@@ -490,6 +509,18 @@ export const ORIGIN_RESPONSES: readonly OriginResponse[] = [
     { body: 'hello', reusable: true },
   ),
   fromOrigin('Connection: close', 200, ok('Connection: close', 'Content-Length: 5') + 'hello', { body: 'hello' }),
+  fromOrigin('Connection that names Content-Length', 200, ok('Connection: Content-Length', 'Content-Length: 5') + 'hello', {
+    body: 'hello', reusable: true,
+  }),
+  fromOrigin(
+    'Connection that names Transfer-Encoding and Set-Cookie',
+    200,
+    ok('Connection: transfer-encoding, SET-COOKIE', 'Set-Cookie: a=b', 'Transfer-Encoding: chunked') + '5\r\nhello\r\n0\r\n\r\n',
+    { body: 'hello', reusable: true },
+  ),
+  fromOrigin('Connection with 64 names', 200, ok(...crowdedConnection(64), 'Content-Length: 5') + 'hello', {
+    body: 'hello', reusable: true,
+  }),
   fromOrigin('204', 204, 'HTTP/1.1 204 No Content\r\n\r\n', { reusable: true }),
   fromOrigin('304 with the length of what it spares', 304, 'HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n', { reusable: true }),
   fromOrigin('HEAD with a length', 200, ok('Content-Length: 5'), { method: 'HEAD', reusable: true }),
@@ -553,7 +584,8 @@ export const ORIGIN_RESPONSES: readonly OriginResponse[] = [
     ['17 interim responses', 'HTTP/1.1 103 Early Hints\r\n\r\n'.repeat(17) + ok('Content-Length: 0')],
     ['a head above 65536 bytes', ok(...Array.from({ length: 70 }, (_, index) => `X-${index}: ${'a'.repeat(1000)}`), 'Content-Length: 0')],
     ['201 fields', ok(...Array.from({ length: 200 }, (_, index) => `X-${index}: 1`), 'Content-Length: 0')],
-    ['Connection that names Content-Length', ok('Connection: Content-Length', 'Content-Length: 5') + 'hello'],
+    ['Connection with a name 15,000 times', ok(`Connection: ${'a,'.repeat(15_000)}a`, 'Content-Length: 0')],
+    ['Connection with 65 names, a few a line', ok(...crowdedConnection(65), 'Content-Length: 0')],
   ] satisfies Row[]).map(([title, bytes]) => fromOrigin(title, 502, bytes)),
   fromOrigin('a head that ends in the middle', 502, 'HTTP/1.1 200 OK\r\nContent-Le', { ends: true }),
   fromOrigin('nothing at all', 502, '', { ends: true }),
