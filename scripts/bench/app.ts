@@ -1,6 +1,7 @@
 /**
  * The smallest Cirque application: every request goes to one constant peer. Run by `cirque run` (the worker listens for
- * the supervisor) or, with BENCH_IN_PROCESS, on its own. The access log is off, as it is for every contender.
+ * the supervisor) or, with BENCH_IN_PROCESS, on its own. The access log is off, as it is for every contender that is told
+ * the same things; BENCH_ACCESS_LOG leaves it to the configuration.
  */
 import { HttpConnector, HttpPeer, Server, httpProxyService } from '../../src/index.ts'
 import { listenPort, originPort } from './node-proxies/ports.ts'
@@ -13,7 +14,8 @@ const peer = new HttpPeer(`127.0.0.1:${originPort}`)
 // As many idle upstream connections as nginx is told to keep.
 const connector = new HttpConnector({ maxIdlePerKey: 1024 })
 // `null`: below the supervisor the access log would otherwise be on.
-const service = httpProxyService({ newCtx: () => undefined, upstreamPeer: () => peer }, { connector, accessLog: null })
+const log = process.env['BENCH_ACCESS_LOG'] === undefined ? { accessLog: null } : {}
+const service = httpProxyService({ newCtx: () => undefined, upstreamPeer: () => peer }, { connector, ...log })
 const server = new Server()
 // No limit on requests per connection, as for the other contenders.
 server.addService(service.addTcp(`127.0.0.1:${listenPort}`, { maxRequestsPerConnection: 0 }))

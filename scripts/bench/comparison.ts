@@ -7,11 +7,18 @@ import { median, roundRatios } from './statistics.ts'
 
 /** The contender from this checkout, and the one from the checkout of `--against`. */
 export const AFTER = 'cirque'
-export const BEFORE = 'cirque-before'
-export const COMPARED: readonly string[] = [AFTER, BEFORE]
+export const BEFORE_SUFFIX = '-before'
+export const BEFORE = `${AFTER}${BEFORE_SUFFIX}`
+
+/** Whether both sides of some comparison are among these. */
+export function canCompare(contenders: readonly string[]): boolean {
+  return contenders.some((name) => contenders.includes(`${name}${BEFORE_SUFFIX}`))
+}
 
 export interface Comparison {
   readonly workload: string
+  /** The contender from this checkout. */
+  readonly contender: string
   /** Microseconds of CPU per request, or bytes per idle connection. */
   readonly unit: 'us' | 'bytes'
   readonly after: number
@@ -27,26 +34,29 @@ export interface Comparison {
   readonly memoryRatio: number
 }
 
-/** One entry for each workload in which both were measured in some round. */
+/** One entry for each workload and form of Cirque of which both were measured in some round. */
 export function compare(measurements: readonly Measurement[], workloads: readonly string[]): Comparison[] {
   const comparisons: Comparison[] = []
   for (const workload of workloads) {
-    const own = measurements.filter((measurement) => measurement.workload === workload)
-    const idle = own.some((measurement) => !Number.isNaN(measurement.idleConnectionBytes))
+    const all = measurements.filter((measurement) => measurement.workload === workload)
+    const idle = all.some((measurement) => !Number.isNaN(measurement.idleConnectionBytes))
     const cost = idle ? idleBytes : micros
-    const ratios = ratiosOf(own, cost)
-    if (ratios.length === 0) continue
-    comparisons.push({
-      workload,
-      unit: idle ? 'bytes' : 'us',
-      after: median(valuesOf(own, AFTER, cost)),
-      before: median(valuesOf(own, BEFORE, cost)),
-      ratio: median(ratios),
-      lowest: Math.min(...ratios),
-      highest: Math.max(...ratios),
-      p99Ratio: median(ratiosOf(own, (measurement) => measurement.p99Micros)),
-      memoryRatio: median(ratiosOf(own, (measurement) => measurement.ownKiloBytes)),
-    })
+    for (const contender of new Set(all.map((measurement) => measurement.contender))) {
+      const ratios = ratiosOf(all, contender, cost)
+      if (ratios.length === 0) continue
+      comparisons.push({
+        workload,
+        contender,
+        unit: idle ? 'bytes' : 'us',
+        after: median(valuesOf(all, contender, cost)),
+        before: median(valuesOf(all, `${contender}${BEFORE_SUFFIX}`, cost)),
+        ratio: median(ratios),
+        lowest: Math.min(...ratios),
+        highest: Math.max(...ratios),
+        p99Ratio: median(ratiosOf(all, contender, (measurement) => measurement.p99Micros)),
+        memoryRatio: median(ratiosOf(all, contender, (measurement) => measurement.ownKiloBytes)),
+      })
+    }
   }
   return comparisons
 }
@@ -60,10 +70,10 @@ function valuesOf(measurements: readonly Measurement[], contender: string, value
   return measurements.filter((measurement) => measurement.contender === contender).map(value)
 }
 
-function ratiosOf(measurements: readonly Measurement[], value: Value): number[] {
+function ratiosOf(measurements: readonly Measurement[], contender: string, value: Value): number[] {
   const values = measurements.map((measurement) => {
     const { round, contender } = measurement
     return { round, contender, value: value(measurement) }
   })
-  return roundRatios(values, AFTER, BEFORE)
+  return roundRatios(values, contender, `${contender}${BEFORE_SUFFIX}`)
 }

@@ -1,13 +1,15 @@
 /**
  * Every proxy that is compared, and how each one is started on a free port in front of the origin.
- * All are told the same things as far as they can be: HTTP/1.1 and keep-alive to the origin with room for 1024 idle
+ * Most are told the same things as far as they can be: HTTP/1.1 and keep-alive to the origin with room for 1024 idle
  * connections, no access log, an accept queue of 4096, one core, the forwarded fields that Cirque sends by default.
+ * Names that end with `-log` have an access log besides, those that end with `-default` run as they come.
  * README.md says where they differ.
  */
-import { accessSync, constants, existsSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, copyFileSync, existsSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import { AFTER, BEFORE } from './comparison.ts'
+import { AFTER, BEFORE_SUFFIX } from './comparison.ts'
 import type { Launch } from './managed-process.ts'
+import { NGINX, NGINX_LOG } from './measurement.ts'
 import { runAs } from './origin.ts'
 
 export interface Place {
@@ -21,6 +23,10 @@ export interface Contender {
   readonly name: string
   /** `node`: another proxy written for Node.js, for the target that compares with the best of them. */
   readonly kind: 'cirque' | 'native' | 'node'
+  /** Runs only where a workload or a trial names it. */
+  readonly onlyWhereNamed: boolean
+  /** More client connections than this it does not take as it comes. */
+  readonly connectionsMax?: number
   /** What is missing on this machine, or null. */
   missing(): string | null
   launch(place: Place): Launch
@@ -60,12 +66,18 @@ function missingFile(file: string): string | null {
   return existsSync(file) ? null : `no ${path.relative(process.cwd(), file)} yet`
 }
 
+/** Where a contender with an access log writes it. */
+export function logFile(folder: string): string {
+  return path.join(folder, 'access.log')
+}
+
 /** Cirque from `root`, which may be another checkout: that is how a change is compared with what was before it. */
 function cirque(name: string, root: string, form: CirqueForm, profile: boolean): Contender {
   const app = path.join(root, 'scripts', 'bench', 'app.ts')
   return {
     name,
     kind: 'cirque',
+    onlyWhereNamed: false,
     missing() {
       const program = form === 'supervised' ? missingFile(path.join(root, 'bin', 'cirque')) : null
       return missingFile(path.join(root, 'src', 'index.ts')) ?? missingFile(app) ?? program
@@ -82,6 +94,47 @@ function cirque(name: string, root: string, form: CirqueForm, profile: boolean):
   }
 }
 
+/** The same with an access log to a file. */
+function cirqueLog(name: string, root: string): Contender {
+  const plain = cirque(name, root, 'supervised', false)
+  return {
+    ...plain,
+    onlyWhereNamed: true,
+    launch(place) {
+      const launch = plain.launch(place)
+      return { ...launch, env: { ...launch.env, BENCH_ACCESS_LOG: '1', CIRQUE_LOG_ACCESS: logFile(place.folder) } }
+    },
+  }
+}
+
+interface DefaultForm {
+  readonly workers: number
+  readonly onlyWhereNamed: boolean
+  /** Configuration that a trial needs besides. */
+  readonly env?: Readonly<Record<string, string>>
+}
+
+/** Cirque as it comes, its access log on stdout, which is a file. */
+function cirqueDefault(name: string, root: string, { workers, onlyWhereNamed, env = {} }: DefaultForm): Contender {
+  const program = path.join(root, 'bin', 'cirque')
+  return {
+    name,
+    kind: 'cirque',
+    onlyWhereNamed,
+    missing: () => missingFile(program) ?? missingFile(path.join(root, 'src', 'index.ts')),
+    launch(place) {
+      // Outside of every checkout: `cirque run` uses the installation that its application finds.
+      const app = path.join(place.folder, 'app.ts')
+      copyFileSync(path.join(benchFolder, 'default-app.ts'), app)
+      const args = ['run', app, '--workers', String(workers), '--state-dir', path.join(place.folder, 'state')]
+      return {
+        command: program, args, cwd: place.folder, stdoutFile: logFile(place.folder),
+        env: { ...portVariables(place), ...env, BENCH_CIRQUE_ROOT: root, NODE_ENV: 'production' },
+      }
+    },
+  }
+}
+
 /** Large answers cost nginx several times less with large buffers; few installations set them, so that is a contender of its own. */
 const NGINX_LARGE_BUFFERS = 'proxy_buffer_size 16k; proxy_buffers 16 64k; proxy_busy_buffers_size 128k; proxy_max_temp_file_size 0;'
 
@@ -89,23 +142,20 @@ const NGINX_LARGE_BUFFERS = 'proxy_buffer_size 16k; proxy_buffers 16 64k; proxy_
  * `extra` goes into the location. Uploads are streamed instead of buffered first: by default nginx writes each into a file,
  * which no other contender does.
  */
-export function nginxConfig(place: Place, extra: string): string {
+export function nginxConfig(place: Place, extra: string, form: { workers?: number; log?: boolean } = {}): string {
+  const { workers = 1, log = false } = form
   const folder = place.folder
   return `${runAs()}daemon off;
-worker_processes 1;
+worker_processes ${workers};
 pid ${folder}/pid;
 error_log stderr error;
 events { worker_connections 16384; }
 http {
-  access_log off;
+  ${log ? nginxLog(place) : 'access_log off;'}
   keepalive_timeout 1h;
   keepalive_time 24h;
   keepalive_requests 1000000000;
-  client_body_temp_path ${folder}/body;
-  proxy_temp_path ${folder}/proxy;
-  fastcgi_temp_path ${folder}/fastcgi;
-  scgi_temp_path ${folder}/scgi;
-  uwsgi_temp_path ${folder}/uwsgi;
+  ${temporaryPaths(folder)}
   upstream origin {
     server 127.0.0.1:${place.originPort};
     keepalive 1024;
@@ -132,6 +182,69 @@ http {
     }
   }
 }
+`
+}
+
+function temporaryPaths(folder: string): string {
+  return ['client_body', 'proxy', 'fastcgi', 'scgi', 'uwsgi'].map((name) => `${name}_temp_path ${folder}/${name};`).join('\n  ')
+}
+
+/** Each field of docs/access-log.md that nginx knows, under the same name, and a constant for the few that it does not. */
+const LOG_FIELDS: Readonly<Record<string, string>> = {
+  ts: '"$time_iso8601"', id: '"$request_id"', listener: '"$server_name"', client: '"$remote_addr"', peer: '""', method: '"$request_method"',
+  scheme: '"$scheme"', host: '"$http_host"', path: '"$uri"', query: '"$args"', proto: '"$server_protocol"', status: '$status', flag: '"-"',
+  bytes_in: '$request_length', bytes_out: '$body_bytes_sent', dur_ms: '$request_time', ttfb_ms: '"$upstream_header_time"',
+  upstream: '"$upstream_addr"', up_status: '"$upstream_status"', up_connect_ms: '"$upstream_connect_time"',
+  up_ttfb_ms: '"$upstream_response_time"', attempts: '1', reused: 'true', limit: '""', ua: '"$http_user_agent"',
+  referer: '"$http_referer"', worker: '"$pid"', gen: '1', err: '""',
+}
+
+function nginxLog(place: Place): string {
+  const fields = Object.entries(LOG_FIELDS).map(([name, value]) => `"${name}":${value}`).join(',')
+  return `log_format fields escape=json '{${fields}}';\n  access_log ${logFile(place.folder)} fields;`
+}
+
+/** Debian's nginx.conf with the one location that makes it a proxy; nothing else is said. */
+export function nginxDefaultConfig(place: Place): string {
+  return `${runAs()}daemon off;
+worker_processes auto;
+pid ${place.folder}/pid;
+error_log ${place.folder}/error.log;
+events { worker_connections 768; }
+http {
+  sendfile on;
+  tcp_nopush on;
+  types_hash_max_size 2048;
+  default_type application/octet-stream;
+  access_log ${logFile(place.folder)};
+  gzip on;
+  ${temporaryPaths(place.folder)}
+  server {
+    listen 127.0.0.1:${place.listenPort};
+    location / { proxy_pass http://127.0.0.1:${place.originPort}; }
+  }
+}
+`
+}
+
+/** Debian's haproxy.cfg, its log on stdout where no syslog runs, with one frontend and one backend. */
+export function haproxyDefaultConfig(place: Place): string {
+  return `global
+  log stdout format raw local0
+  stats timeout 30s
+defaults
+  log global
+  mode http
+  option httplog
+  option dontlognull
+  timeout connect 5000
+  timeout client 50000
+  timeout server 50000
+frontend bench
+  bind 127.0.0.1:${place.listenPort}
+  default_backend origin
+backend origin
+  server origin 127.0.0.1:${place.originPort}
 `
 }
 
@@ -185,29 +298,35 @@ http://:${place.listenPort} {
 `
 }
 
-function nginx(name: string, extra: string): Contender {
+function nginx(name: string, config: (place: Place) => string, onlyWhereNamed = false): Contender {
   return {
     name,
     kind: 'native',
+    onlyWhereNamed,
     missing: () => missingProgram('nginx'),
     launch(place) {
-      return { command: 'nginx', args: ['-p', place.folder, '-c', writeConfig(place, 'nginx.conf', nginxConfig(place, extra))] }
+      return { command: 'nginx', args: ['-p', place.folder, '-c', writeConfig(place, 'nginx.conf', config(place))] }
     },
   }
 }
 
-const haproxy: Contender = {
-  name: 'haproxy',
-  kind: 'native',
-  missing: () => missingProgram('haproxy'),
-  launch(place) {
-    return { command: 'haproxy', args: ['-db', '-f', writeConfig(place, 'haproxy.cfg', haproxyConfig(place))] }
-  },
+function haproxy(name: string, config: (place: Place) => string): Contender {
+  return {
+    name,
+    kind: 'native',
+    onlyWhereNamed: false,
+    missing: () => missingProgram('haproxy'),
+    launch(place) {
+      const file = writeConfig(place, 'haproxy.cfg', config(place))
+      return { command: 'haproxy', args: ['-db', '-f', file], stdoutFile: logFile(place.folder) }
+    },
+  }
 }
 
 const caddy: Contender = {
   name: 'caddy',
   kind: 'native',
+  onlyWhereNamed: false,
   missing: () => missingProgram('caddy'),
   launch(place) {
     const config = writeConfig(place, 'Caddyfile', caddyConfig(place))
@@ -220,6 +339,7 @@ function nodeProxy(name: string, packageName: string | null, file: string): Cont
   return {
     name,
     kind: 'node',
+    onlyWhereNamed: false,
     missing() {
       return packageName === null || existsSync(path.join(checkout, 'node_modules', packageName)) ? null : 'not installed'
     },
@@ -238,14 +358,34 @@ export interface ContenderOptions {
 }
 
 export function contendersFor(options: ContenderOptions): Contender[] {
-  const list = [cirque(AFTER, checkout, options.form, options.profile)]
-  if (options.against !== null) list.push(cirque(BEFORE, path.resolve(options.against), options.form, options.profile))
+  const list = cirques(checkout, '', options)
+  if (options.against !== null) list.push(...cirques(path.resolve(options.against), BEFORE_SUFFIX, options))
   list.push(
-    nginx('nginx', ''), nginx('nginx-large-buffers', NGINX_LARGE_BUFFERS), haproxy, caddy,
+    nginx(NGINX, (place) => nginxConfig(place, '')),
+    nginx('nginx-large-buffers', (place) => nginxConfig(place, NGINX_LARGE_BUFFERS)),
+    nginx(NGINX_LOG, (place) => nginxConfig(place, '', { log: true })),
+    nginx(NGINX_TWO, (place) => nginxConfig(place, '', { workers: 2, log: true }), true),
+    // 768 connections in all, half of them to the origin.
+    { ...nginx('nginx-default', nginxDefaultConfig), connectionsMax: 380 },
+    haproxy('haproxy', haproxyConfig), haproxy('haproxy-default', haproxyDefaultConfig), caddy,
     nodeProxy('node:http', null, 'node-http.ts'),
     nodeProxy('fast-proxy', 'fast-proxy', 'fast-proxy.ts'),
     nodeProxy('@fastify/http-proxy', '@fastify/http-proxy', 'fastify-http-proxy.ts'),
     nodeProxy('http-proxy-3', 'http-proxy-3', 'http-proxy-3.ts'),
   )
   return list
+}
+
+/** Cirque as it comes, with two workers, and the nginx beside it: what happens when all of them are killed. */
+export const CIRQUE_TWO = 'cirque-two'
+export const NGINX_TWO = 'nginx-two'
+
+/** Every form of Cirque, from one checkout. */
+function cirques(root: string, suffix: string, { form, profile }: ContenderOptions): Contender[] {
+  return [
+    cirque(`${AFTER}${suffix}`, root, form, profile),
+    cirqueLog(`${AFTER}-log${suffix}`, root),
+    cirqueDefault(`${AFTER}-default${suffix}`, root, { workers: 1, onlyWhereNamed: false }),
+    cirqueDefault(`${CIRQUE_TWO}${suffix}`, root, { workers: 2, onlyWhereNamed: true }),
+  ]
 }

@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import { setTimeout as delay } from 'node:timers/promises'
 import { describeCheckout, faultOfCheckout, faultOfStart } from './checkout.ts'
-import { AFTER, BEFORE, compare } from './comparison.ts'
+import { AFTER, BEFORE, BEFORE_SUFFIX, compare } from './comparison.ts'
 import { checkout, contendersFor, missingProgram, type Contender } from './contenders.ts'
 import { stopAll, stopEverything } from './managed-process.ts'
 import {
@@ -19,10 +19,11 @@ import { perfRun, profileRun } from './profile.ts'
 import { comparisonTable, targetLines, workloadTable } from './report.ts'
 import { orderOfRound } from './statistics.ts'
 import { judgeTargets } from './targets.ts'
+import { judgeTrial, trialTable, type TrialMeasurement } from './trials/trial.ts'
 import type { Workload } from './workloads.ts'
 
 /** Those whose capacity sets the offered rate; the others must be able to serve it or sit that workload out. */
-const RATE_SETTERS = [AFTER, BEFORE, 'nginx', 'haproxy']
+const RATE_SETTERS = [AFTER, BEFORE, 'cirque-default', 'nginx', 'nginx-log', 'haproxy']
 /** A contender this close to its capacity has a latency of its queue, not of its work. */
 const CAPACITY_MARGIN = 1.2
 /** Memory hardly varies, and each round needs a fresh start. */
@@ -36,6 +37,7 @@ class Bench {
   readonly contenders: readonly Contender[]
   readonly cores: Cores
   readonly measurements: Measurement[] = []
+  readonly trialMeasurements: TrialMeasurement[] = []
   readonly faults: string[] = []
 
   constructor(options: BenchOptions, contenders: readonly Contender[], cores: Cores) {
@@ -47,8 +49,13 @@ class Bench {
   async run(origin: Origin): Promise<Summary[]> {
     const summaries: Summary[] = []
     for (const workload of this.options.workloads) {
-      if (workload.kind === 'idle') await this.idleRounds(workload, origin)
-      else await this.rounds(workload, origin)
+      const contenders = this.contendersOf(workload)
+      if (contenders.length === 0) {
+        note(`SKIP ${workload.name}: it runs ${workload.contenders?.join(', ')}; name some in --only`)
+        continue
+      }
+      if (workload.kind === 'idle') await this.idleRounds(workload, contenders, origin)
+      else await this.rounds(workload, contenders, origin)
       const rows = summarize(this.measurements, workload.name)
         .toSorted((a, b) => this.position(a.contender) - this.position(b.contender))
       summaries.push(...rows)
@@ -62,10 +69,39 @@ class Bench {
     return this.contenders.findIndex((contender) => contender.name === name)
   }
 
+  private contendersOf(workload: Workload): Contender[] {
+    return this.contenders.filter(({ name, onlyWhereNamed, connectionsMax = Infinity }) => {
+      if (workload.contenders !== null) return isNamed(workload.contenders, name)
+      return !onlyWhereNamed && workload.connections <= connectionsMax
+    })
+  }
+
+  /** Each contender of a trial is started anew for each of its rounds. */
+  async runTrials(origin: Origin): Promise<void> {
+    for (const trial of this.options.trials) {
+      const contenders = this.contenders.filter(({ name }) => isNamed(trial.contenders, name))
+      if (contenders.length === 0) {
+        note(`SKIP ${trial.name}: it runs ${trial.contenders.join(', ')}; name some in --only`)
+        continue
+      }
+      for (let round = 0; round < this.options.rounds; round++) {
+        for (const contender of orderOfRound(contenders, round)) {
+          progress(`${trial.name}: round ${round + 1} of ${this.options.rounds}, ${contender.name}`)
+          await this.guard(contender, trial, async () => {
+            const values = await trial.measure(contender, { origin, cores: this.cores, seconds: this.options.seconds })
+            this.trialMeasurements.push({ trial: trial.name, contender: contender.name, round, values })
+          })
+        }
+      }
+      progress('')
+      console.log(`\n${trialTable(trial, this.trialMeasurements)}`)
+    }
+  }
+
   /** Everyone stays up for all rounds of a workload (idle processes cost nothing) and is then measured warm. */
-  private async rounds(workload: Workload, origin: Origin): Promise<void> {
+  private async rounds(workload: Workload, contenders: readonly Contender[], origin: Origin): Promise<void> {
     const started: { running: RunningContender; capacity: number }[] = []
-    for (const contender of this.contenders) {
+    for (const contender of contenders) {
       progress(`${workload.name}: starting ${contender.name}`)
       await this.guard(contender, workload, async () => {
         const running = await startContender(contender, origin, this.cores)
@@ -99,13 +135,13 @@ class Bench {
         })
       }
     }
-    for (const { running } of started) await running.process.stop()
+    for (const { running } of started) await running.stop()
   }
 
-  private async idleRounds(workload: Workload, origin: Origin): Promise<void> {
+  private async idleRounds(workload: Workload, contenders: readonly Contender[], origin: Origin): Promise<void> {
     const rounds = Math.min(this.options.rounds, IDLE_ROUNDS_MAX)
     for (let round = 0; round < rounds; round++) {
-      for (const contender of orderOfRound(this.contenders, round)) {
+      for (const contender of orderOfRound(contenders, round)) {
         progress(`${workload.name}: round ${round + 1} of ${rounds}, ${contender.name}`)
         await this.guard(contender, workload, async () => {
           const running = await startContender(contender, origin, this.cores)
@@ -114,7 +150,7 @@ class Bench {
             await warmUp(running, workload, this.options.warmUpSeconds, this.cores)
             this.measurements.push(await measureIdle(running, workload, round, this.cores))
           } finally {
-            await running.process.stop()
+            await running.stop()
           }
         })
       }
@@ -122,16 +158,21 @@ class Bench {
   }
 
   /** One contender's fault is shown and does not end the others' run. */
-  private async guard(contender: Contender, workload: Workload, work: () => Promise<void>): Promise<void> {
+  private async guard(contender: Contender, what: { readonly name: string }, work: () => Promise<void>): Promise<void> {
     try {
       await work()
     } catch (error) {
       if (interrupted) await new Promise(() => {}) // The signal's handler ends the process.
-      const fault = `FAIL ${contender.name} in ${workload.name}: ${(error as Error).message}`
+      const fault = `FAIL ${contender.name} in ${what.name}: ${(error as Error).message}`
       this.faults.push(fault)
       note(fault)
     }
   }
+}
+
+/** Whether a list of contenders names this one, or what it was before (`--against`). */
+function isNamed(names: readonly string[], contender: string): boolean {
+  return names.includes(contender) || (contender.endsWith(BEFORE_SUFFIX) && names.includes(contender.slice(0, -BEFORE_SUFFIX.length)))
 }
 
 /** One line that replaces itself; nothing when nobody watches. */
@@ -213,8 +254,14 @@ async function main(): Promise<number> {
   }
   const bench = new Bench(options, contenders, cores)
   const summaries = await bench.run(origin)
+  await bench.runTrials(origin)
   const targets = judgeTargets(summaries, contenders.filter((contender) => contender.kind === 'node').map((contender) => contender.name))
-  if (contenders.some((contender) => contender.name === AFTER)) console.log(targetLines(targets))
+  for (const trial of options.trials) {
+    for (const { title, value, unit, bound, outcome } of judgeTrial(trial, bench.trialMeasurements)) {
+      targets.push({ title, limit: bound.limit, side: bound.side, value, unit, outcome })
+    }
+  }
+  if (contenders.some((contender) => contender.kind === 'cirque')) console.log(targetLines(targets))
   const comparisons = against === null ? [] : compare(bench.measurements, options.workloads.map((workload) => workload.name))
   if (against !== null) {
     console.log(`new  ${describeCheckout(checkout)}\nold  ${describeCheckout(against)}\n${comparisonTable(comparisons)}`)
@@ -223,7 +270,7 @@ async function main(): Promise<number> {
     const { only, rounds, latencyRounds, seconds, rateFraction, form, against } = options
     const result = {
       at: new Date().toISOString(), machine: host, options: { only, rounds, latencyRounds, seconds, rateFraction, form, against },
-      summaries, targets, comparisons, measurements: bench.measurements, faults: bench.faults,
+      summaries, targets, comparisons, measurements: bench.measurements, trials: bench.trialMeasurements, faults: bench.faults,
     }
     writeFileSync(options.json, `${JSON.stringify(result, null, 2)}\n`)
   }

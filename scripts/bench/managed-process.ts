@@ -5,7 +5,7 @@
  * read from the tree below our own child.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
 import os from 'node:os'
@@ -18,6 +18,8 @@ export interface Launch {
   readonly args: readonly string[]
   readonly env?: Readonly<Record<string, string>>
   readonly cwd?: string
+  /** File that stdout is appended to, for programs whose log goes there; otherwise stdout is kept in `output`. */
+  readonly stdoutFile?: string
 }
 
 /** The last part of what a child wrote, kept for the error message when it fails. */
@@ -36,7 +38,9 @@ export class ManagedProcess {
       command = 'taskset'
     }
     this.name = name
-    this.child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: launch.cwd, env: { ...process.env, ...launch.env } })
+    const stdout = launch.stdoutFile === undefined ? 'pipe' : openSync(launch.stdoutFile, 'a')
+    this.child = spawn(command, args, { stdio: ['ignore', stdout, 'pipe'], cwd: launch.cwd, env: { ...process.env, ...launch.env } })
+    if (typeof stdout === 'number') closeSync(stdout)
     const keep = (chunk: Buffer): void => { this.output = (this.output + chunk.toString('latin1')).slice(-KEPT_OUTPUT_CHARS) }
     this.child.stdout?.on('data', keep)
     this.child.stderr?.on('data', keep)
@@ -87,6 +91,12 @@ export class ManagedProcess {
 
 const running = new Set<ManagedProcess>()
 const folders = new Set<string>()
+
+/** For one that holds more than the rest of the run should keep. */
+export function removeFolder(folder: string): void {
+  rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
+  folders.delete(folder)
+}
 
 export function temporaryFolder(): string {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'cirque-bench-'))

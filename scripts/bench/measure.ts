@@ -1,8 +1,9 @@
 /** Takes single measurements of a proxy that is running: check, drive, and compare the process tree before and after. */
 import { setTimeout as delay } from 'node:timers/promises'
+import { existsSync, truncateSync } from 'node:fs'
 import path from 'node:path'
-import type { Contender } from './contenders.ts'
-import { ManagedProcess, freePorts, request, runToEnd, temporaryFolder, waitUntilReady } from './managed-process.ts'
+import { logFile, type Contender } from './contenders.ts'
+import { ManagedProcess, freePorts, removeFolder, request, runToEnd, temporaryFolder, waitUntilReady } from './managed-process.ts'
 import type { Measurement } from './measurement.ts'
 import type { OpenLoopResult } from './open-loop.ts'
 import type { Origin } from './origin.ts'
@@ -20,6 +21,9 @@ export interface RunningContender {
   readonly process: ManagedProcess
   readonly port: number
   readonly folder: string
+  readonly origin: Origin
+  /** Ends it and removes its folder, which may hold a large log. */
+  stop(): Promise<void>
 }
 
 export interface Cores {
@@ -38,7 +42,11 @@ export async function startContender(contender: Contender, origin: Origin, cores
     await process.stop()
     throw error
   }
-  return { contender, process, port, folder }
+  const stop = async (): Promise<void> => {
+    await process.stop()
+    removeFolder(folder)
+  }
+  return { contender, process, port, folder, origin, stop }
 }
 
 /** A wrong answer is cheap to give: nothing is measured before the right one was seen. */
@@ -55,18 +63,31 @@ interface Cost {
   readonly userMicros: number
   readonly systemMicros: number
   readonly memory: MemoryUse
+  /** Connections that the origin accepted meanwhile. */
+  readonly dialled: number
 }
 
 /** CPU that the tree used while `work` ran. A process that came or went meanwhile would falsify the sum. */
 async function costWhile<T>(running: RunningContender, work: () => Promise<T>): Promise<{ cost: Cost; result: T }> {
+  emptyLog(running)
+  const acceptedBefore = await running.origin.accepted()
   const before = running.process.tree()
   const result = await work()
   const after = running.process.tree()
+  // The question itself is one of them.
+  const dialled = await running.origin.accepted() - acceptedBefore - 1
   if (identity(before) !== identity(after)) throw new Error('its processes changed while it was measured')
   const start = cpuTimeOf(before)
   const end = cpuTimeOf(after)
   const memory = memoryOf(after.map((stat) => stat.pid))
-  return { cost: { userMicros: end.userMicros - start.userMicros, systemMicros: end.systemMicros - start.systemMicros, memory }, result }
+  const cost = { userMicros: end.userMicros - start.userMicros, systemMicros: end.systemMicros - start.systemMicros, memory, dialled }
+  return { cost, result }
+}
+
+/** Logs are opened for appending, so they may be emptied while they are written; a run would fill a disk otherwise. */
+function emptyLog({ folder }: RunningContender): void {
+  const file = logFile(folder)
+  if (existsSync(file)) truncateSync(file)
 }
 
 function identity(tree: readonly ProcessStat[]): string {
@@ -92,6 +113,7 @@ export async function measureClosed(
     p50Micros: result.p50Micros, p99Micros: result.p99Micros, p999Micros: Number.NaN, maxMicros: result.maxMicros,
     memoryKiloBytes: cost.memory.totalKiloBytes, ownKiloBytes: cost.memory.ownKiloBytes, idleConnectionBytes: Number.NaN,
     clientDelayMicros: Number.NaN,
+    reuseShare: 1 - cost.dialled / requests,
     failures: result.socketErrors + result.badStatus,
   }
 }
@@ -114,6 +136,7 @@ export async function measureOpen(
     p50Micros: result.p50Micros, p99Micros: result.p99Micros, p999Micros: result.p999Micros, maxMicros: result.maxMicros,
     memoryKiloBytes: cost.memory.totalKiloBytes, ownKiloBytes: cost.memory.ownKiloBytes, idleConnectionBytes: Number.NaN,
     clientDelayMicros: result.ownDelayP99Micros,
+    reuseShare: 1 - cost.dialled / result.served,
     failures: result.failed,
   }
 }
@@ -144,6 +167,7 @@ export async function measureIdle(running: RunningContender, workload: Workload,
     p50Micros: Number.NaN, p99Micros: Number.NaN, p999Micros: Number.NaN, maxMicros: Number.NaN,
     memoryKiloBytes: after.totalKiloBytes, ownKiloBytes: after.ownKiloBytes, idleConnectionBytes: addedBytes / workload.connections,
     clientDelayMicros: Number.NaN,
+    reuseShare: Number.NaN,
     failures: Number(/lost (\d+)/.exec(holder.output)?.[1] ?? Number.NaN),
   }
 }

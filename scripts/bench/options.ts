@@ -1,13 +1,16 @@
 /** The command line of the bench: described once, defaulted once, checked once. */
 import { parseArgs } from 'node:util'
-import { COMPARED } from './comparison.ts'
+import { AFTER, BEFORE, BEFORE_SUFFIX, canCompare } from './comparison.ts'
 import type { CirqueForm } from './contenders.ts'
+import { TRIALS } from './trials/list.ts'
+import type { Trial } from './trials/trial.ts'
 import { COMPARED_WORKLOADS, WORKLOADS, type Workload } from './workloads.ts'
 
 export interface BenchOptions {
   /** Names of contenders; null: all, or with `--profile` and `--perf` `cirque` alone. */
   readonly only: readonly string[] | null
   readonly workloads: readonly Workload[]
+  readonly trials: readonly Trial[]
   readonly rounds: number
   /** Rounds of the open-loop workload. */
   readonly latencyRounds: number
@@ -26,14 +29,21 @@ export interface BenchOptions {
   readonly loadCore: number
 }
 
-const WORKLOAD_NAMES = WORKLOADS.map((workload) => workload.name).join(', ')
+/** Single rows of the report. */
+const ROW_NAMES: readonly string[] = [...WORKLOADS, ...TRIALS].map(({ name }) => name)
+const [WORKLOAD_NAMES, TRIAL_NAMES] = [WORKLOADS, TRIALS].map((rows) => rows.map(({ name }) => name).join(', '))
 
 export const HELP = `Usage: npm run bench -- [options]
-  --only a,b             contenders to run (cirque, cirque-before, nginx, nginx-large-buffers, haproxy, caddy,
-                         node:http, fast-proxy, @fastify/http-proxy, http-proxy-3); default: all
-  --workloads a,b        ${WORKLOAD_NAMES}; default: all
+  --only a,b             contenders to run; default: all. Told the same things: cirque, nginx, nginx-large-buffers,
+                         haproxy, caddy, node:http, fast-proxy, @fastify/http-proxy, http-proxy-3; as they come, access
+                         log on: cirque-default, nginx-log (told the same, with the same fields logged), nginx-default,
+                         haproxy-default; for single rows: cirque-log, cirque-two, nginx-two
+  --workloads a,b        rows of the report; default: all
+                         streams of requests: ${WORKLOAD_NAMES}
+                         trials: ${TRIAL_NAMES}
   --against DIR          another checkout of Cirque, with its own node_modules, in the same rounds as \`cirque-before\`;
-                         default with it: --only cirque,cirque-before,nginx --workloads ${COMPARED_WORKLOADS.join(',')}
+                         default with it: --only cirque,cirque-before,nginx --workloads ${COMPARED_WORKLOADS.join(',')};
+                         every form of cirque has one, such as cirque-default-before
   --rounds N             measurements of each contender and workload (default 5)
   --latency-rounds N     the same for the workload \`latency\` (default 7)
   --seconds S            length of one measurement (default 4)
@@ -73,7 +83,14 @@ function core(name: string, text: string | undefined, fallback: number): number 
 
 function defaultWorkloads({ comparing, profiling }: { comparing: boolean; profiling: boolean }): readonly string[] {
   if (profiling) return ['small']
-  return comparing ? COMPARED_WORKLOADS : WORKLOADS.map((workload) => workload.name)
+  return comparing ? COMPARED_WORKLOADS : ROW_NAMES
+}
+
+/** Both checkouts with what they are held against: told the same things, and in the forms that single rows need. */
+function comparedWith(rows: readonly string[]): readonly string[] {
+  const named = [...WORKLOADS, ...TRIALS].filter(({ name }) => rows.includes(name)).flatMap(({ contenders }) => contenders ?? [])
+  const all = [AFTER, 'nginx', ...named]
+  return [...new Set(all.flatMap((name) => (name.startsWith(AFTER) ? [name, `${name}${BEFORE_SUFFIX}`] : [name])))]
 }
 
 /** @returns null when help was asked for. */
@@ -91,25 +108,26 @@ export function parseOptions(args: readonly string[]): BenchOptions | null {
   const idleConnections = positive('connections', values.connections, 4000, true)
   const names = values.workloads === undefined ? null : list(values.workloads)
   for (const name of names ?? []) {
-    const known = WORKLOADS.some((workload) => workload.name === name)
-    if (!known) throw new UsageError(`--workloads has ${name}; use some of ${WORKLOAD_NAMES}`)
+    if (!ROW_NAMES.includes(name)) throw new UsageError(`--workloads has ${name}; use some of ${ROW_NAMES.join(', ')}`)
   }
   const against = values.against ?? null
   if (against !== null && values.parts === true) throw new UsageError('--parts measures this checkout alone; leave --against out')
   const only = values.only === undefined ? null : list(values.only)
   const comparing = against !== null && !profile && !perf
-  if (comparing && only !== null && !COMPARED.every((name) => only.includes(name))) {
-    throw new UsageError(`--against compares ${COMPARED.join(' with ')}; name both in --only, or leave --only out`)
+  if (comparing && only !== null && !canCompare(only)) {
+    throw new UsageError(`--against compares ${AFTER} with ${BEFORE}; name both in --only, or leave --only out`)
   }
   const chosen = names ?? defaultWorkloads({ comparing, profiling: profile || perf })
+  const trials = profile || perf ? [] : TRIALS.filter(({ name }) => chosen.includes(name))
   const form = values.cirque ?? 'supervised'
   if (form !== 'supervised' && form !== 'in-process') throw new UsageError(`--cirque is ${form}; use supervised or in-process`)
   const rateFraction = positive('rate-fraction', values['rate-fraction'], 0.5, false)
   if (rateFraction >= 1) throw new UsageError(`--rate-fraction is ${rateFraction}; use a number between 0 and 1`)
   return {
-    only: only ?? (comparing ? [...COMPARED, 'nginx'] : null),
+    only: only ?? (comparing ? comparedWith(chosen) : null),
     workloads: WORKLOADS.filter((workload) => chosen.includes(workload.name))
       .map((workload) => (workload.kind === 'idle' ? { ...workload, connections: idleConnections } : workload)),
+    trials,
     rounds: positive('rounds', values.rounds, quick ? 2 : 5, true),
     latencyRounds: positive('latency-rounds', values['latency-rounds'], quick ? 2 : 7, true),
     seconds: positive('seconds', values.seconds, quick ? 1 : 4, true),

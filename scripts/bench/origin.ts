@@ -10,6 +10,13 @@ import { WORKLOADS } from './workloads.ts'
 export interface Origin {
   readonly port: number
   readonly process: ManagedProcess
+  /** Connections that were accepted so far, the one that asks included. */
+  accepted(): Promise<number>
+}
+
+/** The first of the three numbers in the third line of nginx's status page. */
+export function parseAccepted(page: string): number {
+  return Number(/^ (\d+) \d+ \d+ *$/m.exec(page)?.[1] ?? Number.NaN)
 }
 
 /** Started by root, nginx would serve as `nobody`, who may not read our temporary folders. */
@@ -53,6 +60,7 @@ http {
     root ${folder}/files;
     location = /80 { return 200 "${'x'.repeat(80)}"; }
     location = /1k { return 200 "${'x'.repeat(1000)}"; }
+    location = /status { stub_status; }
     location = /up {
       client_max_body_size 0;
       client_body_buffer_size 2m;
@@ -79,5 +87,9 @@ export async function startOrigin(core: number): Promise<Origin> {
   writeFileSync(config, originConfig(folder, port))
   const process = new ManagedProcess('origin', { command: 'nginx', args: ['-p', folder, '-c', config] }, core)
   await waitUntilReady(process, port, '/80')
-  return { port, process }
+  const accepted = async (): Promise<number> => {
+    const page = await fetch(`http://127.0.0.1:${port}/status`, { headers: { Connection: 'close' } })
+    return parseAccepted(await page.text())
+  }
+  return { port, process, accepted }
 }

@@ -13,7 +13,7 @@ import type { UpstreamConnection } from '../../src/protocols/http-connection.ts'
 import { HeadParser, Parsed, type HeadRole } from '../../src/protocols/http1/parser.ts'
 import { HTTP1_SERVER_DEFAULTS } from '../../src/protocols/http1/http1-options.ts'
 import type { BenchOptions } from './options.ts'
-import { alignedTable } from './report.ts'
+import { alignedTable } from './aligned-table.ts'
 import { median } from './statistics.ts'
 
 interface Part {

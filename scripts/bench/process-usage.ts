@@ -97,6 +97,21 @@ export function cpuTimeOf(tree: readonly ProcessStat[]): CpuTime {
   return { userMicros: user * tickMicros(), systemMicros: system * tickMicros() }
 }
 
+/** When a process began, in ms after boot, as exact as a tick (10 ms). */
+export function startedAtMs(stat: ProcessStat): number {
+  return stat.startTicks * tickMicros() / 1000
+}
+
+/** The first number of /proc/uptime: ms since boot, as exact as the start times of processes. */
+export function sinceBootMs(uptime: string): number {
+  return Number(uptime.split(' ')[0]) * 1000
+}
+
+/** Memory of a process that is backed by no file, shared with nobody or not; 0 when it has ended. */
+export function anonymousKiloBytes(pid: number): number {
+  return parseKiloBytes(readProcFile(pid, 'smaps_rollup') ?? '', 'Anonymous') ?? 0
+}
+
 export interface MemoryUse {
   /** Proportional set size: pages that several processes share are divided among them. */
   readonly totalKiloBytes: number

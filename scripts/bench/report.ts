@@ -1,9 +1,10 @@
 /** Text of the results: aligned tables and the closing lines. Pure. */
+import { alignedTable } from './aligned-table.ts'
 import type { Comparison } from './comparison.ts'
 import type { FunctionTime } from './cpu-profile.ts'
-import type { Summary } from './measurement.ts'
+import { LOG_COST, type Workload } from './workloads.ts'
+import { isAsItComes, type Summary } from './measurement.ts'
 import type { TargetResult } from './targets.ts'
-import type { Workload } from './workloads.ts'
 
 interface Column {
   readonly title: string
@@ -26,17 +27,18 @@ function cpu(micros: number): string {
 }
 
 const CONTENDER: Column = { title: 'contender', cell: (summary) => summary.contender }
+/** Titles with `BASE` name the contender that the ratios of a table are taken of. */
 const CPU: readonly Column[] = [
   { title: 'us/request', cell: (summary) => cpu(summary.microsPerRequest) },
   { title: 'user', cell: (summary) => cpu(summary.userMicros) },
   { title: 'sys', cell: (summary) => cpu(summary.systemMicros) },
-  { title: 'x nginx', cell: (summary) => decimal(summary.ratio, 2) },
+  { title: 'x BASE', cell: (summary) => decimal(summary.ratio, 2) },
 ]
 const RATE: Column = { title: 'req/s', cell: (summary) => decimal(summary.requestsPerSecond, 0) }
 const P50: Column = { title: 'p50', cell: (summary) => duration(summary.p50Micros) }
 const P99: readonly Column[] = [
   { title: 'p99', cell: (summary) => duration(summary.p99Micros) },
-  { title: 'x nginx', cell: (summary) => decimal(summary.p99Ratio, 2) },
+  { title: 'x BASE', cell: (summary) => decimal(summary.p99Ratio, 2) },
 ]
 const TAIL: readonly Column[] = [
   { title: 'p99.9', cell: (summary) => duration(summary.p999Micros) },
@@ -44,12 +46,13 @@ const TAIL: readonly Column[] = [
 ]
 /** Of the latency, what the client itself may have added. */
 const CLIENT_DELAY: Column = { title: 'client late p99', cell: (summary) => duration(summary.clientDelayMicros) }
+const REUSE: Column = { title: 'reused', cell: (summary) => `${decimal(summary.reuseShare * 100, 2)} %` }
 const MEMORY: Column = { title: 'memory', cell: (summary) => `${decimal(summary.memoryKiloBytes / 1000, 1)} MB` }
 const FAILURES: Column = { title: 'failures', cell: (summary) => String(summary.failures) }
 
 const COLUMNS: Readonly<Record<Workload['kind'], readonly Column[]>> = {
-  closed: [CONTENDER, ...CPU, RATE, P50, ...P99, MEMORY, FAILURES],
-  open: [CONTENDER, ...CPU, RATE, P50, ...P99, ...TAIL, CLIENT_DELAY, MEMORY, FAILURES],
+  closed: [CONTENDER, ...CPU, RATE, P50, ...P99, REUSE, MEMORY, FAILURES],
+  open: [CONTENDER, ...CPU, RATE, P50, ...P99, ...TAIL, CLIENT_DELAY, REUSE, MEMORY, FAILURES],
   idle: [
     CONTENDER,
     { title: 'kB/connection', cell: (summary) => decimal(summary.idleConnectionBytes / 1000, 2) },
@@ -58,38 +61,47 @@ const COLUMNS: Readonly<Record<Workload['kind'], readonly Column[]>> = {
   ],
 }
 
-/** First column to the left, all others to the right, as wide as they need to be. */
-export function alignedTable(rows: readonly (readonly string[])[]): string {
-  const widths: number[] = []
-  for (const row of rows) for (const [at, cell] of row.entries()) widths[at] = Math.max(widths[at] ?? 0, cell.length)
-  return rows
-    .map((row) => row.map((cell, at) => (at === 0 ? cell.padEnd(widths[at] ?? 0) : cell.padStart(widths[at] ?? 0))).join('  ').trimEnd())
-    .join('\n')
+/** One table for those that are told the same things, one for those that run as they come. */
+export function workloadTable(workload: Workload, summaries: readonly Summary[]): string {
+  const title = `${workload.name}: ${workload.title}`
+  if (workload.name === LOG_COST) return table(workload, `${title}`, 'none', summaries)
+  const [first, others] = [false, true].map((asItComes) => summaries.filter((summary) => isAsItComes(summary.contender) === asItComes))
+  const parts: string[] = []
+  if (first !== undefined && first.length > 0) parts.push(table(workload, title, first[0]?.base ?? '', first))
+  if (others !== undefined && others.length > 0) {
+    parts.push(table(workload, `${workload.name}, as they come, access log on`, others[0]?.base ?? '', others))
+  }
+  return parts.join('\n')
 }
 
-export function workloadTable(workload: Workload, summaries: readonly Summary[]): string {
+function table(workload: Workload, title: string, base: string, summaries: readonly Summary[]): string {
   const columns = COLUMNS[workload.kind]
   const rows = summaries.map((summary) => columns.map((column) => column.cell(summary)))
-  return `${workload.name}: ${workload.title}\n${alignedTable([columns.map((column) => column.title), ...rows])}\n`
+  return `${title}\n${alignedTable([columns.map((column) => column.title.replace('BASE', base)), ...rows])}\n`
 }
 
 export function targetLines(results: readonly TargetResult[]): string {
-  const rows = results.map((result) => {
+  const measured = results.filter((result) => result.outcome !== 'not measured')
+  const rows = measured.map((result) => {
     const off = Math.abs(result.value / result.limit - 1) * 100
-    const outcome = result.outcome === 'not measured' ? result.outcome : `${result.outcome} by ${off.toFixed(0)} %`
-    return [result.title, `${decimal(result.value, 2)} ${result.unit}`, `<= ${result.limit}`, outcome]
+    const by = Number.isFinite(off) ? ` by ${off.toFixed(off < 1 ? 2 : 0)} %` : ''
+    const value = `${decimal(result.value, 2)} ${result.unit}`.trim()
+    return [result.title, value, `${SIGNS[result.side]} ${result.limit}`, `${result.outcome}${by}`]
   })
-  return `targets\n${alignedTable(rows)}\n`
+  const others = results.length - measured.length
+  return `targets\n${alignedTable(rows)}\n${others === 0 ? '' : `${others} not measured in this run\n`}`
 }
 
-const COMPARISON_TITLES = ['workload', 'new', 'old', '', 'new / old', 'rounds', 'p99', 'memory']
+const SIGNS = { most: '<=', least: '>=' } as const
+
+const COMPARISON_TITLES = ['workload', '', 'new', 'old', '', 'new / old', 'rounds', 'p99', 'memory']
 
 /** New and old with the ratio beside them; `rounds` are the extremes among the rounds. */
 export function comparisonTable(comparisons: readonly Comparison[]): string {
   const rows = comparisons.map((comparison) => {
     const cost = comparison.unit === 'us' ? cpu : (bytes: number): string => decimal(bytes, 0)
     return [
-      comparison.workload, cost(comparison.after), cost(comparison.before),
+      comparison.workload, comparison.contender, cost(comparison.after), cost(comparison.before),
       comparison.unit === 'us' ? 'us/request' : 'bytes/connection',
       decimal(comparison.ratio, 3), `${decimal(comparison.lowest, 2)} to ${decimal(comparison.highest, 2)}`,
       decimal(comparison.p99Ratio, 2), decimal(comparison.memoryRatio, 2),

@@ -15,7 +15,12 @@ export interface Workload {
   readonly closeEach: boolean
   /** Requests counted by bytes received, where the ones cut off at the end would matter. */
   readonly countByBytes: boolean
+  /** Contenders that run it; null: all but those that only certain workloads need. */
+  readonly contenders: readonly string[] | null
 }
+
+/** What the access log costs is told by the same proxy without one. */
+export const LOG_COST = 'logcost'
 
 /** What a change is held against unless `--workloads` says otherwise: each cost that a change has moved at some time. */
 export const COMPARED_WORKLOADS: readonly string[] = ['small', '100k', '10m', 'conns1000', 'newconn', 'idle']
@@ -23,7 +28,7 @@ export const COMPARED_WORKLOADS: readonly string[] = ['small', '100k', '10m', 'c
 const KB = 1000
 const MB = 1000 * 1000
 
-const base = { kind: 'closed', uploadBytes: 0, connections: 64, closeEach: false, countByBytes: false } as const
+const base = { kind: 'closed', uploadBytes: 0, connections: 64, closeEach: false, countByBytes: false, contenders: null } as const
 
 export const WORKLOADS: readonly Workload[] = [
   { ...base, name: 'small', title: '80 B, keep-alive, 64 connections', path: '/80', answerBytes: 80 },
@@ -32,10 +37,15 @@ export const WORKLOADS: readonly Workload[] = [
   { ...base, name: '10m', title: '10 MB down, 16 at a time', path: '/10m', answerBytes: 10 * MB, connections: 16, countByBytes: true },
   { ...base, name: 'upload', title: '1 MB up, 64 connections', path: '/up', answerBytes: 2, uploadBytes: MB },
   { ...base, name: 'conns1000', title: '1 kB, keep-alive, 1000 connections', path: '/1k', answerBytes: KB, connections: 1000 },
+  { ...base, name: 'conns2000', title: '1 kB, keep-alive, 2000 connections', path: '/1k', answerBytes: KB, connections: 2000 },
   {
     ...base, name: 'newconn', title: '80 B, a new connection for each request, 64 at a time', path: '/80', answerBytes: 80,
     closeEach: true,
   },
   { ...base, name: 'latency', title: '80 B at equal offered rate, 64 connections', kind: 'open', path: '/80', answerBytes: 80 },
+  {
+    ...base, name: LOG_COST, title: '80 B, keep-alive, 64 connections, an access log to a file beside none', path: '/80', answerBytes: 80,
+    contenders: ['cirque', 'cirque-log', 'nginx', 'nginx-log'],
+  },
   { ...base, name: 'idle', title: 'idle keep-alive connections', kind: 'idle', path: '/80', answerBytes: 80, connections: 4000 },
 ]

@@ -8,7 +8,7 @@ function measurement(contender: string, round: number, micros: number, more: Par
   return {
     workload: 'small', contender, round, userMicros: micros / 2, systemMicros: micros / 2, requestsPerSecond: 1e6 / micros,
     p50Micros: 500, p99Micros: micros * 10, p999Micros: Number.NaN, maxMicros: 5000, memoryKiloBytes: 50_000, ownKiloBytes: 30_000,
-    idleConnectionBytes: Number.NaN, clientDelayMicros: Number.NaN, failures: 0, ...more,
+    idleConnectionBytes: Number.NaN, clientDelayMicros: Number.NaN, reuseShare: 1, failures: 0, ...more,
   }
 }
 
@@ -47,7 +47,7 @@ test('bench comparison: the table has one line a workload, in their order, and a
     measurement('cirque', 0, 11, { ownKiloBytes: 36_000 }), measurement('cirque-before', 0, 10),
   ], ['small', 'idle'])
   const [, small = '', idleLine = ''] = comparisonTable(comparisons).split('\n')
-  assert.match(small, /^small +11\.00 +10\.00 +us\/request +1\.100 +1\.10 to 1\.10 +1\.10 +1\.20$/)
-  assert.match(idleLine, /^idle +5250 +5000 +bytes\/connection +1\.050 +1\.05 to 1\.05 +- +1\.00$/)
+  assert.match(small, /^small +cirque +11\.00 +10\.00 +us\/request +1\.100 +1\.10 to 1\.10 +1\.10 +1\.20$/)
+  assert.match(idleLine, /^idle +cirque +5250 +5000 +bytes\/connection +1\.050 +1\.05 to 1\.05 +- +1\.00$/)
   assert.equal(comparisonTable([]), 'nothing was measured of both\n')
 })

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { alignedTable } from '../../scripts/bench/aligned-table.ts'
 import { summarize, type Measurement } from '../../scripts/bench/measurement.ts'
-import { alignedTable, duration, targetLines, workloadTable } from '../../scripts/bench/report.ts'
+import { duration, targetLines, workloadTable } from '../../scripts/bench/report.ts'
 import { judgeTargets } from '../../scripts/bench/targets.ts'
 import { WORKLOADS } from '../../scripts/bench/workloads.ts'
 
@@ -9,7 +10,7 @@ function measurement(contender: string, round: number, micros: number, more: Par
   return {
     workload: 'small', contender, round, userMicros: micros / 4, systemMicros: (micros * 3) / 4, requestsPerSecond: 1e6 / micros,
     p50Micros: 500, p99Micros: micros * 100, p999Micros: Number.NaN, maxMicros: 5000, memoryKiloBytes: 50_000, ownKiloBytes: 30_000,
-    idleConnectionBytes: Number.NaN, clientDelayMicros: Number.NaN, failures: 0, ...more,
+    idleConnectionBytes: Number.NaN, clientDelayMicros: Number.NaN, reuseShare: 1, failures: 0, ...more,
   }
 }
 
@@ -49,6 +50,34 @@ test('bench report: targets are met, missed, or not measured', () => {
 test('bench report: with no Node proxy in the run there is nothing to compare with', () => {
   const results = judgeTargets(summarize([measurement('cirque', 0, 12)], 'small'), [])
   assert.deepEqual([...new Set(results.map((result) => result.outcome))], ['not measured'])
+})
+
+test('bench report: those that run as they come are held against nginx with a log, in a table of their own', () => {
+  const workload = WORKLOADS.find(({ name }) => name === 'small')
+  assert.ok(workload)
+  const summaries = summarize([
+    measurement('cirque', 0, 12), measurement('nginx', 0, 10),
+    measurement('cirque-default', 0, 24, { reuseShare: 0.5 }), measurement('nginx-log', 0, 20), measurement('haproxy-default', 0, 30),
+  ], 'small')
+  assert.equal(summaries.find(({ contender }) => contender === 'cirque-default')?.ratio, 1.2)
+  const [tuned = '', asTheyCome = ''] = workloadTable(workload, summaries).split('\n\n')
+  assert.match(tuned, /x nginx [^]*\ncirque /)
+  assert.doesNotMatch(tuned, /default/)
+  assert.match(asTheyCome, /as they come[^]*x nginx-log [^]*\ncirque-default .* 1\.20 .*50\.00 %/)
+  const targets = judgeTargets(summaries, [])
+  const outcome = (title: string): string | undefined => targets.find((target) => target.title === title)?.outcome
+  assert.equal(outcome('as it comes, 64 connections: CPU'), 'met')
+  assert.equal(outcome('as it comes, 64 connections: reuse'), 'missed')
+})
+
+test('bench report: an access log is held against the same proxy without one', () => {
+  const summaries = summarize([
+    measurement('nginx', 0, 10), measurement('nginx-log', 0, 13), measurement('cirque', 0, 20), measurement('cirque-log', 0, 22),
+  ].map((each) => ({ ...each, workload: 'logcost' })), 'logcost')
+  assert.deepEqual(summaries.map(({ contender, ratio }) => [contender, ratio]), [
+    ['nginx', 1], ['nginx-log', 1.3], ['cirque', 1], ['cirque-log', 1.1],
+  ])
+  assert.equal(judgeTargets(summaries, []).find(({ title }) => title.startsWith('access log'))?.outcome, 'met')
 })
 
 test('bench report: columns line up', () => {
