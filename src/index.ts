@@ -2,6 +2,7 @@
 import './runtime-check.ts'
 
 // A server and its services.
+export type { LimitOptions } from './config/limit-options.ts'
 export { Server, type BoundAddress, type SelfTestOptions, type ServiceHandle } from './server/server.ts'
 export { httpProxyService, HttpProxyService } from './server/http-proxy-service.ts'
 export type { HttpProxyOptions } from './server/http-proxy-options.ts'

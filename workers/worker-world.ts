@@ -21,6 +21,7 @@ import type { FromWorker, ToWorker } from '../src/ipc/messages.ts'
 export interface Vitals {
   /** Share of the time since the last call in which the event loop was busy, 0 to 1. */
   readonly utilization: number
+  /** As last known; 0: the system does not say. */
   readonly rssBytes: number
 }
 
@@ -49,6 +50,7 @@ class SystemWorld implements WorkerWorld {
   readonly pid = process.pid
   readonly clock = systemClock
   #before = performance.eventLoopUtilization()
+  #rssBytes = 0
 
   async turn(): Promise<void> { await setImmediate() }
 
@@ -68,7 +70,9 @@ class SystemWorld implements WorkerWorld {
     const now = performance.eventLoopUtilization()
     const { utilization } = performance.eventLoopUtilization(now, this.#before)
     this.#before = now
-    return { utilization, rssBytes: process.memoryUsage.rss() }
+    // The system says it in a file, which may be missing, or not be opened for want of descriptors.
+    try { this.#rssBytes = process.memoryUsage.rss() } catch { /* it is as it was */ }
+    return { utilization, rssBytes: this.#rssBytes }
   }
 }
 

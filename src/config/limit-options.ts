@@ -1,14 +1,31 @@
-/** Limits of one worker; N workers allow N times as much. An application sets them on its service, an operator in the section `limits`. */
-import { count, defaultsOf, type OptionTable } from '../primitives/option-table.ts'
+/**
+ * Limits of one worker, all of its services and listeners together; N workers allow N times as much. An application sets them
+ * on its server (`server.limits`), an operator in the section `limits`.
+ */
+import { count, defaultsOf, resolveOptions, type OptionTable } from '../primitives/option-table.ts'
 
 export interface LimitOptions {
+  /**
+   * Connections of clients open at once in this worker, but no more than half of the descriptors that the system allows
+   * beyond `fdReserve`; past it one gives way as on a listener. 0 leaves only the descriptors as a limit. @default 20_000
+   */
+  maxConnections?: number
+  /** Descriptors kept for listening sockets, logs and what else is no connection. 0 keeps none. @default 64 */
+  fdReserve?: number
   /** Requests in flight at once in this worker; past it new ones are answered with 503. 0 turns it off. @default 10_000 */
   maxActiveRequests?: number
 }
 export type ResolvedLimitOptions = Readonly<Required<LimitOptions>>
 
 export const LIMIT_OPTIONS = {
+  maxConnections: count(20_000, { zero: 'leaves only the descriptors as a limit' }),
+  fdReserve: count(64, { zero: 'keeps none' }),
   maxActiveRequests: count(10_000, { zero: 'turns it off' }),
 } satisfies OptionTable<LimitOptions>
 
 export const LIMIT_DEFAULTS: ResolvedLimitOptions = defaultsOf<LimitOptions>(LIMIT_OPTIONS)
+
+/** Complete and checked. @throws OptionError with every mistake there is */
+export function resolveLimitOptions(given: LimitOptions): ResolvedLimitOptions {
+  return resolveOptions<LimitOptions>('limits', LIMIT_OPTIONS, given, LIMIT_DEFAULTS)
+}

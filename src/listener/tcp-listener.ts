@@ -11,12 +11,13 @@ import type { ResolvedListenerOptions } from './listener-options.ts'
 import { TcpAcceptor } from './tcp-acceptor.ts'
 
 export interface AcceptOwner {
-  /** Connections of this listener that are open now. */
-  readonly connections: number
+  /**
+   * Whether there is room for one more connection; one that waits may have been cut for it. Asked when nothing else speaks
+   * against the connection. @param maxConnections of this listener; 0: any number
+   */
+  makeRoom(maxConnections: number): boolean
   /** A connection was let in. Its owner is set in this call. `countedAs` comes back through `TcpListener.left`. */
   onAccepted(stream: ByteStream, countedAs: string): void
-  /** There is no room: close the oldest idle connection. Returns false when none is idle. */
-  closeOldestIdle(): boolean
   /** A connection was turned away; it is reset behind this call. */
   onTurnedAway?(clientIp: string, reason: RefusalReason): void
 }
@@ -83,15 +84,13 @@ export class TcpListener {
 
   /** Counts a connection for its client. Returns how it is counted, '' for a client that is exempt; null: it is turned away. */
   #admit(ip: string): string | null {
-    const { connectionFilter, maxConnections, maxConnectionsPerClient } = this.#options, owner = this.#owner
-    if (maxConnections !== 0 && owner.connections >= maxConnections && !owner.closeOldestIdle()) return this.#refuse('max-connections')
+    const { connectionFilter, maxConnections, maxConnectionsPerClient } = this.#options
     if (connectionFilter !== null && !allows(connectionFilter, ip)) return this.#refuse('connection-filter')
-    if (maxConnectionsPerClient === 0) return ''
-    const client = clientOf(ip)
-    if (client === '') return ''
-    const open = this.#perClient.get(client) ?? 0
-    if (open >= maxConnectionsPerClient) return this.#refuse('max-connections-per-client')
-    this.#perClient.set(client, open + 1)
+    const client = maxConnectionsPerClient === 0 ? '' : clientOf(ip), perClient = this.#perClient
+    if (client !== '' && (perClient.get(client) ?? 0) >= maxConnectionsPerClient) return this.#refuse('max-connections-per-client')
+    // Last: who is turned away for another reason costs no other connection its place.
+    if (!this.#owner.makeRoom(maxConnections)) return this.#refuse('max-connections')
+    if (client !== '') perClient.set(client, (perClient.get(client) ?? 0) + 1)
     return client
   }
 

@@ -107,8 +107,11 @@ export interface ConnectionHost {
  * harmless; `onClosed` is told once, after everything else.
  */
 export interface AcceptingListener {
-  /** `idle` became true, or false. */
+  /** `idle` became true. */
   onIdle(connection: DownstreamConnection): void
+  /** No exchange is under way, but it is not idle either: a part of a head came, or it only has to be closed. It may be cut. */
+  onUnfinished(connection: DownstreamConnection): void
+  /** It is neither: an exchange is under way, or will be at once. */
   onActive(connection: DownstreamConnection): void
   onClosed(connection: DownstreamConnection): void
 }
@@ -142,12 +145,13 @@ export interface DownstreamConnection {
   drain(): void
   /** Ends every exchange under way with `error`: answered when nothing was sent yet, cut otherwise. */
   cut(error: ProxyError): void
-  /** Closes it now. */
+  /** Closes it now, with a reset: its descriptor is free when the call returns. */
   destroy(): void
 
   // Links of the service's book (server/connection-book.ts). Only the book touches them.
   bookNewer: DownstreamConnection | null
   bookOlder: DownstreamConnection | null
-  idleNewer: DownstreamConnection | null
-  idleOlder: DownstreamConnection | null
+  listNewer: DownstreamConnection | null
+  listOlder: DownstreamConnection | null
+  inList: object | null
 }

@@ -80,8 +80,9 @@ class StagedConnection implements DownstreamConnection, Timed {
   tickIndex = -1
   bookNewer: DownstreamConnection | null = null
   bookOlder: DownstreamConnection | null = null
-  idleNewer: DownstreamConnection | null = null
-  idleOlder: DownstreamConnection | null = null
+  listNewer: DownstreamConnection | null = null
+  listOlder: DownstreamConnection | null = null
+  inList: object | null = null
   acceptedBy: AcceptingListener | null = null
   countedAs = ''
   facts: object | null = null

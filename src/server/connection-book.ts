@@ -1,27 +1,62 @@
 /**
- * The connections of one listener: all of them, and those that are idle, the one that has been idle for longest first.
- * Both lists run through the connections themselves, so that a request's way from idle to active and back costs a few
- * stores, and eviction, counts and drains never search.
+ * The connections of one listener: all of them, and those that may be evicted, in two lists: idle ones, and unfinished ones,
+ * each with the one first that has been in it for longest. All lists run through the connections themselves, so that a
+ * request's way from idle to active and back costs a few stores, and eviction, counts and drains never search.
  *
- * Invariant: a connection is in the idle list only while it is in the book. Telling the book twice that one is idle, or
- * active, is harmless: within one read callback a connection may be both without anything outside having seen it.
+ *   idle        waits for a request, nothing of it seen
+ *   unfinished  has a part of a head, or only has to be closed: nobody would miss an answer
+ *   neither     an exchange is under way, or an answer is not taken yet
+ *
+ * Invariant: a connection is in one of the lists only while it is in the book, and in one of them at most. Telling the book
+ * the same twice is harmless: within one read callback a connection may be idle and active without anything outside having
+ * seen it.
  */
 import type { AcceptingListener, DownstreamConnection } from '../protocols/http-connection.ts'
+import type { Evictable } from './admission.ts'
 
-/** Hears of connections that are gone, each once, when the book has forgotten them. */
+/** Hears of connections that come and go: of each once, when the book has it, and when it has forgotten it. */
 export interface BookOwner {
+  onCame(): void
   onLeft(connection: DownstreamConnection): void
 }
 
-export class ConnectionBook implements AcceptingListener {
-  readonly #owner: BookOwner
+/** Connections that may be evicted, in the order in which they came to it. */
+class EvictionList {
+  oldest: DownstreamConnection | null = null
   #newest: DownstreamConnection | null = null
-  #oldestIdle: DownstreamConnection | null = null
-  #newestIdle: DownstreamConnection | null = null
   size = 0
-  idle = 0
+
+  add(connection: DownstreamConnection): void {
+    const before = this.#newest
+    connection.inList = this
+    connection.listOlder = before
+    if (before === null) this.oldest = connection
+    else before.listNewer = connection
+    this.#newest = connection
+    this.size++
+  }
+
+  remove(connection: DownstreamConnection): void {
+    const { listNewer, listOlder } = connection
+    if (listNewer === null) this.#newest = listOlder
+    else listNewer.listOlder = listOlder
+    if (listOlder === null) this.oldest = listNewer
+    else listOlder.listNewer = listNewer
+    connection.listNewer = connection.listOlder = connection.inList = null
+    this.size--
+  }
+}
+
+export class ConnectionBook implements AcceptingListener, Evictable {
+  readonly #owner: BookOwner
+  readonly #idle = new EvictionList()
+  readonly #unfinished = new EvictionList()
+  #newest: DownstreamConnection | null = null
+  size = 0
 
   constructor(owner: BookOwner) { this.#owner = owner }
+
+  get idle(): number { return this.#idle.size }
 
   /** Takes in a connection that is idle: nothing was read from it yet. @param countedAs the client that it counts for; '': none */
   add(connection: DownstreamConnection, countedAs: string): void {
@@ -33,6 +68,7 @@ export class ConnectionBook implements AcceptingListener {
     this.#newest = connection
     this.size++
     this.onIdle(connection)
+    this.#owner.onCame()
   }
 
   /** `next` goes on where `connection` ends, a connection that waited to know its protocol: one place, one client, one age. */
@@ -51,29 +87,23 @@ export class ConnectionBook implements AcceptingListener {
     this.onIdle(next)
   }
 
-  onIdle(connection: DownstreamConnection): void {
-    const before = this.#newestIdle
-    if (connection.idleOlder !== null || before === connection || this.#oldestIdle === connection) return
-    connection.idleOlder = before
-    if (before === null) this.#oldestIdle = connection
-    else before.idleNewer = connection
-    this.#newestIdle = connection
-    this.idle++
+  onIdle(connection: DownstreamConnection): void { this.#moveTo(this.#idle, connection) }
+  onUnfinished(connection: DownstreamConnection): void { this.#moveTo(this.#unfinished, connection) }
+  onActive(connection: DownstreamConnection): void { this.#takeOut(connection) }
+
+  #moveTo(list: EvictionList, connection: DownstreamConnection): void {
+    if (connection.inList === list) return
+    this.#takeOut(connection)
+    list.add(connection)
   }
 
-  onActive(connection: DownstreamConnection): void {
-    const { idleNewer, idleOlder } = connection
-    if (idleOlder === null && this.#oldestIdle !== connection) return
-    if (idleNewer === null) this.#newestIdle = idleOlder
-    else idleNewer.idleOlder = idleOlder
-    if (idleOlder === null) this.#oldestIdle = idleNewer
-    else idleOlder.idleNewer = idleNewer
-    connection.idleNewer = connection.idleOlder = null
-    this.idle--
+  #takeOut(connection: DownstreamConnection): void {
+    const { inList } = connection
+    if (inList !== null) (inList === this.#idle ? this.#idle : this.#unfinished).remove(connection)
   }
 
   onClosed(connection: DownstreamConnection): void {
-    this.onActive(connection)
+    this.#takeOut(connection)
     const { bookNewer, bookOlder } = connection
     if (bookNewer === null) this.#newest = bookOlder
     else bookNewer.bookOlder = bookOlder
@@ -84,11 +114,16 @@ export class ConnectionBook implements AcceptingListener {
     this.#owner.onLeft(connection)
   }
 
-  /** Makes room. Returns false when no connection is idle. */
-  closeOldestIdle(): boolean {
-    const oldest = this.#oldestIdle
+  /**
+   * Makes room: the connection that has been idle for longest is reset, or when none is idle the oldest unfinished one. It is
+   * out of the book when the call returns, and its descriptor is free.
+   */
+  evict(): boolean {
+    const oldest = this.#idle.oldest ?? this.#unfinished.oldest
     if (oldest === null) return false
-    oldest.closeIdle()
+    oldest.destroy()
+    // A stream reports its end later than it ends.
+    if (oldest.acceptedBy === this) this.onClosed(oldest)
     return true
   }
 

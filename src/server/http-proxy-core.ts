@@ -69,7 +69,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   readonly #protocols: ReadonlyMap<string, OpenHttp>
   readonly #tunnels = new Set<Tunnel>()
   /** Connections of this process to itself: no count knows them, and they are cut with the rest. */
-  readonly #selfTests = new ConnectionBook({ onLeft() {} })
+  readonly #selfTests = new ConnectionBook({ onCame() {}, onLeft() {} })
 
   /** @throws OptionError with every option that would not do. */
   constructor(app: ProxyHttp<Ctx>, given: HttpProxyOptions, protocols: ReadonlyMap<string, OpenHttp> = HTTP_PROTOCOLS) {

@@ -1,5 +1,5 @@
 /** What `httpProxyService` may be told besides the application and its listeners. */
-import { LIMIT_OPTIONS, type LimitOptions } from '../config/limit-options.ts'
+import { LIMIT_OPTIONS } from '../config/limit-options.ts'
 import type { HttpConnector } from '../connector/http-connector.ts'
 import type { PathNormalization } from '../http/target-path.ts'
 import { HTTP_LISTENER_DEFAULTS, HTTP_LISTENER_OPTIONS, type HttpListenerOptions } from '../listener/http-listener-options.ts'
@@ -11,7 +11,7 @@ import { FORWARDED_OPTIONS, type ForwardedOptions } from '../proxy/forwarded-opt
 import type { AccessLogSink } from '../telemetry/access-record.ts'
 import type { Tracer } from '../telemetry/tracer.ts'
 
-export interface HttpProxyOptions extends ForwardedOptions, LimitOptions {
+export interface HttpProxyOptions extends ForwardedOptions {
   /** Unique in the server; names its listeners, log lines and metrics. @default 'http-proxy' */
   name?: string
   /** What holds for each listener that does not say otherwise. @default HTTP_LISTENER_DEFAULTS */
@@ -30,12 +30,13 @@ export interface HttpProxyOptions extends ForwardedOptions, LimitOptions {
   tunnelIdleTimeoutMs?: number
   /** Whether error pages name the request id. @default true */
   showRequestId?: boolean
+  /** Requests in flight at once in this worker; past it new ones are answered with 503. 0 turns it off. @default 10_000 */
+  maxActiveRequests?: number
 }
 export type ResolvedHttpProxyOptions = Readonly<Required<HttpProxyOptions>>
 
 export const HTTP_PROXY_OPTIONS = {
   ...FORWARDED_OPTIONS,
-  ...LIMIT_OPTIONS,
   name: text('http-proxy', 'a name of at least one character', name => name !== ''),
   listener: options<HttpListenerOptions>(HTTP_LISTENER_OPTIONS, HTTP_LISTENER_DEFAULTS),
   connector: object<HttpConnector>('an HttpConnector'),
@@ -45,6 +46,7 @@ export const HTTP_PROXY_OPTIONS = {
   upgrades: flag(true),
   tunnelIdleTimeoutMs: duration(300_000, { zero: 'turns it off' }),
   showRequestId: flag(true),
+  maxActiveRequests: LIMIT_OPTIONS.maxActiveRequests,
 } satisfies OptionTable<HttpProxyOptions>
 
 export const HTTP_PROXY_DEFAULTS: ResolvedHttpProxyOptions = defaultsOf<HttpProxyOptions>(HTTP_PROXY_OPTIONS)

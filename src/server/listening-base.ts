@@ -22,6 +22,7 @@ import { selfTest } from '../protocols/tcp/tcp-stream.ts'
 import type { Tunnel } from '../proxy/tunnel.ts'
 import type { RefusalReason } from '../telemetry/tracer.ts'
 import type { TracerGroup } from '../telemetry/tracer-group.ts'
+import { Admission } from './admission.ts'
 import { beginStages, NO_FACTS, type AcceptFacts, type AcceptStage, type PipelineOwner, type ServedConnection } from './accept-pipeline.ts'
 import { ConnectionBook, type BookOwner } from './connection-book.ts'
 import { Drain } from './drain.ts'
@@ -103,8 +104,8 @@ export class ListeningBase<Options extends ListenerOptions, Resolved extends Res
 
   get listeners(): readonly ListenerSpec<Resolved>[] { return this.#bound.map(({ spec }) => spec) }
 
-  async start(context: ServerContext = SERVER_CONTEXT_DEFAULTS): Promise<void> {
-    for (const bound of this.#bound) bound.override(context.settings.listeners)
+  async start(context: ServerContext = SERVER_CONTEXT_DEFAULTS, admission: Admission = new Admission()): Promise<void> {
+    for (const bound of this.#bound) bound.begin(context.settings.listeners, admission)
     this.#core.start(context)
     if (await selfTest()) return
     context.log.warn('this Node.js reads accepted connections the slow way only', { service: this.name, node: process.version })
@@ -181,6 +182,7 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
   readonly book: ConnectionBook
   readonly ticker: Ticker
   stages: readonly AcceptStage[] = []
+  #admission!: Admission
   #deadlineMs = 0
   readonly #core: ServiceCore<Options, Resolved>
   #tcp: TcpListener | null = null
@@ -193,11 +195,12 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
   }
 
   get name(): string { return this.spec.name }
-  get connections(): number { return this.book.size }
 
   /** What an operator set counts over what code says. Before the first acceptor. */
-  override(listeners: WorkerSettings['listeners']): void {
+  begin(listeners: WorkerSettings['listeners'], admission: Admission): void {
     const core = this.#core
+    this.#admission = admission
+    admission.join(this.book)
     const options = core.resolve(overridesFor(listeners, this.name), this.spec.options)
     this.spec = { ...this.spec, options }
     this.stages = core.stages(options)
@@ -226,7 +229,12 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
     return connection
   }
 
-  closeOldestIdle(): boolean { return this.book.closeOldestIdle() }
+  makeRoom(maxConnections: number): boolean {
+    const { book } = this
+    return (maxConnections === 0 || book.size < maxConnections || book.evict()) && this.#admission.makeRoom(book)
+  }
+
+  onCame(): void { this.#admission.connections++ }
 
   onTurnedAway(clientIp: string, reason: RefusalReason): void {
     const { tracers } = this.#core
@@ -235,6 +243,7 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
 
   onLeft(connection: DownstreamConnection): void {
     const { tracers, drain, ticker } = this.#core
+    this.#admission.connections--
     this.#tcp?.left(connection.countedAs)
     if (tracers !== null) traceClosed(tracers, connection, ticker.clock)
     drain?.look()

@@ -11,6 +11,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { resolveLimitOptions, type LimitOptions } from '../config/limit-options.ts'
 import { DRAIN_DEFAULTS } from '../config/supervisor-options.ts'
 import { isToken } from '../http/header-map.ts'
 import type { Acceptor } from '../listener/acceptor.ts'
@@ -21,6 +22,7 @@ import { canonicalAddress, DESCRIPTION_FORMAT, hostAndPort } from '../ipc/server
 import type { SelfTestOutcome } from '../ipc/messages.ts'
 import type { SelfTest, ServerDescription } from '../ipc/server-description.ts'
 import { code, defaultsOf, duration, resolveOptions, text, type OptionTable } from '../primitives/option-table.ts'
+import { Admission } from './admission.ts'
 import { currentRunHost } from './run-host.ts'
 import { runSelfTest } from './self-test.ts'
 import { SERVER_CONTEXT_DEFAULTS, type ServerContext } from './server-context.ts'
@@ -108,6 +110,7 @@ export class Server {
   readonly #services: AddedService[] = []
   readonly #background = new AbortController()
   #selfTest: SelfTest = resolveSelfTest({})
+  #limits: LimitOptions = {}
   #running: RunningListener[] = []
   /** The in-process form's own acceptors, and Unix paths to remove with them. */
   #acceptors: Acceptor[] = []
@@ -132,6 +135,16 @@ export class Server {
    */
   selfTest(options: SelfTestOptions): this {
     this.#selfTest = resolveSelfTest(options)
+    return this
+  }
+
+  /**
+   * Limits of this process, all services together; what an operator configures counts over them. Before the server starts.
+   * @throws OptionError
+   */
+  limits(options: LimitOptions): this {
+    resolveLimitOptions(options)
+    this.#limits = { ...options }
     return this
   }
 
@@ -162,12 +175,14 @@ export class Server {
     if (!this.#moveTo(ServerState.Preparing)) throw new Error('this server was started before; make a new one')
     try {
       const running: RunningListener[] = []
+      const admission = new Admission(resolveLimitOptions({ ...this.#limits, ...context.settings.limits }))
+      admission.report(context.log)
       for (const { service } of startOrder(this.#services)) {
         if (service.kind === 'background') {
           await service.start(this.#background.signal)
           continue
         }
-        await service.start(context)
+        await service.start(context, admission)
         for (const spec of service.listeners) running.push(service.bind(spec))
       }
       this.#running = running

@@ -8,6 +8,7 @@ import type { OpenCounts } from '../ipc/open-counts.ts'
 import type { DescribedAddress } from '../ipc/server-description.ts'
 import type { Acceptor } from '../listener/acceptor.ts'
 import type { ListenerOptions } from '../listener/listener-options.ts'
+import type { Admission } from './admission.ts'
 import type { ServerContext } from './server-context.ts'
 
 export interface ListenerSpec<Options extends ListenerOptions = ListenerOptions> {
@@ -33,8 +34,8 @@ export interface ListeningService {
   readonly kind: 'listening'
   readonly name: string
   readonly listeners: readonly ListenerSpec[]
-  /** Builds what is built once per service; called before any listener accepts. */
-  start(context: ServerContext): Promise<void> | void
+  /** Builds what is built once per service; called before any listener accepts. `admission` is that of the whole server. */
+  start(context: ServerContext, admission: Admission): Promise<void> | void
   bind(spec: ListenerSpec): RunningListener
   /**
    * Serves a connection of this process to itself, which no listener accepted and no count knows; from a `net.Server` with

@@ -21,18 +21,18 @@ interface Started {
   readonly listener: TcpListener
   readonly port: number
   readonly streams: ByteStream[]
-  closeIdle: () => boolean
+  evict: () => boolean
   connect(): Promise<'in' | 'out'>
 }
 
 async function start(t: TestContext, options: ListenerOptions): Promise<Started> {
   const streams: ByteStream[] = [], sockets: net.Socket[] = []
-  const started = { closeIdle: () => false } as { -readonly [Key in keyof Started]: Started[Key] }
+  const started = { evict: () => false } as { -readonly [Key in keyof Started]: Started[Key] }
   let accepted: (() => void) | null = null
   started.streams = streams
   let open = 0
   started.listener = new TcpListener({ ...LISTENER_DEFAULTS, ...options }, {
-    get connections() { return open },
+    makeRoom: maxConnections => open < maxConnections || started.evict(),
     onAccepted(stream, countedAs) {
       open++
       streams.push(stream)
@@ -43,7 +43,6 @@ async function start(t: TestContext, options: ListenerOptions): Promise<Started>
       stream.owner = { onBytes() {}, onEnd() { stream.end() }, onDrained() {}, onClosed }
       accepted?.()
     },
-    closeOldestIdle: () => started.closeIdle(),
   })
   const acceptor = started.listener.createAcceptor()
   const { port } = await acceptor.listen({ kind: 'tcp', host: '127.0.0.1', port: 0, ipv6Only: false }, 16)
@@ -69,7 +68,7 @@ test('tcp listener: over its limit the oldest idle connection makes room, and wi
   assert.deepEqual([await started.connect(), await started.connect()], ['in', 'in'])
   assert.equal(await started.connect(), 'out')
   let asked = 0
-  started.closeIdle = () => {
+  started.evict = () => {
     asked++
     started.streams[0]!.destroy()
     return true

@@ -107,8 +107,9 @@ class PretendedConnection implements DownstreamConnection, StreamOwner {
   drains = 0
   bookNewer: DownstreamConnection | null = null
   bookOlder: DownstreamConnection | null = null
-  idleNewer: DownstreamConnection | null = null
-  idleOlder: DownstreamConnection | null = null
+  listNewer: DownstreamConnection | null = null
+  listOlder: DownstreamConnection | null = null
+  inList: object | null = null
 
   constructor(stream: ByteStream, listener: string) {
     this.stream = stream
@@ -211,6 +212,7 @@ class World {
     const inStage = this.waiting.length
     const served = this.served.filter(({ closed }) => closed === 0)
     assert.equal(connections, inStage + served.length, 'the count is not that of what is open')
+    assert.ok(connections <= MAX_CONNECTIONS, `${connections} connections at once`)
     assert.equal(idleConnections, inStage + served.filter(({ idle }) => idle).length, 'the idle ones are not those that are idle')
     for (const ip of CLIENTS) {
       const open = this.pairs.filter(({ near }) => near.digest.remoteIp === ip && !near.destroyed).length

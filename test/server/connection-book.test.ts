@@ -1,32 +1,40 @@
-/** The book against a plain model of it: lists, counts and the order of what is idle, whatever is told in whatever order. */
+/** The book against a plain model of it: lists, counts and the order of eviction, whatever is told in whatever order. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { DownstreamConnection } from '../../src/protocols/http-connection.ts'
 import { ConnectionBook } from '../../src/server/connection-book.ts'
 
-interface Made extends DownstreamConnection { readonly name: number; evicted: number }
+interface Made extends DownstreamConnection { readonly name: number; ended: number }
 
 /** As much of a connection as the book touches. */
 function connection(name: number): Made {
   const made = {
-    name, evicted: 0, acceptedBy: null, countedAs: '', bookNewer: null, bookOlder: null, idleNewer: null, idleOlder: null,
-    closeIdle() { made.evicted++ },
+    name, ended: 0, acceptedBy: null, countedAs: '', bookNewer: null, bookOlder: null, listNewer: null, listOlder: null, inList: null,
+    destroy() { made.ended++ },
   }
   return made as unknown as Made
 }
 
-type Step = { readonly what: 'add' | 'idle' | 'active' | 'closed' | 'replace' | 'evict'; readonly which: number }
+type Step = { readonly what: 'add' | 'idle' | 'unfinished' | 'active' | 'closed' | 'replace' | 'evict'; readonly which: number }
 
 const step: fc.Arbitrary<Step> = fc.record({
-  what: fc.constantFrom('add', 'add', 'idle', 'active', 'closed', 'replace', 'evict'), which: fc.nat(1000),
+  what: fc.constantFrom('add', 'add', 'idle', 'unfinished', 'active', 'closed', 'replace', 'evict'), which: fc.nat(1000),
 })
 
-test('connection book: whatever happens, it holds what came and did not leave, and evicts what is idle for longest', () => {
+test('connection book: whatever happens, it holds what came and did not leave, and evicts idle ones before unfinished ones', () => {
   fc.assert(fc.property(fc.array(step, { maxLength: 60 }), steps => {
     const left: string[] = []
-    const book = new ConnectionBook({ onLeft: ({ countedAs }) => { left.push(countedAs) } })
-    let all: Made[] = [], idle: Made[] = [], names = 0, gone = 0
+    let came = 0
+    const book = new ConnectionBook({ onCame() { came++ }, onLeft: ({ countedAs }) => { left.push(countedAs) } })
+    let all: Made[] = [], idle: Made[] = [], unfinished: Made[] = [], names = 0
+    const without = (list: readonly Made[], one: Made): Made[] => list.filter(other => other !== one)
+    const leaves = (one: Made): void => {
+      all = without(all, one)
+      idle = without(idle, one)
+      unfinished = without(unfinished, one)
+      assert.deepEqual([left.at(-1), one.acceptedBy], [one.countedAs, null])
+    }
     for (const { what, which } of steps) {
       const one = all[which % Math.max(1, all.length)]
       if (what === 'add') {
@@ -35,39 +43,40 @@ test('connection book: whatever happens, it holds what came and did not leave, a
         all.push(made)
         idle.push(made)
       } else if (what === 'evict') {
-        const oldest = idle[0]
-        const before = oldest?.evicted ?? 0
-        assert.equal(book.closeOldestIdle(), oldest !== undefined)
-        if (oldest !== undefined) assert.equal(oldest.evicted, before + 1)
+        const oldest = idle[0] ?? unfinished[0]
+        assert.equal(book.evict(), oldest !== undefined)
+        if (oldest === undefined) continue
+        assert.equal(oldest.ended, 1)
+        leaves(oldest)
       } else if (one === undefined) continue
       else if (what === 'idle') {
         book.onIdle(one)
+        unfinished = without(unfinished, one)
         if (!idle.includes(one)) idle.push(one)
+      } else if (what === 'unfinished') {
+        book.onUnfinished(one)
+        idle = without(idle, one)
+        if (!unfinished.includes(one)) unfinished.push(one)
       } else if (what === 'active') {
         book.onActive(one)
-        idle = idle.filter(other => other !== one)
+        idle = without(idle, one)
+        unfinished = without(unfinished, one)
       } else if (what === 'closed') {
         book.onClosed(one)
-        gone++
-        all = all.filter(other => other !== one)
-        idle = idle.filter(other => other !== one)
-        assert.deepEqual([left.at(-1), one.acceptedBy], [one.countedAs, null])
+        leaves(one)
       } else {
         const next = connection(names++)
         book.replace(one, next)
         assert.equal(next.countedAs, one.countedAs)
         all[all.indexOf(one)] = next
-        idle = [...idle.filter(other => other !== one), next]
+        idle = [...without(idle, one), next]
+        unfinished = without(unfinished, one)
       }
       assert.deepEqual(book.snapshot().map(made => (made as Made).name), all.map(made => made.name).reverse())
-      assert.deepEqual([book.size, book.idle, left.length], [all.length, idle.length, gone])
+      assert.deepEqual([book.size, book.idle, came - left.length], [all.length, idle.length, all.length])
     }
     // Evicted one by one, as a listener at its limit does.
-    for (const expected of idle) {
-      assert.equal(book.closeOldestIdle(), true)
-      assert.equal(expected.evicted > 0, true)
-      book.onClosed(expected)
-    }
-    assert.equal(book.idle, 0)
+    for (const expected of [...idle, ...unfinished]) assert.deepEqual([book.evict(), expected.ended], [true, 1])
+    assert.deepEqual([book.evict(), book.size], [false, all.length - idle.length - unfinished.length])
   }))
 })

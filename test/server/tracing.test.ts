@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { tracerFaults, type ExchangeEnded, type ExchangeStarted, type RefusalReason, type Tracer } from '../../src/index.ts'
-import { get, startProxy } from '../support/proxy.ts'
+import { get, post, startProxy } from '../support/proxy.ts'
 import { waitFor } from '../support/wait-for.ts'
 
 test('tracers: a client that is turned away is told with the reason, and opens nothing', async t => {
@@ -20,10 +20,9 @@ test('tracers: a client that is turned away is told with the reason, and opens n
     }
     const proxy = await startProxy(t, { service: { tracers: [tracer] }, listener })
     const first = await proxy.connect()
-    // In the middle of a head: no idle connection could make room.
-    await first.write(get().slice(0, 10))
-    const busy = (): boolean => proxy.server.stats().connections === 1 && proxy.server.stats().idleConnections === 0
-    await waitFor('the first client\'s head', busy)
+    // In the middle of a body: no connection could make room.
+    await first.write(post('a body').slice(0, -1))
+    await waitFor('the first client\'s request', () => proxy.server.stats().activeExchanges === 1)
     // Reset at once: whether connecting itself fails by that is up to the kernel.
     const second = await proxy.connect().catch(() => null)
     await waitFor('the second client to be turned away', () => told.length === 2, { seen: () => told })
@@ -32,7 +31,7 @@ test('tracers: a client that is turned away is told with the reason, and opens n
     second?.destroy()
     first.destroy()
     await waitFor('the first client to be gone', () => told.length === 3, { seen: () => told })
-    assert.equal(told[2], 'closed 0 h1')
+    assert.equal(told[2], 'closed 1 h1')
   }
 })
 

@@ -72,8 +72,9 @@ class PlainConnection implements DownstreamConnection, StreamOwner {
   #ended = false
   bookNewer: DownstreamConnection | null = null
   bookOlder: DownstreamConnection | null = null
-  idleNewer: DownstreamConnection | null = null
-  idleOlder: DownstreamConnection | null = null
+  listNewer: DownstreamConnection | null = null
+  listOlder: DownstreamConnection | null = null
+  inList: object | null = null
 
   constructor(stream: ByteStream, listener: string, core: PlainCore) {
     this.stream = stream

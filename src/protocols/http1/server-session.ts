@@ -63,8 +63,9 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   tickIndex = -1
   bookNewer: DownstreamConnection | null = null
   bookOlder: DownstreamConnection | null = null
-  idleNewer: DownstreamConnection | null = null
-  idleOlder: DownstreamConnection | null = null
+  listNewer: DownstreamConnection | null = null
+  listOlder: DownstreamConnection | null = null
+  inList: object | null = null
   readonly stream: ByteStream
   /** Name of the listener that accepted it, for logs. */
   readonly listener: string
@@ -232,8 +233,11 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     }
     this.#consuming = false
     // Requests that came before the client's FIN are all served; then no other one can come.
-    if (this.#ended && this.#held === null && (this.#state === State.Idle || this.#state === State.Head)) this.#close(false)
+    const state = this.#state
+    if (state !== State.Idle && state !== State.Head) return
+    if (this.#ended && this.#held === null) this.#close(false)
     else if (this.idle) this.acceptedBy?.onIdle(this)
+    else if (state === State.Head) this.acceptedBy?.onUnfinished(this)
   }
 
   /** Keeps what the client sent ahead, and lets it wait. */
@@ -298,7 +302,10 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     this.#progress.drained()
     if (this.#state === State.Exchange) this.#owner.onDownstreamDrained()
     else if (this.#state === State.Idle && this.#held !== null) this.#goOn()
-    else if (this.#state === State.Linger) this.#startLingering()
+    else if (this.#state === State.Linger) {
+      this.#startLingering()
+      this.acceptedBy?.onUnfinished(this)
+    }
   }
 
   onClosed(error: Error | null): void {
@@ -341,6 +348,8 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     const options = this.#options, now = this.#ticker.clock.now()
     this.requests++
     this.#state = State.Exchange
+    // Its head came in parts, or the body before it was thrown away.
+    if (this.inList !== null) this.acceptedBy?.onActive(this)
     this.#deadline = options.totalTimeoutMs === 0 ? NEVER : now + options.totalTimeoutMs
     this.requestBodyLength = framing.bodyLength
     this.#bodyOpen = framing.bodyLength !== 0
@@ -521,6 +530,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     } else if (this.#final || !this.#restIsSmall()) this.#linger()
     else {
       this.#state = State.Discard
+      this.acceptedBy?.onUnfinished(this)
       this.#discarded = 0
       this.#deadline = this.#ticker.clock.now() + this.#options.lingerIdleMs
       if (this.#consuming) this.stream.resume()
@@ -572,14 +582,19 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
    * destroys our answer.
    */
   #linger(): void {
-    if (this.#state === State.Idle) this.acceptedBy?.onActive(this)
     this.#state = State.Linger
     this.#held = null
     this.#discarded = 0
     this.#startLingering()
     this.stream.end()
-    if (this.#ended) this.#close(false)
-    else this.stream.resume()
+    if (this.#ended) {
+      this.#close(false)
+      return
+    }
+    this.stream.resume()
+    // Who does not take the answer has limits of its own; who has it is only waited for.
+    if (this.stream.bytesQueued > 0) this.acceptedBy?.onActive(this)
+    else this.acceptedBy?.onUnfinished(this)
   }
 
   /** Counts from when the client has all that was written for it: until then it is only slow, and has its own limits. */

@@ -32,6 +32,7 @@ class Answerer implements ConnectionHost, AcceptingListener {
   }
   onRefused(_connection: unknown, error: ProxyError): void { this.refusals.push(error) }
   onIdle(): void {}
+  onUnfinished(): void {}
   onActive(): void {}
   onClosed(): void { this.closed++ }
 

@@ -33,13 +33,14 @@ class Connection implements ConnectionHost, RequestOwner, AcceptingListener {
   refusals: ProxyError[] = []
   closed = 0
   /** As the listener was told last. */
-  idle = true
+  standing: 'idle' | 'unfinished' | 'active' = 'idle'
 
   constructor(options: Http1ServerOptions = {}, kernelBytes = Infinity) {
     this.pair = new MemoryPair({ kernelBytes })
     this.client = new WireEnd(this.pair.far)
     this.session = new Http1ServerSession(this.pair.near, 'test', { ...HTTP1_SERVER_DEFAULTS, ...options }, this, this.ticker)
     this.session.acceptedBy = this
+    this.session.inList = this
     this.pair.near.owner = this.session
   }
 
@@ -50,8 +51,14 @@ class Connection implements ConnectionHost, RequestOwner, AcceptingListener {
   }
   begin(): void {}
   onRefused(_connection: unknown, error: ProxyError): void { this.refusals.push(error) }
-  onIdle(): void { this.idle = true }
-  onActive(): void { this.idle = false }
+  onIdle(): void { this.#stands('idle') }
+  onUnfinished(): void { this.#stands('unfinished') }
+  onActive(): void { this.#stands('active') }
+  #stands(standing: 'idle' | 'unfinished' | 'active'): void {
+    this.standing = standing
+    this.session.inList = standing === 'active' ? null : this
+  }
+  get idle(): boolean { return this.standing === 'idle' }
   onClosed(): void { this.closed++ }
   onRequestBody(buffer: Buffer, from: number, to: number): void { this.body += buffer.latin1Slice(from, to) }
   onRequestEnd(): void { this.ends++ }
@@ -372,6 +379,36 @@ describe('http1 server session: one request at a time', () => {
     connection.session.closeIdle()
     seen.push(connection.idle)
     assert.deepEqual(seen, [true, false, false, true, false, true, false])
+  })
+
+  it('it may be cut with a part of a head, a rest of a body to throw away, or only its end to come; not while it is served', () => {
+    const connection = new Connection({ maxDiscardBytes: 1000 })
+    const seen = [connection.say('GET / HTTP/1.1\r\n').standing, connection.say('Host: a.example\r\n\r\n').standing]
+    connection.answer()
+    seen.push(connection.say(upload(6) + 'abc').standing)
+    seen.push(connection.answer().standing)
+    // The rest of that body, and in the same piece a request, which is served.
+    seen.push(connection.say(`def${GET}`).standing)
+    connection.answer()
+    seen.push(connection.standing, connection.say('bad head\r\n\r\n').standing)
+    assert.deepEqual(connection.answers, ['200', '200', '200', '400'])
+    assert.deepEqual(seen, ['unfinished', 'active', 'active', 'unfinished', 'active', 'idle', 'unfinished'])
+  })
+
+  it('it may be cut once the client has its last answer, not before', () => {
+    const connection = new Connection({}, 100)
+    connection.say('GET / HTTP/1.0\r\nHost: a.example\r\n\r\n')
+    connection.pair.far.pause()
+    connection.session.writeHead(ResponseHead.build(200), 500, FieldLines.NONE)
+    connection.session.writeBody(Buffer.alloc(500), 0, 500, true)
+    connection.session.endResponse(null)
+    connection.session.refuseReuse()
+    connection.session.release()
+    connection.pair.settle()
+    const before = connection.standing
+    connection.pair.far.resume()
+    connection.pair.settle()
+    assert.deepEqual([before, connection.standing], ['active', 'unfinished'])
   })
 
   it('told to drain, it lets the next answer say that it is the last', () => {

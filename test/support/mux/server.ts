@@ -43,8 +43,9 @@ export class MuxServerConnection implements DownstreamConnection, ChannelOwner, 
   tickIndex = -1
   bookNewer: DownstreamConnection | null = null
   bookOlder: DownstreamConnection | null = null
-  idleNewer: DownstreamConnection | null = null
-  idleOlder: DownstreamConnection | null = null
+  listNewer: DownstreamConnection | null = null
+  listOlder: DownstreamConnection | null = null
+  inList: object | null = null
   facts: object | null = null
   acceptedBy: AcceptingListener | null = null
   countedAs = ''
