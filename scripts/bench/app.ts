@@ -12,7 +12,7 @@ if (profileFolder !== undefined) profileOnSignal(profileFolder)
 
 const peer = new HttpPeer(`127.0.0.1:${originPort}`)
 // As many idle upstream connections as nginx is told to keep.
-const connector = new HttpConnector({ maxIdlePerKey: 1024 })
+const connector = new HttpConnector()
 // `null`: below the supervisor the access log would otherwise be on.
 const log = process.env['BENCH_ACCESS_LOG'] === undefined ? { accessLog: null } : {}
 const service = httpProxyService({ newCtx: () => undefined, upstreamPeer: () => peer }, { connector, ...log })

@@ -22,9 +22,13 @@
  * (HTTP/2) no more than it takes: room = capacity + active - lendings, since a lending whose exchange has not begun yet is
  * in neither of the former two. An idle connection has no exchange.
  *
+ * How many are kept at rest is decided by demand: for each key the most that were lent at the same time, of a window that is under
+ * way and the one before, a quarter more, and SLACK. What is beyond that is closed little by little, so that a peak is forgotten
+ * within seconds and does not end in a burst of closes. With a steady number of clients every request finds a connection.
+ *
  * `take` prefers a connection that carries exchanges already, the one that got room last, so that the others come to rest
- * and can be closed; then the idle one used last, since it is the least likely to be stale. When the pool is full the
- * connection goes that has been idle longest, whatever its key and its protocol.
+ * and can be closed; then the idle one used last, since it is the least likely to be stale. When the process has too
+ * many at rest (idle-crowd.ts) the connection goes that has been idle longest, whatever its key, its protocol and its pool.
  * Taking and releasing cost one Map lookup and a few stores.
  *
  * A request whose earlier attempt lost a pooled connection is `fresh`: it is given none that was at rest, since what took one
@@ -45,6 +49,7 @@ import type { Peer } from '../peer/peer.ts'
 import type { Ticker, Timed } from '../primitives/clock.ts'
 import { resolveOptions } from '../primitives/option-table.ts'
 import type { ConnectionKeeper, ParkedLoss, UpstreamConnection } from '../protocols/http-connection.ts'
+import { PROCESS_CROWD, type CrowdMember, type IdleCrowd } from './idle-crowd.ts'
 import { POOL_DEFAULTS, POOL_OPTIONS, type PoolOptions, type ResolvedPoolOptions } from './pool-options.ts'
 
 /** Totals since the start, for metrics. */
@@ -56,6 +61,8 @@ export interface PoolCounters {
   puts: number
   /** Connections closed to make room. */
   evictions: number
+  /** Connections closed because demand was less than they were. */
+  surplus: number
   /** Connections closed by `closeIdle`. */
   closed: number
   /** Idle connections closed because one like them was lost, or in the place of which a new one was wanted. */
@@ -92,6 +99,11 @@ class Account {
   /** Idle ones, by age. */
   newest: UpstreamConnection | null = null
   oldest: UpstreamConnection | null = null
+  /** The most that were lent at the same time, in the window under way and in the one before it. */
+  peak = 0
+  peakBefore = 0
+  /** When the window under way ends. It may be long over: only an account with much at rest is looked at. */
+  windowEndsAt = 0
   /** Shared ones that carry exchanges and take more, the one that got room last first. */
   roomy: UpstreamConnection | null = null
   /** The connection established last takes one exchange at a time. */
@@ -106,6 +118,25 @@ class Account {
   constructor(key: string, name: string) {
     this.key = key
     this.name = name
+  }
+
+  get lent(): number { return this.open - this.idle - this.dialling }
+
+  /** One more is lent, or may be. */
+  noteDemand(): void {
+    const { lent } = this
+    if (lent > this.peak) this.peak = lent
+  }
+
+  /** Idle ones beyond what recent demand needed. */
+  surplusAt(now: number): number {
+    if (now >= this.windowEndsAt) {
+      this.peakBefore = this.peak
+      this.peak = this.lent
+      this.windowEndsAt = now + DEMAND_WINDOW_MS
+    }
+    const needed = Math.max(this.peak, this.peakBefore)
+    return this.open - this.dialling - needed - (needed >> 2) - SLACK
   }
 }
 
@@ -145,20 +176,31 @@ export abstract class PoolWaiter implements Timed {
  */
 const MAX_UNUSED_ACCOUNTS = 256
 
+/** How long a window of demand is, in ms: a peak counts for one to two of them. */
+const DEMAND_WINDOW_MS = 10_000
+/** Connections that a key keeps whatever its demand was, until their own time limit. */
+const SLACK = 32
+/** The part of its surplus that a key closes in one tick: half of it within about a second. */
+const SURPLUS_PART = 1 / 16
+
 /**
  * How often the idle connections of a key may be closed on a suspicion that nothing has confirmed, in ms: whoever can make an
  * origin drop a connection must not be able to keep its pool empty.
  */
 const SUSPICION_MS = 1000
 
-export class ConnectionPool implements ConnectionKeeper {
+export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
+  tickIndex = -1
   readonly options: ResolvedPoolOptions
   readonly counters: PoolCounters = {
-    hits: 0, misses: 0, puts: 0, evictions: 0, closed: 0, doubted: 0,
+    hits: 0, misses: 0, puts: 0, evictions: 0, surplus: 0, closed: 0, doubted: 0,
     lostClosed: 0, lostUnexpectedBytes: 0, lostIdle: 0,
     queued: 0, queueFull: 0, queueTimeouts: 0,
   }
   readonly #ticker: Ticker
+  readonly #crowd: IdleCrowd
+  /** Those with more than SLACK at rest. While there are any the pool has a tick. */
+  readonly #large = new Set<Account>()
   readonly #accounts = new Map<string, Account>()
   #unused = 0
   #idle = 0
@@ -169,14 +211,21 @@ export class ConnectionPool implements ConnectionKeeper {
   #serveScheduled = false
   readonly #serve = (): void => this.#serveAll()
 
-  /** @throws OptionError with every option that would not do. */
-  constructor(ticker: Ticker, options: PoolOptions = {}) {
+  /**
+   * @param crowd the pools with which it shares `maxIdleConnections`
+   * @throws OptionError with every option that would not do.
+   */
+  constructor(ticker: Ticker, options: PoolOptions = {}, crowd: IdleCrowd = PROCESS_CROWD) {
     this.#ticker = ticker
+    this.#crowd = crowd
     this.options = resolveOptions<PoolOptions>('pool', POOL_OPTIONS, options, POOL_DEFAULTS)
   }
 
   /** Idle connections now. */
   get idle(): number { return this.#idle }
+
+  /** How often a connection came to rest, here or in another pool of the process: what did so later has a greater `poolParked`. */
+  get parkings(): number { return this.#crowd.parked }
 
   /** Reuse keys that are remembered, a few of them without a connection. */
   get keys(): number { return this.#accounts.size }
@@ -221,9 +270,10 @@ export class ConnectionPool implements ConnectionKeeper {
       return false
     }
     if (account.idle >= maxIdlePerKey) this.#evict(account.oldest!)
-    else if (this.#idle >= maxIdleConnections) this.#evict(this.#oldest!)
+    else if (this.#crowd.idle >= maxIdleConnections) this.#crowd.evictLongest()
     this.#link(account, connection)
-    connection.poolParked = ++this.counters.puts
+    connection.poolParked = ++this.#crowd.parked
+    this.counters.puts++
     connection.park(this, idleMs)
     if (account.waiting > 0) this.#scheduleServe(account)
     return true
@@ -293,6 +343,7 @@ export class ConnectionPool implements ConnectionKeeper {
     account.prefersExclusive = !shared
     connection.keeper = this
     connection.poolLent = lendings
+    account.noteDemand()
     if (shared) this.#settleRoom(account, connection)
     return lendings
   }
@@ -364,7 +415,7 @@ export class ConnectionPool implements ConnectionKeeper {
   /**
    * Closes the idle connections of a key that came to rest before a moment: one like them was lost there, and a new one to the
    * same peer answered.
-   * @param parkedBy the count `puts` at that moment
+   * @param parkedBy `parkings` at that moment
    * @param confirmed false: that a new one answers is not known. Then it is done once a second at most
    */
   closeRested(key: string, parkedBy: number, confirmed: boolean): void {
@@ -379,6 +430,25 @@ export class ConnectionPool implements ConnectionKeeper {
       this.counters.doubted++
       this.#closeIdleOne(account.oldest)
     }
+  }
+
+  /** CrowdMember. */
+  get longestParked(): number { return this.#oldest === null ? Number.POSITIVE_INFINITY : this.#oldest.poolParked }
+
+  /** CrowdMember: another connection wants the place. */
+  evictLongest(): void { if (this.#oldest !== null) this.#evict(this.#oldest) }
+
+  /** Timed: closes some of what demand does not need any more. */
+  onTick(now: number): void {
+    for (const account of this.#large) {
+      const surplus = account.surplusAt(now)
+      for (let left = surplus > 0 ? Math.ceil(surplus * SURPLUS_PART) : 0; left > 0 && account.oldest !== null; left--) {
+        this.counters.surplus++
+        this.#closeIdleOne(account.oldest)
+      }
+      if (account.idle <= SLACK) this.#large.delete(account)
+    }
+    if (this.#large.size === 0) this.#ticker.remove(this)
   }
 
   /** Keeps nothing from now on and closes what is idle. Exchanges under way end as usual. */
@@ -418,6 +488,7 @@ export class ConnectionPool implements ConnectionKeeper {
       if (connection === null) return null
       this.#unlink(account, connection)
       connection.poolLent = 1
+      account.noteDemand()
       if (connection.unpark()) {
         if (!connection.shared) return connection
         if (connection.capacity > 0) {
@@ -475,8 +546,14 @@ export class ConnectionPool implements ConnectionKeeper {
     if (account.newest === null) account.oldest = connection
     else account.newest.poolKeyNewer = connection
     account.newest = connection
-    account.idle++
-    this.#idle++
+    if (++account.idle === SLACK + 1) this.#watchSurplus(account)
+    if (++this.#idle === 1) this.#crowd.join(this)
+    this.#crowd.idle++
+  }
+
+  #watchSurplus(account: Account): void {
+    this.#large.add(account)
+    this.#ticker.add(this)
   }
 
   #unlink(account: Account, connection: UpstreamConnection): void {
@@ -491,7 +568,8 @@ export class ConnectionPool implements ConnectionKeeper {
     else poolKeyOlder.poolKeyNewer = poolKeyNewer
     connection.poolNewer = connection.poolOlder = connection.poolKeyNewer = connection.poolKeyOlder = null
     account.idle--
-    this.#idle--
+    this.#crowd.idle--
+    if (--this.#idle === 0) this.#crowd.leave(this)
   }
 
   /** Puts a lent shared connection on the list of those with room or takes it off, and has the queue served when there is room. */

@@ -2,16 +2,22 @@
 import { count, defaultsOf, type OptionTable } from '../primitives/option-table.ts'
 
 export interface PoolOptions {
-  /** Idle connections kept per reuse key; past it the oldest is closed. 0 turns reuse off. @default 128 */
+  /**
+   * Idle connections kept per reuse key; past it the oldest is closed. Below it as many are kept as recent requests needed at the
+   * same time. 0 turns reuse off. @default 10000
+   */
   maxIdlePerKey?: number
-  /** Idle connections kept in all; past it the oldest is closed. 0 turns reuse off. @default 1024 */
+  /**
+   * Idle connections kept in one process, by all of its pools; past it the oldest of them is closed. 0 turns reuse off.
+   * @default 10000
+   */
   maxIdleConnections?: number
 }
 export type ResolvedPoolOptions = Readonly<Required<PoolOptions>>
 
 export const POOL_OPTIONS = {
-  maxIdlePerKey: count(128, { zero: 'turns reuse off' }),
-  maxIdleConnections: count(1024, { zero: 'turns reuse off' }),
+  maxIdlePerKey: count(10_000, { zero: 'turns reuse off' }),
+  maxIdleConnections: count(10_000, { zero: 'turns reuse off' }),
 } satisfies OptionTable<PoolOptions>
 
 export const POOL_DEFAULTS: ResolvedPoolOptions = defaultsOf<PoolOptions>(POOL_OPTIONS)

@@ -6,7 +6,7 @@
  *   resolveOptions   the constructor's check: every mistake at once, each with its path, the value and what would do
  *   src/config       names, values and checks of the written form (`hardDrain: 300s`), and the tables of the documentation
  *
- *   export const POOL_OPTIONS = { maxIdlePerKey: count(128, { zero: 'turns reuse off' }) } satisfies OptionTable<PoolOptions>
+ *   export const POOL_OPTIONS = { maxIdlePerKey: count(10_000, { zero: 'turns reuse off' }) } satisfies OptionTable<PoolOptions>
  *   export const POOL_DEFAULTS = defaultsOf<PoolOptions>(POOL_OPTIONS)
  *
  * `satisfies` holds table and interface together: a field without a descriptor, a descriptor without a field and a

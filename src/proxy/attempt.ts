@@ -40,7 +40,7 @@ export interface AttemptOwner extends UpstreamOwner {
 /** A pooled connection that was lost before it brought a byte of an answer. */
 export interface LostConnection {
   readonly reuseKey: string
-  /** The pool's count of connections that had come to rest, up to which others may have been lost with it. */
+  /** Those that came to rest by then (`parkings` of the pool) may have been lost with it. */
   readonly parkedBy: number
 }
 
@@ -186,7 +186,7 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
     if (connection.capacity > 0) return null
     // Silence says something of those only that were at rest when it began.
     const silent = kind === 'FIRST_BYTE_TIMEOUT' || kind === 'WRITE_TIMEOUT'
-    return { reuseKey: connection.reuseKey, parkedBy: silent ? connection.poolParked : this.#host.connector.pool.counters.puts }
+    return { reuseKey: connection.reuseKey, parkedBy: silent ? connection.poolParked : this.#host.connector.pool.parkings }
   }
 
   pause(): void { this.session?.pauseResponse() }

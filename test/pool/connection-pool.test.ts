@@ -167,7 +167,7 @@ test('pool: what was at rest when a connection was lost is closed, what came to 
   const other = fixture.idle(b)
   for (const session of [first, second, lost]) pool.release(session, a)
   assert.equal(pool.take(a.reuseKey), lost)
-  const mark = pool.counters.puts
+  const mark = pool.parkings
   pool.release(late, a)
   pool.closeRested(a.reuseKey, mark, true)
   assert.deepEqual([first, second, late, other].map(session => session.closed), [true, true, false, false])
@@ -179,7 +179,7 @@ test('pool: a suspicion that nothing confirms closes connections once a second a
   const peer = peerOf('a')
   const closed = (): boolean => {
     const session = fixture.idle(peer)
-    pool.closeRested(peer.reuseKey, pool.counters.puts, false)
+    pool.closeRested(peer.reuseKey, pool.parkings, false)
     if (!session.closed) pool.closeIdle()
     else return true
     return false

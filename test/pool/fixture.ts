@@ -5,6 +5,7 @@ import { HttpPeer } from '../../src/peer/http-peer.ts'
 import type { PeerOptions } from '../../src/peer/peer-options.ts'
 import type { Peer } from '../../src/peer/peer.ts'
 import { ConnectionPool, PoolWaiter } from '../../src/pool/connection-pool.ts'
+import { IdleCrowd } from '../../src/pool/idle-crowd.ts'
 import type { PoolOptions } from '../../src/pool/pool-options.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import type { UpstreamConnection } from '../../src/protocols/http-connection.ts'
@@ -44,7 +45,8 @@ export class Fixture {
   readonly clock = new FakeClock()
   readonly ticker = new Ticker(this.clock)
   readonly pool: ConnectionPool
-  constructor(options: PoolOptions = {}) { this.pool = new ConnectionPool(this.ticker, options) }
+  /** @param crowd the pools with which it shares the limit of the process. Left out: none */
+  constructor(options: PoolOptions = {}, crowd = new IdleCrowd()) { this.pool = new ConnectionPool(this.ticker, options, crowd) }
 
   /** A new connection, lent. `streams`: the exchanges that a shared one takes; 0: an exclusive one. */
   open(peer: Peer, streams = 0): FakeConnection {

@@ -114,7 +114,7 @@ class World {
         this.acquire(one([...PEERS, PEERS[0]!, PEERS[2]!, PEERS[2]!])!, kind === 'acquireFresh')
         break
       case 'closeRested': {
-        const peer = one(PEERS)!, parkedBy = Math.max(0, pool.counters.puts - streams)
+        const peer = one(PEERS)!, parkedBy = Math.max(0, pool.parkings - streams)
         const rested = this.ofKey(peer).filter(connection => connection.parked && connection.poolParked <= parkedBy)
         const others = this.connections.filter(connection => connection.parked && !rested.includes(connection))
         pool.closeRested(peer.reuseKey, parkedBy, true)
