@@ -354,8 +354,7 @@ export class Fleet {
     const roster = this.#roster
     const slot = roster.slotOf(worker)
     if (!worker.markGone(report)) return
-    roster.buried.exchanges += worker.open.exchanges
-    roster.buried.ownFaults += worker.open.ownFaults
+    roster.bury(worker.open)
     this.#standIns.forget(worker)
     slot.remove(worker)
     if (!roster.settled) { this.#recovery.goneBeforeSettled(); return }

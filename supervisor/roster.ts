@@ -14,6 +14,7 @@
  * Only keeps and answers; orders nothing.
  */
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
+import { doneOf, NOTHING_DONE, sumCounts, type DoneCounts, type OpenCounts } from '../src/ipc/open-counts.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { Generation } from './generation.ts'
 import type { ProcessHost } from './process-host.ts'
@@ -43,7 +44,7 @@ export interface FleetRecord {
   /** All that have a living worker, and the committed one. */
   readonly generations: readonly Generation[]
   readonly slots: readonly SlotRecord[]
-  readonly buried: { readonly exchanges: number; readonly ownFaults: number }
+  readonly buried: DoneCounts
 }
 
 export const FleetState = { Restored: 0, Running: 1, Stopping: 2, GivenUp: 3 } as const
@@ -67,7 +68,7 @@ export class Roster {
   /** What is being done for an operator; '' when nothing is. */
   operationName = ''
   /** Requests and faults of workers that are gone, so that totals do not go backwards. */
-  buried = { exchanges: 0, ownFaults: 0 }
+  buried = NOTHING_DONE
   /** By number: the committed one, the one on trial, and those that still have workers. */
   readonly #generations = new Map<number, Generation>()
   /** Number of the generation on trial, which may be without a worker at times; 0: there is none. */
@@ -88,7 +89,8 @@ export class Roster {
     } else {
       this.state = FleetState.Restored
       this.slots = record.slots.map((kept, index) => WorkerSlot.restore(kept, index))
-      this.buried = { ...record.buried }
+      // A build before ours may have counted less.
+      this.buried = { ...NOTHING_DONE, ...record.buried }
       for (const generation of record.generations) this.#generations.set(generation.number, generation)
     }
   }
@@ -102,6 +104,9 @@ export class Roster {
       buried: this.buried,
     }
   }
+
+  /** A worker is gone. @param open its last counts */
+  bury(open: OpenCounts): void { this.buried = doneOf(sumCounts([this.buried, open])) }
 
   /** Of the committed generation. */
   get options(): ResolvedSupervisorOptions { return this.setup.options }

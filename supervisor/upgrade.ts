@@ -13,13 +13,13 @@
  * back; `current` moves only in `committing`; every request gets exactly one outcome, also across an exec or a kill.
  *
  * Before `rolling` a newer request supersedes. From then on one request waits, and the newest wins that place.
- * One idea in more than 500 lines: each step is read beside the way back from it.
  */
-import type { ResolvedSupervisorOptions, ResolvedUpgradeOptions } from '../src/config/supervisor-options.ts'
+import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
 import type { OperationKind, OperationOutcome } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { Fleet } from './fleet.ts'
 import type { Generation } from './generation.ts'
+import { Judge } from './judge.ts'
 import type { ProcessHost } from './process-host.ts'
 import { Refused } from './refusals.ts'
 import { WorkerState } from './worker-process.ts'
@@ -99,10 +99,6 @@ export type Resumption = { readonly how: 'forward' } | { readonly how: 'back' | 
 const MAX_OUTCOMES = 32
 /** A new worker that does not come up is tried this often. */
 const BRING_UP_ATTEMPTS = 2
-/** Late reports in a row that count as a slow worker. */
-const LATE_REPORTS = 3
-/** How much later than the old workers' it must be. */
-const LAG_FACTOR = 4
 
 class Superseded extends Error {
   constructor(by: string) {
@@ -306,7 +302,7 @@ export class Upgrades {
   async #trial(operation: Operation, plan: Plan): Promise<void> {
     const { generation, options } = plan
     const slots = this.#fleet.slots.filter(slot => slot.index < generation.workers)
-    const judge = new Judge(this.#fleet, generation, options.upgrade)
+    const judge = new Judge(this.#fleet, generation.number, options.upgrade)
     this.#stepTo(operation, 'canary')
     await this.#bringUp(operation, slots[0]!, generation, true)
     this.#stepTo(operation, 'soak')
@@ -474,60 +470,3 @@ function isConfiguration(error: unknown): boolean {
 
 /** What the journal keeps of it. */
 function recordOf({ id, request, step, plan, steps }: Operation): OperationRecord { return { id, request, step, plan, steps } }
-
-/** Compares new workers with old ones, by what both report. */
-class Judge {
-  readonly #fleet: Fleet
-  readonly #generation: Generation
-  readonly #options: ResolvedUpgradeOptions
-  readonly #oldBefore: { readonly exchanges: number; readonly ownFaults: number }
-  /** Late reports in a row, and the number of the last one looked at, by worker. */
-  readonly #late = new Map<string, { seq: number; inARow: number }>()
-
-  constructor(fleet: Fleet, generation: Generation, options: ResolvedUpgradeOptions) {
-    this.#fleet = fleet
-    this.#generation = generation
-    this.#options = options
-    this.#oldBefore = this.#count(false)
-  }
-
-  /** @throws Refused with what is wrong with the new ones. */
-  check(): void {
-    const { maxFaultShare, minFaults, maxLoopLagMs } = this.#options
-    const fresh = this.#count(true)
-    const old = this.#count(false)
-    const share = fresh.ownFaults / Math.max(1, fresh.exchanges)
-    const oldShare = Math.max(0, old.ownFaults - this.#oldBefore.ownFaults) / Math.max(1, old.exchanges - this.#oldBefore.exchanges)
-    if (fresh.ownFaults >= minFaults && share > oldShare + maxFaultShare) {
-      const faults = `${fresh.ownFaults} of ${fresh.exchanges} requests with an error of their own`
-      throw new Refused(`new workers answered ${faults}, old ones ${percent(oldShare)}`)
-    }
-    const workers = [...this.#fleet.workers()]
-    const oldLag = Math.max(0, ...workers.filter(worker => !this.#isNew(worker)).map(worker => worker.heartbeat?.loopLagMs ?? 0))
-    for (const worker of workers) {
-      if (!this.#isNew(worker) || !worker.alive) continue
-      if (this.#fleet.isSilent(worker)) throw new Refused(`worker ${worker.id} has fallen silent`)
-      const { heartbeat } = worker
-      const before = this.#late.get(worker.id)
-      if (heartbeat === null || maxLoopLagMs === 0 || before?.seq === heartbeat.seq) continue
-      const inARow = heartbeat.loopLagMs > maxLoopLagMs && heartbeat.loopLagMs > LAG_FACTOR * oldLag ? (before?.inARow ?? 0) + 1 : 0
-      this.#late.set(worker.id, { seq: heartbeat.seq, inARow })
-      if (inARow < LATE_REPORTS) continue
-      throw new Refused(`the event loop of worker ${worker.id} is ${heartbeat.loopLagMs} ms late, that of old ones ${oldLag} ms`)
-    }
-  }
-
-  #isNew(worker: WorkerProcess): boolean { return worker.generation === this.#generation.number }
-
-  #count(fresh: boolean): { exchanges: number; ownFaults: number } {
-    const sum = { exchanges: 0, ownFaults: 0 }
-    for (const worker of this.#fleet.workers()) {
-      if (this.#isNew(worker) !== fresh) continue
-      sum.exchanges += worker.open.exchanges
-      sum.ownFaults += worker.open.ownFaults
-    }
-    return sum
-  }
-}
-
-function percent(share: number): string { return `${Math.round(share * 1000) / 10} %` }

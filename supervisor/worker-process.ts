@@ -25,7 +25,7 @@
  * Decides nothing; the rooms of the fleet do.
  */
 import type { DrainOrder, FromWorker, ToWorker, WorkerId } from '../src/ipc/messages.ts'
-import { NO_COUNTS } from '../src/ipc/open-counts.ts'
+import { doneOf, NO_COUNTS } from '../src/ipc/open-counts.ts'
 import type { OpenCounts } from '../src/ipc/open-counts.ts'
 import { PHASE_MOVES, WorkerPhase } from '../src/ipc/worker-phase.ts'
 import type { ExitReport } from './process-host.ts'
@@ -109,6 +109,8 @@ export interface WorkerRecord {
   readonly drainEndsAt: number | null
   readonly exchanges: number
   readonly ownFaults: number
+  /** Absent from what a build before this count wrote. */
+  readonly upstreamFaults?: number
   readonly slotsHeld: number
 }
 
@@ -188,16 +190,17 @@ export class WorkerProcess {
     // A worker that was only ready says so again, and then gets the order that may have been lost.
     worker.#enter(record.phase === WorkerPhase.Ready ? WorkerState.Starting : STATE_OF_PHASE[record.phase] ?? WorkerState.Starting)
     // Its first heartbeat will say more; until then totals must not go backwards.
-    const open = { ...NO_COUNTS, exchanges: record.exchanges, ownFaults: record.ownFaults }
+    const { exchanges, ownFaults, upstreamFaults = 0 } = record
+    const open = { ...NO_COUNTS, exchanges, ownFaults, upstreamFaults }
     worker.heartbeat = { tag: 'heartbeat', seq: 0, loopLagMs: 0, utilization: 0, rssBytes: 0, open }
     return worker
   }
 
   record(ageShiftMs: number): WorkerRecord {
-    const { generation, slot, n, token, pid, startTime, phase, intent, slotsHeld, open: { exchanges, ownFaults } } = this
+    const { generation, slot, n, token, pid, startTime, phase, intent, slotsHeld, open } = this
     const wall = (ms: number | null): number | null => ms === null ? null : ms + ageShiftMs
     return {
-      generation, slot, n, token, pid, startTime, phase, intent, slotsHeld, exchanges, ownFaults,
+      generation, slot, n, token, pid, startTime, phase, intent, slotsHeld, ...doneOf(open),
       startedAt: this.startedAtMs + ageShiftMs,
       acceptingSince: wall(this.acceptingSinceMs),
       drainingSince: wall(this.drainingSinceMs),

@@ -88,7 +88,7 @@ export interface UpgradeOptions {
   soakMs?: number
   /**
    * 5xx answers of its own that new workers may give beyond the share of the old ones, as a share of their requests, 0
-   * to 1. 1 never objects. @default 0.05
+   * to 1; those because of an upstream count when old workers were answered by theirs. 1 never objects. @default 0.05
    */
   maxFaultShare?: number
   /** So many such answers there must be before anyone objects. At least 1. @default 3 */

@@ -15,8 +15,10 @@ const COUNTS = {
   oldestUpgradedMs: 'greatest',
   /** Exchanges begun so far. */
   exchanges: 'sum',
-  /** 5xx answers that were made here, not relayed from an upstream. */
+  /** 5xx answers that were made here, not relayed from an upstream, and not because of one. */
   ownFaults: 'sum',
+  /** 5xx answers that were made here because of an upstream: it could not be reached, or broke off. */
+  upstreamFaults: 'sum',
 } as const satisfies Readonly<Record<string, 'sum' | 'greatest'>>
 
 export type OpenCounts = { readonly [Name in keyof typeof COUNTS]: number }
@@ -24,6 +26,12 @@ export type OpenCounts = { readonly [Name in keyof typeof COUNTS]: number }
 const NAMES = Object.keys(COUNTS) as readonly (keyof OpenCounts)[]
 
 export const NO_COUNTS: OpenCounts = Object.fromEntries(NAMES.map(name => [name, 0])) as Record<keyof OpenCounts, number>
+
+/** What was done, of which nothing is open any more. */
+export type DoneCounts = Pick<OpenCounts, 'exchanges' | 'ownFaults' | 'upstreamFaults'>
+export const NOTHING_DONE: DoneCounts = { exchanges: 0, ownFaults: 0, upstreamFaults: 0 }
+
+export function doneOf({ exchanges, ownFaults, upstreamFaults }: DoneCounts): DoneCounts { return { exchanges, ownFaults, upstreamFaults } }
 
 /** @param parts what a part does not count is 0: another build's, or a service of another kind */
 export function sumCounts(parts: Iterable<Partial<OpenCounts>>): OpenCounts {

@@ -36,6 +36,8 @@ export interface SelfTest {
   /** Statuses that pass, both ends included. */
   readonly expect: { readonly statusMin: number; readonly statusMax: number }
   readonly timeoutMs: number
+  /** It goes on to the peer that the application names; otherwise the worker answers in the peer's place. */
+  readonly upstream: boolean
 }
 
 export interface ServerDescription {

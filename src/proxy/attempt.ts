@@ -27,6 +27,8 @@ export interface AttemptHost {
   readonly clock: Clock
   /** Times are read (access log, tracer): then they are taken. */
   readonly timed: boolean
+  /** Peers are told how attempts ended; otherwise only that they did. */
+  readonly judgesPeers: boolean
 }
 
 /** What an attempt tells: all that a session tells its owner, and how the connection came about. */
@@ -227,7 +229,7 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   settle(healthy: boolean | null): void {
     if (this.#told !== Told.Nothing) return
     this.#told = healthy === false ? Told.Failed : Told.Other
-    if (healthy === null) this.peer.release?.()
+    if (healthy === null || !this.#host.judgesPeers) this.peer.release?.()
     else this.peer.report?.(healthy)
   }
 }

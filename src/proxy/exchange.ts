@@ -64,6 +64,15 @@ const Step = {
 } as const
 type Step = (typeof Step)[keyof typeof Step]
 
+/** What an exchange waits for in a step; in the others it waits for nothing. */
+const WAITS_FOR: Readonly<Partial<Record<Step, string>>> = {
+  [Step.Modules]: 'earlyRequestFilter, or requestFilter of a module', [Step.Upstream]: 'requestFilter',
+  [Step.UpstreamVerdict]: 'proxyUpstreamFilter', [Step.PeerChosen]: 'upstreamPeer', [Step.Connecting]: 'a connection to',
+  [Step.CopyRequest]: 'connectedToUpstream', [Step.UpstreamModules]: 'upstreamRequestFilter', [Step.Relaying]: 'the answer of',
+  [Step.ResponseApp]: 'upstreamResponseFilter', [Step.ResponseModules]: 'responseFilter', [Step.Streaming]: 'the body of the answer of',
+  [Step.Retrying]: 'the next attempt', [Step.Failing]: 'failToProxy',
+}
+
 /** Where an answer enters the steps. */
 const ENTRY: Readonly<Record<ResponseOrigin, Step>> = {
   origin: Step.ResponseUpstream, stored: Step.ResponseApp, own: Step.ResponseModules,
@@ -216,6 +225,12 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
       }
     }
     return `${this.request.method} ${this.request.target}`
+  }
+
+  /** For a message about an exchange that is late: a hook, or a peer. */
+  get waitsFor(): string {
+    const text = WAITS_FOR[this.#step] ?? 'nothing'
+    return / (?:to|of)$/.test(text) ? `${text} ${this.peer?.name ?? 'its own'}` : text
   }
 
   get errorLogSuppressed(): boolean {

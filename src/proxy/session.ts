@@ -39,7 +39,7 @@ export interface Session {
   readonly trusted: boolean
   /**
    * The process tests itself before it gets traffic (`server.selfTest`): kept out of metrics, tracers and access log.
-   * `if (session.isSelfTest) return session.respond(200)` in a request filter keeps it from the upstream.
+   * It reaches no upstream, unless the test says `upstream: true`.
    */
   readonly isSelfTest: boolean
   /** Attempts to reach an upstream so far, this one included. */

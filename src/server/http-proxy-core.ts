@@ -17,7 +17,7 @@ import type { ByteStream } from '../protocols/byte-stream.ts'
 import type { ConnectionHost, DownstreamConnection, RequestOwner } from '../protocols/http-connection.ts'
 import type { DownstreamSession } from '../protocols/http-session.ts'
 import { Exchange } from '../proxy/exchange.ts'
-import type { ExchangeHost, FinishedExchange } from '../proxy/exchange-host.ts'
+import type { FinishedExchange } from '../proxy/exchange-host.ts'
 import { flagOf } from '../proxy/fail-to-proxy.ts'
 import { ForwardedFields, type ConnectionFacts } from '../proxy/forwarded-fields.ts'
 import { FORWARDED_OPTIONS, type ForwardedOptions } from '../proxy/forwarded-options.ts'
@@ -33,13 +33,14 @@ import type { Drain } from './drain.ts'
 import { resolveHttpProxyOptions, type HttpProxyOptions } from './http-proxy-options.ts'
 import { HTTP_PROTOCOLS, type OpenHttp } from './http-protocols.ts'
 import type { ServiceCore } from './listening-base.ts'
+import { SelfTestHost, type TestedService } from './self-test-host.ts'
 import type { ServerContext } from './server-context.ts'
 import { traceRefused } from './service-tracers.ts'
-import type { ListenerSpec } from './service.ts'
+import type { ListenerSpec, TestedConnection } from './service.ts'
 
 type HttpListener = ListenerSpec<ResolvedHttpListenerOptions>
 
-export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, ResolvedHttpListenerOptions>, ExchangeHost<Ctx>,
+export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, ResolvedHttpListenerOptions>, TestedService<Ctx>,
   ConnectionHost {
   readonly name: string
   readonly plan: PhasePlan<Ctx>
@@ -53,6 +54,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   readonly upgrades: boolean
   readonly tunnelIdleTimeoutMs: number
   readonly showsRequestId: boolean
+  readonly judgesPeers = true
   timed: boolean
   draining = false
   drain: Drain | null = null
@@ -61,6 +63,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   #exchanges = 0
   #webSockets = 0
   #ownFaults = 0
+  #upstreamFaults = 0
   #maxActive: number
   #log: ProcessLog = SILENT_LOG
   /** Undefined: the process's own takes its place at the start. */
@@ -110,21 +113,27 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.timed = this.tracers !== null || this.#accessLog !== null
   }
 
-  open(stream: ByteStream, { alpn }: AcceptFacts, listener: HttpListener, acceptedAt: number): ServedConnection {
+  open(stream: ByteStream, facts: AcceptFacts, listener: HttpListener, acceptedAt: number): ServedConnection {
+    return this.#open(stream, facts, listener, acceptedAt, this)
+  }
+
+  #open(stream: ByteStream, { alpn }: AcceptFacts, listener: HttpListener, acceptedAt: number, host: ConnectionHost): ServedConnection {
     const open = this.#protocols.get(alpn)
     if (open === undefined) throw new Error(`no session speaks '${alpn}'`)
-    return open(stream, listener.name, listener.options, this, this.ticker, acceptedAt)
+    return open(stream, listener.name, listener.options, host, this.ticker, acceptedAt)
   }
 
   /**
-   * A connection of this process to itself, through everything that a client's goes through but the listener's own limits;
-   * the marked facts keep it out of every count and log.
+   * A connection of this process to itself, through everything that a client's goes through but the listener's own limits.
+   * Its host keeps it out of every count and log. @param upstream its request goes on to the application's peer
    */
-  openSelfTest(stream: ByteStream, listener: HttpListener): void {
-    const connection = this.open(stream, NO_FACTS, listener, this.clock.now())
+  openSelfTest(stream: ByteStream, listener: HttpListener, upstream: boolean): TestedConnection {
+    const host = new SelfTestHost(this, upstream)
+    const connection = this.#open(stream, NO_FACTS, listener, this.clock.now(), host)
     connection.facts = this.forwarded.factsOf({ remoteIp: '', tls: null }, true)
     this.#selfTests.add(connection, '')
     stream.owner = connection
+    return host
   }
 
   uncounted(): readonly DownstreamConnection[] { return this.#selfTests.snapshot() }
@@ -133,7 +142,6 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
 
   onRequest(session: DownstreamSession, refusal: ProxyError | null): RequestOwner {
     const facts = (session.connection.facts ??= this.forwarded.factsOf(session.digest, false)) as ConnectionFacts
-    if (facts.selfTest) return new Exchange(this, session, facts, refusal)
     this.#exchanges++
     this.retryBudget.earn()
     const shed = ++this.active > this.#maxActive && this.#maxActive !== 0
@@ -141,7 +149,6 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   }
 
   onRefused(connection: DownstreamConnection, error: ProxyError): void {
-    if (isSelfTest(connection)) return
     if (this.tracers !== null) traceRefused(this.tracers, connection, error, this.clock)
     this.#accessLog?.refused(connection.listener, connection.stream.digest.remoteIp, error, flagOf(error), this.clock.wall())
   }
@@ -154,20 +161,23 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   }
 
   exchangeEnded(exchange: FinishedExchange): void {
-    const { status } = exchange
-    const counted = !exchange.isSelfTest
-    if (counted) {
-      this.active--
-      if (exchange.ownAnswer && status >= 500) this.#ownFaults++
+    this.active--
+    if (exchange.ownAnswer && exchange.status >= 500) {
+      if (exchange.error !== null && exchange.error.source === 'upstream') this.#upstreamFaults++
+      else this.#ownFaults++
     }
+    this.logFault(exchange)
+    if (this.timed) this.#accessLog?.exchange(exchange)
+    this.drain?.look()
+  }
+
+  logFault(exchange: FinishedExchange): void {
     if (exchange.error !== null && exchange.error.source === 'internal' && !exchange.errorLogSuppressed) {
       this.#log.error('a request failed inside the proxy', {
         service: this.name, request: exchange.requestId, what: exchange.summary(),
         error: exchange.error.message, stack: causeStack(exchange.error),
       })
     }
-    if (this.timed && counted) this.#accessLog?.exchange(exchange)
-    this.drain?.look()
   }
 
   hookFailed(hook: string, thrown: unknown): void {
@@ -198,7 +208,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     }
     return {
       activeExchanges: this.active, upgraded: this.#tunnels.size, webSockets: this.#webSockets, oldestUpgradedMs,
-      exchanges: this.#exchanges, ownFaults: this.#ownFaults,
+      exchanges: this.#exchanges, ownFaults: this.#ownFaults, upstreamFaults: this.#upstreamFaults,
     }
   }
 
@@ -208,8 +218,5 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
 function overloaded(): ProxyError {
   return new ProxyError('OVERLOADED', 'internal', 'too many requests in flight', { limit: 'active-requests' })
 }
-
-/** Known from the start of such a connection; an ordinary one has no facts before its first request. */
-function isSelfTest({ facts }: DownstreamConnection): boolean { return facts !== null && (facts as ConnectionFacts).selfTest }
 
 function causeStack(error: ProxyError): string | undefined { return error.cause instanceof Error ? error.cause.stack : undefined }

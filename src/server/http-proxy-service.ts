@@ -10,6 +10,7 @@ import type { ProxyHttp } from '../proxy/proxy-http.ts'
 import { HttpProxyCore } from './http-proxy-core.ts'
 import type { HttpProxyOptions } from './http-proxy-options.ts'
 import { ListeningBase } from './listening-base.ts'
+import type { TestedConnection } from './service.ts'
 
 /** A service that proxies HTTP as `app` says. Listeners are added to it: `httpProxyService(app).addTcp('0.0.0.0:6188')`. */
 export function httpProxyService<Ctx>(app: ProxyHttp<Ctx>, options: HttpProxyOptions = {}): HttpProxyService<Ctx> {
@@ -26,7 +27,7 @@ export class HttpProxyService<Ctx> extends ListeningBase<HttpListenerOptions, Re
     this.#core = core
   }
 
-  acceptSelfTest(socket: net.Socket): void {
-    this.#core.openSelfTest(TcpStream.accept(socket, NOBODY), this.listeners[0]!)
+  acceptSelfTest(socket: net.Socket, upstream: boolean): TestedConnection {
+    return this.#core.openSelfTest(TcpStream.accept(socket, NOBODY), this.listeners[0]!, upstream)
   }
 }

@@ -4,25 +4,24 @@
  * a function that stands in for every upstream.
  */
 import { HttpConnector } from '../connector/http-connector.ts'
-import type { ProxyError } from '../errors/proxy-error.ts'
 import { FieldLines } from '../http/field-lines.ts'
-import { HeaderMap } from '../http/header-map.ts'
-import { RequestHead, ResponseHead } from '../http/message-head.ts'
-import { HTTP_LISTENER_DEFAULTS, type HttpListenerOptions } from '../listener/http-listener-options.ts'
-import type { Peer } from '../peer/peer.ts'
+import type { HeaderMap } from '../http/header-map.ts'
+import { RequestHead, type ResponseHead } from '../http/message-head.ts'
+import type { HttpListenerOptions } from '../listener/http-listener-options.ts'
 import { systemClock, Ticker, type Clock } from '../primitives/clock.ts'
-import type { ConnectionHost, RequestOwner } from '../protocols/http-connection.ts'
-import { BODY_UNKNOWN, type DownstreamSession, type UpstreamOwner } from '../protocols/http-session.ts'
+import { BODY_UNKNOWN, type UpstreamOwner } from '../protocols/http-session.ts'
 import { Http1ClientSession } from '../protocols/http1/client-session.ts'
 import { HTTP1_CLIENT_DEFAULTS } from '../protocols/http1/http1-options.ts'
-import { Http1ServerSession } from '../protocols/http1/server-session.ts'
 import { MemoryStream } from '../protocols/memory-stream.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
 import type { HttpProxyOptions } from './http-proxy-options.ts'
 import { httpProxyService } from './http-proxy-service.ts'
 import { admit } from './listening-base.ts'
+import { memoryTransport, toBuffer, toHeaders, toTrailers, type Fields, type MemoryOrigin } from './memory-origin.ts'
 
-type Fields = HeaderMap | Readonly<Record<string, string | readonly string[]>>
+export type { OriginAnswer, OriginRequest } from './memory-origin.ts'
+/** What stands in for every upstream. */
+export type InjectOrigin = MemoryOrigin
 
 export interface InjectRequest {
   /** @default 'GET' */
@@ -48,20 +47,6 @@ export interface InjectResponse {
   readonly interim: readonly ResponseHead[]
 }
 
-/** What stands in for every upstream. */
-export type InjectOrigin = (request: OriginRequest) => OriginAnswer | Promise<OriginAnswer>
-export interface OriginRequest {
-  readonly head: RequestHead
-  readonly body: Buffer
-  readonly peer: Peer
-}
-export interface OriginAnswer {
-  status?: number
-  headers?: Fields
-  body?: string | Uint8Array
-  trailers?: Fields
-}
-
 export interface InjectOptions {
   /** Answers instead of whatever `upstreamPeer` names; null dials the peer. @default null */
   origin?: InjectOrigin | null
@@ -79,20 +64,8 @@ export const INJECT_DEFAULTS = { origin: null, service: {}, listener: {}, clock:
 export async function inject<Ctx>(app: ProxyHttp<Ctx>, request: InjectRequest = {}, options: InjectOptions = {}): Promise<InjectResponse> {
   const ticker = new Ticker(options.clock ?? INJECT_DEFAULTS.clock)
   const origin = options.origin ?? INJECT_DEFAULTS.origin
-  const connector = new HttpConnector(origin === null ? { ticker } : {
-    ticker,
-    transport: {
-      dial(peer, waiter) {
-        const [near, far] = MemoryStream.pair(peer.name)
-        let cancelled = false
-        queueMicrotask(() => {
-          if (cancelled) return
-          far.owner = new Http1ServerSession(far, 'inject-origin', HTTP_LISTENER_DEFAULTS, new OriginHost(origin, peer), ticker)
-          waiter.onDialed(near, null)
-        })
-        return { cancel() { cancelled = true } }
-      },
-    },
+  const connector = new HttpConnector({
+    ticker, ...(origin === null ? {} : { transport: memoryTransport(origin, ticker, 'inject-origin') }),
   })
   const service = httpProxyService(app, { accessLog: null, ...options.service, connector }).addTcp('inject.test:0', options.listener)
   await service.start()
@@ -139,52 +112,4 @@ async function exchangeOnce(client: Http1ClientSession, request: InjectRequest):
   }
   client.endRequest(toTrailers(request.trailers))
   return promise
-}
-
-function toHeaders(fields: Fields): HeaderMap { return fields instanceof HeaderMap ? fields : HeaderMap.from(fields) }
-function toTrailers(fields: Fields | undefined): HeaderMap | null { return fields === undefined ? null : toHeaders(fields) }
-function toBuffer(piece: string | Uint8Array): Buffer { return typeof piece === 'string' ? Buffer.from(piece) : Buffer.from(piece) }
-
-/** The far end of an injected upstream connection. */
-class OriginHost implements ConnectionHost {
-  readonly draining = false
-  readonly #origin: InjectOrigin
-  readonly #peer: Peer
-  constructor(origin: InjectOrigin, peer: Peer) {
-    this.#origin = origin
-    this.#peer = peer
-  }
-  onRequest(session: DownstreamSession, refusal: ProxyError | null): RequestOwner {
-    const pieces: Buffer[] = []
-    const answer = async (): Promise<void> => {
-      try {
-        const given = await this.#origin({ head: session.request, body: Buffer.concat(pieces), peer: this.#peer })
-        const body = toBuffer(given.body ?? '')
-        const fields = toHeaders(given.headers ?? {})
-        const length = given.trailers === undefined ? body.length : BODY_UNKNOWN
-        session.writeHead(ResponseHead.build(given.status ?? 200, fields), length, FieldLines.NONE)
-        session.writeBody(body, 0, body.length, true)
-        session.endResponse(toTrailers(given.trailers))
-      } catch {
-        // An origin that throws is an origin that breaks the connection.
-        session.abort()
-      }
-      session.release()
-    }
-    return {
-      begin() {
-        if (refusal !== null) session.abort()
-        else if (session.requestEnded) void answer()
-        else {
-          session.sendContinue()
-          session.resumeRequest()
-        }
-      },
-      onRequestBody(buffer, from, to) { pieces.push(Buffer.from(buffer.subarray(from, to))) },
-      onRequestEnd() { void answer() },
-      onDownstreamDrained() { /* it is all written */ },
-      onDownstreamFault() { session.release() },
-    }
-  }
-  onRefused(): void { /* the status says it */ }
 }

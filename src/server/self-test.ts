@@ -14,17 +14,23 @@ import os from 'node:os'
 import path from 'node:path'
 import type { SelfTestOutcome } from '../ipc/messages.ts'
 import type { SelfTest } from '../ipc/server-description.ts'
+import type { TestedConnection } from './service.ts'
 
 /** An answer that is longer has proven its body; the rest is not read. */
 const MAX_BODY_BYTES = 1_048_576
 
 /** @param accept takes the accepted end, and is called at most once. */
-export async function runSelfTest(test: SelfTest, accept: (socket: net.Socket) => void): Promise<SelfTestOutcome> {
+export async function runSelfTest(test: SelfTest, accept: (socket: net.Socket) => TestedConnection): Promise<SelfTestOutcome> {
   const startedAt = performance.now()
   const asked = `${test.method} ${test.path}`
   const { statusMin, statusMax } = test.expect
   const limit = new AbortController()
-  const timer = setTimeout(() => limit.abort(), test.timeoutMs)
+  let waitedFor = ''
+  const timer = setTimeout(() => {
+    const tested = line?.tested ?? null
+    if (tested !== null) waitedFor = `; it waits for ${tested.waitsFor}`
+    limit.abort()
+  }, test.timeoutMs)
   let folder = ''
   let line: PrivateLine | null = null
   let answer: Answer | null = null
@@ -35,16 +41,19 @@ export async function runSelfTest(test: SelfTest, accept: (socket: net.Socket) =
     const { default: http } = await import('node:http')
     line = new PrivateLine(at, accept)
     answer = await ask(http, test, line, limit.signal)
-    if (answer.status < statusMin || answer.status > statusMax) {
+    const { error, namedNoPeer } = line.tested!
+    const why = error === null ? '' : `: ${error.message}`
+    if ((answer.status < statusMin || answer.status > statusMax) && !namedNoPeer) {
       const expected = statusMin === statusMax ? statusMin : `${statusMin} to ${statusMax}`
-      return { passed: false, detail: `${asked} answered ${answer.status}, expected ${expected}` }
+      return { passed: false, detail: `${asked} answered ${answer.status}, expected ${expected}${why}` }
     }
     await answer.ended
-    return { passed: true, detail: `${asked} answered ${answer.status} in ${Math.round(performance.now() - startedAt)} ms` }
+    return { passed: true, detail: `${asked} answered ${answer.status} in ${Math.round(performance.now() - startedAt)} ms${why}` }
   } catch (error) {
     const begun = answer === null ? 'was not answered' : `answered ${answer.status}, but not to the end`
-    if (limit.signal.aborted) return { passed: false, detail: `${asked} ${begun} within ${test.timeoutMs} ms` }
-    return { passed: false, detail: `${asked} ${begun}: ${error instanceof Error ? error.message : String(error)}` }
+    if (limit.signal.aborted) return { passed: false, detail: `${asked} ${begun} within ${test.timeoutMs} ms${waitedFor}` }
+    const why = line?.tested?.error ?? error
+    return { passed: false, detail: `${asked} ${begun}: ${why instanceof Error ? why.message : String(why)}` }
   } finally {
     clearTimeout(timer)
     line?.close()
@@ -55,13 +64,15 @@ export async function runSelfTest(test: SelfTest, accept: (socket: net.Socket) =
 /** A connection of this process to itself. */
 class PrivateLine {
   readonly client: net.Socket
+  /** Null before it was accepted. */
+  tested: TestedConnection | null = null
   readonly #acceptor: net.Server
 
-  constructor(at: string, accept: (socket: net.Socket) => void) {
+  constructor(at: string, accept: (socket: net.Socket) => TestedConnection) {
     this.#acceptor = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, socket => {
       this.#acceptor.close()
       try {
-        accept(socket)
+        this.tested = accept(socket)
       } catch (error) {
         socket.destroy()
         this.client.destroy(error as Error)

@@ -21,7 +21,7 @@ import { drainOrder } from '../ipc/drain-times.ts'
 import { canonicalAddress, DESCRIPTION_FORMAT, hostAndPort } from '../ipc/server-description.ts'
 import type { SelfTestOutcome } from '../ipc/messages.ts'
 import type { SelfTest, ServerDescription } from '../ipc/server-description.ts'
-import { code, defaultsOf, duration, resolveOptions, text, type OptionTable } from '../primitives/option-table.ts'
+import { code, defaultsOf, duration, flag, resolveOptions, text, type OptionTable } from '../primitives/option-table.ts'
 import { Admission } from './admission.ts'
 import { currentRunHost } from './run-host.ts'
 import { runSelfTest } from './self-test.ts'
@@ -43,6 +43,12 @@ export interface SelfTestOptions {
   expect?: number | readonly [number, number]
   /** Longest wait for the answer, in ms. At least 1. @default 2_000 */
   timeoutMs?: number
+  /**
+   * Whether the request goes on to the peer that `upstreamPeer` names; with an origin that is down, or slower than
+   * `timeoutMs`, no release and no configuration gets in then. Otherwise the worker answers in the peer's place with 200 and
+   * a line of text. @default false
+   */
+  upstream?: boolean
 }
 
 export const SELF_TEST_OPTIONS = {
@@ -51,6 +57,7 @@ export const SELF_TEST_OPTIONS = {
   headers: code<Readonly<Record<string, string>>>({ host: 'self-test.cirque.invalid' }, 'an object of fields', isFields),
   expect: code<number | readonly [number, number]>([100, 499], 'a status, or the lowest and highest that pass', isExpectation),
   timeoutMs: duration(2_000),
+  upstream: flag(false),
 } satisfies OptionTable<SelfTestOptions>
 
 export const SELF_TEST_DEFAULTS: Readonly<Required<SelfTestOptions>> = defaultsOf<SelfTestOptions>(SELF_TEST_OPTIONS)
@@ -130,7 +137,8 @@ export class Server {
   }
 
   /**
-   * The request that a fresh worker must answer before it gets traffic. It reaches the upstream unless a filter answers it.
+   * The request that a fresh worker must answer before it gets traffic. It takes the whole way through filters and modules; the
+   * upstream itself is asked only with `upstream: true`.
    * @throws OptionError
    */
   selfTest(options: SelfTestOptions): this {
@@ -201,7 +209,7 @@ export class Server {
     const service = this.#listening().find(one => one.acceptSelfTest !== undefined && one.listeners.length > 0)
     if (service === undefined) return { passed: true, detail: 'nothing to test' }
     if (this.#running.length === 0) return { passed: false, detail: 'the server is not ready yet' }
-    return runSelfTest(this.#selfTest, socket => service.acceptSelfTest!(socket))
+    return runSelfTest(this.#selfTest, socket => service.acceptSelfTest!(socket, this.#selfTest.upstream))
   }
 
   /**

@@ -3,6 +3,7 @@
  * dependencies; the server (server.ts) owns that order.
  */
 import type net from 'node:net'
+import type { ProxyError } from '../errors/proxy-error.ts'
 import type { DrainRequest } from '../ipc/drain-times.ts'
 import type { OpenCounts } from '../ipc/open-counts.ts'
 import type { DescribedAddress } from '../ipc/server-description.ts'
@@ -30,6 +31,16 @@ export type ServiceStats = Partial<OpenCounts>
 
 export type { DrainRequest }
 
+/** A connection of the process to itself, for the test that made it. */
+export interface TestedConnection {
+  /** Why its request failed, or was refused; null: it did not, or not yet. */
+  readonly error: ProxyError | null
+  /** For a test that is late: what the request is at. */
+  readonly waitsFor: string
+  /** The test does not reach the upstream, and the request failed since the application had no peer for it. */
+  readonly namedNoPeer: boolean
+}
+
 export interface ListeningService {
   readonly kind: 'listening'
   readonly name: string
@@ -40,8 +51,9 @@ export interface ListeningService {
   /**
    * Serves a connection of this process to itself, which no listener accepted and no count knows; from a `net.Server` with
    * `pauseOnConnect`. Left out: there is nothing that a request could test.
+   * @param upstream its request goes on to the peer that the application names; otherwise the process answers in its place
    */
-  acceptSelfTest?(socket: net.Socket): void
+  acceptSelfTest?(socket: net.Socket, upstream: boolean): TestedConnection
   /** From now on answers say `Connection: close`; resolves when nothing is open any more (or all of it was cut). */
   drain(request: DrainRequest): Promise<{ cut: number }>
   stats(): ServiceStats

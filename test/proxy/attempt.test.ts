@@ -61,7 +61,7 @@ class Bench {
       report(healthy: boolean) { verdicts.push(healthy ? 'healthy' : 'failed') },
       release() { verdicts.push('released') },
     }
-    return new Attempt({ connector: this.connector, clock: this.clock, timed: false }, new HttpPeer(backend), this.owner)
+    return new Attempt({ connector: this.connector, clock: this.clock, timed: false, judgesPeers: true }, new HttpPeer(backend), this.owner)
   }
 
   async send(attempt: Attempt): Promise<WireEnd> {

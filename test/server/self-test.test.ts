@@ -2,7 +2,11 @@
 import assert from 'node:assert/strict'
 import net from 'node:net'
 import { test, type TestContext } from 'node:test'
-import { HttpPeer, httpProxyService, Server, type AccessLogSink, type SelfTestOptions, type Tracer } from '../../src/index.ts'
+import {
+  HttpPeer, httpProxyService, LoadBalancer, ProxyError, Server, staticDiscovery,
+  type AccessLogSink, type ProxyHttp, type SelfTestOptions, type Tracer,
+} from '../../src/index.ts'
+import type { SelfTestOutcome } from '../../src/ipc/messages.ts'
 import type { Service } from '../../src/server/service.ts'
 import { PlainService } from '../support/plain-service.ts'
 import { get, startProxy, type ProxyUnderTest } from '../support/proxy.ts'
@@ -12,11 +16,101 @@ import { waitFor, within } from '../support/wait-for.ts'
 /** A head that announces more than follows it. */
 const HALF = 'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf'
 
+/** One that goes on to the origin. */
 async function startTested(t: TestContext, selfTest: SelfTestOptions, script: Script = answerOk): Promise<ProxyUnderTest> {
   const proxy = await startProxy(t, { script })
-  proxy.server.selfTest(selfTest)
+  proxy.server.selfTest({ upstream: true, ...selfTest })
   return proxy
 }
+
+/** A test that reaches no upstream, of an application with these hooks. */
+async function outcomeOf(hooks: Partial<ProxyHttp<undefined>>, selfTest: SelfTestOptions = {}): Promise<SelfTestOutcome> {
+  const server = new Server().selfTest(selfTest)
+  // A name that does not resolve, and would take its time to say so.
+  const app = { newCtx: () => undefined, upstreamPeer: () => new HttpPeer('origin.invalid:80'), ...hooks }
+  server.addService(httpProxyService<undefined>(app).addTcp('127.0.0.1:0'))
+  await server.prepare()
+  try { return await within('the outcome', server.runSelfTest()) } finally { server.close() }
+}
+
+test('self-test: without the upstream every phase runs, and no origin is asked', async t => {
+  const phases: string[] = []
+  const note = <Result>(name: string, result: Result) => (): Result => {
+    phases.push(name)
+    return result
+  }
+  const proxy = await startProxy(t, { hooks: {
+    earlyRequestFilter: note('early', undefined),
+    requestFilter: note('request', 'continue' as const),
+    connectedToUpstream(_session, { peer }) { phases.push(`connected to ${peer.name}`) },
+    upstreamRequestFilter: note('upstream request', undefined),
+    upstreamResponseFilter: note('upstream response', undefined),
+    responseFilter: note('response', undefined),
+    responseBodyFilter(_session, chunk, last) {
+      if (last) phases.push('body')
+      return chunk
+    },
+    logging: note('logging', undefined),
+  } })
+  assert.match((await proxy.server.runSelfTest()).detail, /^GET \/ answered 200 in \d+ ms$/)
+  assert.deepEqual(phases, [
+    'early', 'request', `connected to ${proxy.origin.authority}`, 'upstream request', 'upstream response', 'response', 'body', 'logging',
+  ])
+  assert.equal(proxy.origin.connections.length, 0)
+})
+
+test('self-test: an application passes whatever becomes of its backends', async () => {
+  const down = new LoadBalancer(staticDiscovery([]))
+  const none = () => { throw new ProxyError('NO_HEALTHY_BACKEND', 'upstream', 'all are down') }
+  const rows: readonly { hooks: Partial<ProxyHttp<undefined>>; selfTest?: SelfTestOptions; detail: RegExp }[] = [
+    { hooks: {}, detail: /answered 200 in \d+ ms$/ },
+    { hooks: {}, selfTest: { method: 'HEAD' }, detail: /^HEAD \/ answered 200 in \d+ ms$/ },
+    { hooks: {}, selfTest: { method: 'POST', expect: 200 }, detail: /^POST \/ answered 200 in \d+ ms$/ },
+    { hooks: { upstreamPeer: () => new HttpPeer(down.select()) }, detail: /answered 503 in \d+ ms: NO_HEALTHY_BACKEND/ },
+    { hooks: { upstreamPeer: none }, selfTest: { expect: 200 }, detail: /answered 503 in \d+ ms: NO_HEALTHY_BACKEND.*all are down/ },
+    { hooks: { upstreamPeer: async () => none(), failToProxy: session => {
+      session.respond(502, {}, 'later')
+      return { status: 502, canReuseDownstream: false }
+    } }, detail: /answered 502 in \d+ ms: NO_HEALTHY_BACKEND/ },
+  ]
+  for (const { hooks, selfTest, detail } of rows) {
+    const outcome = await outcomeOf(hooks, selfTest)
+    assert.match(outcome.detail, detail)
+    assert.equal(outcome.passed, true, outcome.detail)
+  }
+})
+
+test('self-test: a mistake of the application is found without an upstream, and told with its reason', async () => {
+  const mistake = (): never => { throw new TypeError('peers is not iterable') }
+  const never = new Promise<never>(() => {})
+  const rows: readonly { hooks: Partial<ProxyHttp<undefined>>; timeoutMs?: number; detail: RegExp }[] = [
+    { hooks: { upstreamPeer: mistake }, detail: /^GET \/ answered 500, expected 100 to 499: .*peers is not iterable/ },
+    { hooks: { upstreamRequestFilter: mistake }, detail: /answered 500, expected 100 to 499: .*peers is not iterable/ },
+    { hooks: { responseBodyFilter: mistake }, detail: /peers is not iterable/ },
+    { hooks: { responseFilter: async () => mistake() }, detail: /answered 500, .*peers is not iterable/ },
+    { hooks: { upstreamPeer: () => never }, timeoutMs: 50, detail: /^GET \/ was not answered within 50 ms; it waits for upstreamPeer$/ },
+    { hooks: { requestFilter: () => never }, timeoutMs: 50, detail: /within 50 ms; it waits for requestFilter$/ },
+    { hooks: { upstreamRequestFilter(_session, request) { request.headers.set('x-a', 'b\r\nc') } }, detail: /answered 500, expected/ },
+  ]
+  for (const { hooks, timeoutMs = 5_000, detail } of rows) {
+    const outcome = await outcomeOf({ suppressErrorLog: () => true, ...hooks }, { timeoutMs })
+    assert.match(outcome.detail, detail)
+    assert.equal(outcome.passed, false, outcome.detail)
+  }
+})
+
+test('self-test: a load balancer learns nothing from a test that did not reach its backend', async () => {
+  for (const upstream of [false, true]) {
+    const told: string[] = []
+    const backend = {
+      peerAddress: { kind: 'tcp', host: '127.0.0.1', port: 1 } as const, name: '127.0.0.1:1',
+      report(healthy: boolean) { told.push(`healthy: ${String(healthy)}`) },
+      release() { told.push('released') },
+    }
+    await outcomeOf({ upstreamPeer: () => new HttpPeer(backend, { maxAttempts: 1 }) }, { upstream })
+    assert.deepEqual(told, [upstream ? 'healthy: false' : 'released'])
+  }
+})
 
 test('self-test: the request goes the whole way, with the application\'s own method, path and fields', async t => {
   const headers = { Host: 'health.example', 'X-Probe': 'yes' }
@@ -41,7 +135,7 @@ test('self-test: it is asked once, whatever is answered', async t => {
     { script: answer(response(500)), passed: false, detail: /^GET \/ answered 500, expected 100 to 499$/ },
     { script: answer(response(204)), expect: 200, passed: false, detail: /answered 204, expected 200$/ },
     { script: answer(hinted), passed: false, detail: /answered 503/ },
-    { script: exchange => exchange.reset(), passed: false, detail: /answered 502/ },
+    { script: exchange => exchange.reset(), passed: false, detail: /answered 502, expected 100 to 499: \w+ \(upstream\)/ },
     { script: answer(response(200, 'x'.repeat(3_000_000))), passed: true, detail: /answered 200/ },
     { script: breaksOff, passed: false, detail: /^GET \/ (answered 200, but not to the end|was not answered): / },
   ]
@@ -56,11 +150,12 @@ test('self-test: it is asked once, whatever is answered', async t => {
 
 test('self-test: it ends with its own time, before an answer or within one', async t => {
   for (const [script, detail] of [
-    [() => {}, 'GET / was not answered within 50 ms'],
-    [exchange => exchange.send(HALF), 'GET / answered 200, but not to the end within 50 ms'],
+    [() => {}, 'GET / was not answered within 50 ms; it waits for the answer of '],
+    [exchange => exchange.send(HALF), 'GET / answered 200, but not to the end within 50 ms; it waits for the body of the answer of '],
   ] as const satisfies readonly (readonly [Script, string])[]) {
     const proxy = await startTested(t, { timeoutMs: 50 }, script)
-    assert.deepEqual(await within('the outcome', proxy.server.runSelfTest(), 2_000), { passed: false, detail })
+    const outcome = await within('the outcome', proxy.server.runSelfTest(), 2_000)
+    assert.deepEqual(outcome, { passed: false, detail: detail + proxy.origin.authority })
   }
 })
 
@@ -105,7 +200,7 @@ test('self-test: no count, no access log and no tracer sees it, a hook does', as
   const bound = await server.start()
   const empty = server.stats()
 
-  server.selfTest({ path: '/self' })
+  server.selfTest({ path: '/self', upstream: true })
   assert.match((await server.runSelfTest()).detail, /answered 502/)
   // A head that the proxy refuses by itself: longer than it reads.
   server.selfTest({ path: `/${'x'.repeat(100_000)}` })
@@ -119,8 +214,8 @@ test('self-test: no count, no access log and no tracer sees it, a hook does', as
   await waitFor('the ordinary request to be logged', () => seen.includes('ended /real'))
   assert.deepEqual(seen.filter(what => /real|accepted/.test(what)), ['accepted', 'started /real', 'logged /real', 'ended /real'])
   assert.deepEqual(marks, [true, false])
-  const { exchanges, ownFaults } = server.stats()
-  assert.deepEqual({ exchanges, ownFaults }, { exchanges: 1, ownFaults: 1 })
+  const { exchanges, ownFaults, upstreamFaults } = server.stats()
+  assert.deepEqual({ exchanges, ownFaults, upstreamFaults }, { exchanges: 1, ownFaults: 0, upstreamFaults: 1 })
 })
 
 test('self-test: one that is under way is not counted either, and a drain does not wait for it', async t => {

@@ -63,7 +63,7 @@ test('server: describe is plain JSON and starts nothing', () => {
   ])
   assert.deepEqual(description.selfTest, {
     method: 'GET', path: '/health', headers: { host: 'self-test.cirque.invalid' }, expect: { statusMin: 200, statusMax: 200 },
-    timeoutMs: 2_000,
+    timeoutMs: 2_000, upstream: false,
   })
 })
 

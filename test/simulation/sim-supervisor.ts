@@ -289,7 +289,7 @@ export class SimSupervisor implements ProcessHost {
     const listeners = this.#world.listeners.map(({ name, address }): DescribedListener => {
       return { name, service: 's', backlog: 511, canonical: address, address: addressOf(address) }
     })
-    const selfTest = { method: 'GET', path: '/', headers: {}, expect: { statusMin: 100, statusMax: 499 }, timeoutMs: 500 }
+    const selfTest = { method: 'GET', path: '/', headers: {}, expect: { statusMin: 100, statusMax: 499 }, timeoutMs: 500, upstream: false }
     return { format: 1, services: [], listeners, selfTest }
   }
 }

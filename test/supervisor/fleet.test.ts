@@ -4,7 +4,7 @@ import { LOG_DEFAULTS } from '../../src/config/log-options.ts'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { SupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { ToWorker } from '../../src/ipc/messages.ts'
-import { NO_COUNTS } from '../../src/ipc/open-counts.ts'
+import { NO_COUNTS, NOTHING_DONE } from '../../src/ipc/open-counts.ts'
 import { SILENT_LOG } from '../../src/ipc/process-log.ts'
 import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'
 import type { DescribedListener } from '../../src/ipc/server-description.ts'
@@ -39,7 +39,7 @@ const generation = (slots: number): Generation => ({
     format: 1,
     services: [],
     listeners: [],
-    selfTest: { method: 'GET', path: '/', headers: {}, expect: { statusMin: 100, statusMax: 499 }, timeoutMs: 1 },
+    selfTest: { method: 'GET', path: '/', headers: {}, expect: { statusMin: 100, statusMax: 499 }, timeoutMs: 1, upstream: false },
   },
 })
 
@@ -355,7 +355,7 @@ test('fleet: a worker that was paused, and drains as an orphan when the next sup
     startedAt: 0, acceptingSince: 0, drainingSince: null, drainEndsAt: null, exchanges: 0, ownFaults: 0, slotsHeld: 1,
   }
   const slot: SlotRecord = { hasQueue: true, surplus: false, restarts: 0, nextN: 1, standIn: '', workers: [known] }
-  const record: FleetRecord = { committed: 7, generations: [setup.generation], slots: [slot], buried: { exchanges: 0, ownFaults: 0 } }
+  const record: FleetRecord = { committed: 7, generations: [setup.generation], slots: [slot], buried: NOTHING_DONE }
   const fleet = Fleet.restore(setup, record, 0)
   const orders: string[] = []
   const link: WorkerLink = { ask: order => { orders.push(order.tag); return Promise.resolve(null) }, send() {}, close() {} }
@@ -391,7 +391,7 @@ test('fleet: the last holder of a lost socket empties its queue, although anothe
     startedAt: 0, acceptingSince: 0, drainingSince: null, drainEndsAt: null, exchanges: 0, ownFaults: 0, slotsHeld: 1,
   }
   const slot: SlotRecord = { hasQueue: true, surplus: false, restarts: 0, nextN: 1, standIn: '', workers: [known] }
-  const buried = { exchanges: 0, ownFaults: 0 }
+  const buried = NOTHING_DONE
   const fleet = Fleet.restore(setup, { committed: 7, generations: [committed, reverted], slots: [slot], buried }, 0)
   const orders: ToWorker[] = []
   const link: WorkerLink = { ask: order => { orders.push(order); return Promise.resolve(null) }, send() {}, close() {} }

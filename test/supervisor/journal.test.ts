@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import path from 'node:path'
 import test from 'node:test'
+import { NOTHING_DONE } from '../../src/ipc/open-counts.ts'
 import { Journal, JOURNAL_FORMAT, livingWorkers } from '../../supervisor/journal.ts'
 import type { JournalEntry } from '../../supervisor/journal.ts'
 import { processStartTime } from '../../supervisor/process-host.ts'
@@ -57,7 +58,7 @@ function entry(generation: number): JournalEntry {
     sockets: { control: -1, worker: -1, admin: -1 },
     upgrades: null,
     fleet: {
-      committed: 1, generations: [], buried: { exchanges: 0, ownFaults: 0 },
+      committed: 1, generations: [], buried: NOTHING_DONE,
       // The second is the same pid, but another process.
       slots: [slot(worker(0, process.pid, processStartTime(process.pid))), slot(worker(1, process.pid, '1')), slot(worker(2, 0, ''))],
     },

@@ -16,7 +16,7 @@ import type { SupervisorSetup, SupervisorWorld } from '../../supervisor/supervis
 import type { OperationRequest } from '../../supervisor/upgrade.ts'
 
 const UPGRADE: OperationRequest = { kind: 'upgrade', folder: '/r2', supervisor: 'if-changed' }
-const SELF_TEST = { method: 'GET', path: '/', headers: {}, expect: { statusMin: 200, statusMax: 200 }, timeoutMs: 1 }
+const SELF_TEST = { method: 'GET', path: '/', headers: {}, expect: { statusMin: 200, statusMax: 200 }, timeoutMs: 1, upstream: false }
 const IDENTITY = { uid: null, gid: null }
 
 function release(folder: string): Release {

@@ -1,0 +1,97 @@
+/**
+ * An origin in this process: a transport whose every dial leads to a function, over a pair of streams in memory and through
+ * the real sessions on both ends. Used by `inject` and by the self-test.
+ * Invariant: no name is resolved and no socket opened, whatever the peer says.
+ */
+import type { Transport } from '../connector/connection-dial.ts'
+import type { ProxyError } from '../errors/proxy-error.ts'
+import { FieldLines } from '../http/field-lines.ts'
+import { HeaderMap } from '../http/header-map.ts'
+import { ResponseHead, type RequestHead } from '../http/message-head.ts'
+import { HTTP_LISTENER_DEFAULTS } from '../listener/http-listener-options.ts'
+import type { Peer } from '../peer/peer.ts'
+import type { Ticker } from '../primitives/clock.ts'
+import type { ConnectionHost, RequestOwner } from '../protocols/http-connection.ts'
+import { BODY_UNKNOWN, type DownstreamSession } from '../protocols/http-session.ts'
+import { Http1ServerSession } from '../protocols/http1/server-session.ts'
+import { MemoryStream } from '../protocols/memory-stream.ts'
+
+export type Fields = HeaderMap | Readonly<Record<string, string | readonly string[]>>
+
+/** What stands in for every upstream. One that throws is an origin that breaks the connection. */
+export type MemoryOrigin = (request: OriginRequest) => OriginAnswer | Promise<OriginAnswer>
+export interface OriginRequest {
+  readonly head: RequestHead
+  readonly body: Buffer
+  readonly peer: Peer
+}
+export interface OriginAnswer {
+  status?: number
+  headers?: Fields
+  body?: string | Uint8Array
+  trailers?: Fields
+}
+
+/** @param name of the connections, as listeners have names */
+export function memoryTransport(origin: MemoryOrigin, ticker: Ticker, name: string): Transport {
+  return {
+    dial(peer, waiter) {
+      const [near, far] = MemoryStream.pair(peer.name)
+      let cancelled = false
+      queueMicrotask(() => {
+        if (cancelled) return
+        far.owner = new Http1ServerSession(far, name, HTTP_LISTENER_DEFAULTS, new OriginHost(origin, peer), ticker)
+        waiter.onDialed(near, null)
+      })
+      return { cancel() { cancelled = true } }
+    },
+  }
+}
+
+export function toHeaders(fields: Fields): HeaderMap { return fields instanceof HeaderMap ? fields : HeaderMap.from(fields) }
+export function toTrailers(fields: Fields | undefined): HeaderMap | null { return fields === undefined ? null : toHeaders(fields) }
+export function toBuffer(piece: string | Uint8Array): Buffer { return typeof piece === 'string' ? Buffer.from(piece) : Buffer.from(piece) }
+
+/** The far end of a connection. */
+class OriginHost implements ConnectionHost {
+  readonly draining = false
+  readonly #origin: MemoryOrigin
+  readonly #peer: Peer
+  constructor(origin: MemoryOrigin, peer: Peer) {
+    this.#origin = origin
+    this.#peer = peer
+  }
+  onRequest(session: DownstreamSession, refusal: ProxyError | null): RequestOwner {
+    const pieces: Buffer[] = []
+    const answer = async (): Promise<void> => {
+      try {
+        const given = await this.#origin({ head: session.request, body: Buffer.concat(pieces), peer: this.#peer })
+        const body = toBuffer(given.body ?? '')
+        const fields = toHeaders(given.headers ?? {})
+        const length = given.trailers === undefined ? body.length : BODY_UNKNOWN
+        session.writeHead(ResponseHead.build(given.status ?? 200, fields), length, FieldLines.NONE)
+        session.writeBody(body, 0, body.length, true)
+        session.endResponse(toTrailers(given.trailers))
+      } catch {
+        // An origin that throws is an origin that breaks the connection.
+        session.abort()
+      }
+      session.release()
+    }
+    return {
+      begin() {
+        if (refusal !== null) session.abort()
+        else if (session.requestEnded) void answer()
+        else {
+          session.sendContinue()
+          session.resumeRequest()
+        }
+      },
+      onRequestBody(buffer, from, to) { pieces.push(Buffer.from(buffer.subarray(from, to))) },
+      onRequestEnd() { void answer() },
+      onDownstreamDrained() { /* it is all written */ },
+      onDownstreamFault() { session.release() },
+    }
+  }
+  onRefused(): void { /* the status says it */ }
+}
