@@ -17,7 +17,7 @@ class Balance implements ProxyHttp<undefined> {
 
   useOrigins(addresses: readonly string[]): void { this.#upstreams = LoadBalancer.from(addresses, { selection: 'round-robin' }) }
   newCtx(): undefined { return undefined }
-  upstreamPeer(): HttpPeer { return new HttpPeer(this.#upstreams.select()) }
+  upstreamPeer(session: Session): HttpPeer { return new HttpPeer(this.#upstreams.selectFor(session)) }
   upstreamRequestFilter(_session: Session, request: RequestHead): void { request.headers.set('host', 'demo.invalid') }
 }
 

@@ -22,6 +22,7 @@ import { Ticker, type Timed } from '../primitives/clock.ts'
 import { resolveOptions } from '../primitives/option-table.ts'
 import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
 import { TcpStream, dialTcp } from '../protocols/tcp/tcp-stream.ts'
+import { MAX_ADDRESSES } from './machine-names.ts'
 import { ConnectTunnel, type TunnelWaiter } from './connect-proxy.ts'
 import { Resolver, type PendingResolve, type ResolveWaiter } from './resolver.ts'
 import { TracedStream, UNCLAIMED } from './traced-stream.ts'
@@ -79,7 +80,8 @@ export class TransportConnector {
   /** Family that won the last race; 0: none lately. */
   #familyFirst: 0 | 4 | 6 = 0
   #familyUntil = 0
-  #rotation = 0
+  /** Which address of a name comes first; begins anywhere, so that fresh workers do not all begin with the same. */
+  #rotation: number
 
   /** @throws OptionError with every option that would not do. */
   constructor(options: TransportConnectorOptions = {}) {
@@ -92,6 +94,7 @@ export class TransportConnector {
     this.#bindToV4 = bindToV4
     this.#bindToV6 = bindToV6
     this.#random = random
+    this.#rotation = Math.trunc(random() * MAX_ADDRESSES)
   }
 
   dial(peer: Peer, waiter: DialWaiter): PendingDial {

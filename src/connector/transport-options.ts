@@ -20,7 +20,7 @@ export interface TransportConnectorOptions {
   bindToV6?: readonly string[]
   /** Connects sockets. @default null, those of the machine */
   dial?: Dial | null
-  /** From 0 to 1, for the choice among bind addresses. @default Math.random */
+  /** From 0 to 1, for the choice among bind addresses, and for the address of a name that is dialled first. @default Math.random */
   random?: () => number
 }
 export type ResolvedTransportConnectorOptions = Readonly<Required<TransportConnectorOptions>>

@@ -37,7 +37,7 @@ import { PassiveHealth } from './passive-health.ts'
 import { jittered, pause, untilAborted } from './periodic.ts'
 import {
   HashSelection, LeastInFlightSelection, RandomSelection, RoundRobinSelection, Turn,
-  type Selection, type Selector, type Tried,
+  type Named, type Selection, type Selector, type Tried,
 } from './selection.ts'
 
 export type SelectionName = 'round-robin' | 'random' | 'hash' | 'ketama' | 'least-in-flight'
@@ -86,7 +86,10 @@ export interface LoadBalancerOptions<P extends Peer = Peer> {
   onError?: ((error: unknown, context: string) => void) | null
   /** @default systemClock */
   clock?: Clock
-  /** @default Math.random */
+  /**
+   * From 0 to 1: where round robin begins, so that fresh workers do not all begin with the first backend; random choices; jitter.
+   * @default Math.random
+   */
   random?: () => number
 }
 export type ResolvedLoadBalancerOptions<P extends Peer = Peer> = Readonly<Required<LoadBalancerOptions<P>>>
@@ -133,6 +136,12 @@ export interface SelectOptions {
   exclude?: Tried | null
 }
 export const SELECT_DEFAULTS: Readonly<Required<SelectOptions>> = { maxSteps: 0, exclude: null }
+
+/** What `selectFor` asks of a request; the `Session` of an exchange has it. */
+export interface TriesPeers {
+  /** Peers of its attempts that failed. */
+  readonly triedPeers: readonly Named[]
+}
 
 /** Agrees to a candidate. */
 type Acceptance = (backend: Backend) => boolean
@@ -200,7 +209,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
     this.options = resolveLoadBalancerOptions(options)
     const { clock, random, healthCheck, resolver, preferredFamily } = this.options
     this.#selection = typeof this.options.selection === 'string' ? selectionNamed(this.options.selection, random) : this.options.selection
-    this.#spreadSelection = this.#selection.keyed ? new RoundRobinSelection() : this.#selection
+    this.#spreadSelection = this.#selection.keyed ? new RoundRobinSelection(random) : this.#selection
     this.#passive = new PassiveHealth(this.options)
     this.#discovery = discovery
     this.#names = new NameTable(resolver, preferredFamily, (error, context) => this.#fault(error, context))
@@ -223,6 +232,17 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
     return backend
   }
 
+  /**
+   * As `select`, for the attempt of a request that is about to be made: peers that it has tried before are passed over. When it
+   * has tried all that may be used, it gets any of them.
+   * @param session the request; what it tried is `triedPeers`
+   */
+  selectFor(session: TriesPeers, key: HashKey = ''): Backend {
+    const { triedPeers } = session
+    const untried = triedPeers.length === 0 ? null : this.#choose(this.#turn, key, 0, triedPeers, null)
+    return untried ?? this.select(key)
+  }
+
   /** As `select`, but null when there is none. */
   trySelect(key: HashKey = '', options: SelectOptions = SELECT_DEFAULTS): Backend | null {
     return this.#choose(this.#turn, key, options.maxSteps ?? 0, options.exclude ?? null, null)
@@ -238,11 +258,25 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
 
   /** As `select`, as the peer that the `peer` option makes: once a backend, so that a request builds nothing. */
   selectPeer(key: HashKey = '', options?: SelectOptions): P {
+    const build = this.#buildPeer()
+    return this.#peerOf(this.select(key, options), build)
+  }
+
+  /** As `selectFor`, as the peer that the `peer` option makes. */
+  selectPeerFor(session: TriesPeers, key: HashKey = ''): P {
+    const build = this.#buildPeer()
+    return this.#peerOf(this.selectFor(session, key), build)
+  }
+
+  #buildPeer(): (backend: Backend) => P {
     const build = this.options.peer
     if (build === null) {
       throw new TypeError(`${this.options.name}.peer is not set; give it a function from a backend to a peer, or use select()`)
     }
-    const backend = this.select(key, options)
+    return build
+  }
+
+  #peerOf(backend: Backend, build: (backend: Backend) => P): P {
     if (backend.peer === null) {
       try {
         backend.peer = build(backend)
@@ -567,7 +601,7 @@ function isSame(set: BackendSet, candidates: readonly CandidateSpec[]): boolean 
 
 function selectionNamed(name: SelectionName, random: () => number): Selection {
   switch (name) {
-    case 'round-robin': return new RoundRobinSelection()
+    case 'round-robin': return new RoundRobinSelection(random)
     case 'random': return new RandomSelection(random)
     case 'hash': return new HashSelection()
     case 'ketama': return new KetamaSelection()

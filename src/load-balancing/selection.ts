@@ -159,14 +159,17 @@ const SEQUENCE_WORK_MAX = 1 << 18
 /**
  * Smooth weighted round robin. The sequence is the one of nginx: each candidate's current weight grows by its weight,
  * the largest (the first of equals) is chosen and pays the sum of all weights. It repeats after sum / gcd choices, so
- * it is prepared once and a choice is one step in it. Where it would be too long, the golden ratio spreads the choices.
+ * it is prepared once and a choice is one step in it. Where it would be too long, the golden ratio spreads the choices. It begins
+ * anywhere: many processes that begin at the same time would otherwise send their first requests to the same backend.
  */
 export class RoundRobinSelection implements Selection {
   readonly name = 'round-robin'
   readonly keyed = false
+  readonly #random: () => number
+  constructor(random: () => number = Math.random) { this.#random = random }
 
   build(candidates: Candidates, previous: Selector | null): Selector {
-    const progress = previous instanceof SequenceSelector || previous instanceof GoldenSelector ? previous.progress : 0
+    const progress = previous instanceof SequenceSelector || previous instanceof GoldenSelector ? previous.progress : this.#random()
     const sequence = smoothSequence(candidates.weights)
     return sequence === null ? new GoldenSelector(candidates, progress) : new SequenceSelector(candidates.backends, sequence, progress)
   }
@@ -357,7 +360,7 @@ export class LeastInFlightSelection implements Selection {
 
   build(candidates: Candidates, previous: Selector | null): Selector {
     if (candidates.backends.length > EXACT_MAX) return new TwoChoicesSelector(candidates, this.#random)
-    return new LeastSelector(candidates, previous instanceof LeastSelector ? previous : null)
+    return new LeastSelector(candidates, previous instanceof LeastSelector ? previous : null, this.#random)
   }
 }
 
@@ -366,11 +369,15 @@ class LeastSelector implements Selector {
   readonly #weights: Uint16Array
   readonly #current: Float64Array
 
-  constructor(candidates: Candidates, previous: LeastSelector | null) {
+  constructor(candidates: Candidates, previous: LeastSelector | null, random: () => number) {
     this.#backends = candidates.backends
     this.#weights = candidates.weights
     this.#current = new Float64Array(candidates.backends.length)
-    if (previous === null) return
+    if (previous === null) {
+      // Equals begin anywhere, as round robin does.
+      for (let i = 0; i < this.#current.length; i++) this.#current[i] = random() * this.#weights[i]!
+      return
+    }
     // Equals would otherwise begin with the first one again at each change of health.
     for (let i = 0; i < this.#backends.length; i++) {
       const before = previous.#backends.indexOf(this.#backends[i]!)

@@ -37,7 +37,9 @@ class Fixture {
   readonly resolver = new FakeResolver()
   readonly connector: TransportConnector
   constructor(options: TransportConnectorOptions = {}) {
-    this.connector = new TransportConnector({ ticker: this.ticker, resolver: this.resolver, dial: this.network.dial, ...options })
+    this.connector = new TransportConnector({
+      ticker: this.ticker, resolver: this.resolver, dial: this.network.dial, random: () => 0, ...options,
+    })
   }
   dial(address: string, options?: HttpPeerOptions): Outcome & { cancel(): void } { return this.dialPeer(new HttpPeer(address, options)) }
   dialPeer(peer: Peer): Outcome & { cancel(): void } {
@@ -202,6 +204,15 @@ test('dial: cancel ends every step without a call', () => {
 // ---- several addresses
 
 const SEVERAL = ['10.0.0.1', '10.0.0.2', '2001:db8::1', '2001:db8::2']
+
+test('happy eyeballs: the first dial of a process may start at any address of a name', () => {
+  for (const [random, first] of [[0, '10.0.0.1'], [0.04, '10.0.0.2'], [0.99, '10.0.0.2']] as const) {
+    const fixture = new Fixture({ random: () => random })
+    fixture.resolver.known.set('a.test', ['10.0.0.1', '10.0.0.2'])
+    fixture.dial('a.test:80')
+    assert.deepEqual(fixture.network.to, [first])
+  }
+})
 
 test('happy eyeballs: families take turns, the next begins 250 ms after the one before', () => {
   const fixture = new Fixture()

@@ -15,18 +15,21 @@ import { FakeClock } from '../support/fake-clock.ts'
 const SELECTIONS: readonly SelectionName[] = ['round-robin', 'random', 'hash', 'ketama', 'least-in-flight']
 const ABC = ['10.0.0.1:80', '10.0.0.2:80', '10.0.0.3:80']
 
+/** What begins anywhere begins with the first backend, so that orders can be told. */
+function chanceOf({ selection }: LoadBalancerOptions): () => number { return selection === 'random' ? Math.random : () => 0 }
+
 /** A fixed list on a clock of its own. */
 function balance(backends: readonly (string | BackendOptions)[], options: LoadBalancerOptions = {}): {
   balancer: LoadBalancer
   clock: FakeClock
 } {
   const clock = new FakeClock()
-  return { balancer: LoadBalancer.from(backends, { clock, ...options }), clock }
+  return { balancer: LoadBalancer.from(backends, { clock, random: chanceOf(options), ...options }), clock }
 }
 
 /** A balancer whose set is whatever `list` holds at the next update. */
 function discovered(list: (string | BackendOptions)[], options: LoadBalancerOptions = {}): LoadBalancer {
-  return new LoadBalancer(functionDiscovery(() => [...list]), { clock: new FakeClock(), ...options })
+  return new LoadBalancer(functionDiscovery(() => [...list]), { clock: new FakeClock(), random: chanceOf(options), ...options })
 }
 
 /** Names of the next choices, all of which go well. */
@@ -165,6 +168,33 @@ test('load balancer: a request that tried everybody who is well gets one that is
   assert.equal(balancer.trySelect('', { exclude: [...tried, named(balancer, ABC[0]!)] }), null)
 })
 
+test('load balancer: an attempt passes over the peers that the request has tried, and begins again when it has tried all', () => {
+  for (const selection of SELECTIONS) {
+    // Failures take nobody out here: only what was tried tells one from the other.
+    const { balancer } = balance(ABC, { selection, maxFails: 0, peer: backend => new HttpPeer(backend) })
+    for (let i = 0; i < 20; i++) {
+      const triedPeers: Peer[] = []
+      for (let attempt = 0; attempt < ABC.length; attempt++) {
+        const peer = attempt === 1 ? balancer.selectPeerFor({ triedPeers }, `key ${i}`)
+          : new HttpPeer(balancer.selectFor({ triedPeers }, `key ${i}`))
+        peer.report!(false)
+        triedPeers.push(peer)
+      }
+      assert.deepEqual(triedPeers.map(peer => peer.name).toSorted(), ABC, selection)
+      assert.ok(ABC.includes(balancer.selectFor({ triedPeers }, `key ${i}`).name))
+    }
+  }
+})
+
+test('load balancer: fresh balancers do not all begin with the same backend', () => {
+  for (const selection of ['round-robin', 'least-in-flight', 'ketama'] as const) {
+    const begins = (random: number): string => balance(ABC, { selection, random: () => random }).balancer.select().name
+    if (selection !== 'least-in-flight') assert.deepEqual([0, 0.4, 0.9].map(begins), ABC, selection)
+    const first = new Set(Array.from({ length: 60 }, () => LoadBalancer.from(ABC, { selection }).select().name))
+    assert.equal(first.size, 3, selection)
+  }
+})
+
 test('load balancer: peers already tried are not chosen, given as backends or as peers, as a list or as a set', () => {
   const inputs = [
     fc.constantFrom(...SELECTIONS), fc.integer({ min: 1, max: 12 }), fc.nat(), fc.boolean(), fc.boolean(), fc.string(),
@@ -277,7 +307,7 @@ test('load balancer: a peer is built once a backend, and again when the backend 
   const list: BackendOptions[] = [{ address: 'localhost:80' }, { address: '10.0.0.2:80' }]
   const built: string[] = []
   const clock = new FakeClock()
-  const balancer = new LoadBalancer(functionDiscovery(() => [...list]), { clock, resolver: null, peer: backend => {
+  const balancer = new LoadBalancer(functionDiscovery(() => [...list]), { clock, random: () => 0, resolver: null, peer: backend => {
     built.push(backend.name)
     return new HttpPeer(backend)
   } })

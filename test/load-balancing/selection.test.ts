@@ -50,7 +50,7 @@ function nginxSequence(weights: readonly number[], length: number): number[] {
 
 const weightList = fc.array(fc.oneof(fc.integer({ min: 1, max: 6 }), fc.integer({ min: 1, max: 300 })), { minLength: 1, maxLength: 12 })
 const SELECTIONS: (() => Selection)[] = [
-  () => new RoundRobinSelection(), () => new RandomSelection(), () => new HashSelection(),
+  () => new RoundRobinSelection(() => 0), () => new RandomSelection(), () => new HashSelection(),
   () => new LeastInFlightSelection(), () => new KetamaSelection(),
 ]
 
@@ -66,7 +66,7 @@ test('selection: the smooth sequence is the one of nginx, and repeats after the 
 test('selection: round robin goes through that sequence again and again', () => {
   fc.assert(fc.property(weightList, fc.nat(50), (weights, extra) => {
     const from = candidates(weights)
-    const selector = new RoundRobinSelection().build(from, null)
+    const selector = new RoundRobinSelection(() => 0).build(from, null)
     const chosen = Array.from({ length: 100 + extra }, () => from.backends.indexOf(pick(selector)!))
     assert.deepEqual(chosen, nginxSequence(weights, chosen.length))
   }))
@@ -76,7 +76,7 @@ test('selection: a sequence too long to prepare still gives each its share, at d
   const weights = Array.from({ length: 500 }, (_, index) => 1000 + index * 100)
   assert.equal(smoothSequence(Uint16Array.from(weights)), null)
   const from = candidates(weights)
-  const selector = new RoundRobinSelection().build(from, null)
+  const selector = new RoundRobinSelection(() => 0).build(from, null)
   const sum = weights.reduce((a, b) => a + b, 0)
   const total = 200_000
   const times = from.backends.map((): number[] => [])
@@ -91,7 +91,7 @@ test('selection: a sequence too long to prepare still gives each its share, at d
 })
 
 test('selection: a sequence that is built anew goes on where the old one was', () => {
-  const selection = new RoundRobinSelection()
+  const selection = new RoundRobinSelection(() => 0)
   const from = candidates([1, 1, 1, 1])
   const selector = selection.build(from, null)
   pick(selector)
@@ -150,7 +150,7 @@ test('selection: least in flight is the choice of nginx, equals taking turns by 
   const someWeights = fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 10 })
   fc.assert(fc.property(someWeights, fc.infiniteStream(fc.nat(3)), (weights, endings) => {
     const from = candidates(weights)
-    const selector = new LeastInFlightSelection().build(from, null)
+    const selector = new LeastInFlightSelection(() => 0).build(from, null)
     const current = weights.map(() => 0)
     const busy: Backend[] = []
     for (let choice = 0; choice < 60; choice++) {
