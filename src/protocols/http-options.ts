@@ -5,6 +5,9 @@
  */
 import { count, defaultsOf, duration, flag, rate, size, type OptionTable } from '../primitives/option-table.ts'
 
+/** What a client's FIN behind its request means: that it left, or only that it has said everything. */
+export type HalfClose = 'abort' | 'keep'
+
 export interface HttpServerOptions {
   /** Longest request target, in bytes; past it 414 (RFC 9110 4.1 asks for 8000 at least). At least 256. @default 8192 */
   maxUriBytes?: number

@@ -31,6 +31,7 @@ import type { HeaderMap } from '../http/header-map.ts'
 import type { RequestHead, ResponseHead } from '../http/message-head.ts'
 import type { ByteStream, StreamDigest } from './byte-stream.ts'
 import type { DownstreamConnection, UpstreamConnection } from './http-connection.ts'
+import type { HalfClose } from './http-options.ts'
 
 /** Length of a body that is about to be sent: bytes, or one of these. */
 export const BODY_NONE = 0
@@ -48,6 +49,11 @@ export interface DownstreamOwner {
   /** `bytesQueued` is 0 again after it had been seen above 0. */
   onDownstreamDrained(): void
   /**
+   * FIN behind the whole request, and nothing else behind it: the client asks for no more, and is mostly gone. Not told
+   * where `halfClose` is 'keep', and perhaps more than once elsewhere; the session goes on as before.
+   */
+  onDownstreamHalfClosed(): void
+  /**
    * The client is gone, broke the protocol, or was too slow. The session is unusable, except to answer when `error.status`
    * is set.
    */
@@ -59,6 +65,8 @@ export interface DetachedStream {
   readonly stream: ByteStream
   /** Bytes that came behind the head; null: none. */
   readonly early: Buffer | null
+  /** FIN came behind them, and was told to the session: the stream will not tell it again. */
+  readonly ended: boolean
 }
 
 export interface DownstreamSession {
@@ -82,6 +90,8 @@ export interface DownstreamSession {
   readonly wantsSwitch: boolean
   /** The client takes part in trailers (`TE: trailers`, or HTTP/2). */
   readonly acceptsTrailers: boolean
+  /** As the listener has it, for each request anew; what is set counts from then on. */
+  halfClose: HalfClose
   /** The target has something that wants a closer look before it is matched or sent on (http/target-path.ts). */
   readonly targetUnusual: boolean
 

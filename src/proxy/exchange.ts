@@ -25,6 +25,7 @@ import type { HttpModule } from '../modules/http-module.ts'
 import type { Peer } from '../peer/peer.ts'
 import { BUFFER_RESERVE, copyWithReserve, type StreamDigest } from '../protocols/byte-stream.ts'
 import type { RequestOwner } from '../protocols/http-connection.ts'
+import type { HalfClose } from '../protocols/http-options.ts'
 import { BODY_TUNNEL, BODY_UNKNOWN, BODY_UNTIL_CLOSE, type DownstreamSession } from '../protocols/http-session.ts'
 import type { TracerGroup } from '../telemetry/tracer-group.ts'
 import { Attempt, type AttemptOwner, type LostConnection } from './attempt.ts'
@@ -165,6 +166,11 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   get bytesSent(): number { return this.#ended ? this.#bytesOut : this.#down.bodyBytesOut }
   get responded(): boolean { return this.#ended ? this.#responded : this.#down.responseStarted }
   get draining(): boolean { return this.#host.draining }
+  get halfClose(): HalfClose { return this.#down.halfClose }
+  set halfClose(wanted: HalfClose) {
+    if (wanted !== 'abort' && wanted !== 'keep') throw new TypeError(`halfClose is ${JSON.stringify(wanted)}; use 'abort' or 'keep'`)
+    if (!this.#ended) this.#down.halfClose = wanted
+  }
 
   moduleState<State>(module: HttpModule<State>): State {
     const states = this.#states ??= new Map()
@@ -666,6 +672,14 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     this.#stopWaiting()
     this.#dropAttempt()
     this.#fail(error)
+  }
+
+  /** Nobody waits for an answer that is not there yet. One that is, an error page included, the client may still read. */
+  onDownstreamHalfClosed(): void {
+    if (this.#ended || this.#failing || this.response !== null) return
+    this.onDownstreamFault(new ProxyError('CLIENT_GONE', 'downstream', 'the client sent its FIN before there was an answer', {
+      limit: 'half-close',
+    }))
   }
 
   onUpstreamFault(error: ProxyError): void {

@@ -43,6 +43,14 @@ export interface RelayOptions {
   readonly idleTimeoutMs: number
 }
 
+/** What a side had sent before the relay. */
+export interface RelayStart {
+  /** Bytes; they are the relay's from here on. Null: none. */
+  readonly early: Buffer | null
+  /** FIN, behind those bytes; the stream will not tell it again. */
+  readonly ended: boolean
+}
+
 /** Stands in one direction. It is set before the relay starts. */
 export interface DirectionWatcher {
   /**
@@ -87,10 +95,11 @@ export class RelaySide implements StreamOwner {
   /** Everything written to it has gone. */
   get taken(): boolean { return this.closed || this.stream.bytesQueued === 0 }
 
-  /** Takes the stream over. `early`: what it had sent before, which goes first; null: nothing. */
-  start(early: Buffer | null): void {
+  /** Takes the stream over: what it had sent before goes first, and so does its FIN. */
+  start({ early, ended }: RelayStart): void {
     this.stream.owner = this
     if (early !== null) this.onBytes(early, 0, early.length)
+    if (ended) this.onEnd()
   }
 
   onBytes(buffer: Buffer, from: number, to: number): void {
@@ -185,12 +194,12 @@ export class StreamRelay implements Timed {
     this.upstream.other = this.downstream
   }
 
-  /** Takes both streams over. Bytes that a side sent ahead go first, and are the relay's from here on; null: there are none. */
-  start(earlyFromDownstream: Buffer | null, earlyFromUpstream: Buffer | null): void {
+  /** Takes both streams over. */
+  start(fromDownstream: RelayStart, fromUpstream: RelayStart): void {
     const { downstream, upstream } = this
     this.#ticker.add(this)
-    upstream.start(earlyFromUpstream)
-    downstream.start(earlyFromDownstream)
+    upstream.start(fromUpstream)
+    downstream.start(fromDownstream)
     if (upstream.taken) downstream.stream.resume()
     if (downstream.taken) upstream.stream.resume()
   }

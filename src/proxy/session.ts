@@ -8,6 +8,7 @@ import type { RequestHead, ResponseHead } from '../http/message-head.ts'
 import type { HttpModule } from '../modules/http-module.ts'
 import type { Peer } from '../peer/peer.ts'
 import type { StreamDigest } from '../protocols/byte-stream.ts'
+import type { HalfClose } from '../protocols/http-options.ts'
 
 /** `responded`: the answer was given through `session.respond()`; no later request phase runs. */
 export type Verdict = 'continue' | 'responded'
@@ -59,6 +60,13 @@ export interface Session {
   readonly error: ProxyError | null
   /** The proxy is finishing what is in flight and takes nothing new. */
   readonly draining: boolean
+  /**
+   * What a client's FIN does while it has no answer yet. 'abort': the exchange ends with CLIENT_GONE, whatever it waits for, and
+   * the connection to the origin is closed. 'keep': the client only has nothing more to say, and is answered. Once an answer is
+   * there a FIN changes nothing. A FIN may follow the request at once: set it in `earlyRequestFilter`, before anything is
+   * awaited. @default what the listener has
+   */
+  halfClose: HalfClose
 
   /**
    * Answers instead of an origin, from any request phase or `failToProxy`; written as `return session.respond(403)`.

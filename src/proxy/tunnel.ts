@@ -6,7 +6,7 @@
  * limit is closed in the same way.
  */
 import type { Ticker } from '../primitives/clock.ts'
-import type { ByteStream } from '../protocols/byte-stream.ts'
+import type { DetachedStream } from '../protocols/http-session.ts'
 import { type RelayOwner, StreamRelay } from './relay-streams.ts'
 import { WebSocketClose } from './websocket-close.ts'
 
@@ -15,11 +15,6 @@ export interface TunnelOwner {
   onTunnelClosed(fromClient: number, fromOrigin: number, error: Error | null): void
 }
 
-export interface TunnelEnd {
-  readonly stream: ByteStream
-  /** Bytes that it sent ahead; null: none. */
-  readonly early: Buffer | null
-}
 
 export interface TunnelOptions {
   readonly webSocket: boolean
@@ -35,14 +30,14 @@ export class Tunnel implements RelayOwner {
   /** Null: no WebSocket. */
   readonly #close: WebSocketClose | null
 
-  /** Bytes that either side sent ahead go first. */
-  constructor(client: TunnelEnd, origin: TunnelEnd, owner: TunnelOwner, ticker: Ticker, options: TunnelOptions) {
+  /** Bytes that either side sent ahead go first, and its FIN behind them. */
+  constructor(client: DetachedStream, origin: DetachedStream, owner: TunnelOwner, ticker: Ticker, options: TunnelOptions) {
     this.webSocket = options.webSocket
     this.#owner = owner
     this.#relay = new StreamRelay(client.stream, origin.stream, this, ticker, options)
     this.openedAt = this.#relay.openedAt
     this.#close = options.webSocket ? new WebSocketClose(this.#relay, ticker) : null
-    this.#relay.start(client.early, origin.early)
+    this.#relay.start(client, origin)
   }
 
   get closing(): boolean { return this.#close === null ? this.#relay.closing : this.#close.begun }

@@ -90,6 +90,7 @@ class OriginHost implements ConnectionHost {
       onRequestBody(buffer, from, to) { pieces.push(Buffer.from(buffer.subarray(from, to))) },
       onRequestEnd() { void answer() },
       onDownstreamDrained() { /* it is all written */ },
+      onDownstreamHalfClosed() { /* the answer is on its way */ },
       onDownstreamFault() { session.release() },
     }
   }

@@ -283,9 +283,22 @@ describe('http1 proxy: one connection, many requests', () => {
     assert.deepEqual(proxy.origin.requests.map(request => request.target), ['/1', '/2'])
   })
 
-  it('a FIN behind a request is not an abort: the answer still comes', async t => {
+  it('a FIN behind requests ends the last of them while it waits, and its origin sees the connection close', async t => {
+    const proxy = await startProxy(t, {
+      script: async exchange => { if (exchange.request.target === '/1') await answerOk(exchange) },
+    })
+    const client = await proxy.connect()
+    await client.write(get('/1') + get('/2'))
+    client.end()
+    assert.equal((await client.readResponse()).body.toString(), 'ok')
+    await waitFor('the origin to hear of it', () => proxy.origin.requests.length === 2 && proxy.origin.openConnections === 0)
+    assert.ok(await client.closes())
+  })
+
+  it('where a FIN only says that nothing follows, the answers still come', async t => {
     const go = Promise.withResolvers<void>()
     const proxy = await startProxy(t, {
+      listener: { halfClose: 'keep' },
       script: async exchange => {
         await go.promise
         await answerOk(exchange)

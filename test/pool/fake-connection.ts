@@ -49,7 +49,7 @@ export class FakeExchange implements UpstreamSession {
   resumeResponse(): void {}
   pauseResponse(): void {}
   giveUpBuffer(): boolean { return true }
-  detach(): { stream: ByteStream; early: Buffer | null } { throw new Error('unused') }
+  detach(): { stream: ByteStream; early: Buffer | null; ended: boolean } { throw new Error('unused') }
 }
 
 export class FakeConnection implements UpstreamConnection {

@@ -9,6 +9,7 @@
  */
 import { test } from 'node:test'
 import fc from 'fast-check'
+import type { HalfClose } from '../../src/protocols/http-options.ts'
 import { chance, type AnswerSpec, type RequestSpec } from '../support/exchange-sides.ts'
 import { ExchangeWorld, HOOKS_OF_MODEL, type Step, type WorldOptions, type WorldSides } from '../support/exchange-world.ts'
 import { HTTP1_CLIENT, HTTP1_ORIGIN } from '../support/http1-sides.ts'
@@ -87,6 +88,7 @@ const options: fc.Arbitrary<WorldOptions> = fc.record({
   maxRequestsPerConnection: fc.constantFrom(0, 2),
   maxActiveRequests: fc.constantFrom(0, 3),
   exchangesPerConnection: fc.constantFrom(8, 1, 2),
+  halfClose: fc.constantFrom<HalfClose[]>('abort', 'keep'),
   chance: fc.nat({ max: 1000 }),
 })
 

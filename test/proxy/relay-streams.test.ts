@@ -26,7 +26,7 @@ class World extends RelayWorld implements RelayOwner {
     const { idleTimeoutMs = 0, earlyOfClient = null, earlyOfOrigin = null } = options
     this.relay = new StreamRelay(this.clientPair.near, this.originPair.near, this, this.ticker, { idleTimeoutMs })
     options.prepare?.(this.relay)
-    this.relay.start(earlyOfClient, earlyOfOrigin)
+    this.relay.start({ early: earlyOfClient, ended: false }, { early: earlyOfOrigin, ended: false })
   }
 
   onRelayIdle(): void { this.idleCalls++ }

@@ -17,6 +17,8 @@ interface Options extends WorldOptions {
   readonly idleTimeoutMs?: number
   readonly earlyOfClient?: string
   readonly earlyOfOrigin?: string
+  /** Its FIN came before the tunnel did. */
+  readonly clientEnded?: boolean
 }
 
 class World extends RelayWorld {
@@ -24,8 +26,8 @@ class World extends RelayWorld {
 
   constructor(options: Options) {
     super(options)
-    const client = { stream: this.clientPair.near, early: bytesOf(options.earlyOfClient) }
-    const origin = { stream: this.originPair.near, early: bytesOf(options.earlyOfOrigin) }
+    const client = { stream: this.clientPair.near, early: bytesOf(options.earlyOfClient), ended: options.clientEnded ?? false }
+    const origin = { stream: this.originPair.near, early: bytesOf(options.earlyOfOrigin), ended: false }
     const { webSocket, idleTimeoutMs = 0 } = options
     this.tunnel = new Tunnel(client, origin, this, this.ticker, { webSocket, idleTimeoutMs })
   }
@@ -130,6 +132,19 @@ test('tunnel: a side that breaks breaks the other one, and its error is told', (
     world.settle()
     assert.notEqual(world.origin.error, null)
     assert.match(world.outcome!.error!.message, /ECONNRESET/)
+    world.assertOver()
+  }
+})
+
+test('tunnel: a FIN that came before the tunnel is passed on behind what came before it', () => {
+  for (const webSocket of [true, false]) {
+    const world = new World({ webSocket, earlyOfClient: MESSAGE_UP.toString('latin1'), clientEnded: true })
+    world.settle()
+    assert.deepEqual([world.origin.text, world.origin.ended], [MESSAGE_UP.toString('latin1'), true])
+    assert.equal(world.client.ended, false)
+    world.origin.stream.end()
+    world.settle()
+    assert.equal(world.client.ended, true)
     world.assertOver()
   }
 })

@@ -19,8 +19,8 @@ class World extends RelayWorld {
 
   constructor(options: WorldOptions & { earlyOfOrigin?: Buffer } = {}) {
     super(options)
-    const client = { stream: this.clientPair.near, early: null }
-    const origin = { stream: this.originPair.near, early: options.earlyOfOrigin ?? null }
+    const client = { stream: this.clientPair.near, early: null, ended: false }
+    const origin = { stream: this.originPair.near, early: options.earlyOfOrigin ?? null, ended: false }
     this.tunnel = new Tunnel(client, origin, this, this.ticker, { webSocket: true, idleTimeoutMs: 0 })
   }
 }

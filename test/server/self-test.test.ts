@@ -210,8 +210,10 @@ test('self-test: no count, no access log and no tracer sees it, a hook does', as
   assert.deepEqual(marks, [true])
 
   const ordinary = net.connect(bound[0]!.port, '127.0.0.1')
-  ordinary.end(get('/real')).resume()
+  ordinary.write(get('/real'))
+  ordinary.resume()
   await waitFor('the ordinary request to be logged', () => seen.includes('ended /real'))
+  ordinary.destroy()
   assert.deepEqual(seen.filter(what => /real|accepted/.test(what)), ['accepted', 'started /real', 'logged /real', 'ended /real'])
   assert.deepEqual(marks, [true, false])
   const { exchanges, ownFaults, upstreamFaults } = server.stats()

@@ -200,6 +200,9 @@ export class ModelRequest {
   /** The proxy has read all of it. */
   get whole(): boolean { return this.client.near.bytesRead >= this.to }
 
+  /** All of it left the client. */
+  get sentWhole(): boolean { return this.client.far.bytesWritten >= this.to }
+
   /** An exchange that answers with an error page is not over, but has given its connection back. */
   get holdsUpstream(): boolean { return this.logged === 0 && this.session !== null && this.session.upstreamDigest !== null }
 }
@@ -326,6 +329,8 @@ export abstract class Client extends End {
   abstract readonly mayGarble: boolean
   /** Requests that became tunnels, and into which it can send. */
   abstract readonly tunnels: readonly ModelRequest[]
+  /** The proxy knows that nothing more comes of it, and what came was taken: FIN says that it left. */
+  abstract readonly leftBySaying: boolean
   /** A request whose answer it would wait for, though nothing is under way; null: there is none. */
   abstract readonly waitsFor: ModelRequest | null
 

@@ -19,6 +19,7 @@ import type { HttpModule } from '../../src/modules/http-module.ts'
 import { HttpPeer, type HttpPeerOptions } from '../../src/peer/http-peer.ts'
 import type { Peer } from '../../src/peer/peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
+import type { HalfClose } from '../../src/protocols/http-options.ts'
 import { HttpProxyCore } from '../../src/server/http-proxy-core.ts'
 import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
 import { drainOrder } from '../../src/ipc/drain-times.ts'
@@ -58,6 +59,8 @@ export interface WorldOptions {
   readonly maxActiveRequests: number
   /** Exchanges that a connection to an origin takes at first, where it may take several. */
   readonly exchangesPerConnection: number
+  /** What a client's FIN does to an exchange that has no answer yet, where connections have one exchange. */
+  readonly halfClose: HalfClose
   /** Seeds what the proxy itself leaves to chance. */
   readonly chance: number
 }
@@ -160,7 +163,8 @@ export class ExchangeWorld implements WorldView {
       listener: {
         headTimeoutMs: 5000, keepAliveTimeoutMs: 6000, bodyIdleTimeoutMs: 5000, sendTimeoutMs: 5000,
         lingerIdleMs: 1000, lingerTotalMs: 4000, maxDiscardBytes: 3000,
-        maxRequestBodyBytes: options.maxRequestBodyBytes, maxRequestsPerConnection: options.maxRequestsPerConnection,
+        halfClose: options.halfClose, maxRequestBodyBytes: options.maxRequestBodyBytes,
+        maxRequestsPerConnection: options.maxRequestsPerConnection,
       },
     }, sides.client.protocols)
     this.service = new ListeningBase(this.core.name, this.core).addTcp('127.0.0.1:0')
@@ -435,6 +439,9 @@ export class ExchangeWorld implements WorldView {
     const manyInterims = this.origins.some(({ served }) => served.some(one => one.request === request && one.checked > 3))
     const ours = kind === 'LENGTH_MISMATCH' || kind === 'INTERNAL' || kind === 'LOOP_DETECTED'
     if (ours || (kind === 'TOO_MANY_INTERIM' && !manyInterims)) this.fail(`request ${request.id}: ${error.message}`)
+    if (error.limit === 'half-close' && (this.options.halfClose === 'keep' || !request.client.sentFin || !request.whole)) {
+      this.fail(`request ${request.id} was given up, though its client did not leave`)
+    }
     const badOrigin = kind === 'BAD_HEAD' || kind === 'BAD_FRAMING' || kind === 'BAD_UPGRADE' || kind === 'VERSION_NOT_SUPPORTED'
     if (source === 'upstream' && badOrigin && !this.origins.some(origin => origin.garbage)) {
       this.fail(`request ${request.id}: ${error.message}`)
@@ -632,6 +639,7 @@ export class ExchangeWorld implements WorldView {
 
   check(): void {
     if (this.fault !== '') throw new Error(this.fault)
+    for (const request of this.requests) if (request.begun > request.logged) this.#checkLeft(request)
     const stats = this.#stats(), active = this.#begun - this.#logged
     if (stats.activeExchanges !== active) throw new Error(`the service counts ${stats.activeExchanges} exchanges, ${active} are under way`)
     let lent = 0, idle = 0, lendings = 0
@@ -662,6 +670,12 @@ export class ExchangeWorld implements WorldView {
     if (lendings + dialling + sum.waiting > active) {
       throw new Error(`${lendings} lendings, ${dialling} dialled, ${sum.waiting} waited for, by ${active} exchanges`)
     }
+  }
+
+  /** An exchange whose client has left does not go on waiting for an answer; with 'keep' it does. */
+  #checkLeft({ id, client, session }: ModelRequest): void {
+    if (!client.leftBySaying || this.options.halfClose !== 'abort' || session === null) return
+    if (session.response === null && session.error === null) throw new Error(`request ${id} waits for an answer, and its client has left`)
   }
 
   /** No exchange began where there was no room. */
@@ -712,7 +726,8 @@ export class ExchangeWorld implements WorldView {
     const open = this.requests.filter(request => request.begun > request.logged).map(request => request.id)
     if (stats.activeExchanges !== 0) throw new Error(`requests ${open.join()} are stuck: ${JSON.stringify(stats)}`)
     for (const client of this.clients) {
-      if (client.open && !client.near.destroyed && !client.garbage && !client.sentFin) {
+      const asks = !client.sentFin || (this.options.halfClose === 'keep' && client.waitsFor !== null && client.waitsFor.sentWhole)
+      if (client.open && !client.near.destroyed && !client.garbage && asks) {
         if (client.waitsFor !== null) throw new Error(`client ${client.index} waits for request ${client.waitsFor.id} for ever`)
       }
       if (client.didCut || client.wasCut || client.slow) continue

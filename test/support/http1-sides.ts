@@ -36,6 +36,8 @@ class Http1Client extends Client implements ResponseWatcher {
   }
   override get mayGarble(): boolean { return !this.garbage && !this.sentFin && this.tunnel === null && !this.#asksToSwitch }
   override get tunnels(): readonly ModelRequest[] { return this.tunnel === null || this.sentFin ? [] : [this.tunnel] }
+  /** Also bytes that came before it hold a FIN back: those of a request behind this one. */
+  override get leftBySaying(): boolean { return this.far.endArrived && !this.near.paused }
   override get waitsFor(): ModelRequest | null {
     return this.reader.completed < this.requests.length ? this.requests[this.reader.completed]! : null
   }

@@ -128,6 +128,8 @@ export class MemoryStream implements ByteStream {
 
   /** Bytes on the way to the peer that the kernel holds. */
   get inKernel(): number { return this.#inKernel }
+  /** The peer's owner was told of this end's FIN. */
+  get endArrived(): boolean { return this.#endDelivered }
   /** Written and not yet delivered, wherever it waits. */
   get undelivered(): number { return this.#text.length + this.#queued + this.#inKernel }
 

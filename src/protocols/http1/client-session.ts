@@ -414,7 +414,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
     this.#ticker.remove(this)
     const early = this.#early
     this.#early = null
-    return { stream: this.stream, early }
+    return { stream: this.stream, early, ended: this.#ended }
   }
 
   abort(): void {

@@ -3,8 +3,8 @@
  * (chunks, the lingering close of RFC 9112 9.6) to what holds for all of them (../http-options.ts).
  * A number of 0 is refused unless the field says what 0 means.
  */
-import { count, defaultsOf, duration, size, type OptionTable } from '../../primitives/option-table.ts'
-import { HTTP_SERVER_OPTIONS, type HttpServerOptions } from '../http-options.ts'
+import { choice, count, defaultsOf, duration, size, type OptionTable } from '../../primitives/option-table.ts'
+import { HTTP_SERVER_OPTIONS, type HalfClose, type HttpServerOptions } from '../http-options.ts'
 
 export interface Http1ServerOptions extends HttpServerOptions {
   /** Chunk size line with its extensions, in bytes; past it 400. At least 18. @default 256 */
@@ -14,6 +14,11 @@ export interface Http1ServerOptions extends HttpServerOptions {
    * At least 1024. @default 16384
    */
   maxChunkOverheadBytes?: number
+  /**
+   * What a client's FIN behind its whole request does to an exchange that has no answer yet: 'abort' ends it and closes the
+   * connection to the origin, 'keep' answers all the same. `session.halfClose` says otherwise for one request. @default 'abort'
+   */
+  halfClose?: HalfClose
   /** Lingering close after a final answer: longest pause, in ms. @default 5000 */
   lingerIdleMs?: number
   /** Lingering close: in all, in ms. @default 30000 */
@@ -30,6 +35,7 @@ export const HTTP1_SERVER_OPTIONS = {
   ...HTTP_SERVER_OPTIONS,
   maxChunkLineBytes: size(256, { min: 18 }),
   maxChunkOverheadBytes: size(16_384, { min: 1024 }),
+  halfClose: choice<HalfClose>('abort', ['abort', 'keep']),
   lingerIdleMs: duration(5000),
   lingerTotalMs: duration(30_000),
   maxDiscardBytes: size(262_144),

@@ -22,6 +22,7 @@ import { REASONS, type RequestHead, type ResponseHead } from '../../http/message
 import type { Ticker, Timed } from '../../primitives/clock.ts'
 import { BUFFER_RESERVE, copyWithReserve, writeRun, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
 import type { AcceptingListener, ConnectionHost, DownstreamConnection } from '../http-connection.ts'
+import type { HalfClose } from '../http-options.ts'
 import { BODY_TUNNEL, type DetachedStream, type DownstreamOwner, type DownstreamSession } from '../http-session.ts'
 import { announcedTooLarge, grewTooLarge, RequestWatch, tookTooLong } from '../request-watch.ts'
 import { SendProgress } from '../send-progress.ts'
@@ -56,7 +57,7 @@ const SENDING_LOOK_MS = 500
 
 /** Takes the place of an exchange that was released. */
 const NOBODY: DownstreamOwner = {
-  onRequestBody() {}, onRequestEnd() {}, onDownstreamDrained() {}, onDownstreamFault() {},
+  onRequestBody() {}, onRequestEnd() {}, onDownstreamDrained() {}, onDownstreamHalfClosed() {}, onDownstreamFault() {},
 }
 
 export class Http1ServerSession implements DownstreamConnection, DownstreamSession, StreamOwner, Timed {
@@ -98,6 +99,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   wantsSwitch = false
   acceptsTrailers = false
   targetUnusual = false
+  halfClose: HalfClose
   awaitsContinue = false
   responseStarted = false
   bodyBytesOut = 0
@@ -136,6 +138,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     this.stream = stream
     this.listener = listener
     this.#options = options
+    this.halfClose = options.halfClose
     this.#host = host
     this.#ticker = ticker
     this.#slot = slotOf(options)
@@ -291,9 +294,11 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
         this.#close(false)
         break
       case State.Exchange:
-        // A FIN behind a complete request only says that no other follows those already here.
-        if (this.#held === null) this.#final = true
-        if (this.#bodyOpen && this.#held === null) this.#fault(new ProxyError('CLIENT_GONE', 'downstream', 'the request body ended early'))
+        // What came before the FIN is taken first.
+        if (this.#held !== null) break
+        this.#final = true
+        if (this.#bodyOpen) this.#fault(new ProxyError('CLIENT_GONE', 'downstream', 'the request body ended early'))
+        else if (this.halfClose === 'abort') this.#owner.onDownstreamHalfClosed()
         break
     }
   }
@@ -352,6 +357,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     if (this.inList !== null) this.acceptedBy?.onActive(this)
     this.#deadline = options.totalTimeoutMs === 0 ? NEVER : now + options.totalTimeoutMs
     this.requestBodyLength = framing.bodyLength
+    this.halfClose = options.halfClose
     this.#bodyOpen = framing.bodyLength !== 0
     if (this.#bodyOpen) {
       (this.#body ??= new BodyReader(options)).begin(framing.bodyLength)
@@ -510,7 +516,10 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     this.#owner = NOBODY
     const early = this.#held
     this.#held = null
-    return { stream: this.stream, early: early === null ? null : early.subarray(BUFFER_RESERVE, early.length - BUFFER_RESERVE) }
+    return {
+      stream: this.stream, ended: this.#ended,
+      early: early === null ? null : early.subarray(BUFFER_RESERVE, early.length - BUFFER_RESERVE),
+    }
   }
 
   release(): void {

@@ -69,6 +69,7 @@ class AnsweredExchange implements RequestOwner {
     if (trailers !== null) this.trailers = [...trailers]
     this.#answer(200)
   }
+  onDownstreamHalfClosed(): void {}
   onDownstreamDrained(): void {}
   onDownstreamFault(error: ProxyError): void {
     this.fault = error

@@ -28,6 +28,7 @@ class Connection implements ConnectionHost, RequestOwner, AcceptingListener {
   requests = 0
   ends = 0
   drained = 0
+  halfClosed = 0
   body = ''
   faults: ProxyError[] = []
   refusals: ProxyError[] = []
@@ -63,6 +64,7 @@ class Connection implements ConnectionHost, RequestOwner, AcceptingListener {
   onRequestBody(buffer: Buffer, from: number, to: number): void { this.body += buffer.latin1Slice(from, to) }
   onRequestEnd(): void { this.ends++ }
   onDownstreamDrained(): void { this.drained++ }
+  onDownstreamHalfClosed(): void { this.halfClosed++ }
   onDownstreamFault(error: ProxyError): void {
     this.faults.push(error)
     this.session.abort()

@@ -378,7 +378,7 @@ export class MuxClientSession implements UpstreamSession, StreamReceiver {
   detach(): DetachedStream {
     this.#state = SessionState.Detached
     this.#owner = NOBODY
-    return { stream: new TunnelStream(this.#stream, this.digest, () => this.#end(ResetCode.Cancelled)), early: null }
+    return { stream: new TunnelStream(this.#stream, this.digest, () => this.#end(ResetCode.Cancelled)), early: null, ended: false }
   }
 
   // ---- the end

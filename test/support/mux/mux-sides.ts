@@ -107,6 +107,7 @@ class MuxClient extends Client implements MuxWatcher {
     if (this.sentFin) return []
     return this.#open.filter(stream => stream.request.tunnel !== null && stream.trailers === null).map(({ request }) => request)
   }
+  override get leftBySaying(): boolean { return this.far.endArrived }
   override get waitsFor(): ModelRequest | null { return this.#streams.find(({ gone, whole }) => !gone && !whole)?.request ?? null }
 
   protected override ask(request: ModelRequest): void {

@@ -89,6 +89,7 @@ export class Arrival implements RequestOwner {
     this.trailers = trailers
   }
   onDownstreamDrained(): void {}
+  onDownstreamHalfClosed(): void {}
   onDownstreamFault(error: ProxyError): void {
     this.fault = error
     this.session.release()

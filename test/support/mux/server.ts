@@ -25,6 +25,7 @@ import type { ResolvedHttp1ServerOptions } from '../../../src/protocols/http1/ht
 import {
   BODY_TUNNEL, BODY_UNKNOWN, type DetachedStream, type DownstreamOwner, type DownstreamSession,
 } from '../../../src/protocols/http-session.ts'
+import type { HalfClose } from '../../../src/protocols/http-options.ts'
 import { RequestWatch, announcedTooLarge, grewTooLarge, tookTooLong } from '../../../src/protocols/request-watch.ts'
 import { SendProgress } from '../../../src/protocols/send-progress.ts'
 import type { OpenHttp } from '../../../src/server/http-protocols.ts'
@@ -250,7 +251,9 @@ export class MuxServerConnection implements DownstreamConnection, ChannelOwner, 
   }
 }
 
-const NOBODY: DownstreamOwner = { onRequestBody() {}, onRequestEnd() {}, onDownstreamDrained() {}, onDownstreamFault() {} }
+const NOBODY: DownstreamOwner = {
+  onRequestBody() {}, onRequestEnd() {}, onDownstreamDrained() {}, onDownstreamHalfClosed() {}, onDownstreamFault() {},
+}
 
 const NO_RECEIVER: StreamReceiver = { onStreamHead() {}, onStreamData() {}, onStreamEnd() {}, onStreamReset() {}, onStreamDrained() {} }
 
@@ -276,6 +279,8 @@ export class MuxServerSession implements DownstreamSession, StreamReceiver {
   wantsSwitch = false
   readonly acceptsTrailers = true
   targetUnusual = false
+  /** A stream's END is that of its request; a connection's FIN ends them all. */
+  halfClose: HalfClose = 'abort'
   #flowing = false
   /** The client broke a rule, or is late: nothing more is read of its request. */
   #faulted = false
@@ -518,7 +523,7 @@ export class MuxServerSession implements DownstreamSession, StreamReceiver {
   detach(): DetachedStream {
     this.#state = SessionState.Detached
     this.#owner = NOBODY
-    return { stream: new TunnelStream(this.#stream, this.digest, () => {}), early: null }
+    return { stream: new TunnelStream(this.#stream, this.digest, () => {}), early: null, ended: false }
   }
 
   release(): void {
