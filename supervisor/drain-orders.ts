@@ -25,6 +25,11 @@ export function cutOrder(options: ResolvedDrainOptions): DrainOrder {
   return { ...drainOrder('retire', options, 0), softDrainMs: options.softDrainMs, endAfterMs }
 }
 
+/** A worker met an error that nothing caught: it may be broken, so what it has gets seconds. WebSockets are told at once. */
+export function crashOrder(options: ResolvedDrainOptions): DrainOrder {
+  return stopOrder({ ...options, webSocketDrainMs: 0, softDrainMs: 0 }, options.crashDrainMs)
+}
+
 /** The server ends. @param capMs no part takes longer, nor the whole, in ms. */
 export function stopOrder(options: ResolvedDrainOptions, capMs: number): DrainOrder {
   return { ...drainOrder('stop', options, capMs), softDrainMs: options.softDrainMs, endAfterMs: capMs }

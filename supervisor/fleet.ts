@@ -165,6 +165,7 @@ export class Fleet {
       }
       case 'failed':
         worker.failure = { message: message.message, stack: message.stack }
+        if (message.endsInMs !== undefined) this.#onFailing(worker, message.endsInMs)
         break
       case 'cannot-accept':
         this.#roster.log.warn(`worker ${worker.id} cannot accept any more and is replaced`, { reason: message.reason })
@@ -367,6 +368,26 @@ export class Fleet {
     roster.setup.onChange()
   }
 
+  /** A worker met an error that nothing caught: it accepts no more, and another one is started while it finishes what it has. */
+  #onFailing(worker: WorkerProcess, endsInMs: number): void {
+    const { failure } = worker
+    const roster = this.#roster
+    const slot = roster.slotOf(worker)
+    const wasLeaving = slot.draining.has(worker)
+    // One that never accepted has nothing to finish: its end follows at once.
+    if (worker.unused || !worker.markFailing(failure!)) return
+    this.#standIns.forget(worker)
+    slot.displace(worker)
+    this.#retirement.endsByItself(worker, endsInMs)
+    if (!roster.settled) { this.#recovery.goneBeforeSettled(); return }
+    this.#standIns.reconcile()
+    if (!wasLeaving && !roster.stopping) {
+      this.#onLost(slot, worker)
+      roster.log.error(`worker ${worker.id} is replaced: ${failure!.message}`, { workerPid: worker.pid, endsInMs })
+    }
+    roster.setup.onChange()
+  }
+
   #logEnd(worker: WorkerProcess, report: ExitReport): void {
     const inOrder = report.code === 0 || (report.code === null && report.signal === null)
     const { id, pid, cut } = worker
@@ -375,10 +396,8 @@ export class Fleet {
 
   /** A worker has died that was not asked to end. @returns false when the first start is given up for it. */
   #onDeath(slot: WorkerSlot, worker: WorkerProcess, state: WorkerState, report: ExitReport): boolean {
-    const { host, log } = this.#roster
+    const { log } = this.#roster
     const reason = worker.endReason(report)
-    slot.recordDeath({ acceptingSinceMs: worker.acceptingSinceMs, diedAtMs: host.nowMs() })
-    slot.restarts++
     if (this.#starts.state === StartState.NoneReady) {
       if (!this.#starts.survives(worker, reason)) {
         this.force()
@@ -388,9 +407,17 @@ export class Fleet {
       const stack = state < WorkerState.Accepting && worker.failure !== null ? { stack: worker.failure.stack } : {}
       log.error(`worker ${worker.id} died: ${reason}`, { workerPid: worker.pid, code: report.code, signal: report.signal, ...stack })
     }
+    this.#onLost(slot, worker)
+    return true
+  }
+
+  /** A worker serves no more that was not asked to end. */
+  #onLost(slot: WorkerSlot, worker: WorkerProcess): void {
+    slot.recordDeath({ acceptingSinceMs: worker.acceptingSinceMs, diedAtMs: this.#roster.host.nowMs() })
+    slot.restarts++
     // Where a `previous` worker lives, an upgrade is under way that has seen the death as well: that worker takes its place back.
     if (slot.vacant && slot.previous === null && !slot.held && !slot.surplus) this.#starts.restartLater(slot)
-    return true
+    this.#starts.hurry()
   }
 
   #tickLater(): void {
@@ -403,6 +430,7 @@ export class Fleet {
   #tick(): void {
     for (const worker of this.workers()) this.#countSilence(worker)
     this.#standIns.reconcile()
+    this.#starts.hurry()
     void this.#recovery.dissolve()
     this.#recovery.widen(slot => this.restart(String(slot.index)))
   }

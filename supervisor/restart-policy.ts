@@ -34,6 +34,17 @@ export function restartDelayMs(history: readonly WorkerLife[], options: Resolved
   return Math.round(base * (1 + options.backoffJitter * (2 * random - 1)))
 }
 
+/** Time enough that a worker that dies at once does not keep a core busy; short enough that a client hardly sees it. */
+const LAST_RESTART_MS = 200
+
+/**
+ * While no worker serves or is about to, the wait is short whatever the history is: clients wait in the queues, and no sibling
+ * takes them. The first death waits for nothing. @returns how long to wait at most, in ms.
+ */
+export function lastRestartDelayMs(history: readonly WorkerLife[], options: ResolvedRestartOptions): number {
+  return deathsInARow(history, options) <= 1 ? 0 : LAST_RESTART_MS
+}
+
 /** Whether a first start is hopeless: so many deaths, and no worker was ever ready. */
 export function startFailed(deathsBeforeFirstReady: number, options: ResolvedRestartOptions): boolean {
   return deathsBeforeFirstReady >= options.maxStartDeaths

@@ -107,6 +107,15 @@ export class Retirement {
     this.#roster.setup.onChange()
   }
 
+  /** It has stopped accepting by itself, drains, and ends within `endsInMs`. */
+  endsByItself(worker: WorkerProcess, endsInMs: number): void {
+    const nowMs = this.#roster.host.nowMs()
+    worker.drainingSinceMs ??= nowMs
+    worker.drainEndsAtMs = Math.min(worker.drainEndsAtMs ?? Number.POSITIVE_INFINITY, nowMs + endsInMs)
+    this.guardDrain(worker)
+    this.limitDraining(this.#roster.slotOf(worker))
+  }
+
   /** A worker that outlives its own deadline is killed. */
   guardDrain(worker: WorkerProcess): void {
     const leftMs = Math.max(0, worker.drainEndsAtMs! - this.#roster.host.nowMs())

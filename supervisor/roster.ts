@@ -47,6 +47,9 @@ export interface FleetRecord {
   readonly buried: DoneCounts
 }
 
+/** A worker that has been starting for longer is not relied on any more, in ms. Most take less than a second. */
+const SLOW_START_MS = 3_000
+
 export const FleetState = { Restored: 0, Running: 1, Stopping: 2, GivenUp: 3 } as const
 export type FleetState = (typeof FleetState)[keyof typeof FleetState]
 
@@ -154,6 +157,17 @@ export class Roster {
 
   /** It can be told, and was heard of lately. */
   answers(worker: WorkerProcess): boolean { return worker.link !== null && worker.fatalSignal === null && !this.isSilent(worker) }
+
+  /** A worker accepts, or comes up and will, or has paused and can be told to go on. */
+  someoneServes(): boolean {
+    return this.slots.some(({ current, incoming, previous }) => [current, incoming, previous].some(worker => this.#promises(worker)))
+  }
+
+  #promises(worker: WorkerProcess | null): boolean {
+    if (worker === null || worker.fatalSignal !== null) return false
+    if (worker.state === WorkerState.Starting) return this.host.nowMs() - worker.startedAtMs < SLOW_START_MS
+    return worker.alive && worker.state !== WorkerState.Draining && !this.isSilent(worker)
+  }
 
   /** Nothing was heard of it for so long that siblings stand in. */
   isSilent(worker: WorkerProcess): boolean {

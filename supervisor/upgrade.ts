@@ -364,8 +364,7 @@ export class Upgrades {
       this.#checkGoingOn(operation)
       await Promise.race([elapsed.promise, stopped.promise, ...workers.map(async worker => {
         if (worker === null) throw new Refused('a new worker died')
-        const report = await worker.gone
-        throw new Refused(`worker ${worker.id} died: ${worker.endReason(report)}`)
+        throw new Refused(`worker ${worker.id} died: ${await worker.lost}`)
       })])
     } finally {
       cancel()

@@ -3,6 +3,7 @@ import type { Question } from '../src/ipc/channel.ts'
 import { PROTOCOL_VERSION } from '../src/ipc/messages.ts'
 import type { FromWorker, Welcome } from '../src/ipc/messages.ts'
 import type { WorkerConversation } from './control-server.ts'
+import { crashOrder } from './drain-orders.ts'
 import type { Fleet } from './fleet.ts'
 import type { WorkerLink, WorkerProcess } from './worker-process.ts'
 
@@ -30,10 +31,11 @@ export function register(
 }
 
 function welcome(worker: WorkerProcess, fleet: Fleet, managed: boolean): Welcome {
-  const { heartbeatMs, orphanDrainAfterMs, orphanPolicy, maxControlMessageBytes } = fleet.optionsOf(worker)
+  const { heartbeatMs, orphanDrainAfterMs, orphanPolicy, maxControlMessageBytes, unhandledRejections, drain } = fleet.optionsOf(worker)
   const byManager = managed ? 'keep' : 'drain-after'
   return {
     protocol: PROTOCOL_VERSION, heartbeatMs, orphanPolicy: orphanPolicy === 'auto' ? byManager : orphanPolicy, orphanDrainAfterMs,
-    orphanDrain: fleet.orphanDrain, maxControlMessageBytes, settings: fleet.generationOf(worker).settings,
+    orphanDrain: fleet.orphanDrain, crashDrain: crashOrder(drain), unhandledRejections, maxControlMessageBytes,
+    settings: fleet.generationOf(worker).settings,
   }
 }

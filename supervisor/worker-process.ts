@@ -161,6 +161,7 @@ export class WorkerProcess {
   readonly #ready = Promise.withResolvers<void>()
   readonly #accepting = Promise.withResolvers<void>()
   readonly #gone = Promise.withResolvers<ExitReport>()
+  readonly #lost = Promise.withResolvers<string>()
 
   constructor(identity: { generation: number; slot: number; n: number; token: string; startedAtMs: number; intent: Intent }) {
     this.generation = identity.generation
@@ -244,6 +245,8 @@ export class WorkerProcess {
   get ready(): Promise<void> { return this.#ready.promise }
   /** Resolves when it accepts for the first time; rejects when it is gone before. */
   get accepting(): Promise<void> { return this.#accepting.promise }
+  /** Resolves, with why, when it serves no more though nobody asked it to end: its process has ended, or will. */
+  get lost(): Promise<string> { return this.#lost.promise }
   /** Resolves when the process has ended. */
   get gone(): Promise<ExitReport> { return this.#gone.promise }
   get alive(): boolean { return this.state !== WorkerState.Gone }
@@ -280,6 +283,15 @@ export class WorkerProcess {
     return true
   }
 
+  /** It has stopped accepting after an error, and finishes what it has. @returns false when it is ending anyway. */
+  markFailing(failure: NonNullable<WorkerProcess['failure']>): boolean {
+    const first = this.moveTo(WorkerState.Draining)
+    this.intend(Intent.Retire)
+    this.failure = failure
+    this.#lost.resolve(failure.message)
+    return first
+  }
+
   markGone(report: ExitReport): boolean {
     if (!this.moveTo(WorkerState.Gone)) return false
     this.clearTimer()
@@ -287,6 +299,7 @@ export class WorkerProcess {
     this.link = null
     this.contact = Contact.Lost
     const reason = new Error(this.endReason(report))
+    this.#lost.resolve(reason.message)
     this.#ready.reject(reason)
     this.#accepting.reject(reason)
     this.#gone.resolve(report)

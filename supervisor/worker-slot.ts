@@ -65,6 +65,8 @@ export class WorkerSlot {
   /** Number of the next worker. */
   nextN = 0
   history: WorkerLife[] = []
+  /** While it is in back-off: when that is over. */
+  restartAtMs = 0
   #cancelRestart: (() => void) | null = null
 
   constructor(index: number, surplus: boolean) {
@@ -99,6 +101,8 @@ export class WorkerSlot {
   get surplus(): boolean { return this.staffing === Surplus || this.staffing === Opening }
   /** An operation forks here. */
   get held(): boolean { return this.staffing === Held || this.staffing === Opening }
+  /** A restart waits here. */
+  get backingOff(): boolean { return this.staffing === BackOff }
   /** No worker is here that serves or will. */
   get vacant(): boolean { return this.current === null && this.incoming === null }
 
@@ -122,8 +126,15 @@ export class WorkerSlot {
   /** No worker is wanted here any more; those that are here are the caller's to end. */
   vacate(): void { this.#moveTo(Surplus) }
 
-  /** A restart waits, unless one does already or the policy has nothing to say here. @param wait begins, and returns what cancels. */
-  beginBackOff(wait: () => () => void): void { if (this.#moveTo(BackOff)) this.#cancelRestart = wait() }
+  /**
+   * A restart waits, unless one does already or the policy has nothing to say here.
+   * @param wait begins, and returns what cancels.
+   */
+  beginBackOff(untilMs: number, wait: () => () => void): void {
+    if (!this.#moveTo(BackOff)) return
+    this.restartAtMs = untilMs
+    this.#cancelRestart = wait()
+  }
 
   /** The wait is over, or there will be no restart. */
   endBackOff(): void { if (this.staffing === BackOff) this.#moveTo(Watched) }

@@ -6,7 +6,8 @@
  *      |
  *      +-- so many deaths that another try is pointless: `started` rejects with StartFailed
  *
- * Invariant: a slot is never given up once a worker was ready; at worst it waits for its back-off.
+ * Invariants: a slot is never given up once a worker was ready; at worst it waits for its back-off. While no worker serves or
+ * is about to, the slot whose turn is next waits 200 ms at most (`hurry`).
  */
 import { randomBytes } from 'node:crypto'
 import { ROLE_VARIABLE } from '../src/ipc/worker-role.ts'
@@ -14,7 +15,7 @@ import type { WorkerRole } from '../src/ipc/worker-role.ts'
 import type { Generation } from './generation.ts'
 import type { ExitReport } from './process-host.ts'
 import { StartFailed } from './refusals.ts'
-import { restartDelayMs, startFailed } from './restart-policy.ts'
+import { lastRestartDelayMs, restartDelayMs, startFailed } from './restart-policy.ts'
 import type { Retirement } from './retirement.ts'
 import type { Roster } from './roster.ts'
 import type { StandIns } from './stand-ins.ts'
@@ -120,7 +121,7 @@ export class WorkerStarts {
     const roster = this.#roster
     // A slot that only the generation on trial has is its own affair: workers of the committed one have no sockets for it.
     if (roster.stopping || slot.index >= roster.generation.workers) return
-    slot.beginBackOff(() => roster.host.after(waitMs, () => {
+    slot.beginBackOff(roster.host.nowMs() + waitMs, () => roster.host.after(waitMs, () => {
       slot.endBackOff()
       if (!slot.vacant || roster.stopping) return
       if (this.#frozen) { this.restartLater(slot, FROZEN_RETRY_MS); return }
@@ -129,9 +130,23 @@ export class WorkerStarts {
       } catch (error) {
         // One of its sockets is gone.
         roster.log.error(`slot ${slot.index} cannot be given a worker`, { error })
+        slot.recordDeath({ acceptingSinceMs: null, diedAtMs: roster.host.nowMs() })
         this.restartLater(slot)
       }
     }))
+    this.hurry()
+  }
+
+  /** Called after whatever may have left nobody who serves: a back-off that is too long for that is shortened. */
+  hurry(): void {
+    const roster = this.#roster
+    if (roster.stopping || roster.someoneServes()) return
+    const next = roster.slots.filter(slot => slot.backingOff).toSorted((a, b) => a.restartAtMs - b.restartAtMs)[0]
+    if (next === undefined) return
+    const waitMs = lastRestartDelayMs(next.history, roster.options.restart)
+    if (next.restartAtMs <= roster.host.nowMs() + waitMs) return
+    next.endBackOff()
+    this.restartLater(next, waitMs)
   }
 
   backOffMs(slot: WorkerSlot): number { return restartDelayMs(slot.history, this.#roster.options.restart, this.#roster.host.random()) }

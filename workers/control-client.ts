@@ -87,8 +87,10 @@ export class ControlClient {
     return this.#welcomed.promise
   }
 
-  /** Dropped while there is no supervisor: it learns where we stand from the next hello. */
-  send(message: FromWorker): void { if (this.state === ControlState.Connected) this.#channel?.send(message) }
+  /**
+   * Dropped while there is no supervisor: it learns where we stand from the next hello. @returns whether it was not dropped.
+   */
+  send(message: FromWorker): boolean { return this.state === ControlState.Connected && this.#channel?.send(message) === true }
 
   close(): void {
     this.state = ControlState.Closed

@@ -7,6 +7,7 @@ import { role } from './keep-alive-without-supervisor.ts'
 import { pathToFileURL } from 'node:url'
 import { loadSystemCalls } from '../src/ipc/system-calls.ts'
 import { claimRunHost } from '../src/server/run-host.ts'
+import { RepeatedLines } from '../src/telemetry/repeated-lines.ts'
 import { WorkerTelemetry } from './wire-telemetry.ts'
 import { EXIT_START_FAILED } from './worker.ts'
 import { WorkerLife } from './worker-life.ts'
@@ -26,6 +27,7 @@ const life = new WorkerLife(role, {
   world: systemWorld,
   calls: systemCalls.available ? systemCalls.calls : null,
   log: telemetry.log,
+  lines: new RepeatedLines(telemetry.log),
   flushLogs: () => telemetry.close(),
   reopenLogs: () => telemetry.reopen(),
   exit: code => process.exit(code),
@@ -33,6 +35,7 @@ const life = new WorkerLife(role, {
   load: application => import(pathToFileURL(application).href),
 })
 
-process.on('uncaughtException', error => life.onUncaught(error))
+process.on('uncaughtException', error => life.worker.onUncaught(error))
+process.on('unhandledRejection', reason => life.worker.onRejection(reason))
 claimRunHost(life.worker)
 await life.run()

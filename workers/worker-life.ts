@@ -8,11 +8,10 @@
  */
 import type { WorkerSettings } from '../src/config/worker-settings.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
-import { WorkerPhase } from '../src/ipc/worker-phase.ts'
 import type { WorkerRole } from '../src/ipc/worker-role.ts'
 import type { ServerContext } from '../src/server/server-context.ts'
 import { ControlClient } from './control-client.ts'
-import { EXIT_START_FAILED, EXIT_UNCAUGHT, Worker } from './worker.ts'
+import { EXIT_START_FAILED, Worker } from './worker.ts'
 import type { WorkerHost } from './worker.ts'
 import type { WorkerWorld } from './worker-world.ts'
 
@@ -33,7 +32,7 @@ export class WorkerLife {
   readonly #surroundings: WorkerSurroundings
 
   constructor(role: WorkerRole, surroundings: WorkerSurroundings) {
-    const { world, calls, log } = surroundings
+    const { world, calls, log, lines } = surroundings
     this.#role = role
     this.#surroundings = surroundings
     this.worker = new Worker(role, calls, {
@@ -43,6 +42,7 @@ export class WorkerLife {
       flushLogs: () => surroundings.flushLogs(),
       reopenLogs: () => surroundings.reopenLogs(),
       log,
+      lines,
     }, world)
     this.client = new ControlClient(role, log, () => this.worker.phase, this.worker, world)
   }
@@ -57,11 +57,5 @@ export class WorkerLife {
     } catch (error) {
       this.worker.fail(error, EXIT_START_FAILED, false)
     }
-  }
-
-  /** An error that nothing caught. While the worker starts, the supervisor prints what went wrong, once for all workers. */
-  onUncaught(error: unknown): void {
-    const starting = this.worker.phase === WorkerPhase.Starting
-    this.worker.fail(error, starting ? EXIT_START_FAILED : EXIT_UNCAUGHT, !starting)
   }
 }

@@ -3,7 +3,9 @@
  * in src/ipc/worker-phase.ts; a paused worker still accepts on listeners that its successor does not have.
  *
  * A worker ends by itself: when its drain is finished, at its own deadline even if no supervisor is left, or on an error
- * that it cannot survive. Exit codes: 0 drained, 1 could not start or never had a supervisor, 70 uncaught error.
+ * that it cannot survive. After one that nothing caught it may be broken, but what it holds belongs to clients: it stops
+ * accepting, says `failed` so that another one is started in its place, and drains for seconds. Exit codes: 0 drained,
+ * 1 could not start or never had a supervisor, 70 uncaught error.
  */
 import type { Question } from '../src/ipc/channel.ts'
 import type { DrainOrder, FromWorker, SelfTestOutcome, SentDescriptors, ToWorker, Welcome } from '../src/ipc/messages.ts'
@@ -15,7 +17,9 @@ import type { WorkerRole } from '../src/ipc/worker-role.ts'
 import type { RunHost } from '../src/server/run-host.ts'
 import type { Server } from '../src/server/server.ts'
 import { SERVER_CONTEXT_DEFAULTS, type ServerContext } from '../src/server/server-context.ts'
+import type { RepeatedLines } from '../src/telemetry/repeated-lines.ts'
 import { CopiesUsedUp, InheritedListeners, sendInherited } from './inherited-listeners.ts'
+import { describeError, Rejections } from './rejections.ts'
 import { systemWorld } from './worker-world.ts'
 import type { WorkerWorld } from './worker-world.ts'
 
@@ -38,7 +42,8 @@ export type WorkerServer = Pick<Server, 'prepare' | 'listeners' | 'runSelfTest' 
 
 /** The process around the worker, replaced in tests. */
 export interface WorkerHost {
-  send(message: FromWorker): void
+  /** @returns false when no supervisor is there to hear it. */
+  send(message: FromWorker): boolean
   /** For a supervisor that was told another phase. */
   phaseChanged(): void
   /** Ends the process; what was sent before is on its way. */
@@ -48,6 +53,8 @@ export interface WorkerHost {
   /** Log files were renamed. */
   reopenLogs(): void
   readonly log: ProcessLog
+  /** The same log, for what may happen many thousand times. */
+  readonly lines: Pick<RepeatedLines, 'error'>
 }
 
 export class Worker implements RunHost {
@@ -58,6 +65,7 @@ export class Worker implements RunHost {
   readonly #calls: SystemCalls | null
   readonly #host: WorkerHost
   readonly #world: WorkerWorld
+  readonly #rejections: Rejections
   #server: WorkerServer | null = null
   #listeners: InheritedListeners | null = null
   #cancelHeartbeat: () => void = () => {}
@@ -70,18 +78,35 @@ export class Worker implements RunHost {
   #listening: Promise<void> = Promise.resolve()
   /** How to drain when no supervisor is left to say so. */
   #orphanDrain: DrainOrder | null = null
+  /** How to drain after an error that nothing caught; null: it ends at once. */
+  #crashDrain: DrainOrder | null = null
+  #rejectionsEnd = true
+  #exitCode = 0
 
   constructor(role: WorkerRole, calls: SystemCalls | null, host: WorkerHost, world = systemWorld) {
     this.#role = role
     this.#calls = calls
     this.#host = host
     this.#world = world
+    this.#rejections = new Rejections(host.lines)
   }
 
   /** `server.runForever()` of the application ends up here. */
   async run(server: WorkerServer): Promise<never> {
     if (this.#server !== null) throw new Error('runForever() was called twice; one server runs per process')
     this.#server = server
+    try {
+      await this.#prepare(server)
+    } catch (error) {
+      // The application may not wait for us, and then nobody hears of it.
+      this.fail(error, EXIT_START_FAILED, false)
+      throw error
+    }
+    if (this.moveTo(WorkerPhase.Ready)) this.#host.send({ tag: 'ready' })
+    return new Promise<never>(() => {})
+  }
+
+  async #prepare(server: WorkerServer): Promise<void> {
     await server.prepare(this.context)
     const running = server.listeners()
     const { unserved, unbound } = InheritedListeners.mismatch(this.#role.layout, running)
@@ -90,12 +115,12 @@ export class Worker implements RunHost {
     }
     if (unbound.length > 0) this.#host.log.warn('these listeners have no socket and are not served', { listeners: unbound })
     this.#listeners = new InheritedListeners(this.#role.layout, this.#role.slot, running, this.#calls, this.#world)
-    if (this.moveTo(WorkerPhase.Ready)) this.#host.send({ tag: 'ready' })
-    return new Promise<never>(() => {})
   }
 
   onWelcome(welcome: Welcome): void {
     this.#orphanDrain = welcome.orphanDrain
+    this.#crashDrain = welcome.crashDrain ?? null
+    this.#rejectionsEnd = welcome.unhandledRejections !== 'log'
     this.#cancelHeartbeat()
     // What was measured until now belongs to no heartbeat.
     this.#world.vitals()
@@ -128,15 +153,52 @@ export class Worker implements RunHost {
     this.#host.log.warn('draining as an orphan', { reason })
     const order = this.#orphanDrain
     if (order === null) { this.#end(EXIT_START_FAILED); return }
-    // First the phase, so that a supervisor that comes now hears it. Then the queues: no other process accepts what waits there.
+    this.#emptyThenDrain(order)
+  }
+
+  /** First the phase, so that a supervisor that comes now hears it. Then the queues: no other process accepts what waits there. */
+  #emptyThenDrain(order: DrainOrder): void {
     this.moveTo(WorkerPhase.Draining)
     this.#listening = this.#listening.then(() => this.#listeners?.emptyAndClose(ORPHAN_EMPTY_QUEUE_MS)).then(() => this.#drain(order))
   }
 
+  /**
+   * An error that nothing caught. While the worker starts it is why it cannot start, and the supervisor prints it, once for
+   * all workers; before it accepted it holds nothing that is worth a drain.
+   */
+  onUncaught(error: unknown): void {
+    if (this.phase === WorkerPhase.Starting) this.fail(error, EXIT_START_FAILED, false)
+    else if (this.phase === WorkerPhase.Ready || (this.#crashDrain?.endAfterMs ?? 0) === 0) this.fail(error, EXIT_UNCAUGHT, true)
+    else this.#failInOrder(error, this.#crashDrain!)
+  }
+
+  /**
+   * A rejection that nobody handled. Before the application has called `runForever()` it may be why it never will, so it is an
+   * error like any other. From then on it ends nothing, unless the operator wants it to.
+   */
+  onRejection(reason: unknown): void {
+    if (this.#server === null || this.#rejectionsEnd) this.onUncaught(reason)
+    else this.#rejections.note(reason)
+  }
+
+  #failInOrder(error: unknown, order: DrainOrder): void {
+    const { message, stack } = describeError(error)
+    if (this.#exitCode !== 0) {
+      this.#host.lines.error('another uncaught error, while ending', {}, () => ({ reason: message, stack }))
+      return
+    }
+    this.#exitCode = EXIT_UNCAUGHT
+    this.#host.log.error(`uncaught error, finishing what is open: ${message}`, { stack, endsInMs: order.endAfterMs })
+    const heard = this.#host.send({ tag: 'failed', message, stack, endsInMs: order.endAfterMs })
+    if (heard || this.phase === WorkerPhase.Draining) { this.#drain(order); return }
+    // No other process accepts what waits in the queues.
+    this.#emptyThenDrain(order)
+  }
+
   /** An error that ends the process: the supervisor is told, and replaces this worker. @param toldToLog our own log says it, too. */
   fail(error: unknown, code: number, toldToLog: boolean): void {
-    const message = error instanceof Error ? error.message : String(error)
-    const stack = error instanceof Error ? error.stack ?? '' : ''
+    if (this.#ended) return
+    const { message, stack } = describeError(error)
     if (toldToLog) this.#host.log.error(`uncaught error, ending: ${message}`, { stack })
     this.#host.send({ tag: 'failed', message, stack })
     this.#end(code)
@@ -211,7 +273,7 @@ export class Worker implements RunHost {
     if (this.#ended) return
     const server = this.#server
     this.moveTo(WorkerPhase.Draining)
-    if (server === null || this.#listeners === null) { this.#end(0); return }
+    if (server === null || this.#listeners === null) { this.#end(this.#exitCode); return }
     this.#listeners.closeForGood()
     this.#cancelEnd()
     this.#cancelSoft()
@@ -234,7 +296,7 @@ export class Worker implements RunHost {
     const { utilization, rssBytes } = this.#world.vitals()
     this.#host.send({
       tag: 'heartbeat', seq: this.#seq++, loopLagMs: Math.round(loopLagMs * 10) / 10, utilization: Math.round(utilization * 1000) / 1000,
-      rssBytes, open: this.#server?.stats() ?? NO_COUNTS,
+      rssBytes, open: { ...(this.#server?.stats() ?? NO_COUNTS), unhandledRejections: this.#rejections.count },
     })
   }
 
@@ -243,7 +305,7 @@ export class Worker implements RunHost {
     // The last counts, so that an orderly end loses none.
     this.#report(0)
     this.#host.send({ tag: 'drained', cut })
-    this.#end(0, true)
+    this.#end(this.#exitCode, true)
   }
 
   /** @param inOrder nothing is broken, so that there is time for the last lines of the logs. */

@@ -35,6 +35,11 @@ export interface DrainOptions {
    * it. 0 skips it. @default 0
    */
   lameDuckMs?: number
+  /**
+   * After an error that nothing caught a worker stops accepting, is replaced, and finishes what it has for this long, in
+   * ms. 0 ends it at once. @default 5_000
+   */
+  crashDrainMs?: number
   /** Retired workers that one slot may have at a time; past it the oldest is cut. At least 1. @default 3 */
   maxDrainingGenerations?: number
 }
@@ -51,12 +56,16 @@ export const DRAIN_OPTIONS = {
   stopTimeoutMs: duration(300_000, { zero: 'cuts at once' }),
   interruptTimeoutMs: duration(3_000, { zero: 'cuts at once' }),
   lameDuckMs: duration(0, { zero: 'skips it' }),
+  crashDrainMs: duration(5_000, { zero: 'ends it at once' }),
   maxDrainingGenerations: count(3),
 } satisfies OptionTable<DrainOptions>
 
 export const DRAIN_DEFAULTS: ResolvedDrainOptions = defaultsOf<DrainOptions>(DRAIN_OPTIONS)
 
-/** When a worker that died is started again: `backoffMs` x 2^deaths in a row, at most `backoffMsMax`, give or take `backoffJitter`. */
+/**
+ * When a worker that died is started again: `backoffMs` x 2^deaths in a row, at most `backoffMsMax`, give or take
+ * `backoffJitter`. While no worker accepts or is about to, the next one is started within 200 ms whatever these say.
+ */
 export interface RestartOptions {
   /** Wait after the first death, in ms. 0 restarts at once, always. @default 100 */
   backoffMs?: number
@@ -160,6 +169,11 @@ export interface SupervisorOptions {
    * then. 0 looks once. @default 10_000
    */
   orphanDrainAfterMs?: number
+  /**
+   * What a rejected promise that nobody handles does to a worker that serves. 'log': a line and a count. 'end': the same
+   * as an error that nothing caught, so the worker is replaced (`drain.crashDrain`). @default 'log'
+   */
+  unhandledRejections?: 'log' | 'end'
   /** Longest line on a control socket, in bytes; past it the connection is closed. At least 1024. @default 1_048_576 */
   maxControlMessageBytes?: number
   /** Operators connected at once; past it the newest is closed. At least 1. @default 16 */
@@ -209,6 +223,7 @@ export const SUPERVISOR_OPTIONS = {
   emptyQueueMs: duration(1_000, { zero: 'does not look at the queue' }),
   orphanPolicy: choice('auto', ['auto', 'drain-after', 'keep']),
   orphanDrainAfterMs: duration(10_000, { zero: 'looks once' }),
+  unhandledRejections: choice('log', ['log', 'end']),
   maxControlMessageBytes: size(1_048_576, { min: 1024 }),
   maxControlClients: count(16),
   controlTimeoutMs: duration(10_000),

@@ -66,6 +66,10 @@ export interface Welcome {
   /** How an orphan drains. */
   readonly orphanDrain: DrainOrder
   readonly maxControlMessageBytes: number
+  /** How a worker ends that met an error that nothing caught. Left out by an older supervisor: it ends at once. */
+  readonly crashDrain?: DrainOrder
+  /** Whether a rejection that nobody handled is such an error. Left out by an older supervisor: it is one. */
+  readonly unhandledRejections?: 'log' | 'end'
   /** Left out by a supervisor that knows of none. What a worker started with holds for its whole life. */
   readonly settings?: WorkerSettings
 }
@@ -92,8 +96,11 @@ export type FromWorker =
   }
   /** Everything is built; able to accept. */
   | { readonly tag: 'ready' }
-  /** Could not start, or met an error that ends it; the process exits right after. */
-  | { readonly tag: 'failed'; readonly message: string; readonly stack: string }
+  /**
+   * Could not start, or met an error that ends it. With `endsInMs` it has stopped accepting and finishes what it has until
+   * then, at most: start another one in its place. Without, the process exits right after.
+   */
+  | { readonly tag: 'failed'; readonly message: string; readonly stack: string; readonly endsInMs?: number }
   /** Asked: the copies of a listening socket are used up, start another worker in my place. */
   | { readonly tag: 'cannot-accept'; readonly reason: string }
   | {

@@ -19,6 +19,8 @@ const COUNTS = {
   ownFaults: 'sum',
   /** 5xx answers that were made here because of an upstream: it could not be reached, or broke off. */
   upstreamFaults: 'sum',
+  /** Rejected promises that nobody handled; a worker counts them. */
+  unhandledRejections: 'sum',
 } as const satisfies Readonly<Record<string, 'sum' | 'greatest'>>
 
 export type OpenCounts = { readonly [Name in keyof typeof COUNTS]: number }

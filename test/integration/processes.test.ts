@@ -5,6 +5,7 @@ import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import test from 'node:test'
+import type { OpenCounts } from '../../src/ipc/open-counts.ts'
 import { SteadyLoad } from '../support/steady-load.ts'
 import { commandLine, get, isAlive, SupervisedApp } from '../support/supervised-app.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
@@ -110,15 +111,33 @@ test('processes: `node app.ts` becomes the supervisor, with the pid and the argu
   assert.deepEqual(await app.end(), { code: 0, signal: null })
 })
 
-test('processes: an uncaught error ends its worker with 70, and the slot goes on', async t => {
-  const app = await SupervisedApp.start(t)
-  const answer = await get(app.port, '/crash')
-  assert.match(answer, /ECONNRESET|closed early/)
-  const line = await waitFor('the end of the worker', () => app.lines.find(({ msg }) => /^worker 1\.\d\.0 died/.test(msg)))
-  assert.equal(line['code'], 70)
-  assert.match(line.msg, /died: crashed on request/)
+test('processes: after an uncaught error a worker is replaced, finishes what it has, and ends with 70', async t => {
+  const app = await SupervisedApp.start(t, { options: { workers: 1, drain: { crashDrainMs: 3_000 } } })
+  const slow = get(app.port, '/slow?ms=1000')
+  await app.until('the slow request', slots => slots[0]!.worker?.open.activeExchanges === 1)
+  const [victim] = await app.workerPids()
+  const crashed = get(app.port, '/crash')
+  await app.line('worker 1.0.0 is replaced: crashed on request')
+  assert.match(await get(app.port), /^\d+$/, 'a fresh request, at once')
+  assert.equal(await slow, String(victim), 'what it held was finished')
+  assert.match(await crashed, /ECONNRESET|closed early/)
+  const line = await app.line('worker 1.0.0 is gone')
+  assert.equal(line['reason'], 'crashed on request')
   await app.until('a replacement', slots => slots.every(slot => slot.state === 'serving'))
   assert.match(await get(app.port), /^\d+$/)
+})
+
+test('processes: rejections that nobody handles end no worker, and fail no request', async t => {
+  const app = await SupervisedApp.start(t)
+  const pids = await app.workerPids()
+  const answers = await Promise.all(Array.from({ length: 40 }, () => get(app.port, '/reject')))
+  assert.deepEqual(answers.filter(body => !pids.includes(Number(body))), [])
+  const line = await app.line('a promise was rejected and nobody handled it')
+  assert.equal(line['reason'], 'forgotten on request')
+  assert.match(String(line['at']), /plain-service\.ts:\d+/)
+  const status = async (): Promise<{ totals: OpenCounts }> => await app.ask({ tag: 'status' }) as { totals: OpenCounts }
+  await waitFor('the count', async () => (await status()).totals.unhandledRejections === 40)
+  assert.deepEqual(await app.workerPids(), pids)
 })
 
 test('processes: a worker that hangs is stood in for, then aborted and replaced', async t => {

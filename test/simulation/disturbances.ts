@@ -43,7 +43,12 @@ export class Disturbances {
     } else if (what < 73) {
       this.#world.killSupervisor('SIGKILL')
     } else if (what < 83) {
-      if (living.length > 0) random.pick(living).die({ signal: random.pick(['SIGKILL', 'SIGSEGV']) })
+      if (living.length === 0) return
+      const worker = random.pick(living)
+      const how = random.int(0, 3)
+      if (how === 0) worker.throws()
+      else if (how === 1 && random.chance(0.3)) worker.rejects()
+      else worker.die({ signal: random.pick(['SIGKILL', 'SIGSEGV']) })
     } else if (what < 88) {
       if (living.length > 0) {
         const worker = random.pick(living)

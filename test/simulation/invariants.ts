@@ -10,6 +10,7 @@
  *   (7) without disturbance everything comes to rest, and a good release goes through
  *   (8) every rejection is handled
  *   (9) an orphan drains only when its policy, its time, and one more dial after that say so
+ *   (11) while no worker serves or comes up, the next one is started within 250 ms, whatever happened before
  *   (10) a start that has not claimed the folder touches nothing; a worker of the journal is adopted before it is refused
  */
 import type { ToWorker } from '../../src/ipc/messages.ts'
@@ -29,8 +30,38 @@ const NEVER_COMMITTED: readonly Behaviour[] = ['dies at start', 'hangs', 'fails 
 /** One that is cut ends its tunnels politely, which takes so long, in ms. */
 const CUT_MS = 11_001
 
+/** No longer than this is there no worker that serves or comes up, in ms. */
+const DARK_MS = 250
+
+/** Since when an image has no worker that serves or comes up. */
+export interface Darkness {
+  readonly image: SimSupervisor
+  readonly cancel: () => void
+}
+
+function watchDarkness(world: World): void {
+  const { image, darkness } = world
+  const dark = image !== null && isDark(image)
+  if (darkness !== null && dark && darkness.image === image) return
+  darkness?.cancel()
+  if (!dark) { world.darkness = null; return }
+  world.count('dark')
+  const cancel = world.after(DARK_MS, () => world.violation(`(11) for ${DARK_MS} ms no worker serves or comes up`))
+  world.darkness = { image, cancel }
+}
+
+function isDark(image: SimSupervisor): boolean {
+  const { fleet, state, upgrades } = image
+  // Nothing is forked just before an exec.
+  if (fleet === null || state !== SupervisorState.Running || image.stopping || upgrades?.step === 'supervisor') return false
+  return !fleet.slots.some(({ current, incoming, previous }) => [current, incoming, previous].some(worker => {
+    return worker !== null && worker.alive && worker.state !== WorkerState.Draining
+  }))
+}
+
 /** After every event. */
 export function checkAlways(world: World): void {
+  watchDarkness(world)
   const { image } = world
   const fleet = image?.fleet ?? null
   if (image === null || fleet === null || image.state < SupervisorState.Starting || world.failure !== '') return

@@ -28,6 +28,7 @@ import type { World } from './world.ts'
 /** What a release that is no good does. */
 export const BAD_BEHAVIOURS = [
   'dies at start', 'exits after ready', 'hangs', 'fails self-test', 'only 5xx', 'slow loop', 'ignores orders', 'dies at random',
+  'throws at random', 'rejects at random',
 ] as const
 export type Behaviour = 'good' | (typeof BAD_BEHAVIOURS)[number]
 
@@ -106,11 +107,13 @@ export class SimWorker implements Acceptor, WorkerWorld {
     }
     const { random } = world
     this.#deaf = this.#behaviour === 'ignores orders' && random.chance(0.5)
+    const log = this.#log()
     this.life = new WorkerLife(this.role, {
-      world: this, calls: this.#calls(), log: this.#log(),
+      world: this, calls: this.#calls(), log,
       exit: code => this.die({ code }),
       flushLogs: () => this.#delay(random.delay(5, 900)),
       reopenLogs: () => {},
+      lines: { error: message => log.error(message) },
       configure: () => SERVER_CONTEXT_DEFAULTS,
       load: () => this.#load(),
     })
@@ -118,6 +121,8 @@ export class SimWorker implements Acceptor, WorkerWorld {
       this.booted = true
       void this.life.run()
     })
+    if (this.#behaviour === 'throws at random') this.#after(random.next() * 20_000, () => this.throws())
+    if (this.#behaviour === 'rejects at random') this.#after(random.next() * 20_000, () => this.rejects())
     if (this.#behaviour === 'dies at random') this.#after(random.next() * 20_000, () => this.die({ code: random.pick([70, 139]) }))
   }
 
@@ -170,6 +175,11 @@ export class SimWorker implements Acceptor, WorkerWorld {
     for (const run of backlog) this.#run(run)
     for (const acceptors of this.acceptors.values()) for (const socket of acceptors.values()) this.#onAllQueued(socket)
   }
+
+  /** An error that nothing catches. */
+  throws(): void { this.#run(() => { if (this.booted) this.life.worker.onUncaught(new Error('thrown')) }) }
+  /** A rejection that nobody handles. */
+  rejects(): void { this.#run(() => { if (this.booted) this.life.worker.onRejection(new Error('rejected')) }) }
 
   die(report: Partial<ExitReport>): void {
     if (!this.alive) return

@@ -160,6 +160,14 @@ const SOURCE_PLANTS: readonly { readonly bug: string; readonly plant: SourcePlan
     found: /^\(9\) worker [\d.]+ drains as an orphan, but orphans are kept/,
   },
   {
+    bug: 'the last slot that could accept waits for its back-off',
+    plant: {
+      file: 'supervisor/worker-starts.ts',
+      edits: [['if (roster.stopping || roster.someoneServes()) return\n    const next', 'if (roster !== null) return\n    const next']],
+    },
+    found: /^\(11\) for 250 ms no worker serves or comes up/,
+  },
+  {
     bug: 'an orphan whose time is over does not look once more before it drains',
     plant: { file: 'workers/control-client.ts', edits: [['if (this.#triedAtMs >= this.#giveUpAtMs)', 'if (nowMs >= this.#giveUpAtMs)']] },
     found: /^\(9\) worker [\d.]+ drains as an orphan before it has looked for a supervisor once more/,

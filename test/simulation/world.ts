@@ -29,6 +29,7 @@ import { ControlPaths } from './control-paths.ts'
 import { Disturbances } from './disturbances.ts'
 import { EventQueue } from './event-queue.ts'
 import { checkAlways, checkFlip, checkOrder, restlessness } from './invariants.ts'
+import type { Darkness } from './invariants.ts'
 import { Kernel } from './kernel.ts'
 import type { Dial, SimSocket } from './kernel.ts'
 import { Operators } from './operators.ts'
@@ -118,6 +119,8 @@ export class World implements Wire {
   lineage = 0
   /** A fleet was given up or stopped: dials may be refused and queues lost, until every slot of the next one accepts. */
   gap = true
+  /** No worker serves or comes up, as far as the supervisor knows; null: one does. */
+  darkness: Darkness | null = null
   /** A listener is being removed. */
   removing: ReadonlySet<string> | null = null
   /** Operations that run now. */

@@ -142,6 +142,52 @@ test('fleet: when the stand-in dies too, nobody is asked until somebody accepts 
   assert.deepEqual(replacement.ordered('stand-in'), [{ tag: 'stand-in', slot: 1 }])
 })
 
+test('fleet: the last slot that could accept never waits for its back-off, whatever its history', async () => {
+  const f = fixture({}, 1)
+  await f.started
+  for (let death = 1; death <= 12; death++) {
+    f.host.newest(0).exit({ code: 70 })
+    f.host.clock.advance(200)
+    await settle()
+    assert.equal(f.host.workers.length, 1 + death, `after death ${death}`)
+    assert.equal(f.fleet.slots[0]!.state, 'serving')
+  }
+})
+
+test('fleet: a slot in a long back-off is started as soon as the last worker elsewhere dies', async () => {
+  const f = fixture({ restart: { backoffMs: 20_000 } })
+  await f.started
+  const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
+  f.host.onFork = () => {}
+  first.exit({ code: 70 })
+  f.host.clock.advance(1_000)
+  await settle()
+  assert.equal(f.host.workers.length, 2, 'while a sibling serves the back-off is kept')
+  second.exit({ code: 70 })
+  f.host.clock.advance(200)
+  await settle()
+  assert.equal(f.host.workers.length, 3)
+})
+
+test('fleet: a worker that met an uncaught error is replaced at once, and finishes what it has', async () => {
+  const f = fixture({}, 1)
+  await f.started
+  const [first] = f.host.workers as [FakeWorker]
+  first.say(f.fleet, { tag: 'failed', message: 'broken', stack: '', endsInMs: 5_000 })
+  f.host.clock.advance(0)
+  await settle()
+  const [slot] = f.fleet.slots
+  assert.equal(slot!.current!.id, '7.0.1')
+  assert.equal(slot!.state, 'serving')
+  assert.deepEqual([...slot!.draining].map(worker => worker.id), ['7.0.0'])
+  assert.deepEqual(first.signals, [])
+  assert.ok(f.log.some(line => line === 'error: worker 7.0.0 is replaced: broken'), f.log.join('\n'))
+  f.host.clock.advance(5_000 + 2_000)
+  await settle()
+  assert.deepEqual(first.signals, ['SIGKILL'], 'one that outlives its deadline')
+  assert.equal(f.fleet.slots[0]!.restarts, 1)
+})
+
 test('fleet: silence is answered in steps: stand-in, SIGABRT, SIGKILL, replacement', async () => {
   const f = fixture()
   await f.started

@@ -6,7 +6,7 @@ interface Waits { readonly begun: number; readonly cancelled: number }
 
 function waiting(slot: WorkerSlot): () => Waits {
   let [begun, cancelled] = [0, 0]
-  const begin = (): void => slot.beginBackOff(() => {
+  const begin = (): void => slot.beginBackOff(100, () => {
     begun++
     return () => { cancelled++ }
   })

@@ -6,7 +6,7 @@
  *   /            the worker's pid               /slow?ms=N    the same after N ms
  *   /crash       throws                         /spin?ms=N    blocks the event loop
  *   /exit?code=N ends the process               /argv         the application's arguments
- *   /environment names of our own variables
+ *   /environment names of our own variables    /reject       the pid, and a promise that is rejected and forgotten
  */
 import { LISTENER_DEFAULTS, LISTENER_OPTIONS } from '../../src/listener/listener-options.ts'
 import type { ListenerOptions, ResolvedListenerOptions } from '../../src/listener/listener-options.ts'
@@ -152,6 +152,10 @@ class PlainConnection implements DownstreamConnection, StreamOwner {
         this.#respond(head, JSON.stringify(process.argv.slice(1)))
         break
       case '/crash': throw new Error('crashed on request')
+      case '/reject':
+        void Promise.reject(new Error('forgotten on request'))
+        this.#respond(head, pid)
+        break
       case '/exit': process.exit(number('code')); break
       case '/spin': {
         const until = performance.now() + number('ms')

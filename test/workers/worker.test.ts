@@ -30,8 +30,10 @@ function fixture(): Fixture {
       role: 'worker', worker: '1.0.0', slot: 0, application: '/a.ts', controlPath: '/w', token: 't',
       maxControlMessageBytes: 1024, layout: { slots: 1, copies: 1, listeners: [] },
     },
-    null, { send: message => { sent.push(message) }, exit: code => { exits.push(code) }, flushLogs: async () => {}, phaseChanged() {},
-    reopenLogs() {}, log: SILENT_LOG },
+    null, {
+      send: message => { sent.push(message); return true }, exit: code => { exits.push(code) }, flushLogs: async () => {},
+      phaseChanged() {}, reopenLogs() {}, log: SILENT_LOG, lines: { error() {} },
+    },
   )
   const order = (given: ToWorker): Promise<string> => new Promise(resolve => {
     const question: Question = { ok: () => resolve('ok'), refuse: (_code, reason) => resolve(reason) }
@@ -127,6 +129,80 @@ test('worker: its last words reach the supervisor', () => {
   worker.fail(new Error('again'), EXIT_UNCAUGHT, true)
   assert.equal((sent[0] as { message: string }).message, 'broken')
   assert.deepEqual(exits, [EXIT_UNCAUGHT])
+})
+
+async function serving(welcome: Partial<Welcome> = {}): Promise<Fixture> {
+  const made = fixture()
+  const server = new Server()
+  server.addService(new PlainService('web'))
+  void made.worker.run(server)
+  await waitFor('the worker to be ready', () => made.worker.phase === WorkerPhase.Ready)
+  made.worker.onWelcome({ ...WELCOME, crashDrain: ORDER, unhandledRejections: 'log', ...welcome })
+  await made.order({ tag: 'accept' })
+  made.sent.length = 0
+  return made
+}
+
+test('worker: a rejection that nobody handles is counted and ends nothing', async () => {
+  const { worker, sent, exits, order } = await serving()
+  for (const reason of [new Error('forgotten'), undefined, Object.create(null), new Proxy({}, { get() { throw new Error('no') } })]) {
+    worker.onRejection(reason)
+  }
+  assert.equal(worker.phase, 'accepting')
+  await waitFor('a heartbeat', () => sent.some(message => message.tag === 'heartbeat' && message.open.unhandledRejections === 4))
+  assert.deepEqual(exits, [])
+  await order({ tag: 'drain', order: ORDER })
+})
+
+test('worker: with strict rejections one is an error that nothing caught', async () => {
+  const { worker, sent, exits } = await serving({ unhandledRejections: 'end' })
+  worker.onRejection(new Error('forgotten'))
+  assert.equal(sent[0]!.tag, 'failed')
+  await waitFor('the end', () => exits.length > 0)
+  assert.deepEqual(exits, [EXIT_UNCAUGHT])
+})
+
+test('worker: a rejection before runForever() was called is why it cannot start', () => {
+  const { worker, sent, exits } = fixture()
+  worker.onWelcome({ ...WELCOME, crashDrain: ORDER, unhandledRejections: 'log' })
+  worker.onRejection(new Error('no database'))
+  assert.deepEqual(sent.map(message => message.tag === 'failed' ? message.message : message.tag), ['no database'])
+  assert.deepEqual(exits, [EXIT_START_FAILED])
+})
+
+test('worker: a start that fails ends it, whether the application waits for it or not', async () => {
+  const { worker, sent, exits } = fixture()
+  const server = new Server()
+  const broken: BackgroundService = { kind: 'background', name: 'broken', start: () => Promise.reject(new Error('no licence')) }
+  server.addService(broken)
+  await assert.rejects(worker.run(server), /no licence/)
+  assert.ok(sent.some(message => message.tag === 'failed' && message.message.includes('no licence')))
+  assert.deepEqual(exits, [EXIT_START_FAILED])
+})
+
+test('worker: after an uncaught error it says so, accepts no more, finishes what it has, and ends with 70', async () => {
+  const { worker, sent, exits } = await serving()
+  worker.onUncaught(new Error('broken'))
+  worker.onUncaught(new Error('again'))
+  const [failed] = sent
+  assert.ok(failed?.tag === 'failed' && failed.message === 'broken' && failed.endsInMs === ORDER.endAfterMs)
+  assert.equal(sent.filter(message => message.tag === 'failed').length, 1)
+  assert.equal(worker.phase, 'draining')
+  assert.deepEqual(exits, [])
+  await waitFor('the end', () => exits.length > 0)
+  assert.deepEqual(exits, [EXIT_UNCAUGHT])
+})
+
+test('worker: an uncaught error ends it at once when it holds nothing, or when it is told so', async () => {
+  const ready = fixture()
+  void ready.worker.run(new Server())
+  await settle()
+  ready.worker.onWelcome({ ...WELCOME, crashDrain: ORDER })
+  ready.worker.onUncaught(new Error('broken'))
+  assert.deepEqual(ready.exits, [EXIT_UNCAUGHT])
+  const told = await serving({ crashDrain: { ...ORDER, endAfterMs: 0 } })
+  told.worker.onUncaught(new Error('broken'))
+  assert.deepEqual(told.exits, [EXIT_UNCAUGHT])
 })
 
 test('worker: one server a process', async () => {
