@@ -30,6 +30,19 @@ export function statusOf(error: ProxyError): number {
   }
 }
 
+/**
+ * How the process log has a fault that ended an exchange: an error of an origin or of ours; a request that was turned away as
+ * planned; nothing, when a client brought it about, for anybody can do that as often as it wants. The access log has them all.
+ */
+export function weightOf({ source, kind }: ProxyError): 'error' | 'warn' | null {
+  if (source === 'downstream') return null
+  switch (kind) {
+    case 'STATUS': case 'METHOD_NOT_ALLOWED': return null
+    case 'OVERLOADED': case 'DRAINING': case 'LOOP_DETECTED': return 'warn'
+    default: return 'error'
+  }
+}
+
 /** Every flag of the access log with its meaning; '-' is the absence of a fault. */
 export const FLAGS = {
   '-': 'all went well',

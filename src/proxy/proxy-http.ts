@@ -92,9 +92,15 @@ export interface ProxyHttp<Ctx = unknown> {
   errorWhileProxy?(session: Session, peer: Peer, error: ProxyError, ctx: Ctx, reused: boolean): ProxyError | void
   /** The exchange failed for good. Answer with `session.respond()` and say what was sent, or return nothing for the default page. */
   failToProxy?(session: Session, error: ProxyError, ctx: Ctx): MaybePromise<FailToProxy | void>
-  /** True keeps a failed exchange out of the process log. Default: false. */
+  /**
+   * True keeps a failed exchange out of the process log. Asked, once, of those that have a line there: what an upstream or the
+   * proxy failed and what was turned away, not what the client brought about. Default: false.
+   */
   suppressErrorLog?(session: Session, error: ProxyError, ctx: Ctx): boolean
-  /** One line about the request for the process log. Default: method and target. */
+  /**
+   * One line about the request for the process log, where failures of one kind and peer have a line a second: asked when there
+   * is one. Default: method and target.
+   */
   requestSummary?(session: Session, ctx: Ctx): string
   /** Always, exactly once, last: whatever happened to the request. `error` is null when nothing failed. The client does not wait for it. */
   logging?(session: Session, error: ProxyError | null, ctx: Ctx): MaybePromise<void>

@@ -4,10 +4,10 @@
  * http-proxy-service.ts. Listeners, the book of connections and the drain are listening-base.ts.
  */
 import { HttpConnector } from '../connector/http-connector.ts'
-import { ProxyError } from '../errors/proxy-error.ts'
+import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
 import type { PathNormalization } from '../http/target-path.ts'
 import type { OpenCounts } from '../ipc/open-counts.ts'
-import { SILENT_LOG, type ProcessLog } from '../ipc/process-log.ts'
+import { SILENT_LOG, type LogFields } from '../ipc/process-log.ts'
 import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../listener/http-listener-options.ts'
 import { resolveHttpListenerOptions } from '../listener/http-listener-options.ts'
 import type { Peer } from '../peer/peer.ts'
@@ -18,7 +18,7 @@ import type { ConnectionHost, DownstreamConnection, RequestOwner } from '../prot
 import type { DownstreamSession } from '../protocols/http-session.ts'
 import { Exchange } from '../proxy/exchange.ts'
 import type { FinishedExchange } from '../proxy/exchange-host.ts'
-import { flagOf } from '../proxy/fail-to-proxy.ts'
+import { flagOf, weightOf } from '../proxy/fail-to-proxy.ts'
 import { ForwardedFields, type ConnectionFacts } from '../proxy/forwarded-fields.ts'
 import { FORWARDED_OPTIONS, type ForwardedOptions } from '../proxy/forwarded-options.ts'
 import { planPhases, type PhasePlan } from '../proxy/phases.ts'
@@ -26,6 +26,7 @@ import type { ProxyHttp } from '../proxy/proxy-http.ts'
 import { RetryBudget } from '../proxy/retry-budget.ts'
 import type { Tunnel } from '../proxy/tunnel.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
+import { RepeatedLines } from '../telemetry/repeated-lines.ts'
 import { NO_TRACERS, TracerGroup } from '../telemetry/tracer-group.ts'
 import { NO_FACTS, type AcceptFacts, type AcceptStage, type ServedConnection } from './accept-pipeline.ts'
 import { ConnectionBook } from './connection-book.ts'
@@ -65,7 +66,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   #ownFaults = 0
   #upstreamFaults = 0
   #maxActive: number
-  #log: ProcessLog = SILENT_LOG
+  #lines: RepeatedLines
   /** Undefined: the process's own takes its place at the start. */
   #accessLog: AccessLogSink | null | undefined
   readonly #listenerOptions: ResolvedHttpListenerOptions
@@ -82,6 +83,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.connector = options.connector ?? new HttpConnector()
     this.ticker = new Ticker(this.connector.ticker.clock)
     this.clock = this.ticker.clock
+    this.#lines = new RepeatedLines(SILENT_LOG, this.clock)
     this.forwarded = new ForwardedFields(partOf<ForwardedOptions>(FORWARDED_OPTIONS, options))
     this.tracers = TracerGroup.of(options.tracers)
     this.pathNormalization = options.pathNormalization
@@ -107,7 +109,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   handshakeTimeoutMs({ headTimeoutMs }: ResolvedHttpListenerOptions): number { return headTimeoutMs }
 
   start({ log, accessLog, settings }: ServerContext): void {
-    this.#log = log
+    this.#lines = new RepeatedLines(log, this.clock)
     if (this.#accessLog === undefined) this.#accessLog = accessLog
     this.#maxActive = settings.limits.maxActiveRequests ?? this.#maxActive
     this.timed = this.tracers !== null || this.#accessLog !== null
@@ -171,18 +173,30 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.drain?.look()
   }
 
+  /** To the process log, unless the client brought it about: one line a period for each origin and kind of fault. */
   logFault(exchange: FinishedExchange): void {
-    if (exchange.error !== null && exchange.error.source === 'internal' && !exchange.errorLogSuppressed) {
-      this.#log.error('a request failed inside the proxy', {
-        service: this.name, request: exchange.requestId, what: exchange.summary(),
-        error: exchange.error.message, stack: causeStack(exchange.error),
-      })
+    const { error } = exchange
+    if (error === null) return
+    const weight = weightOf(error)
+    if (weight === null || exchange.errorLogSuppressed) return
+    const { kind, source } = error, service = this.name
+    if (weight === 'warn') {
+      this.#lines.warn('requests were turned away', { service, kind }, () => detailsOf(exchange, error))
+    } else if (source === 'upstream') {
+      const peer = exchange.peer === null ? '' : exchange.peer.name
+      this.#lines.error('an upstream failed a request', { service, kind, peer }, () => detailsOf(exchange, error))
+    } else {
+      this.#lines.error('a request failed inside the proxy', { service, kind }, () => ({
+        ...detailsOf(exchange, error), stack: causeStack(error),
+      }))
     }
   }
 
   hookFailed(hook: string, thrown: unknown): void {
-    const said = thrown instanceof Error ? { error: thrown.message, stack: thrown.stack } : { error: String(thrown), stack: undefined }
-    this.#log.error(`${hook} failed; the request was not touched by that`, { service: this.name, ...said })
+    this.#lines.error(`${hook} failed; the request was not touched by that`, { service: this.name }, () => ({
+      error: (thrown instanceof Error ? thrown : asProxyError(thrown, hook)).message,
+      stack: thrown instanceof Error ? thrown.stack : undefined,
+    }))
   }
 
   tunnelOpened(tunnel: Tunnel): void {
@@ -212,11 +226,18 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     }
   }
 
-  close(): void { this.connector.close() }
+  close(): void {
+    this.connector.close()
+    this.#lines.close()
+  }
 }
 
 function overloaded(): ProxyError {
   return new ProxyError('OVERLOADED', 'internal', 'too many requests in flight', { limit: 'active-requests' })
+}
+
+function detailsOf(exchange: FinishedExchange, { message }: ProxyError): LogFields {
+  return { request: exchange.requestId, what: exchange.summary(), error: message }
 }
 
 function causeStack(error: ProxyError): string | undefined { return error.cause instanceof Error ? error.cause.stack : undefined }

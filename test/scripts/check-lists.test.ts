@@ -27,7 +27,7 @@ const GOOD = {
 }
 `,
   'src/proxy/README.md': '`newCtx` then `requestFilter`; a `READ_TIMEOUT` ends it.\n',
-  'src/telemetry/exporters/access-log.ts': `export interface AccessRecord {
+  'src/telemetry/exporters/access-line.ts': `export interface AccessRecord {
   /** When. */
   ts: number
   /** a | b */
@@ -180,7 +180,7 @@ test('lists: a generated table that differs from its source is found at its line
       + 'run `node scripts/check-lists.ts --write`',
   ])
   assert.match(
-    (await findingsIn(t, changed('src/telemetry/exporters/access-log.ts', '[\'ts\', \'id\']', '[\'id\', \'ts\']')))[0] ?? '',
+    (await findingsIn(t, changed('src/telemetry/exporters/access-line.ts', '[\'ts\', \'id\']', '[\'id\', \'ts\']')))[0] ?? '',
     /^docs\/access-log\.md:5: has "\| `ts` \| When\. \|" where/,
   )
   assert.match(

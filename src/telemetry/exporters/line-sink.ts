@@ -7,7 +7,7 @@
  * Only one write is in the sink at a time, so that the rest stays ours at the end of the process: the sink's own
  * flushSync() would retry a full disk for ever, and waits for readers of a pipe that nobody empties.
  * A pipe or socket is written to directly, because the other workers write to it as well: pieces of at most PIPE_BUF bytes,
- * which the kernel takes whole or not at all, so that no line is torn by another one (longer lines may be).
+ * which the kernel takes whole or not at all, so that no line is torn by another one. Who makes lines keeps to `maxLineLength`.
  * A failed write is tried again after RETRY_MS; a reader that is gone (EPIPE) does not come back, so lines are dropped.
  */
 import fs from 'node:fs'
@@ -62,9 +62,11 @@ export class LineSink {
   readonly #ownFd: number
   /** A write to this descriptor returns at once, whatever the reader does. */
   readonly #neverWaits: boolean
-  /** Others write to the same pipe or socket in between. */
+  /** Others write to the same pipe or socket in between: pieces of at most PIPE_BUF, each in a write of its own. */
+  readonly #joined: boolean
+  /** And it is written to from here. A pipe that cannot be had without blocking is left to the sink's threads. */
   readonly #shared: boolean
-  /** Of a shared stream: bytes in #current, and what is left of a line that was too long for one write. */
+  /** Of a joined stream: bytes in #current; of a shared one: what is left of a line that was too long for one write. */
   #currentBytes = 0
   #rest: Buffer | null = null
   #queue: string[] = []
@@ -92,17 +94,18 @@ export class LineSink {
     this.#maxQueued = maxLogQueueBytes
     this.#collectMs = collectMs
     if (typeof destination === 'string') {
-      const { fd, own, neverWaits, shared } = openStandardStream(destination)
+      const { fd, own, neverWaits, joined } = openStandardStream(destination)
       this.#ownFd = own ? fd : -1
       this.#neverWaits = neverWaits
-      this.#shared = shared
+      this.#joined = joined
+      this.#shared = joined && neverWaits
       this.#sink = pino.destination({ dest: fd, sync: false, minLength: 0 }) as Sink
     } else {
       const file = path.resolve(destination.file)
       fs.mkdirSync(path.dirname(file), { recursive: true })
-      fs.closeSync(fs.openSync(file, 'a', FILE_MODE))
       this.#ownFd = -1
       this.#neverWaits = true
+      this.#joined = checkFile(file)
       this.#shared = false
       this.#opening = true
       this.#sink = pino.destination({ dest: file, sync: false, minLength: 0, append: true, mode: FILE_MODE }) as Sink
@@ -122,6 +125,8 @@ export class LineSink {
 
   /** Characters that wait to be written. */
   get queued(): number { return this.#queued }
+  /** Longest line, in bytes and its break included, that no other writer can tear: whoever makes lines keeps to it. */
+  get maxLineLength(): number { return this.#joined ? PIPE_BUF : Infinity }
 
   /** Takes one line with its line break. @returns false when it was dropped. */
   write(line: string): boolean {
@@ -130,7 +135,7 @@ export class LineSink {
       return false
     }
     this.#queued += line.length
-    if (this.#shared) {
+    if (this.#joined) {
       const bytes = Buffer.byteLength(line)
       if (this.#currentBytes > 0 && this.#currentBytes + bytes > PIPE_BUF) this.#handOver()
       this.#currentBytes += bytes
@@ -200,7 +205,7 @@ export class LineSink {
       this.#emptied()
       return
     }
-    this.#inFlight = this.#queue.splice(0, MAX_PIECES_PER_WRITE).join('')
+    this.#inFlight = this.#queue.splice(0, this.#joined ? 1 : MAX_PIECES_PER_WRITE).join('')
     this.#hand(this.#inFlight)
   }
 
@@ -325,25 +330,38 @@ function countLines(text: string): number {
   return lines
 }
 
+/** Whether it is a pipe. @throws when it cannot be opened, or is a pipe that nobody reads, which opening would wait for. */
+function checkFile(file: string): boolean {
+  const { O_WRONLY, O_APPEND, O_CREAT, O_NONBLOCK, O_NOCTTY } = fs.constants
+  const fd = fs.openSync(file, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY, FILE_MODE)
+  try {
+    return fs.fstatSync(fd).isFIFO()
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
 /**
  * A pipe or a terminal is opened once more without blocking: a write to the inherited descriptor would hold a thread
  * for as long as nobody reads. Not so for files, as a second description has a position of its own. Sockets cannot be
  * opened, but are made non-blocking as they are; so they are for everybody as soon as process.stdout is named anywhere.
  */
-function openStandardStream(name: 'stdout' | 'stderr'): { fd: number; own: boolean; neverWaits: boolean; shared: boolean } {
+function openStandardStream(name: 'stdout' | 'stderr'): { fd: number; own: boolean; neverWaits: boolean; joined: boolean } {
   const inherited = name === 'stdout' ? 1 : 2
+  let joined = false
   try {
     const stat = fs.fstatSync(inherited)
-    if (stat.isFile()) return { fd: inherited, own: false, neverWaits: true, shared: false }
+    if (stat.isFile()) return { fd: inherited, own: false, neverWaits: true, joined: false }
+    joined = stat.isFIFO() || stat.isSocket()
     if (stat.isFIFO() || stat.isCharacterDevice()) {
       const { O_WRONLY, O_NONBLOCK, O_NOCTTY } = fs.constants
       const fd = fs.openSync(`/proc/self/fd/${inherited}`, O_WRONLY | O_NONBLOCK | O_NOCTTY)
-      return { fd, own: true, neverWaits: true, shared: !stat.isCharacterDevice() }
+      return { fd, own: true, neverWaits: true, joined }
     }
     // The journal, or a parent that is Node: naming the stream makes Node set the socket to non-blocking.
-    if (stat.isSocket() && process[name].writable) return { fd: inherited, own: false, neverWaits: true, shared: true }
+    if (stat.isSocket() && process[name].writable) return { fd: inherited, own: false, neverWaits: true, joined }
   } catch {
     // Belongs to another user, or there is no /proc: the inherited descriptor will do.
   }
-  return { fd: inherited, own: false, neverWaits: false, shared: false }
+  return { fd: inherited, own: false, neverWaits: false, joined }
 }

@@ -49,8 +49,12 @@ export interface PinoLog extends ProcessLog {
 const WEIGHTS = { debug: 20, info: 30, warn: 40, error: 50 } as const
 type Level = keyof typeof WEIGHTS
 
-/** Longest text of a field, in characters; stacks may be four times as long. */
-const MAX_FIELD_LENGTH = 2048
+/**
+ * Longest text of a field, in characters; stacks may be four times as long. The further ones are for lines that would be too
+ * long for a pipe that others write to as well.
+ */
+const FIELD_LENGTHS = [2048, 512, 64] as const
+const [MAX_FIELD_LENGTH] = FIELD_LENGTHS
 
 /** @throws OptionError with every option that would not do, and when the file cannot be opened. */
 export function createPinoLog(options: PinoLogOptions = {}): PinoLog {
@@ -76,37 +80,56 @@ function jsonWriter(who: string, level: Level, sink: LineSink): Writer {
     level, base: { pid: process.pid, who }, timestamp: pino.stdTimeFunctions.isoTime, messageKey: 'msg',
     formatters: { level: label => ({ level: label }) },
     // JSON leaves DEL and C1 as they are; inside strings, the only place they can be, an escape means the same.
-  }, { write: line => { sink.write(line.replaceAll(/[\x7F-\x9F]/g, escapeControl)) } })
-  return (weight, message, fields) => logger[weight](plain(fields), cut(message))
+  }, { write: line => { written = line.replaceAll(/[\x7F-\x9F]/g, escapeControl) } })
+  let written = ''
+  return (weight, message, fields) => {
+    if (WEIGHTS[weight] < WEIGHTS[level]) return
+    sink.write(fitting(sink, longest => {
+      logger[weight](plain(fields, longest), cut(message, longest))
+      return written
+    }))
+  }
 }
 
 function textWriter(who: string, level: Level, sink: LineSink): Writer {
   return (weight, message, fields) => {
     if (WEIGHTS[weight] < WEIGHTS[level]) return
-    const { stack, ...rest } = plain(fields)
-    const shown = Object.entries(rest).map(([key, value]) => ` ${key}=${typeof value === 'string' ? value : json(value)}`).join('')
     const mark = weight === 'info' ? '' : weight === 'warn' ? 'warning: ' : `${weight}: `
-    const trace = typeof stack === 'string' && stack !== '' ? `${stack.split('\n').map(line => `    ${printable(line)}`).join('\n')}\n` : ''
-    sink.write(`${printable(`${who}: ${mark}${cut(message)}${shown}`)}\n${trace}`)
+    sink.write(fitting(sink, longest => {
+      const { stack, ...rest } = plain(fields, longest)
+      const shown = Object.entries(rest).map(([key, value]) => ` ${key}=${typeof value === 'string' ? value : json(value)}`).join('')
+      const trace = typeof stack === 'string' && stack !== '' ? stack.split('\n') : []
+      return [printable(`${who}: ${mark}${cut(message, longest)}${shown}`), ...trace.map(line => `    ${printable(line)}`), ''].join('\n')
+    }))
   }
 }
 
+/** With texts as long as the stream takes them in one piece. */
+function fitting(sink: LineSink, compose: (longest: number) => string): string {
+  let line = ''
+  for (const longest of FIELD_LENGTHS) {
+    line = compose(longest)
+    if (Buffer.byteLength(line) <= sink.maxLineLength) break
+  }
+  return line
+}
+
 /** Errors as their messages, texts cut, undefined ones left out; names of pino's own fields get a mark. */
-function plain(fields: LogFields): Record<string, unknown> {
+function plain(fields: LogFields, longest: number): Record<string, unknown> {
   const out: Record<string, unknown> = {}
   for (const [key, value] of Object.entries(fields)) {
     if (value === undefined) continue
     const name = OWN_FIELDS.has(key) ? `${key}_` : key
-    if (value instanceof Error) out[name] = cut(value.message)
-    else if (typeof value === 'string') out[name] = cut(value, key === 'stack' ? 4 * MAX_FIELD_LENGTH : MAX_FIELD_LENGTH)
-    else out[name] = value
+    if (value instanceof Error) out[name] = cut(value.message, longest)
+    else if (typeof value === 'string') out[name] = cut(value, key === 'stack' ? 4 * longest : longest)
+    else out[name] = longest < MAX_FIELD_LENGTH && typeof value === 'object' ? cut(json(value), longest) : value
   }
   return out
 }
 
 const OWN_FIELDS: ReadonlySet<string> = new Set(['level', 'time', 'pid', 'who', 'msg'])
 
-function cut(text: string, length: number = MAX_FIELD_LENGTH): string {
+function cut(text: string, length: number): string {
   return text.length > length ? `${text.slice(0, length - 3)}...` : text
 }
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { readFileSync, renameSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { closeSync, constants, openSync, readFileSync, readSync, renameSync } from 'node:fs'
 import path from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { createPinoLog, type PinoLog, type PinoLogOptions } from '../../../src/telemetry/exporters/pino.ts'
@@ -88,4 +89,22 @@ test('process log: after a reopening lines go to the new file', async t => {
   await next.close()
   assert.match(readFileSync(file, 'utf8'), /after/)
   assert.equal(log.dropped + next.dropped, 0)
+})
+
+test('process log: on a pipe that others write to a line is short enough to stay whole', async t => {
+  const fifo = path.join(temporaryFolder(t), 'fifo')
+  assert.equal(spawnSync('mkfifo', [fifo]).status, 0)
+  const fd = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK) // Both ends, so that opening does not wait.
+  t.after(() => closeSync(fd))
+  for (const format of ['text', 'json'] as const) {
+    const log = createPinoLog({ format, destination: { file: fifo } })
+    const long = '\u00E9\u001B"'.repeat(5000)
+    log.error(long, { what: long, error: new Error(long), stack: `${long}\n${long}`, list: [long, long], host: 'a.example' })
+    await log.close()
+    const buffer = Buffer.alloc(100_000)
+    const text = buffer.toString('utf8', 0, readSync(fd, buffer))
+    assert.ok(Buffer.byteLength(text) <= 4096, `${format}: ${text.length}`)
+    assert.match(text, /a\.example/)
+    if (format === 'json') assert.equal((JSON.parse(text) as { host: string }).host, 'a.example')
+  }
 })

@@ -1,0 +1,218 @@
+/**
+ * One line of the access log: its fields, their order, and how they are written. docs/access-log.md takes its tables from here.
+ *
+ * A line is pure ASCII and holds no control character whatever a client sent: what is not printable is escaped, so that
+ * nobody can add a line, or talk to the terminal of whoever reads it. It is one JSON object however much is cut from it: a text
+ * is cut between two escapes and ends with CUT_MARK. Never written: Authorization, Cookie, Set-Cookie, and secrets in queries.
+ * It is built for every request, by hand: numbers without floating point, one look at the characters of each text, and nothing
+ * for a field that has nothing to say.
+ */
+import { urlWithoutSecrets, withoutSecrets } from './query-secrets.ts'
+
+/** One line. Texts are '' and times null when there was no such thing, and are then left out; times are in ms. */
+export interface AccessRecord {
+  /** When the request began, RFC 3339 in UTC with ms. */
+  readonly ts: number
+  /** Request id, as in X-Request-Id. */
+  readonly id: string
+  /** Name of the listener. */
+  readonly listener: string
+  /** Address of the client. */
+  readonly client: string
+  /** Address at the other end of the connection, when it is not the client's: a proxy in front of us. */
+  readonly peer: string
+  /** Method as received. */
+  readonly method: string
+  /** `http` or `https`. */
+  readonly scheme: string
+  /** Value of Host. */
+  readonly host: string
+  /**
+   * Path of the request, without query: dot segments are resolved, and a request filter may have changed it; what
+   * `upstreamRequestFilter` makes of it is not shown.
+   */
+  readonly path: string
+  /** Query without `?`; values of keys that hold secrets are replaced by `***`. */
+  readonly query: string
+  /** Version of the protocol, such as `HTTP/1.1`. */
+  readonly proto: string
+  /** Status that the client was sent; 0 when it was sent none. */
+  readonly status: number
+  /** How it ended; one of the flags below. */
+  readonly flag: string
+  /** Bytes of body received from the client. */
+  readonly bytes_in: number
+  /** Bytes of body sent to the client. */
+  readonly bytes_out: number
+  /** From the first byte of the request to the end of the exchange. */
+  readonly dur_ms: number
+  /** From the first byte of the request to the first byte of the answer. */
+  readonly ttfb_ms: number | null
+  /** Address of the last peer that was tried. */
+  readonly upstream: string
+  /** Status that the origin sent; 0 for none. */
+  readonly up_status: number
+  /** Until there was a connection to the origin; near 0 for one that was reused. */
+  readonly up_connect_ms: number | null
+  /** From the request being sent to the origin's first byte. */
+  readonly up_ttfb_ms: number | null
+  /** Attempts to reach an origin. */
+  readonly attempts: number
+  /** The connection to the origin came out of the pool. */
+  readonly reused: boolean
+  /** Name of the limit that was passed, such as `head-bytes`. */
+  readonly limit: string
+  /** User-Agent. */
+  readonly ua: string
+  /** Referer, its query treated like the one above. */
+  readonly referer: string
+  /** Worker that served it. */
+  readonly worker: string
+  /** Generation of that worker. */
+  readonly gen: number
+  /** Kind of the error, and the system's code for its cause: `CONNECT_REFUSED:ECONNREFUSED`. */
+  readonly err: string
+}
+
+/** In the order of the line. */
+export const ACCESS_FIELDS = [
+  'ts', 'id', 'listener', 'client', 'peer', 'method', 'scheme', 'host', 'path', 'query', 'proto', 'status', 'flag', 'bytes_in', 'bytes_out',
+  'dur_ms', 'ttfb_ms', 'upstream', 'up_status', 'up_connect_ms', 'up_ttfb_ms', 'attempts', 'reused', 'limit', 'ua', 'referer', 'worker',
+  'gen', 'err',
+] as const satisfies readonly (keyof AccessRecord)[]
+
+/** Longest text of one field, in characters as they are written. */
+export const MAX_FIELD_LENGTH = 2048
+/** The end of a text that was cut. */
+export const CUT_MARK = '...'
+/** Where lines cannot be that long all texts longer than this are cut, to one length that makes it fit. */
+const MIN_FIELD_LENGTH = 64
+/** The shortest limit that every line can keep: names and numbers, and each text at MIN_FIELD_LENGTH. */
+export const MIN_LINE_LENGTH = 2048
+
+/** @returns the line of a record, with its line break: at most `maxLength` characters, which are as many bytes */
+export function formatRecord(record: AccessRecord, maxLength: number = Infinity): string {
+  const line = compose(record, MAX_FIELD_LENGTH)
+  return line.length <= maxLength ? line : compose(record, lengthThatFits(record, line.length - maxLength))
+}
+
+function compose(record: AccessRecord, longest: number): string {
+  let line = `{"ts":"${timestamp(record.ts)}"`
+  if (record.id !== '') line += `,"id":"${escaped(record.id, longest)}"`
+  line += `,"listener":"${escaped(record.listener, longest)}","client":"${escaped(record.client, longest)}"`
+  if (record.peer !== '') line += `,"peer":"${escaped(record.peer, longest)}"`
+  // Without a method there was no request.
+  if (record.method !== '') {
+    line += `,"method":"${escaped(record.method, longest)}","scheme":"${escaped(record.scheme, longest)
+    }","host":"${escaped(record.host, longest)}","path":"${escaped(record.path, longest)}"`
+    if (record.query !== '') line += `,"query":"${escaped(shown(record.query, withoutSecrets), longest)}"`
+    line += `,"proto":"${escaped(record.proto, longest)}"`
+  }
+  line += `,"status":${whole(record.status)},"flag":"${escaped(record.flag, longest)
+  }","bytes_in":${whole(record.bytes_in)},"bytes_out":${whole(record.bytes_out)},"dur_ms":${ms(record.dur_ms)}`
+  if (record.ttfb_ms !== null) line += `,"ttfb_ms":${ms(record.ttfb_ms)}`
+  // What follows is of an origin, and stands there when one was asked for.
+  if (record.attempts !== 0) {
+    if (record.upstream !== '') line += `,"upstream":"${escaped(record.upstream, longest)}"`
+    line += `,"up_status":${whole(record.up_status)}`
+    if (record.up_connect_ms !== null) line += `,"up_connect_ms":${ms(record.up_connect_ms)}`
+    if (record.up_ttfb_ms !== null) line += `,"up_ttfb_ms":${ms(record.up_ttfb_ms)}`
+    line += `,"attempts":${whole(record.attempts)},"reused":${record.reused}`
+  }
+  if (record.limit !== '') line += `,"limit":"${escaped(record.limit, longest)}"`
+  if (record.ua !== '') line += `,"ua":"${escaped(record.ua, longest)}"`
+  if (record.referer !== '') line += `,"referer":"${escaped(shown(record.referer, urlWithoutSecrets), longest)}"`
+  if (record.worker !== '') line += `,"worker":"${escaped(record.worker, longest)}","gen":${whole(record.gen)}`
+  return record.err === '' ? `${line}}\n` : `${line},"err":"${escaped(record.err, longest)}"}\n`
+}
+
+/** One length for all texts that are longer, so that the line loses `excess` characters. */
+function lengthThatFits(record: AccessRecord, excess: number): number {
+  const { id, listener, client, peer, method, scheme, host, path, query, proto, upstream, limit, ua, referer, worker, err } = record
+  const texts = [
+    id, listener, client, peer, method, scheme, host, path, shown(query, withoutSecrets), proto, upstream, limit, ua,
+    shown(referer, urlWithoutSecrets), worker, err,
+  ]
+  const lengths = texts.map(text => escaped(text, MAX_FIELD_LENGTH).length).sort((one, other) => other - one)
+  let left = excess
+  for (const [index, length] of lengths.entries()) {
+    const count = index + 1
+    const next = Math.max(lengths[count] ?? 0, MIN_FIELD_LENGTH)
+    const gain = (length - next) * count
+    if (gain >= left) return length - Math.ceil(left / count)
+    left -= Math.max(gain, 0)
+  }
+  return MIN_FIELD_LENGTH
+}
+
+/** Without its secrets; what would be cut anyway is not looked at. */
+function shown(text: string, withoutSecrets: (text: string) => string): string {
+  return text.length <= MAX_FIELD_LENGTH ? withoutSecrets(text) : withoutSecrets(text.slice(0, MAX_FIELD_LENGTH)) + CUT_MARK
+}
+
+/** Inside quotes of JSON, at most `longest` characters. Nearly all texts need nothing, which one look at their characters tells. */
+export function escaped(text: string, longest: number): string {
+  if (text.length > longest) return escapedPart(text, longest)
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at)
+    if (code < 0x20 || code > 0x7E || code === 0x22 || code === 0x5C) return escapedPart(text, longest)
+  }
+  return text
+}
+
+function escapedPart(text: string, longest: number): string {
+  // What is behind it would be cut: nothing becomes shorter.
+  const end = Math.min(text.length, longest)
+  let length = 0, uncut = 0
+  for (let at = 0; at < end; at++) {
+    length += escapedLength(text.charCodeAt(at))
+    if (length <= longest - CUT_MARK.length) uncut = at + 1
+    else if (length > longest) break
+  }
+  const isCut = length > longest || end < text.length
+  const escapes = (isCut ? text.slice(0, uncut) : text).replaceAll(ESCAPED, escapeOf)
+  return isCut ? escapes + CUT_MARK : escapes
+}
+
+/** Everything beyond ASCII as well, halves of surrogate pairs one by one: the line is the same in every encoding. */
+const ESCAPED = /["\\]|[^\x20-\x7E]/g
+
+function escapedLength(code: number): number { return code === 0x22 || code === 0x5C ? 2 : code < 0x20 || code > 0x7E ? 6 : 1 }
+
+function escapeOf(char: string): string {
+  return char === '"' || char === '\\' ? `\\${char}` : `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`
+}
+
+/** JSON knows neither NaN nor Infinity. */
+function whole(value: number): string { return Number.isFinite(value) ? String(value) : '0' }
+
+/** Three digits of each number below 1000. */
+const DIGITS: readonly string[] = Array.from({ length: 1000 }, (_, number) => String(number).padStart(3, '0'))
+
+/** To the microsecond; more digits are noise of the clock. Whole numbers are written much faster than others. */
+function ms(value: number): string {
+  const microseconds = Math.round(value * 1000)
+  if (microseconds >= 0 && microseconds <= MAX_MICROSECONDS) {
+    const part = microseconds % 1000
+    return part === 0 ? String(microseconds / 1000) : `${(microseconds - part) / 1000}.${DIGITS[part]!}`
+  }
+  return Number.isFinite(value) ? String(Math.round(value)) : 'null'
+}
+
+/** What fits a small integer of the engine: 17 minutes. */
+const MAX_MICROSECONDS = 2 ** 30
+
+let stampedSecond = Number.NaN
+let stamp = ''
+
+/** RFC 3339 with ms. Building it costs more than the rest of the line, and it changes once a second. */
+function timestamp(atMs: number): string {
+  const at = Math.floor(atMs)
+  const second = Math.floor(at / 1000)
+  if (second !== stampedSecond) {
+    const date = new Date(second * 1000)
+    stamp = Number.isNaN(date.getTime()) ? '1970-01-01T00:00:00.' : date.toISOString().slice(0, 20)
+    stampedSecond = second
+  }
+  return `${stamp}${DIGITS[at - second * 1000] ?? '000'}Z`
+}

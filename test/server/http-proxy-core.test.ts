@@ -1,0 +1,94 @@
+/** What a service tells the process log of its traffic. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { ProxyError, type ErrorKind } from '../../src/errors/proxy-error.ts'
+import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'
+import type { ProxyHttp } from '../../src/proxy/proxy-http.ts'
+import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
+import { ExchangeBench } from '../support/exchange-bench.ts'
+
+interface Line { readonly level: string; readonly message: string; readonly fields: LogFields }
+
+/** A bench whose process log is kept, without the hook that keeps faults out of it. */
+async function logged(hooks: Partial<ProxyHttp<undefined>>): Promise<{ bench: ExchangeBench; lines: Line[] }> {
+  const lines: Line[] = []
+  const at = (level: string) => (message: string, fields: LogFields = {}): void => { lines.push({ level, message, fields }) }
+  const log: ProcessLog = { info: at('info'), warn: at('warn'), error: at('error') }
+  const bench = new ExchangeBench({ suppressErrorLog: () => false, ...hooks })
+  await bench.service.start({ ...SERVER_CONTEXT_DEFAULTS, log })
+  lines.length = 0
+  return { bench, lines }
+}
+
+const GET = 'GET /a?b=1 HTTP/1.1\r\nHost: a.example\r\n\r\n'
+
+test('process log: however often it happens, one kind of fault has one line a second with the count of the others', async () => {
+  const table: readonly (readonly [ErrorKind, string])[] = [
+    ['OVERLOADED', 'warn'], ['LOOP_DETECTED', 'warn'], ['DRAINING', 'warn'], ['HOOK_FAILED', 'error'], ['INTERNAL', 'error'],
+  ]
+  for (const [kind, level] of table) {
+    const { bench, lines } = await logged({ requestFilter() { throw new ProxyError(kind, 'internal', 'planned') } })
+    for (let round = 0; round < 20; round++) await bench.send(GET)
+    assert.deepEqual(lines.map(line => line.level), [level], kind)
+    assert.equal(lines[0]!.fields['what'], 'GET /a?b=1')
+    assert.equal(bench.lines.length, 20)
+    bench.clock.advance(1000)
+    await bench.send(GET)
+    assert.deepEqual(lines.map(line => line.fields['suppressed']), [undefined, 19], kind)
+    bench.close()
+  }
+})
+
+test('process log: what a client brings about has no line', async () => {
+  const { bench, lines } = await logged({})
+  for (const kind of ['BAD_HEAD', 'BODY_TOO_LARGE', 'CLIENT_GONE', 'SLOW_BODY', 'EXPECTATION_FAILED'] as const) {
+    const one = await logged({ requestFilter() { throw new ProxyError(kind, 'downstream', 'planned') } })
+    await one.bench.send(GET)
+    assert.deepEqual(one.lines, [], kind)
+    assert.equal(one.bench.lines.length, 1)
+    one.bench.close()
+  }
+  await bench.send('GET / HTTP/1.1\r\nbroken\r\n\r\n')
+  assert.deepEqual(lines, [])
+  bench.close()
+})
+
+test('process log: a failure of an origin is told with its peer and in the words of the application', async () => {
+  const { bench, lines } = await logged({ requestSummary: session => `for ${session.request.host}` })
+  await bench.send(GET)
+  bench.origins[0]!.stream.destroy(true)
+  await bench.settle()
+  assert.equal(bench.lines[0]!.status, 502)
+  const [{ level, fields }] = lines as [Line]
+  assert.deepEqual([level, fields['peer'], fields['what']], ['error', '10.0.0.1:80', 'for a.example'])
+  assert.equal(lines.length, 1)
+  bench.close()
+})
+
+test('process log: an application keeps out of it what it wants, and is asked once an exchange', async () => {
+  const asked: string[] = []
+  const { bench, lines } = await logged({ suppressErrorLog: (_session, { kind }) => asked.push(kind) > 1 })
+  await bench.send(GET)
+  bench.origins[0]!.stream.destroy(true)
+  await bench.settle()
+  assert.deepEqual([asked.length, lines.length], [1, 1])
+  bench.clock.advance(5000)
+  await bench.send(GET)
+  bench.origins[1]!.stream.destroy(true)
+  await bench.settle()
+  assert.deepEqual([asked.length, lines.length], [2, 1])
+  bench.close()
+})
+
+test('process log: a hook that nothing waits for and that throws a thousand times has one line a second', async () => {
+  const { bench, lines } = await logged({
+    requestFilter: session => session.respond(204), logging() { throw new Error('planned') },
+  })
+  for (let round = 0; round < 20; round++) await bench.send(GET)
+  assert.deepEqual(lines.map(({ level }) => level), ['error'])
+  assert.match(String(lines[0]!.fields['error']), /planned/)
+  bench.clock.advance(1000)
+  await bench.send(GET)
+  assert.equal(lines[1]!.fields['suppressed'], 19)
+  bench.close()
+})
