@@ -14,6 +14,7 @@
  * the tracers of the member that began it. That a key's
  * connections turned out to be exclusive is remembered by the pool: from then on each request dials for itself.
  */
+import { isOutOfDescriptors } from '../errors/local-faults.ts'
 import { ProxyError } from '../errors/proxy-error.ts'
 import type { Peer } from '../peer/peer.ts'
 import type { ConnectionPool } from '../pool/connection-pool.ts'
@@ -102,6 +103,9 @@ export class ConnectionDials {
   }
 }
 
+/** How many connections at rest are closed for a dial that found no descriptor: the next one finds some, and the pool stays of use. */
+const DESCRIPTORS_GIVEN_BACK = 8
+
 const DialState = { Dialling: 0, Delivering: 1, Over: 2 } as const
 type DialState = (typeof DialState)[keyof typeof DialState]
 
@@ -174,7 +178,9 @@ export class ConnectionDial implements DialWaiter {
   onDialFailed(error: ProxyError): void {
     if (this.#state !== DialState.Dialling) return
     this.#end(DialState.Delivering)
-    this.#dials.parts.pool.abandon(this.peer.reuseKey)
+    const { pool } = this.#dials.parts
+    pool.abandon(this.peer.reuseKey)
+    if (isOutOfDescriptors(error.cause)) pool.giveBack(DESCRIPTORS_GIVEN_BACK)
     this.#trace?.failed(error, this.#addressesTried)
     for (let member = this.#shift(); member !== null; member = this.#shift()) {
       // Hooks may change the fault that they are told of: each member but the last has a copy.

@@ -9,6 +9,7 @@
 import { readFileSync, statSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { hostname } from 'node:os'
+import { isExhausted } from '../errors/local-faults.ts'
 
 /** Most addresses of a name that are used. */
 export const MAX_ADDRESSES = 32
@@ -77,9 +78,15 @@ class WatchedFile {
     this.#lookAt = now + LOOK_AGAIN_MS
     const stamp = stampOf(this.#path)
     if (stamp === this.#stamp) return false
+    try {
+      this.text = readFileSync(this.#path, 'utf8')
+    } catch (thrown) {
+      // For want of a descriptor: what was read before holds, and the next look is soon.
+      if (isExhausted(thrown)) return false
+      // Not readable is like not there: the machine's own resolver sees nothing either.
+      this.text = ''
+    }
     this.#stamp = stamp
-    // Not readable is like not there: the machine's own resolver sees nothing either.
-    try { this.text = readFileSync(this.#path, 'utf8') } catch { this.text = '' }
     return true
   }
 }

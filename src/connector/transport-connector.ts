@@ -14,6 +14,8 @@
  * One idea in more than 500 lines: a dial is one state machine from a name to a connected stream.
  */
 import { isIP } from 'node:net'
+import { networkInterfaces } from 'node:os'
+import { codeOf, isExhausted } from '../errors/local-faults.ts'
 import { ProxyError, asProxyError, type ErrorKind, type ErrorSource } from '../errors/proxy-error.ts'
 import { formatAddress } from '../peer/peer-address.ts'
 import type { PeerAddress } from '../peer/peer-address.ts'
@@ -332,7 +334,7 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
   }
 
   onAttemptFailed(attempt: Attempt, error: unknown): void {
-    this.#onAttemptOver(attempt, connectError(this.#where(attempt.address), error))
+    this.#onAttemptOver(attempt, connectError(this.#where(attempt.address), error, attempt.address))
   }
 
   #onAttemptOver(attempt: Attempt, error: ProxyError): void {
@@ -500,27 +502,39 @@ function endAttempt(attempt: Attempt, thrown: unknown): void { attempt.end(throw
 function failDial(dial: PeerDial, error: ProxyError): void { dial.failNow(error) }
 
 /** What the system said when connecting, as one of ours. Nothing was sent, so every attempt may be repeated. */
-function connectError(where: string, error: unknown): ProxyError {
-  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code ?? '' : ''
+function connectError(where: string, error: unknown, address: PeerAddress | null = null): ProxyError {
+  const code = codeOf(error)
   let kind: ErrorKind = 'CONNECT_FAILED'
   let source: ErrorSource = 'upstream'
   switch (code) {
     case 'ECONNREFUSED': kind = 'CONNECT_REFUSED'; break
     case 'ETIMEDOUT': kind = 'CONNECT_TIMEOUT'; break
     case 'ENETUNREACH': case 'EHOSTUNREACH': case 'ENETDOWN': case 'EHOSTDOWN': case 'EAFNOSUPPORT': kind = 'CONNECT_NO_ROUTE'; break
-    // Also when no ephemeral port is left.
-    case 'EADDRNOTAVAIL': case 'EADDRINUSE': kind = 'BIND_FAILED'; source = 'internal'; break
-    case 'EPERM': case 'EMFILE': case 'ENFILE': case 'ENOBUFS': case 'ENOMEM': kind = 'INTERNAL'; source = 'internal'; break
     default:
+      if (!isExhausted(error)) break
+      // What a machine without IPv6 says of every such address.
+      if (code === 'EADDRNOTAVAIL' && address !== null && address.kind === 'tcp' && address.host.includes(':') && !hasIPv6()) {
+        kind = 'CONNECT_NO_ROUTE'
+        break
+      }
+      source = 'internal'
+      kind = (error as NodeJS.ErrnoException).syscall === 'bind' ? 'BIND_FAILED' : 'LOCAL_EXHAUSTED'
   }
   const said = code !== '' ? code : error === null ? 'closed before it was connected' : asProxyError(error, 'connecting').message
   return new ProxyError(kind, source, `${where}: ${said}`, { retry: 'always', cause: error ?? undefined })
 }
 
-/** The last failure stands for all; the others are its cause. */
+function hasIPv6(): boolean {
+  return Object.values(networkInterfaces()).some(addresses => addresses!.some(({ family }) => family === 'IPv6'))
+}
+
+/**
+ * The last failure stands for all, the others are its cause; but where one of them is this machine's, nothing is known of the
+ * peer, and that one stands for all.
+ */
 function joinFailures(peer: string, failures: readonly ProxyError[]): ProxyError {
-  const last = failures[failures.length - 1]!
-  if (failures.length === 1) return last
-  const text = `${peer}: none of ${failures.length} addresses answered; the last: ${last.message}`
-  return new ProxyError(last.kind, last.source, text, { retry: 'always', limit: last.limit, cause: new AggregateError(failures) })
+  const told = failures.findLast(failure => failure.source === 'internal') ?? failures[failures.length - 1]!
+  if (failures.length === 1) return told
+  const text = `${peer}: none of ${failures.length} addresses answered; of one of them: ${told.message}`
+  return new ProxyError(told.kind, told.source, text, { retry: 'always', limit: told.limit, cause: new AggregateError(failures) })
 }

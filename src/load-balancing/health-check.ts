@@ -11,6 +11,7 @@ import http from 'node:http'
 import https from 'node:https'
 import net from 'node:net'
 import tls from 'node:tls'
+import { isExhausted } from '../errors/local-faults.ts'
 import { isToken } from '../http/header-map.ts'
 import type { Clock } from '../primitives/clock.ts'
 import {
@@ -310,8 +311,9 @@ export class HealthMonitor {
       await untilAborted(this.#context.clock, this.#check.options.timeoutMs, signal, ending => this.#check.probe(backend, ending))
       this.#count(backend, true, 'the probe succeeded')
     } catch (error) {
-      // A probe that was cut by the end of the service says nothing about the backend.
-      if (!signal.aborted) this.#count(backend, false, `the probe failed: ${error instanceof Error ? error.message : String(error)}`)
+      // A probe that was cut by the end of the service says nothing about the backend, nor does one that could not begin here.
+      if (signal.aborted || isExhausted(error)) return
+      this.#count(backend, false, `the probe failed: ${error instanceof Error ? error.message : String(error)}`)
     }
   }
 

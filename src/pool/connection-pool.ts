@@ -412,6 +412,11 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
     return count
   }
 
+  /** Closes idle connections of this process, of all its pools, those that rested longest first: descriptors are wanted. */
+  giveBack(max: number): void {
+    for (let left = max; left > 0 && this.#crowd.idle > 0; left--) this.#crowd.evictLongest()
+  }
+
   /**
    * Closes the idle connections of a key that came to rest before a moment: one like them was lost there, and a new one to the
    * same peer answered.

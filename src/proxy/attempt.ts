@@ -122,8 +122,9 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   onConnectionFailed(error: ProxyError): void {
     this.#pending = null
     this.trace?.over(0, 0)
-    // A limit of our own says nothing about the peer.
-    this.settle(error.kind === 'POOL_QUEUE_FULL' || error.kind === 'POOL_QUEUE_TIMEOUT' ? null : false)
+    // A limit of our own, or of this machine, says nothing about the peer.
+    const ours = error.source === 'internal' || error.kind === 'POOL_QUEUE_FULL' || error.kind === 'POOL_QUEUE_TIMEOUT'
+    this.settle(ours ? null : false)
     this.#owner.onAttemptUnconnected(error)
   }
 

@@ -21,7 +21,7 @@ export function statusOf(error: ProxyError): number {
       }
     case 'internal':
       switch (error.kind) {
-        case 'OVERLOADED': case 'DRAINING': return 503
+        case 'OVERLOADED': case 'DRAINING': case 'LOCAL_EXHAUSTED': case 'BIND_FAILED': case 'RESOLVE_FAILED': return 503
         case 'NOT_IMPLEMENTED': return 501
         case 'METHOD_NOT_ALLOWED': return 405
         case 'LOOP_DETECTED': return 508
@@ -72,7 +72,8 @@ export function flagOf(error: ProxyError): Flag {
     case 'CLIENT_GONE': return 'DC'
     case 'BODY_TOO_LARGE': return 'BL'
     case 'NO_HEALTHY_BACKEND': return 'NH'
-    case 'OVERLOADED': case 'POOL_QUEUE_FULL': case 'POOL_QUEUE_TIMEOUT': return 'OL'
+    case 'OVERLOADED': case 'LOCAL_EXHAUSTED': case 'POOL_QUEUE_FULL': case 'POOL_QUEUE_TIMEOUT': return 'OL'
+    case 'BIND_FAILED': return 'UC'
     case 'DRAINING': return 'DR'
     case 'STATUS': return 'FD'
   }
@@ -89,7 +90,7 @@ export function flagOf(error: ProxyError): Flag {
     case 'FIRST_BYTE_TIMEOUT': case 'READ_TIMEOUT': case 'WRITE_TIMEOUT':
       return 'UT'
     case 'CLOSED_EARLY': case 'CONNECTION_RESET': case 'WRITE_FAILED': return 'UR'
-    case 'RESOLVE_FAILED': case 'CONNECT_REFUSED': case 'CONNECT_NO_ROUTE': case 'CONNECT_FAILED': case 'BIND_FAILED':
+    case 'RESOLVE_FAILED': case 'CONNECT_REFUSED': case 'CONNECT_NO_ROUTE': case 'CONNECT_FAILED':
     case 'CONNECT_PROXY_FAILED': case 'TLS_HANDSHAKE': case 'TLS_BAD_CERTIFICATE':
       return 'UC'
     default: return 'UP'

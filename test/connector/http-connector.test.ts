@@ -244,3 +244,20 @@ test('connector: without a factory the connection speaks HTTP/1', () => {
   assert.ok(waiter.connection instanceof Http1ClientSession)
   assert.equal(real.release(waiter.connection, peerOf()), true, 'a connection that carried no exchange is kept for the first one')
 })
+
+test('connector: a dial that finds no descriptor has connections at rest closed, and other faults do not', async () => {
+  for (const [code, closed] of [['EMFILE', 8], ['ENFILE', 8], ['EADDRNOTAVAIL', 0], ['ECONNREFUSED', 0]] as const) {
+    const fixture = new Fixture(), peer = peerOf(), other = peerOf({}, '127.0.0.1:81')
+    // What other tests left at rest in this process would go first.
+    fixture.connector.pool.giveBack(1000)
+    const idle = Array.from({ length: 12 }, () => fixture.open(peer))
+    for (const connection of idle) fixture.connector.release(connection, peer)
+    const waiter = new Waiter()
+    fixture.connector.open(other, waiter)
+    const cause = Object.assign(new Error(code), { code })
+    fixture.transport.dials.at(-1)!.waiter.onDialFailed(new ProxyError('LOCAL_EXHAUSTED', 'internal', code, { retry: 'always', cause }))
+    assert.equal(waiter.error!.kind, 'LOCAL_EXHAUSTED')
+    assert.deepEqual([idle.filter(connection => connection.closed).length, fixture.connector.pool.idle], [closed, 12 - closed])
+    fixture.connector.closeIdle()
+  }
+})

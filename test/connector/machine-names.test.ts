@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { rmSync, writeFileSync } from 'node:fs'
+import fs, { rmSync, writeFileSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import path from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
@@ -52,4 +53,21 @@ test('resolv.conf: the same object until the file changes, and a file that is go
   assert.deepEqual([machine.resolvConf(3000).search, machine.resolvConf(3000).ndots], [['longer.test'], 4])
   rmSync(path.join(folder, 'resolv.conf'))
   assert.equal(machine.resolvConf(4000).ndots, 1)
+})
+
+test('hosts: what was read holds while there is no descriptor to read with, and is read again as soon as there is', t => {
+  const folder = temporaryFolder(t)
+  writeTree(folder, { hosts: '10.0.0.1 a.test\n' })
+  const machine = new MachineNames(path.join(folder, 'hosts'), path.join(folder, 'resolv.conf'))
+  assert.deepEqual(machine.addresses('a.test', 1000), ['10.0.0.1'])
+  writeFileSync(path.join(folder, 'hosts'), '10.0.0.22 a.test\n')
+  const read = t.mock.method(fs, 'readFileSync', () => { throw Object.assign(new Error('no'), { code: 'EMFILE' }) })
+  syncBuiltinESMExports()
+  try {
+    assert.deepEqual(machine.addresses('a.test', 2000), ['10.0.0.1'])
+  } finally {
+    read.mock.restore()
+    syncBuiltinESMExports()
+  }
+  assert.deepEqual(machine.addresses('a.test', 3000), ['10.0.0.22'])
 })

@@ -124,8 +124,9 @@ test('dial: from an IPv4 address only IPv4 addresses are tried', async () => {
 const ERRORS: readonly (readonly [code: string, kind: string, source: string])[] = [
   ['ECONNREFUSED', 'CONNECT_REFUSED', 'upstream'], ['ETIMEDOUT', 'CONNECT_TIMEOUT', 'upstream'],
   ['ENETUNREACH', 'CONNECT_NO_ROUTE', 'upstream'], ['EHOSTUNREACH', 'CONNECT_NO_ROUTE', 'upstream'],
-  ['EADDRNOTAVAIL', 'BIND_FAILED', 'internal'], ['EADDRINUSE', 'BIND_FAILED', 'internal'],
-  ['EPERM', 'INTERNAL', 'internal'], ['EMFILE', 'INTERNAL', 'internal'],
+  ['EADDRNOTAVAIL', 'LOCAL_EXHAUSTED', 'internal'], ['EADDRINUSE', 'LOCAL_EXHAUSTED', 'internal'],
+  ['EPERM', 'LOCAL_EXHAUSTED', 'internal'], ['EMFILE', 'LOCAL_EXHAUSTED', 'internal'],
+  ['ENFILE', 'LOCAL_EXHAUSTED', 'internal'], ['ENOBUFS', 'LOCAL_EXHAUSTED', 'internal'], ['ENOMEM', 'LOCAL_EXHAUSTED', 'internal'],
   ['ENOENT', 'CONNECT_FAILED', 'upstream'], ['ECONNRESET', 'CONNECT_FAILED', 'upstream'],
 ]
 for (const [code, kind, source] of ERRORS) {
@@ -139,12 +140,31 @@ for (const [code, kind, source] of ERRORS) {
   })
 }
 
+test('dial: a local address that cannot be bound is told from ports that are used up', () => {
+  for (const [syscall, kind] of [['bind', 'BIND_FAILED'], ['connect', 'LOCAL_EXHAUSTED']] as const) {
+    const fixture = new Fixture()
+    const outcome = fixture.dial('127.0.0.1:80', { localAddress: '127.0.0.2' })
+    fixture.network.last.stream.close(Object.assign(new Error('no'), { code: 'EADDRNOTAVAIL', syscall }))
+    assert.deepEqual([outcome.error!.kind, outcome.error!.source], [kind, 'internal'])
+  }
+})
+
+test('dial: a name of which one address fails for want of something here says nothing about the peer', () => {
+  const fixture = new Fixture()
+  fixture.resolver.known.set('a.test', ['10.0.0.1', '10.0.0.2'])
+  const outcome = fixture.dial('a.test:80')
+  fixture.network.last.fail('EMFILE')
+  fixture.network.last.fail('ECONNREFUSED')
+  assert.deepEqual([outcome.error!.kind, outcome.error!.source], ['LOCAL_EXHAUSTED', 'internal'])
+  assert.equal((outcome.error!.cause as AggregateError).errors.length, 2)
+})
+
 test('dial: a socket that cannot be made fails after dial has returned', async () => {
   const fixture = new Fixture({ dial: () => { throw Object.assign(new Error('no'), { code: 'EMFILE' }) } })
   const outcome = fixture.dial('127.0.0.1:80')
   assert.equal(outcome.calls, 0)
   await nextTick()
-  assert.equal(outcome.error!.kind, 'INTERNAL')
+  assert.equal(outcome.error!.kind, 'LOCAL_EXHAUSTED')
   fixture.assertIdle()
 })
 

@@ -40,9 +40,12 @@ class ScriptedCheck implements HealthCheck {
     try {
       if (this.silent.has(backend.name)) await new Promise<never>(() => {})
       await settle()
-      if (this.bad.has(backend.name)) throw new Error('bad')
+      if (this.bad.has(backend.name)) throw this.fault
     } finally { this.running-- }
   }
+
+  /** What a bad probe fails with. */
+  fault = new Error('bad')
 
   close(): void { this.closed = true }
 }
@@ -87,6 +90,18 @@ test('health check: a backend is taken out after consecutiveFailure bad probes a
   await rounds(1)
   assert.deepEqual(events.slice(1), ['10.0.0.1:80 true the probe succeeded'])
   stopping.abort()
+})
+
+test('health check: a probe that finds no descriptor or port here says nothing about the backend', async () => {
+  for (const code of ['EMFILE', 'ENFILE', 'EADDRNOTAVAIL', 'ENOBUFS']) {
+    const check = new ScriptedCheck()
+    check.fault = Object.assign(new Error(code), { code })
+    const { balancer, events, stopping, rounds } = await start(check)
+    for (const name of ABC) check.bad.add(name)
+    await rounds(3)
+    assert.deepEqual([events, balancer.backends().filter(status => status.ready).length], [[], 3])
+    stopping.abort()
+  }
 })
 
 test('health check: an unhealthy backend gets nothing, not even as a last resort', async () => {

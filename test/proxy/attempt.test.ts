@@ -31,8 +31,9 @@ class Bench {
   readonly origins: { readonly pair: MemoryPair; readonly end: WireEnd }[] = []
   readonly owner = new Owner()
   readonly connector: HttpConnector
-  /** The next dial fails. */
+  /** The next dial fails, with this. */
   refuses = false
+  refusal = new ProxyError('CONNECT_REFUSED', 'upstream', 'planned', { retry: 'always' })
 
   constructor() {
     this.connector = new HttpConnector({
@@ -41,7 +42,7 @@ class Bench {
         dial: (_peer, waiter) => {
           process.nextTick(() => {
             if (this.refuses) {
-              waiter.onDialFailed(new ProxyError('CONNECT_REFUSED', 'upstream', 'planned', { retry: 'always' }))
+              waiter.onDialFailed(this.refusal)
               return
             }
             const pair = new MemoryPair()
@@ -125,6 +126,18 @@ test('attempt: the peer has exactly one verdict, whatever the owner does afterwa
   attempt.finish(true)
   attempt.drop()
   assert.deepEqual([bench.verdicts, attempt.failed], [['failed'], true])
+})
+
+test('attempt: a fault of this machine is not held against the peer', async () => {
+  for (const kind of ['LOCAL_EXHAUSTED', 'BIND_FAILED', 'RESOLVE_FAILED'] as const) {
+    const bench = new Bench()
+    bench.refuses = true
+    bench.refusal = new ProxyError(kind, 'internal', 'planned', { retry: 'always' })
+    const attempt = bench.begin()
+    attempt.connect()
+    await new Promise(setImmediate)
+    assert.deepEqual([bench.owner.heard, bench.verdicts, attempt.failed], [[`unconnected ${kind}`], ['released'], false])
+  }
 })
 
 test('attempt: one that ends before its connection is there gives it to no one', async () => {

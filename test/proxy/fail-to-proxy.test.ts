@@ -26,6 +26,7 @@ for (const [kind, source, status, flag] of [
   ['CONNECT_REFUSED', 'upstream', 502, 'UC'], ['CONNECT_TIMEOUT', 'upstream', 504, 'UT'], ['FIRST_BYTE_TIMEOUT', 'upstream', 504, 'UT'],
   ['CLOSED_EARLY', 'upstream', 502, 'UR'], ['BAD_FRAMING', 'upstream', 502, 'UP'], ['NO_HEALTHY_BACKEND', 'upstream', 503, 'NH'],
   ['POOL_QUEUE_FULL', 'upstream', 503, 'OL'], ['OVERLOADED', 'internal', 503, 'OL'], ['DRAINING', 'internal', 503, 'DR'],
+  ['LOCAL_EXHAUSTED', 'internal', 503, 'OL'], ['BIND_FAILED', 'internal', 503, 'UC'], ['RESOLVE_FAILED', 'internal', 503, 'FE'],
   ['LOOP_DETECTED', 'internal', 508, 'PE'], ['HOOK_FAILED', 'internal', 500, 'FE'],
 ] as const) {
   test(`fail to proxy: ${kind} of ${source} is ${status} with flag ${flag}`, () => {
