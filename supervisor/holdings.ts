@@ -27,8 +27,11 @@ import { HANDOFF_SOCKET } from './state-folder.ts'
 import type { SupervisorWorld } from './supervisor-world.ts'
 import { ServiceManager } from './systemd.ts'
 
-/** Without system calls a worker inherits each socket this often: one to accept, one to resume, one to stand in. */
-const COPIES_WITHOUT_SYSTEM_CALLS = 3
+/**
+ * Without system calls a worker inherits each socket this often: to accept, to resume and to stand in, four times each, since
+ * it then accepts on four at once (workers/inherited-listeners.ts).
+ */
+const COPIES_WITHOUT_SYSTEM_CALLS = 12
 
 /** Descriptors of an image's own sockets; -1: there is none. */
 export type OwnSockets = JournalEntry['sockets']

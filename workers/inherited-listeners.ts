@@ -3,7 +3,8 @@
  *
  * Every worker inherits the sockets of all slots. It listens on a copy, because closing an acceptor closes its
  * descriptor for good, and pausing, resuming and standing in for a sibling need it again. With system calls a copy is a
- * `dup`; without them each socket was inherited several times and a copy is the next unused one.
+ * `dup`; without them each socket was inherited several times and a copy is the next unused one. Without them it also
+ * listens on several copies at once: an acceptor then takes one connection in each turn of the event loop.
  * Invariant: an inherited descriptor is closed here only if no acceptor took it (an acceptor closes its own).
  */
 import { descriptorOf, FIRST_SOCKET_FD, socketCount } from '../src/ipc/descriptor-layout.ts'
@@ -29,6 +30,8 @@ const DESCRIPTORS_A_DATAGRAM = 200
 const SEND_LIMIT_MS = 1_000
 const SEND_RETRY_MS = 5
 
+/** Without system calls: how often a worker can listen on what it inherited: first, and after each pause. */
+const TIMES_WITHOUT_CALLS = 3
 /** Without system calls: how long an accept queue must bring nothing to be taken for empty, in ms. */
 const QUIET_QUEUE_MS = 50
 
@@ -75,7 +78,7 @@ export class InheritedListeners {
    * Acceptors by the slot they accept for. A slot for which nothing accepts has no entry. An entry that lacks some of the
    * listeners is a slot that `pause` left open on its exceptions.
    */
-  readonly #acceptors = new Map<number, Map<InheritedListener, Acceptor>>()
+  readonly #acceptors = new Map<number, Map<InheritedListener, Acceptor[]>>()
   /** Without system calls: copies that an acceptor took, by the number of the first copy. */
   readonly #copiesTaken = new Map<number, number>()
   #closed = false
@@ -161,13 +164,17 @@ export class InheritedListeners {
       return accepting?.has(listener) !== true && !except.includes(listener.running.spec.name)
     })
     if (missing.length === 0) return
-    const acceptors = accepting ?? new Map<InheritedListener, Acceptor>()
+    const acceptors = accepting ?? new Map<InheritedListener, Acceptor[]>()
     this.#acceptors.set(slot, acceptors)
     try {
       for (const listener of missing) {
-        const acceptor = listener.running.createAcceptor()
-        acceptors.set(listener, acceptor)
-        await this.#world.listen(acceptor, this.#copy(listener, slot), backlogOf(listener.running.spec))
+        const atOnce: Acceptor[] = []
+        acceptors.set(listener, atOnce)
+        for (let copies = this.#copiesAtOnce; copies > 0; copies--) {
+          const acceptor = listener.running.createAcceptor()
+          atOnce.push(acceptor)
+          await this.#world.listen(acceptor, this.#copy(listener, slot), backlogOf(listener.running.spec))
+        }
       }
     } catch (error) {
       this.#stop(slot, listener => missing.includes(listener))
@@ -178,13 +185,15 @@ export class InheritedListeners {
   #stop(slot: number, which: (listener: InheritedListener) => boolean = () => true): void {
     const acceptors = this.#acceptors.get(slot)
     if (acceptors === undefined) return
-    for (const [listener, acceptor] of acceptors) {
+    for (const [listener, atOnce] of acceptors) {
       if (!which(listener)) continue
       acceptors.delete(listener)
-      this.#world.stopListening(acceptor)
+      for (const acceptor of atOnce) this.#world.stopListening(acceptor)
     }
     if (acceptors.size === 0) this.#acceptors.delete(slot)
   }
+
+  get #copiesAtOnce(): number { return this.#calls === null ? Math.max(1, Math.floor(this.#layout.copies / TIMES_WITHOUT_CALLS)) : 1 }
 
   #copy(listener: InheritedListener, slot: number): number {
     const first = descriptorOf(this.#layout, listener.index, slot, 0)

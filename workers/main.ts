@@ -23,6 +23,7 @@ process.argv.splice(1, 2, role.application)
 
 const telemetry = new WorkerTelemetry({ id: role.worker, generation: Number.parseInt(role.worker, 10) })
 const systemCalls = await loadSystemCalls()
+const accept = systemCalls.available ? systemCalls.calls.accept : null
 const life = new WorkerLife(role, {
   world: systemWorld,
   calls: systemCalls.available ? systemCalls.calls : null,
@@ -31,7 +32,7 @@ const life = new WorkerLife(role, {
   flushLogs: () => telemetry.close(),
   reopenLogs: () => telemetry.reopen(),
   exit: code => process.exit(code),
-  configure: settings => ({ ...telemetry.configure(settings.log), settings }),
+  configure: settings => ({ ...telemetry.configure(settings.log), accept, settings }),
   load: application => import(pathToFileURL(application).href),
 })
 

@@ -3,7 +3,7 @@
  *
  * Without them (another runtime, no FFI, `CIRQUE_SYSTEM_CALLS=off`) Cirque still runs: workers then inherit several
  * copies of each socket, the queue is judged by the clock, and the supervisor cannot replace itself in place.
- * None of this is on the path of a request.
+ * None of this is on the path of a request; `accept` is on that of a connection.
  *
  * Invariants: every descriptor made or received here is close-on-exec until `setInheritable` says otherwise, and a call that
  * fails leaves none behind. Nothing blocks. Each thread loads its own; a worker thread may.
@@ -27,6 +27,11 @@ export interface SystemCalls {
   shutdown(fd: number): void
   /** Whether a listening socket has connections in its queue. */
   hasQueued(fd: number): boolean
+  /**
+   * Takes a connection from the queue of a listening socket that does not block. Those that their clients have given up in it
+   * are passed over. -1: the queue is empty, or is taken from otherwise on this system. @throws SystemCallError: EMFILE …
+   */
+  accept(fd: number): number
   /**
    * Dials to a listening TCP socket get no answer from now on: the client's kernel repeats its dial after a second, and is
    * refused when the socket is gone by then. Handshakes that are under way and what is in the queue go on. It stays with the
@@ -121,7 +126,10 @@ const SO_ATTACH_FILTER = 26
 const ENOENT = 2
 const EBADF = 9
 const ECHILD = 10
+const EINTR = 4
 const EAGAIN = 11
+const EPROTO = 71
+const ECONNABORTED = 103
 const ENOTSOCK = MACOS ? 38 : 88
 const ENOTCONN = MACOS ? 57 : 107
 
@@ -174,6 +182,8 @@ interface CLibrary {
   close(fd: number): number
   fcntl(fd: number, command: number, argument: number): number
   shutdown(fd: number, how: number): number
+  /** Linux only. */
+  accept4?(fd: number, address: bigint, length: bigint, flags: number): number
   poll(fds: Buffer, count: bigint, timeoutMs: number): number
   waitpid(pid: number, status: Buffer, options: number): number
   socket(domain: number, type: number, protocol: number): number
@@ -221,6 +231,7 @@ async function load(): Promise<SystemCalls> {
     sendmsg: { arguments: ['int32', 'buffer', 'int32'], return: 'int64' },
     recvmsg: { arguments: ['int32', 'buffer', 'int32'], return: 'int64' },
     execve: { arguments: ['buffer', 'buffer', 'buffer'], return: 'int32' },
+    ...MACOS ? {} : { accept4: { arguments: ['int32', 'uint64', 'uint64', 'int32'], return: 'int32' } },
     [MACOS ? '__error' : '__errno_location']: { arguments: [], return: 'pointer' },
   })
   const call = functions as unknown as CLibrary
@@ -344,6 +355,16 @@ async function load(): Promise<SystemCalls> {
       if (ready < 0) fail('poll', fd)
       return ready > 0 && (pollFd.readInt16LE(6) & POLLIN) !== 0
     },
+    accept(fd) {
+      if (call.accept4 === undefined) return -1
+      for (;;) {
+        const connection = call.accept4(fd, 0n, 0n, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if (connection >= 0) return connection
+        const fault = errno()
+        if (fault === EAGAIN) return -1
+        if (fault !== EINTR && fault !== ECONNABORTED && fault !== EPROTO) throw new SystemCallError('accept4', String(fd), fault)
+      }
+    },
     ignoreDials(fd) {
       if (!messagesWork) throw new Error('there is no filter for sockets here')
       const { bytes, at } = pinned(PROGRAM_BYTES + FILTER_BYTES * DROP_SYN.length)
@@ -445,6 +466,7 @@ async function load(): Promise<SystemCalls> {
   const copy = calls.dup(2)
   prove('fcntl', !fcntlWorks || !isInheritable(copy))
   prove('close', call.close(copy) === 0 && call.close(-1) === -1 && errno() === EBADF)
+  prove('accept4', call.accept4 === undefined || (call.accept4(-1, 0n, 0n, SOCK_CLOEXEC) === -1 && errno() === EBADF))
   prove('shutdown', call.shutdown(-1, SHUT_RDWR) === -1 && errno() === EBADF)
   prove('waitpid', calls.reap(process.pid) === 'not-a-child')
   const unbound = call.socket(AF_INET, SOCK_STREAM, 0)

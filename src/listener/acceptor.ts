@@ -21,6 +21,12 @@ export interface Acceptor {
   close(): void
 }
 
+/**
+ * Takes a connection from the queue of a listening socket. -1: it is empty. The descriptor does not block and is the caller's.
+ * @throws when the system cannot open one more
+ */
+export type AcceptCall = (listening: number) => number
+
 export interface ListeningAt {
   /** '' for a Unix path. */
   readonly host: string

@@ -6,7 +6,7 @@ import net from 'node:net'
 import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
 import { resetSocket, TcpStream } from '../protocols/tcp/tcp-stream.ts'
 import type { RefusalReason } from '../telemetry/tracer.ts'
-import type { Acceptor } from './acceptor.ts'
+import type { AcceptCall, Acceptor } from './acceptor.ts'
 import type { ResolvedListenerOptions } from './listener-options.ts'
 import { TcpAcceptor } from './tcp-acceptor.ts'
 
@@ -18,6 +18,8 @@ export interface AcceptOwner {
   makeRoom(maxConnections: number): boolean
   /** A connection was let in. Its owner is set in this call. `countedAs` comes back through `TcpListener.left`. */
   onAccepted(stream: ByteStream, countedAs: string): void
+  /** The system could not open one more connection; what waits in the queue waits on. */
+  onAcceptFailed?(error: NodeJS.ErrnoException): void
   /** A connection was turned away; it is reset behind this call. */
   onTurnedAway?(clientIp: string, reason: RefusalReason): void
 }
@@ -28,6 +30,7 @@ export const NOBODY: StreamOwner = { onBytes() {}, onEnd() {}, onDrained() {}, o
 export class TcpListener {
   readonly #options: ResolvedListenerOptions
   readonly #owner: AcceptOwner
+  readonly #acceptCall: AcceptCall | null
   /** Connections open now, by client. */
   readonly #perClient = new Map<string, number>()
   /** Why the last one was turned away. */
@@ -36,17 +39,25 @@ export class TcpListener {
   accepted = 0
   refused = 0
 
-  constructor(options: ResolvedListenerOptions, owner: AcceptOwner) {
+  /** @param acceptCall null: Node.js takes connections from the queue, one in each turn of its loop */
+  constructor(options: ResolvedListenerOptions, owner: AcceptOwner, acceptCall: AcceptCall | null = null) {
     this.#options = options
     this.#owner = owner
+    this.#acceptCall = acceptCall
   }
 
   /** Clients that have connections open. */
   get clients(): number { return this.#perClient.size }
 
   createAcceptor(): Acceptor {
-    const options = { pauseOnConnect: true, noDelay: true, allowHalfOpen: true }
-    return new TcpAcceptor(net.createServer(options, socket => this.#accept(socket)))
+    const options = { pauseOnConnect: true, noDelay: true, allowHalfOpen: true }, acceptCall = this.#acceptCall
+    const accept = (socket: net.Socket): void => this.#accept(socket)
+    if (acceptCall === null) return new TcpAcceptor(net.createServer(options, accept))
+    const acceptor = new TcpAcceptor(net.createServer(options, socket => {
+      accept(socket)
+      try { acceptor.takeQueued(acceptCall, accept) } catch (error) { this.#owner.onAcceptFailed?.(error as NodeJS.ErrnoException) }
+    }))
+    return acceptor
   }
 
   #accept(socket: net.Socket): void {

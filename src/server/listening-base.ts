@@ -8,11 +8,12 @@
  * and those with which listeners are added.
  * Invariant: a connection that was let in is in its listener's book until it is closed, and counted exactly as long.
  */
-import { overridesFor, type ListenerOverrides, type WorkerSettings } from '../config/worker-settings.ts'
+import { overridesFor, type ListenerOverrides } from '../config/worker-settings.ts'
 import { ProxyError } from '../errors/proxy-error.ts'
 import type { DrainRequest } from '../ipc/drain-times.ts'
 import { parseListenAddress } from '../ipc/listen-address.ts'
 import type { OpenCounts } from '../ipc/open-counts.ts'
+import type { AcceptCall } from '../listener/acceptor.ts'
 import type { ListenerOptions, ResolvedListenerOptions } from '../listener/listener-options.ts'
 import { TcpListener, type AcceptOwner } from '../listener/tcp-listener.ts'
 import type { Ticker } from '../primitives/clock.ts'
@@ -105,7 +106,7 @@ export class ListeningBase<Options extends ListenerOptions, Resolved extends Res
   get listeners(): readonly ListenerSpec<Resolved>[] { return this.#bound.map(({ spec }) => spec) }
 
   async start(context: ServerContext = SERVER_CONTEXT_DEFAULTS, admission: Admission = new Admission()): Promise<void> {
-    for (const bound of this.#bound) bound.begin(context.settings.listeners, admission)
+    for (const bound of this.#bound) bound.begin(context, admission)
     this.#core.start(context)
     if (await selfTest()) return
     context.log.warn('this Node.js reads accepted connections the slow way only', { service: this.name, node: process.version })
@@ -183,6 +184,7 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
   readonly ticker: Ticker
   stages: readonly AcceptStage[] = []
   #admission!: Admission
+  #accept: AcceptCall | null = null
   #deadlineMs = 0
   readonly #core: ServiceCore<Options, Resolved>
   #tcp: TcpListener | null = null
@@ -197,8 +199,9 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
   get name(): string { return this.spec.name }
 
   /** What an operator set counts over what code says. Before the first acceptor. */
-  begin(listeners: WorkerSettings['listeners'], admission: Admission): void {
+  begin({ settings: { listeners }, accept }: ServerContext, admission: Admission): void {
     const core = this.#core
+    this.#accept = accept
     this.#admission = admission
     admission.join(this.book)
     const options = core.resolve(overridesFor(listeners, this.name), this.spec.options)
@@ -208,7 +211,7 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
   }
 
   /** With the options that hold since the start. */
-  get tcp(): TcpListener { return this.#tcp ??= new TcpListener(this.spec.options, this) }
+  get tcp(): TcpListener { return this.#tcp ??= new TcpListener(this.spec.options, this, this.#accept) }
 
   onAccepted(stream: ByteStream, countedAs: string): void {
     const { tracers } = this.#core

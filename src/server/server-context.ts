@@ -3,6 +3,7 @@
  * over what the code of a service says, except where a service has an access log of its own.
  */
 import type { WorkerSettings } from '../config/worker-settings.ts'
+import type { AcceptCall } from '../listener/acceptor.ts'
 import { SILENT_LOG, type ProcessLog } from '../ipc/process-log.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
 
@@ -11,8 +12,15 @@ export interface ServerContext {
   readonly log: ProcessLog
   /** Where services without an access log of their own write finished requests; null writes them nowhere. @default null */
   readonly accessLog: AccessLogSink | null
+  /**
+   * How listeners take what waits behind the connection that Node.js accepted, which takes one in each turn of its event loop;
+   * null leaves it at that. @default null
+   */
+  readonly accept: AcceptCall | null
   /** Options that an operator set. @default none */
   readonly settings: Pick<WorkerSettings, 'limits' | 'listeners'>
 }
 
-export const SERVER_CONTEXT_DEFAULTS: ServerContext = { log: SILENT_LOG, accessLog: null, settings: { limits: {}, listeners: {} } }
+export const SERVER_CONTEXT_DEFAULTS: ServerContext = {
+  log: SILENT_LOG, accessLog: null, accept: null, settings: { limits: {}, listeners: {} },
+}

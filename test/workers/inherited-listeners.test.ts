@@ -3,7 +3,7 @@ import test from 'node:test'
 import type { DescriptorLayout } from '../../src/ipc/descriptor-layout.ts'
 import type { SystemCalls } from '../../src/ipc/system-calls.ts'
 import type { RunningListener } from '../../src/server/service.ts'
-import { InheritedListeners, sendInherited } from '../../workers/inherited-listeners.ts'
+import { CopiesUsedUp, InheritedListeners, sendInherited } from '../../workers/inherited-listeners.ts'
 import type { WorkerWorld } from '../../workers/worker-world.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 
@@ -95,6 +95,27 @@ test('inherited listeners: handshakes that are under way are given their time be
   worker.clock.advance(1)
   await done
   assert.deepEqual([worker.turns, worker.closed], [2, [4, 5]])
+})
+
+test('inherited listeners: without system calls it accepts on several copies at once, and can be paused twice', async () => {
+  const listened: number[] = [], stopped: number[] = []
+  const layout: DescriptorLayout = { slots: 2, copies: 12, listeners: [{ name: 'a', shared: false }] }
+  const running = { spec: { name: 'a', options: {} }, createAcceptor: () => ({ fd: 0 }) } as unknown as RunningListener
+  const world: Partial<WorkerWorld> = {
+    listen: async (acceptor, fd) => {
+      Object.assign(acceptor, { fd })
+      listened.push(fd)
+    },
+    stopListening: acceptor => { stopped.push((acceptor as unknown as { fd: number }).fd) },
+  }
+  const listeners = new InheritedListeners(layout, 0, [running], null, world as WorkerWorld)
+  for (let times = 0; times < 3; times++) {
+    await listeners.accept()
+    listeners.pause()
+  }
+  const everyCopy = Array.from({ length: 12 }, (_, copy) => 4 + 2 * copy)
+  assert.deepEqual([listened, stopped], [everyCopy, everyCopy])
+  await assert.rejects(listeners.accept(), CopiesUsedUp)
 })
 
 test('inherited listeners: a listener that is left out is not listened on, the others are, and it may follow', async () => {
