@@ -11,6 +11,7 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Command, CommanderError } from 'commander'
 import { ChannelError } from '../src/ipc/channel.ts'
+import { unknownVariables } from '../src/config/environment.ts'
 import { loadConfig } from '../src/config/load-config.ts'
 import { ConfigError } from '../src/config/server-config.ts'
 import type { ServerConfig } from '../src/config/server-config.ts'
@@ -122,6 +123,7 @@ export function createCommandLine(): Command {
     .option('--json', 'for programs')
     .action(async (application: string | undefined, args: string[], options: Shared & { config?: string }) => {
       const { supervisor, log, limits, listeners } = configured(options.config, {})
+      for (const name of unknownVariables(process.env)) process.stderr.write(`cirque: the variable ${name} sets nothing\n`)
       if (application === undefined && options.config !== undefined) {
         // Without the application only the names of its listeners stay unchecked.
         const valid = { ok: true, application: null, supervisor, log, limits, listeners, description: null }

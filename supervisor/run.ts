@@ -6,6 +6,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
+import { unknownVariables } from '../src/config/environment.ts'
 import { loadConfig } from '../src/config/load-config.ts'
 import type { ServerConfig } from '../src/config/server-config.ts'
 import { openLogs, type ConfiguredLogs } from '../src/telemetry/exporters/configured-logs.ts'
@@ -40,9 +41,10 @@ export function originOf(file: string | undefined, flags: Readonly<Record<string
 
 export async function runSupervisor(request: RunRequest): Promise<never> {
   const { config } = request
-  const { supervisor, closeLogs } = createSupervisor({ ...request, application: path.resolve(request.application) })
+  const { supervisor, log, closeLogs } = createSupervisor({ ...request, application: path.resolve(request.application) })
   const code = supervisor.run()
   onSignals(signal => supervisor.onSignal(signal))
+  warnOfVariables(log)
   return end(await code, closeLogs, config)
 }
 
@@ -65,7 +67,7 @@ export async function resumeSupervisor(handover: Handover, boot: BootControl): P
 }
 
 /** A supervisor in the real world. */
-function createSupervisor(request: RunRequest): { supervisor: Supervisor; closeLogs: () => Promise<void> } {
+function createSupervisor(request: RunRequest): { supervisor: Supervisor; log: ProcessLog; closeLogs: () => Promise<void> } {
   const { application, args, config, origin } = request
   let logs: ConfiguredLogs
   try {
@@ -106,7 +108,13 @@ function createSupervisor(request: RunRequest): { supervisor: Supervisor; closeL
       log.info('running', { application: file, workers: slots.length, listeners: addresses, control, ...admin })
     },
   }, systemWorld())
-  return { supervisor, closeLogs: () => logs.close() }
+  return { supervisor, log, closeLogs: () => logs.close() }
+}
+
+/** They may be another program's; one that was meant for us would else be ignored in silence. */
+function warnOfVariables(log: ProcessLog): void {
+  const variables = unknownVariables(process.env)
+  if (variables.length > 0) log.warn('variables that begin with CIRQUE_ and set nothing', { variables })
 }
 
 async function end(code: number, closeLogs: () => Promise<void>, config: Pick<ServerConfig, 'log'>): Promise<never> {

@@ -11,27 +11,23 @@ import { Alias, isCollection, isMap, isScalar, LineCounter, parseDocument, visit
 import type { z } from 'zod'
 import { nearestWord } from '../primitives/nearest-word.ts'
 import { OptionError, type AnyOptionTable } from '../primitives/option-table.ts'
+import { COMMON_KEYS, readVariable, variableName } from './environment.ts'
 import type { LimitOptions } from './limit-options.ts'
 import { LOG_DEFAULTS, type ResolvedLogOptions } from './log-options.ts'
 import {
-  CONFIG_KEYS, ConfigError, LISTENER_SECTION, SECTIONS, SOURCE_SCHEMA,
+  CONFIG_FILE, CONFIG_KEYS, ConfigError, LISTENER_SECTION, SECTIONS, SOURCE_SCHEMA,
   type ConfigKey, type ConfigMistake, type ServerConfig,
 } from './server-config.ts'
 import { resolveSupervisorOptions, type SupervisorOptions } from './supervisor-options.ts'
 import type { ListenerOverrides } from './worker-settings.ts'
 import { exampleOf, readWritten, writtenKey, writtenValue } from './written-options.ts'
 
-/** The file that is read when none is named and it exists. */
-export const CONFIG_FILE = 'cirque.yaml'
 export const MAX_CONFIG_BYTES = 4_194_304
 export const MAX_CONFIG_ALIASES = 100
 /** Sections within sections; ours need four. */
 const MAX_CONFIG_DEPTH = 16
 /** A file full of mistakes says nothing more after this many. */
 const MAX_MISTAKES = 100
-const ENV_PREFIX = 'CIRQUE_'
-/** Variables of our own that configure nothing here. */
-const OTHER_VARIABLES: ReadonlySet<string> = new Set(['CIRQUE_NODE', 'CIRQUE_SYSTEM_CALLS'])
 
 export interface ConfigSources {
   /** Path of the file; '' reads CONFIG_FILE in `folder` when it is there. @default '' */
@@ -58,11 +54,6 @@ interface Layer {
 export function flagName(key: string): string {
   const bare = key.startsWith('supervisor.') ? key.slice('supervisor.'.length) : key
   return `--${bare.replaceAll(/[A-Z]/g, letter => `-${letter.toLowerCase()}`).replaceAll('.', '-')}`
-}
-
-/** The name of a key in the environment: `drain.hardDrain` -> `CIRQUE_DRAIN_HARD_DRAIN`. */
-export function variableName(key: string): string {
-  return ENV_PREFIX + key.replaceAll(/[A-Z]/g, letter => `_${letter}`).replaceAll('.', '_').toUpperCase()
 }
 
 /** @throws ConfigError with every mistake there is. */
@@ -202,31 +193,18 @@ function offsetOf(document: Document, keys: readonly PropertyKey[], what: 'key' 
 
 // Environment and flags.
 
-/** Keys that every source can set. Listeners have names of their own and are set in the file. */
-const COMMON_KEYS: readonly ConfigKey[] = CONFIG_KEYS.filter(({ section }) => section !== LISTENER_SECTION)
 const COMMON_KEY_NAMES: readonly string[] = COMMON_KEYS.map(({ key }) => key)
 
-/** Keys by their names in the environment. */
-const VARIABLES: ReadonlyMap<string, readonly [section: string, key: string]> = new Map(
-  COMMON_KEYS.map(({ key, section, field, option }) => [variableName(key), [section.name, writtenKey(field, option)]] as const),
-)
-
-/** An empty variable counts as not set, as it does for most programs. */
 function environmentLayer(env: Readonly<Record<string, string | undefined>>, folder: string, mistakes: ConfigMistake[]): Layer {
   const tree: Record<string, Record<string, unknown>> = {}
-  for (const [variable, value] of Object.entries(env)) {
-    if (value === undefined || value === '' || !variable.startsWith(ENV_PREFIX) || OTHER_VARIABLES.has(variable)) continue
-    const known = VARIABLES.get(variable)
-    if (known !== undefined) {
-      (tree[known[0]] ??= {})[known[1]] = value
-      continue
+  for (const [name, value] of Object.entries(env)) {
+    const variable = readVariable(name, value)
+    if (variable.kind === 'key') {
+      const { section, field, option } = variable.key
+      ;(tree[section.name] ??= {})[writtenKey(field, option)] = value
+    } else if (variable.kind === 'misspelt') {
+      mistakes.push({ path: '', found: 'a variable that sets nothing', expected: variable.remedy, where: name })
     }
-    // Variables that look like none of ours belong to other programs, which hand them to the processes that they start.
-    const section = SECTIONS.find(({ name }) => variable.startsWith(`${ENV_PREFIX}${name.toUpperCase()}_`))
-    const near = nearestWord(variable, [...VARIABLES.keys()])
-    if (section === undefined && near === null) continue
-    const neighbours = COMMON_KEYS.filter(known => known.section === section).map(({ key }) => variableName(key))
-    mistakes.push({ path: '', found: 'a variable that sets nothing', expected: near ?? `one of ${neighbours.join(', ')}`, where: variable })
   }
   return { tree, folder, where: keys => variableName(keys.map(String).join('.')) }
 }
@@ -306,8 +284,16 @@ function unknownKeyRemedy(key: string, table: AnyOptionTable | null, known: read
   const option = table !== null && Object.hasOwn(table, key) ? table[key] : undefined
   // The name in code, then: an option that is written otherwise.
   if (option !== undefined) return `${writtenKey(key, option)}, whose value has the unit, such as ${exampleOf(option)}`
-  return nearestWord(key, known) ?? `one of ${known.join(', ')}`
+  // Its section was left out, or is another one.
+  const elsewhere = CONFIG_KEYS.find(one => one.field === key || leafOf(one) === key)
+  if (elsewhere !== undefined) return elsewhere.key
+  const near = nearestWord(key, known)
+  if (near !== null) return near
+  const leaf = nearestWord(key, CONFIG_KEYS.map(leafOf))
+  return CONFIG_KEYS.find(one => leafOf(one) === leaf)?.key ?? `one of ${known.join(', ')}`
 }
+
+function leafOf({ field, option }: ConfigKey): string { return writtenKey(field, option) }
 
 function valueAt(tree: unknown, keys: readonly string[]): unknown {
   let value: unknown = tree

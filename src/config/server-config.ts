@@ -21,6 +21,9 @@ import {
 import type { ListenerOverrides } from './worker-settings.ts'
 import { leavesOf, writable, writtenKey } from './written-options.ts'
 
+/** The file that is read when none is named and it exists. */
+export const CONFIG_FILE = 'cirque.yaml'
+
 export interface ServerConfig {
   /** The file that was read; '' for none. */
   readonly file: string

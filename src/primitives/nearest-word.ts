@@ -13,7 +13,7 @@ export function nearestWord(word: string, known: readonly string[]): string | nu
     const other = candidate.toLowerCase()
     // The beginning of a word says more than its length: `hard` for `hardDrain`.
     const begun = word.length > 2 && other.startsWith(lower)
-    const distance = begun ? 1 : editDistance(lower, other)
+    const distance = begun && other !== lower ? 1 : editDistance(lower, other)
     if (distance < bestDistance) {
       best = candidate
       bestDistance = distance

@@ -3,8 +3,9 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { test, type TestContext } from 'node:test'
 import fc from 'fast-check'
+import { variableName } from '../../src/config/environment.ts'
 import { LIMIT_DEFAULTS } from '../../src/config/limit-options.ts'
-import { flagName, loadConfig, MAX_CONFIG_BYTES, variableName, type ConfigSources } from '../../src/config/load-config.ts'
+import { flagName, loadConfig, MAX_CONFIG_BYTES, type ConfigSources } from '../../src/config/load-config.ts'
 import { LOG_DEFAULTS } from '../../src/config/log-options.ts'
 import { CONFIG_KEYS, ConfigError, SECTIONS, type ConfigMistake } from '../../src/config/server-config.ts'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
@@ -164,6 +165,20 @@ test('config: all mistakes of all sources come at once, in order, with their pla
     '--log-max-log-queue: log.maxLogQueue: found "1B"; '
       + 'expected a size with a unit (B, kB, MB, GB, KiB, MiB, GiB) of at least 64KiB, such as 8MiB',
   ].join('\n'))
+})
+
+test('config: a key in no section, or in another one than its own, is told where it belongs', t => {
+  for (const [text, remedy] of [
+    ['workers: 4', 'supervisor.workers'],
+    ['workerss: 4', 'supervisor.workers'],
+    ['hardDrain: 30s', 'drain.hardDrain'],
+    ['hardDrainMs: 30_000', 'drain.hardDrain'],
+    ['maxHead: 64KiB', 'listeners.*.maxHead'],
+    ['supervisor: { access: off }', 'log.access'],
+    ['log: { workers: 4 }', 'supervisor.workers'],
+    ['listeners: { "*": { maxActiveRequests: 4 } }', 'limits.maxActiveRequests'],
+    ['supervisors: {}', 'supervisor'],
+  ] as const) assert.deepEqual(mistakesIn(t, text).map(({ expected }) => expected), [remedy], text)
 })
 
 test('config: values that do not go together are blamed on the one that was said', t => {

@@ -8,5 +8,6 @@ test('nearest word: a known word is offered only when it is near', () => {
   assert.equal(nearestWord('HARDDRAIN', known), 'hardDrain')
   assert.equal(nearestWord('idle', known), 'idleDrain')
   assert.equal(nearestWord('workers', known), null)
+  assert.equal(nearestWord('idle', ['idleDrain', 'idle']), 'idle', 'a word that is known is nearest to itself')
   assert.equal(nearestWord('x'.repeat(200), known), null)
 })

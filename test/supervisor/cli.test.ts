@@ -15,11 +15,13 @@ import { temporaryFolder } from '../support/temporary-folder.ts'
 const CLI = path.join(import.meta.dirname, '../../supervisor/cli.ts')
 const PLAIN = path.join(import.meta.dirname, '../support/apps/plain.ts')
 
-function cirque(args: string[], cwd: string): { code: number | null; out: string; err: string } {
+type Ended = { code: number | null; out: string; err: string }
+
+function cirque(args: string[], cwd: string, env: Readonly<Record<string, string>> = {}): Ended {
   const { status, stdout, stderr } = spawnSync(process.execPath, ['--disable-warning=ExperimentalWarning', CLI, ...args], {
     encoding: 'utf8',
     cwd,
-    env: { ...process.env, XDG_RUNTIME_DIR: cwd, RUNTIME_DIRECTORY: '' },
+    env: { ...process.env, XDG_RUNTIME_DIR: cwd, RUNTIME_DIRECTORY: '', ...env },
   })
   return { code: status, out: stdout, err: stderr }
 }
@@ -79,6 +81,15 @@ test('cli: validate checks a configuration file without its application', t => {
   const bad = cirque(['validate', '-c', 'bad.yaml'], folder)
   assert.equal(bad.code, 2)
   assert.match(bad.err, /bad\.yaml:2:3: supervisor\.wokers: found an unknown key; expected workers/)
+})
+
+test('cli: a variable that is nearly one of ours is refused, and one that is nobody\'s is named', t => {
+  const folder = temporaryFolder(t)
+  const meant = cirque(['validate', PLAIN], folder, { CIRQUE_WORKERS: '1' })
+  assert.equal(meant.code, 2)
+  assert.match(meant.err, /CIRQUE_WORKERS: found a variable that sets nothing; expected CIRQUE_SUPERVISOR_WORKERS/)
+  const stranger = cirque(['validate', PLAIN], folder, { CIRQUE_ROOT: '/x', CIRQUE_LOG_PORT: 'tcp://10.0.0.1:80' })
+  assert.deepEqual([stranger.code, stranger.err], [0, 'cirque: the variable CIRQUE_ROOT sets nothing\n'])
 })
 
 test('cli: status, workers and stop of a running one', async t => {
