@@ -15,7 +15,6 @@ export interface TunnelOwner {
   onTunnelClosed(fromClient: number, fromOrigin: number, error: Error | null): void
 }
 
-
 export interface TunnelOptions {
   readonly webSocket: boolean
   /** 0: no limit. */
