@@ -23,12 +23,15 @@ import type { ByteStream } from '../protocols/byte-stream.ts'
 import type { UpstreamConnection } from '../protocols/http-connection.ts'
 import type { TracerGroup } from '../telemetry/tracer-group.ts'
 import { ConnectionTrace } from './connection-trace.ts'
+import type { NameSource, NameWatch } from './name-watch.ts'
 import { NOTHING_NEGOTIATED, type ConnectionFacts, type DialWaiter, type PendingDial } from './transport-connector.ts'
 
 /** What opens streams: TransportConnector, or a test's own. */
 export interface Transport {
   /** One of the waiter's callbacks follows, never before this returns. */
   dial(peer: Peer, waiter: DialWaiter): PendingDial
+  /** Where it has the addresses of names from. Left out: names are its own affair. */
+  readonly resolver?: NameSource
 }
 
 /** Makes a connection of a stream, which has no other owner. Its `reuseKey` is set by the caller. */
@@ -39,6 +42,8 @@ export interface DialParts {
   readonly pool: ConnectionPool
   readonly transport: Transport
   readonly ticker: Ticker
+  /** Null: names are not looked after. */
+  readonly names: NameWatch | null
   readonly createConnection: ConnectionFactory
   /** Exchanges at a time that a new connection to this peer may turn out to carry. */
   readonly expectedExchanges: (peer: Peer) => number
@@ -172,6 +177,7 @@ export class ConnectionDial implements DialWaiter {
     }
     connection.reuseKey = peer.reuseKey
     trace?.connected(connection, this.#addressesTried)
+    this.#dials.parts.names?.connected(peer, connection.digest.remoteIp)
     this.#deliver(connection)
   }
 

@@ -24,6 +24,7 @@ import { tracersOfPeer, type TracerGroup } from '../telemetry/tracer-group.ts'
 import { ConnectionDials, type ConnectionDial, type DialMember, type Transport } from './connection-dial.ts'
 import { traceReused } from './connection-trace.ts'
 import { HTTP_CONNECTOR_DEFAULTS, HTTP_CONNECTOR_OPTIONS, type HttpConnectorOptions } from './connector-options.ts'
+import { NameWatch } from './name-watch.ts'
 import { TransportConnector } from './transport-connector.ts'
 
 /** Who waits for a connection. Exactly one of the two is called, once, unless the wait is cancelled first. */
@@ -49,10 +50,12 @@ export class HttpConnector {
     this.ticker = ticker ?? new Ticker()
     this.pool = new ConnectionPool(this.ticker, poolOptions)
     this.transport = transport ?? new TransportConnector({ ticker: this.ticker })
+    const { resolver } = this.transport
     this.#dials = new ConnectionDials({
       pool: this.pool,
       transport: this.transport,
       ticker: this.ticker,
+      names: resolver === undefined ? null : new NameWatch(this.pool, resolver, this.ticker),
       createConnection: createConnection ?? createHttp1Connection,
       expectedExchanges: expectedExchanges ?? exchangesOfPeer,
     })

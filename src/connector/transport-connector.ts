@@ -26,6 +26,7 @@ import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
 import { TcpStream, dialTcp } from '../protocols/tcp/tcp-stream.ts'
 import { MAX_ADDRESSES } from './machine-names.ts'
 import { ConnectTunnel, type TunnelWaiter } from './connect-proxy.ts'
+import type { NameSource } from './name-watch.ts'
 import { Resolver, type PendingResolve, type ResolveWaiter } from './resolver.ts'
 import { TracedStream, UNCLAIMED } from './traced-stream.ts'
 import { TRANSPORT_CONNECTOR_DEFAULTS, TRANSPORT_CONNECTOR_OPTIONS } from './transport-options.ts'
@@ -73,7 +74,7 @@ export interface DialCounters {
 
 export class TransportConnector {
   readonly ticker: Ticker
-  readonly resolver: Pick<Resolver, 'ask' | 'cached'>
+  readonly resolver: NameSource
   readonly counters: DialCounters = { dials: 0, connected: 0, failed: 0, cancelled: 0 }
   readonly dialAddress: Dial
   readonly #bindToV4: readonly string[]

@@ -55,6 +55,11 @@ export interface PeerOptions extends Http1ClientOptions {
    * reuse off. @default 60000
    */
   idleTimeoutMs?: number
+  /**
+   * Greatest age of a connection, in ms, give or take a tenth; past it no further exchange begins on it. A connection is left as
+   * well when its name stands for other addresses for half a minute. 0 sets no limit. @default 3600000
+   */
+  maxConnectionAgeMs?: number
 
   /** Request body kept for a repetition, in bytes; a longer one rules it out. 0 keeps none. @default 65536 */
   maxReplayBytes?: number
@@ -160,6 +165,7 @@ export const PEER_OPTIONS = {
   connectTimeoutMs: duration(3000),
   totalConnectTimeoutMs: duration(10_000),
   idleTimeoutMs: duration(60_000, { zero: 'turns reuse off' }),
+  maxConnectionAgeMs: duration(3_600_000, { zero: 'sets no limit' }),
   maxReplayBytes: size(65_536, { zero: 'keeps none' }),
   maxAttempts: count(3),
   retryBudgetPercent: number(20, 0, 100, 'allows none'),
@@ -207,8 +213,8 @@ export const KEYED = [
 export const UNKEYED = [
   'maxResponseHeadBytes', 'maxResponseHeaderCount', 'maxInterimResponses',
   'continueTimeoutMs', 'firstByteTimeoutMs', 'readTimeoutMs', 'writeTimeoutMs',
-  'resolveTimeoutMs', 'connectTimeoutMs', 'totalConnectTimeoutMs', 'idleTimeoutMs', 'maxReplayBytes', 'maxAttempts', 'retryBudgetPercent',
-  'maxConnectionsPerPeer', 'maxQueuedPerPeer', 'queueTimeoutMs', 'onConnectResponse', 'tracer',
+  'resolveTimeoutMs', 'connectTimeoutMs', 'totalConnectTimeoutMs', 'idleTimeoutMs', 'maxConnectionAgeMs', 'maxReplayBytes', 'maxAttempts',
+  'retryBudgetPercent', 'maxConnectionsPerPeer', 'maxQueuedPerPeer', 'queueTimeoutMs', 'onConnectResponse', 'tracer',
 ] as const satisfies readonly (keyof ResolvedPeerOptions)[]
 
 /** Options that others have and this proxy cannot honour, with what to do instead. */

@@ -36,6 +36,9 @@
  * that rested longest is closed for it. Once its attempt has shown that the origin answers, `closeRested` closes what was at
  * rest before the loss.
  *
+ * A connection that is older than its peer allows, or leads to an address that its name has left (connector/name-watch.ts), takes
+ * no further exchange and is closed after those that it has.
+ *
  * A peer with `maxConnectionsPerPeer` has a queue, first come first served: a request that finds no free place waits until
  * there is room on a connection, or a connection ends. The queue is served from a tick of its own, so that no exchange
  * begins inside the end of another one.
@@ -65,6 +68,8 @@ export interface PoolCounters {
   surplus: number
   /** Connections closed by `closeIdle`. */
   closed: number
+  /** Connections taken out of use for their age, or because their name stands for other addresses. */
+  retired: number
   /** Idle connections closed because one like them was lost, or in the place of which a new one was wanted. */
   doubted: number
   /** Connections that ended while idle: by the origin, by bytes that no request had asked for, by their time limit. */
@@ -113,6 +118,8 @@ class Account {
   lastWaiter: PoolWaiter | null = null
   /** Already on the list of accounts whose queue is looked at in the next tick. */
   serving = false
+  /** What its name stands for; null: not known, or it has none. */
+  addresses: ReadonlySet<string> | null = null
   /** When its idle connections were closed on a suspicion last. */
   suspectedAt = Number.NEGATIVE_INFINITY
   constructor(key: string, name: string) {
@@ -176,6 +183,13 @@ export abstract class PoolWaiter implements Timed {
  */
 const MAX_UNUSED_ACCOUNTS = 256
 
+/** Connections lead to other addresses than their name has: so many idle ones are closed for one request that looks for one. */
+const MAX_PASSED_OVER = 16
+
+/** Each connection has its own greatest age, between these parts of its peer's: those made together end apart. */
+const AGE_LEAST = 0.9
+const AGE_MOST = 1.1
+
 /** How long a window of demand is, in ms: a peak counts for one to two of them. */
 const DEMAND_WINDOW_MS = 10_000
 /** Connections that a key keeps whatever its demand was, until their own time limit. */
@@ -193,7 +207,7 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
   tickIndex = -1
   readonly options: ResolvedPoolOptions
   readonly counters: PoolCounters = {
-    hits: 0, misses: 0, puts: 0, evictions: 0, surplus: 0, closed: 0, doubted: 0,
+    hits: 0, misses: 0, puts: 0, evictions: 0, surplus: 0, closed: 0, retired: 0, doubted: 0,
     lostClosed: 0, lostUnexpectedBytes: 0, lostIdle: 0,
     queued: 0, queueFull: 0, queueTimeouts: 0,
   }
@@ -257,12 +271,18 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
     if (connection.poolLent === 0) assert.fail('a connection was released that was not lent')
     const account = this.#accounts.get(connection.reuseKey)
     if (account === undefined) assert.fail('a connection was released whose key is not known')
+    const ageLeftMs = this.#ageLeft(connection, peer)
+    if (!connection.poolRetired && (ageLeftMs <= 0 || hasLeft(account, connection))) {
+      connection.poolRetired = true
+      this.counters.retired++
+    }
     if (--connection.poolLent > 0) {
       this.#settleRoom(account, connection)
       return true
     }
     if (connection.poolNewer === connection) this.#leaveRoom(account, connection)
-    const idleMs = connection.capacity === 0 ? 0 : idleTime(peer.options.idleTimeoutMs, connection.originIdleMs)
+    const usable = connection.capacity > 0 && !connection.poolRetired
+    const idleMs = usable ? Math.min(ageLeftMs, idleTime(peer.options.idleTimeoutMs, connection.originIdleMs)) : 0
     const { maxIdlePerKey, maxIdleConnections } = this.options
     if (idleMs <= 0 || maxIdlePerKey === 0 || maxIdleConnections === 0 || this.#closed) {
       connection.close()
@@ -298,7 +318,8 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
       this.#openOne(account)
       return 'granted'
     }
-    if (waiter.fresh && account.waiting === 0 && account.oldest !== null) {
+    // At rest there are only some that will not do.
+    if ((waiter.fresh || account.addresses !== null) && account.waiting === 0 && account.oldest !== null) {
       this.#replaceOldest(account)
       return 'granted'
     }
@@ -343,6 +364,8 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
     account.prefersExclusive = !shared
     connection.keeper = this
     connection.poolLent = lendings
+    connection.poolSince = this.#ticker.clock.now()
+    connection.poolAge = AGE_LEAST + (AGE_MOST - AGE_LEAST) * this.#ticker.clock.random()
     account.noteDemand()
     if (shared) this.#settleRoom(account, connection)
     return lendings
@@ -410,6 +433,15 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
       count++
     }
     return count
+  }
+
+  /** There are connections of this key, or dials. */
+  holds(key: string): boolean { return (this.#accounts.get(key)?.open ?? 0) > 0 }
+
+  /** The name of this key's peers stands for these addresses, as the kernel prints them, and connections to others are retired. */
+  setAddresses(key: string, addresses: ReadonlySet<string>): void {
+    const account = this.#accounts.get(key)
+    if (account !== undefined) account.addresses = addresses
   }
 
   /** Closes idle connections of this process, of all its pools, those that rested longest first: descriptors are wanted. */
@@ -488,9 +520,15 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
   }
 
   #takeIdle(account: Account): UpstreamConnection | null {
-    for (;;) {
+    for (let passedOver = 0; ;) {
       const connection = account.newest
-      if (connection === null) return null
+      if (connection === null || passedOver === MAX_PASSED_OVER) return null
+      if (hasLeft(account, connection)) {
+        passedOver++
+        this.counters.retired++
+        this.#closeIdleOne(connection)
+        continue
+      }
       this.#unlink(account, connection)
       connection.poolLent = 1
       account.noteDemand()
@@ -506,6 +544,13 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
       this.#countLost('closed')
       this.#closeOne(account)
     }
+  }
+
+  /** Until it takes no further exchange, in ms. */
+  #ageLeft(connection: UpstreamConnection, peer: Peer): number {
+    const { maxConnectionAgeMs } = peer.options
+    if (maxConnectionAgeMs === 0) return Number.POSITIVE_INFINITY
+    return connection.poolSince + maxConnectionAgeMs * connection.poolAge - this.#ticker.clock.now()
   }
 
   #countLost(reason: ParkedLoss): void {
@@ -653,7 +698,7 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
         continue
       }
       if (account.open < waiter.peer.options.maxConnectionsPerPeer) this.#openOne(account)
-      // Only a fresh one leaves connections at rest.
+      // Those at rest will not do: for a fresh one, or because their name has left them.
       else if (account.oldest !== null) this.#replaceOldest(account)
       else return
       this.leave(waiter)
@@ -664,7 +709,13 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
 
 /** Exchanges that the connection takes besides those that it was lent to. */
 function roomOf(connection: UpstreamConnection): number {
+  if (connection.poolRetired) return 0
   return connection.capacity + connection.active - connection.poolLent
+}
+
+/** It leads where its name does not stand for any more. */
+function hasLeft({ addresses }: Account, connection: UpstreamConnection): boolean {
+  return addresses !== null && !addresses.has(connection.digest.remoteIp)
 }
 
 /** How long a connection may wait: the peer's limit or the origin's, whichever is shorter. 0: not at all. */

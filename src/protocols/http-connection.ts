@@ -81,6 +81,11 @@ export interface UpstreamConnection {
   poolLent: number
   /** Which coming to rest of the pool was its last one, counted from 1; 0 before the first. */
   poolParked: number
+  /** When it was lent first, and its own part of the greatest age that its peers allow. */
+  poolSince: number
+  poolAge: number
+  /** Takes no further exchange. */
+  poolRetired: boolean
 }
 
 /** The exchange of one request, as the connection that read its head starts it. */

@@ -29,7 +29,7 @@ test('peer options: the documented defaults are the ones in force', () => {
 const OTHER: { readonly [K in keyof ResolvedPeerOptions]: ResolvedPeerOptions[K] } = {
   maxResponseHeadBytes: 1024, maxResponseHeaderCount: 10, maxInterimResponses: 1, continueTimeoutMs: 2000,
   firstByteTimeoutMs: 1000, readTimeoutMs: 1000, writeTimeoutMs: 1000,
-  resolveTimeoutMs: 1000, connectTimeoutMs: 1000, totalConnectTimeoutMs: 1000, idleTimeoutMs: 0, maxReplayBytes: 0,
+  resolveTimeoutMs: 1000, connectTimeoutMs: 1000, totalConnectTimeoutMs: 1000, maxConnectionAgeMs: 1, idleTimeoutMs: 0, maxReplayBytes: 0,
   maxAttempts: 1, retryBudgetPercent: 0,
   maxConnectionsPerPeer: 10, maxQueuedPerPeer: 0, queueTimeoutMs: 100, localAddress: '127.0.0.2', localPort: 4000,
   tcpKeepAliveIdleMs: 10_000, tcpKeepAliveIntervalMs: 1000, tcpKeepAliveCount: 3, customL4: { connect() { throw new Error('unused') } },

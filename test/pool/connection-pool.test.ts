@@ -74,6 +74,30 @@ test('pool: a session may be idle as long as the peer and the origin both allow'
   assert.equal(times(0, 4000), 0)
 })
 
+test('pool: a connection takes no exchange past its age, which is another for each within a tenth', () => {
+  const fixture = new Fixture(), { pool, clock } = fixture
+  const peer = peerOf('a', { maxConnectionAgeMs: 100_000 })
+  clock.random = () => 0
+  const early = fixture.open(peer)
+  clock.random = () => 0.99
+  const late = fixture.open(peer)
+  clock.advance(60_000)
+  assert.equal(pool.release(early, peer), true)
+  assert.equal(Math.round(early.parkedFor), 30_000, 'it waits no longer than that either')
+  assert.equal(pool.take(peer.reuseKey), early)
+  clock.advance(30_000)
+  assert.equal(pool.release(early, peer), false)
+  assert.equal(pool.release(late, peer), true)
+  assert.equal(pool.take(peer.reuseKey), late)
+  clock.advance(20_000)
+  assert.equal(pool.release(late, peer), false)
+  assert.equal(pool.counters.retired, 2)
+  const ageless = peerOf('b', { maxConnectionAgeMs: 0 })
+  const kept = fixture.open(ageless)
+  clock.advance(10_000_000)
+  assert.equal(pool.release(kept, ageless), true)
+})
+
 test('pool: an idle timeout of 0 turns reuse off', () => {
   const fixture = new Fixture()
   const peer = peerOf('a', { idleTimeoutMs: 0 })

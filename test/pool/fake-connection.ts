@@ -59,6 +59,9 @@ export class FakeConnection implements UpstreamConnection {
   poolKeyOlder: UpstreamConnection | null = null
   poolLent = 0
   poolParked = 0
+  poolSince = 0
+  poolAge = 1
+  poolRetired = false
   reuseKey: string
   readonly digest = FAKE_DIGEST
   readonly protocol = 'fake'

@@ -223,3 +223,16 @@ test('shared: releasing more often than lending is a broken rule', () => {
   assert.throws(() => fixture.pool.release(connection, peer), /not lent/)
   assert.throws(() => fixture.pool.lend(connection), /lent twice/)
 })
+
+test('shared: past its age a connection takes no further exchange, and is closed after those that it has', () => {
+  const fixture = new Fixture(), { pool, clock } = fixture
+  const peer = peerOf('a', { maxConnectionAgeMs: 1000 })
+  const connection = fixture.open(peer, 3)
+  assert.equal(pool.take(peer.reuseKey), connection)
+  clock.advance(2000)
+  assert.equal(pool.release(connection, peer), true)
+  assert.equal(pool.take(peer.reuseKey), null)
+  assert.equal(connection.closed, false)
+  assert.equal(pool.release(connection, peer), false)
+  assert.equal(connection.closed, true)
+})

@@ -80,6 +80,9 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   poolKeyOlder: UpstreamConnection | null = null
   poolLent = 0
   poolParked = 0
+  poolSince = 0
+  poolAge = 1
+  poolRetired = false
   reuseKey = ''
   keeper: ConnectionKeeper | null = null
   readonly stream: ByteStream

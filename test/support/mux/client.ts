@@ -37,6 +37,9 @@ export class MuxClientConnection implements UpstreamConnection, ChannelOwner, St
   poolKeyOlder: UpstreamConnection | null = null
   poolLent = 0
   poolParked = 0
+  poolSince = 0
+  poolAge = 1
+  poolRetired = false
   reuseKey = ''
   keeper: ConnectionKeeper | null = null
   readonly protocol = 'mux'
