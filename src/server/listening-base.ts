@@ -183,7 +183,8 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
   readonly book: ConnectionBook
   readonly ticker: Ticker
   stages: readonly AcceptStage[] = []
-  #admission!: Admission
+  /** Its own until the service has started. */
+  #admission = new Admission()
   #accept: AcceptCall | null = null
   #deadlineMs = 0
   readonly #core: ServiceCore<Options, Resolved>
