@@ -4,20 +4,16 @@ import { test } from 'node:test'
 import { ProxyError, type ErrorKind } from '../../src/errors/proxy-error.ts'
 import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'
 import type { ProxyHttp } from '../../src/proxy/proxy-http.ts'
-import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
 import { ExchangeBench } from '../support/exchange-bench.ts'
 
 interface Line { readonly level: string; readonly message: string; readonly fields: LogFields }
 
 /** A bench whose process log is kept, without the hook that keeps faults out of it. */
-async function logged(hooks: Partial<ProxyHttp<undefined>>): Promise<{ bench: ExchangeBench; lines: Line[] }> {
+function logged(hooks: Partial<ProxyHttp<undefined>>): { bench: ExchangeBench; lines: Line[] } {
   const lines: Line[] = []
   const at = (level: string) => (message: string, fields: LogFields = {}): void => { lines.push({ level, message, fields }) }
   const log: ProcessLog = { info: at('info'), warn: at('warn'), error: at('error') }
-  const bench = new ExchangeBench({ suppressErrorLog: () => false, ...hooks })
-  await bench.service.start({ ...SERVER_CONTEXT_DEFAULTS, log })
-  lines.length = 0
-  return { bench, lines }
+  return { bench: new ExchangeBench({ suppressErrorLog: () => false, ...hooks }, {}, {}, log), lines }
 }
 
 const GET = 'GET /a?b=1 HTTP/1.1\r\nHost: a.example\r\n\r\n'
@@ -27,7 +23,7 @@ test('process log: however often it happens, one kind of fault has one line a se
     ['OVERLOADED', 'warn'], ['LOOP_DETECTED', 'warn'], ['DRAINING', 'warn'], ['HOOK_FAILED', 'error'], ['INTERNAL', 'error'],
   ]
   for (const [kind, level] of table) {
-    const { bench, lines } = await logged({ requestFilter() { throw new ProxyError(kind, 'internal', 'planned') } })
+    const { bench, lines } = logged({ requestFilter() { throw new ProxyError(kind, 'internal', 'planned') } })
     for (let round = 0; round < 20; round++) await bench.send(GET)
     assert.deepEqual(lines.map(line => line.level), [level], kind)
     assert.equal(lines[0]!.fields['what'], 'GET /a?b=1')
@@ -40,9 +36,9 @@ test('process log: however often it happens, one kind of fault has one line a se
 })
 
 test('process log: what a client brings about has no line', async () => {
-  const { bench, lines } = await logged({})
+  const { bench, lines } = logged({})
   for (const kind of ['BAD_HEAD', 'BODY_TOO_LARGE', 'CLIENT_GONE', 'SLOW_BODY', 'EXPECTATION_FAILED'] as const) {
-    const one = await logged({ requestFilter() { throw new ProxyError(kind, 'downstream', 'planned') } })
+    const one = logged({ requestFilter() { throw new ProxyError(kind, 'downstream', 'planned') } })
     await one.bench.send(GET)
     assert.deepEqual(one.lines, [], kind)
     assert.equal(one.bench.lines.length, 1)
@@ -54,7 +50,7 @@ test('process log: what a client brings about has no line', async () => {
 })
 
 test('process log: a failure of an origin is told with its peer and in the words of the application', async () => {
-  const { bench, lines } = await logged({ requestSummary: session => `for ${session.request.host}` })
+  const { bench, lines } = logged({ requestSummary: session => `for ${session.request.host}` })
   await bench.send(GET)
   bench.origins[0]!.stream.destroy(true)
   await bench.settle()
@@ -67,7 +63,7 @@ test('process log: a failure of an origin is told with its peer and in the words
 
 test('process log: an application keeps out of it what it wants, and is asked once an exchange', async () => {
   const asked: string[] = []
-  const { bench, lines } = await logged({ suppressErrorLog: (_session, { kind }) => asked.push(kind) > 1 })
+  const { bench, lines } = logged({ suppressErrorLog: (_session, { kind }) => asked.push(kind) > 1 })
   await bench.send(GET)
   bench.origins[0]!.stream.destroy(true)
   await bench.settle()
@@ -81,7 +77,7 @@ test('process log: an application keeps out of it what it wants, and is asked on
 })
 
 test('process log: a hook that nothing waits for and that throws a thousand times has one line a second', async () => {
-  const { bench, lines } = await logged({
+  const { bench, lines } = logged({
     requestFilter: session => session.respond(204), logging() { throw new Error('planned') },
   })
   for (let round = 0; round < 20; round++) await bench.send(GET)

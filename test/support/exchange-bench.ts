@@ -3,12 +3,14 @@
  * moves before `settle`, and the clock stands still.
  */
 import { HttpConnector } from '../../src/connector/http-connector.ts'
+import { SILENT_LOG, type ProcessLog } from '../../src/ipc/process-log.ts'
 import { HttpPeer, type HttpPeerOptions } from '../../src/peer/http-peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import type { ProxyHttp } from '../../src/proxy/proxy-http.ts'
 import type { HttpProxyOptions } from '../../src/server/http-proxy-options.ts'
 import { HttpProxyService } from '../../src/server/http-proxy-service.ts'
 import { admit } from '../../src/server/listening-base.ts'
+import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
 import type { AccessRecord } from '../../src/telemetry/exporters/access-line.ts'
 import { AccessLog } from '../../src/telemetry/exporters/access-log.ts'
 import type { AttemptEnded, ExchangeEnded, ExchangeStarted, Tracer } from '../../src/telemetry/tracer.ts'
@@ -42,9 +44,11 @@ export class ExchangeBench {
   readonly service: HttpProxyService<undefined>
   readonly #pairs: MemoryPair[] = []
 
-  constructor(hooks: Partial<ProxyHttp<undefined>>, options: HttpProxyOptions = {}, peerOptions: HttpPeerOptions = {}) {
-    const log = new KeptLines(), down = this.#pair()
-    this.lines = log.records
+  constructor(
+    hooks: Partial<ProxyHttp<undefined>>, options: HttpProxyOptions = {}, peerOptions: HttpPeerOptions = {}, log: ProcessLog = SILENT_LOG,
+  ) {
+    const accessLog = new KeptLines(), down = this.#pair()
+    this.lines = accessLog.records
     this.client = new WireEnd(down.far)
     const connector = new HttpConnector({
       ticker: new Ticker(this.clock),
@@ -72,7 +76,9 @@ export class ExchangeBench {
       suppressErrorLog: () => true,
       ...hooks,
     }
-    this.service = new HttpProxyService(app, { connector, accessLog: log, tracers: [tracer], ...options }).addTcp('127.0.0.1:0')
+    this.service = new HttpProxyService(app, { connector, accessLog, tracers: [tracer], ...options }).addTcp('127.0.0.1:0')
+    // What has to be there for a connection is there at once; the rest is of no interest here.
+    void this.service.start({ ...SERVER_CONTEXT_DEFAULTS, log })
     admit(this.service, down.near, this.service.listeners[0]!.name)
   }
 
