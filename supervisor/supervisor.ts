@@ -12,6 +12,7 @@
  * Leaves to others: what comes next and whether it may stay (upgrade.ts over release-world.ts), what operators ask
  * (operator-desk.ts), who is a worker (worker-desk.ts), what is held open (holdings.ts), and every touch of the operating
  * system (supervisor-world.ts).
+ * One idea in more than 500 lines: the steps of the life, with what ends each of them, are read side by side.
  * Tests: test/simulation runs this class in thousands of bad worlds; test/integration and test/supervisor/boot.serial in real processes.
  */
 import path from 'node:path'
@@ -25,6 +26,7 @@ import type { Generation } from './generation.ts'
 import { Holdings } from './holdings.ts'
 import type { OwnSockets } from './holdings.ts'
 import type { Identity } from './identities.ts'
+import { Instance } from './instance-id.ts'
 import { Journal, JOURNAL_FORMAT, livingWorkers } from './journal.ts'
 import type { JournalEntry } from './journal.ts'
 import { BindError } from './listener-table.ts'
@@ -66,6 +68,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
   readonly #log: ProcessLog
   readonly #host: ProcessHost
   readonly #journal: Journal
+  readonly #instance: Instance
   readonly #signals = new SignalPolicy()
   readonly #ended = Promise.withResolvers<number>()
   #state: SupervisorState = SupervisorState.Claiming
@@ -98,6 +101,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
     this.#journal = new Journal(path.join(stateFolder.path, JOURNAL), error => {
       log.error('the journal cannot be written: if this supervisor is killed now, the next one may not know all of its workers', { error })
     }, world.disk)
+    this.#instance = new Instance(stateFolder.path, world.disk, log)
     this.holdings = new Holdings(world, stateFolder.path, config.supervisor.workers, log)
     this.releases = new ReleaseWorld(setup, world, this.holdings, this)
     this.#desk = new OperatorDesk(setup, world, this.holdings, this.releases, this)
@@ -172,7 +176,9 @@ export class Supervisor implements ReleaseLife, DeskLife {
   async #claim(identity: Identity, held: OwnSockets | null): Promise<void> {
     await this.holdings.claim(this.#options, identity, held, {
       onOperator: (message, question) => this.#desk.onMessage(message, question),
-      onHello: (hello, link, question) => register(hello, link, question, this.#fleet, this.holdings.serviceManager.present),
+      onHello: (hello, link, question) => register(hello, link, question, this.#fleet, {
+        managed: this.holdings.serviceManager.present, instanceId: this.#instance.id,
+      }),
     })
     this.#known.resolve()
     this.#writeJournal()
@@ -434,7 +440,10 @@ export class Supervisor implements ReleaseLife, DeskLife {
     if (holdings.claimed) {
       this.#journal.remove()
       await holdings.closeControl()
-      if (this.#setup.stateFolder.ours) this.#world.disk.removeFolder(this.#setup.stateFolder.path)
+      if (this.#setup.stateFolder.ours) {
+        this.#instance.forget()
+        this.#world.disk.removeFolder(this.#setup.stateFolder.path)
+      }
     }
     if (code === EXIT.ok) this.#log.info('stopped', this.#cut === 0 ? {} : { cut: this.#cut })
     this.#ended.resolve(code)

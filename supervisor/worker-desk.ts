@@ -9,12 +9,19 @@ import type { WorkerLink, WorkerProcess } from './worker-process.ts'
 
 type Hello = Extract<FromWorker, { tag: 'hello' }>
 
+/** What all workers are told alike. */
+export interface WorkerSurroundings {
+  /** A service manager starts another supervisor when this one is killed. */
+  readonly managed: boolean
+  readonly instanceId: string
+}
+
 /**
- * @param fleet null: no worker is ours yet. @param managed a service manager starts another supervisor when this one is killed.
+ * @param fleet null: no worker is ours yet
  * @returns null for a worker that is refused, which makes it drain and end.
  */
 export function register(
-  hello: Hello, link: WorkerLink, question: Question, fleet: Fleet | null, managed: boolean,
+  hello: Hello, link: WorkerLink, question: Question, fleet: Fleet | null, around: WorkerSurroundings,
 ): WorkerConversation | null {
   if (Math.abs(hello.protocol - PROTOCOL_VERSION) > 1) {
     question.refuse('refused', `this supervisor speaks protocol ${PROTOCOL_VERSION}, not ${hello.protocol}`)
@@ -26,16 +33,16 @@ export function register(
     question.refuse('refused', `${hello.worker} is no worker of this supervisor`)
     return null
   }
-  question.ok(welcome(worker, fleet, managed))
+  question.ok(welcome(worker, fleet, around))
   return { onMessage: message => fleet.onMessage(worker, message), onClose: () => fleet.linkLost(worker, link) }
 }
 
-function welcome(worker: WorkerProcess, fleet: Fleet, managed: boolean): Welcome {
+function welcome(worker: WorkerProcess, fleet: Fleet, { managed, instanceId }: WorkerSurroundings): Welcome {
   const { heartbeatMs, orphanDrainAfterMs, orphanPolicy, maxControlMessageBytes, unhandledRejections, drain } = fleet.optionsOf(worker)
   const byManager = managed ? 'keep' : 'drain-after'
   return {
     protocol: PROTOCOL_VERSION, heartbeatMs, orphanPolicy: orphanPolicy === 'auto' ? byManager : orphanPolicy, orphanDrainAfterMs,
     orphanDrain: fleet.orphanDrain, crashDrain: crashOrder(drain), unhandledRejections, maxControlMessageBytes,
-    settings: fleet.generationOf(worker).settings,
+    settings: fleet.generationOf(worker).settings, instanceId,
   }
 }

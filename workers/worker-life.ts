@@ -50,9 +50,10 @@ export class WorkerLife {
   /** Ends when the application has been evaluated; a worker lives on after that, as its server keeps it. */
   async run(): Promise<void> {
     // First the connection: an application that fails at once must be able to say so.
-    const { settings } = await this.client.start()
+    const { settings, instanceId } = await this.client.start()
     try {
       if (settings !== undefined) this.worker.context = this.#surroundings.configure(settings)
+      if (instanceId !== undefined) this.worker.context = { ...this.worker.context, instanceId }
       await this.#surroundings.load(this.#role.application)
     } catch (error) {
       this.worker.fail(error, EXIT_START_FAILED, false)

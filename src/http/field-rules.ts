@@ -29,4 +29,5 @@ export const FORBIDDEN_TRAILERS: readonly string[] = [
 ]
 
 /** And those that say who asked: an origin may take trailers for fields, and a client's own word for the proxy's. */
-export const FORBIDDEN_TRAILER_KINDS: number = HOP_BY_HOP_REQUEST | FORWARDED_FIELDS | (1 << FieldKind.Via) | (1 << FieldKind.XRequestId)
+export const FORBIDDEN_TRAILER_KINDS: number =
+  HOP_BY_HOP_REQUEST | FORWARDED_FIELDS | (1 << FieldKind.Via) | (1 << FieldKind.XRequestId) | (1 << FieldKind.Loop)

@@ -16,11 +16,11 @@
 
 import { parseContentLength } from './content-length.ts'
 
-/** Field names that the proxy itself looks at, as bit positions of `mask`. 0 is every other name. */
+/** Field names that the proxy itself looks at, as bit positions of `mask`. 0 is every other name. Loop is CDN-Loop and our own. */
 export const FieldKind = {
   Other: 0, Host: 1, ContentLength: 2, TransferEncoding: 3, Connection: 4, KeepAlive: 5, Upgrade: 6, Expect: 7, Te: 8,
   Trailer: 9, ProxyConnection: 10, ProxyAuthentication: 11, Http2Settings: 12, Via: 13, Forwarded: 14, XForwarded: 15,
-  XRealIp: 16, XRequestId: 17, Date: 18, UserAgent: 19,
+  XRealIp: 16, XRequestId: 17, Date: 18, UserAgent: 19, Loop: 20,
 } as const
 export type FieldKind = (typeof FieldKind)[keyof typeof FieldKind]
 
@@ -53,11 +53,13 @@ export function fieldKind(text: string, start: number, end: number): FieldKind {
     case 4: return matches(text, start, 'host') ? FieldKind.Host : matches(text, start, 'date') ? FieldKind.Date : 0
     case 6: return matches(text, start, 'expect') ? FieldKind.Expect : 0
     case 7: return matches(text, start, 'upgrade') ? FieldKind.Upgrade : matches(text, start, 'trailer') ? FieldKind.Trailer : 0
+    case 8: return matches(text, start, 'cdn-loop') ? FieldKind.Loop : 0
     case 9: return matches(text, start, 'forwarded') ? FieldKind.Forwarded : matches(text, start, 'x-real-ip') ? FieldKind.XRealIp : 0
     case 10:
       if (matches(text, start, 'connection')) return FieldKind.Connection
       if (matches(text, start, 'keep-alive')) return FieldKind.KeepAlive
       return matches(text, start, 'user-agent') ? FieldKind.UserAgent : 0
+    case 11: return matches(text, start, 'cirque-loop') ? FieldKind.Loop : 0
     case 12: return matches(text, start, 'x-request-id') ? FieldKind.XRequestId : 0
     case 14:
       if (matches(text, start, 'content-length')) return FieldKind.ContentLength

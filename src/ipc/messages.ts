@@ -72,6 +72,8 @@ export interface Welcome {
   readonly unhandledRejections?: 'log' | 'end'
   /** Left out by a supervisor that knows of none. What a worker started with holds for its whole life. */
   readonly settings?: WorkerSettings
+  /** Of all processes that this state folder belongs to. Left out by a supervisor that knows of none. */
+  readonly instanceId?: string
 }
 
 export interface SelfTestOutcome {

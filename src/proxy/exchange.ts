@@ -412,8 +412,9 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
       request.target = target
     }
     if (!this.#facts.trusted && (headers.mask & FORWARDED_FIELDS) !== 0) stripForwarded(headers)
-    if ((headers.mask & (1 << FieldKind.Via)) !== 0 && this.#host.forwarded.seenBefore(request)) {
-      this.#fail(new ProxyError('LOOP_DETECTED', 'internal', 'the request came through here before'))
+    if (this.#host.forwarded.loops.isOn(headers)) {
+      // Whoever sends the mark can bring this about, so it is no fault of ours.
+      this.#fail(new ProxyError('LOOP_DETECTED', 'downstream', 'the request came through here before'))
       return false
     }
     return true

@@ -12,7 +12,11 @@ export function statusOf(error: ProxyError): number {
   if (error.status !== 0) return error.status
   switch (error.source) {
     case 'downstream':
-      return error.kind === 'CLIENT_GONE' || error.kind === 'SLOW_READER' || error.kind === 'CONNECTION_RESET' ? 0 : 400
+      switch (error.kind) {
+        case 'CLIENT_GONE': case 'SLOW_READER': case 'CONNECTION_RESET': return 0
+        case 'LOOP_DETECTED': return 508
+        default: return 400
+      }
     case 'upstream':
       switch (error.kind) {
         case 'CONNECT_TIMEOUT': case 'TLS_TIMEOUT': case 'FIRST_BYTE_TIMEOUT': case 'READ_TIMEOUT': case 'WRITE_TIMEOUT': return 504
@@ -24,7 +28,6 @@ export function statusOf(error: ProxyError): number {
         case 'OVERLOADED': case 'DRAINING': case 'LOCAL_EXHAUSTED': case 'BIND_FAILED': case 'RESOLVE_FAILED': return 503
         case 'NOT_IMPLEMENTED': return 501
         case 'METHOD_NOT_ALLOWED': return 405
-        case 'LOOP_DETECTED': return 508
         default: return 500
       }
   }
@@ -77,7 +80,7 @@ export function flagOf(error: ProxyError): Flag {
     case 'DRAINING': return 'DR'
     case 'STATUS': return 'FD'
   }
-  if (error.source === 'internal') return kind === 'LOOP_DETECTED' ? 'PE' : 'FE'
+  if (error.source === 'internal') return 'FE'
   if (error.source === 'downstream') {
     switch (kind) {
       case 'HEAD_TIMEOUT': case 'READ_TIMEOUT': case 'SLOW_BODY': case 'SLOW_READER': case 'TOTAL_TIMEOUT': return 'DT'

@@ -1,18 +1,18 @@
 /**
- * What the proxy tells the origin about the request's way: Via (RFC 9110 7.6.3), X-Forwarded-For, -Proto, -Host or
- * Forwarded (RFC 7239), X-Request-Id. Only a client inside `trustedHops` is believed when it sends such fields itself;
- * from anybody else they are removed before any hook sees them.
+ * What the proxy tells the origin about the request's way: X-Forwarded-For, -Proto, -Host or Forwarded (RFC 7239),
+ * X-Request-Id, the mark by which a loop is seen, and Via where it is asked for (RFC 9110 7.6.3). Only a client inside
+ * `trustedHops` is believed when it sends such fields itself; from anybody else they are removed before any hook sees them.
  * The part that is the same for every request of a connection is built once per connection.
  */
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import net from 'node:net'
-import os from 'node:os'
 import { FieldLines, FieldName } from '../http/field-lines.ts'
 import { FieldKind, isToken, type HeaderMap } from '../http/header-map.ts'
 import { FORWARDED_FIELDS } from '../http/hop-by-hop.ts'
 import type { HttpVersion, RequestHead, ResponseHead } from '../http/message-head.ts'
 import { resolveOptions } from '../primitives/option-table.ts'
 import type { StreamDigest } from '../protocols/byte-stream.ts'
+import { LoopMark } from './loop-mark.ts'
 import { FORWARDED_DEFAULTS, FORWARDED_OPTIONS, parseAddressBlock, type ForwardedOptions } from './forwarded-options.ts'
 
 /** What is known of a client's connection, once per connection. */
@@ -22,7 +22,7 @@ export interface ConnectionFacts {
   readonly scheme: 'http' | 'https'
   readonly trusted: boolean
   readonly selfTest: boolean
-  /** What is the same for each request, and for which version: X-Forwarded-For and -Proto, or Forwarded; Via. */
+  /** What is the same for each request, and for which version: X-Forwarded-For and -Proto, or Forwarded; mark and Via. */
   lines: FieldLines
   version: HttpVersion
   /** From `persistConnectionContext`. */
@@ -43,10 +43,14 @@ export const MERGED_FIELDS: number = FORWARDED_FIELDS | (1 << FieldKind.XRequest
 export function stripForwarded(headers: HeaderMap): void { headers.deleteKinds(FORWARDED_FIELDS) }
 
 export class ForwardedFields {
+  /** Requests of this service. */
+  readonly loops: LoopMark
   readonly #viaName: string
-  /** Via alone, for the version seen last: nearly all messages have the same. */
-  #viaVersion: HttpVersion = '1.1'
-  #viaLines: FieldLines
+  readonly #via: 'off' | 'responses' | 'both'
+  /** Via of responses, and what a merged request ends with, for the version seen last: nearly all messages have the same. */
+  #lastVersion: HttpVersion = '1.1'
+  #responseLines: FieldLines = FieldLines.NONE
+  #mergedLines: FieldLines = FieldLines.NONE
   readonly #style: 'x-forwarded' | 'forwarded' | 'both' | 'off'
   readonly #sendsId: boolean
   readonly #trusted: net.BlockList | null
@@ -59,14 +63,22 @@ export class ForwardedFields {
   /** Filled for each request, and read before the next one. */
   readonly #requestLines = new FieldLines()
 
-  /** @throws OptionError with every option that would not do. */
-  constructor(options: ForwardedOptions = {}) {
+  /** @param service its name. @throws OptionError with every option that would not do. */
+  constructor(options: ForwardedOptions = {}, service = '') {
     const resolved = resolveOptions<ForwardedOptions>('httpProxy', FORWARDED_OPTIONS, options, FORWARDED_DEFAULTS)
-    this.#viaName = resolved.viaName ?? defaultViaName()
-    this.#viaLines = this.#makeVia('1.1')
+    this.loops = new LoopMark(resolved.loopName, service)
+    this.#viaName = resolved.viaName
+    this.#via = resolved.viaName === '' ? 'off' : resolved.via
+    this.#setVersion('1.1')
     this.#style = resolved.forwarded
     this.#sendsId = resolved.requestId
     this.#trusted = resolved.trustedHops.length === 0 ? null : blockList(resolved.trustedHops)
+  }
+
+  /** Which instance this process belongs to; said before it serves, or never. */
+  identify(instanceId: string): void {
+    this.loops.identify(instanceId)
+    this.#setVersion('1.1')
   }
 
   factsOf(digest: Pick<StreamDigest, 'remoteIp' | 'tls'>, selfTest: boolean): ConnectionFacts {
@@ -102,10 +114,7 @@ export class ForwardedFields {
       names.push(X_FORWARDED_PROTO)
       values.push(scheme)
     }
-    if (this.#viaName !== '') {
-      names.push(VIA)
-      values.push(this.#viaOf(version))
-    }
+    this.#addWay(names, values, version)
     // Copies have no room to grow: a connection keeps them for as long as it is open.
     return new FieldLines(names.slice(), values.slice())
   }
@@ -122,15 +131,6 @@ export class ForwardedFields {
     return this.#idPrefix + (++this.#idCounter).toString(16).padStart(8, '0')
   }
 
-  /** This proxy's name is in Via. */
-  seenBefore(request: RequestHead): boolean {
-    if (this.#viaName === '') return false
-    for (const value of request.headers.getAll('via')) {
-      for (const part of value.split(',')) if (part.trim().split(/[ \t]+/)[1] === this.#viaName) return true
-    }
-    return false
-  }
-
   /**
    * Lines to send behind the fields of `request`, which is a copy that may be changed when it has one of MERGED_FIELDS.
    * They are good until the next call.
@@ -140,7 +140,7 @@ export class ForwardedFields {
   ): FieldLines {
     if ((request.headers.mask & MERGED_FIELDS) !== 0) return this.#merge(request, facts, exchange)
     const { version } = exchange.request
-    if (version !== facts.version) this.#setLines(facts, version)
+    if (version !== facts.version && this.#via === 'both') this.#setLines(facts, version)
     const lines = this.#requestLines.startFrom(facts.lines)
     if (this.#sendsXForwarded) {
       const host = exchange.request.headers.getKind(FieldKind.Host)
@@ -151,18 +151,29 @@ export class ForwardedFields {
   }
 
   /** Lines to send behind the fields of a response that came from an origin. */
-  linesForResponse(response: ResponseHead): FieldLines { return this.#via(response.version) }
-
-  #via(version: HttpVersion): FieldLines {
-    if (version !== this.#viaVersion) {
-      this.#viaVersion = version
-      this.#viaLines = this.#makeVia(version)
-    }
-    return this.#viaLines
+  linesForResponse(response: ResponseHead): FieldLines {
+    if (response.version !== this.#lastVersion) this.#setVersion(response.version)
+    return this.#responseLines
   }
 
-  #makeVia(version: HttpVersion): FieldLines {
-    return this.#viaName === '' ? FieldLines.NONE : new FieldLines([VIA], [this.#viaOf(version)])
+  #setVersion(version: HttpVersion): void {
+    const names: FieldName[] = [], values: string[] = []
+    this.#addWay(names, values, version)
+    this.#lastVersion = version
+    this.#mergedLines = new FieldLines(names, values)
+    this.#responseLines = this.#via === 'off' ? FieldLines.NONE : new FieldLines([VIA], [this.#viaOf(version)])
+  }
+
+  /** What every request carries. */
+  #addWay(names: FieldName[], values: string[], version: HttpVersion): void {
+    const { field, value } = this.loops
+    if (field !== null) {
+      names.push(field)
+      values.push(value)
+    }
+    if (this.#via !== 'both') return
+    names.push(VIA)
+    values.push(this.#viaOf(version))
   }
 
   /** `received-protocol` is the version in which the message came (RFC 9110 7.6.3). */
@@ -172,7 +183,9 @@ export class ForwardedFields {
     request: RequestHead, facts: ConnectionFacts, exchange: { readonly requestId: string; readonly request: RequestHead },
   ): FieldLines {
     const { headers } = request, { clientIp, scheme, trusted } = facts
-    const lines = this.#requestLines.startFrom(this.#via(exchange.request.version))
+    const { version } = exchange.request
+    if (version !== this.#lastVersion) this.#setVersion(version)
+    const lines = this.#requestLines.startFrom(this.#mergedLines)
     if (this.#sendsId) headers.set(X_REQUEST_ID.name, exchange.requestId)
     if (this.#sendsXForwarded) {
       const chain = headers.getAll('x-forwarded-for').join(', ')
@@ -193,12 +206,6 @@ export class ForwardedFields {
 function joined(chain: string, own: string, trusted: boolean): string {
   if (chain === '') return own
   return trusted ? `${chain}, ${own}` : chain
-}
-
-function defaultViaName(): string {
-  // The number and not os.userInfo(), which throws for a user without a line in /etc/passwd (`docker run --user 12345`).
-  const identity = `${os.hostname()}\0${process.getuid?.() ?? ''}`
-  return `cirque-${createHash('sha256').update(identity).digest('hex').slice(0, 8)}`
 }
 
 /** An address as RFC 7239 6 wants it: IPv6 in brackets and quotes. */

@@ -1,7 +1,8 @@
 /** What the proxy may be told about the fields that say whose request it is; part of the options of a service. */
 import { isIP } from 'node:net'
+import { isAuthority } from '../http/authority.ts'
 import { isToken } from '../http/header-map.ts'
-import { choice, code, defaultsOf, flag, list, orText, type OptionTable } from '../primitives/option-table.ts'
+import { choice, code, defaultsOf, flag, list, orText, text, type OptionTable } from '../primitives/option-table.ts'
 
 export interface ForwardedOptions {
   /** Addresses and CIDR blocks of proxies in front whose forwarded fields are believed. @default [] */
@@ -12,10 +13,18 @@ export interface ForwardedOptions {
    */
   forwarded?: 'x-forwarded' | 'forwarded' | 'both' | 'off'
   /**
-   * Name in Via; it must be the same in all processes of one proxy and different between proxies. '' sends no Via and
-   * detects no loops; null is `cirque-` with eight digits of this machine and user. @default null
+   * Who gets a Via field (RFC 9110 7.6.3): 'responses' tells clients, 'both' origins as well, 'off' nobody. An origin that
+   * sees one may stop compressing, as nginx does by default. @default 'responses'
    */
-  viaName?: string | null
+  via?: 'off' | 'responses' | 'both'
+  /** Name in Via; '' sends none. @default 'cirque' */
+  viaName?: string
+  /**
+   * Requests are marked, so that one that comes back is answered with 508 instead of going round: '' marks them with
+   * Cirque-Loop and an id of this instance, a name with CDN-Loop, that name and the id (RFC 8586), null does not mark them
+   * and sees no loops. @default ''
+   */
+  loopName?: string | null
   /** Whether the origin gets an X-Request-Id. @default true */
   requestId?: boolean
 }
@@ -24,7 +33,9 @@ export type ResolvedForwardedOptions = Readonly<Required<ForwardedOptions>>
 export const FORWARDED_OPTIONS = {
   trustedHops: list([], 'IP addresses and CIDR blocks such as 10.0.0.0/8', entry => parseAddressBlock(entry) !== null),
   forwarded: choice('x-forwarded', ['x-forwarded', 'forwarded', 'both', 'off']),
-  viaName: orText(code<string | null>(null, "letters, digits and hyphens, '' for none, or null", isViaName)),
+  via: choice('responses', ['off', 'responses', 'both']),
+  viaName: text('cirque', "letters, digits and hyphens, or '' for none", name => name === '' || isToken(name)),
+  loopName: orText(code<string | null>('', "a host name or a word, '' for a field of our own, or null", isLoopName)),
   requestId: flag(true),
 } satisfies OptionTable<ForwardedOptions>
 
@@ -48,4 +59,8 @@ export function parseAddressBlock(entry: string): AddressBlock | null {
   return { address, family: version === 4 ? 'ipv4' : 'ipv6', prefix: Number(digits) }
 }
 
-function isViaName(value: unknown): boolean { return value === null || value === '' || (typeof value === 'string' && isToken(value)) }
+/** cdn-id of RFC 8586 2: a host with an optional port, or a pseudonym. */
+function isLoopName(value: unknown): boolean {
+  if (value === null || value === '') return true
+  return typeof value === 'string' && (isToken(value) || (isAuthority(value) && /^[\w.:[\]-]+$/.test(value)))
+}

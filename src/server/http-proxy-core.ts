@@ -84,7 +84,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.ticker = new Ticker(this.connector.ticker.clock)
     this.clock = this.ticker.clock
     this.#lines = new RepeatedLines(SILENT_LOG, this.clock)
-    this.forwarded = new ForwardedFields(partOf<ForwardedOptions>(FORWARDED_OPTIONS, options))
+    this.forwarded = new ForwardedFields(partOf<ForwardedOptions>(FORWARDED_OPTIONS, options), options.name)
     this.tracers = TracerGroup.of(options.tracers)
     this.pathNormalization = options.pathNormalization
     this.upgrades = options.upgrades
@@ -108,8 +108,9 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   /** The first head is due from the moment of accepting, whatever comes before it. */
   handshakeTimeoutMs({ headTimeoutMs }: ResolvedHttpListenerOptions): number { return headTimeoutMs }
 
-  start({ log, accessLog, settings }: ServerContext): void {
+  start({ log, accessLog, settings, instanceId }: ServerContext): void {
     this.#lines = new RepeatedLines(log, this.clock)
+    if (instanceId !== undefined) this.forwarded.identify(instanceId)
     if (this.#accessLog === undefined) this.#accessLog = accessLog
     this.#maxActive = settings.limits.maxActiveRequests ?? this.#maxActive
     this.timed = this.tracers !== null || this.#accessLog !== null

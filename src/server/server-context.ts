@@ -19,6 +19,8 @@ export interface ServerContext {
   readonly accept: AcceptCall | null
   /** Options that an operator set. @default none */
   readonly settings: Pick<WorkerSettings, 'limits' | 'listeners'>
+  /** What all processes of this instance share, and no other instance has. Left out, each service is an instance of its own. */
+  readonly instanceId?: string
 }
 
 export const SERVER_CONTEXT_DEFAULTS: ServerContext = {

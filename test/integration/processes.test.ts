@@ -6,6 +6,7 @@ import net from 'node:net'
 import path from 'node:path'
 import test from 'node:test'
 import type { OpenCounts } from '../../src/ipc/open-counts.ts'
+import { ScriptedOrigin } from '../support/scripted-origin.ts'
 import { SteadyLoad } from '../support/steady-load.ts'
 import { commandLine, get, isAlive, SupervisedApp } from '../support/supervised-app.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
@@ -34,7 +35,8 @@ test('processes: an application is served by its workers, and a stop leaves noth
   assert.deepEqual(await app.end(), { code: 0, signal: null })
   assert.equal(await get(port), 'ECONNREFUSED')
   assert.deepEqual(pids.filter(isAlive), [])
-  assert.deepEqual(fs.readdirSync(app.stateDir), [])
+  // Which instance it was is remembered for the next time.
+  assert.deepEqual(fs.readdirSync(app.stateDir), ['instance-id'])
 })
 
 test('processes: kill -9 of all workers loses no dial that waits in the queue', async t => {
@@ -357,4 +359,29 @@ test('processes: workers run as another user when told to', { skip: process.getu
   assert.equal(fs.statSync(`/proc/${pid}`).uid, 65534)
   assert.equal(fs.statSync(path.join(app.stateDir, 'control.sock')).uid, 0)
   assert.match(await get(app.port), /^\d+$/)
+})
+
+test('processes: two instances in a row on one machine are no loop, and all workers of one put the same mark on requests', async t => {
+  const marks: string[][] = [], workers = new Set<string>()
+  const origin = await ScriptedOrigin.start(async exchange => {
+    marks.push((exchange.request.field('cirque-loop') ?? '').split(', '))
+    workers.add(exchange.request.field('x-worker') ?? '')
+    await exchange.send('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
+  })
+  t.after(() => origin.stop())
+  const inner = await SupervisedApp.start(t, { app: 'proxy', env: { PROXY_ORIGIN: origin.authority } })
+  const outer = await SupervisedApp.start(t, { app: 'proxy', env: { PROXY_ORIGIN: `127.0.0.1:${inner.port}` } })
+  await waitFor('both workers of the inner one', async () => {
+    assert.equal(await get(outer.port), 'ok')
+    return workers.size === 2
+  })
+  const [first] = marks
+  assert.equal(new Set(first).size, 2)
+  assert.ok(marks.every(own => own.join() === first!.join()))
+  inner.signal('SIGTERM')
+  await inner.end()
+  const { folder } = inner
+  const again = await SupervisedApp.start(t, { app: 'proxy', folder, env: { PROXY_ORIGIN: origin.authority } })
+  assert.equal(await get(again.port), 'ok')
+  assert.deepEqual(marks.at(-1), [first![1]])
 })

@@ -58,7 +58,7 @@ describe('proxy: heads of requests that hooks change', () => {
     it(`what ${hook} sets is looked at before it is sent`, async t => {
       let change: Change = () => { /* nothing yet */ }, peer: Peer | null = null
       const proxy = await startProxy(t, {
-        service: { viaName: 'edge' },
+        service: { via: 'both' },
         hooks: hooksWith(request => { if (request.headers.has('x-change')) change(request) }, () => peer!),
         script: async exchange => { await exchange.send(response(200, exchange.request.target)) },
       })
@@ -152,7 +152,7 @@ describe('proxy: heads of responses that hooks change', () => {
   for (const [hook, hooksWith] of Object.entries(HOOKS)) {
     it(`what ${hook} sets is looked at before it is sent`, async t => {
       for (const [what, change] of Object.entries(BAD)) {
-        const proxy = await startProxy(t, { service: { viaName: 'edge' }, hooks: hooksWith(change) })
+        const proxy = await startProxy(t, { service: { via: 'both' }, hooks: hooksWith(change) })
         const client = await proxy.connect()
         await client.write(get())
         const got = await client.readResponse().catch(() => null)

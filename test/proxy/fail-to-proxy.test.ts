@@ -27,7 +27,7 @@ for (const [kind, source, status, flag] of [
   ['CLOSED_EARLY', 'upstream', 502, 'UR'], ['BAD_FRAMING', 'upstream', 502, 'UP'], ['NO_HEALTHY_BACKEND', 'upstream', 503, 'NH'],
   ['POOL_QUEUE_FULL', 'upstream', 503, 'OL'], ['OVERLOADED', 'internal', 503, 'OL'], ['DRAINING', 'internal', 503, 'DR'],
   ['LOCAL_EXHAUSTED', 'internal', 503, 'OL'], ['BIND_FAILED', 'internal', 503, 'UC'], ['RESOLVE_FAILED', 'internal', 503, 'FE'],
-  ['LOOP_DETECTED', 'internal', 508, 'PE'], ['HOOK_FAILED', 'internal', 500, 'FE'],
+  ['LOOP_DETECTED', 'downstream', 508, 'PE'], ['HOOK_FAILED', 'internal', 500, 'FE'],
 ] as const) {
   test(`fail to proxy: ${kind} of ${source} is ${status} with flag ${flag}`, () => {
     assert.deepEqual([statusOf(error(kind, source)), flagOf(error(kind, source))], [status, flag])

@@ -10,7 +10,8 @@ import type { ForwardedOptions } from '../../src/proxy/forwarded-options.ts'
 function make(
   options: ForwardedOptions, ip: string, fields: Record<string, string | string[]> = {}, tls: TlsFacts | null = null,
 ): { head: RequestHead; sent: HeaderMap } {
-  const forwarded = new ForwardedFields({ viaName: 'edge', ...options }), facts = forwarded.factsOf({ remoteIp: ip, tls }, false)
+  const forwarded = new ForwardedFields({ via: 'both', viaName: 'edge', ...options })
+  const facts = forwarded.factsOf({ remoteIp: ip, tls }, false)
   const head = RequestHead.build('GET', '/', HeaderMap.from({ Host: 'a.example', ...fields }))
   if (!facts.trusted) stripForwarded(head.headers)
   const requestId = forwarded.requestIdFor(head, facts)
@@ -73,7 +74,7 @@ test('forwarded fields: an IPv6 client stands in brackets and quotes in Forwarde
 })
 
 test('forwarded fields: each has its option', () => {
-  const { sent } = make({ forwarded: 'off', viaName: '', requestId: false }, '192.0.2.1')
+  const { sent } = make({ forwarded: 'off', via: 'off', loopName: null, requestId: false }, '192.0.2.1')
   assert.deepEqual([...sent], [['Host', 'a.example']])
 })
 
@@ -89,13 +90,17 @@ test('forwarded fields: ids of one process differ', () => {
   assert.equal(new Set(Array.from({ length: 1000 }, () => forwarded.requestIdFor(head, facts))).size, 1000)
 })
 
-test('forwarded fields: our own name anywhere in Via is seen, and no other', () => {
-  const forwarded = new ForwardedFields({ viaName: 'edge' })
-  const seen = (...via: string[]): boolean => forwarded.seenBefore(RequestHead.build('GET', '/', HeaderMap.from({ Via: via })))
-  const known = [seen('1.1 edge'), seen('1.0 x, 1.1 edge'), seen('1.1 x', 'HTTP/1.1 edge (comment)'), seen('1.1\tedge')]
-  assert.deepEqual(known, [true, true, true, true])
-  assert.deepEqual([seen('1.1 edges'), seen('1.1 x'), seen('edge'), seen()], [false, false, false, false])
-  assert.equal(new ForwardedFields({ viaName: '' }).seenBefore(RequestHead.build('GET', '/', HeaderMap.from({ Via: '1.1 ' }))), false)
+test('forwarded fields: an origin gets no Via unless it is asked for, a client does', () => {
+  const sentWith = (options: ForwardedOptions): (string | undefined)[] => {
+    const forwarded = new ForwardedFields(options), head = RequestHead.build('GET', '/')
+    const lines = forwarded.linesFor(head, forwarded.factsOf({ remoteIp: '', tls: null }, false), { requestId: '1', request: head })
+    const answered = forwarded.linesForResponse(new ResponseHead(200, '', '1.1', new HeaderMap()))
+    return [lines.text, answered.text].map(text => /^Via: (.*)$/m.exec(text)?.[1]?.trim())
+  }
+  assert.deepEqual(sentWith({}), [undefined, '1.1 cirque'])
+  assert.deepEqual(sentWith({ via: 'both', viaName: 'edge' }), ['1.1 edge', '1.1 edge'])
+  assert.deepEqual(sentWith({ via: 'off' }), [undefined, undefined])
+  assert.deepEqual(sentWith({ via: 'both', viaName: '' }), [undefined, undefined])
 })
 
 for (const [what, options] of [
@@ -104,6 +109,7 @@ for (const [what, options] of [
   ['an empty prefix', { trustedHops: ['10.0.0.0/'] }],
   ['a negative prefix', { trustedHops: ['::1/-1'] }],
   ['a Via name with a blank', { viaName: 'a b' }],
+  ['a loop name with a parameter', { loopName: 'edge; id=1' }],
 ] as const) {
   test(`forwarded fields: ${what} is refused when the service is made`, () => assert.throws(() => new ForwardedFields(options), TypeError))
 }
@@ -116,7 +122,7 @@ test('forwarded fields: a client that came by TLS is told of as https, in both s
 })
 
 test('forwarded fields: Via names the version in which each message came', () => {
-  const forwarded = new ForwardedFields({ viaName: 'edge' }), facts = forwarded.factsOf({ remoteIp: '', tls: null }, false)
+  const forwarded = new ForwardedFields({ via: 'both', viaName: 'edge' }), facts = forwarded.factsOf({ remoteIp: '', tls: null }, false)
   const viaOf = (version: HttpVersion): string => {
     const head = new RequestHead('GET', '/', version, new HeaderMap())
     const lines = forwarded.linesFor(head, facts, { requestId: '1', request: head })

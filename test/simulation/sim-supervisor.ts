@@ -2,6 +2,7 @@
  * One image of a simulated supervisor process: the real Supervisor in a world of simulated time, processes, sockets, files
  * and releases. Nothing that supervisor.ts decides is decided here.
  */
+import path from 'node:path'
 import type { ServerConfig } from '../../src/config/server-config.ts'
 import { OptionError } from '../../src/primitives/option-table.ts'
 import type { ChannelEnd, ChannelHandlers, ChannelOptions, Question } from '../../src/ipc/channel.ts'
@@ -12,6 +13,7 @@ import type { SystemCalls } from '../../src/ipc/system-calls.ts'
 import type { AdminServer } from '../../supervisor/admin-server.ts'
 import type { ControlConnection, ControlSockets } from '../../supervisor/control-sockets.ts'
 import type { Fleet } from '../../supervisor/fleet.ts'
+import { JOURNAL } from '../../supervisor/state-folder.ts'
 import type { ListenerTable } from '../../supervisor/listener-table.ts'
 import type { ExitReport, ForkedProcess, ForkRequest, ProcessHost } from '../../supervisor/process-host.ts'
 import { readResumption } from '../../supervisor/resumption.ts'
@@ -201,15 +203,20 @@ export class SimSupervisor implements ProcessHost {
   #disk(): StateDisk {
     const world = this.#world
     return {
-      read: () => {
-        if (world.journal === null) throw new Error('ENOENT')
-        return world.journal
+      read: file => {
+        const text = isJournal(file) ? world.journal : world.instanceId
+        if (text === null) throw new Error('ENOENT')
+        return text
       },
-      write: (_file, text) => {
+      write: (file, text) => {
+        if (!isJournal(file)) { world.instanceId = text; return }
         if (this.upgrades?.step === 'committing' && !world.calm && world.random.chance(0.03)) throw new Error('ENOSPC')
         world.writeJournal(this, text)
       },
-      remove: () => world.writeJournal(this, null),
+      remove: file => {
+        if (isJournal(file)) world.writeJournal(this, null)
+        else world.instanceId = null
+      },
       soon: run => { this.later(0, run) },
       prepareFolder: () => {},
       removeFolder: () => {},
@@ -356,3 +363,5 @@ class Watch implements ChannelEnd<ToWorker> {
     }
   }
 }
+
+function isJournal(file: string): boolean { return path.basename(file) === JOURNAL }

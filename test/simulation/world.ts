@@ -97,6 +97,8 @@ export class World implements Wire {
   readonly kernel: Kernel
   nowMs = 0
   journal: string | null = null
+  /** The other file of the state folder. */
+  instanceId: string | null = null
   /** Where the link `current` leads to. */
   current = '/r0'
   /** What stands in the configuration. */

@@ -122,7 +122,7 @@ for (const step of ['preflight', 'rolling', 'supervisor'] as const) {
     assert.deepEqual(await server.app.end(20_000), { code: 0, signal: null })
     assert.deepEqual([[...pids].filter(isAlive), server.app.everyWorkerPid()], [[], []])
     assert.match(server.root.current, step === 'supervisor' ? /^(one|two)$/ : /^one$/)
-    assert.deepEqual(fs.readdirSync(server.app.stateDir), [])
+    assert.deepEqual(fs.readdirSync(server.app.stateDir), ['instance-id'])
   })
 }
 
@@ -155,7 +155,7 @@ for (const [signals, ended] of [[['SIGTERM'], 0], [['SIGTERM', 'SIGINT'], 1], [[
     await server.begin({ tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' })
     assert.deepEqual(await server.app.end(20_000), { code: ended, signal: null }, server.app.stderr)
     assert.deepEqual(server.app.everyWorkerPid(), [])
-    assert.deepEqual(fs.readdirSync(server.app.stateDir), [])
+    assert.deepEqual(fs.readdirSync(server.app.stateDir), ['instance-id'])
   })
 }
 
