@@ -19,7 +19,7 @@ export const ERROR_KINDS = [
   'URI_TOO_LONG', 'HEAD_TOO_LARGE', 'VERSION_NOT_SUPPORTED', 'NOT_IMPLEMENTED', 'BODY_TOO_LARGE',
   'METHOD_NOT_ALLOWED', 'EXPECTATION_FAILED', 'LOOP_DETECTED', 'TOO_MANY_INTERIM', 'OVERLOADED', 'DRAINING',
   // An answer chosen by a filter, and faults of ours.
-  'STATUS', 'HOOK_FAILED', 'INTERNAL',
+  'STATUS', 'HOOK_FAILED', 'HOOK_TIMEOUT', 'INTERNAL',
 ] as const
 
 export type ErrorKind = (typeof ERROR_KINDS)[number]

@@ -30,8 +30,9 @@ export interface BackendLike {
   /** `host:port`, `[v6]:port` or `unix:/path`. */
   readonly name: string
   /** Called when an attempt ended. */
-  report?(healthy: boolean): void
-  release?(): void
+  /** Nothing waits for a promise, and what it rejects with is logged. */
+  report?(healthy: boolean): unknown
+  release?(): unknown
 }
 
 export interface ConnectProxyOptions {
@@ -186,8 +187,8 @@ export class HttpPeer implements Peer {
   }
 
   /** Tells the backend, if a load balancer chose this peer, how an attempt ended. */
-  report(healthy: boolean): void { if (this.backend !== null) this.backend.report?.(healthy) }
-  release(): void { if (this.backend !== null) this.backend.release?.() }
+  report(healthy: boolean): unknown { return this.backend?.report?.(healthy) }
+  release(): unknown { return this.backend?.release?.() }
 }
 
 /** Name that the certificate of `peer` has to carry: its server name, or its host; '' only where `verifyHostname` is off. */

@@ -32,10 +32,10 @@ export interface Peer {
    * Called when an attempt to this peer ended with a verdict, so that a load balancer can count failures. Absent for peers
    * that are not counted.
    */
-  report?(healthy: boolean): void
+  report?(healthy: boolean): unknown
   /**
    * Called instead when an attempt ended without one: the client left, or a pooled connection turned out to be stale. Every
    * attempt ends with exactly one of the two.
    */
-  release?(): void
+  release?(): unknown
 }

@@ -19,6 +19,7 @@ import type { UpstreamConnection } from '../protocols/http-connection.ts'
 import type { DetachedStream, RequestSetup, UpstreamOwner, UpstreamSession } from '../protocols/http-session.ts'
 import type { TracerGroup } from '../telemetry/tracer-group.ts'
 import type { AttemptTrace } from './exchange-trace.ts'
+import { isPromise } from './phases.ts'
 import type { ResponseSource } from './response-source.ts'
 
 /** What an attempt asks of the service. */
@@ -29,6 +30,8 @@ export interface AttemptHost {
   readonly timed: boolean
   /** Peers are told how attempts ended; otherwise only that they did. */
   readonly judgesPeers: boolean
+  /** Code of the application whose result nothing waits for failed. */
+  hookFailed(hook: string, thrown: unknown): void
 }
 
 /** What an attempt tells: all that a session tells its owner, and how the connection came about. */
@@ -230,9 +233,23 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   settle(healthy: boolean | null): void {
     if (this.#told !== Told.Nothing) return
     this.#told = healthy === false ? Told.Failed : Told.Other
-    if (healthy === null || !this.#host.judgesPeers) this.peer.release?.()
-    else this.peer.report?.(healthy)
+    tellPeer(this.#host, this.peer, healthy)
   }
+}
+
+/** How an attempt at it ended; null: without a verdict. Nothing comes back from a peer. */
+export function tellPeer(host: AttemptHost, peer: Peer, healthy: boolean | null): void {
+  const verdict = host.judgesPeers ? healthy : null
+  try {
+    const result: unknown = verdict === null ? peer.release?.() : peer.report?.(verdict)
+    if (isPromise(result)) result.then(undefined, (thrown: unknown) => peerFailed(host, peer, verdict, thrown))
+  } catch (thrown) {
+    peerFailed(host, peer, verdict, thrown)
+  }
+}
+
+function peerFailed(host: AttemptHost, { name }: Peer, verdict: boolean | null, thrown: unknown): void {
+  host.hookFailed(`${verdict === null ? 'release' : 'report'} of peer ${name}`, thrown)
 }
 
 /**

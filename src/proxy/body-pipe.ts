@@ -13,19 +13,22 @@
  * the chunk: only a filter that gives a promise costs one. After `stop()` no filter is called any more.
  */
 import type { HeaderMap } from '../http/header-map.ts'
-import type { Clock } from '../primitives/clock.ts'
 import { BUFFER_RESERVE } from '../protocols/byte-stream.ts'
+import { hookLate, HookWatch, type HookHost, type HookWaiter } from './hook-watch.ts'
 import { isPromise, type BodyStage } from './phases.ts'
 import type { BodyResult } from './session.ts'
 
 const NOTHING = Buffer.alloc(0)
 
+/** Longest delay of a piece, in ms: what a timer of Node.js can wait. */
+const DELAY_MS_MAX = 2_147_483_647
+
 const State = { Closed: 0, Open: 1, Filtering: 2, Delaying: 3, Done: 4 } as const
 type State = (typeof State)[keyof typeof State]
 
 /** @template Subject what filters are called with: the exchange */
-export abstract class BodyPipe<Subject> {
-  readonly #clock: Clock
+export abstract class BodyPipe<Subject> implements HookWaiter {
+  readonly #host: HookHost
   readonly #subject: Subject
   /** Null: nothing filters, and the pipe only waits. */
   readonly #stage: BodyStage<Subject> | null
@@ -43,9 +46,13 @@ export abstract class BodyPipe<Subject> {
   #filterAt = 0
   #piece: Buffer | null = null
   #delayMs = 0
+  /** The trailer filter that was called last; -1: none was. */
+  #trailerFilterAt = -1
+  /** Made when a filter gives the first promise. */
+  #watch: HookWatch | null = null
 
-  constructor(clock: Clock, subject: Subject, stage: BodyStage<Subject> | null) {
-    this.#clock = clock
+  constructor(host: HookHost, subject: Subject, stage: BodyStage<Subject> | null) {
+    this.#host = host
     this.#subject = subject
     this.#stage = stage
   }
@@ -58,8 +65,8 @@ export abstract class BodyPipe<Subject> {
   /** The bytes stay untouched until the sink has them. */
   protected abstract writeSink(buffer: Buffer, from: number, to: number): void
   protected abstract endSink(trailers: HeaderMap | null): void
-  /** A filter threw or rejected. */
-  protected abstract failed(thrown: unknown): void
+  /** `hook` threw, rejected, or gave what it must not. */
+  protected abstract failed(thrown: unknown, hook: string): void
 
   /** The head went out: the body may follow. */
   open(): void {
@@ -94,6 +101,7 @@ export abstract class BodyPipe<Subject> {
     this.#buffer = null
     this.#cancelDelay?.()
     this.#cancelDelay = null
+    this.#watch?.end()
   }
 
   #pump(): void {
@@ -166,24 +174,43 @@ export abstract class BodyPipe<Subject> {
       this.#piece = result
       return
     }
-    if (typeof result !== 'object' || typeof result.delayMs !== 'number') {
-      throw new TypeError('a body filter returned neither a Buffer, nor null, nor { chunk, delayMs }')
-    }
+    if (typeof result !== 'object') throw new TypeError('it returned neither a Buffer, nor null, nor { chunk, delayMs }')
     const { chunk, delayMs } = result
-    if (chunk !== null && !Buffer.isBuffer(chunk)) throw new TypeError('a body filter returned a chunk that is neither a Buffer nor null')
+    if (chunk !== null && !Buffer.isBuffer(chunk)) throw new TypeError('it returned a chunk that is neither a Buffer nor null')
+    if (typeof delayMs !== 'number' || !(delayMs >= 0 && delayMs <= DELAY_MS_MAX)) {
+      throw new TypeError(`it returned a delayMs that is not between 0 and ${DELAY_MS_MAX}`)
+    }
     this.#piece = chunk
     this.#delayMs += delayMs
   }
 
   #await(result: Promise<BodyResult>): void {
-    this.#state = State.Filtering
-    result.then(value => {
+    this.#beginWait()
+    Promise.resolve(result).then(value => {
       if (this.#state !== State.Filtering) return
-      this.#state = State.Open
+      this.#endWait()
       this.#take(value)
       this.#runFilters()
       this.#pump()
     }).catch((thrown: unknown) => this.#fail(thrown))
+  }
+
+  #beginWait(): void {
+    this.#state = State.Filtering
+    ;(this.#watch ??= new HookWatch(this.#host, this)).begin()
+  }
+
+  #endWait(): void {
+    this.#state = State.Open
+    this.#watch!.end()
+  }
+
+  onHookLate(): void { this.#fail(hookLate(this.#hook, this.#host)) }
+
+  /** The filter that was called last. */
+  get #hook(): string {
+    const { hooks, trailerHooks } = this.#stage!
+    return this.#trailerFilterAt >= 0 ? trailerHooks[this.#trailerFilterAt]! : hooks[this.#filterAt - 1] ?? 'a body filter'
   }
 
   #filtered(): void {
@@ -192,7 +219,7 @@ export abstract class BodyPipe<Subject> {
       return
     }
     this.#state = State.Delaying
-    this.#cancelDelay = this.#clock.after(this.#delayMs, () => {
+    this.#cancelDelay = this.#host.ticker.clock.after(Math.min(this.#delayMs, DELAY_MS_MAX), () => {
       this.#cancelDelay = null
       if (this.#state !== State.Delaying) return
       this.#state = State.Open
@@ -233,12 +260,13 @@ export abstract class BodyPipe<Subject> {
   /** From filter `at` on. The last body that one of them returned is sent as the last piece, instead of the trailers. */
   #filterTrailers(stage: BodyStage<Subject>, trailers: HeaderMap, at: number, body: Buffer | void): void {
     for (let i = at; i < stage.trailerFilters.length; i++) {
+      this.#trailerFilterAt = i
       const result = stage.trailerFilters[i]!(this.#subject, trailers)
       if (isPromise(result)) {
-        this.#state = State.Filtering
-        result.then(value => {
+        this.#beginWait()
+        Promise.resolve(result).then(value => {
           if (this.#state !== State.Filtering) return
-          this.#state = State.Open
+          this.#endWait()
           this.#filterTrailers(stage, trailers, i + 1, value === undefined ? body : value)
         }).catch((thrown: unknown) => this.#fail(thrown))
         return
@@ -250,7 +278,7 @@ export abstract class BodyPipe<Subject> {
   }
 
   #endWith(body: Buffer | void, trailers: HeaderMap): void {
-    if (body !== undefined && !Buffer.isBuffer(body)) throw new TypeError('a trailer filter returned something else than a Buffer')
+    if (body !== undefined && !Buffer.isBuffer(body)) throw new TypeError('it returned something else than a Buffer')
     this.#state = State.Done
     if (body === undefined || body.length === 0) {
       this.endSink(trailers)
@@ -263,6 +291,6 @@ export abstract class BodyPipe<Subject> {
   #fail(thrown: unknown): void {
     if (this.#state === State.Done) return
     this.stop()
-    this.failed(thrown)
+    this.failed(thrown, this.#stage === null ? '' : this.#hook)
   }
 }

@@ -4,18 +4,17 @@
  */
 import type { PathNormalization } from '../http/target-path.ts'
 import type { Peer } from '../peer/peer.ts'
-import type { Ticker } from '../primitives/clock.ts'
 import type { LoggedExchange } from '../telemetry/access-record.ts'
 import type { TracerGroup } from '../telemetry/tracer-group.ts'
 import type { AttemptHost } from './attempt.ts'
 import type { ForwardedFields } from './forwarded-fields.ts'
+import type { HookHost } from './hook-watch.ts'
 import type { PhasePlan } from './phases.ts'
 import type { RetryBudget } from './retry-budget.ts'
 import type { Tunnel } from './tunnel.ts'
 
-export interface ExchangeHost<Ctx> extends AttemptHost {
+export interface ExchangeHost<Ctx> extends AttemptHost, HookHost {
   readonly plan: PhasePlan<Ctx>
-  readonly ticker: Ticker
   /** The service's own; null: it has none, though a peer may. */
   readonly tracers: TracerGroup | null
   /** Those who watch attempts at this peer: the service's tracers and the peer's own. Null: none. */
@@ -32,8 +31,6 @@ export interface ExchangeHost<Ctx> extends AttemptHost {
   tunnelClosed(tunnel: Tunnel): void
   /** Exactly once per exchange, before `logging`. */
   exchangeEnded(exchange: FinishedExchange): void
-  /** A hook whose result nothing waits for failed. */
-  hookFailed(hook: string, thrown: unknown): void
 }
 
 /** An exchange that is over, for counts and logs. */

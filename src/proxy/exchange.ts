@@ -28,12 +28,13 @@ import type { RequestOwner } from '../protocols/http-connection.ts'
 import type { HalfClose } from '../protocols/http-options.ts'
 import { BODY_TUNNEL, BODY_UNKNOWN, BODY_UNTIL_CLOSE, type DownstreamSession } from '../protocols/http-session.ts'
 import type { TracerGroup } from '../telemetry/tracer-group.ts'
-import { Attempt, type AttemptOwner, type LostConnection } from './attempt.ts'
+import { Attempt, tellPeer, type AttemptOwner, type LostConnection } from './attempt.ts'
 import type { ExchangeHost } from './exchange-host.ts'
 import { ExchangeTrace, type AttemptTrace, type TracedExchange } from './exchange-trace.ts'
 import { errorPage, flagOf, statusOf, type Flag } from './fail-to-proxy.ts'
 import { MERGED_FIELDS, stripForwarded, type ConnectionFacts } from './forwarded-fields.ts'
-import { isPromise, type BodyStage, type PhasePlan, type PhaseSubject, type ResponseOrigin } from './phases.ts'
+import { hookLate, HookWatch, type HookWaiter } from './hook-watch.ts'
+import { hookOfModule, isPromise, type BodyStage, type PhasePlan, type PhaseSubject, type ResponseOrigin } from './phases.ts'
 import type { FailToProxy, Verdict } from './proxy-http.ts'
 import { bodyOnItsWay, NO_BODY, RequestBody, type RequestBodyOwner } from './request-body.ts'
 import { OwnAnswer, ResponsePipe, type ResponsePipeOwner, type ResponseSink, type ResponseSource } from './response-source.ts'
@@ -65,13 +66,27 @@ const Step = {
 } as const
 type Step = (typeof Step)[keyof typeof Step]
 
-/** What an exchange waits for in a step; in the others it waits for nothing. */
+/** The hook behind which a step stands: a step is left before its hook is called. */
+const HOOK_BEFORE: Readonly<Partial<Record<Step, string>>> = {
+  [Step.Modules]: 'earlyRequestFilter', [Step.Upstream]: 'requestFilter', [Step.UpstreamVerdict]: 'proxyUpstreamFilter',
+  [Step.PeerChosen]: 'upstreamPeer', [Step.Connecting]: 'upstreamPeer', [Step.CopyRequest]: 'connectedToUpstream',
+  [Step.UpstreamModules]: 'upstreamRequestFilter', [Step.Relaying]: 'a filter of the request',
+  [Step.ResponseApp]: 'upstreamResponseFilter', [Step.ResponseModules]: 'responseFilter', [Step.Streaming]: 'a filter of the response',
+  [Step.Failing]: 'failToProxy',
+}
+
+/** Steps that call a hook of each module, one after the other. */
+const HOOK_OF_MODULES: Readonly<Partial<Record<Step, readonly [plan: 'requestModules' | 'upstreamRequestModules' | 'responseModules',
+  hook: string]>>> = {
+  [Step.Modules]: ['requestModules', 'requestFilter'],
+  [Step.UpstreamModules]: ['upstreamRequestModules', 'upstreamRequestFilter'],
+  [Step.ResponseModules]: ['responseModules', 'responseFilter'],
+}
+
+/** What an exchange waits for that is no hook. */
 const WAITS_FOR: Readonly<Partial<Record<Step, string>>> = {
-  [Step.Modules]: 'earlyRequestFilter, or requestFilter of a module', [Step.Upstream]: 'requestFilter',
-  [Step.UpstreamVerdict]: 'proxyUpstreamFilter', [Step.PeerChosen]: 'upstreamPeer', [Step.Connecting]: 'a connection to',
-  [Step.CopyRequest]: 'connectedToUpstream', [Step.UpstreamModules]: 'upstreamRequestFilter', [Step.Relaying]: 'the answer of',
-  [Step.ResponseApp]: 'upstreamResponseFilter', [Step.ResponseModules]: 'responseFilter', [Step.Streaming]: 'the body of the answer of',
-  [Step.Retrying]: 'the next attempt', [Step.Failing]: 'failToProxy',
+  [Step.Connecting]: 'a connection to', [Step.Relaying]: 'the answer of', [Step.Streaming]: 'the body of the answer of',
+  [Step.Retrying]: 'the next attempt',
 }
 
 /** Where an answer enters the steps. */
@@ -80,7 +95,7 @@ const ENTRY: Readonly<Record<ResponseOrigin, Step>> = {
 }
 
 export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange, RequestOwner, AttemptOwner,
-  ResponseSink, RequestBodyOwner, ResponsePipeOwner, TunnelOwner {
+  ResponseSink, RequestBodyOwner, ResponsePipeOwner, TunnelOwner, HookWaiter {
   readonly #host: ExchangeHost<Ctx>
   readonly #plan: PhasePlan<Ctx>
   readonly #down: DownstreamSession
@@ -97,6 +112,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   #moduleAt = 0
   /** Number of the promise that the steps wait for: one of an attempt that failed meanwhile must not move the next one. */
   #waitingFor = 0
+  /** Made with the first promise of the steps. */
+  #watch: HookWatch | null = null
 
   attempts = 0
   #attempt: Attempt | null = null
@@ -128,6 +145,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   error: ProxyError | null = null
   /** The exchange is answered with an error page, or not at all. */
   #failing = false
+  /** A response filter of a module is to blame: the page does not go there again. */
+  #skipsModules = false
   #budgetSpent = false
   #states: Map<HttpModule, unknown> | null = null
   /** As they were at the end, raw bytes of a tunnel included: the downstream session goes on to other requests. */
@@ -196,13 +215,13 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   }
 
   #requestBody(): RequestBody<Ctx> {
-    return this.#body ??= new RequestBody(this.#down, this.#host.clock, this, this.#plan.requestBody)
+    return this.#body ??= new RequestBody(this.#down, this.#host, this, this.#plan.requestBody)
   }
 
   respond(status: number, fields: ResponseFields = {}, body: ResponseBody = null): 'responded' {
     if (this.responded || this.response !== null || this.#ended) throw new Error('respond: a response was already begun')
     if (status < 200) throw new TypeError(`status ${status} is not that of a final response`)
-    const answer = new OwnAnswer(ResponseHead.build(status, toHeaders(fields)), body)
+    const answer = new OwnAnswer(ResponseHead.build(status, toHeaders(fields)), body, this, this.#host)
     this.#dropAttempt()
     this.#traceAttemptEnd(null)
     this.#takeAnswer(answer)
@@ -225,7 +244,9 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   summary(): string {
     if (this.#plan.has.requestSummary) {
       try {
-        return atOnce(this.#plan.app.requestSummary!(this, this.ctx), 'requestSummary')
+        const summary = atOnce(this.#plan.app.requestSummary!(this, this.ctx), 'requestSummary')
+        if (typeof summary === 'string') return summary
+        throw new TypeError('it returned no text')
       } catch (thrown) {
         this.#host.hookFailed('requestSummary', thrown)
       }
@@ -235,13 +256,18 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
 
   /** For a message about an exchange that is late: a hook, or a peer. */
   get waitsFor(): string {
-    const text = WAITS_FOR[this.#step] ?? 'nothing'
+    const text = WAITS_FOR[this.#step] ?? this.#lastHook()
     return / (?:to|of)$/.test(text) ? `${text} ${this.peer?.name ?? 'its own'}` : text
   }
 
   get errorLogSuppressed(): boolean {
     if (!this.#plan.has.suppressErrorLog || this.error === null) return false
-    try { return atOnce(this.#plan.app.suppressErrorLog!(this, this.error, this.ctx), 'suppressErrorLog') } catch { return false }
+    try {
+      return atOnce(this.#plan.app.suppressErrorLog!(this, this.error, this.ctx), 'suppressErrorLog') === true
+    } catch (thrown) {
+      this.#host.hookFailed('suppressErrorLog', thrown)
+      return false
+    }
   }
 
   // ---- the steps
@@ -252,15 +278,17 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   begin(): void {
     const { app } = this.#plan, { tracers, clock } = this.#host
     if (tracers !== null && !this.#facts.selfTest) this.#trace = new ExchangeTrace(this, tracers, clock)
+    let hook = 'newCtx'
     try {
-      this.ctx = atOnce(app.newCtx(), 'newCtx')
+      this.ctx = atOnce(app.newCtx(), hook)
       const kept = this.#facts.kept
       if (kept !== undefined) {
         this.#facts.kept = undefined
-        atOnce(app.onConnectionReuse?.(this, this.ctx, kept), 'onConnectionReuse')
+        hook = 'onConnectionReuse'
+        atOnce(app.onConnectionReuse?.(this, this.ctx, kept), hook)
       }
     } catch (thrown) {
-      this.#fail(asProxyError(thrown, 'newCtx or onConnectionReuse'))
+      this.#fail(asProxyError(thrown, hook))
       return
     }
     if (this.#refusal === null) this.#advance()
@@ -271,7 +299,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     try {
       this.#run()
     } catch (thrown) {
-      this.#attemptFailed(asProxyError(thrown, 'a hook threw'))
+      this.#attemptFailed(asProxyError(thrown, this.#lastHook()))
     }
   }
 
@@ -326,6 +354,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
         }
         case Step.CopyRequest: {
           this.#step = Step.UpstreamModules
+          // An earlier attempt may have failed between two modules.
+          this.#moduleAt = 0
           const copied = has.upstreamRequestFilter || plan.upstreamRequestModules !== null
           this.#upstreamRequest = copied ? this.request.clone() : this.request
           if (has.upstreamRequestFilter && this.#waits(app.upstreamRequestFilter!(this, this.#upstreamRequest, this.ctx))) return
@@ -387,16 +417,50 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
       return false
     }
     const wait = this.#waitingFor + 1
-    this.#await(result.then(value => { if (wait === this.#waitingFor) this.#verdict = checkVerdict(value) }))
+    this.#await(Promise.resolve(result).then(value => { if (wait === this.#waitingFor) this.#verdict = checkVerdict(value) }))
     return true
   }
 
+  /** Also of what is only like a promise: never within this call. */
   #await(promise: Promise<unknown>): void {
-    const wait = ++this.#waitingFor
-    promise.then(
-      () => { if (wait === this.#waitingFor) this.#advance() },
-      (thrown: unknown) => { if (wait === this.#waitingFor && !this.#ended) this.#attemptFailed(asProxyError(thrown, 'a hook rejected')) },
+    const wait = this.#beginWait()
+    Promise.resolve(promise).then(
+      () => { if (this.#endWait(wait)) this.#advance() },
+      (thrown: unknown) => { if (this.#endWait(wait)) this.#attemptFailed(asProxyError(thrown, this.#lastHook())) },
     )
+  }
+
+  #beginWait(): number {
+    ;(this.#watch ??= new HookWatch(this.#host, this)).begin()
+    return ++this.#waitingFor
+  }
+
+  /** Whether the exchange still waits for it. */
+  #endWait(wait: number): boolean {
+    if (wait !== this.#waitingFor || this.#ended) return false
+    this.#watch!.end()
+    return true
+  }
+
+  onHookLate(): void {
+    // The client is late, or slow, and has limits of its own.
+    if (this.#body !== null && this.#body.reading) {
+      this.#watch!.begin()
+      return
+    }
+    const error = hookLate(this.#lastHook(), this.#host)
+    this.#waitingFor++
+    if (this.#step === Step.Failing) this.#pageFailed(error)
+    else this.#attemptFailed(error)
+  }
+
+  onBodyRead(): void { if (this.#watch !== null && this.#watch.tickIndex !== -1) this.#watch.begin() }
+
+  /** The hook that the steps called last, as messages name it. */
+  #lastHook(): string {
+    const ofModules = HOOK_OF_MODULES[this.#step]
+    if (this.#moduleAt > 0 && ofModules !== undefined) return hookOfModule(ofModules[1], this.#plan[ofModules[0]]![this.#moduleAt - 1]!)
+    return HOOK_BEFORE[this.#step] ?? 'the proxy itself'
   }
 
   /** What holds before any hook sees the request. False when it was refused. */
@@ -433,10 +497,10 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
       return false
     }
     const wait = this.#waitingFor + 1
-    this.#await(peer.then(value => {
+    this.#await(Promise.resolve(peer).then(value => {
       if (wait === this.#waitingFor) this.#chosen = value
       // Chosen for an exchange that is over: it was an attempt all the same, without a verdict.
-      else value?.release?.()
+      else if (value !== null && value !== undefined) tellPeer(this.#host, value, null)
     }))
     return true
   }
@@ -445,7 +509,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     const peer = this.#chosen
     this.#chosen = null
     if (peer === null || peer === undefined || typeof peer.reuseKey !== 'string' || typeof peer.options !== 'object') {
-      throw new TypeError('upstreamPeer returned no Peer')
+      throw new TypeError('it returned no Peer')
     }
     const tracers = this.#host.tracersFor(peer)
     const trace = tracers === null ? null : this.#traceAttempt(peer, tracers)
@@ -536,7 +600,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
 
   #pipeResponse(): void {
     const source = this.#source!
-    this.#responsePipe ??= new ResponsePipe(this, source, this.#down, this.#host.clock, this.#responseStage)
+    this.#responsePipe ??= new ResponsePipe(this, source, this.#down, this.#host, this.#responseStage)
   }
 
   // ---- the response to the client, wherever it comes from
@@ -595,8 +659,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     this.endResponse(trailers)
   }
 
-  onSourceFailed(thrown: unknown): void {
-    if (!this.#ended) this.#attemptFailed(asProxyError(thrown, 'the body of an answer'))
+  onSourceFailed(thrown: unknown, what: string): void {
+    if (!this.#ended) this.#attemptFailed(asProxyError(thrown, what))
   }
 
   /** The whole response was handed to the client's session. */
@@ -607,7 +671,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
       try {
         atOnce(module.responseDone!(this, this.moduleState(module)), 'responseDone')
       } catch (thrown) {
-        this.error ??= asProxyError(thrown, `responseDone of ${module.name}`)
+        this.error ??= asProxyError(thrown, hookOfModule('responseDone', module))
       }
     }
     this.#finish()
@@ -619,10 +683,10 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   }
 
   /** A body filter threw: before the response that is an ordinary fault, within it the answer is cut. */
-  pipeFailed(thrown: unknown): void {
+  pipeFailed(thrown: unknown, hook: string): void {
     if (this.#ended) return
     this.#dropAttempt()
-    this.#attemptFailed(asProxyError(thrown, 'a body filter'))
+    this.#attemptFailed(asProxyError(thrown, hook))
   }
 
   // ---- upgraded
@@ -651,7 +715,6 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   // ---- answers of our own
 
   #takeAnswer(answer: OwnAnswer): void {
-    answer.sendTo(this)
     this.response = answer.head
     this.#source = this.#own = answer
     this.#responseStage = this.#plan.responseBody.own
@@ -662,7 +725,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   #answered(): void {
     if (this.#source === null) throw new ProxyError('HOOK_FAILED', 'internal', `a filter said 'responded' without session.respond()`)
     this.#moduleAt = 0
-    this.#step = ENTRY.own
+    this.#step = this.#skipsModules ? Step.SendResponse : ENTRY.own
+    if (this.#skipsModules) this.#responseStage = null
   }
 
   // ---- faults
@@ -756,6 +820,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   /** Whatever is pending no longer moves this exchange. */
   #stopWaiting(): void {
     this.#waitingFor++
+    this.#watch?.end()
     this.#cancelRetry?.()
     this.#cancelRetry = null
     this.#body?.holdBack()
@@ -777,6 +842,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
       return
     }
     this.#failing = true
+    this.#skipsModules = this.#step === Step.ResponseModules && this.#moduleAt > 0
     this.error = error
     this.#traceAttemptEnd(error)
     this.#step = Step.Failing
@@ -791,13 +857,25 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     }
     try {
       const result = this.#plan.app.failToProxy!(this, error, this.ctx)
-      if (isPromise(result)) result.then(value => this.#failed(value), () => this.#failed(undefined))
-      else this.#failed(result)
-    } catch {
-      // The hook that answers faults failed itself: the default page tells the client.
-      this.#forgetAnswer()
-      this.#failed(undefined)
+      if (!isPromise(result)) {
+        this.#failed(result)
+        return
+      }
+      const wait = this.#beginWait()
+      Promise.resolve(result).then(
+        value => { if (this.#endWait(wait)) this.#failed(value) },
+        (thrown: unknown) => { if (this.#endWait(wait)) this.#pageFailed(thrown) },
+      )
+    } catch (thrown) {
+      this.#pageFailed(thrown)
     }
+  }
+
+  /** The hook that answers faults failed itself: the default page tells the client. */
+  #pageFailed(thrown: unknown): void {
+    this.#host.hookFailed('failToProxy', thrown)
+    this.#forgetAnswer()
+    this.#failed(undefined)
   }
 
   /** What a filter had answered with gives way to an error page. */
@@ -819,7 +897,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
       }
       const wanted = result?.status ?? statusOf(error)
       const page = errorPage(isFinalStatus(wanted) ? wanted : 500, this.#host.showsRequestId ? this.requestId : '')
-      this.#takeAnswer(new OwnAnswer(page.head, page.body))
+      this.#takeAnswer(new OwnAnswer(page.head, page.body, this, this.#host))
     }
     this.#answered()
     this.#advance()
@@ -841,11 +919,12 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     this.#responded = down.responseStarted
     this.#step = Step.Ended
     this.#waitingFor++
+    this.#watch?.end()
     this.#cancelRetry?.()
     this.#body?.stop()
     this.#endResponsePipe()
     this.#own?.cancel()
-    this.#chosen?.release?.()
+    if (this.#chosen !== null && this.#chosen !== undefined) tellPeer(this.#host, this.#chosen, null)
     this.#attempt?.finish(this.error === null)
     this.#traceAttemptEnd(this.error)
     host.exchangeEnded(this)
@@ -853,7 +932,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     if (has.logging) {
       try {
         const result = app.logging!(this, this.error, this.ctx)
-        if (isPromise(result)) result.catch((thrown: unknown) => host.hookFailed('logging', thrown))
+        if (isPromise(result)) result.then(undefined, (thrown: unknown) => host.hookFailed('logging', thrown))
       } catch (thrown) {
         host.hookFailed('logging', thrown)
       }
@@ -872,7 +951,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
 /** The result of a hook that nothing waits for. A promise is refused, and what becomes of it is of no interest. */
 function atOnce<T>(result: T, hook: string): T {
   if (!isPromise(result)) return result
-  result.catch(() => { /* It was refused. */ })
+  result.then(undefined, () => { /* It was refused. */ })
   throw new TypeError(`${hook} returned a promise; its result is needed at once`)
 }
 

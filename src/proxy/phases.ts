@@ -23,6 +23,9 @@ export type TrailerFilter<Subject> = (subject: Subject, trailers: HeaderMap) => 
 export interface BodyStage<Subject> {
   readonly filters: readonly ChunkFilter<Subject>[]
   readonly trailerFilters: readonly TrailerFilter<Subject>[]
+  /** Names of both, in their order: who is to blame. */
+  readonly hooks: readonly string[]
+  readonly trailerHooks: readonly string[]
   /** The filters keep the number of bytes. */
   readonly keepsLength: boolean
 }
@@ -87,6 +90,8 @@ function appRequestStage<Ctx>(app: ProxyHttp<Ctx>, has: Has): Stage<Ctx> {
   return {
     filters: has.requestBodyFilter ? [(session, chunk, last) => app.requestBodyFilter!(session, chunk, last, session.ctx)] : [],
     trailerFilters: has.requestTrailerFilter ? [(session, trailers) => app.requestTrailerFilter!(session, trailers, session.ctx)] : [],
+    hooks: has.requestBodyFilter ? ['requestBodyFilter'] : [],
+    trailerHooks: has.requestTrailerFilter ? ['requestTrailerFilter'] : [],
     keepsLength: !has.requestBodyFilter || app.keepsLength?.request === true,
   }
 }
@@ -97,6 +102,8 @@ function moduleRequestStage<Ctx>(modules: readonly HttpModule[]): Stage<Ctx> {
     filters: filtering.map(module => (session, chunk, last) =>
       module.requestBodyFilter!(session, chunk, last, session.moduleState(module))),
     trailerFilters: [],
+    hooks: filtering.map(module => hookOfModule('requestBodyFilter', module)),
+    trailerHooks: [],
     keepsLength: filtering.every(module => module.keepsLength === true),
   }
 }
@@ -110,7 +117,12 @@ function upstreamResponseStage<Ctx>(app: ProxyHttp<Ctx>, has: Has): Stage<Ctx> {
   if (has.upstreamResponseTrailerFilter) {
     trailerFilters.push((session, trailers) => app.upstreamResponseTrailerFilter!(session, trailers, session.ctx))
   }
-  return { filters, trailerFilters, keepsLength: !has.upstreamResponseBodyFilter || app.keepsLength?.response === true }
+  return {
+    filters, trailerFilters,
+    hooks: filters.map(() => 'upstreamResponseBodyFilter'),
+    trailerHooks: trailerFilters.map(() => 'upstreamResponseTrailerFilter'),
+    keepsLength: !has.upstreamResponseBodyFilter || app.keepsLength?.response === true,
+  }
 }
 
 /** Behind a cache. */
@@ -120,7 +132,12 @@ function appResponseStage<Ctx>(app: ProxyHttp<Ctx>, has: Has): Stage<Ctx> {
   if (has.responseTrailerFilter) trailerFilters.push((session, trailers) => app.responseTrailerFilter!(session, trailers, session.ctx))
   // A trailer filter may add a last piece.
   const bodyKeepsLength = !has.responseBodyFilter || app.keepsLength?.response === true
-  return { filters, trailerFilters, keepsLength: bodyKeepsLength && !has.responseTrailerFilter }
+  return {
+    filters, trailerFilters,
+    hooks: filters.map(() => 'responseBodyFilter'),
+    trailerHooks: trailerFilters.map(() => 'responseTrailerFilter'),
+    keepsLength: bodyKeepsLength && !has.responseTrailerFilter,
+  }
 }
 
 function moduleResponseStage<Ctx>(modules: readonly HttpModule[]): Stage<Ctx> {
@@ -131,6 +148,8 @@ function moduleResponseStage<Ctx>(modules: readonly HttpModule[]): Stage<Ctx> {
       module.responseBodyFilter!(session, chunk, last, session.moduleState(module))),
     trailerFilters: filteringTrailers.map(module => (session, trailers) =>
       module.responseTrailerFilter!(session, trailers, session.moduleState(module))),
+    hooks: filtering.map(module => hookOfModule('responseBodyFilter', module)),
+    trailerHooks: filteringTrailers.map(module => hookOfModule('responseTrailerFilter', module)),
     keepsLength: filteringTrailers.length === 0 && filtering.every(module => module.keepsLength === true),
   }
 }
@@ -139,9 +158,14 @@ function joinStages<Subject>(first: BodyStage<Subject>, second: BodyStage<Subjec
   return {
     filters: [...first.filters, ...second.filters],
     trailerFilters: [...first.trailerFilters, ...second.trailerFilters],
+    hooks: [...first.hooks, ...second.hooks],
+    trailerHooks: [...first.trailerHooks, ...second.trailerHooks],
     keepsLength: first.keepsLength && second.keepsLength,
   }
 }
+
+/** A module's hook, as messages name it. */
+export function hookOfModule(hook: string, { name }: HttpModule): string { return `${hook} of module ${name}` }
 
 /** Null when it has no filter at all. */
 function usedStage<Subject>(stage: BodyStage<Subject>): BodyStage<Subject> | null {

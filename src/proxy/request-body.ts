@@ -9,10 +9,10 @@
  */
 import { ProxyError } from '../errors/proxy-error.ts'
 import type { HeaderMap } from '../http/header-map.ts'
-import type { Clock } from '../primitives/clock.ts'
 import type { DownstreamSession, UpstreamSession } from '../protocols/http-session.ts'
 import type { Attempt } from './attempt.ts'
 import { BodyPipe } from './body-pipe.ts'
+import type { HookHost } from './hook-watch.ts'
 import type { BodyStage, PhaseSubject } from './phases.ts'
 
 const NOTHING = Buffer.alloc(0)
@@ -22,8 +22,10 @@ const JOINED_BYTES = 4096
 
 /** The exchange, as its request's body sees it. */
 export interface RequestBodyOwner {
-  /** A filter threw or rejected; the pipe has stopped. */
-  pipeFailed(thrown: unknown): void
+  /** A filter (`hook`) threw or rejected; the pipe has stopped. */
+  pipeFailed(thrown: unknown, hook: string): void
+  /** What a hook read ahead is read. */
+  onBodyRead(): void
 }
 
 interface Reading {
@@ -34,7 +36,7 @@ interface Reading {
 
 export class RequestBody<Ctx> {
   readonly #down: DownstreamSession
-  readonly #clock: Clock
+  readonly #host: HookHost
   readonly #owner: RequestBodyOwner & PhaseSubject<Ctx>
   readonly #stage: BodyStage<PhaseSubject<Ctx>> | null
   /** Who gets the chunks; null between attempts. */
@@ -52,14 +54,16 @@ export class RequestBody<Ctx> {
   #cancelContinue: (() => void) | null = null
 
   constructor(
-    down: DownstreamSession, clock: Clock, owner: RequestBodyOwner & PhaseSubject<Ctx>, stage: BodyStage<PhaseSubject<Ctx>> | null,
+    down: DownstreamSession, host: HookHost, owner: RequestBodyOwner & PhaseSubject<Ctx>, stage: BodyStage<PhaseSubject<Ctx>> | null,
   ) {
     this.#down = down
-    this.#clock = clock
+    this.#host = host
     this.#owner = owner
     this.#stage = stage
   }
 
+  /** A hook reads it ahead, and waits for the client. */
+  get reading(): boolean { return this.#reading !== null }
   /** All that was taken from the client can be sent again. */
   get repeatable(): boolean { return !this.#begun || this.#kept !== null }
 
@@ -70,7 +74,7 @@ export class RequestBody<Ctx> {
     const session = attempt.session!
     this.#attempt = attempt
     const stage = this.#stage
-    const pipe = this.#pipe = stage === null ? null : new RequestPipe(this, session, this.#down, this.#clock, this.#owner, stage)
+    const pipe = this.#pipe = stage === null ? null : new RequestPipe(this, session, this.#down, this.#host, this.#owner, stage)
     if (!this.#begun) {
       this.#begun = true
       this.#kept = attempt.peer.options.maxReplayBytes > 0 ? [] : null
@@ -88,7 +92,7 @@ export class RequestBody<Ctx> {
 
   /** The origin decides, for a while; then the client is told to go on anyway (RFC 9110 10.1.1). */
   #awaitContinue(timeoutMs: number): void {
-    this.#cancelContinue = this.#clock.after(timeoutMs, () => {
+    this.#cancelContinue = this.#host.ticker.clock.after(timeoutMs, () => {
       this.#cancelContinue = null
       this.#down.sendContinue()
       this.#open()
@@ -147,6 +151,7 @@ export class RequestBody<Ctx> {
     if (reading !== null) {
       this.#reading = null
       reading.resolve(Buffer.concat(this.#kept!))
+      this.#owner.onBodyRead()
       return
     }
     const session = this.#attempt === null ? null : this.#attempt.session
@@ -205,6 +210,7 @@ export class RequestBody<Ctx> {
     this.#reading = null
     this.#down.pauseRequest()
     reading.reject(tooLarge(`request body over ${reading.max} bytes`))
+    this.#owner.onBodyRead()
   }
 
   /** The client is gone, or broke the rules: nothing more of it will come. */
@@ -255,10 +261,10 @@ class RequestPipe<Ctx> extends BodyPipe<PhaseSubject<Ctx>> {
   readonly #owner: RequestBodyOwner
 
   constructor(
-    body: RequestBody<Ctx>, up: UpstreamSession, down: DownstreamSession, clock: Clock,
+    body: RequestBody<Ctx>, up: UpstreamSession, down: DownstreamSession, host: HookHost,
     owner: RequestBodyOwner & PhaseSubject<Ctx>, stage: BodyStage<PhaseSubject<Ctx>>,
   ) {
-    super(clock, owner, stage)
+    super(host, owner, stage)
     this.#body = body
     this.#up = up
     this.#down = down
@@ -271,5 +277,5 @@ class RequestPipe<Ctx> extends BodyPipe<PhaseSubject<Ctx>> {
   protected override get sinkBlocked(): boolean { return this.#up.bytesQueued > 0 }
   protected override writeSink(buffer: Buffer, from: number, to: number): void { this.#up.writeBody(buffer, from, to, true) }
   protected override endSink(trailers: HeaderMap | null): void { this.#up.endRequest(trailers) }
-  protected override failed(thrown: unknown): void { this.#owner.pipeFailed(thrown) }
+  protected override failed(thrown: unknown, hook: string): void { this.#owner.pipeFailed(thrown, hook) }
 }

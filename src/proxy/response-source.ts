@@ -8,9 +8,9 @@
  */
 import type { HeaderMap } from '../http/header-map.ts'
 import type { ResponseHead } from '../http/message-head.ts'
-import type { Clock } from '../primitives/clock.ts'
 import { BODY_UNKNOWN, type DownstreamSession } from '../protocols/http-session.ts'
 import { BodyPipe } from './body-pipe.ts'
+import { hookLate, HookWatch, type HookHost, type HookWaiter } from './hook-watch.ts'
 import type { BodyStage, PhaseSubject, ResponseOrigin } from './phases.ts'
 import type { ResponseBody } from './session.ts'
 
@@ -29,38 +29,52 @@ export interface ResponseSink {
   /** `owned`: the chunk stays untouched while the source is paused. */
   onResponseBody(buffer: Buffer, from: number, to: number, owned: boolean): void
   onResponseEnd(trailers: HeaderMap | null): void
-  /** The body of an answer of our own cannot be had. */
-  onSourceFailed(thrown: unknown): void
+  /** The body of an answer of our own cannot be had. `what`: who is to blame. */
+  onSourceFailed(thrown: unknown, what: string): void
 }
 
 const OwnState = { Paused: 0, Flowing: 1, Ended: 2 } as const
 type OwnState = (typeof OwnState)[keyof typeof OwnState]
 
+/** Who is to blame for the body of an answer of our own. */
+const OWN_BODY = 'the body given to respond()'
+
 /** An answer of a filter, or an error page. Its body flows no faster than the client takes it. */
-export class OwnAnswer implements ResponseSource {
+export class OwnAnswer implements ResponseSource, HookWaiter {
   readonly kind = 'own'
   readonly head: ResponseHead
   /** Bytes, or BODY_UNKNOWN. */
   readonly length: number
+  readonly #host: HookHost
   readonly #bytes: Buffer | null
   readonly #body: AsyncIterable<Uint8Array | string> | null
   #iterator: AsyncIterator<Uint8Array | string> | null = null
-  #sink: ResponseSink | null = null
+  readonly #sink: ResponseSink
   #state: OwnState = OwnState.Paused
   /** A piece was asked for and is not there yet. */
   #pulling = false
+  /** Made when a piece is asked for first. */
+  #watch: HookWatch | null = null
 
-  /** @param body text is sent as UTF-8 */
-  constructor(head: ResponseHead, body: ResponseBody) {
+  /**
+   * Nothing flows to `sink` before `resume()`.
+   * @param body text is sent as UTF-8
+   * @throws TypeError when it is no body
+   */
+  constructor(head: ResponseHead, body: ResponseBody, sink: ResponseSink, host: HookHost) {
     const bytes = body === null ? Buffer.alloc(0) : typeof body === 'string' || body instanceof Uint8Array ? toBuffer(body) : null
+    if (bytes === null && typeof (body as AsyncIterable<unknown>)[Symbol.asyncIterator] !== 'function') {
+      throw new TypeError('a body of an answer is text, bytes, an async iterable of them, or null')
+    }
     this.head = head
+    this.#sink = sink
+    this.#host = host
     this.#bytes = bytes
     this.#body = bytes === null ? body as AsyncIterable<Uint8Array | string> : null
     this.length = bytes === null ? BODY_UNKNOWN : bytes.length
+    // A stream may fail before it is read, or behind the last reader: then nobody else would listen.
+    if (isEmitter(this.#body)) this.#body.on('error', ignore)
   }
-
-  /** Who gets the body. Nothing flows before `resume()`. */
-  sendTo(sink: ResponseSink): void { this.#sink = sink }
 
   pause(): void { if (this.#state === OwnState.Flowing) this.#state = OwnState.Paused }
 
@@ -77,61 +91,90 @@ export class OwnAnswer implements ResponseSource {
   /** The answer is no longer wanted: an iterated body is told so. */
   cancel(): void {
     if (this.#state === OwnState.Ended) return
+    this.#end()
+    if (this.#body !== null) giveUp(this.#body, this.#iterator)
+  }
+
+  #end(): void {
     this.#state = OwnState.Ended
-    // What becomes of a body that was given up is of no interest.
-    void this.#iterator?.return?.().catch(() => {})
+    this.#watch?.end()
   }
 
   #sendBytes(bytes: Buffer): void {
     this.#state = OwnState.Ended
-    if (bytes.length > 0) this.#sink!.onResponseBody(bytes, 0, bytes.length, true)
-    this.#sink!.onResponseEnd(null)
+    if (bytes.length > 0) this.#sink.onResponseBody(bytes, 0, bytes.length, true)
+    this.#sink.onResponseEnd(null)
   }
 
   #pull(): void {
     if (this.#pulling) return
     this.#pulling = true
-    let next: Promise<IteratorResult<Uint8Array | string>>
-    try {
-      next = (this.#iterator ??= this.#body![Symbol.asyncIterator]()).next()
-    } catch (thrown) {
-      this.#fail(thrown)
-      return
-    }
-    next.then(result => this.#pulled(result)).catch((thrown: unknown) => this.#fail(thrown))
+    ;(this.#watch ??= new HookWatch(this.#host, this)).begin()
+    this.#next().then(result => this.#pulled(result)).catch((thrown: unknown) => this.#fail(thrown))
   }
+
+  /** What the iterator throws, and what it gives that is no promise, becomes one. */
+  async #next(): Promise<IteratorResult<Uint8Array | string>> { return (this.#iterator ??= this.#body![Symbol.asyncIterator]()).next() }
 
   #pulled({ done, value }: IteratorResult<Uint8Array | string>): void {
     this.#pulling = false
     if (this.#state === OwnState.Ended) return
+    this.#watch!.end()
     if (done === true) {
       this.#state = OwnState.Ended
-      this.#sink!.onResponseEnd(null)
+      this.#sink.onResponseEnd(null)
       return
     }
     const piece = toBuffer(value)
     // Paused from here on, unless the sink resumes: the next piece is asked for then.
-    if (piece.length > 0) this.#sink!.onResponseBody(piece, 0, piece.length, true)
+    if (piece.length > 0) this.#sink.onResponseBody(piece, 0, piece.length, true)
     if (this.#state === OwnState.Flowing) this.#pull()
+  }
+
+  onHookLate(): void {
+    giveUp(this.#body!, this.#iterator)
+    this.#fail(hookLate(OWN_BODY, this.#host))
   }
 
   #fail(thrown: unknown): void {
     if (this.#state === OwnState.Ended) return
-    this.#state = OwnState.Ended
-    this.#sink!.onSourceFailed(thrown)
+    this.#end()
+    this.#sink.onSourceFailed(thrown, OWN_BODY)
   }
 }
 
+/**
+ * Tells a body that nobody reads it to its end; also one that was not begun, which may hold a file or a connection. What becomes
+ * of it is of no interest.
+ */
+function giveUp(body: AsyncIterable<unknown>, iterator: AsyncIterator<unknown> | null): void {
+  const { destroy, cancel } = body as { destroy?: unknown; cancel?: unknown }
+  try {
+    // A promise of the iterator that is never settled would hold `return` up: a stream is told at once.
+    if (typeof destroy === 'function') destroy.call(body)
+    if (iterator !== null) Promise.resolve(iterator.return?.()).catch(ignore)
+    else if (typeof cancel === 'function') Promise.resolve(cancel.call(body)).catch(ignore)
+  } catch { /* As said. */ }
+}
+
+function ignore(): void {}
+
+function isEmitter(body: unknown): body is { on(event: 'error', listener: () => void): void } {
+  return body !== null && typeof (body as { on?: unknown }).on === 'function'
+}
+
 function toBuffer(piece: Uint8Array | string): Buffer {
-  return typeof piece === 'string' ? Buffer.from(piece) : Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength)
+  if (typeof piece === 'string') return Buffer.from(piece)
+  if (piece instanceof Uint8Array) return Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength)
+  throw new TypeError(`it gave ${piece === null ? 'null' : typeof piece}, which is neither text nor bytes`)
 }
 
 /** The exchange, as the pipe of its response sees it. */
 export interface ResponsePipeOwner {
   /** The whole body was handed to the client's session. */
   endResponse(trailers: HeaderMap | null): void
-  /** A filter threw or rejected; the pipe has stopped. */
-  pipeFailed(thrown: unknown): void
+  /** A filter (`hook`) threw or rejected; the pipe has stopped. */
+  pipeFailed(thrown: unknown, hook: string): void
 }
 
 /** From a source through the filters to the client's session. */
@@ -141,10 +184,10 @@ export class ResponsePipe<Ctx> extends BodyPipe<PhaseSubject<Ctx>> {
   readonly #down: DownstreamSession
 
   constructor(
-    owner: ResponsePipeOwner & PhaseSubject<Ctx>, source: ResponseSource, down: DownstreamSession, clock: Clock,
+    owner: ResponsePipeOwner & PhaseSubject<Ctx>, source: ResponseSource, down: DownstreamSession, host: HookHost,
     stage: BodyStage<PhaseSubject<Ctx>> | null,
   ) {
-    super(clock, owner, stage)
+    super(host, owner, stage)
     this.#owner = owner
     this.#source = source
     this.#down = down
@@ -156,5 +199,5 @@ export class ResponsePipe<Ctx> extends BodyPipe<PhaseSubject<Ctx>> {
   protected override get sinkBlocked(): boolean { return this.#down.bytesQueued > 0 }
   protected override writeSink(buffer: Buffer, from: number, to: number): void { this.#down.writeBody(buffer, from, to, true) }
   protected override endSink(trailers: HeaderMap | null): void { this.#owner.endResponse(trailers) }
-  protected override failed(thrown: unknown): void { this.#owner.pipeFailed(thrown) }
+  protected override failed(thrown: unknown, hook: string): void { this.#owner.pipeFailed(thrown, hook) }
 }

@@ -54,6 +54,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   readonly pathNormalization: PathNormalization
   readonly upgrades: boolean
   readonly tunnelIdleTimeoutMs: number
+  readonly hookTimeoutMs: number
   readonly showsRequestId: boolean
   readonly judgesPeers = true
   timed: boolean
@@ -89,6 +90,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.pathNormalization = options.pathNormalization
     this.upgrades = options.upgrades
     this.tunnelIdleTimeoutMs = options.tunnelIdleTimeoutMs
+    this.hookTimeoutMs = options.hookTimeoutMs
     this.showsRequestId = options.showRequestId
     this.timed = this.tracers !== null
     this.#maxActive = options.maxActiveRequests

@@ -28,6 +28,11 @@ export interface HttpProxyOptions extends ForwardedOptions {
   upgrades?: boolean
   /** Idle limit of upgraded connections, in ms. 0 turns it off. @default 300000 */
   tunnelIdleTimeoutMs?: number
+  /**
+   * Longest wait for the promise of a hook (one that reads the body ahead waits for the client meanwhile), and for the next piece of
+   * a body given to `respond()`, in ms; past it 500, or the answer is cut. 0 turns it off. @default 60000
+   */
+  hookTimeoutMs?: number
   /** Whether error pages name the request id. @default true */
   showRequestId?: boolean
   /** Requests in flight at once in this worker; past it new ones are answered with 503. 0 turns it off. @default 10_000 */
@@ -45,6 +50,7 @@ export const HTTP_PROXY_OPTIONS = {
   pathNormalization: choice<PathNormalization>('resolve', ['resolve', 'reject', 'off']),
   upgrades: flag(true),
   tunnelIdleTimeoutMs: duration(300_000, { zero: 'turns it off' }),
+  hookTimeoutMs: duration(60_000, { zero: 'turns it off' }),
   showRequestId: flag(true),
   maxActiveRequests: LIMIT_OPTIONS.maxActiveRequests,
 } satisfies OptionTable<HttpProxyOptions>

@@ -41,6 +41,7 @@ export class SelfTestHost<Ctx> implements ExchangeHost<Ctx>, ConnectionHost, Tes
   readonly pathNormalization: PathNormalization
   readonly upgrades: boolean
   readonly tunnelIdleTimeoutMs: number
+  readonly hookTimeoutMs: number
   readonly showsRequestId: boolean
   readonly tracers = null
   readonly timed = false
@@ -61,6 +62,7 @@ export class SelfTestHost<Ctx> implements ExchangeHost<Ctx>, ConnectionHost, Tes
     this.pathNormalization = service.pathNormalization
     this.upgrades = service.upgrades
     this.tunnelIdleTimeoutMs = service.tunnelIdleTimeoutMs
+    this.hookTimeoutMs = service.hookTimeoutMs
     this.showsRequestId = service.showsRequestId
     this.judgesPeers = upstream
     this.#service = service

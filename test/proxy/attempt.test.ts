@@ -27,6 +27,7 @@ class Owner implements AttemptOwner {
 
 class Bench {
   readonly clock = new FakeClock()
+  readonly failedHooks: string[] = []
   readonly verdicts: string[] = []
   readonly origins: { readonly pair: MemoryPair; readonly end: WireEnd }[] = []
   readonly owner = new Owner()
@@ -62,7 +63,8 @@ class Bench {
       report(healthy: boolean) { verdicts.push(healthy ? 'healthy' : 'failed') },
       release() { verdicts.push('released') },
     }
-    return new Attempt({ connector: this.connector, clock: this.clock, timed: false, judgesPeers: true }, new HttpPeer(backend), this.owner)
+    const { connector, clock } = this, hookFailed = (hook: string): void => { this.failedHooks.push(hook) }
+    return new Attempt({ connector, clock, timed: false, judgesPeers: true, hookFailed }, new HttpPeer(backend), this.owner)
   }
 
   async send(attempt: Attempt): Promise<WireEnd> {

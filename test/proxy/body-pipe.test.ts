@@ -4,10 +4,13 @@ import { HeaderMap } from '../../src/http/header-map.ts'
 import type { BodyResult } from '../../src/proxy/session.ts'
 import { BUFFER_RESERVE } from '../../src/protocols/byte-stream.ts'
 import { BodyPipe } from '../../src/proxy/body-pipe.ts'
+import { Ticker } from '../../src/primitives/clock.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 
 /** In front of what a receive buffer hands out. */
 const RESERVE = BUFFER_RESERVE
+
+const HOOK_TIMEOUT_MS = 10_000
 
 /** A pipe whose ends write down what happens; the test says what a filter makes of a piece. */
 class Ends extends BodyPipe<null> {
@@ -21,12 +24,14 @@ class Ends extends BodyPipe<null> {
 
   constructor(clock: FakeClock, filters: boolean) {
     const events: string[] = []
-    super(clock, null, filters ? {
+    super({ ticker: new Ticker(clock), hookTimeoutMs: HOOK_TIMEOUT_MS }, null, filters ? {
       filters: [(_subject, chunk, last) => {
         events.push(`filter ${chunk.toString()}${last ? ' last' : ''}`)
         return this.filter(chunk, last)
       }],
       trailerFilters: [(_subject, trailers) => this.trailerFilter(trailers)],
+      hooks: ['filter'],
+      trailerHooks: ['trailerFilter'],
       keepsLength: false,
     } : null)
     this.events = events
