@@ -71,7 +71,10 @@ export interface PeerOptions extends Http1ClientOptions {
    */
   retryBudgetPercent?: number
 
-  /** Connections with one reuse key at a time: dialling, busy and idle. 0 sets no limit. @default 0 */
+  /**
+   * Connections to the peer's address at a time, of one process: dialling, busy and idle, whatever else the peers there differ in.
+   * 0 sets no limit. @default 0
+   */
   maxConnectionsPerPeer?: number
   /** Requests that may wait for one of them; past it 503. 0 lets none wait. @default 128 */
   maxQueuedPerPeer?: number

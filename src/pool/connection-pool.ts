@@ -39,8 +39,9 @@
  * A connection that is older than its peer allows, or leads to an address that its name has left (connector/name-watch.ts), takes
  * no further exchange and is closed after those that it has.
  *
- * A peer with `maxConnectionsPerPeer` has a queue, first come first served: a request that finds no free place waits until
- * there is room on a connection, or a connection ends. The queue is served from a tick of its own, so that no exchange
+ * `maxConnectionsPerPeer` is a limit of an address, whatever the reuse keys of the peers there are. A request that finds no free
+ * place waits in the queue of the address, first come first served, until a connection ends, one comes to rest (of another key it is
+ * closed for its place), or there is room on one of its own key. The queue is served from a tick of its own, so that no exchange
  * begins inside the end of another one.
  *
  * Does not dial (connector/) and does not decide whether a connection can be used again (its capacity says so).
@@ -93,10 +94,25 @@ export interface PeerConnections {
   readonly waiting: number
 }
 
+/** The connections to one address, of all its reuse keys, and those who wait for one. */
+class Address {
+  /** As peers are named. */
+  readonly name: string
+  readonly accounts = new Set<Account>()
+  /** Connections: dialling, lent and idle. */
+  open = 0
+  waiting = 0
+  firstWaiter: PoolWaiter | null = null
+  lastWaiter: PoolWaiter | null = null
+  /** Already on the list of addresses whose queue is looked at in the next tick. */
+  serving = false
+  constructor(name: string) { this.name = name }
+}
+
 /** What the pool knows of one reuse key. */
 class Account {
   readonly key: string
-  readonly name: string
+  readonly address: Address
   /** Connections: dialling, lent and idle. */
   open = 0
   dialling = 0
@@ -113,18 +129,15 @@ class Account {
   roomy: UpstreamConnection | null = null
   /** The connection established last takes one exchange at a time. */
   prefersExclusive = false
+  /** Requests in the queue of the address. */
   waiting = 0
-  firstWaiter: PoolWaiter | null = null
-  lastWaiter: PoolWaiter | null = null
-  /** Already on the list of accounts whose queue is looked at in the next tick. */
-  serving = false
   /** What its name stands for; null: not known, or it has none. */
   addresses: ReadonlySet<string> | null = null
   /** When its idle connections were closed on a suspicion last. */
   suspectedAt = Number.NEGATIVE_INFINITY
-  constructor(key: string, name: string) {
+  constructor(key: string, address: Address) {
     this.key = key
-    this.name = name
+    this.address = address
   }
 
   get lent(): number { return this.open - this.idle - this.dialling }
@@ -216,12 +229,14 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
   /** Those with more than SLACK at rest. While there are any the pool has a tick. */
   readonly #large = new Set<Account>()
   readonly #accounts = new Map<string, Account>()
+  /** By the names of peers. */
+  readonly #addresses = new Map<string, Address>()
   #unused = 0
   #idle = 0
   #newest: UpstreamConnection | null = null
   #oldest: UpstreamConnection | null = null
   #closed = false
-  readonly #toServe: Account[] = []
+  readonly #toServe: Address[] = []
   #serveScheduled = false
   readonly #serve = (): void => this.#serveAll()
 
@@ -252,7 +267,7 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
     const account = this.#accounts.get(key)
     // A request that comes now comes after those that wait.
     if (account !== undefined && account.waiting === 0) {
-      const connection = this.#takeFrom(account, fresh)
+      const connection = this.#takeFrom(account, fresh || account.address.waiting > 0)
       if (connection !== null) {
         this.counters.hits++
         return connection
@@ -295,7 +310,7 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
     connection.poolParked = ++this.#crowd.parked
     this.counters.puts++
     connection.park(this, idleMs)
-    if (account.waiting > 0) this.#scheduleServe(account)
+    this.#scheduleServe(account.address)
     return true
   }
 
@@ -305,40 +320,58 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
    *   `leave`. 'full': the queue is.
    */
   admit(waiter: PoolWaiter): 'granted' | 'queued' | 'full' {
-    const { peer } = waiter
-    const { reuseKey } = peer
-    let account = this.#accounts.get(reuseKey)
-    if (account === undefined) {
-      account = new Account(reuseKey, peer.name)
-      this.#accounts.set(reuseKey, account)
-      this.#unused++
-    }
+    const { peer, fresh } = waiter
+    const account = this.#accounts.get(peer.reuseKey) ?? this.#addAccount(peer), { address } = account
     const max = peer.options.maxConnectionsPerPeer
-    if (max === 0 || (account.waiting === 0 && account.open < max)) {
+    if (max === 0 || (address.waiting === 0 && address.open < max)) {
       this.#openOne(account)
       return 'granted'
     }
-    // At rest there are only some that will not do.
-    if ((waiter.fresh || account.addresses !== null) && account.waiting === 0 && account.oldest !== null) {
-      this.#replaceOldest(account)
-      return 'granted'
+    if (address.waiting === 0) {
+      // Those of its own key at rest would have been taken, if they would do.
+      const replaced = oldestAt(address, fresh || account.addresses !== null ? null : account)
+      if (replaced !== null) {
+        this.#replace(replaced, account)
+        return 'granted'
+      }
     }
-    if (account.waiting >= peer.options.maxQueuedPerPeer) {
+    if (address.waiting >= peer.options.maxQueuedPerPeer) {
       this.counters.queueFull++
       return 'full'
     }
+    this.#enqueue(waiter, account)
+    return 'queued'
+  }
+
+  #addAccount(peer: Peer): Account {
+    const { name, reuseKey } = peer
+    let address = this.#addresses.get(name)
+    if (address === undefined) {
+      address = new Address(name)
+      this.#addresses.set(name, address)
+    }
+    const account = new Account(reuseKey, address)
+    address.accounts.add(account)
+    this.#accounts.set(reuseKey, account)
+    this.#unused++
+    return account
+  }
+
+  #enqueue(waiter: PoolWaiter, account: Account): void {
+    const { address } = account
     this.counters.queued++
+    if (isUnused(account)) this.#unused--
     waiter.waitAccount = account
-    waiter.waitDeadline = this.#ticker.clock.exact() + peer.options.queueTimeoutMs
-    waiter.waitPrevious = account.lastWaiter
-    if (account.lastWaiter === null) account.firstWaiter = waiter
-    else account.lastWaiter.waitNext = waiter
-    account.lastWaiter = waiter
+    waiter.waitDeadline = this.#ticker.clock.exact() + waiter.peer.options.queueTimeoutMs
+    waiter.waitPrevious = address.lastWaiter
+    if (address.lastWaiter === null) address.firstWaiter = waiter
+    else address.lastWaiter.waitNext = waiter
+    address.lastWaiter = waiter
+    address.waiting++
     account.waiting++
     this.#ticker.add(waiter)
     // Those who wait are bound by their own limits; one with a higher limit may find a place at once, behind them.
-    this.#scheduleServe(account)
-    return 'queued'
+    this.#scheduleServe(address)
   }
 
   /** A new connection to a peer of this key may be waited for by several requests: nothing speaks against it, and none is in the queue. */
@@ -382,17 +415,18 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
   leave(waiter: PoolWaiter): void {
     const account = waiter.waitAccount
     if (account === null) return
-    const { waitNext, waitPrevious } = waiter
-    if (waitPrevious === null) account.firstWaiter = waitNext
+    const { waitNext, waitPrevious } = waiter, { address } = account
+    if (waitPrevious === null) address.firstWaiter = waitNext
     else waitPrevious.waitNext = waitNext
-    if (waitNext === null) account.lastWaiter = waitPrevious
+    if (waitNext === null) address.lastWaiter = waitPrevious
     else waitNext.waitPrevious = waitPrevious
     waiter.waitNext = waiter.waitPrevious = waiter.waitAccount = null
+    address.waiting--
     account.waiting--
     this.#ticker.remove(waiter)
     // It may have been the one that held up the others.
-    if (account.waiting > 0) this.#scheduleServe(account)
-    else if (account.open === 0) this.#nowUnused()
+    this.#scheduleServe(address)
+    if (isUnused(account)) this.#nowUnused()
   }
 
   /** Called by a waiter whose time is up. */
@@ -498,8 +532,8 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
   *connections(): Generator<PeerConnections> {
     for (const account of this.#accounts.values()) {
       if (isUnused(account)) continue
-      const { name, open, idle, dialling, waiting } = account
-      yield { peer: name, active: open - idle - dialling, idle, dialling, waiting }
+      const { address, open, idle, dialling, waiting } = account
+      yield { peer: address.name, active: open - idle - dialling, idle, dialling, waiting }
     }
   }
 
@@ -561,11 +595,11 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
     }
   }
 
-  /** Takes a place for a new connection in that of the one at rest for longest. */
-  #replaceOldest(account: Account): void {
+  /** Closes a connection at rest, so that `account` has its place for a new one. */
+  #replace(connection: UpstreamConnection, account: Account): void {
     this.#openOne(account)
     this.counters.doubted++
-    this.#closeIdleOne(account.oldest!)
+    this.#closeIdleOne(connection)
   }
 
   #evict(connection: UpstreamConnection): void {
@@ -627,7 +661,7 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
     const listed = connection.poolNewer === connection
     if (roomOf(connection) > 0) {
       if (!listed) this.#joinRoom(account, connection)
-      if (account.waiting > 0) this.#scheduleServe(account)
+      if (account.waiting > 0) this.#scheduleServe(account.address)
     } else if (listed) this.#leaveRoom(account, connection)
   }
 
@@ -649,29 +683,36 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
   #openOne(account: Account): void {
     if (isUnused(account)) this.#unused--
     account.open++
+    account.address.open++
     account.dialling++
   }
 
   /** A connection of this account is gone, whatever it was. */
   #closeOne(account: Account): void {
     account.open--
+    account.address.open--
     if (account.open < account.idle + account.dialling) assert.fail('more connections were closed than opened')
-    if (account.waiting > 0) this.#scheduleServe(account)
-    else if (account.open === 0) this.#nowUnused()
+    this.#scheduleServe(account.address)
+    if (isUnused(account)) this.#nowUnused()
   }
 
   #nowUnused(): void {
     if (++this.#unused <= MAX_UNUSED_ACCOUNTS) return
     for (const account of this.#accounts.values()) {
-      if (isUnused(account)) this.#accounts.delete(account.key)
+      if (!isUnused(account)) continue
+      const { address, key } = account
+      this.#accounts.delete(key)
+      address.accounts.delete(account)
+      if (address.accounts.size === 0) this.#addresses.delete(address.name)
     }
     this.#unused = 0
   }
 
-  #scheduleServe(account: Account): void {
-    if (account.serving) return
-    account.serving = true
-    this.#toServe.push(account)
+  /** Has the queue looked at in the next tick, if anybody is in it. */
+  #scheduleServe(address: Address): void {
+    if (address.waiting === 0 || address.serving) return
+    address.serving = true
+    this.#toServe.push(address)
     if (this.#serveScheduled) return
     this.#serveScheduled = true
     process.nextTick(this.#serve)
@@ -679,32 +720,62 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
 
   #serveAll(): void {
     this.#serveScheduled = false
-    const accounts = this.#toServe.splice(0)
-    for (const account of accounts) {
-      account.serving = false
-      this.#serveQueue(account)
+    const addresses = this.#toServe.splice(0)
+    for (const address of addresses) {
+      address.serving = false
+      this.#serveQueue(address)
     }
   }
 
-  #serveQueue(account: Account): void {
-    for (;;) {
-      const waiter = account.firstWaiter
-      if (waiter === null) return
+  #serveQueue(address: Address): void {
+    for (let waiter = address.firstWaiter; waiter !== null; waiter = address.firstWaiter) {
+      const account = waiter.waitAccount!
       const connection = this.#takeFrom(account, waiter.fresh)
       if (connection !== null) {
-        this.counters.hits++
-        this.leave(waiter)
-        waiter.onHandedOver(connection)
+        this.#handOver(connection, waiter)
         continue
       }
-      if (account.open < waiter.peer.options.maxConnectionsPerPeer) this.#openOne(account)
-      // Those at rest will not do: for a fresh one, or because their name has left them.
-      else if (account.oldest !== null) this.#replaceOldest(account)
-      else return
+      if (address.open < waiter.peer.options.maxConnectionsPerPeer) this.#openOne(account)
+      else {
+        // Those at rest are of other keys, or will not do.
+        const replaced = oldestAt(address, null)
+        if (replaced === null) break
+        this.#replace(replaced, account)
+      }
       this.leave(waiter)
       waiter.onPlace()
     }
+    this.#shareRoom(address)
   }
+
+  /** Whoever is behind one that needs a place may still have room on a connection of its own key. */
+  #shareRoom(address: Address): void {
+    let next: PoolWaiter | null = null
+    for (let waiter = address.firstWaiter; waiter !== null; waiter = next) {
+      next = waiter.waitNext
+      const account = waiter.waitAccount
+      // Null: it left the queue while another one was served.
+      if (account === null || account.roomy === null) continue
+      const connection = this.#takeRoomy(account)
+      if (connection !== null) this.#handOver(connection, waiter)
+    }
+  }
+
+  #handOver(connection: UpstreamConnection, waiter: PoolWaiter): void {
+    this.counters.hits++
+    this.leave(waiter)
+    waiter.onHandedOver(connection)
+  }
+}
+
+/** The connection that has been at rest for longest at this address; null: none. @param except an account to be left out */
+function oldestAt(address: Address, except: Account | null): UpstreamConnection | null {
+  let oldest: UpstreamConnection | null = null
+  for (const account of address.accounts) {
+    if (account === except || account.oldest === null) continue
+    if (oldest === null || account.oldest.poolParked < oldest.poolParked) oldest = account.oldest
+  }
+  return oldest
 }
 
 /** Exchanges that the connection takes besides those that it was lent to. */

@@ -375,6 +375,39 @@ test('queue: with reuse off a returned session makes a place', async () => {
   assert.equal(session.closed, true)
 })
 
+test('queue: peers with other keys at one address share its limit, and one at rest makes room for another key', async () => {
+  const fixture = new Fixture(), { pool } = fixture
+  const limits = { maxConnectionsPerPeer: 2, maxQueuedPerPeer: 4 }
+  const [one, other] = [peerOf('a', limits), peerOf('a', { ...limits, tcpKeepAliveIdleMs: 5000 })]
+  assert.notEqual(one.reuseKey, other.reuseKey)
+  const [busy, resting] = [fixture.open(one), fixture.idle(one)]
+  const replacing = fixture.open(other)
+  assert.equal(resting.closed, true)
+  const [first, second] = [new Waiter(pool, other), new Waiter(pool, one)]
+  assert.deepEqual([pool.admit(first), pool.admit(second)], ['queued', 'queued'])
+  // The first in the queue has the place, not the one with the right key.
+  pool.release(busy, one)
+  await served()
+  assert.deepEqual([first.placed, second.got, busy.closed], [true, null, true])
+  pool.release(replacing, other)
+  await served()
+  assert.deepEqual([second.placed, replacing.closed], [true, true])
+  assert.deepEqual([...pool.connections()].map(({ peer, dialling }) => [peer, dialling]), [['a.test:80', 1], ['a.test:80', 1]])
+})
+
+test('queue: room on a shared connection goes to those of its key, also behind one that needs a place', async () => {
+  const fixture = new Fixture(), { pool } = fixture
+  const limits = { maxConnectionsPerPeer: 1, maxQueuedPerPeer: 4 }
+  const [one, other] = [peerOf('a', limits), peerOf('a', { ...limits, tcpKeepAliveIdleMs: 5000 })]
+  const shared = fixture.open(one, 1)
+  const [first, second] = [new Waiter(pool, other), new Waiter(pool, one)]
+  assert.deepEqual([pool.admit(first), pool.admit(second)], ['queued', 'queued'])
+  shared.take(2)
+  await served()
+  assert.deepEqual([first.placed, second.got], [false, shared])
+  assert.equal(pool.take(one.reuseKey), null)
+})
+
 test('queue: peers that share a key wait by their own limits', async () => {
   const fixture = new Fixture()
   const [one, two, any] = [peerOf('a', { maxConnectionsPerPeer: 1 }), peerOf('a', { maxConnectionsPerPeer: 2 }), peerOf('a')]

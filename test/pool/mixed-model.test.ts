@@ -5,6 +5,7 @@
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { isDeepStrictEqual } from 'node:util'
 import fc from 'fast-check'
 import type { Peer } from '../../src/peer/peer.ts'
 import type { PoolOptions } from '../../src/pool/pool-options.ts'
@@ -15,6 +16,8 @@ import { Fixture, Waiter, peerOf } from './fixture.ts'
 const PEERS = [
   peerOf('a', { maxConnectionsPerPeer: 2, maxQueuedPerPeer: 5, queueTimeoutMs: 500 }),
   peerOf('b', { maxConnectionsPerPeer: 1, maxQueuedPerPeer: 3, queueTimeoutMs: 1000 }),
+  // Another key at the address of the first one.
+  peerOf('a', { maxConnectionsPerPeer: 2, maxQueuedPerPeer: 5, queueTimeoutMs: 500, tcpKeepAliveIdleMs: 5000 }),
   peerOf('c'),
   peerOf('d', { idleTimeoutMs: 0 }),
 ]
@@ -49,11 +52,16 @@ class World {
   ofKey(peer: Peer): FakeConnection[] {
     return this.connections.filter(connection => connection.reuseKey === peer.reuseKey)
   }
-  /** Dialling, lent and idle. */
-  openOf(peer: Peer): number {
-    const standing = this.ofKey(peer).filter(connection => connection.parked || this.lendingsOf(connection) > 0).length
-    return standing + this.dialling.filter(other => other === peer).length
+  /** Those of all keys at the address. */
+  atAddress(peer: Peer): FakeConnection[] {
+    return PEERS.filter(other => other.name === peer.name).flatMap(other => this.ofKey(other))
   }
+  /** Dialling, lent and idle, of all keys at the address. */
+  openOf(peer: Peer): number {
+    const standing = this.atAddress(peer).filter(connection => connection.parked || this.lendingsOf(connection) > 0).length
+    return standing + this.dialling.filter(other => other.name === peer.name).length
+  }
+  waitingAt(peer: Peer): number { return this.waiting.filter(request => request.peer.name === peer.name).length }
   roomyOf(peer: Peer): FakeConnection[] {
     return this.ofKey(peer).filter(connection => {
       const lendings = this.lendingsOf(connection)
@@ -69,7 +77,7 @@ class World {
   acquire(peer: Peer, fresh: boolean): void {
     const { pool } = this.fixture
     const roomy = this.roomyOf(peer)
-    const idle = fresh ? [] : this.ofKey(peer).filter(connection => connection.parked)
+    const idle = fresh || this.waitingAt(peer) > 0 ? [] : this.ofKey(peer).filter(connection => connection.parked)
     const connection = pool.take(peer.reuseKey, fresh)
     if (connection !== null) {
       assert.ok(roomy.length > 0 ? roomy.includes(connection as FakeConnection) : idle.includes(connection as FakeConnection))
@@ -81,7 +89,7 @@ class World {
     const outcome = pool.admit(request)
     if (outcome === 'granted') this.dialling.push(peer)
     else if (outcome === 'queued') this.waiting.push(request)
-    else assert.equal(this.waiting.filter(other => other.peer === peer).length, peer.options.maxQueuedPerPeer)
+    else assert.equal(this.waitingAt(peer), peer.options.maxQueuedPerPeer)
   }
 
   connect(peer: Peer, streams: number, wanted: number): void {
@@ -179,14 +187,18 @@ class World {
         waiting: waiting.length,
       }
       const unused = Object.values(expected).every(value => typeof value === 'string' || value === 0)
-      assert.deepEqual(rows.find(row => row.peer === peer.name), unused ? undefined : expected)
+      const at = rows.findIndex(row => isDeepStrictEqual(row, expected))
+      assert.equal(at !== -1, !unused, peer.name)
+      if (at !== -1) rows.splice(at, 1)
       const max = peer.options.maxConnectionsPerPeer
       if (max > 0) assert.ok(this.openOf(peer) <= max, 'no more connections than allowed')
       assert.ok(expected.idle <= options.maxIdlePerKey!)
       if (waiting.length === 0) continue
-      assert.deepEqual([this.roomyOf(peer).length, expected.idle], [0, 0], 'none waits while there is room')
+      const idleThere = this.atAddress(peer).filter(connection => connection.parked).length
+      assert.deepEqual([this.roomyOf(peer).length, idleThere], [0, 0], 'none waits while there is room')
       assert.equal(this.openOf(peer), max, 'none waits while there is a place')
     }
+    assert.deepEqual(rows, [])
     assert.equal(ticker.size, this.waiting.length)
   }
 
@@ -206,17 +218,18 @@ class QueuedRequest extends Waiter {
     super(world.fixture.pool, peer, '', null, fresh)
     this.#world = world
   }
-  #served(): void {
-    const first = this.#world.waiting.find(other => other.peer === this.peer)
+  /** @param others those who might have been served with the same */
+  #served(others: (other: Peer) => boolean): void {
+    const first = this.#world.waiting.find(other => others(other.peer))
     assert.equal(first, this, 'first come, first served')
     this.#world.waiting.splice(this.#world.waiting.indexOf(this), 1)
   }
   override onPlace(): void {
-    this.#served()
+    this.#served(other => other.name === this.peer.name)
     this.#world.dialling.push(this.peer)
   }
   override onHandedOver(connection: UpstreamConnection): void {
-    this.#served()
+    this.#served(other => other.reuseKey === this.peer.reuseKey)
     this.#world.begin(connection, this.peer)
   }
   override onWaitFailed(): void { this.#world.waiting.splice(this.#world.waiting.indexOf(this), 1) }
