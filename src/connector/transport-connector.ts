@@ -28,6 +28,7 @@ import { MAX_ADDRESSES } from './machine-names.ts'
 import { ConnectTunnel, type TunnelWaiter } from './connect-proxy.ts'
 import type { NameSource } from './name-watch.ts'
 import { Resolver, type PendingResolve, type ResolveWaiter } from './resolver.ts'
+import { marksFault, setMarks, wantsMarks, whenMarksAreKnown } from './socket-marks.ts'
 import { TracedStream, UNCLAIMED } from './traced-stream.ts'
 import { TRANSPORT_CONNECTOR_DEFAULTS, TRANSPORT_CONNECTOR_OPTIONS } from './transport-options.ts'
 import type { Dial, TransportConnectorOptions } from './transport-options.ts'
@@ -216,6 +217,20 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
       this.#failLater(new ProxyError('NOT_IMPLEMENTED', 'internal', `${peer.name}: ${missing} is not implemented yet`))
       return
     }
+    if (wantsMarks(peer)) this.#whenMarkable()
+    else this.#begin()
+  }
+
+  /** Marks take system calls, which the first peer that asks for them has to wait for. */
+  #whenMarkable(): void {
+    const fault = marksFault(this.#peer)
+    if (fault === null) void whenMarksAreKnown().then(() => { if (this.#state !== DialState.Done) this.#whenMarkable() })
+    else if (fault === '') this.#begin()
+    else this.#failLater(fault)
+  }
+
+  #begin(): void {
+    const peer = this.#peer
     const address = peer.connectProxy === null ? peer.address : peer.connectProxy.nextHop
     if (peer.options.customL4 !== null) this.#connectCustom(address)
     else if (address.kind === 'unix') {
@@ -328,6 +343,16 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
     if (tcpKeepAliveIdleMs !== 0 && (tcpKeepAliveIntervalMs !== 0 || tcpKeepAliveCount !== 0) && stream instanceof TcpStream) {
       const intervalMs = tcpKeepAliveIntervalMs === 0 ? undefined : tcpKeepAliveIntervalMs
       stream.socket.setKeepAlive(true, tcpKeepAliveIdleMs, intervalMs, tcpKeepAliveCount === 0 ? undefined : tcpKeepAliveCount)
+    }
+    if (stream instanceof TcpStream && wantsMarks(this.#peer)) {
+      try {
+        setMarks(stream, this.#peer)
+      } catch (thrown) {
+        attempt.cut()
+        const text = `${this.#where(address)}: its socket could not be marked: ${(thrown as Error).message}`
+        this.#onAttemptOver(attempt, new ProxyError('CONNECT_FAILED', 'internal', text, { retry: 'always', cause: thrown }))
+        return
+      }
     }
     attempt.dial = null
     this.#endAttempts()

@@ -38,6 +38,13 @@ export interface SystemCalls {
    * socket, in every process that holds it. @throws SystemCallError, and where there is no such filter: it is of Linux.
    */
   ignoreDials(fd: number): void
+  /** Marks what a TCP socket sends from now on: the DSCP (RFC 2474), 0 to 63. @param family of its addresses. @throws SystemCallError */
+  setDscp(fd: number, family: 4 | 6, dscp: number): void
+  /**
+   * After so many ms in which nobody acknowledges what was sent, the kernel gives a TCP connection up (RFC 5482). 0: the system's
+   * own. @throws SystemCallError, and where there is no such option: it is of Linux.
+   */
+  setUserTimeout(fd: number, ms: number): void
   /**
    * Takes the end of a child that Node.js does not know, as after an exec in place; of one that it does know, it would
    * steal the 'exit' event. null: the child still runs. 'not-a-child': it is none of ours, or its end was taken before.
@@ -123,6 +130,13 @@ const SOL_SOCKET = MACOS ? 0xffff : 1
 const SO_TYPE = MACOS ? 0x1008 : 3
 /** Linux only. */
 const SO_ATTACH_FILTER = 26
+const IPPROTO_IP = 0
+const IP_TOS = MACOS ? 3 : 1
+const IPPROTO_IPV6 = 41
+const IPV6_TCLASS = MACOS ? 36 : 67
+const IPPROTO_TCP = 6
+/** Linux only. */
+const TCP_USER_TIMEOUT = 18
 const ENOENT = 2
 const EBADF = 9
 const ECHILD = 10
@@ -252,6 +266,16 @@ async function load(): Promise<SystemCalls> {
   }
   const close = (fd: number): void => { if (call.close(fd) !== 0) fail('close', fd) }
 
+  const setOption = (fd: number, level: number, name: number, value: number): void => {
+    int32.writeInt32LE(value)
+    if (call.setsockopt(fd, level, name, int32, int32.length) < 0) fail('setsockopt', fd)
+  }
+
+  const readOption = (fd: number, level: number, name: number): number => {
+    length32.writeUInt32LE(int32.length, 0)
+    return call.getsockopt(fd, level, name, int32, length32) < 0 ? fail('getsockopt', fd) : int32.readInt32LE(0)
+  }
+
   // Where calls write; nothing in them outlives a call.
   const int32 = Buffer.alloc(4)
   const length32 = Buffer.alloc(4)
@@ -379,6 +403,15 @@ async function load(): Promise<SystemCalls> {
       })
       if (call.setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, bytes, PROGRAM_BYTES) < 0) fail('setsockopt', fd)
     },
+    setDscp(fd, family, dscp) {
+      if (!Number.isInteger(dscp) || dscp < 0 || dscp > 63) throw new RangeError(`${dscp} is no DSCP`)
+      // The lower two bits are for congestion (RFC 3168).
+      setOption(fd, family === 6 ? IPPROTO_IPV6 : IPPROTO_IP, family === 6 ? IPV6_TCLASS : IP_TOS, dscp << 2)
+    },
+    setUserTimeout(fd, ms) {
+      if (MACOS) throw new Error('there is no user timeout of TCP here')
+      setOption(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, Math.ceil(ms))
+    },
     reap(pid) {
       // 0 and negative numbers mean groups of children, and would take those of Node.js as well.
       if (!Number.isInteger(pid) || pid <= 0) throw new RangeError(`${pid} is not the id of a process`)
@@ -467,6 +500,17 @@ async function load(): Promise<SystemCalls> {
   prove('fcntl', !fcntlWorks || !isInheritable(copy))
   prove('close', call.close(copy) === 0 && call.close(-1) === -1 && errno() === EBADF)
   prove('accept4', call.accept4 === undefined || (call.accept4(-1, 0n, 0n, SOCK_CLOEXEC) === -1 && errno() === EBADF))
+  const marked = call.socket(AF_INET, SOCK_STREAM, 0)
+  try {
+    calls.setDscp(marked, 4, 46)
+    prove('DSCP', readOption(marked, IPPROTO_IP, IP_TOS) === 46 << 2)
+    if (!MACOS) {
+      calls.setUserTimeout(marked, 1234)
+      prove('user timeout', readOption(marked, IPPROTO_TCP, TCP_USER_TIMEOUT) === 1234)
+    }
+  } finally {
+    close(marked)
+  }
   prove('shutdown', call.shutdown(-1, SHUT_RDWR) === -1 && errno() === EBADF)
   prove('waitpid', calls.reap(process.pid) === 'not-a-child')
   const unbound = call.socket(AF_INET, SOCK_STREAM, 0)

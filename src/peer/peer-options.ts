@@ -91,6 +91,16 @@ export interface PeerOptions extends Http1ClientOptions {
   tcpKeepAliveIntervalMs?: number
   /** Unanswered probes after which the connection is dead. 0 leaves it to the system. @default 0 */
   tcpKeepAliveCount?: number
+  /**
+   * DSCP of the packets sent to the peer (RFC 2474), 1 to 63; those of the handshake are not marked. Takes system calls: without
+   * them the peer cannot be connected to. 0 marks none. @default 0
+   */
+  dscp?: number
+  /**
+   * After so long without an acknowledgement of what was sent the kernel gives the connection up (RFC 5482), in ms. Takes system
+   * calls of Linux: without them the peer cannot be connected to. 0 leaves it to the system. @default 0
+   */
+  tcpUserTimeoutMs?: number
   /** Opens the transport in place of a TCP or Unix connect; null connects as usual. @default null */
   customL4?: CustomL4 | null
 
@@ -153,6 +163,7 @@ export const HTTP2_TO_PEER = 'HTTP/2 to the peer'
 const KEEP_ALIVE_MIN_MS = 1000
 const TLS_VERSIONS: readonly TlsVersion[] = ['TLSv1.2', 'TLSv1.3']
 const MAX_PORT = 65_535
+const MAX_DSCP = 63
 const MAX_NAME_LENGTH = 253
 /** Window sizes of HTTP/2 (RFC 9113 6.9.1, 6.9.2): below the first nothing can be announced, above the second is an error. */
 const WINDOW_BYTES = { min: 65_535, max: 2_147_483_647 }
@@ -180,6 +191,8 @@ export const PEER_OPTIONS = {
   tcpKeepAliveIdleMs: duration(0, { min: KEEP_ALIVE_MIN_MS, zero: 'sends none' }),
   tcpKeepAliveIntervalMs: duration(0, { min: KEEP_ALIVE_MIN_MS, zero: 'leaves it to the system' }),
   tcpKeepAliveCount: count(0, { zero: 'leaves it to the system' }),
+  dscp: count(0, { max: MAX_DSCP, zero: 'marks none' }),
+  tcpUserTimeoutMs: duration(0, { zero: 'leaves it to the system' }),
   customL4: code<CustomL4 | null>(null, 'an object with connect(address), or null', isCustomL4),
   extraProxyHeaders: proxyFields(),
   onConnectResponse: callback<((head: ResponseHead) => void) | null>(null),
@@ -203,7 +216,8 @@ export const PEER_DEFAULTS: ResolvedPeerOptions = defaultsOf<PeerOptions>(PEER_O
 
 /** Options that make connections not interchangeable. */
 export const KEYED = [
-  'localAddress', 'localPort', 'tcpKeepAliveIdleMs', 'tcpKeepAliveIntervalMs', 'tcpKeepAliveCount', 'customL4', 'extraProxyHeaders',
+  'localAddress', 'localPort', 'tcpKeepAliveIdleMs', 'tcpKeepAliveIntervalMs', 'tcpKeepAliveCount', 'dscp', 'tcpUserTimeoutMs',
+  'customL4', 'extraProxyHeaders',
   'verifyCert', 'verifyHostname', 'alternativeName', 'ca', 'tlsMinVersion', 'tlsMaxVersion', 'curves',
   'alpn', 'maxH2Streams', 'h2StreamWindowBytes', 'h2ConnectionWindowBytes', 'h2PingIntervalMs', 'h2PingTimeoutMs',
 ] as const satisfies readonly (keyof ResolvedPeerOptions)[]
@@ -222,11 +236,9 @@ export const UNKEYED = [
 
 /** Options that others have and this proxy cannot honour, with what to do instead. */
 export const REFUSED: Readonly<Record<string, string>> = {
-  dscp: 'Node.js cannot set it; mark packets by cgroup or uid with nftables',
   tcpRecvBuf: 'Node.js cannot set it before connecting; set net.ipv4.tcp_rmem',
   tcpSendBuf: 'Node.js cannot set it before connecting; set net.ipv4.tcp_wmem',
   tcpFastOpen: 'Node.js cannot set it; connections are pooled instead',
-  tcpUserTimeoutMs: 'Node.js cannot set it; use writeTimeoutMs and tcpKeepAliveIdleMs',
   bindPortRange: 'Node.js cannot set it; use localPort, or net.ipv4.ip_local_port_range',
   bindFallback: 'there is no port range to fall back from; use localAddress',
   upstreamTcpSockTweakHook: 'there is no socket before connecting; use customL4',

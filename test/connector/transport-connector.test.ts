@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -589,6 +590,45 @@ test('sockets: TCP and Unix are dialled and carry bytes both ways', async () => 
     }
     assert.equal(connector.ticker.size, 0)
   } finally { rmSync(folder, { recursive: true }) }
+})
+
+test('sockets: a peer that asks for a DSCP and a user timeout has them, and one without system calls is refused by name', async t => {
+  const server = net.createServer(socket => socket.end())
+  await listen(server, { port: 0, host: '127.0.0.1' })
+  t.after(() => { server.close() })
+  const address = `127.0.0.1:${(server.address() as net.AddressInfo).port}`
+  const program = `
+    import { TransportConnector } from ${JSON.stringify(new URL('../../src/connector/transport-connector.ts', import.meta.url).href)}
+    import { HttpPeer } from ${JSON.stringify(new URL('../../src/peer/http-peer.ts', import.meta.url).href)}
+    import { dlopen } from 'node:ffi'
+    const { functions } = dlopen('libc.so.6', {
+      getsockopt: { arguments: ['int32', 'int32', 'int32', 'buffer', 'buffer'], return: 'int32' },
+    })
+    const read = (fd, level, name) => {
+      const value = Buffer.alloc(4), length = Buffer.from([4, 0, 0, 0])
+      return functions.getsockopt(fd, level, name, value, length) === 0 ? value.readInt32LE() : -1
+    }
+    const connector = new TransportConnector()
+    for (const options of [{}, { dscp: 46 }, { tcpUserTimeoutMs: 5000 }]) {
+      try {
+        const stream = await connector.connect(new HttpPeer('${address}', options))
+        const { fd } = stream.socket._handle
+        console.log(read(fd, 0, 1) >> 2, read(fd, 6, 18))
+        stream.destroy()
+      } catch (error) { console.log(error.message) }
+    }`
+  const run = (env: NodeJS.ProcessEnv): Promise<string[]> => new Promise((resolve, reject) => {
+    const args = ['--disable-warning=ExperimentalWarning', '--input-type=module', '--eval', program]
+    execFile(process.execPath, args, { env }, (error, stdout) => {
+      if (error === null) resolve(stdout.trim().split('\n'))
+      else reject(error)
+    })
+  })
+  assert.deepEqual(await within('the marks', run({})), ['0 0', '46 0', '0 5000'])
+  const [plain, dscp, timeout] = await within('the refusals', run({ CIRQUE_SYSTEM_CALLS: 'off' }))
+  assert.equal(plain, '0 0')
+  assert.match(dscp!, /^NOT_IMPLEMENTED .*peer\.dscp takes a system call, and there are none here \(CIRQUE_SYSTEM_CALLS=off\); leave/)
+  assert.match(timeout!, /peer\.tcpUserTimeoutMs takes a system call/)
 })
 
 test('sockets: a closed port is refused, a path that is not there failed, an address that is not ours cannot be bound', async () => {

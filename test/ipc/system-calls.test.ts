@@ -203,6 +203,20 @@ test('system calls: what is bound to no address that we know has none', linux, a
   assert.throws(() => calls.socketAddress(-1), { code: 'EBADF' })
 })
 
+test('system calls: a socket is marked by family, and what is no DSCP or no socket is refused', linux, async t => {
+  const calls = systemCalls()
+  const server = net.createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(() => { server.close() })
+  const { fd } = (server as unknown as { _handle: { fd: number } })._handle
+  calls.setDscp(fd, 4, 46)
+  calls.setUserTimeout(fd, 1500.5)
+  for (const dscp of [-1, 64, 1.5]) assert.throws(() => calls.setDscp(fd, 4, dscp), RangeError)
+  assert.throws(() => calls.setDscp(-1, 4, 1), { code: 'EBADF' })
+  assert.throws(() => calls.setDscp(fd, 6, 1), { name: 'SystemCallError' })
+  assert.throws(() => calls.setUserTimeout(fd, -5), { code: 'EINVAL' })
+})
+
 test('system calls: a datagram brings copies of descriptors, closed on exec, in their order', linux, t => {
   const calls = systemCalls()
   const folder = temporaryFolder(t)

@@ -126,7 +126,7 @@ test('basic peer: a server name asks for TLS', OF_TLS, () => {
   assert.equal(peer.options.connectTimeoutMs, 5)
   assert.equal(peer.reuseKey, new HttpPeer('a.test:465', { tls: true, sni: 'mail.test' }).reuseKey)
   assert.throws(() => new BasicPeer('a.test:1', { tls: true } as object), /peer\.tls is not an option of a BasicPeer/)
-  assert.throws(() => new BasicPeer('a.test:1', { dscp: 1 } as object), /peer\.dscp is not supported/)
+  assert.throws(() => new BasicPeer('a.test:1', { tcpFastOpen: true } as object), /peer\.tcpFastOpen is not supported/)
 })
 
 // ---- the reuse key
