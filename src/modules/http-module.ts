@@ -20,9 +20,9 @@ export interface HttpModule<State = unknown> {
   requestBodyFilter?(session: Session, chunk: Buffer, last: boolean, state: State): MaybePromise<BodyResult>
   /**
    * The request as it will be sent, behind the application's `upstreamRequestFilter`, in every attempt: the place for fields
-   * that belong to an attempt, such as a `traceparent`. `request` is a copy for this attempt; `attempt` counts from 1.
+   * that belong to an attempt, such as a `traceparent`. `request` is a copy for this attempt; `attempt` counts from 1. May answer.
    */
-  upstreamRequestFilter?(session: Session, request: RequestHead, attempt: number, state: State): MaybePromise<void>
+  upstreamRequestFilter?(session: Session, request: RequestHead, attempt: number, state: State): MaybePromise<Verdict | void>
   /** Behind the application's `responseFilter`; also for answers of filters and for error pages. */
   responseFilter?(session: Session, response: ResponseHead, state: State): MaybePromise<void>
   responseBodyFilter?(session: Session, chunk: Buffer, last: boolean, state: State): MaybePromise<BodyResult>

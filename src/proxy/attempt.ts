@@ -69,6 +69,8 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   session: UpstreamSession | null = null
   /** The connection had been used before. */
   reused = false
+  /** The head of the request went out: the origin may have acted on it. */
+  sent = false
   /** The pooled connection that this attempt lost; null: none. */
   lost: LostConnection | null = null
   /** What an earlier attempt lost, until this one has an answer. */
@@ -146,6 +148,7 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
     setup.switches = switches
     setup.acceptsTrailers = acceptsTrailers
     setup.defaultAuthority = authorityOf(this.peer)
+    this.sent = true
     this.session!.writeHead(head, setup)
     if (this.#host.timed) this.sentAt = this.#host.clock.exact()
   }

@@ -35,9 +35,9 @@ import { errorPage, flagOf, statusOf, type Flag } from './fail-to-proxy.ts'
 import { MERGED_FIELDS, stripForwarded, type ConnectionFacts } from './forwarded-fields.ts'
 import { hookLate, HookWatch, type HookWaiter } from './hook-watch.ts'
 import { hookOfModule, isPromise, type BodyStage, type PhasePlan, type PhaseSubject, type ResponseOrigin } from './phases.ts'
-import type { FailToProxy, Verdict } from './proxy-http.ts'
+import type { FailToProxy } from './proxy-http.ts'
 import { bodyOnItsWay, NO_BODY, RequestBody, type RequestBodyOwner } from './request-body.ts'
-import { OwnAnswer, ResponsePipe, type ResponsePipeOwner, type ResponseSink, type ResponseSource } from './response-source.ts'
+import { discardBody, OwnAnswer, ResponsePipe, type ResponsePipeOwner, type ResponseSink, type ResponseSource } from './response-source.ts'
 import { retryDelayMs } from './retry-budget.ts'
 import type { ResponseBody, ResponseFields, Session } from './session.ts'
 import { Tunnel, type TunnelOwner } from './tunnel.ts'
@@ -60,9 +60,11 @@ const Step = {
   Tunnel: 19,
   /** Parked: an attempt failed and another one follows. */
   Retrying: 20,
+  /** Parked: `failToConnect` or `errorWhileProxy` looks at a fault of an attempt. */
+  Judging: 21,
   /** Parked: `failToProxy` decides. */
-  Failing: 21,
-  Ended: 22,
+  Failing: 22,
+  Ended: 23,
 } as const
 type Step = (typeof Step)[keyof typeof Step]
 
@@ -74,6 +76,12 @@ const HOOK_BEFORE: Readonly<Partial<Record<Step, string>>> = {
   [Step.ResponseApp]: 'upstreamResponseFilter', [Step.ResponseModules]: 'responseFilter', [Step.Streaming]: 'a filter of the response',
   [Step.Failing]: 'failToProxy',
 }
+
+/** Steps behind whose hooks the application may answer by itself. */
+const MAY_RESPOND: ReadonlySet<Step> = new Set<Step>([
+  Step.Modules, Step.Upstream, Step.UpstreamVerdict, Step.PeerChosen, Step.CopyRequest, Step.UpstreamModules,
+  Step.ResponseApp, Step.ResponseModules, Step.Failing,
+])
 
 /** Steps that call a hook of each module, one after the other. */
 const HOOK_OF_MODULES: Readonly<Partial<Record<Step, readonly [plan: 'requestModules' | 'upstreamRequestModules' | 'responseModules',
@@ -106,8 +114,6 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   ctx!: Ctx
   #requestId = ''
   #step: Step = Step.Normalize
-  /** What the last verdict hook said. */
-  #verdict: Verdict = 'continue'
   /** Module whose hook comes next in the current step. */
   #moduleAt = 0
   /** Number of the promise that the steps wait for: one of an attempt that failed meanwhile must not move the next one. */
@@ -219,13 +225,40 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   }
 
   respond(status: number, fields: ResponseFields = {}, body: ResponseBody = null): 'responded' {
-    if (this.responded || this.response !== null || this.#ended) throw new Error('respond: a response was already begun')
-    if (status < 200) throw new TypeError(`status ${status} is not that of a final response`)
-    const answer = new OwnAnswer(ResponseHead.build(status, toHeaders(fields)), body, this, this.#host)
-    this.#dropAttempt()
-    this.#traceAttemptEnd(null)
+    let answer: OwnAnswer
+    try {
+      this.#checkMayRespond()
+      if (status < 200) throw new TypeError(`status ${status} is not that of a final response`)
+      answer = new OwnAnswer(ResponseHead.build(status, toHeaders(fields)), body, this, this.#host)
+    } catch (thrown) {
+      discardBody(body)
+      throw thrown
+    }
+    this.#giveUpOrigin()
     this.#takeAnswer(answer)
     return 'responded'
+  }
+
+  /** The steps look for an answer behind each of these hooks, and nowhere else. */
+  #checkMayRespond(): void {
+    if (this.#ended) throw new Error('respond: the exchange is over')
+    if (this.responded || this.#own !== null) throw new Error('respond: a response was already begun')
+    const ofModule = this.#step === Step.ResponseModules && this.#moduleAt > 0
+    if (MAY_RESPOND.has(this.#step) && !ofModule) return
+    throw new Error(`respond: it answers in a filter of the request before it is sent, in upstreamResponseFilter or responseFilter, and in \
+failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
+  }
+
+  /** An answer of our own comes instead of the origin's, which may have sent one already. */
+  #giveUpOrigin(): void {
+    const attempt = this.#attempt
+    if (attempt === null) return
+    // It did what was asked.
+    if (attempt.status !== 0) attempt.settle(true)
+    this.#dropAttempt()
+    this.#body?.holdBack()
+    this.#endResponsePipe()
+    this.#traceAttemptEnd(null)
   }
 
   // ---- what logs see
@@ -307,6 +340,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   #run(): void {
     const plan = this.#plan, app = plan.app, has = plan.has
     for (;;) {
+      if (this.#own !== null && this.#step < ENTRY.own) this.#answered()
       switch (this.#step) {
         case Step.Normalize:
           this.#step = Step.Early
@@ -314,10 +348,9 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
           continue
         case Step.Early:
           this.#step = Step.Modules
-          if (has.earlyRequestFilter && this.#waits(app.earlyRequestFilter!(this, this.ctx))) return
+          if (has.earlyRequestFilter && this.#mayDecide(app.earlyRequestFilter!(this, this.ctx))) return
           continue
         case Step.Modules: {
-          if (this.#verdict === 'responded') { this.#answered(); continue }
           const module = this.#nextModule(plan.requestModules)
           if (module === null) { this.#step = Step.Request; continue }
           if (this.#decides(module.requestFilter!(this, this.moduleState(module)))) return
@@ -328,12 +361,10 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
           if (has.requestFilter && this.#decides(app.requestFilter!(this, this.ctx))) return
           continue
         case Step.Upstream:
-          if (this.#verdict === 'responded') { this.#answered(); continue }
           this.#step = Step.UpstreamVerdict
           if (has.proxyUpstreamFilter && this.#decides(app.proxyUpstreamFilter!(this, this.ctx))) return
           continue
         case Step.UpstreamVerdict:
-          if (this.#verdict === 'responded') { this.#answered(); continue }
           this.#step = Step.Peer
           continue
         case Step.Peer:
@@ -349,7 +380,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
           this.#step = Step.CopyRequest
           if (!has.connectedToUpstream) continue
           const { reused, peer, session } = this.#attempt!
-          if (this.#waits(app.connectedToUpstream!(this, { reused, peer, digest: session!.digest }, this.ctx))) return
+          if (this.#mayDecide(app.connectedToUpstream!(this, { reused, peer, digest: session!.digest }, this.ctx))) return
           continue
         }
         case Step.CopyRequest: {
@@ -358,14 +389,14 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
           this.#moduleAt = 0
           const copied = has.upstreamRequestFilter || plan.upstreamRequestModules !== null
           this.#upstreamRequest = copied ? this.request.clone() : this.request
-          if (has.upstreamRequestFilter && this.#waits(app.upstreamRequestFilter!(this, this.#upstreamRequest, this.ctx))) return
+          if (has.upstreamRequestFilter && this.#mayDecide(app.upstreamRequestFilter!(this, this.#upstreamRequest, this.ctx))) return
           continue
         }
         case Step.UpstreamModules: {
           const module = this.#nextModule(plan.upstreamRequestModules)
           if (module === null) { this.#step = Step.Send; continue }
           const state = this.moduleState(module)
-          if (this.#waits(module.upstreamRequestFilter!(this, this.#upstreamRequest!, this.attempts, state))) return
+          if (this.#mayDecide(module.upstreamRequestFilter!(this, this.#upstreamRequest!, this.attempts, state))) return
           continue
         }
         case Step.Send:
@@ -374,12 +405,12 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
           return
         case Step.ResponseUpstream:
           this.#step = Step.ResponseApp
-          if (has.upstreamResponseFilter && this.#waits(app.upstreamResponseFilter!(this, this.response!, this.ctx))) return
+          if (has.upstreamResponseFilter && this.#mayDecide(app.upstreamResponseFilter!(this, this.response!, this.ctx))) return
           continue
         case Step.ResponseApp:
           this.#moduleAt = 0
           this.#step = Step.ResponseModules
-          if (has.responseFilter && this.#waits(app.responseFilter!(this, this.response!, this.ctx))) return
+          if (has.responseFilter && this.#mayDecide(app.responseFilter!(this, this.response!, this.ctx))) return
           continue
         case Step.ResponseModules: {
           const module = this.#nextModule(plan.responseModules)
@@ -411,14 +442,34 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     return true
   }
 
-  #decides(result: Verdict | Promise<Verdict>): boolean {
-    if (!isPromise(result)) {
-      this.#verdict = checkVerdict(result)
-      return false
-    }
+  /** A hook that has to say how it goes on. True when it says so later. */
+  #decides(verdict: unknown): boolean {
+    if (isPromise(verdict)) return this.#decidesLater(verdict, false)
+    this.#checkVerdict(verdict, false)
+    return false
+  }
+
+  /** A hook that may answer, and need not say that it did not. */
+  #mayDecide(verdict: unknown): boolean {
+    if (isPromise(verdict)) return this.#decidesLater(verdict, true)
+    if (verdict === 'responded') this.#checkVerdict(verdict, true)
+    return false
+  }
+
+  #decidesLater(verdict: Promise<unknown>, tacit: boolean): true {
     const wait = this.#waitingFor + 1
-    this.#await(Promise.resolve(result).then(value => { if (wait === this.#waitingFor) this.#verdict = checkVerdict(value) }))
+    this.#await(Promise.resolve(verdict).then(value => { if (wait === this.#waitingFor) this.#checkVerdict(value, tacit) }))
     return true
+  }
+
+  /** Words and deeds must agree. `tacit`: whatever is no verdict says nothing. */
+  #checkVerdict(verdict: unknown, tacit: boolean): void {
+    const answered = this.#own !== null
+    if (verdict === 'responded') {
+      if (!answered) throw new Error(`it said 'responded' without session.respond()`)
+    } else if (tacit) return
+    else if (verdict !== 'continue') throw new TypeError(`it returned ${JSON.stringify(verdict)}; use 'continue' or 'responded'`)
+    else if (answered) throw new Error(`it called session.respond() and then said 'continue'`)
   }
 
   /** Also of what is only like a promise: never within this call. */
@@ -488,21 +539,29 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
 
   /** True when the peer is a promise. */
   #choosesPeer(): boolean {
-    if (this.#source !== null) throw new Error(`a filter called session.respond() and then said 'continue'`)
     this.attempts++
     this.#attempt = this.#chosen = null
     const peer = this.#plan.app.upstreamPeer(this, this.ctx)
     if (!isPromise(peer)) {
-      this.#chosen = peer
+      this.#takePeer(peer)
       return false
     }
     const wait = this.#waitingFor + 1
     this.#await(Promise.resolve(peer).then(value => {
-      if (wait === this.#waitingFor) this.#chosen = value
+      if (wait === this.#waitingFor) this.#takePeer(value)
       // Chosen for an exchange that is over: it was an attempt all the same, without a verdict.
-      else if (value !== null && value !== undefined) tellPeer(this.#host, value, null)
+      else if (typeof value === 'object' && value !== null) tellPeer(this.#host, value, null)
     }))
     return true
+  }
+
+  #takePeer(peer: Peer | 'responded'): void {
+    if (peer !== 'responded') {
+      this.#chosen = peer
+      return
+    }
+    this.#checkVerdict(peer, true)
+    this.attempts--
   }
 
   #beginAttempt(): Attempt {
@@ -539,6 +598,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     ;(this.#tried ??= []).push(peer)
     let final = error
     if (this.#plan.has.failToConnect) {
+      this.#step = Step.Judging
       try {
         final = chosenFault(this.#plan.app.failToConnect!(this, peer, error, this.ctx), error, 'failToConnect')
       } catch (thrown) {
@@ -721,9 +781,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     this.#responseLength = answer.length
   }
 
-  /** A filter said that it responded: what it left is sent, through the modules. */
+  /** There is an answer of our own: it is sent, through the modules. */
   #answered(): void {
-    if (this.#source === null) throw new ProxyError('HOOK_FAILED', 'internal', `a filter said 'responded' without session.respond()`)
     this.#moduleAt = 0
     this.#step = this.#skipsModules ? Step.SendResponse : ENTRY.own
     if (this.#skipsModules) this.#responseStage = null
@@ -760,6 +819,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     let final = error.kind === 'NO_HEALTHY_BACKEND' && this.#earlierError !== null ? this.#earlierError : error
     const attempt = this.#attempt
     if (attempt !== null && error.source !== 'downstream' && this.#plan.has.errorWhileProxy && !this.#failing) {
+      this.#skipsModules = this.#blamesModule
+      this.#step = Step.Judging
       try {
         const chosen = this.#plan.app.errorWhileProxy!(this, attempt.peer, final, this.ctx, attempt.reused)
         final = chosenFault(chosen, final, 'errorWhileProxy')
@@ -834,6 +895,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
 
   #dropAttempt(): void { this.#attempt?.drop() }
 
+  get #blamesModule(): boolean { return this.#step === Step.ResponseModules && this.#moduleAt > 0 }
+
   /** Nothing more will be tried. */
   #fail(error: ProxyError): void {
     if (this.#ended) return
@@ -842,7 +905,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
       return
     }
     this.#failing = true
-    this.#skipsModules = this.#step === Step.ResponseModules && this.#moduleAt > 0
+    if (this.#blamesModule) this.#skipsModules = true
     this.error = error
     this.#traceAttemptEnd(error)
     this.#step = Step.Failing
@@ -973,11 +1036,6 @@ function checkInterim(status: number): void {
 /** Whether a page can be sent with it. */
 function isFinalStatus(status: unknown): status is number {
   return typeof status === 'number' && Number.isInteger(status) && status >= 200 && status <= 999
-}
-
-function checkVerdict(verdict: Verdict): Verdict {
-  if (verdict === 'continue' || verdict === 'responded') return verdict
-  throw new TypeError(`a filter returned ${JSON.stringify(verdict)}; use 'continue' or 'responded'`)
 }
 
 function toHeaders(fields: ResponseFields): HeaderMap { return fields instanceof HeaderMap ? fields : HeaderMap.from(fields) }

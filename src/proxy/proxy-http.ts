@@ -46,24 +46,27 @@ export interface ProxyHttp<Ctx = unknown> {
 
   /** A further request came on a connection for which `persistConnectionContext` kept a value. Before every other phase. */
   onConnectionReuse?(session: Session, ctx: Ctx, kept: unknown): void
-  /** First look at the request, before the modules. May change limits of the session, must not answer. */
-  earlyRequestFilter?(session: Session, ctx: Ctx): MaybePromise<void>
+  /** First look at the request, before the modules. May answer, and change what holds for the session. */
+  earlyRequestFilter?(session: Session, ctx: Ctx): MaybePromise<Verdict | void>
   /** The main look at the request: check, rewrite, answer. Once a request. Default: 'continue'. */
   requestFilter?(session: Session, ctx: Ctx): MaybePromise<Verdict>
   /** Last stop before an upstream is chosen. Default: 'continue'. */
   proxyUpstreamFilter?(session: Session, ctx: Ctx): MaybePromise<Verdict>
-  /** Where this attempt goes. Called again for every retry: `session.triedPeers` tells where it has been. A throw goes to `failToProxy`. */
-  upstreamPeer(session: Session, ctx: Ctx): MaybePromise<Peer>
+  /**
+   * Where this attempt goes, or the answer when it shall go nowhere. Called again for every retry: `session.triedPeers` tells where
+   * it has been. A throw goes to `failToProxy`.
+   */
+  upstreamPeer(session: Session, ctx: Ctx): MaybePromise<Peer | 'responded'>
   /** The peer could not be reached. May set `error.retry` or return another error. Default: connect faults are retried. */
   failToConnect?(session: Session, peer: Peer, error: ProxyError, ctx: Ctx): ProxyError | void
-  /** A connection is there, new or out of the pool. */
-  connectedToUpstream?(session: Session, connection: UpstreamFacts, ctx: Ctx): MaybePromise<void>
+  /** A connection is there, new or out of the pool. May answer. */
+  connectedToUpstream?(session: Session, connection: UpstreamFacts, ctx: Ctx): MaybePromise<Verdict | void>
   /**
    * The request as it will be sent, a copy for each attempt; `session.request` stays as the client sent it. Hop-by-hop fields
    * are taken out and forwarded ones added behind this hook. Fields that the client's Connection names went before the first
-   * hook, so that a client cannot name, and so remove, what a filter adds.
+   * hook, so that a client cannot name, and so remove, what a filter adds. May answer.
    */
-  upstreamRequestFilter?(session: Session, request: RequestHead, ctx: Ctx): MaybePromise<void>
+  upstreamRequestFilter?(session: Session, request: RequestHead, ctx: Ctx): MaybePromise<Verdict | void>
   /**
    * Each piece of the request body, possibly many times, for each attempt; a last call has `last` true and may have an empty
    * chunk. `chunk` is borrowed: copy it to keep it.
@@ -73,14 +76,17 @@ export interface ProxyHttp<Ctx = unknown> {
   requestTrailerFilter?(session: Session, trailers: HeaderMap, ctx: Ctx): MaybePromise<void>
   /** An interim response (103 and the like; 100 aside) before it is passed on. 'drop' keeps it from the client. Default: 'forward'. */
   interimResponseFilter?(session: Session, response: ResponseHead, ctx: Ctx): 'forward' | 'drop'
-  /** The final response as the origin sent it (and as a cache would keep it). */
-  upstreamResponseFilter?(session: Session, response: ResponseHead, ctx: Ctx): MaybePromise<void>
+  /**
+   * The final response as the origin sent it (and as a cache would keep it). May answer instead of it: the origin's answer is thrown
+   * away, and its connection closed.
+   */
+  upstreamResponseFilter?(session: Session, response: ResponseHead, ctx: Ctx): MaybePromise<Verdict | void>
   /** Each piece of the response body, before a cache. As `requestBodyFilter`. */
   upstreamResponseBodyFilter?(session: Session, chunk: Buffer, last: boolean, ctx: Ctx): MaybePromise<BodyResult>
   /** Trailers of the response, before a cache. */
   upstreamResponseTrailerFilter?(session: Session, trailers: HeaderMap, ctx: Ctx): MaybePromise<void>
-  /** The final response as the client will get it. */
-  responseFilter?(session: Session, response: ResponseHead, ctx: Ctx): MaybePromise<void>
+  /** The final response as the client will get it. May answer instead of it, as `upstreamResponseFilter`. */
+  responseFilter?(session: Session, response: ResponseHead, ctx: Ctx): MaybePromise<Verdict | void>
   /** Each piece of the response body, after a cache. As `requestBodyFilter`. */
   responseBodyFilter?(session: Session, chunk: Buffer, last: boolean, ctx: Ctx): MaybePromise<BodyResult>
   /** Trailers of the response. What it returns is sent as the last piece of the body, instead of them. */

@@ -157,6 +157,13 @@ function giveUp(body: AsyncIterable<unknown>, iterator: AsyncIterator<unknown> |
   } catch { /* As said. */ }
 }
 
+/** A body that was given with an answer that could not be. */
+export function discardBody(body: ResponseBody): void {
+  if (typeof body !== 'object' || body === null || body instanceof Uint8Array) return
+  if (isEmitter(body)) body.on('error', ignore)
+  giveUp(body, null)
+}
+
 function ignore(): void {}
 
 function isEmitter(body: unknown): body is { on(event: 'error', listener: () => void): void } {

@@ -69,9 +69,10 @@ export interface Session {
   halfClose: HalfClose
 
   /**
-   * Answers instead of an origin, from any request phase or `failToProxy`; written as `return session.respond(403)`.
+   * Answers instead of an origin; written as `return session.respond(403)`. In every hook from `earlyRequestFilter` to
+   * `upstreamRequestFilter`, in `upstreamResponseFilter` and `responseFilter` (whose answer it replaces), and in `failToProxy`.
    * Content-Length is added for text and bytes, and the response filters of modules run.
-   * @throws Error when a response was already begun; TypeError on a status or field that must not be written.
+   * @throws Error in other hooks, and when a response was already begun; TypeError on a status, field or body that must not be written.
    */
   respond(status: number, fields?: ResponseFields, body?: ResponseBody): 'responded'
   /**

@@ -168,7 +168,8 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   exchangeEnded(exchange: FinishedExchange): void {
     this.active--
     if (exchange.ownAnswer && exchange.status >= 500) {
-      if (exchange.error !== null && exchange.error.source === 'upstream') this.#upstreamFaults++
+      // Also where a filter answered in the place of an origin that had failed.
+      if (exchange.upstreamStatus >= 500 || exchange.error?.source === 'upstream') this.#upstreamFaults++
       else this.#ownFaults++
     }
     this.logFault(exchange)

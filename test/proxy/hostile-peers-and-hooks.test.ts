@@ -53,7 +53,11 @@ describe('proxy: results that hooks must not give', () => {
     { name: 'respond with an interim status', hooks: { requestFilter: session => session.respond(103) }, status: 500 },
     { name: 'respond, and then continue', hooks: { requestFilter(session) { session.respond(403); return 'continue' } }, status: 500 },
     { name: 'respond twice', hooks: { requestFilter(session) { session.respond(403); return session.respond(404) } }, status: 500 },
-    { name: 'respond in a response filter', hooks: { responseFilter(session) { session.respond(403) } }, status: 500 },
+    {
+      name: 'respond in a response filter of a module',
+      hooks: { modules: [{ name: 'm', responseFilter(session) { session.respond(403) } }] },
+      status: 500,
+    },
     {
       name: 'respond in failToProxy, then throw',
       hooks: { requestFilter: fails, failToProxy(session) { session.respond(403); throw new Error('again') } },
