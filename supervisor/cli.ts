@@ -30,7 +30,7 @@ import { listenerUrl, prove, PROVE_ACTIONS, proveText } from './prove.ts'
 import { releaseOf } from './releases.ts'
 import { passInheritedSockets } from '../src/ipc/inherited-sockets.ts'
 import { configFrom, originOf, runSupervisor } from './run.ts'
-import { runningFolders } from './state-folder.ts'
+import { runningFolders, StateFolderError } from './state-folder.ts'
 
 /** Ends the command with a code and, for people, a sentence. */
 class Failure extends Error {
@@ -196,7 +196,8 @@ export async function main(argv: readonly string[]): Promise<number> {
 export function outcomeOf(error: unknown): { code: number; message: string } {
   const message = error instanceof Error ? error.message : String(error)
   if (error instanceof Failure) return { code: error.code, message }
-  if (error instanceof ConfigError || (error instanceof Error && error.name === 'OptionError')) return { code: EXIT.usage, message }
+  const isOption = error instanceof Error && error.name === 'OptionError'
+  if (isOption || error instanceof ConfigError || error instanceof StateFolderError) return { code: EXIT.usage, message }
   if (error instanceof NotRunning) return { code: EXIT.running, message }
   if (error instanceof ChannelError) return { code: error.code === 'superseded' ? EXIT.superseded : EXIT.failed, message }
   if (error instanceof DescribeFailed) {

@@ -12,10 +12,10 @@ import { decodeFromOperator, decodeFromWorker } from '../src/ipc/messages.ts'
 import type { FromOperator, FromWorker, ToOperator, ToWorker } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
-import { SYSTEM_CONTROL_SOCKETS } from './control-sockets.ts'
+import { AlreadyRunning, SYSTEM_CONTROL_SOCKETS } from './control-sockets.ts'
 import type { ControlConnection, ControlListener, ControlSockets } from './control-sockets.ts'
 import type { HeldSocket } from './held-socket.ts'
-import { CONTROL_SOCKET, WORKER_SOCKET } from './state-folder.ts'
+import { CONTROL_SOCKET, inStateFolder, WORKER_SOCKET } from './state-folder.ts'
 import type { WorkerLink } from './worker-process.ts'
 
 export interface ControlHandlers {
@@ -43,14 +43,6 @@ export interface ControlServerSetup {
   readonly held: { readonly control: number; readonly worker: number } | null
 }
 
-/** A living supervisor answers on the folder's control socket. */
-export class AlreadyRunning extends Error {
-  constructor(folder: string) {
-    super(`a supervisor is running already in ${folder}`)
-    this.name = 'AlreadyRunning'
-  }
-}
-
 export class ControlServer {
   readonly controlPath: string
   readonly workerPath: string
@@ -60,6 +52,8 @@ export class ControlServer {
   readonly #unproven = new Set<ControlConnection>()
   readonly #connections = new Set<ControlConnection>()
   #listeners: ControlListener[] = []
+  /** Of the sockets at the paths, as they were when we came to listen. */
+  #identities: ReadonlyMap<string, string> = new Map()
   #held: { readonly control: HeldSocket; readonly worker: HeldSocket } | null = null
 
   constructor(setup: ControlServerSetup, sockets: ControlSockets = SYSTEM_CONTROL_SOCKETS) {
@@ -73,21 +67,55 @@ export class ControlServer {
   async listen(): Promise<void> {
     const { calls, held, folder } = this.#setup
     const sockets = this.#sockets
-    if (held !== null) {
-      this.#held = { control: sockets.adopt(held.control), worker: sockets.adopt(held.worker) }
-    } else {
-      // A live one is never replaced; a socket on which nothing listens is left over from a kill.
-      if (await sockets.answers(this.controlPath)) throw new AlreadyRunning(folder)
-      for (const socketPath of [this.controlPath, this.workerPath]) sockets.remove(socketPath)
-      this.#held = { control: sockets.bind(this.controlPath), worker: sockets.bind(this.workerPath) }
+    if (held === null || held.control === -1) {
+      await sockets.exclusively(folder, calls, () => this.#claim())
+      return
     }
+    await this.#listenOn({ control: sockets.adopt(held.control), worker: sockets.adopt(held.worker) })
+  }
+
+  /** Both sockets are at their paths, where operators and workers look for them. */
+  get reachable(): boolean { return this.#paths.every(path => this.#sockets.identity(path) !== '' && this.#isOurs(path)) }
+
+  /**
+   * After the sockets were taken away, in a folder that is there again: they are made anew, and connections go on.
+   * @throws AlreadyRunning when another supervisor has the folder by now
+   */
+  async restore(): Promise<void> {
+    const { calls, folder } = this.#setup
+    await this.#sockets.exclusively(folder, calls, async () => {
+      if (await this.#sockets.answers(this.controlPath) && !this.#isOurs(this.controlPath)) throw new AlreadyRunning(folder)
+      // First, since closing removes the path.
+      this.#closeSockets()
+      await this.#claim()
+    })
+  }
+
+  async #claim(): Promise<void> {
+    const sockets = this.#sockets
+    // A live one is never replaced; a socket on which nothing listens is left over from a kill.
+    if (await sockets.answers(this.controlPath)) throw new AlreadyRunning(this.#setup.folder)
+    const held = inStateFolder(`the control sockets cannot be made in ${this.#setup.folder}`, () => {
+      for (const socketPath of this.#paths) sockets.remove(socketPath)
+      return { control: sockets.bind(this.controlPath), worker: sockets.bind(this.workerPath) }
+    })
+    await this.#listenOn(held)
+  }
+
+  async #listenOn(held: { readonly control: HeldSocket; readonly worker: HeldSocket }): Promise<void> {
+    const { calls, workerUid, workerGid } = this.#setup
+    const sockets = this.#sockets
+    this.#held = held
+    this.#identities = new Map(this.#paths.map(path => [path, sockets.identity(path)]))
     this.#listeners = [
-      await sockets.listen(this.#held.control, calls, connection => this.#onOperator(connection)),
-      await sockets.listen(this.#held.worker, calls, connection => this.#onWorker(connection)),
+      await sockets.listen(held.control, calls, connection => this.#onOperator(connection)),
+      await sockets.listen(held.worker, calls, connection => this.#onWorker(connection)),
     ]
-    const { workerUid, workerGid } = this.#setup
     if (workerUid !== null || workerGid !== null) sockets.chown(this.workerPath, workerUid, workerGid)
   }
+
+  get #paths(): readonly string[] { return [this.controlPath, this.workerPath] }
+  #isOurs(path: string): boolean { return this.#identities.get(path) === this.#sockets.identity(path) }
 
   /** For the next image; -1 without system calls. */
   get descriptors(): { control: number; worker: number } {
@@ -96,12 +124,21 @@ export class ControlServer {
 
   /** Answers are written out, then everything is closed and the paths are gone. */
   async close(): Promise<void> {
-    for (const listener of this.#listeners) listener.close()
+    // Closing removes the paths: where another supervisor has them by now, the end of this process closes ours.
+    const ours = this.#paths.every(path => this.#isOurs(path) || this.#sockets.identity(path) === '')
+    if (ours || this.#setup.calls !== null) for (const listener of this.#listeners) listener.close()
     for (const channel of this.#operators) channel.close()
     await Promise.all([...this.#connections].map(connection => connection.finish()))
+    if (ours) this.#closeSockets()
+  }
+
+  #closeSockets(): void {
+    for (const listener of this.#listeners) listener.close()
+    this.#listeners = []
     this.#held?.control.close()
     this.#held?.worker.close()
-    for (const socketPath of [this.controlPath, this.workerPath]) this.#sockets.remove(socketPath)
+    this.#held = null
+    for (const socketPath of this.#paths) this.#sockets.remove(socketPath)
   }
 
   #onOperator(connection: ControlConnection): void {

@@ -4,6 +4,7 @@
  */
 import fs from 'node:fs'
 import net from 'node:net'
+import { setTimeout as elapsed } from 'node:timers/promises'
 import { Channel } from '../src/ipc/channel.ts'
 import type { ChannelEnd, ChannelHandlers, ChannelOptions } from '../src/ipc/channel.ts'
 import type { Decode } from '../src/ipc/messages.ts'
@@ -11,6 +12,14 @@ import type { SystemCalls } from '../src/ipc/system-calls.ts'
 import { adoptedSocket, bindHeld, listenOnHeld } from './held-socket.ts'
 import type { HeldSocket } from './held-socket.ts'
 import { dialUnix } from './listener-table.ts'
+
+/** A living supervisor answers on the folder's control socket. */
+export class AlreadyRunning extends Error {
+  constructor(folder: string) {
+    super(`a supervisor is running already in ${folder}`)
+    this.name = 'AlreadyRunning'
+  }
+}
 
 /** A connection that was accepted on one of the two sockets. */
 export interface ControlConnection {
@@ -37,8 +46,15 @@ export interface ControlSockets {
   bind(path: string): HeldSocket
   /** The socket of the image before this one. */
   adopt(fd: number): HeldSocket
+  /** Names the socket at the path among all that were ever there; '' when there is none. */
+  identity(path: string): string
   /** What is not there is no error. */
   remove(path: string): void
+  /**
+   * Runs what no other start in this folder may run at the same time. Without system calls nothing keeps them apart.
+   * @throws AlreadyRunning when another one holds the folder for longer than a start takes
+   */
+  exclusively<T>(folder: string, calls: SystemCalls | null, run: () => Promise<T>): Promise<T>
   /** @param uid null: ours. */
   chown(path: string, uid: number | null, gid: number | null): void
   listen(held: HeldSocket, calls: SystemCalls | null, onConnection: (connection: ControlConnection) => void): Promise<ControlListener>
@@ -48,12 +64,17 @@ export interface ControlSockets {
 
 /** A client that does not read its last answer holds up the end for no longer than this. */
 const FINISH_LIMIT_MS = 200
+/** How often a start that finds another one under way looks again, and after how long it believes that this one goes on for ever. */
+const LOCK_POLL_MS = 10
+const LOCK_LIMIT_MS = 2_000
 
 export const SYSTEM_CONTROL_SOCKETS: ControlSockets = {
   answers: dialUnix,
   bind: bindPrivately,
   adopt: adoptedSocket,
+  identity: socketIdentity,
   remove: path => fs.rmSync(path, { force: true }),
+  exclusively: withFolderLocked,
   chown: (path, uid, gid) => fs.chownSync(path, uid ?? process.getuid!(), gid ?? process.getgid!()),
   listen: (held, calls, onConnection) => listenOnHeld(net.createServer(socket => onConnection(new SocketConnection(socket))), held, calls),
   after(ms, run) {
@@ -81,6 +102,25 @@ class SocketConnection implements ControlConnection {
 
   destroy(): void { this.#socket.destroy() }
   onGone(run: () => void): void { this.#socket.once('close', run) }
+}
+
+function socketIdentity(path: string): string {
+  const stat = fs.lstatSync(path, { throwIfNoEntry: false, bigint: true })
+  return stat?.isSocket() === true ? `${stat.dev}:${stat.ino}` : ''
+}
+
+/** The lock is on the folder itself, so that it leaves no file, and ends with the process. */
+async function withFolderLocked<T>(folder: string, calls: SystemCalls | null, run: () => Promise<T>): Promise<T> {
+  if (calls === null) return run()
+  const fd = fs.openSync(folder, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
+  try {
+    for (const deadline = performance.now() + LOCK_LIMIT_MS; !calls.lock(fd); await elapsed(LOCK_POLL_MS)) {
+      if (performance.now() > deadline) throw new AlreadyRunning(folder)
+    }
+    return await run()
+  } finally {
+    fs.closeSync(fd)
+  }
 }
 
 /** Bound during the call: the path never exists with other rights. */

@@ -37,7 +37,10 @@ export async function describeApplication(
   }
   // Nothing came: whatever it wrote to stderr is the best there is.
   if (result.timedOut) throw new DescribeFailed(`it did not reach server.runForever() within ${timeoutMs} ms`, result.stderr)
-  if (result.problem !== '') throw new DescribeFailed(result.problem, '')
+  if (result.problem !== '') {
+    const remedy = /\bE[MN]FILE$/.test(result.problem) ? '; raise the limit of open files (ulimit -n, LimitNOFILE=)' : ''
+    throw new DescribeFailed(result.problem + remedy, '')
+  }
   const how = result.signal === null ? `it ended with code ${String(result.code)}` : `it was ended by ${result.signal}`
   throw new DescribeFailed(how, result.stderr)
 }

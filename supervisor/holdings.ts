@@ -89,6 +89,17 @@ export class Holdings {
     this.#control = control
   }
 
+  /**
+   * A cleaner of the temporary folder may take the sockets away, and with them the way of workers that start or come back.
+   * @param prepare makes the folder @returns whether they were gone, and are there again. @throws when they cannot be made
+   */
+  async keepReachable(prepare: () => void): Promise<boolean> {
+    if (this.#control === null || this.#control.reachable) return false
+    prepare()
+    await this.#control.restore()
+    return true
+  }
+
   /** @param heldFd of the image before; -1: it is bound. @throws BindError */
   async listenAdmin(address: string, heldFd: number, health: () => Health): Promise<void> {
     if (address === '') return

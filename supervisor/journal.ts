@@ -6,6 +6,7 @@
  */
 import fs from 'node:fs'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
+import { journalProblem } from './journal-shape.ts'
 import type { ListenerRecord } from './listener-table.ts'
 import { processStartTime } from './process-host.ts'
 import type { FleetRecord } from './roster.ts'
@@ -87,14 +88,23 @@ export class Journal {
     this.#onTrouble = onTrouble
   }
 
-  /** @returns null when there is none or none that this build can read. */
+  /** What is wrong with the one that was read last; '' when it could be read, or when there was none. */
+  problem = ''
+
+  /** @returns null when there is none or none that this build can use; `problem` says which. */
   read(): JournalEntry | null {
-    try {
-      return readEntry(JSON.parse(this.#disk.read(this.#file)))
-    } catch {
-      // Absent, or half written by a machine that lost power: the same as nothing.
+    this.problem = ''
+    let text: string
+    try { text = this.#disk.read(this.#file) } catch { return null }
+    let value: unknown
+    try { value = JSON.parse(text) } catch {
+      // Half written by a machine that lost power.
+      this.problem = 'it is no JSON'
       return null
     }
+    const entry = readEntry(value)
+    this.problem = entry === null ? 'it is of another format' : journalProblem(entry)
+    return this.problem === '' ? entry : null
   }
 
   /** Writes before the event loop turns; several changes in one go are one write. */

@@ -7,6 +7,7 @@ import './early-signals.ts'
 import { ConfigError } from '../src/config/server-config.ts'
 import { EXIT } from './exit-codes.ts'
 import { configFrom, originOf, runSupervisor } from './run.ts'
+import { StateFolderError } from './state-folder.ts'
 
 const [application, ...args] = process.argv.slice(2)
 if (application === undefined) {
@@ -18,7 +19,7 @@ try {
   const origin = originOf(undefined)
   await runSupervisor({ application, args, origin, config: configFrom(origin) })
 } catch (error) {
-  if (!(error instanceof ConfigError)) throw error
+  if (!(error instanceof ConfigError || error instanceof StateFolderError)) throw error
   process.stderr.write(`${error.message}\n`)
   process.exit(EXIT.usage)
 }

@@ -197,19 +197,21 @@ export function runDescribe(run: DescribeRun): Promise<DescribeResult> {
     let stderr = ''
     let timedOut = false
     let problem = ''
+    let finished = false
     const timer = setTimeout(() => { timedOut = true; child.kill('SIGKILL') }, run.timeoutMs)
+    child.on('error', error => { problem = error.message; if (child.pid === undefined) finish(null, null) })
+    // Without a descriptor to spare there is neither a process nor a pipe.
+    if (child.pid === undefined) return
     child.stderr!.setEncoding('utf8').on('data', (text: string) => { stderr = (stderr + text).slice(-MAX_STDERR_BYTES) })
     const pipe = child.stdio[3] as NodeJS.ReadableStream
     pipe.setEncoding('utf8').on('data', (text: string) => {
       output += text
       if (output.length > MAX_DESCRIBE_BYTES) child.kill('SIGKILL')
     })
-    child.on('error', error => { problem = error.message; if (child.pid === undefined) finish(null, null) })
     // 'close' and not 'exit': the pipes have been read to their end. A grandchild may hold stderr open, so the outcome's end
     // counts as well.
     child.on('close', finish)
     child.on('exit', (code, signal) => { setTimeout(() => finish(code, signal), 500).unref() })
-    let finished = false
     function finish(code: number | null, signal: string | null): void {
       if (finished) return
       finished = true

@@ -1,6 +1,9 @@
 /**
  * Where a supervisor keeps its control sockets and its journal, and how others find them.
- * Invariant: the folder belongs to our user, and no other user can write to it (the system's temporary folder is shared).
+ *
+ * Invariant: the folder belongs to our user, and no other user can write to it. The system's temporary folder is shared, so
+ * that anybody may have made the one that is usual for us: then it is one with a name that nobody could guess, found again by
+ * its owner.
  */
 import { createHash } from 'node:crypto'
 import fs from 'node:fs'
@@ -34,12 +37,19 @@ export function surroundings(): Surroundings {
   return { env: process.env, uid: process.getuid?.() ?? 0, temporary: os.tmpdir() }
 }
 
-/** The folder of an application. @param stateDir what the operator said; ''. */
+/**
+ * The folder of an application. Where somebody else has taken our usual place, another one is made for it.
+ * @param stateDir what the operator said; ''. @throws StateFolderError
+ */
 export function stateFolderOf(application: string, stateDir: string, around: Surroundings = surroundings()): string {
   if (stateDir !== '') return path.resolve(stateDir)
   const runtime = runtimeDirectory(around.env)
   if (runtime !== '') return runtime
-  return path.join(parentFolder(around), applicationName(application))
+  const { env, temporary, uid } = around
+  const taken = runtimeOf(env) === '' && otherParents(around).length === 0 && !mayBeOurs(usualParent(around), uid)
+  const make = (): string => fs.mkdtempSync(path.join(temporary, `cirque-${uid}-`))
+  const parent = taken ? inStateFolder(`no folder can be made in ${temporary}`, make) : parentFolder(around)
+  return path.join(parent, applicationName(application))
 }
 
 /** Whether neither an operator nor systemd chose the folder's place. */
@@ -55,18 +65,33 @@ export function applicationName(application: string): string {
 
 /**
  * Makes the folder, or checks the one that is there. @param passable workers of another user must reach their socket
- * through it. @throws StateFolderError
+ * through it. @returns what an operator should know of its place; '' for nothing. @throws StateFolderError
  */
-export function prepareStateFolder(folder: string, passable: boolean, around: Surroundings = surroundings()): void {
+export function prepareStateFolder(folder: string, passable: boolean, around: Surroundings = surroundings()): string {
   const mode = passable ? 0o711 : 0o700
   const parent = path.dirname(folder)
-  if (parent === parentFolder(around)) ensureOwned(parent, mode, around.uid)
-  ensureOwned(folder, mode, around.uid)
+  inStateFolder(`the state folder ${folder} cannot be used`, () => {
+    if (parent === parentFolder(around)) ensureOwned(parent, mode, around.uid)
+    ensureOwned(folder, mode, around.uid)
+  })
   const longest = path.join(folder, CONTROL_SOCKET)
   const bytes = Buffer.byteLength(longest)
-  if (bytes <= MAX_SOCKET_PATH_BYTES) return
-  const tooLong = `the state folder's path is too long for a socket (${bytes} of ${MAX_SOCKET_PATH_BYTES} bytes)`
-  throw new StateFolderError(`${tooLong}: ${longest}; choose a shorter one with --state-dir`)
+  if (bytes > MAX_SOCKET_PATH_BYTES) {
+    const tooLong = `the state folder's path is too long for a socket (${bytes} of ${MAX_SOCKET_PATH_BYTES} bytes)`
+    throw new StateFolderError(`${tooLong}: ${longest}; choose a shorter one with --state-dir`)
+  }
+  const open = openParent(fs.realpathSync(folder))
+  if (open === '') return ''
+  return `any user can replace the state folder ${folder}, as all can write to ${open}; choose another one with --state-dir`
+}
+
+/** The nearest folder above in which others may rename what is not theirs; '': there is none. */
+function openParent(folder: string): string {
+  const parent = path.dirname(folder)
+  if (parent === folder) return ''
+  const { mode } = fs.statSync(parent)
+  // In a sticky one, such as /tmp, only the owner of a name may change it.
+  return (mode & 0o002) !== 0 && (mode & 0o1000) === 0 ? parent : openParent(parent)
 }
 
 /** Folders of running supervisors of this user, for a command line that was not told which. */
@@ -89,20 +114,64 @@ function runtimeDirectory(env: NodeJS.ProcessEnv): string {
   return (env['RUNTIME_DIRECTORY'] ?? '').split(':')[0]!
 }
 
+function runtimeOf(env: NodeJS.ProcessEnv): string { return env['XDG_RUNTIME_DIR'] ?? '' }
+
 function parentFolder(around: Surroundings): string {
-  const runtime = around.env['XDG_RUNTIME_DIR'] ?? ''
-  return runtime !== '' ? path.join(runtime, 'cirque') : path.join(around.temporary, `cirque-${around.uid}`)
+  const runtime = runtimeOf(around.env)
+  if (runtime !== '') return path.join(runtime, 'cirque')
+  return otherParents(around)[0] ?? usualParent(around)
+}
+
+function usualParent({ temporary, uid }: Surroundings): string { return path.join(temporary, `cirque-${uid}`) }
+
+/** Those that were made because somebody else had the usual one. They stay in use also when that has gone. */
+function otherParents({ temporary, uid }: Surroundings): string[] {
+  let names: string[]
+  try { names = fs.readdirSync(temporary) } catch { return [] }
+  const folders = names.filter(name => name.startsWith(`cirque-${uid}-`)).sort().map(name => path.join(temporary, name))
+  return folders.filter(folder => isOurs(fs.lstatSync(folder, { throwIfNoEntry: false }), uid))
+}
+
+function isOurs(stat: fs.Stats | undefined, uid: number): boolean { return stat?.isDirectory() === true && stat.uid === uid }
+
+/** It is ours, or not there yet. */
+function mayBeOurs(folder: string, uid: number): boolean {
+  const stat = fs.lstatSync(folder, { throwIfNoEntry: false })
+  return stat === undefined || isOurs(stat, uid)
+}
+
+/** @throws StateFolderError with what would do, where the system says no. */
+export function inStateFolder<T>(what: string, attempt: () => T): T {
+  try { return attempt() } catch (error) {
+    if (error instanceof StateFolderError) throw error
+    // `EROFS: read-only file system, mkdir '/x'`
+    const why = error instanceof Error ? error.message.split(', ')[0]! : String(error)
+    throw new StateFolderError(`${what} (${why}); choose another state folder with --state-dir`)
+  }
+}
+
+/**
+ * With the folders above. Not with `recursive`: where the system says ENOENT in a folder that is there, as it does in /proc,
+ * Node.js tries for ever, and of a read-only file system it says ENOENT.
+ */
+function makeFolder(folder: string, mode: number): void {
+  try {
+    fs.mkdirSync(folder, { mode })
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    // What is there is looked at afterwards, also where it is no folder.
+    if (code === 'EEXIST' || fs.existsSync(folder)) return
+    const parent = path.dirname(folder)
+    if (code !== 'ENOENT' || fs.existsSync(parent)) throw error
+    makeFolder(parent, mode)
+    fs.mkdirSync(folder, { mode })
+  }
 }
 
 function ensureOwned(folder: string, mode: number, uid: number): void {
-  try {
-    fs.mkdirSync(folder, { recursive: true, mode })
-  } catch (error) {
-    const { code = '' } = error as NodeJS.ErrnoException
-    throw new StateFolderError(`the state folder ${folder} cannot be made (${code}); choose another one with --state-dir`)
-  }
+  makeFolder(folder, mode)
   const stat = fs.lstatSync(folder)
-  if (!stat.isDirectory() || stat.uid !== uid) {
+  if (!isOurs(stat, uid)) {
     throw new StateFolderError(`the state folder ${folder} does not belong to this user; remove it or choose another one with --state-dir`)
   }
   // It may have been there with other rights; a folder that others can write to would let them replace the sockets.

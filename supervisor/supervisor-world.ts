@@ -74,9 +74,9 @@ export interface ExecRequest {
 export interface StateDisk extends JournalDisk {
   /**
    * Makes the state folder, or checks the one that is there. @param passable workers of another user must get through.
-   * @throws StateFolderError
+   * @returns what an operator should know of its place; '' for nothing. @throws StateFolderError
    */
-  prepareFolder(folder: string, passable: boolean): void
+  prepareFolder(folder: string, passable: boolean): string
   /** One that holds something else stays. */
   removeFolder(folder: string): void
 }

@@ -19,7 +19,7 @@ import path from 'node:path'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { Health } from './admin-server.ts'
-import { AlreadyRunning } from './control-server.ts'
+import { AlreadyRunning } from './control-sockets.ts'
 import { EXIT, explainEnd } from './exit-codes.ts'
 import { Fleet } from './fleet.ts'
 import type { Generation } from './generation.ts'
@@ -56,6 +56,8 @@ interface FreshStart {
   readonly identity: Identity
   /** Pids of workers that an earlier supervisor left, and that may still hold the addresses. */
   readonly orphans: readonly number[]
+  /** There may be others, of which nothing is known. */
+  readonly mayHaveOrphans: boolean
   readonly kept: UpgradesRecord | null
 }
 
@@ -152,11 +154,17 @@ export class Supervisor implements ReleaseLife, DeskLife {
   /** @returns null when the workers of an earlier supervisor are ours now; otherwise what a start from nothing needs. */
   async #claimOrAdopt(): Promise<FreshStart | null> {
     const identity = this.#world.resolveIdentity(this.#options.user, this.#options.group)
-    this.#world.disk.prepareFolder(this.#setup.stateFolder.path, identity.uid !== null || identity.gid !== null)
+    const warning = this.#prepareFolder(identity)
+    if (warning !== '') this.#log.warn(warning)
     await this.holdings.open()
     const { calls, systemCallsText: reason } = this.holdings
     if (calls === null) this.#log.warn('system calls are not available: workers carry spare copies of their sockets', { reason })
     const before = this.#journal.read()
+    const unknown = this.#journal.problem !== ''
+    if (unknown) {
+      const reason = this.#journal.problem
+      this.#log.warn('the journal of a supervisor before cannot be used: if workers of it live, they finish what they have', { reason })
+    }
     const orphans = before === null ? [] : livingWorkers(before, pid => this.#host.startTime(pid))
     const release = this.releases.begin(before)
     this.#inherited = before
@@ -170,7 +178,8 @@ export class Supervisor implements ReleaseLife, DeskLife {
       throw error
     }
     if (adopting && await this.#adopt(before)) return null
-    return { release, identity, orphans: orphans.map(orphan => orphan.pid), kept: this.#inherited?.upgrades ?? null }
+    const pids = orphans.map(orphan => orphan.pid)
+    return { release, identity, orphans: pids, mayHaveOrphans: pids.length > 0 || unknown, kept: this.#inherited?.upgrades ?? null }
   }
 
   async #claim(identity: Identity, held: OwnSockets | null): Promise<void> {
@@ -182,10 +191,37 @@ export class Supervisor implements ReleaseLife, DeskLife {
     })
     this.#known.resolve()
     this.#writeJournal()
+    this.#watchFolder(identity, '')
     this.#checkGoingOn()
   }
 
-  async #startFresh({ release, identity, orphans, kept }: FreshStart): Promise<void> {
+  #prepareFolder({ uid, gid }: Identity): string {
+    return this.#world.disk.prepareFolder(this.#setup.stateFolder.path, uid !== null || gid !== null)
+  }
+
+  /** Until the end, once a tick. @param trouble what was wrong the last time, which is said once */
+  #watchFolder(identity: Identity, trouble: string): void {
+    this.#host.after(this.#options.heartbeatMs, () => {
+      if (this.stopping) return
+      void this.#keepReachable(identity, trouble).then(now => { this.#watchFolder(identity, now) })
+    })
+  }
+
+  async #keepReachable(identity: Identity, trouble: string): Promise<string> {
+    const { path: folder } = this.#setup.stateFolder
+    try {
+      if (!await this.holdings.keepReachable(() => { this.#prepareFolder(identity) })) return ''
+      this.#log.warn('the control sockets had been removed; they are made anew', { folder })
+      this.#writeJournal()
+      return ''
+    } catch (error) {
+      const now = error instanceof Error ? error.message : String(error)
+      if (now !== trouble) this.#log.error('the control sockets were removed: no worker can start until they are back', { folder, error })
+      return now
+    }
+  }
+
+  async #startFresh({ release, identity, orphans, mayHaveOrphans, kept }: FreshStart): Promise<void> {
     this.#checkGoingOn()
     this.holdings.offerInherited()
     this.#moveTo(SupervisorState.Describing)
@@ -193,7 +229,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
     this.#checkGoingOn()
 
     this.#moveTo(SupervisorState.Binding)
-    const generation = await this.#bind(described, orphans)
+    const generation = await this.#bind(described, orphans, mayHaveOrphans)
     this.holdings.closeUnused()
     this.#warnAboutBacklog(Math.max(0, ...generation.description.listeners.map(listener => listener.backlog)))
     await this.holdings.listenAdmin(this.#options.adminAddress, -1, () => this.#health())
@@ -211,7 +247,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
    * Binds what the first generation listens on. Workers of a killed supervisor that were not adopted hold those addresses
    * until they have drained, which they are told when they come back: so an address in use is tried again for a while.
    */
-  async #bind(generation: Generation, orphans: readonly number[]): Promise<Generation> {
+  async #bind(generation: Generation, orphans: readonly number[], mayHaveOrphans: boolean): Promise<Generation> {
     const deadlineMs = this.#host.nowMs() + this.#options.orphanDrainAfterMs + this.#options.ackTimeoutMs
     let said = false
     for (;;) {
@@ -220,7 +256,8 @@ export class Supervisor implements ReleaseLife, DeskLife {
       } catch (error) {
         const orphansLive = orphans.some(pid => this.#host.startTime(pid) !== '')
         const inUse = error instanceof BindError && error.code === 'EADDRINUSE'
-        if (!inUse || orphans.length === 0 || (!orphansLive && said) || this.#host.nowMs() > deadlineMs) throw error
+        const over = orphans.length > 0 && !orphansLive && said
+        if (!inUse || !mayHaveOrphans || over || this.#host.nowMs() > deadlineMs) throw error
         if (!said) this.#log.warn('workers of a supervisor that was killed still listen; waiting for them to let go', { pids: orphans })
         said = true
         await elapse(this.#host, ORPHAN_POLL_MS)

@@ -50,6 +50,11 @@ export interface SystemCalls {
    * steal the 'exit' event. null: the child still runs. 'not-a-child': it is none of ours, or its end was taken before.
    */
   reap(pid: number): ChildEnd | 'not-a-child' | null
+  /**
+   * Takes the advisory lock of an open file or folder (flock), which ends with the descriptor. @returns false when another
+   * descriptor has it. @throws SystemCallError
+   */
+  lock(fd: number): boolean
   /** Where a stream socket is bound; null: to neither a TCP address nor a Unix path, or it is no stream socket at all. */
   socketAddress(fd: number): BoundAddress | null
   /**
@@ -119,6 +124,8 @@ const F_GETFD = 1
 const F_SETFD = 2
 const FD_CLOEXEC = 1
 const SHUT_RDWR = 2
+const LOCK_EX = 2
+const LOCK_NB = 4
 const POLLIN = 1
 const WNOHANG = 1
 const AF_UNIX = 1
@@ -141,7 +148,8 @@ const ENOENT = 2
 const EBADF = 9
 const ECHILD = 10
 const EINTR = 4
-const EAGAIN = 11
+/** Of Linux; it is 35 on macOS, whose EWOULDBLOCK is the same. */
+const EAGAIN = MACOS ? 35 : 11
 const EPROTO = 71
 const ECONNABORTED = 103
 const ENOTSOCK = MACOS ? 38 : 88
@@ -196,6 +204,7 @@ interface CLibrary {
   close(fd: number): number
   fcntl(fd: number, command: number, argument: number): number
   shutdown(fd: number, how: number): number
+  flock(fd: number, operation: number): number
   /** Linux only. */
   accept4?(fd: number, address: bigint, length: bigint, flags: number): number
   poll(fds: Buffer, count: bigint, timeoutMs: number): number
@@ -234,6 +243,7 @@ async function load(): Promise<SystemCalls> {
     // Variadic in C. Declared as fixed it is called rightly on Linux; macOS on arm64 passes variadic arguments elsewhere, see below.
     fcntl: { arguments: ['int32', 'int32', 'int32'], return: 'int32' },
     shutdown: { arguments: ['int32', 'int32'], return: 'int32' },
+    flock: { arguments: ['int32', 'int32'], return: 'int32' },
     poll: { arguments: ['buffer', 'uint64', 'int32'], return: 'int32' },
     waitpid: { arguments: ['int32', 'buffer', 'int32'], return: 'int32' },
     socket: { arguments: ['int32', 'int32', 'int32'], return: 'int32' },
@@ -370,6 +380,10 @@ async function load(): Promise<SystemCalls> {
     shutdown(fd) {
       // ENOTCONN: it never listened, or another process has shut it down.
       if (call.shutdown(fd, SHUT_RDWR) < 0 && errno() !== ENOTCONN) fail('shutdown', fd)
+    },
+    lock(fd) {
+      if (call.flock(fd, LOCK_EX | LOCK_NB) === 0) return true
+      return errno() === EAGAIN ? false : fail('flock', fd)
     },
     hasQueued(fd) {
       pollFd.writeInt32LE(fd, 0)
@@ -512,6 +526,7 @@ async function load(): Promise<SystemCalls> {
     close(marked)
   }
   prove('shutdown', call.shutdown(-1, SHUT_RDWR) === -1 && errno() === EBADF)
+  prove('flock', call.flock(-1, LOCK_EX | LOCK_NB) === -1 && errno() === EBADF)
   prove('waitpid', calls.reap(process.pid) === 'not-a-child')
   const unbound = call.socket(AF_INET, SOCK_STREAM, 0)
   try {

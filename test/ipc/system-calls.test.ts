@@ -83,6 +83,19 @@ test('system calls: loading them leaves no descriptor behind', linux, async () =
   assert.deepEqual(openDescriptors(), before)
 })
 
+test('lock: a folder is locked by one descriptor at a time, until that is closed', linux, t => {
+  const { lock } = systemCalls()
+  const folder = temporaryFolder(t)
+  const open = (): number => fs.openSync(folder, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
+  const [first, second] = [open(), open()]
+  try {
+    assert.deepEqual([lock(first), lock(second), lock(first)], [true, false, true])
+    fs.closeSync(first)
+    assert.equal(lock(second), true)
+  } finally { fs.closeSync(second) }
+  assert.throws(() => lock(999_999), { code: 'EBADF' })
+})
+
 for (const host of ['127.0.0.1', '::1']) {
   const title = 'ignoreDials: what is connected, or in the queue, goes on; who dials then is refused when the socket is gone'
   test(`${title}: ${host}`, linux, async t => {

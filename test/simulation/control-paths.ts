@@ -8,15 +8,17 @@ import type { SimEnd, Wire } from './connection.ts'
 /** A socket at a path. */
 class ControlSocket {
   readonly path: string
+  readonly identity: string
   /** Of the process that holds it. */
   readonly pid: number
   holders = 0
   accept: ((end: SimEnd) => void) | null = null
   readonly waiting: { readonly end: SimEnd; readonly backlog: (() => void)[] }[] = []
 
-  constructor(path: string, pid: number) {
+  constructor(path: string, pid: number, identity: string) {
     this.path = path
     this.pid = pid
+    this.identity = identity
   }
 
   get open(): boolean { return this.holders > 0 }
@@ -44,13 +46,14 @@ export class ControlPaths {
   }
 
   answers(path: string): boolean { return this.#paths.get(path)?.open === true }
+  identity(path: string): string { return this.#paths.get(path)?.identity ?? '' }
   owns(fd: number): boolean { return this.#descriptors.has(fd) }
 
   bind(path: string, pid: number): number {
     if (this.#paths.has(path)) throw Object.assign(new Error(`bind EADDRINUSE ${path}`), { code: 'EADDRINUSE' })
-    const socket = new ControlSocket(path, pid)
-    this.#paths.set(path, socket)
     const fd = this.#nextDescriptor++
+    const socket = new ControlSocket(path, pid, String(fd))
+    this.#paths.set(path, socket)
     this.#descriptors.set(fd, socket)
     socket.holders++
     return fd

@@ -218,7 +218,7 @@ export class SimSupervisor implements ProcessHost {
         else world.instanceId = null
       },
       soon: run => { this.later(0, run) },
-      prepareFolder: () => {},
+      prepareFolder: () => '',
       removeFolder: () => {},
     }
   }
@@ -233,6 +233,8 @@ export class SimSupervisor implements ProcessHost {
       },
       bind: path => held(control.bind(path, this.pid)),
       adopt: held,
+      identity: path => control.identity(path),
+      exclusively: (_folder, _calls, run) => run(),
       remove: path => control.remove(path, this.pid),
       chown: () => {},
       listen: async ({ fd }, _calls, onConnection) => ({ close: control.listen(fd, end => onConnection(this.#connection(end))) }),

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import fs from 'node:fs'
 import net from 'node:net'
 import test from 'node:test'
@@ -7,7 +8,8 @@ import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts
 import type { SupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { FromWorker } from '../../src/ipc/messages.ts'
 import { SILENT_LOG } from '../../src/ipc/process-log.ts'
-import { AlreadyRunning, ControlServer } from '../../supervisor/control-server.ts'
+import { ControlServer } from '../../supervisor/control-server.ts'
+import { AlreadyRunning } from '../../supervisor/control-sockets.ts'
 import { askSupervisor, NotRunning } from '../../supervisor/control-client.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 import { waitFor, within } from '../support/wait-for.ts'
@@ -116,4 +118,28 @@ test('control server: who says nothing, too much, or comes as one too many is di
   await new Promise(resolve => first.once('connect', resolve))
   assert.equal(await within('one too many', speak(server.controlPath, '{"tag":"status","ask":1}\n')), '')
   first.destroy()
+})
+
+test('control server: sockets that were taken away are made anew, and connections go on', async t => {
+  const folder = temporaryFolder(t)
+  const server = silent(folder)
+  await server.listen()
+  t.after(() => server.close())
+  const before = net.connect({ path: server.workerPath })
+  await once(before, 'connect')
+  t.after(() => before.destroy())
+  for (const gone of [folder, server.controlPath, server.workerPath]) {
+    assert.equal(server.reachable, true)
+    fs.rmSync(gone, { recursive: true })
+    assert.equal(server.reachable, false)
+    fs.mkdirSync(folder, { recursive: true })
+    await server.restore()
+    assert.deepEqual([fs.statSync(server.controlPath).mode & 0o777, fs.statSync(server.workerPath).mode & 0o777], [0o600, 0o600])
+    for (const path of [server.controlPath, server.workerPath]) {
+      const socket = net.connect({ path })
+      await within('the connection', once(socket, 'connect'))
+      socket.destroy()
+    }
+  }
+  assert.equal(before.destroyed, false)
 })
