@@ -53,8 +53,10 @@ export function buildPackage(target: string): void {
   const programs = `${path.join(ROOT, 'node_modules/.bin')}${path.delimiter}${process.env['PATH'] ?? ''}`
   const { status, stdout } = spawnSync('tsc', args, { cwd: ROOT, encoding: 'utf8', env: { ...process.env, PATH: programs } })
   if (status !== 0) throw new Error(`the package does not compile:\n${stdout}`)
-  // Is JavaScript already.
-  cpSync(path.join(ROOT, 'supervisor/keep-signals.mjs'), path.join(target, 'dist/supervisor/keep-signals.mjs'))
+  // Are JavaScript already.
+  for (const name of ['supervisor/keep-signals.mjs', 'workers/loop-watch-thread.mjs']) {
+    cpSync(path.join(ROOT, name), path.join(target, 'dist', name))
+  }
   const manifest = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as Manifest
   writeFileSync(path.join(target, 'package.json'), `${JSON.stringify(publishedManifest(manifest), null, 2)}\n`)
   for (const name of ['bin/cirque', 'README.md', 'LICENSE', ...PAGES]) {

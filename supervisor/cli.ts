@@ -342,6 +342,8 @@ interface ShownSlot {
   worker: ShownWorker | null
   incoming: ShownWorker | null
   previous: ShownWorker | null
+  /** Left out by a supervisor of an older build. */
+  spare?: ShownWorker | null
   draining: ShownWorker[]
 }
 
@@ -395,11 +397,15 @@ function workersText(status: SupervisorStatus): string {
       rows.push([`slot ${slot.slot}`, '-', state, '-', '-', '-', '-', '-', String(slot.restarts)])
     }
     for (const worker of [slot.incoming, slot.previous]) if (worker !== null) rows.push(row(worker, ''))
+    if (slot.spare !== undefined && slot.spare !== null) rows.push(row(slot.spare, '').with(2, spareText(slot.spare)))
     for (const worker of slot.draining) rows.push(row(worker, ''))
   }
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map(row => row[column]!.length)))
   return rows.map(row => row.map((cell, column) => cell.padEnd(widths[column]!)).join('  ').trimEnd()).join('\n')
 }
+
+/** It waits to take the slot's worker's place. */
+function spareText(spare: ShownWorker): string { return spare.state === 'ready' ? 'spare' : `spare, ${stateText(spare)}` }
 
 /** A worker that drains says what it waits for and how long it may. */
 function stateText(worker: ShownWorker): string {

@@ -26,6 +26,7 @@ export function showSlots(roster: Roster): object[] {
     worker: show(slot.current),
     incoming: show(slot.incoming),
     previous: show(slot.previous),
+    spare: show(slot.spare),
     draining: [...slot.draining].map(show),
   }))
 }

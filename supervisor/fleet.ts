@@ -7,6 +7,7 @@
  *   stand-ins.ts          siblings that accept where a slot's own worker does not
  *   retirement.ts         how a worker stops accepting: for a while, or for good
  *   worker-starts.ts      forks, the first start, restarts after deaths
+ *   spares.ts             workers that wait to take the place of one that is gone or hangs
  *   generation-change.ts  the steps of an upgrade, and back; upgrade.ts decides
  *   recovery.ts           workers of an earlier supervisor
  *
@@ -31,6 +32,7 @@ import { Refused } from './refusals.ts'
 import { Retirement } from './retirement.ts'
 import { Roster } from './roster.ts'
 import type { FleetRecord, FleetSetup } from './roster.ts'
+import { Spares } from './spares.ts'
 import { StandIns } from './stand-ins.ts'
 import { messageOf, WorkerOrders } from './worker-orders.ts'
 import { Contact, Intent, WorkerState } from './worker-process.ts'
@@ -59,6 +61,7 @@ export class Fleet {
   readonly #standIns: StandIns
   readonly #retirement: Retirement
   readonly #starts: WorkerStarts
+  readonly #spares: Spares
   readonly #change: GenerationChange
   readonly #recovery: Recovery
   /** The operation that runs; the next one waits for it. */
@@ -77,7 +80,8 @@ export class Fleet {
     this.#standIns = standIns
     this.#retirement = retirement
     this.#starts = starts
-    this.#change = new GenerationChange(roster, orders, standIns, retirement, starts)
+    this.#spares = new Spares(roster, retirement, starts)
+    this.#change = new GenerationChange(roster, orders, standIns, retirement, starts, this.#spares)
     this.#recovery = new Recovery(roster, orders, standIns, retirement, starts)
   }
 
@@ -110,6 +114,7 @@ export class Fleet {
   optionsOf(worker: WorkerProcess): ResolvedSupervisorOptions { return this.#roster.optionsOf(worker) }
   generationOf(worker: WorkerProcess): Generation { return this.#roster.generationOf(worker) }
   isSilent(worker: WorkerProcess): boolean { return this.#roster.isSilent(worker) }
+  hangs(worker: WorkerProcess): boolean { return this.#roster.hangs(worker) }
   /** What is open now, and counters over all workers that ever were. */
   totals(): OpenCounts { return totalsOf(this.#roster) }
   status(): object[] { return showSlots(this.#roster) }
@@ -152,6 +157,7 @@ export class Fleet {
     switch (message.tag) {
       case 'ready':
         this.#starts.onReady(worker)
+        this.#spares.reconcile()
         break
       case 'heartbeat': {
         const wasSilent = this.isSilent(worker)
@@ -336,6 +342,8 @@ export class Fleet {
         slot.incoming = incoming
         try {
           await incoming.accepting
+          // As new as the one that serves.
+          this.#spares.retire(slot)
           return
         } catch (error) {
           reason = messageOf(error)
@@ -357,6 +365,7 @@ export class Fleet {
     if (!worker.markGone(report)) return
     roster.bury(worker.open)
     this.#standIns.forget(worker)
+    const wasSpare = slot.spare === worker
     slot.remove(worker)
     if (!roster.settled) { this.#recovery.goneBeforeSettled(); return }
     roster.forgetGenerations()
@@ -364,6 +373,7 @@ export class Fleet {
 
     const onItsWayOut = state === WorkerState.Draining || worker.intent === Intent.Retire || worker.intent === Intent.Dissolve
     if (onItsWayOut) this.#logEnd(worker, report)
+    else if (wasSpare) this.#spares.onGone(slot, worker.endReason(report))
     else if (!roster.stopping && !this.#onDeath(slot, worker, state, report)) return
     roster.setup.onChange()
   }
@@ -417,11 +427,11 @@ export class Fleet {
     slot.restarts++
     // Where a `previous` worker lives, an upgrade is under way that has seen the death as well: that worker takes its place back.
     if (slot.vacant && slot.previous === null && !slot.held && !slot.surplus) this.#starts.restartLater(slot)
-    this.#starts.hurry()
+    this.#spares.reconcile()
   }
 
   #tickLater(): void {
-    this.#cancelTick = this.#roster.host.after(this.options.heartbeatMs, () => {
+    this.#cancelTick = this.#roster.host.after(this.#roster.tickMs, () => {
       this.#tick()
       this.#tickLater()
     })
@@ -430,7 +440,7 @@ export class Fleet {
   #tick(): void {
     for (const worker of this.workers()) this.#countSilence(worker)
     this.#standIns.reconcile()
-    this.#starts.hurry()
+    this.#spares.reconcile()
     void this.#recovery.dissolve()
     this.#recovery.widen(slot => this.restart(String(slot.index)))
   }

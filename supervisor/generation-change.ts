@@ -15,6 +15,7 @@ import type { Generation } from './generation.ts'
 import { Refused } from './refusals.ts'
 import type { Retirement } from './retirement.ts'
 import type { Roster } from './roster.ts'
+import type { Spares } from './spares.ts'
 import type { StandIns } from './stand-ins.ts'
 import type { WorkerOrders } from './worker-orders.ts'
 import { Intent, WorkerState } from './worker-process.ts'
@@ -31,13 +32,17 @@ export class GenerationChange {
   readonly #standIns: StandIns
   readonly #retirement: Retirement
   readonly #starts: WorkerStarts
+  readonly #spares: Spares
 
-  constructor(roster: Roster, orders: WorkerOrders, standIns: StandIns, retirement: Retirement, starts: WorkerStarts) {
+  constructor(
+    roster: Roster, orders: WorkerOrders, standIns: StandIns, retirement: Retirement, starts: WorkerStarts, spares: Spares,
+  ) {
     this.#roster = roster
     this.#orders = orders
     this.#standIns = standIns
     this.#retirement = retirement
     this.#starts = starts
+    this.#spares = spares
   }
 
   /** Makes room for a generation's slots; nothing is started yet. */
@@ -105,6 +110,8 @@ export class GenerationChange {
     for (const slot of roster.slots) {
       if (slot.index < generation.workers) slot.staff()
       else slot.vacate()
+      const spare = this.#spares.retire(slot)
+      if (spare !== null && listenersGo) retired.push(spare.gone)
       const old = slot.previous
       slot.previous = null
       if (old !== null && old.alive) {

@@ -17,8 +17,8 @@ const LAG_FACTOR = 4
 /** What of a fleet is looked at. */
 export interface JudgedFleet {
   workers(): Iterable<JudgedWorker>
-  /** It has not reported for so long that a sibling accepts for it. */
-  isSilent(worker: JudgedWorker): boolean
+  /** It has not reported for so long that no busy moment explains it. */
+  hangs(worker: JudgedWorker): boolean
 }
 export type JudgedWorker = Pick<WorkerProcess, 'id' | 'generation' | 'alive' | 'heartbeat' | 'open'>
 
@@ -55,7 +55,7 @@ export class Judge {
     const oldLag = Math.max(0, ...workers.filter(worker => !this.#isNew(worker)).map(worker => worker.heartbeat?.loopLagMs ?? 0))
     for (const worker of workers) {
       if (!this.#isNew(worker) || !worker.alive) continue
-      if (this.#fleet.isSilent(worker)) throw new Refused(`worker ${worker.id} has fallen silent`)
+      if (this.#fleet.hangs(worker)) throw new Refused(`worker ${worker.id} has fallen silent`)
       const { heartbeat } = worker
       const before = this.#late.get(worker.id)
       if (heartbeat === null || maxLoopLagMs === 0 || before?.seq === heartbeat.seq) continue

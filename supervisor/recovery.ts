@@ -200,6 +200,8 @@ export class Recovery {
       else this.#starts.watchStart(worker)
     } else if (leaving) {
       this.#sendAway(worker)
+    } else if (worker === slot.spare && worker.state !== WorkerState.Ready && worker.state !== WorkerState.Draining) {
+      this.#endTakeOver(slot, worker)
     } else if (worker === slot.current && worker.paused) {
       void this.#retirement.resume(worker)
     } else if (worker.state === WorkerState.Draining) {
@@ -209,6 +211,20 @@ export class Recovery {
       if (slot.current === null && !slot.surplus) this.#starts.restartLater(slot)
     }
     this.#retirement.limitDraining(slot)
+  }
+
+  /** A spare was told to accept when the supervisor ended. */
+  #endTakeOver(slot: WorkerSlot, spare: WorkerProcess): void {
+    slot.displace(spare)
+    if (slot.current !== null) {
+      this.#sendAway(spare)
+      return
+    }
+    slot.draining.delete(spare)
+    slot.current = spare
+    slot.endBackOff()
+    spare.intend(Intent.Serve)
+    if (spare.paused) void this.#retirement.resume(spare)
   }
 
   /** It was on its way out when the supervisor ended: it goes on from where it is. */

@@ -72,8 +72,8 @@ export class Retirement {
 
   /** The way out of a worker that still accepts. */
   async stopThenDrain(old: WorkerProcess): Promise<void> {
-    // Until another worker accepts in its place, it accepts.
-    while (!await this.#standIns.othersServe(old) || this.#lastOfListener(old)) {
+    // Until another worker accepts in its place, it accepts. One that hangs is not told, since it would be killed for not obeying.
+    while (this.#roster.isSilent(old) || !await this.#standIns.othersServe(old) || this.#lastOfListener(old)) {
       if (this.#roster.stopping || (old.state !== WorkerState.Accepting && !old.paused)) return
       await new Promise<void>(resolve => { this.#roster.host.after(this.#roster.options.heartbeatMs, resolve) })
     }

@@ -47,6 +47,10 @@ export interface FleetRecord {
   readonly buried: DoneCounts
 }
 
+const TICKS_A_HEARTBEAT = 4
+/** So many times the silence after which a sibling stands in. */
+const HANG_FACTOR = 4
+
 /** A worker that has been starting for longer is not relied on any more, in ms. Most take less than a second. */
 const SLOW_START_MS = 3_000
 
@@ -174,8 +178,19 @@ export class Roster {
     return this.silenceMs(worker) >= this.options.standInAfterSilenceMs * this.slowness(worker)
   }
 
+  /** Silent for so long that a moment in which the machine was busy is not why. */
+  hangs(worker: WorkerProcess): boolean {
+    return this.silenceMs(worker) >= HANG_FACTOR * this.options.standInAfterSilenceMs * this.slowness(worker)
+  }
+
   /** In ms of the supervisor's ticks: a machine that slept has not made a worker silent. */
-  silenceMs(worker: WorkerProcess): number { return worker.silentTicks * this.options.heartbeatMs }
+  silenceMs(worker: WorkerProcess): number { return worker.silentTicks * this.tickMs }
+
+  /**
+   * The supervisor looks more often than workers report, so that silence is seen soon after it is one: a report that comes a
+   * moment late is none.
+   */
+  get tickMs(): number { return this.options.heartbeatMs / TICKS_A_HEARTBEAT }
 
   /** A worker that was told to report less often, by an earlier configuration, is given as much more time. */
   slowness(worker: WorkerProcess): number { return Math.max(1, worker.heartbeatMs / this.options.heartbeatMs) }

@@ -70,7 +70,7 @@ function after(phase: WorkerPhase): WorkerState[] { return [...PHASE_MOVES[phase
 export const Intent = {
   /** It accepts as soon as it is ready, and stays. */
   Serve: 'serve',
-  /** An upgrade looks at it first, and then lets it accept. */
+  /** It is ready and waits: an upgrade looks at it first, and then lets it accept; a spare is let accept when it is needed. */
   Trial: 'trial',
   /** It is on its way out; how far is its state. */
   Retire: 'retire',

@@ -13,7 +13,8 @@
  *   any --staff--> Watched          any --vacate--> Surplus
  *
  * `current` serves or is about to; `incoming` is its replacement, on the same sockets; `previous` has stopped accepting
- * for a generation that is not committed yet, and can take its place back; `draining` never can.
+ * for a generation that is not committed yet, and can take its place back; `spare` is ready and waits to be needed
+ * (spares.ts); `draining` never accepts again.
  * While none of them serves, `standIn` (stand-in.ts) accepts for the slot.
  */
 import { HISTORY_LENGTH } from './restart-policy.ts'
@@ -38,7 +39,8 @@ const MOVES: Readonly<Record<Staffing, readonly Staffing[]>> = {
 /** What an operator is shown. */
 export type SlotState = 'waiting' | 'starting' | 'serving' | 'replacing' | 'surplus'
 
-export type Place = 'current' | 'incoming' | 'previous' | 'draining'
+/** A build that does not know `spare` refuses such a worker, which ends it. */
+export type Place = 'current' | 'incoming' | 'previous' | 'spare' | 'draining'
 
 /** What the journal keeps of a slot. */
 export interface SlotRecord {
@@ -57,6 +59,7 @@ export class WorkerSlot {
   current: WorkerProcess | null = null
   incoming: WorkerProcess | null = null
   previous: WorkerProcess | null = null
+  spare: WorkerProcess | null = null
   readonly draining = new Set<WorkerProcess>()
   readonly standIn = new StandIn()
   /** A worker has listened here once: from then on the kernel queues connections, worker or not. */
@@ -65,6 +68,10 @@ export class WorkerSlot {
   /** Number of the next worker. */
   nextN = 0
   history: WorkerLife[] = []
+  /** Of spares that died here since one was used. */
+  spareDeaths: WorkerLife[] = []
+  /** No spare is kept here before. */
+  spareAtMs = 0
   /** While it is in back-off: when that is over. */
   restartAtMs = 0
   #cancelRestart: (() => void) | null = null
@@ -111,6 +118,7 @@ export class WorkerSlot {
     if (this.current !== null) yield this.current
     if (this.incoming !== null) yield this.incoming
     if (this.previous !== null) yield this.previous
+    if (this.spare !== null) yield this.spare
     yield* this.draining
   }
 
@@ -160,11 +168,13 @@ export class WorkerSlot {
     if (this.current === worker) this.current = null
     if (this.incoming === worker) this.incoming = null
     if (this.previous === worker) this.previous = null
+    if (this.spare === worker) this.spare = null
   }
 
   #placeOf(worker: WorkerProcess): Place {
     if (worker === this.current) return 'current'
     if (worker === this.incoming) return 'incoming'
+    if (worker === this.spare) return 'spare'
     return worker === this.previous ? 'previous' : 'draining'
   }
 

@@ -108,7 +108,11 @@ export class WorkerStarts {
     worker.clearTimer()
     if (this.state === StartState.NoneReady) this.state = StartState.SomeReady
     if (this.#roster.stopping) { this.#orders.kill(worker, 'SIGKILL'); return }
-    if (worker.intent !== Intent.Serve) return
+    if (worker.intent === Intent.Serve) this.letAccept(worker)
+  }
+
+  /** It takes its place in its slot once it accepts, or is killed. */
+  letAccept(worker: WorkerProcess): void {
     void this.#orders.askOrKill(worker, { tag: 'accept' }).then(accepts => {
       // Otherwise it may have listened before it was given up.
       if (accepts) this.#onAccepting(worker)
@@ -170,6 +174,7 @@ export class WorkerStarts {
   }
 
   thaw(): void { this.#frozen = false }
+  get frozen(): boolean { return this.#frozen }
 
   #onAccepting(worker: WorkerProcess): void {
     const roster = this.#roster

@@ -8,6 +8,7 @@ import { pathToFileURL } from 'node:url'
 import { loadSystemCalls } from '../src/ipc/system-calls.ts'
 import { claimRunHost } from '../src/server/run-host.ts'
 import { RepeatedLines } from '../src/telemetry/repeated-lines.ts'
+import { LoopWatch } from './loop-watch.ts'
 import { WorkerTelemetry } from './wire-telemetry.ts'
 import { EXIT_START_FAILED } from './worker.ts'
 import { WorkerLife } from './worker-life.ts'
@@ -22,6 +23,7 @@ if (role === null || role.role !== 'worker') {
 process.argv.splice(1, 2, role.application)
 
 const telemetry = new WorkerTelemetry({ id: role.worker, generation: Number.parseInt(role.worker, 10) })
+const watch = new LoopWatch(`worker ${role.worker}`, telemetry.log)
 const systemCalls = await loadSystemCalls()
 const accept = systemCalls.available ? systemCalls.calls.accept : null
 const life = new WorkerLife(role, {
@@ -32,7 +34,12 @@ const life = new WorkerLife(role, {
   flushLogs: () => telemetry.close(),
   reopenLogs: () => telemetry.reopen(),
   exit: code => process.exit(code),
-  configure: settings => ({ ...telemetry.configure(settings.log), accept, settings }),
+  beat: () => watch.beat(),
+  configure: settings => {
+    const logs = telemetry.configure(settings.log)
+    watch.configure(settings.log)
+    return { ...logs, accept, settings }
+  },
   load: application => import(pathToFileURL(application).href),
 })
 

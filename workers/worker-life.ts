@@ -39,6 +39,7 @@ export class WorkerLife {
       send: message => this.client.send(message),
       phaseChanged: () => this.client.phaseChanged(),
       exit: code => surroundings.exit(code),
+      beat: () => surroundings.beat(),
       flushLogs: () => surroundings.flushLogs(),
       reopenLogs: () => surroundings.reopenLogs(),
       log,

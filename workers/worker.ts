@@ -48,6 +48,8 @@ export interface WorkerHost {
   phaseChanged(): void
   /** Ends the process; what was sent before is on its way. */
   exit(code: number): void
+  /** The event loop turns; told with every heartbeat. */
+  beat(): void
   /** Resolves when the logs have written what waits, or have given up. */
   flushLogs(): Promise<void>
   /** Log files were renamed. */
@@ -133,6 +135,7 @@ export class Worker implements RunHost {
     const { clock } = this.#world
     const dueMs = clock.exact() + ms
     this.#cancelHeartbeat = clock.after(ms, () => {
+      this.#host.beat()
       this.#report(Math.max(0, clock.exact() - dueMs))
       this.#beatLater(ms)
     })

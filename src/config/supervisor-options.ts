@@ -130,6 +130,12 @@ export interface SupervisorOptions {
   /** Worker processes, 1 to 256. 'auto': as many as the machine can run at once. @default 'auto' */
   workers?: number | 'auto'
   /**
+   * Workers more that are kept ready without accepting (spare servers of others), 0 to 256: the first slots have one each,
+   * which takes over as soon as the slot's worker is gone, or hangs while no other serves. Each takes the memory of an idle
+   * worker. 0 keeps none, and starts one when no worker serves. @default 0
+   */
+  spareWorkers?: number
+  /**
    * Folder of the control sockets and the journal. '': $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/cirque/<name> or the
    * system's temporary folder. @default ''
    */
@@ -140,11 +146,11 @@ export interface SupervisorOptions {
   group?: string
   /** Where the admin listener answers /livez, /readyz and /startupz: `host:port` or `unix:/path?mode=660`. '' turns it off. @default '' */
   adminAddress?: string
-  /** How often a worker reports, and the supervisor's own tick, in ms. At least 10. @default 1_000 */
+  /** How often a worker reports, in ms. The supervisor looks four times as often. At least 10. @default 500 */
   heartbeatMs?: number
   /**
-   * Silence, counted by the supervisor's ticks, after which a sibling accepts for a worker as well, in ms. At least
-   * heartbeatMs. @default 3_000
+   * Silence, counted by the supervisor's ticks, after which a sibling accepts for a worker as well, or a spare is started
+   * when no worker serves, in ms. At least heartbeatMs. @default 800
    */
   standInAfterSilenceMs?: number
   /** Silence, counted by the supervisor's ticks, after which a worker gets SIGABRT, in ms. At least heartbeatMs. @default 10_000 */
@@ -209,12 +215,13 @@ const MIN_HEARTBEAT_MS = 10
 
 export const SUPERVISOR_OPTIONS = {
   workers: countOr('auto', { max: MAX_WORKERS }),
+  spareWorkers: count(0, { max: MAX_WORKERS, zero: 'keeps none, and starts one when no worker serves' }),
   stateDir: path('', 'a folder', ['']),
   user: text('', 'a user, by name or number'),
   group: text('', 'a group, by name or number'),
   adminAddress: text('', 'an address such as 127.0.0.1:9901 or unix:/run/cirque/admin.sock'),
-  heartbeatMs: duration(1_000, { min: MIN_HEARTBEAT_MS }),
-  standInAfterSilenceMs: duration(3_000, { min: MIN_HEARTBEAT_MS, atLeast: 'heartbeatMs' }),
+  heartbeatMs: duration(500, { min: MIN_HEARTBEAT_MS }),
+  standInAfterSilenceMs: duration(800, { min: MIN_HEARTBEAT_MS, atLeast: 'heartbeatMs' }),
   abortAfterSilenceMs: duration(10_000, { min: MIN_HEARTBEAT_MS, atLeast: 'heartbeatMs' }),
   killAfterAbortMs: duration(1_000, { zero: 'sends both at once' }),
   readyTimeoutMs: duration(15_000),

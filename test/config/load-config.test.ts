@@ -65,7 +65,7 @@ test('config: the result is plain data and frozen to its leaves', t => {
 })
 
 test('config: flags count over the environment, the environment over the file', t => {
-  const file = 'supervisor: { workers: 1, heartbeat: 1s }\ndrain: { hardDrain: 10s, idleDrain: 1s }\nlog: { level: error }'
+  const file = 'supervisor: { workers: 1, heartbeat: 700ms }\ndrain: { hardDrain: 10s, idleDrain: 1s }\nlog: { level: error }'
   const config = load(t, file, {
     env: { CIRQUE_SUPERVISOR_WORKERS: '2', CIRQUE_DRAIN_HARD_DRAIN: '20s', CIRQUE_LOG_LEVEL: '', CIRQUE_FDS: '4=x', OTHER: '1' },
     flags: { 'supervisor.workers': '3', 'log.format': undefined },
@@ -146,7 +146,7 @@ test('config: all mistakes of all sources come at once, in order, with their pla
     'cirque.yaml:1:10: version: found 2; expected 1, the only version of this format',
     'cirque.yaml:3:12: supervisor.workers: found 0; expected auto, or a whole number from 1 to 256',
     'cirque.yaml:4:3: supervisor.heartbeet: found an unknown key; expected heartbeat',
-    'cirque.yaml:5:14: supervisor.heartbeat: found 30; expected a duration with a unit (ms, s, m, h, d) of at least 10ms, such as 1s',
+    'cirque.yaml:5:14: supervisor.heartbeat: found 30; expected a duration with a unit (ms, s, m, h, d) of at least 10ms, such as 500ms',
     'cirque.yaml:7:3: drain.hardDrainMs: found an unknown key; expected hardDrain, whose value has the unit, such as 300s',
     'cirque.yaml:8:14: drain.idleDrain: found "-1s"; expected a duration with a unit (ms, s, m, h, d) such as 30s, or 0',
     'cirque.yaml:9:9: limits: found 4; expected a section with keys',
@@ -182,9 +182,9 @@ test('config: a key in no section, or in another one than its own, is told where
 })
 
 test('config: values that do not go together are blamed on the one that was said', t => {
-  assert.deepEqual(mistakesIn(t, 'supervisor:\n  abortAfterSilence: 500ms'), [
+  assert.deepEqual(mistakesIn(t, 'supervisor:\n  abortAfterSilence: 400ms'), [
     {
-      path: 'supervisor.abortAfterSilence', found: '500ms', expected: 'at least supervisor.heartbeat, which is 1s',
+      path: 'supervisor.abortAfterSilence', found: '400ms', expected: 'at least supervisor.heartbeat, which is 500ms',
       where: 'cirque.yaml:2:22',
     },
   ])

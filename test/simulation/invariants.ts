@@ -54,8 +54,9 @@ function isDark(image: SimSupervisor): boolean {
   const { fleet, state, upgrades } = image
   // Nothing is forked just before an exec.
   if (fleet === null || state !== SupervisorState.Running || image.stopping || upgrades?.step === 'supervisor') return false
-  return !fleet.slots.some(({ current, incoming, previous }) => [current, incoming, previous].some(worker => {
-    return worker !== null && worker.alive && worker.state !== WorkerState.Draining
+  return !fleet.slots.some(({ current, incoming, previous, spare }) => [current, incoming, previous, spare].some(worker => {
+    if (worker === null || !worker.alive || worker.fatalSignal !== null || worker.state === WorkerState.Draining) return false
+    return worker.state === WorkerState.Starting || !fleet.isSilent(worker)
   }))
 }
 
@@ -145,6 +146,9 @@ function othersAccept(world: World, image: SimSupervisor, worker: SimWorker, soc
   for (const other of [...world.workers, ...world.ghosts]) {
     if (other === worker) continue
     const { lastAccepted, told } = world.families.get(other)!
+    // It has met an error, and says so: that is still on its way.
+    const failing = other.threw && [...image.fleet!.workers()].some(({ id, state }) => id === other.id && state === WorkerState.Accepting)
+    if (failing) return true
     if (other.alive ? socket.acceptors.has(other) : lastAccepted.has(socket) && !told.has(image)) return true
   }
   return false
@@ -172,6 +176,9 @@ export function restlessness(world: World): string {
     if (slot.draining.size > 0) return `${[...slot.draining].map(worker => worker.id).join(', ')} drain`
     const tooMany = slot.incoming ?? slot.previous
     if (tooMany !== null) return `slot ${slot.index} has a worker too many: ${tooMany.id}`
+    const keepsSpare = slot.index < Math.min(fleet.options.spareWorkers, generation.workers)
+    if (keepsSpare !== (slot.spare !== null)) return `slot ${slot.index} has ${slot.spare?.id ?? 'no spare'}`
+    if (slot.spare !== null && slot.spare.state !== WorkerState.Ready) return `the spare ${slot.spare.id} is not ready`
     if (slot.held) return `slot ${slot.index} is being replaced`
     const wanted = slot.index < generation.workers
     if (slot.surplus === wanted) return `slot ${slot.index} is ${wanted ? '' : 'not '}surplus`

@@ -132,6 +132,7 @@ export class SimSupervisor implements ProcessHost {
   #log(): ProcessLog {
     const write = (level: string) => (message: string, fields?: LogFields): void => {
       if (this.dead) return
+      if (message.startsWith('spare worker')) this.#world.count('spares used')
       this.#world.log(() => `  ${level}: ${message}${shown(fields, 'reason')}${shown(fields, 'error')}`)
       const impossible = level === 'error' && IMPOSSIBLE.test(message) && !message.endsWith('stopped while starting')
       if (impossible) this.#world.violation(`${message}${shown(fields, 'error')}${shown(fields, 'stack')}`)

@@ -57,6 +57,8 @@ export class SimWorker implements Acceptor, WorkerWorld {
   stopped = false
   /** Has run its first line: outlives its supervisor from here on. */
   booted = false
+  /** It has met an error that nothing caught. */
+  threw = false
   /** A supervisor asked for its sockets: what came of it may have been late. */
   askedForSockets = false
   /** What it inherited, in the order of the layout. */
@@ -111,6 +113,7 @@ export class SimWorker implements Acceptor, WorkerWorld {
     this.life = new WorkerLife(this.role, {
       world: this, calls: this.#calls(), log,
       exit: code => this.die({ code }),
+      beat: () => {},
       flushLogs: () => this.#delay(random.delay(5, 900)),
       reopenLogs: () => {},
       lines: { error: message => log.error(message) },
@@ -177,7 +180,14 @@ export class SimWorker implements Acceptor, WorkerWorld {
   }
 
   /** An error that nothing catches. */
-  throws(): void { this.#run(() => { if (this.booted) this.life.worker.onUncaught(new Error('thrown')) }) }
+  throws(): void {
+    this.#run(() => {
+      if (!this.booted) return
+      this.threw = true
+      this.life.worker.onUncaught(new Error('thrown'))
+    })
+  }
+
   /** A rejection that nobody handles. */
   rejects(): void { this.#run(() => { if (this.booted) this.life.worker.onRejection(new Error('rejected')) }) }
 

@@ -16,6 +16,7 @@ const SEEDS = 5_000
 /** What many seeds together must have met. */
 const SEEN = [
   'committed', 'rolled-back', 'superseded', 'refused', 'execs', 'execs back', 'supervisor deaths', 'flips', 'ended 0', 'rivals', 'orphans',
+  'dark', 'spares used',
 ]
 /** On a machine that is busy with something else there are fewer. */
 const LIMIT_MS = 60_000
@@ -166,6 +167,16 @@ const SOURCE_PLANTS: readonly { readonly bug: string; readonly plant: SourcePlan
       edits: [['if (roster.stopping || roster.someoneServes()) return\n    const next', 'if (roster !== null) return\n    const next']],
     },
     found: /^\(11\) for 250 ms no worker serves or comes up/,
+  },
+  {
+    bug: 'no spare is started when all workers hang',
+    plant: { file: 'supervisor/spares.ts', edits: [['if (!roster.someoneServes()) this.#forkBesideOneThatHangs()', '']] },
+    found: /^\(11\) for 250 ms no worker serves or comes up/,
+  },
+  {
+    bug: 'a spare that is needed no more stays',
+    plant: { file: 'supervisor/spares.ts', edits: [['if (!this.#wanted(slot, spare)) this.retire(slot)', '']] },
+    found: /no rest: slot \d+ has [\d.]+$/,
   },
   {
     bug: 'an orphan whose time is over does not look once more before it drains',

@@ -177,6 +177,7 @@ export class World implements Wire {
     this.#stepTrouble = random.pick([0, 0, 0.03, 0.1, 0.25])
     this.#lateShare = random.pick([0, 0.005, 0.03])
     this.#baseOptions = {
+      spareWorkers: random.pick([0, 0, 0, 1, 2]),
       heartbeatMs: 1_000, standInAfterSilenceMs: 3_000, abortAfterSilenceMs: 6_000, killAfterAbortMs: 1_000,
       readyTimeoutMs: 4_000, describeTimeoutMs: 3_000, ackTimeoutMs: 1_000, emptyQueueMs: 200,
       orphanPolicy: random.pick(['keep', 'keep', 'drain-after']), orphanDrainAfterMs: 5_000,

@@ -53,8 +53,9 @@ function fixture(options: SupervisorOptions = {}, slots = 2): Fixture {
     lines.push(`${level}: ${message}${reason === undefined ? '' : ` (${String(reason)})`}`)
   }
   const log: ProcessLog = { info: write('info'), warn: write('warn'), error: write('error') }
+  const resolved = resolveSupervisorOptions({ workers: slots, heartbeatMs: 1_000, standInAfterSilenceMs: 3_000, ...options })
   const fleet = new Fleet({
-    host, options: resolveSupervisorOptions({ workers: slots, ...options }), log, generation: generation(slots),
+    host, options: resolved, log, generation: generation(slots),
     descriptors: () => [21, 22], controlPath: '/w.sock', onChange() {},
   })
   /** A worker that connects, is ready and obeys. */
@@ -68,12 +69,14 @@ function fixture(options: SupervisorOptions = {}, slots = 2): Fixture {
   return { host, fleet, log: lines, started, autostart }
 }
 
-/** Ticks of the supervisor; `alive` workers report before each. */
-async function ticks(f: Fixture, count: number, alive: (worker: FakeWorker) => boolean = () => true): Promise<void> {
+/** Seconds, in each of which `alive` workers report once, at its begin, and the supervisor ticks four times. */
+async function seconds(f: Fixture, count: number, alive: (worker: FakeWorker) => boolean = () => true): Promise<void> {
   for (let n = 0; n < count; n++) {
     for (const worker of f.host.living) if (alive(worker) && worker.process !== null) worker.heartbeat(f.fleet)
-    f.host.clock.advance(1_000)
-    await settle()
+    for (let tick = 0; tick < 4; tick++) {
+      f.host.clock.advance(250)
+      await settle()
+    }
   }
 }
 
@@ -192,17 +195,17 @@ test('fleet: silence is answered in steps: stand-in, SIGABRT, SIGKILL, replaceme
   const f = fixture()
   await f.started
   const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
-  await ticks(f, 2, worker => worker !== first)
+  await seconds(f, 2, worker => worker !== first)
   assert.deepEqual(second.ordered('stand-in'), [])
-  await ticks(f, 1, worker => worker !== first)
+  await seconds(f, 1, worker => worker !== first)
   assert.deepEqual(second.ordered('stand-in'), [{ tag: 'stand-in', slot: 0 }])
-  await ticks(f, 6, worker => worker !== first)
+  await seconds(f, 6, worker => worker !== first)
   assert.deepEqual(first.signals, [])
-  await ticks(f, 1, worker => worker !== first)
+  await seconds(f, 1, worker => worker !== first)
   assert.deepEqual(first.signals, ['SIGABRT'])
-  await ticks(f, 1, worker => worker !== first)
+  await seconds(f, 1, worker => worker !== first)
   assert.deepEqual(first.signals, ['SIGABRT', 'SIGKILL'])
-  await ticks(f, 1)
+  await seconds(f, 1)
   assert.equal(f.host.newest(0).id, '7.0.1')
 })
 
@@ -212,7 +215,7 @@ test('fleet: a machine that slept makes nobody silent', async () => {
   // The clock jumps by an hour, but that is one tick of ours.
   f.host.clock.advance(999)
   await settle()
-  await ticks(f, 1)
+  await seconds(f, 1)
   assert.ok(f.host.workers.every(worker => worker.signals.length === 0))
 })
 
@@ -220,7 +223,7 @@ test('fleet: a worker that is heard of again gets its slot back', async () => {
   const f = fixture()
   await f.started
   const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
-  await ticks(f, 4, worker => worker !== first)
+  await seconds(f, 4, worker => worker !== first)
   first.heartbeat(f.fleet)
   assert.deepEqual(second.ordered('step-back'), [{ tag: 'step-back', slot: 0 }])
 })
@@ -315,6 +318,75 @@ test('fleet: the old worker dies while its replacement starts: the new one takes
   await outcome
   assert.equal(f.fleet.slots[0]!.current!.id, '7.0.1')
   assert.deepEqual(second.ordered('step-back'), [{ tag: 'step-back', slot: 0 }])
+})
+
+test('fleet: when every worker hangs a spare is started, accepts for all slots, and those that hang keep what they hold', async () => {
+  const f = fixture()
+  await f.started
+  const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
+  const hangs = (worker: FakeWorker): boolean => worker === first || worker === second
+  await seconds(f, 2, worker => !hangs(worker))
+  assert.equal(f.host.workers.length, 2)
+  await seconds(f, 1, worker => !hangs(worker))
+  const spare = f.host.newest(0)
+  assert.equal(spare.id, '7.0.1')
+  assert.deepEqual(spare.orders, [{ tag: 'accept' }, { tag: 'stand-in', slot: 1 }])
+  assert.equal(f.fleet.slots[0]!.current!.id, '7.0.1')
+  assert.equal(f.host.workers.length, 3, 'one is enough')
+  // It is heard of again: its place is taken, so it retires in order.
+  await seconds(f, 2)
+  assert.deepEqual(first.orders.map(order => order.tag), ['accept', 'stop-accept', 'drain'])
+  assert.deepEqual(first.signals, [])
+  assert.equal(f.fleet.slots[1]!.current!.id, '7.1.0')
+})
+
+test('fleet: a spare that was started because all hung ends unused when one is heard of before it is ready', async () => {
+  const f = fixture({}, 1)
+  await f.started
+  const [first] = f.host.workers as [FakeWorker]
+  f.host.onFork = () => {}
+  await seconds(f, 3, () => false)
+  const spare = f.host.newest(0)
+  assert.notEqual(spare, first)
+  first.heartbeat(f.fleet)
+  f.autostart(spare)
+  await settle()
+  assert.deepEqual(spare.signals, ['SIGKILL'])
+  assert.equal(f.fleet.slots[0]!.current!.id, '7.0.0')
+  assert.deepEqual(f.host.living, [first])
+})
+
+test('fleet: a spare that is kept takes over within the turn in which the worker dies, and the next one is started', async () => {
+  const f = fixture({ spareWorkers: 1 }, 1)
+  await f.started
+  await seconds(f, 1)
+  const spare = f.host.newest(0)
+  assert.deepEqual(spare.orders, [], 'it is ready and does not accept')
+  assert.equal(f.fleet.slots[0]!.spare!.id, spare.id)
+  f.host.workers[0]!.exit({ signal: 'SIGKILL' })
+  await settle()
+  assert.deepEqual(spare.orders, [{ tag: 'accept' }])
+  assert.equal(f.fleet.slots[0]!.state, 'serving')
+  await seconds(f, 1)
+  assert.equal(f.fleet.slots[0]!.spare!.id, '7.0.2')
+  assert.equal(f.host.workers.length, 3)
+})
+
+test('fleet: spares are replaced with their slot, and those that keep dying are not the slot\'s deaths', async () => {
+  const f = fixture({ spareWorkers: 2 }, 2)
+  await f.started
+  await seconds(f, 1)
+  assert.deepEqual(f.fleet.slots.map(slot => slot.spare?.id), ['7.0.1', '7.1.1'])
+  await f.fleet.restart('0')
+  await seconds(f, 1)
+  assert.deepEqual(f.fleet.slots.map(slot => [slot.current?.id, slot.spare?.id]), [['7.0.2', '7.0.3'], ['7.1.0', '7.1.1']])
+  f.host.onFork = worker => { worker.exit({ code: 1 }) }
+  f.host.newest(1).exit({ code: 1 })
+  await seconds(f, 20)
+  assert.equal(f.fleet.slots[1]!.restarts, 0)
+  assert.equal(f.fleet.slots[1]!.state, 'serving')
+  const forks = f.host.workers.filter(worker => worker.role.slot === 1).length
+  assert.ok(forks > 4 && forks < 12, `${forks} forks in 20 s`)
 })
 
 test('fleet: operations run one after the other, and unknown workers are refused', async () => {

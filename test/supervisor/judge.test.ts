@@ -13,7 +13,7 @@ class Trial {
 
   constructor(options: Partial<ResolvedUpgradeOptions> = {}) {
     done(this.old, { exchanges: 1_000, ownFaults: 900, upstreamFaults: 900 })
-    const fleet = { workers: () => [this.old, this.fresh], isSilent: (worker: JudgedWorker) => this.silent.has(worker) }
+    const fleet = { workers: () => [this.old, this.fresh], hangs: (worker: JudgedWorker) => this.silent.has(worker) }
     this.judge = new Judge(fleet, 2, { ...UPGRADE_DEFAULTS, ...options })
   }
 

@@ -34,6 +34,7 @@ export interface ShownSlot {
   standIn: string | null
   worker: ShownWorker | null
   incoming: ShownWorker | null
+  spare: ShownWorker | null
   draining: ShownWorker[]
 }
 
