@@ -605,7 +605,7 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
         final = asProxyError(thrown, 'failToConnect')
       }
     }
-    this.#retryOrFail(final)
+    this.#retryOrFail(final, true)
   }
 
   #send(attempt: Attempt): void {
@@ -810,10 +810,11 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
     if (this.#ended) return
     const attempt = this.#attempt!
     if (attempt.failed) (this.#tried ??= []).push(attempt.peer)
-    this.#attemptFailed(error)
+    this.#attemptFailed(error, error.retry === 'always')
   }
 
-  #attemptFailed(error: ProxyError): void {
+  /** @param untouched it is known that the origin did nothing with the request */
+  #attemptFailed(error: ProxyError, untouched = false): void {
     if (this.#ended) return
     // With every backend tried, the last real fault is the better answer.
     let final = error.kind === 'NO_HEALTHY_BACKEND' && this.#earlierError !== null ? this.#earlierError : error
@@ -828,15 +829,15 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
         final = asProxyError(thrown, 'errorWhileProxy')
       }
     }
-    this.#retryOrFail(final)
+    this.#retryOrFail(final, untouched)
   }
 
-  #retryOrFail(error: ProxyError): void {
+  #retryOrFail(error: ProxyError, untouched: boolean): void {
     this.#dropAttempt()
     this.#stopWaiting()
     const attempt = this.#attempt
     const lost = attempt === null ? null : attempt.lost
-    if (attempt === null || !this.#mayRetry(attempt, error)) {
+    if (attempt === null || !this.#mayRetry(attempt, error, untouched)) {
       // No further attempt will show whether it was the connection.
       if (lost !== null) this.#host.connector.pool.closeRested(lost.reuseKey, lost.parkedBy, false)
       this.#fail(error)
@@ -850,6 +851,9 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
       return
     }
     attempt.settle(null)
+    // An answer that the application does not want: the next attempt had better go elsewhere.
+    if (this.response !== null) (this.#tried ??= []).push(attempt.peer)
+    this.response = this.#source = null
     this.#earlierError = error
     this.#step = Step.Retrying
     const delay = retryDelayMs(this.attempts, this.#host.clock.random())
@@ -870,9 +874,11 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
     this.#advance()
   }
 
-  #mayRetry(attempt: Attempt, error: ProxyError): boolean {
-    if (this.#failing || this.#down.responseStarted || this.response !== null || error.retry === 'never') return false
-    if (error.retry === 'if-reused' && !(attempt.reused && isIdempotent(this.request.method))) return false
+  /** Whatever a hook says: nothing that must not happen twice is sent twice (RFC 9110 9.2.2). */
+  #mayRetry(attempt: Attempt, error: ProxyError, untouched: boolean): boolean {
+    if (this.#failing || this.#down.responseStarted || this.#own !== null || error.retry === 'never') return false
+    if (error.retry === 'if-reused' && !attempt.reused) return false
+    if (attempt.sent && !untouched && !isIdempotent(this.#upstreamRequest!.method)) return false
     if (this.attempts >= attempt.peer.options.maxAttempts) return false
     // What was sent of the body must be there to be sent again.
     return this.#body === null || this.#body.repeatable

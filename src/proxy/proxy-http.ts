@@ -78,7 +78,7 @@ export interface ProxyHttp<Ctx = unknown> {
   interimResponseFilter?(session: Session, response: ResponseHead, ctx: Ctx): 'forward' | 'drop'
   /**
    * The final response as the origin sent it (and as a cache would keep it). May answer instead of it: the origin's answer is thrown
-   * away, and its connection closed.
+   * away, and its connection closed. A ProxyError with `retry: 'always'` has it asked for again, under the rules of `errorWhileProxy`.
    */
   upstreamResponseFilter?(session: Session, response: ResponseHead, ctx: Ctx): MaybePromise<Verdict | void>
   /** Each piece of the response body, before a cache. As `requestBodyFilter`. */
@@ -92,8 +92,8 @@ export interface ProxyHttp<Ctx = unknown> {
   /** Trailers of the response. What it returns is sent as the last piece of the body, instead of them. */
   responseTrailerFilter?(session: Session, trailers: HeaderMap, ctx: Ctx): MaybePromise<Buffer | void>
   /**
-   * An attempt failed after it was connected. May set `error.retry` or return another error; the exchange is tried again only
-   * while nothing was sent to the client, the body can be sent again and the method allows it.
+   * An attempt failed after it was connected, or a hook threw. May set `error.retry` or return another error; the exchange is tried
+   * again only while nothing was sent to the client, the body can be sent again, and the method is idempotent or the request not sent.
    */
   errorWhileProxy?(session: Session, peer: Peer, error: ProxyError, ctx: Ctx, reused: boolean): ProxyError | void
   /** The exchange failed for good. Answer with `session.respond()` and say what was sent, or return nothing for the default page. */
