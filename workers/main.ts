@@ -33,6 +33,7 @@ const life = new WorkerLife(role, {
   lines: new RepeatedLines(telemetry.log),
   flushLogs: () => telemetry.close(),
   reopenLogs: () => telemetry.reopen(),
+  logLinesDropped: () => telemetry.dropped,
   exit: code => process.exit(code),
   beat: () => watch.beat(),
   configure: settings => {

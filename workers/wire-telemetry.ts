@@ -37,6 +37,9 @@ export class WorkerTelemetry {
     }
   }
 
+  /** Lines that did not get through so far. */
+  get dropped(): number { return this.#logs?.dropped ?? 0 }
+
   /** Files were renamed: go on in new ones. */
   reopen(): void { this.#logs?.reopen() }
 

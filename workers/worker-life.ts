@@ -42,6 +42,7 @@ export class WorkerLife {
       beat: () => surroundings.beat(),
       flushLogs: () => surroundings.flushLogs(),
       reopenLogs: () => surroundings.reopenLogs(),
+      logLinesDropped: () => surroundings.logLinesDropped(),
       log,
       lines,
     }, world)

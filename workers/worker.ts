@@ -54,6 +54,8 @@ export interface WorkerHost {
   flushLogs(): Promise<void>
   /** Log files were renamed. */
   reopenLogs(): void
+  /** Lines that the logs of this process did not take so far. */
+  logLinesDropped(): number
   readonly log: ProcessLog
   /** The same log, for what may happen many thousand times. */
   readonly lines: Pick<RepeatedLines, 'error'>
@@ -299,7 +301,9 @@ export class Worker implements RunHost {
     const { utilization, rssBytes } = this.#world.vitals()
     this.#host.send({
       tag: 'heartbeat', seq: this.#seq++, loopLagMs: Math.round(loopLagMs * 10) / 10, utilization: Math.round(utilization * 1000) / 1000,
-      rssBytes, open: { ...(this.#server?.stats() ?? NO_COUNTS), unhandledRejections: this.#rejections.count },
+      rssBytes, open: { ...(this.#server?.stats() ?? NO_COUNTS), unhandledRejections: this.#rejections.count,
+        logLinesDropped: this.#host.logLinesDropped(),
+      },
     })
   }
 

@@ -13,6 +13,7 @@
  * wait for its dial together (connection-dial.ts); which connection serves which request is up to the pool.
  */
 import { ProxyError } from '../errors/proxy-error.ts'
+import { isCounted, type Counted } from '../ipc/open-counts.ts'
 import type { Peer } from '../peer/peer.ts'
 import { ConnectionPool, PoolWaiter, type PeerConnections } from '../pool/connection-pool.ts'
 import { Ticker } from '../primitives/clock.ts'
@@ -122,6 +123,12 @@ export class HttpConnector {
 
   /** Keeps no connection from now on. Exchanges under way, and new ones, go on. */
   close(): void { this.pool.close() }
+
+  /** What counts in it; its transport and its names may be shared with others. */
+  counted(): Counted[] {
+    const parts: (object | undefined)[] = [this.pool, this.transport, this.transport.resolver]
+    return parts.filter(isCounted)
+  }
 
   /** Connections by the peer's name. */
   stats(): PeerConnections[] {

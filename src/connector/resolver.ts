@@ -13,6 +13,7 @@
 import { Resolver as CaresResolver } from 'node:dns/promises'
 import { isIP } from 'node:net'
 import { ProxyError } from '../errors/proxy-error.ts'
+import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
 import { Ticker, type Timed } from '../primitives/clock.ts'
 import { Lru } from '../primitives/lru.ts'
 import { callback, count, defaultsOf, duration, object, path, resolveOptions, type OptionTable } from '../primitives/option-table.ts'
@@ -124,7 +125,7 @@ class KnownName {
 /** Forgets a question whose source never settles, so that the name can be asked for again. */
 const QUESTION_LIMIT_MS = 60_000
 
-export class Resolver implements Timed {
+export class Resolver implements Counted, Timed {
   tickIndex = -1
   readonly options: ResolvedResolverOptions
   readonly counters: ResolverCounters = { questions: 0, answers: 0, negatives: 0, failures: 0, hits: 0, stale: 0, timeouts: 0 }
@@ -144,6 +145,15 @@ export class Resolver implements Timed {
     this.#createSource = this.options.createSource ?? createCares
     this.#machine = new MachineNames(this.options.hostsPath, this.options.resolvConfPath)
     this.#names = new Lru(this.options.maxNames)
+  }
+
+  /** For status and metrics. */
+  counts(): Partial<OpenCounts> {
+    const { answers, failures, hits, negatives, questions, stale, timeouts } = this.counters
+    return {
+      nameQuestions: questions, nameAnswers: answers, nameNegatives: negatives, nameFailures: failures,
+      nameHits: hits, nameStale: stale, nameTimeouts: timeouts,
+    }
   }
 
   /** Addresses that are known without asking; null when the name has to be asked for. `name` in lower case. */

@@ -17,6 +17,7 @@ import { isIP } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { codeOf, isExhausted } from '../errors/local-faults.ts'
 import { ProxyError, asProxyError, type ErrorKind, type ErrorSource } from '../errors/proxy-error.ts'
+import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
 import { formatAddress } from '../peer/peer-address.ts'
 import type { PeerAddress } from '../peer/peer-address.ts'
 import type { Peer } from '../peer/peer.ts'
@@ -73,7 +74,7 @@ export interface DialCounters {
   cancelled: number
 }
 
-export class TransportConnector {
+export class TransportConnector implements Counted {
   readonly ticker: Ticker
   readonly resolver: NameSource
   readonly counters: DialCounters = { dials: 0, connected: 0, failed: 0, cancelled: 0 }
@@ -99,6 +100,12 @@ export class TransportConnector {
     this.#bindToV6 = bindToV6
     this.#random = random
     this.#rotation = Math.trunc(random() * MAX_ADDRESSES)
+  }
+
+  /** For status and metrics. */
+  counts(): Partial<OpenCounts> {
+    const { cancelled, dials, failed } = this.counters
+    return { dials, dialsFailed: failed, dialsCancelled: cancelled }
   }
 
   dial(peer: Peer, waiter: DialWaiter): PendingDial {

@@ -21,9 +21,60 @@ const COUNTS = {
   upstreamFaults: 'sum',
   /** Rejected promises that nobody handled; a worker counts them. */
   unhandledRejections: 'sum',
+  /** Connections of clients that were let in so far, and that were turned away. */
+  accepted: 'sum',
+  turnedAway: 'sum',
+  /** Connections to origins: lent to exchanges, at rest, being dialled; and requests that wait for one. */
+  poolLent: 'sum',
+  poolIdle: 'sum',
+  poolDialling: 'sum',
+  poolWaiting: 'sum',
+  /** Requests that found a connection in the pool so far, and that found none. */
+  poolHits: 'sum',
+  poolMisses: 'sum',
+  /** Of those at rest: closed to make room, for want of demand, for a loss of others like them, for age or another address. */
+  poolEvicted: 'sum',
+  poolSurplus: 'sum',
+  poolDoubted: 'sum',
+  poolRetired: 'sum',
+  /** Ended while at rest: closed by the origin, by bytes that nothing had asked for, by their time limit. */
+  poolClosedByOrigin: 'sum',
+  poolUnexpectedBytes: 'sum',
+  poolIdleTimeouts: 'sum',
+  /** Requests that waited for a place so far, found the queue full, or waited too long. */
+  poolQueued: 'sum',
+  poolQueueFull: 'sum',
+  poolQueueTimeouts: 'sum',
+  /** Dials so far, and those that failed or were given up. */
+  dials: 'sum',
+  dialsFailed: 'sum',
+  dialsCancelled: 'sum',
+  /** Questions to name servers, and how they ended: an answer, "no such name", a failure. */
+  nameQuestions: 'sum',
+  nameAnswers: 'sum',
+  nameNegatives: 'sum',
+  nameFailures: 'sum',
+  /** Names that were known, that an old answer stood in for, and whose answer was not waited for any longer. */
+  nameHits: 'sum',
+  nameStale: 'sum',
+  nameTimeouts: 'sum',
+  /** Backends of load balancers that run as services, and those of them that get traffic. */
+  backends: 'sum',
+  backendsReady: 'sum',
+  /** Lines that a log did not take, since what reads it was too slow or full. */
+  logLinesDropped: 'sum',
 } as const satisfies Readonly<Record<string, 'sum' | 'greatest'>>
 
 export type OpenCounts = { readonly [Name in keyof typeof COUNTS]: number }
+
+/** A part of a process that counts. Services may share one: it is counted once. */
+export interface Counted {
+  counts(): Partial<OpenCounts>
+}
+
+export function isCounted(part: object | null | undefined): part is Counted {
+  return typeof (part as Partial<Counted> | null | undefined)?.counts === 'function'
+}
 
 const NAMES = Object.keys(COUNTS) as readonly (keyof OpenCounts)[]
 

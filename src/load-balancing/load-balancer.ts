@@ -18,6 +18,7 @@
  */
 import { Resolver } from '../connector/resolver.ts'
 import { ProxyError } from '../errors/proxy-error.ts'
+import { isCounted, type Counted, type OpenCounts } from '../ipc/open-counts.ts'
 import { formatAddress, parseAddress } from '../peer/peer-address.ts'
 import type { Peer } from '../peer/peer.ts'
 import { systemClock, type Clock } from '../primitives/clock.ts'
@@ -166,9 +167,10 @@ export interface LoadBalancerService {
   readonly kind: 'background'
   readonly name: string
   start(signal: AbortSignal): Promise<void>
+  counted(): Iterable<Counted>
 }
 
-export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
+export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counted {
   readonly options: ResolvedLoadBalancerOptions<P>
   readonly #selection: Selection
   /** Without a key; the selection itself unless it goes by keys. */
@@ -327,8 +329,16 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner {
    * first round of probes); a first update that fails is reported and tried again, and does not stop the start.
    */
   asBackgroundService(name: string = this.options.name): LoadBalancerService {
-    return { kind: 'background', name, start: signal => this.#start(signal) }
+    const { resolver } = this.options
+    return {
+      kind: 'background', name,
+      start: signal => this.#start(signal),
+      counted: () => [this as object, resolver].filter(isCounted),
+    }
   }
+
+  /** For status and metrics. */
+  counts(): Partial<OpenCounts> { return { backends: this.#serving.set.size, backendsReady: this.#readyCount } }
 
   async #start(signal: AbortSignal): Promise<void> {
     const updated = await this.#updateOrReport(signal)

@@ -49,6 +49,7 @@
  */
 import assert from 'node:assert/strict'
 import { ProxyError } from '../errors/proxy-error.ts'
+import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
 import type { Peer } from '../peer/peer.ts'
 import type { Ticker, Timed } from '../primitives/clock.ts'
 import { resolveOptions } from '../primitives/option-table.ts'
@@ -216,7 +217,7 @@ const SURPLUS_PART = 1 / 16
  */
 const SUSPICION_MS = 1000
 
-export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
+export class ConnectionPool implements ConnectionKeeper, Counted, CrowdMember, Timed {
   tickIndex = -1
   readonly options: ResolvedPoolOptions
   readonly counters: PoolCounters = {
@@ -526,6 +527,24 @@ export class ConnectionPool implements ConnectionKeeper, CrowdMember, Timed {
   close(): void {
     this.#closed = true
     this.closeIdle()
+  }
+
+  /** For status and metrics. */
+  counts(): Partial<OpenCounts> {
+    const { counters } = this
+    let poolLent = 0, poolDialling = 0, poolWaiting = 0
+    for (const { lent, dialling, waiting } of this.#accounts.values()) {
+      poolLent += lent
+      poolDialling += dialling
+      poolWaiting += waiting
+    }
+    return {
+      poolLent, poolIdle: this.#idle, poolDialling, poolWaiting,
+      poolHits: counters.hits, poolMisses: counters.misses, poolEvicted: counters.evictions, poolSurplus: counters.surplus,
+      poolDoubted: counters.doubted, poolRetired: counters.retired, poolClosedByOrigin: counters.lostClosed,
+      poolUnexpectedBytes: counters.lostUnexpectedBytes, poolIdleTimeouts: counters.lostIdle,
+      poolQueued: counters.queued, poolQueueFull: counters.queueFull, poolQueueTimeouts: counters.queueTimeouts,
+    }
   }
 
   /** One row a reuse key with anything in it. */

@@ -6,7 +6,7 @@
 import { HttpConnector } from '../connector/http-connector.ts'
 import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
 import type { PathNormalization } from '../http/target-path.ts'
-import type { OpenCounts } from '../ipc/open-counts.ts'
+import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
 import { SILENT_LOG, type LogFields } from '../ipc/process-log.ts'
 import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../listener/http-listener-options.ts'
 import { resolveHttpListenerOptions } from '../listener/http-listener-options.ts'
@@ -229,6 +229,8 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
       exchanges: this.#exchanges, ownFaults: this.#ownFaults, upstreamFaults: this.#upstreamFaults,
     }
   }
+
+  counted(): Iterable<Counted> { return this.connector.counted() }
 
   close(): void {
     this.connector.close()

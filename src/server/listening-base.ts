@@ -12,7 +12,7 @@ import { overridesFor, type ListenerOverrides } from '../config/worker-settings.
 import { ProxyError } from '../errors/proxy-error.ts'
 import type { DrainRequest } from '../ipc/drain-times.ts'
 import { parseListenAddress } from '../ipc/listen-address.ts'
-import type { OpenCounts } from '../ipc/open-counts.ts'
+import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
 import type { AcceptCall } from '../listener/acceptor.ts'
 import type { ListenerOptions, ResolvedListenerOptions } from '../listener/listener-options.ts'
 import { TcpListener, type AcceptOwner } from '../listener/tcp-listener.ts'
@@ -58,6 +58,8 @@ export interface ServiceCore<Options extends ListenerOptions, Resolved extends R
   tunnels(): readonly Tunnel[]
   /** What it counts besides connections. */
   counts(): Partial<OpenCounts>
+  /** What else counts, and other services may have as well. Left out: nothing. */
+  counted?(): Iterable<Counted>
   /** Nothing is open any more, or the end does not wait for it: closes what the core keeps for requests to come. */
   close(): void
 }
@@ -124,13 +126,17 @@ export class ListeningBase<Options extends ListenerOptions, Resolved extends Res
   }
 
   stats(): ServiceStats {
-    let connections = 0, idleConnections = 0
-    for (const { book } of this.#bound) {
+    let connections = 0, idleConnections = 0, accepted = 0, turnedAway = 0
+    for (const { book, tcp } of this.#bound) {
       connections += book.size
       idleConnections += book.idle
+      accepted += tcp.accepted
+      turnedAway += tcp.refused
     }
-    return { ...this.#core.counts(), connections, idleConnections }
+    return { ...this.#core.counts(), connections, idleConnections, accepted, turnedAway }
   }
+
+  counted(): Iterable<Counted> { return this.#core.counted?.() ?? [] }
 
   drain(request: DrainRequest): Promise<{ cut: number }> {
     const core = this.#core, bound = this.#bound

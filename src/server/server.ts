@@ -16,7 +16,7 @@ import { DRAIN_DEFAULTS } from '../config/supervisor-options.ts'
 import { isToken } from '../http/header-map.ts'
 import type { Acceptor } from '../listener/acceptor.ts'
 import { passInheritedSockets } from '../ipc/inherited-sockets.ts'
-import { sumCounts, type OpenCounts } from '../ipc/open-counts.ts'
+import { sumCounts, type Counted, type OpenCounts } from '../ipc/open-counts.ts'
 import { drainOrder } from '../ipc/drain-times.ts'
 import { canonicalAddress, DESCRIPTION_FORMAT, hostAndPort } from '../ipc/server-description.ts'
 import type { SelfTestOutcome } from '../ipc/messages.ts'
@@ -222,7 +222,11 @@ export class Server {
     return { cut: results.reduce((sum, result) => sum + result.cut, 0) }
   }
 
-  stats(): OpenCounts { return sumCounts(this.#listening().map(service => service.stats())) }
+  stats(): OpenCounts {
+    const parts = new Set<Counted>()
+    for (const { service } of this.#services) for (const part of service.counted?.() ?? []) parts.add(part)
+    return sumCounts([...this.#listening().map(service => service.stats()), ...[...parts].map(part => part.counts())])
+  }
 
   /** Cuts everything that is left and ends background services. Safe to call again. */
   close(): void {

@@ -5,7 +5,7 @@
 import type net from 'node:net'
 import type { ProxyError } from '../errors/proxy-error.ts'
 import type { DrainRequest } from '../ipc/drain-times.ts'
-import type { OpenCounts } from '../ipc/open-counts.ts'
+import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
 import type { DescribedAddress } from '../ipc/server-description.ts'
 import type { Acceptor } from '../listener/acceptor.ts'
 import type { ListenerOptions } from '../listener/listener-options.ts'
@@ -57,6 +57,8 @@ export interface ListeningService {
   /** From now on answers say `Connection: close`; resolves when nothing is open any more (or all of it was cut). */
   drain(request: DrainRequest): Promise<{ cut: number }>
   stats(): ServiceStats
+  /** What else counts for it, and may count for other services too. Left out: nothing. */
+  counted?(): Iterable<Counted>
   /** Cuts everything that is left. */
   close(): void
 }
@@ -66,6 +68,8 @@ export interface BackgroundService {
   readonly name: string
   /** Resolves when the service is ready for its dependents; what it goes on doing afterwards ends with `signal`. */
   start(signal: AbortSignal): Promise<void> | void
+  /** What counts for it, and may count for other services too. Left out: nothing. */
+  counted?(): Iterable<Counted>
 }
 
 export type Service = ListeningService | BackgroundService

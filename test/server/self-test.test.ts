@@ -166,7 +166,7 @@ test('self-test: a request that cannot be written is told, not thrown', async t 
   assert.match(detail, /^GET \/ was not answered: .*no name/)
 })
 
-test('self-test: no count, no access log and no tracer sees it, a hook does', async t => {
+test('self-test: no count of requests, no access log and no tracer sees it, a hook does', async t => {
   const seen: string[] = []
   const tracer: Tracer = {
     exchangeStarted: ({ request }) => { seen.push(`started ${request.target}`) },
@@ -198,14 +198,19 @@ test('self-test: no count, no access log and no tracer sees it, a hook does', as
   }, { tracers: [tracer], accessLog }).addTcp('127.0.0.1:0'))
   t.after(() => server.close())
   const bound = await server.start()
-  const empty = server.stats()
+  /** What it dials is dialled all the same. */
+  const counted = (): object => {
+    const { dials: _dials, dialsFailed: _failed, poolMisses: _misses, ...rest } = server.stats()
+    return rest
+  }
+  const empty = counted()
 
   server.selfTest({ path: '/self', upstream: true })
   assert.match((await server.runSelfTest()).detail, /answered 502/)
   // A head that the proxy refuses by itself: longer than it reads.
   server.selfTest({ path: `/${'x'.repeat(100_000)}` })
   assert.match((await server.runSelfTest()).detail, /answered 414/)
-  assert.deepEqual(server.stats(), empty)
+  assert.deepEqual(counted(), empty)
   assert.equal(seen.join(), '')
   assert.deepEqual(marks, [true])
 

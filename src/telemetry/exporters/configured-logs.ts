@@ -10,6 +10,8 @@ export interface ConfiguredLogs {
   readonly log: PinoLog
   /** Null when it is off. */
   readonly accessLog: AccessLog | null
+  /** Lines of both that were dropped so far. */
+  readonly dropped: number
   /** Goes on in new files of the same names; standard streams stay as they are. */
   reopen(): void
   /** Writes what waits, for 2 s at most. */
@@ -30,6 +32,7 @@ export function openLogs(options: ResolvedLogOptions, who: string, worker: Loggi
   const accessLog = worker === null || options.access === 'off' ? null : openAccessLog(options, worker)
   return {
     log, accessLog,
+    get dropped() { return log.dropped + (accessLog?.dropped ?? 0) },
     reopen() {
       log.reopen()
       accessLog?.reopen()

@@ -1,0 +1,52 @@
+/** What a process counts, through the one table that heartbeats and `cirque status --json` show. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { HttpConnector } from '../../src/connector/http-connector.ts'
+import { Resolver } from '../../src/connector/resolver.ts'
+import { TransportConnector } from '../../src/connector/transport-connector.ts'
+import { NO_COUNTS } from '../../src/ipc/open-counts.ts'
+import { HttpPeer, httpProxyService, LoadBalancer, Server } from '../../src/index.ts'
+import { RawClient } from '../support/raw-client.ts'
+import { ScriptedOrigin } from '../support/scripted-origin.ts'
+import { get } from '../support/proxy.ts'
+
+test('counts: pool, dials, names, listeners and balancers are in the stats of a server, and what services share is there once', async t => {
+  const origin = await ScriptedOrigin.start()
+  t.after(() => origin.stop())
+  const query = (): Promise<never> => Promise.reject(Object.assign(new Error('none'), { code: 'ENOTFOUND' }))
+  const resolver = new Resolver({ createSource: () => ({ query }) })
+  const connector = new HttpConnector({ transport: new TransportConnector({ resolver }) })
+  const balancer = LoadBalancer.from([origin.authority, '127.0.0.1:9'], { resolver, maxFails: 1 })
+  balancer.selectWith('', backend => backend.name === '127.0.0.1:9').report(false)
+  const server = new Server()
+  server.addService(balancer.asBackgroundService())
+  for (const name of ['one', 'other']) {
+    const upstreamPeer = (session: { request: { target: string } }): HttpPeer =>
+      new HttpPeer(session.request.target === '/nowhere' ? 'nowhere.test:80' : origin.authority)
+    const app = { newCtx: () => undefined, upstreamPeer, suppressErrorLog: () => true }
+    server.addService(httpProxyService(app, { name, connector }).addTcp('127.0.0.1:0'))
+  }
+  const bound = await server.start()
+  t.after(() => { server.close() })
+  for (const { port } of bound) {
+    const client = await RawClient.connect({ host: '127.0.0.1', port })
+    t.after(() => { client.destroy() })
+    await client.write(get('/'))
+    assert.equal((await client.readResponse()).status, 200)
+  }
+  const client = await RawClient.connect({ host: '127.0.0.1', port: bound[0]!.port })
+  t.after(() => { client.destroy() })
+  await client.write(get('/nowhere'))
+  assert.equal((await client.readResponse()).status, 502)
+  const stats = server.stats()
+  const { accepted, turnedAway, poolIdle, poolLent, poolHits, poolMisses, dials, dialsFailed } = stats
+  const { nameQuestions, nameNegatives, backends, backendsReady } = stats
+  assert.deepEqual([accepted, turnedAway], [3, 0])
+  assert.deepEqual([poolIdle, poolLent, poolHits], [1, 0, 1])
+  assert.ok(poolMisses > 1)
+  assert.ok(dials > dialsFailed && dialsFailed >= 1, `${dials} dials, ${dialsFailed} failed`)
+  assert.equal(nameQuestions, nameNegatives)
+  assert.ok(nameQuestions >= 1)
+  assert.deepEqual([backends, backendsReady], [2, 1])
+  assert.deepEqual(Object.keys(server.stats()), Object.keys(NO_COUNTS))
+})
