@@ -13,6 +13,7 @@ import { resolveIdentity } from './identities.ts'
 import type { Identity } from './identities.ts'
 import { SYSTEM_DISK } from './journal.ts'
 import { SYSTEM_BINDER } from './listener-table.ts'
+import { OrphanReaper } from './orphan-reaper.ts'
 import { packageVersion } from './package-version.ts'
 import { SystemProcessHost } from './process-host.ts'
 import { replaceSupervisor } from './reexec.ts'
@@ -36,7 +37,11 @@ export function systemWorld(): SupervisorWorld {
     releases: SYSTEM_RELEASES,
     wallMs: () => Date.now(),
     turn: async () => { await setImmediate() },
-    loadSystemCalls: async () => systemCalls = await loadSystemCalls(),
+    loadSystemCalls: async () => {
+      systemCalls = await loadSystemCalls()
+      if (process.pid === 1 && systemCalls.available) new OrphanReaper(systemCalls.calls).start()
+      return systemCalls
+    },
     serviceManager: (calls, log) => ServiceManager.fromEnvironment(process.env, calls, log),
     resolveIdentity,
     describe: describeApplication,
