@@ -228,7 +228,7 @@ export const KEYED = [
  * with different `readTimeoutMs` share connections, and each request still has its own time.
  */
 export const UNKEYED = [
-  'maxResponseHeadBytes', 'maxResponseHeaderCount', 'maxInterimResponses',
+  'maxResponseHeadBytes', 'maxResponseHeaderCount', 'maxInterimResponses', 'maxInterimBytes', 'responseHeadTimeoutMs',
   'continueTimeoutMs', 'firstByteTimeoutMs', 'readTimeoutMs', 'writeTimeoutMs',
   'resolveTimeoutMs', 'connectTimeoutMs', 'totalConnectTimeoutMs', 'idleTimeoutMs', 'maxConnectionAgeMs', 'maxReplayBytes', 'maxAttempts',
   'retryBudgetPercent', 'maxConnectionsPerPeer', 'maxQueuedPerPeer', 'queueTimeoutMs', 'onConnectResponse', 'tracer',

@@ -17,10 +17,14 @@ export interface ExchangeLimits {
   readonly maxResponseHeadBytes: number
   /** Fields in a response head. */
   readonly maxResponseHeaderCount: number
-  /** 1xx heads before the final one. */
+  /** 1xx heads within a time that their session chooses. */
   readonly maxInterimResponses: number
+  /** The same heads together, in bytes. */
+  readonly maxInterimBytes: number
   /** From the end of the request to the first byte of the response, in ms. */
   readonly firstByteTimeoutMs: number
+  /** From the first byte of a response head to its end, in ms. */
+  readonly responseHeadTimeoutMs: number
   /** Longest pause within a response, in ms. */
   readonly readTimeoutMs: number
   /** Longest time in which the origin takes no byte of what waits for it, in ms. */

@@ -21,7 +21,7 @@ export interface HttpServerOptions {
   maxHeaderLineBytes?: number
   /** Trailer section, in bytes; past it 400. @default 8192 */
   maxTrailerBytes?: number
-  /** Fields in a trailer section; past it 400. 0 allows none. @default 32 */
+  /** Fields in a trailer section; past it 400. 0 leaves all of them out, and serves the body. @default 32 */
   maxTrailerCount?: number
   /** Request body, in bytes; past it 413, before dialling when Content-Length says so. 0 turns it off. @default 1073741824 */
   maxRequestBodyBytes?: number
@@ -61,7 +61,7 @@ export const HTTP_SERVER_OPTIONS = {
   maxHeaderCount: count(100),
   maxHeaderLineBytes: size(16_384, { min: 256 }),
   maxTrailerBytes: size(8192),
-  maxTrailerCount: count(32, { zero: 'allows none' }),
+  maxTrailerCount: count(32, { zero: 'leaves all of them out' }),
   maxRequestBodyBytes: size(1_073_741_824, { zero: 'turns it off' }),
   maxRequestsPerConnection: count(1000, { zero: 'turns it off' }),
   maxConnectionAgeMs: duration(3_600_000, { zero: 'turns it off' }),

@@ -39,3 +39,10 @@ export function lateness(owed: Owed, limits: ExchangeLimits, now: number, silent
     }
   }
 }
+
+/** The fault of an origin that takes too long over one head, however often a byte of it comes. @param since infinity: none is begun */
+export function headLateness({ responseHeadTimeoutMs }: ExchangeLimits, now: number, since: number): ProxyError | null {
+  if (now - since <= responseHeadTimeoutMs) return null
+  const text = `no complete head within ${responseHeadTimeoutMs} ms`
+  return new ProxyError('READ_TIMEOUT', 'upstream', text, { limit: 'response-head-timeout' })
+}

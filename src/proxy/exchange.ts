@@ -643,6 +643,8 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
       }
     }
     this.#down.writeInterim(head)
+    // A client that does not take them is given no more of them to queue.
+    if (this.#down.bytesQueued > 0) this.#attempt!.pause()
   }
 
   onResponseHead(head: ResponseHead, length: number): void {
@@ -740,6 +742,7 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
   onDownstreamDrained(): void {
     if (this.#responsePipe !== null) this.#responsePipe.drained()
     else if (this.#step === Step.Streaming) this.#source!.resume()
+    else if (this.#step === Step.Relaying) this.#attempt!.resume()
   }
 
   /** A body filter threw: before the response that is an ordinary fault, within it the answer is cut. */

@@ -27,8 +27,8 @@ test('peer options: the documented defaults are the ones in force', () => {
 
 /** A value for each option that is allowed and not the default. */
 const OTHER: { readonly [K in keyof ResolvedPeerOptions]: ResolvedPeerOptions[K] } = {
-  maxResponseHeadBytes: 1024, maxResponseHeaderCount: 10, maxInterimResponses: 1, continueTimeoutMs: 2000,
-  firstByteTimeoutMs: 1000, readTimeoutMs: 1000, writeTimeoutMs: 1000,
+  maxResponseHeadBytes: 1024, maxResponseHeaderCount: 10, maxInterimResponses: 1, maxInterimBytes: 100, continueTimeoutMs: 2000,
+  firstByteTimeoutMs: 1000, responseHeadTimeoutMs: 1000, readTimeoutMs: 1000, writeTimeoutMs: 1000,
   resolveTimeoutMs: 1000, connectTimeoutMs: 1000, totalConnectTimeoutMs: 1000, maxConnectionAgeMs: 1, idleTimeoutMs: 0, maxReplayBytes: 0,
   maxAttempts: 1, retryBudgetPercent: 0,
   maxConnectionsPerPeer: 10, maxQueuedPerPeer: 0, queueTimeoutMs: 100, localAddress: '127.0.0.2', localPort: 4000,

@@ -34,10 +34,10 @@ export const BODY_FAULTS: Readonly<Record<number, FaultMeaning>> = {
 }
 
 const State = {
-  Idle: 0, Length: 1, UntilClose: 2, Size: 3, Extension: 4, SizeLf: 5, Data: 6, DataCr: 7, DataLf: 8, Trailers: 9, Done: 10,
+  Idle: 0, Length: 1, UntilClose: 2, Size: 3, Extension: 4, SizeLf: 5, Data: 6, DataCr: 7, DataLf: 8, Trailers: 9, Done: 10, Padding: 11,
 } as const
 
-const CR = 0x0d, LF = 0x0a, SEMICOLON = 0x3b
+const HT = 0x09, LF = 0x0a, CR = 0x0d, SP = 0x20, SEMICOLON = 0x3b
 
 /** Value of a hexadecimal digit, or 255. */
 const HEX = (() => {
@@ -51,6 +51,7 @@ const HEX = (() => {
 
 export class BodyReader {
   readonly #limits: BodyLimits
+  readonly #padded: boolean
   #state: number = State.Idle
   /** Bytes of the body, or of the current chunk, still to come. */
   #remaining = 0
@@ -69,7 +70,11 @@ export class BodyReader {
   /** Data bytes so far. */
   bytes = 0
 
-  constructor(limits: BodyLimits) { this.#limits = limits }
+  /** @param padded blanks may stand behind a chunk size, as some origins write them (BWS, RFC 9112 7.1.1, RFC 9110 5.6.3) */
+  constructor(limits: BodyLimits, padded = false) {
+    this.#limits = limits
+    this.#padded = padded
+  }
 
   get done(): boolean { return this.#state === State.Done }
   /** A body is expected and has not ended. */
@@ -137,7 +142,17 @@ export class BodyReader {
           } else if (this.#digits === 0) return BodyFault.BadChunk
           else if (byte === CR) this.#state = State.SizeLf
           else if (byte === SEMICOLON) this.#state = State.Extension
+          else if (this.#padded && (byte === SP || byte === HT)) this.#state = State.Padding
           else return BodyFault.BadChunk
+          i++
+          if (++this.#lineBytes > this.#limits.maxChunkLineBytes) return BodyFault.ChunkLineTooLong
+          break
+        }
+        case State.Padding: {
+          const byte = buffer[i]!
+          if (byte === CR) this.#state = State.SizeLf
+          else if (byte === SEMICOLON) this.#state = State.Extension
+          else if (byte !== SP && byte !== HT) return BodyFault.BadChunk
           i++
           if (++this.#lineBytes > this.#limits.maxChunkLineBytes) return BodyFault.ChunkLineTooLong
           break
@@ -191,8 +206,8 @@ export class BodyReader {
         case State.Trailers: {
           const limits = this.#limits
           const parser = this.#trailerParser ??= new HeadParser('trailers', {
-            maxHeadBytes: limits.maxTrailerBytes, maxHeaderCount: limits.maxTrailerCount, maxHeaderLineBytes: limits.maxTrailerBytes,
-            maxMethodBytes: 0, maxUriBytes: 0,
+            maxHeadBytes: limits.maxTrailerBytes, maxHeaderLineBytes: limits.maxTrailerBytes, maxMethodBytes: 0, maxUriBytes: 0,
+            maxHeaderCount: limits.maxTrailerCount === 0 ? Number.POSITIVE_INFINITY : limits.maxTrailerCount,
           })
           const result = parser.parse(buffer, i, to)
           if (result === Parsed.More) { i = to; break }
@@ -202,7 +217,7 @@ export class BodyReader {
             return tooLarge ? BodyFault.TrailersTooLarge : BodyFault.BadTrailers
           }
           const trailers = parser.takeTrailers()
-          this.trailers = trailers.size === 0 ? null : trailers
+          this.trailers = trailers.size === 0 || limits.maxTrailerCount === 0 ? null : trailers
           this.#state = State.Done
           this.consumedTo = parser.consumedTo
           return BodyFault.None

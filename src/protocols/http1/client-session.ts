@@ -14,6 +14,7 @@
  *
  * Heads of responses get the care that requests get (parser.ts, framing.ts); whatever is wrong with them becomes a fault
  * of the upstream, never bytes for the client. Does not retry and does not dial.
+ * One idea in more than 500 lines: each event is answered by the state, and all states are read side by side.
  */
 import { ProxyError, type ErrorKind, type RetryRule } from '../../errors/proxy-error.ts'
 import { isAuthority } from '../../http/authority.ts'
@@ -26,7 +27,7 @@ import type { ConnectionKeeper, ExchangeLimits, ParkedLoss, UpstreamConnection }
 import {
   BODY_TUNNEL, BODY_UNKNOWN, type DetachedStream, type RequestSetup, type UpstreamOwner, type UpstreamSession,
 } from '../http-session.ts'
-import { Owed, lateness } from '../response-watch.ts'
+import { Owed, headLateness, lateness } from '../response-watch.ts'
 import { SendProgress } from '../send-progress.ts'
 import { checkUpgradeRequest, checkUpgradeResponse } from '../websocket/handshake.ts'
 import { BODY_FAULTS, BodyFault, BodyReader, writeChunk, writeLastChunk, type BodyLimits } from './body.ts'
@@ -38,6 +39,11 @@ const State = { Parked: 0, Busy: 1, Ready: 2, Detached: 3, Closed: 4 } as const
 type State = (typeof State)[keyof typeof State]
 
 const NEVER = Number.POSITIVE_INFINITY
+
+/** Over which interim heads are counted, in ms. */
+const INTERIM_WINDOW_MS = 10_000
+
+const LENGTH_FIELDS = (1 << FieldKind.ContentLength) | (1 << FieldKind.TransferEncoding)
 
 const slots = new WeakMap<ExchangeLimits, ParserSlot>()
 function slotOf(limits: ExchangeLimits): ParserSlot {
@@ -92,7 +98,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   #slot: ParserSlot = DEFAULT_SLOT
   /** Only while a head came in part. */
   #parser: HeadParser | null = null
-  readonly #body = new BodyReader(BODY_LIMITS)
+  readonly #body = new BodyReader(BODY_LIMITS, true)
   readonly #progress: SendProgress
 
   #state: State = State.Ready
@@ -111,7 +117,12 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   #headSeen = false
   /** Fields of the request that asked to switch protocols; null: it did not. */
   #asked: HeaderMap | null = null
+  /** Heads and bytes of 1xx since then. */
   #interims = 0
+  #interimBytes = 0
+  #interimsSince = 0
+  /** When the first byte of a head came that is not whole yet. */
+  #headSince = NEVER
   /** The connection can carry another exchange, as far as is known. */
   #persistent = true
   #ended = false
@@ -157,7 +168,8 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
     this.bodyBytesOut = 0
     this.responseStarted = false
     this.#requestEnded = this.#responseEnded = this.#headSeen = this.#paused = false
-    this.#interims = 0
+    this.#interimsSince = Number.NEGATIVE_INFINITY
+    this.#headSince = NEVER
     this.#method = ''
     this.#body.begin(0)
     this.#silentSince = this.#ticker.clock.now()
@@ -244,6 +256,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
       const result = parser.parse(buffer, from, to)
       if (result === Parsed.More) {
         this.#parser ??= this.#slot.surrender()
+        if (this.#headSince === NEVER) this.#headSince = this.#silentSince
         return
       }
       this.#parser = null
@@ -284,24 +297,25 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
 
   /** False when the session is over, or waits for the next head. */
   #takeHead(parser: HeadParser, buffer: Buffer, from: number, to: number): boolean {
-    const head = parser.takeResponse(), status = head.status
+    const head = parser.takeResponse(), status = head.status, headBytes = parser.headBytes
     parser.reset()
+    this.#headSince = NEVER
     const fault = responseFraming(head.headers, status, parser.minorVersion, this.#method, framing)
     if (fault !== null) {
       this.#fail('BAD_FRAMING', fault, 'bad-framing')
       return false
     }
     if (framing.connectionNames !== null) head.headers.deleteAll(framing.connectionNames)
+    if (framing.voidLength) {
+      head.headers.deleteKinds(LENGTH_FIELDS)
+      this.#persistent = false
+    }
     if (status === 101 || (this.#method === 'CONNECT' && status >= 200 && status < 300)) {
       this.#takeTunnelHead(head, buffer, from, to)
       return false
     }
     if (status < 200) {
-      const { maxInterimResponses } = this.#limits
-      if (++this.#interims > maxInterimResponses) {
-        this.#fail('TOO_MANY_INTERIM', `more than ${maxInterimResponses} interim responses`, 'interim-responses')
-        return false
-      }
+      if (this.#flooded(headBytes)) return false
       this.#owner.onInterim(head)
       return this.#state === State.Busy
     }
@@ -313,6 +327,24 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
     this.#body.begin(length)
     this.#owner.onResponseHead(head, length)
     return this.#state === State.Busy
+  }
+
+  /** Interim heads come faster than anybody could mean them; counted anew every so often, so that a long wait may have many. */
+  #flooded(headBytes: number): boolean {
+    const { maxInterimResponses, maxInterimBytes } = this.#limits, now = this.#ticker.clock.now()
+    if (now - this.#interimsSince >= INTERIM_WINDOW_MS) {
+      this.#interimsSince = now
+      this.#interims = this.#interimBytes = 0
+    }
+    this.#interims++
+    this.#interimBytes += headBytes
+    const within = `within ${INTERIM_WINDOW_MS} ms`
+    if (this.#interims > maxInterimResponses) {
+      this.#fail('TOO_MANY_INTERIM', `more than ${maxInterimResponses} interim responses ${within}`, 'interim-responses')
+    } else if (this.#interimBytes > maxInterimBytes) {
+      this.#fail('TOO_MANY_INTERIM', `more than ${maxInterimBytes} bytes of interim responses ${within}`, 'interim-bytes')
+    } else return false
+    return true
   }
 
   /** The origin switches protocols, or opened the tunnel that CONNECT asked for (RFC 9110 7.8, 9.3.6). */
@@ -406,6 +438,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
     if (this.#state !== State.Busy || !this.#paused) return
     this.#paused = false
     this.#silentSince = this.#ticker.clock.now()
+    if (this.#headSince !== NEVER) this.#headSince = this.#silentSince
     this.stream.resume()
   }
 
@@ -468,7 +501,8 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
       return
     }
     if (this.#state !== State.Busy) return
-    const late = lateness(this.#owed(), this.#limits, now, this.#silentSince, this.#progress)
+    const late = (this.#paused ? null : headLateness(this.#limits, now, this.#headSince))
+      ?? lateness(this.#owed(), this.#limits, now, this.#silentSince, this.#progress)
     if (late !== null) this.#fault(late)
   }
 

@@ -22,6 +22,8 @@ export class Framing {
   connectionNames: Set<string> | null = null
   /** Options in all Connection fields of the head so far. */
   connectionOptions = 0
+  /** A response without a body has fields that announce one, or contradict each other: they are not passed on. */
+  voidLength = false
   /** From the origin's `Keep-Alive: timeout`, ms; 0 when absent. */
   keepAliveMs = 0
   /** Status for the fault just returned. */
@@ -35,6 +37,7 @@ export class Framing {
     this.teTrailers = false
     this.connectionNames = null
     this.connectionOptions = 0
+    this.voidLength = false
     this.keepAliveMs = 0
     this.faultStatus = 400
   }
@@ -149,21 +152,18 @@ export function requestFraming(headers: HeaderMap, minorVersion: number, framing
 export function responseFraming(headers: HeaderMap, status: number, minorVersion: number, method: string, framing: Framing): string | null {
   framing.reset()
   framing.persistent = minorVersion === 1
-  let length = -1, chunked = false, upgradeField = false
+  let length = -1, lengths = 0, codings = 0, chunked = false, upgradeField = false
   seen.close = seen.keepAlive = seen.upgrade = false
   if ((headers.mask & FRAMING_BITS) !== 0) {
     for (let index = 0; index < headers.size; index++) {
       switch (headers.kindAt(index)) {
         case FieldKind.ContentLength:
-          if (length !== -1) return 'Content-Length is repeated'
+          lengths++
           length = parseContentLength(headers.valueAt(index))
-          if (length === -1) return 'Content-Length is not a number'
           break
         case FieldKind.TransferEncoding:
-          if (chunked) return 'Transfer-Encoding is repeated'
-          if (minorVersion === 0) return 'Transfer-Encoding in HTTP/1.0'
-          if (transferCoding(headers.valueAt(index)) !== Coding.Chunked) return 'Transfer-Encoding is other than chunked'
-          chunked = true
+          codings++
+          chunked = transferCoding(headers.valueAt(index)) === Coding.Chunked
           break
         case FieldKind.Connection: {
           const fault = readConnection(headers.valueAt(index), framing, true)
@@ -174,17 +174,30 @@ export function responseFraming(headers: HeaderMap, status: number, minorVersion
         case FieldKind.KeepAlive: framing.keepAliveMs = keepAliveTimeoutMs(headers.valueAt(index)); break
       }
     }
-    if (chunked && length !== -1) return 'Transfer-Encoding together with Content-Length'
     framing.persistent = !seen.close && (minorVersion === 1 || seen.keepAlive)
     framing.upgrade = seen.upgrade && upgradeField
   }
+  let fault: string | null = null
+  if (lengths > 1) fault = 'Content-Length is repeated'
+  else if (lengths === 1 && length === -1) fault = 'Content-Length is not a number'
+  else if (codings > 1) fault = 'Transfer-Encoding is repeated'
+  else if (codings === 1 && minorVersion === 0) fault = 'Transfer-Encoding in HTTP/1.0'
+  else if (codings === 1 && !chunked) fault = 'Transfer-Encoding is other than chunked'
+  else if (codings === 1 && lengths === 1) fault = 'Transfer-Encoding together with Content-Length'
   // RFC 9112 6.3, in its order.
-  if (status < 200 || status === 204) {
-    if (chunked || length > 0) return `a body announced with status ${status}`
+  const promises = method === 'HEAD' || status === 304
+  if (promises || status < 200 || status === 204 || (method === 'CONNECT' && status < 300)) {
     framing.bodyLength = 0
-  } else if (method === 'HEAD' || status === 304) framing.bodyLength = 0
-  else if (method === 'CONNECT' && status < 300) framing.bodyLength = 0
-  else if (chunked) framing.bodyLength = BODY_UNKNOWN
+    // It ends with its head whatever these fields say, so nothing can be misread: they go. But an origin that means them may
+    // send a body all the same, which must not meet another request.
+    if (fault !== null || (!promises && (chunked || length > 0))) {
+      framing.voidLength = true
+      framing.persistent = false
+    }
+    return null
+  }
+  if (fault !== null) return fault
+  if (chunked) framing.bodyLength = BODY_UNKNOWN
   else if (length !== -1) framing.bodyLength = length
   else {
     framing.bodyLength = BODY_UNTIL_CLOSE

@@ -49,12 +49,16 @@ export interface Http1ClientOptions {
   maxResponseHeadBytes?: number
   /** Fields in a response head; past it 502. @default 200 */
   maxResponseHeaderCount?: number
-  /** 1xx heads before the final one; past it 502. @default 16 */
+  /** 1xx heads within 10 s; past it 502. @default 1000 */
   maxInterimResponses?: number
+  /** The same heads together, in bytes; past it 502. @default 65536 */
+  maxInterimBytes?: number
   /** How long a request body waits for `100 Continue` before it is sent anyway, in ms. @default 1000 */
   continueTimeoutMs?: number
   /** From the end of the request to the first byte of the response, in ms; past it 504. @default 60000 */
   firstByteTimeoutMs?: number
+  /** From the first byte of a response head to its end, in ms; past it 504. @default 10000 */
+  responseHeadTimeoutMs?: number
   /** Longest pause within a response, in ms; past it 504, or the answer is cut. @default 60000 */
   readTimeoutMs?: number
   /** Longest time in which the origin takes no byte of what waits for it, in ms; past it 504, or cut. @default 60000 */
@@ -65,9 +69,11 @@ export type ResolvedHttp1ClientOptions = Readonly<Required<Http1ClientOptions>>
 export const HTTP1_CLIENT_DEFAULTS: ResolvedHttp1ClientOptions = {
   maxResponseHeadBytes: 65_536,
   maxResponseHeaderCount: 200,
-  maxInterimResponses: 16,
+  maxInterimResponses: 1000,
+  maxInterimBytes: 65_536,
   continueTimeoutMs: 1000,
   firstByteTimeoutMs: 60_000,
+  responseHeadTimeoutMs: 10_000,
   readTimeoutMs: 60_000,
   writeTimeoutMs: 60_000,
 }
@@ -75,9 +81,11 @@ export const HTTP1_CLIENT_DEFAULTS: ResolvedHttp1ClientOptions = {
 export const HTTP1_CLIENT_OPTIONS = {
   maxResponseHeadBytes: size(65_536),
   maxResponseHeaderCount: count(200),
-  maxInterimResponses: count(16),
+  maxInterimResponses: count(1000),
+  maxInterimBytes: size(65_536),
   continueTimeoutMs: duration(1000),
   firstByteTimeoutMs: duration(60_000),
+  responseHeadTimeoutMs: duration(10_000),
   readTimeoutMs: duration(60_000),
   writeTimeoutMs: duration(60_000),
 } satisfies OptionTable<Http1ClientOptions>

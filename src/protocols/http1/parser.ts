@@ -130,6 +130,8 @@ export class HeadParser {
   reason = ''
   /** A field name has an underscore. */
   underscored = false
+  /** Length of the last complete head, until `reset`. */
+  get headBytes(): number { return this.#at }
   /** Where the bytes behind the head start, in the buffer that `parse` was last given. */
   consumedTo = 0
 

@@ -12,8 +12,8 @@ const LIMITS = { maxChunkLineBytes: 32, maxChunkOverheadBytes: 200, maxTrailerBy
 interface Read { readonly fault: number; readonly data: string; readonly done: boolean; readonly trailers: string; readonly behind: string }
 
 /** Reads `wire` cut at `cuts`, each piece in a buffer with its reserve, whose surroundings must stay as they are. */
-function read(length: number, wire: string, cuts: readonly number[]): Read {
-  const reader = new BodyReader(LIMITS)
+function read(length: number, wire: string, cuts: readonly number[], limits = LIMITS, padded = false): Read {
+  const reader = new BodyReader(limits, padded)
   reader.begin(length)
   let data = '', behind = '', fault: number = BodyFault.None
   const ends = [...new Set([...cuts.filter(cut => cut > 0 && cut < wire.length), wire.length])].sort((a, b) => a - b)
@@ -129,4 +129,25 @@ test('body: a run is written as it lies, and only that; one that is borrowed may
       assert.equal(far.text, 'x'.repeat(size))
     }
   }
+})
+
+test('body: blanks behind a chunk size are passed over where an origin may write them, and nowhere else', () => {
+  const wanted: Read = { fault: BodyFault.None, data: 'hello world', done: true, trailers: '', behind: 'x' }
+  const wire = '5 \r\nhello\r\n6\t  ;a=b\r\n world\r\n0   \r\n\r\nx'
+  for (let cut = 0; cut <= wire.length; cut++) assert.deepEqual(read(BODY_UNKNOWN, wire, [cut], LIMITS, true), wanted, `cut at ${cut}`)
+  assert.equal(read(BODY_UNKNOWN, wire, []).fault, BodyFault.BadChunk)
+  for (const bad of [' 5\r\n', '\t5\r\n', '1 0\r\n', '5 \n', '5 x\r\n', ' \r\n', '5 \v\r\n', '0x5 \r\n']) {
+    assert.equal(read(BODY_UNKNOWN, bad, [], LIMITS, true).fault, BodyFault.BadChunk, JSON.stringify(bad))
+  }
+  assert.equal(read(BODY_UNKNOWN, `5${' '.repeat(40)}\r\n`, [], LIMITS, true).fault, BodyFault.ChunkLineTooLong)
+})
+
+test('body: with no trailers allowed they are left out, and the body is whole; their bytes stay bounded', () => {
+  const none = { ...LIMITS, maxTrailerCount: 0 }
+  const wire = '1\r\na\r\n0\r\nX-A: 1\r\nX-B: 2\r\nX-C: 3\r\n\r\nx'
+  const wanted: Read = { fault: BodyFault.None, data: 'a', done: true, trailers: '', behind: 'x' }
+  for (let cut = 0; cut <= wire.length; cut++) assert.deepEqual(read(BODY_UNKNOWN, wire, [cut], none), wanted)
+  assert.equal(read(BODY_UNKNOWN, `0\r\n${'X: 1\r\n'.repeat(20)}\r\n`, [], none).fault, BodyFault.TrailersTooLarge)
+  assert.equal(read(BODY_UNKNOWN, '0\r\nX-A : 1\r\n\r\n', [], none).fault, BodyFault.BadTrailers)
+  assert.equal(read(BODY_UNKNOWN, wire, []).fault, BodyFault.TooManyTrailers)
 })

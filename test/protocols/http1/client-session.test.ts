@@ -259,12 +259,58 @@ describe('http1 client session: limits travel with the exchange', () => {
     const early = 'HTTP/1.1 103 Early Hints\r\n\r\n'.repeat(2)
     assert.deepEqual(faults(used({ maxInterimResponses: 1 }, {}).say(early)), [])
     assert.deepEqual(faults(used({}, { maxInterimResponses: 1 }).say(early)), ['interim-responses'])
+    assert.deepEqual(faults(used({ maxInterimBytes: 40 }, { maxInterimBytes: 56 }).say(early)), [])
+    assert.deepEqual(faults(used({}, { maxInterimBytes: 55 }).say(early)), ['interim-bytes'])
   })
 
   it('a head that comes in pieces is held to them as well', () => {
     const connection = used({}, { maxResponseHeadBytes: 100 })
     connection.say('HTTP/1.1 200 OK\r\nA: ').say('x'.repeat(60)).say('\r\nB: ').say('y'.repeat(60))
     assert.deepEqual(faults(connection), ['response-head-bytes'])
+  })
+})
+
+describe('http1 client session: interim responses and slow heads', () => {
+  const limits = (of: Http1ClientOptions): Connection => {
+    const connection = new Connection()
+    connection.limits = { ...HTTP1_CLIENT_DEFAULTS, ...of }
+    return connection.ask()
+  }
+  const faults = (connection: Connection): string[] => connection.faults.map(({ limit }) => limit)
+
+  it('an origin may send any number of them over a long wait, not at once', () => {
+    const connection = limits({ maxInterimResponses: 2, maxInterimBytes: 100 })
+    for (let count = 0; count < 20; count++) connection.say('HTTP/1.1 102 Processing\r\n\r\n').wait(6000)
+    assert.deepEqual(faults(connection), [])
+    connection.say('HTTP/1.1 102 Processing\r\n\r\n'.repeat(3))
+    assert.deepEqual(faults(connection), ['interim-responses'])
+  })
+
+  it('a head that comes a byte at a time is cut, whatever it is the head of', () => {
+    for (const [line, ended] of [['200 OK', true], ['103 Early Hints', true], ['413 No', false]] as const) {
+      const head = `HTTP/1.1 ${line}\r\n`
+      const connection = new Connection()
+      connection.limits = { ...HTTP1_CLIENT_DEFAULTS, responseHeadTimeoutMs: 3000 }
+      connection.ask('POST', ended ? 0 : 5)
+      let bytes = 0
+      for (const byte of head.padEnd(60, 'x')) {
+        if (connection.faults.length > 0) break
+        connection.say(byte).wait(500)
+        bytes++
+      }
+      assert.deepEqual([faults(connection), connection.faults[0]!.kind], [['response-head-timeout'], 'READ_TIMEOUT'])
+      assert.ok(bytes > 5 && bytes < 10, `${bytes} bytes were taken`)
+    }
+  })
+
+  it('each head has the time again, and the body that follows takes as long as it may', () => {
+    const connection = limits({ responseHeadTimeoutMs: 1000 })
+    for (let count = 0; count < 5; count++) connection.say('HTTP/1.1 103 E').wait(900).say('arly Hints\r\n\r\n').wait(900)
+    connection.say('HTTP/1.1 200 O').wait(900).say('K\r\nContent-Length: 5\r\n\r\n')
+    for (const byte of 'hell') connection.say(byte).wait(900)
+    assert.deepEqual(faults(connection), [])
+    connection.say('o')
+    assert.equal(connection.session.capacity, 1)
   })
 })
 
