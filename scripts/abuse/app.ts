@@ -12,8 +12,8 @@
 import { HttpPeer, Server, httpProxyService, type Peer, type ProxyHttp, type Session } from '../../src/index.ts'
 import type { ByteStream } from '../../src/index.ts'
 
-const { ABUSE_PORT = '', ABUSE_ORIGIN_PORT = '', ABUSE_FILTERED_PORT = '' } = process.env
-const { ABUSE_FIRST_BYTE_MS = '60000', ABUSE_MAX_CONNECTIONS = '' } = process.env
+const { ABUSE_PORT = '', ABUSE_ORIGIN_PORT = '', ABUSE_VICTIM_ORIGIN_PORT = '', ABUSE_FILTERED_PORT = '' } = process.env
+const { ABUSE_FIRST_BYTE_MS = '60000', ABUSE_MAX_CONNECTIONS = '', ABUSE_HOOK_MS = '60000' } = process.env
 const origin = `127.0.0.1:${ABUSE_ORIGIN_PORT}`
 
 class ThrowingPeer extends HttpPeer {
@@ -22,6 +22,8 @@ class ThrowingPeer extends HttpPeer {
 }
 
 const plain = new HttpPeer(origin, { firstByteTimeoutMs: Number(ABUSE_FIRST_BYTE_MS) })
+/** What the attack does to its origin is not what its victims ask for. */
+const victims = new HttpPeer(`127.0.0.1:${ABUSE_VICTIM_ORIGIN_PORT}`)
 const throwing = new ThrowingPeer(origin)
 const noStream = new HttpPeer(origin, { customL4: { connect: () => Promise.resolve(undefined as unknown as ByteStream) } })
 
@@ -47,6 +49,7 @@ const app: ProxyHttp<undefined> = {
   upstreamPeer(session): Peer {
     decode(session, 'upstreamPeer')
     const { target } = session.request
+    if (target.startsWith('/victim')) return victims
     if (target.startsWith('/hook/report')) return throwing
     return target.startsWith('/hook/no-stream') ? noStream : plain
   },
@@ -54,7 +57,7 @@ const app: ProxyHttp<undefined> = {
 }
 
 const limits = ABUSE_MAX_CONNECTIONS === '' ? {} : { maxConnections: Number(ABUSE_MAX_CONNECTIONS) }
-const service = httpProxyService(app).addTcp(`127.0.0.1:${ABUSE_PORT}`, limits)
+const service = httpProxyService(app, { hookTimeoutMs: Number(ABUSE_HOOK_MS) }).addTcp(`127.0.0.1:${ABUSE_PORT}`, limits)
 if (ABUSE_FILTERED_PORT !== '') {
   // Typed away: an application in JavaScript has no types that would object.
   const connectionFilter = (() => Promise.resolve(false)) as unknown as () => boolean

@@ -7,6 +7,8 @@ export interface Target {
   readonly port: number
   readonly filteredPort: number
   readonly originPort: number
+  /** What victims are answered by; not for attacks. */
+  readonly victimOriginPort: number
   readonly adminPort: number
   readonly stateDir: string
   readonly folder: string
@@ -34,7 +36,7 @@ export interface Bounds {
   /** Descriptors and clients' connections that are left afterwards. */
   readonly descriptorsLeft: number
   readonly connectionsLeft: number
-  /** Resident memory of the largest worker, and of all processes together, in MB. */
+  /** Resident memory that is no file, of the largest worker and of all processes together, in MB. */
   readonly workerMB: number
   readonly allMB: number
   /** Connections that were open at once; Infinity where nothing limits them. */

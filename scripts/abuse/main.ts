@@ -17,7 +17,7 @@ import { parseArgs } from 'node:util'
 import { LIMIT_OPTIONS } from '../../src/config/limit-options.ts'
 import { freePorts, ManagedProcess, runToEnd, stopAll, stopEverything } from '../bench/managed-process.ts'
 import { Instance, leftBehind } from '../field/instance.ts'
-import { acceptedOn, dialledTo, tcpSockets } from '../field/open-sockets.ts'
+import { acceptedOn, dialledTo, tcpSockets, type TcpSocket } from '../field/open-sockets.ts'
 import { USUAL_BOUNDS, type Attack, type Bounds, type Strike, type Target } from './attack.ts'
 import { ATTACKS } from './attacks/list.ts'
 import { makeMemoryGroup } from './cgroup.ts'
@@ -100,40 +100,45 @@ class VictimProcess {
 function boundsOf(attack: Attack): Bounds { return { ...USUAL_BOUNDS, ...attack.bounds } }
 
 async function run(attack: Attack, seconds: number): Promise<Row> {
-  const [originPort = 0, quietOriginPort = 0, port = 0, quietPort = 0, filteredPort = 0, quietFilteredPort = 0, adminPort = 0] =
-    await freePorts(7)
-  const originFile = path.join(import.meta.dirname, '..', 'field', 'rough-origin.ts')
-  const originArgs = [originFile, String(originPort), String(quietOriginPort)]
-  const origin = new ManagedProcess('origin', { command: process.execPath, args: originArgs }, null)
-  while (!origin.output.includes('listening')) {
-    if (origin.ended) throw new Error(`the origin ended: ${origin.output}`)
-    await delay(20)
-  }
+  const [originPort = 0, ...originsOfVictims] = await freePorts(3)
+  const [port = 0, quietPort = 0, filteredPort = 0, quietFilteredPort = 0, adminPort = 0] = await freePorts(5)
+  const [victimOriginPort = 0, quietOriginPort = 0] = originsOfVictims
+  const [origin, victimOrigin] = await Promise.all([startOrigin([originPort]), startOrigin(originsOfVictims)])
   const group = attack.memoryMB === undefined ? null : makeMemoryGroup(`cirque-abuse-${process.pid}`, attack.memoryMB)
-  const env = (ownPort: number, ownOrigin: number, filtered: number): Record<string, string> => ({
-    ...attack.env, ...memoryBudget(attack),
-    ABUSE_PORT: String(ownPort), ABUSE_ORIGIN_PORT: String(ownOrigin), ABUSE_FILTERED_PORT: String(filtered),
+  const env = (ownPort: number, filtered: number, victims: number): Record<string, string> => ({
+    ...attack.env, ...memoryBudget(attack), ABUSE_PORT: String(ownPort), ABUSE_FILTERED_PORT: String(filtered),
+    ABUSE_ORIGIN_PORT: String(originPort), ABUSE_VICTIM_ORIGIN_PORT: String(victims),
   })
   const application = path.join(import.meta.dirname, 'app.ts')
   const { descriptors = 0 } = attack
-  const common = { application, readyPath: '/small', workers: WORKERS, descriptors }
-  const quietEnv = env(quietPort, quietOriginPort, quietFilteredPort)
+  const common = { application, readyPath: '/victim', workers: WORKERS, descriptors }
+  const quietEnv = env(quietPort, quietFilteredPort, quietOriginPort)
   const quiet = await Instance.start({ ...common, name: 'undisturbed', port: quietPort, env: quietEnv })
   const attacked = await Instance.start({
     ...common, name: 'attacked', port, cgroupProcs: group?.procs ?? '',
-    env: { ...env(port, originPort, filteredPort), CIRQUE_SUPERVISOR_ADMIN_ADDRESS: `127.0.0.1:${adminPort}` },
+    env: { ...env(port, filteredPort, victimOriginPort), CIRQUE_SUPERVISOR_ADMIN_ADDRESS: `127.0.0.1:${adminPort}` },
   })
   try {
     const target: Target = {
-      port, filteredPort, originPort, adminPort, stateDir: attacked.stateDir, folder: attacked.folder,
+      port, filteredPort, originPort, victimOriginPort, adminPort, stateDir: attacked.stateDir, folder: attacked.folder,
       workerPids: attacked.workerPids(), seconds: Math.max(seconds, attack.secondsMin ?? 0),
     }
     const { strike, observation } = await observe(attack, target, attacked, quiet)
     return { name: attack.name, done: strike.done, seen: observation, bounds: boundsOf(attack) }
   } finally {
-    await Promise.all([attacked.stop(), quiet.stop(), origin.stop()])
+    await Promise.all([attacked.stop(), quiet.stop(), origin.stop(), victimOrigin.stop()])
     group?.remove()
   }
+}
+
+async function startOrigin(ports: readonly number[]): Promise<ManagedProcess> {
+  const args = [path.join(import.meta.dirname, '..', 'field', 'rough-origin.ts'), ...ports.map(String)]
+  const origin = new ManagedProcess('origin', { command: process.execPath, args }, null)
+  while (!origin.output.includes('listening')) {
+    if (origin.ended) throw new Error(`the origin ended: ${origin.output}`)
+    await delay(20)
+  }
+  return origin
 }
 
 /** What an attack's limit of memory means for each worker, where workers know of such a thing. */
@@ -142,15 +147,16 @@ function memoryBudget({ memoryMB }: Attack): Record<string, string> {
   return { CIRQUE_LIMITS_MEMORY_BUDGET: `${Math.floor(memoryMB * BUDGET_SHARE / WORKERS)}MB` }
 }
 
-/** Descriptors less those of connections to the origin, which the pool may keep. */
-function ownDescriptors(instance: Instance, originPort: number): number {
-  return instance.holding().descriptors - dialledTo(originPort, 'established', tcpSockets())
+/** Descriptors less those of connections to its origins, which the pool may keep. */
+function ownDescriptors(instance: Instance, originPorts: readonly number[], sockets: readonly TcpSocket[]): number {
+  return instance.holding().descriptors - originPorts.reduce((sum, port) => sum + dialledTo(port, 'established', sockets), 0)
 }
 
 async function observe(
   attack: Attack, target: Target, attacked: Instance, quiet: Instance,
 ): Promise<{ strike: Strike; observation: Observation }> {
-  const descriptorsBefore = ownDescriptors(attacked, target.originPort)
+  const origins = [target.originPort, target.victimOriginPort]
+  const descriptorsBefore = ownDescriptors(attacked, origins, tcpSockets())
   const errorsBefore = attacked.errorLines()
   const watch = new Watch(attacked)
   const victims = new VictimProcess([target.port, quiet.port])
@@ -163,7 +169,7 @@ async function observe(
   const left = (): { connections: number; descriptors: number } => {
     const sockets = tcpSockets()
     const connections = acceptedOn(target.port, sockets) + dialledTo(target.originPort, 'close wait', sockets)
-    return { connections, descriptors: Math.max(0, ownDescriptors(attacked, target.originPort) - descriptorsBefore) }
+    return { connections, descriptors: Math.max(0, ownDescriptors(attacked, origins, sockets) - descriptorsBefore) }
   }
   const bounds = boundsOf(attack)
   const late = performance.now() + SETTLE_MAX_MS

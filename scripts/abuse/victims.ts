@@ -83,7 +83,7 @@ class Client {
     const lost = (): void => resolve(false)
     socket.on('data', onData).on('close', lost)
     const timer = setTimeout(lost, ANSWER_MAX_MS)
-    socket.write('GET /small HTTP/1.1\r\nHost: victim\r\n\r\n')
+    socket.write('GET /victim HTTP/1.1\r\nHost: victim\r\n\r\n')
     const served = await promise
     clearTimeout(timer)
     socket.off('data', onData).off('close', lost)

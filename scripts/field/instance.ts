@@ -35,7 +35,7 @@ export interface Holding {
   readonly descriptors: number
   readonly supervisorDescriptors: number
   readonly workerDescriptors: number
-  /** Resident, of the largest worker and of all processes together. */
+  /** Resident and backed by no file, of the largest worker and of all processes together. */
   readonly largestWorkerMB: number
   readonly allMB: number
   readonly supervisorAnonymousMB: number
@@ -102,12 +102,12 @@ export class Instance {
     const workerPids = this.workerPids()
     const supervisorDescriptors = descriptorsOf(this.pid)
     const workerDescriptors = workerPids.reduce((sum, pid) => sum + descriptorsOf(pid), 0)
-    const resident = workerPids.map(residentMB)
+    const own = workerPids.map(ownMB)
     return {
       supervisorPid: this.pid, workerPids, supervisorDescriptors, workerDescriptors,
       descriptors: supervisorDescriptors + workerDescriptors,
-      largestWorkerMB: Math.max(0, ...resident),
-      allMB: residentMB(this.pid) + resident.reduce((sum, megabytes) => sum + megabytes, 0),
+      largestWorkerMB: Math.max(0, ...own),
+      allMB: ownMB(this.pid) + own.reduce((sum, megabytes) => sum + megabytes, 0),
       supervisorAnonymousMB: anonymousKiloBytes(this.pid) / 1000,
       workerAnonymousMB: workerPids.reduce((sum, pid) => sum + anonymousKiloBytes(pid), 0) / 1000,
     }
@@ -144,9 +144,9 @@ function descriptorsOf(pid: number): number {
   }
 }
 
-function residentMB(pid: number): number {
+function ownMB(pid: number): number {
   try {
-    return (parseKiloBytes(readFileSync(`/proc/${pid}/status`, 'latin1'), 'VmRSS') ?? 0) / 1000
+    return (parseKiloBytes(readFileSync(`/proc/${pid}/status`, 'latin1'), 'RssAnon') ?? 0) / 1000
   } catch {
     return 0 // It has ended meanwhile.
   }

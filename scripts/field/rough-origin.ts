@@ -10,6 +10,7 @@
  *   /pieces?ms=N           a body of ten pieces, N ms apart
  *   /upload                reads a body and says how many bytes came
  *   /early                 answers 413 at once and closes without reading
+ *   /fields                the fields of the request, as JSON
  *   /names                 a head whose Connection names thousands of fields
  *   /trickle               a head, one byte each 200 ms, without an end
  *   /reset-head /reset-body   a reset before, and within the answer
@@ -87,6 +88,9 @@ function respond(url: URL, request: http.IncomingMessage, response: http.ServerR
       return
     case '/upload':
       upload(request, response)
+      return
+    case '/fields':
+      answer(response, JSON.stringify(request.headers))
       return
     case '/early':
       socket.end('HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')

@@ -62,14 +62,34 @@ export const halfHeads: Attack = {
   },
 }
 
-const READERS = 8000
+const UPLOADS = 8000
+/** As long as what may be kept for a repetition (maxReplayBytes is 64 KiB). */
+const UPLOAD_BYTES = 65_000
 const MEMORY_MB = 600
+
+export const keptBodies: Attack = {
+  name: 'kept-bodies',
+  title: `${UPLOADS} uploads of 65 kB to an origin that does not answer, ${MEMORY_MB} MB for the whole instance`,
+  memoryMB: MEMORY_MB,
+  bounds: { allMB: MEMORY_MB, workerMB: MEMORY_MB / WORKERS },
+  async strike({ port, seconds }) {
+    const head = `POST /never HTTP/1.1\r\nHost: attacker\r\nContent-Length: ${UPLOAD_BYTES}\r\n\r\n`
+    const bytes = Buffer.from(head + 'x'.repeat(UPLOAD_BYTES), 'latin1')
+    const sockets = await dialMany(port, UPLOADS, (socket) => {
+      socket.resume()
+      socket.write(bytes)
+    })
+    await delay(seconds * 1000)
+    for (const socket of sockets) socket.destroy()
+    return { done: `${sockets.length} uploads`, faults: [] }
+  },
+}
+
+const READERS = 500
 
 export const deadReaders: Attack = {
   name: 'dead-readers',
-  title: `${READERS} downloads that nobody reads, ${MEMORY_MB} MB for the whole instance`,
-  memoryMB: MEMORY_MB,
-  bounds: { allMB: MEMORY_MB, workerMB: MEMORY_MB / WORKERS, times: 4 },
+  title: `${READERS} downloads without an end that nobody reads`,
   async strike({ port, seconds }) {
     const sockets = await dialMany(port, READERS, (socket) => {
       socket.pause()

@@ -32,7 +32,8 @@ export const smuggledTargets: Attack = {
 
 export const hooksThatHang: Attack = {
   name: 'hooks-that-hang',
-  title: 'clients of a filter that never resolves leave by FIN, 100 a second',
+  title: 'clients of a filter that never resolves leave by FIN, 100 a second; hooks may take 3 s',
+  env: { ABUSE_HOOK_MS: '3000' },
   async strike({ port, seconds }) {
     const done = await atRate(100, seconds, () => {
       const socket = dial(port)

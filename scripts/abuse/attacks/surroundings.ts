@@ -19,16 +19,20 @@ export const stateFolderRemoved: Attack = {
   },
 }
 
-/** Names by which proxies recognise themselves; whose they are is not for a client to say. */
-const LOOP_FIELDS = ['Via: 1.1 cirque', 'CDN-Loop: cirque', 'Via: 1.1 attacker, 1.1 attacker']
+/** Fields by which proxies recognise themselves; an origin that shows them has told a client. */
+const LOOP_FIELDS = ['via', 'cdn-loop', 'cirque-loop']
 const ESCAPES = '\u00ff'.repeat(2000)
 
 export const logFloods: Attack = {
   name: 'log-floods',
-  title: 'requests that look like loops, bad requests, and fields that grow when they are escaped, 600 a second',
+  title: 'requests that are loops or look like them, bad requests, and fields that grow when they are escaped, 600 a second',
   async strike({ port, folder, seconds }) {
+    const shown = await exchange(port, get('/fields', CLOSE))
+    const fields = JSON.parse(shown.slice(shown.indexOf('\r\n\r\n') + 4)) as Record<string, string>
+    const loops = LOOP_FIELDS.filter((name) => fields[name] !== undefined).map((name) => `${name}: ${fields[name]}\r\n`)
     const kinds = [
-      ...LOOP_FIELDS.map((field) => get('/small', `${field}\r\n${CLOSE}`)), 'GET / HTTP/9.9\r\n\r\n', get('/reset-head', CLOSE),
+      ...['Via: 1.1 cirque\r\n', ...loops].map((field) => get('/small', `${field}${CLOSE}`)),
+      'GET / HTTP/9.9\r\n\r\n', get('/reset-head', CLOSE),
       get(`/small?${'%22'.repeat(600)}`, `User-Agent: ${ESCAPES}\r\nReferer: ${ESCAPES}\r\n${CLOSE}`),
     ]
     const done = await atRate(600, seconds, (index) => void exchange(port, Buffer.from(kinds[index % kinds.length] ?? '', 'latin1')))
