@@ -19,6 +19,7 @@
 import { Resolver } from '../connector/resolver.ts'
 import { ProxyError } from '../errors/proxy-error.ts'
 import { isCounted, type Counted, type OpenCounts } from '../ipc/open-counts.ts'
+import type { LogFields, ProcessLog } from '../ipc/process-log.ts'
 import { formatAddress, parseAddress } from '../peer/peer-address.ts'
 import type { Peer } from '../peer/peer.ts'
 import { systemClock, type Clock } from '../primitives/clock.ts'
@@ -27,6 +28,7 @@ import {
   callback, choice, code, count, defaultsOf, duration, flag, object, orChoice, resolveOptions, text,
   type OptionTable,
 } from '../primitives/option-table.ts'
+import { RepeatedLines } from '../telemetry/repeated-lines.ts'
 import {
   Backend, BackendSet,
   type BackendOptions, type BackendOwner, type BackendSpec, type BackendStatus, type CandidateSpec,
@@ -166,7 +168,8 @@ const SLEEP_MS_MAX = 60_000
 export interface LoadBalancerService {
   readonly kind: 'background'
   readonly name: string
-  start(signal: AbortSignal): Promise<void>
+  /** @param context the log is told of backends that come and go, and of updates that fail. Left out: nobody is */
+  start(signal: AbortSignal, context?: { readonly log: ProcessLog }): Promise<void>
   counted(): Iterable<Counted>
 }
 
@@ -193,6 +196,10 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counte
   /** Addresses that `setEnabled` switched on or off; kept while their backends come and go. */
   readonly #switched = new Map<string, boolean>()
   #updating: Promise<boolean> | null = null
+  /** Backends were given, or discovery was asked for them. */
+  #asked = false
+  /** Null: there is no log. */
+  #lines: RepeatedLines | null = null
 
   /**
    * A balancer over a fixed list, ready to use at once. Host names in it and health checks need the background service.
@@ -332,7 +339,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counte
     const { resolver } = this.options
     return {
       kind: 'background', name,
-      start: signal => this.#start(signal),
+      start: (signal, context) => this.#start(signal, context?.log ?? null),
       counted: () => [this as object, resolver].filter(isCounted),
     }
   }
@@ -340,7 +347,11 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counte
   /** For status and metrics. */
   counts(): Partial<OpenCounts> { return { backends: this.#serving.set.size, backendsReady: this.#readyCount } }
 
-  async #start(signal: AbortSignal): Promise<void> {
+  async #start(signal: AbortSignal, log: ProcessLog | null): Promise<void> {
+    if (log !== null) {
+      const lines = this.#lines = new RepeatedLines(log, this.options.clock)
+      signal.addEventListener('abort', () => lines.close(), { once: true })
+    }
     const updated = await this.#updateOrReport(signal)
     const probesFirst = this.options.healthCheck?.options.startUnhealthy === true
     if (probesFirst) await this.#monitor?.round(signal)
@@ -397,6 +408,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counte
    * wrong order and bring an old set back.
    */
   #updateAlone(signal: AbortSignal, work: (ending: AbortSignal) => Promise<boolean>): Promise<boolean> {
+    this.#asked = true
     this.#updating ??= untilAborted(this.options.clock, this.options.updateTimeoutMs, signal, work).finally(() => { this.#updating = null })
     return this.#updating
   }
@@ -404,6 +416,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counte
   /** Puts the set that `specs` stand for in place of the present one. Throws before anything has changed. */
   #apply(specs: readonly BackendSpec[]): boolean {
     const { name, allowEmpty, maxBackends } = this.options
+    this.#asked = true
     const candidates = this.#names.expand(specs)
     if (candidates.length === 0 && !allowEmpty) {
       throw new TypeError(`${name}.backends is empty; give at least one, or set ${name}.allowEmpty`)
@@ -575,8 +588,17 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counte
     this.#updateReady(backend)
     if (backend.ready === backend.announcedReady) return
     backend.announcedReady = backend.ready
+    if (this.#lines !== null) this.#tell(this.#lines, backend, reason)
     // A callback only watches: what it throws must not reach the exchange that reported.
     try { this.options.onHealthChange?.(backend, backend.ready, reason) } catch (error) { this.#fault(error, 'onHealthChange') }
+  }
+
+  /** One line for a backend that comes or goes, and none for those that are switched on and off a hundred times a second. */
+  #tell(lines: RepeatedLines, { name, ready }: Backend, reason: string): void {
+    const subject = { balancer: this.options.name, backend: name }
+    const details = (): LogFields => ({ reason, backendsReady: this.#readyCount, backends: this.#serving.set.size })
+    if (ready) lines.info('a backend gets traffic again', subject, details)
+    else lines.warn('a backend gets no traffic', subject, details)
   }
 
   #updateReady(backend: Backend): void {
@@ -588,6 +610,9 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counte
   }
 
   #fault(error: unknown, context: string): void {
+    this.#lines?.error('a load balancer failed, and goes on with what it had', { balancer: this.options.name, at: context }, () => ({
+      error: error instanceof Error ? error.message : String(error),
+    }))
     // The last place to report to; a throw from here would end a background loop.
     try { this.options.onError?.(error, `${this.options.name}: ${context}`) } catch { return }
   }
@@ -595,7 +620,8 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counte
   #noneLeft(): ProxyError {
     const { size } = this.#serving.set
     const { name } = this.options
-    const what = size === 0 ? `${name} has no backends` : `none of ${size} backends of ${name} may be used`
+    const never = `${name} has no backends yet: add its asBackgroundService() to the server, or await its update()`
+    const what = !this.#asked ? never : size === 0 ? `${name} has no backends` : `none of ${size} backends of ${name} may be used`
     return new ProxyError('NO_HEALTHY_BACKEND', 'upstream', what)
   }
 }

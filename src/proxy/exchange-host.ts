@@ -2,6 +2,7 @@
  * What an exchange asks of the service that runs it, and what it shows the service when it is over. The service
  * (server/http-proxy-core.ts) makes one exchange per request and outlives them all.
  */
+import type { ProxyError } from '../errors/proxy-error.ts'
 import type { PathNormalization } from '../http/target-path.ts'
 import type { Peer } from '../peer/peer.ts'
 import type { LoggedExchange } from '../telemetry/access-record.ts'
@@ -29,6 +30,8 @@ export interface ExchangeHost<Ctx> extends AttemptHost, HookHost {
   readonly draining: boolean
   tunnelOpened(tunnel: Tunnel): void
   tunnelClosed(tunnel: Tunnel): void
+  /** An attempt failed, and another one follows. */
+  attemptRetried(peer: Peer, error: ProxyError, exchange: FinishedExchange): void
   /** Exactly once per exchange, before `logging`. */
   exchangeEnded(exchange: FinishedExchange): void
 }
@@ -37,8 +40,8 @@ export interface ExchangeHost<Ctx> extends AttemptHost, HookHost {
 export interface FinishedExchange extends LoggedExchange {
   /** The answer was made here, by a filter or as an error page. */
   readonly ownAnswer: boolean
-  /** The application does not want this fault in the process log. */
-  readonly errorLogSuppressed: boolean
+  /** The application does not want this fault in the process log: it asks for each that would be there. */
+  suppressesLog(error: ProxyError): boolean
   /** One line for the process log. */
   summary(): string
 }

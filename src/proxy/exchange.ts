@@ -293,10 +293,10 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
     return / (?:to|of)$/.test(text) ? `${text} ${this.peer?.name ?? 'its own'}` : text
   }
 
-  get errorLogSuppressed(): boolean {
-    if (!this.#plan.has.suppressErrorLog || this.error === null) return false
+  suppressesLog(error: ProxyError): boolean {
+    if (!this.#plan.has.suppressErrorLog) return false
     try {
-      return atOnce(this.#plan.app.suppressErrorLog!(this, this.error, this.ctx), 'suppressErrorLog') === true
+      return atOnce(this.#plan.app.suppressErrorLog!(this, error, this.ctx), 'suppressErrorLog') === true
     } catch (thrown) {
       this.#host.hookFailed('suppressErrorLog', thrown)
       return false
@@ -857,6 +857,8 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
     // An answer that the application does not want: the next attempt had better go elsewhere.
     if (this.response !== null) (this.#tried ??= []).push(attempt.peer)
     this.response = this.#source = null
+    // That a pooled connection was gone is nothing to be told.
+    if (lost === null) this.#host.attemptRetried(attempt.peer, error, this)
     this.#earlierError = error
     this.#step = Step.Retrying
     const delay = retryDelayMs(this.attempts, this.#host.clock.random())

@@ -99,8 +99,9 @@ export interface ProxyHttp<Ctx = unknown> {
   /** The exchange failed for good. Answer with `session.respond()` and say what was sent, or return nothing for the default page. */
   failToProxy?(session: Session, error: ProxyError, ctx: Ctx): MaybePromise<FailToProxy | void>
   /**
-   * True keeps a failed exchange out of the process log. Asked, once, of those that have a line there: what an upstream or the
-   * proxy failed and what was turned away, not what the client brought about. Default: false.
+   * True keeps a failed exchange, or an attempt that failed and is repeated, out of the process log. Asked, once for each, of
+   * those that have a line there: what an upstream or the proxy failed and what was turned away, not what the client brought
+   * about. Default: false.
    */
   suppressErrorLog?(session: Session, error: ProxyError, ctx: Ctx): boolean
   /**

@@ -182,7 +182,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     const { error } = exchange
     if (error === null) return
     const weight = weightOf(error)
-    if (weight === null || exchange.errorLogSuppressed) return
+    if (weight === null || exchange.suppressesLog(error)) return
     const { kind, source } = error, service = this.name
     if (weight === 'warn') {
       this.#lines.warn('requests were turned away', { service, kind }, () => detailsOf(exchange, error))
@@ -194,6 +194,12 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
         ...detailsOf(exchange, error), stack: causeStack(error),
       }))
     }
+  }
+
+  attemptRetried({ name: peer }: Peer, error: ProxyError, exchange: FinishedExchange): void {
+    if (exchange.isSelfTest || exchange.suppressesLog(error)) return
+    const { kind } = error
+    this.#lines.warn('an attempt failed, another one follows', { service: this.name, kind, peer }, () => detailsOf(exchange, error))
   }
 
   hookFailed(hook: string, thrown: unknown): void {

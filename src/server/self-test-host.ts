@@ -98,5 +98,6 @@ export class SelfTestHost<Ctx> implements ExchangeHost<Ctx>, ConnectionHost, Tes
     this.#service.logFault(exchange)
   }
 
+  attemptRetried(): void { /* Its outcome is told by the test. */ }
   hookFailed(hook: string, thrown: unknown): void { this.#service.hookFailed(hook, thrown) }
 }

@@ -187,7 +187,7 @@ export class Server {
       admission.report(context.log)
       for (const { service } of startOrder(this.#services)) {
         if (service.kind === 'background') {
-          await service.start(this.#background.signal)
+          await service.start(this.#background.signal, context)
           continue
         }
         await service.start(context, admission)

@@ -66,8 +66,11 @@ export interface ListeningService {
 export interface BackgroundService {
   readonly kind: 'background'
   readonly name: string
-  /** Resolves when the service is ready for its dependents; what it goes on doing afterwards ends with `signal`. */
-  start(signal: AbortSignal): Promise<void> | void
+  /**
+   * Resolves when the service is ready for its dependents; what it goes on doing afterwards ends with `signal`.
+   * @param context what the process gives its services, its log among it
+   */
+  start(signal: AbortSignal, context: ServerContext): Promise<void> | void
   /** What counts for it, and may count for other services too. Left out: nothing. */
   counted?(): Iterable<Counted>
 }

@@ -4,6 +4,7 @@ import { Resolver } from '../../src/connector/resolver.ts'
 import type { BackendOptions } from '../../src/load-balancing/backend.ts'
 import { functionDiscovery, staticDiscovery, type NameResolver } from '../../src/load-balancing/discovery.ts'
 import { LoadBalancer, type LoadBalancerOptions } from '../../src/load-balancing/load-balancer.ts'
+import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
 import type { BackgroundService } from '../../src/server/service.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { within } from '../support/wait-for.ts'
@@ -40,7 +41,7 @@ async function start(make: (options: LoadBalancerOptions) => LoadBalancer): Prom
   const stopping = new AbortController()
   const balancer = make({ clock, random: () => 0.5, onError: (error, context) => errors.push(`${context}: ${(error as Error).message}`) })
   const service: BackgroundService = balancer.asBackgroundService('backends')
-  await within('the service to be ready', Promise.resolve(service.start(stopping.signal)))
+  await within('the service to be ready', Promise.resolve(service.start(stopping.signal, SERVER_CONTEXT_DEFAULTS)))
   return { clock, balancer, stopping, errors, names: () => balancer.backends().map(status => `${status.name}*${status.weight}`) }
 }
 

@@ -7,6 +7,7 @@ import https from 'node:https'
 import net from 'node:net'
 import path from 'node:path'
 import { test, type TestContext } from 'node:test'
+import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'
 import type { Backend } from '../../src/load-balancing/backend.ts'
 import { functionDiscovery } from '../../src/load-balancing/discovery.ts'
 import {
@@ -358,4 +359,42 @@ test('health check: probes that are aborted close their connections, whatever th
   }
   await assert.rejects(probe(new HttpHealthCheck(), address, AbortSignal.abort(new Error('enough'))), /enough/u)
   await waitFor('no connection to be left', () => open === 0)
+})
+
+test('health check: what comes and goes is told to the log, once for each change, and so is discovery that fails', async () => {
+  const said: string[] = []
+  const note = (level: string) => (message: string, fields?: LogFields): void => {
+    said.push(`${level} ${message}: ${Object.values(fields ?? {}).filter(value => value !== undefined).join(' ')}`)
+  }
+  const log: ProcessLog = { info: note('info'), warn: note('warn'), error: note('error') }
+  const check = new ScriptedCheck(), clock = new FakeClock(), stopping = new AbortController()
+  let discovered: readonly string[] | null = null
+  const balancer = new LoadBalancer(functionDiscovery(() => {
+    if (discovered === null) throw new Error('no registry')
+    return [...discovered]
+  }), { name: 'api', clock, random: () => 0.5, resolver: null, healthCheck: check, updateIntervalMs: 1000 })
+  assert.throws(() => balancer.select(), /api has no backends yet: add its asBackgroundService\(\) to the server/)
+  const rounds = async (count: number): Promise<void> => {
+    for (let i = 0; i < count; i++) {
+      clock.advance(1000)
+      for (let j = 0; j < 5; j++) await settle()
+    }
+  }
+  await balancer.asBackgroundService().start(stopping.signal, { log })
+  assert.deepEqual(said, ['error a load balancer failed, and goes on with what it had: api updating the backends no registry'])
+  discovered = ABC
+  await rounds(3)
+  check.bad.add(ABC[1]!)
+  said.length = 0
+  await rounds(4)
+  assert.deepEqual(said, [`warn a backend gets no traffic: api ${ABC[1]} the probe failed: bad 2 3`])
+  check.bad.clear()
+  await rounds(4)
+  assert.deepEqual(said.slice(1), [`info a backend gets traffic again: api ${ABC[1]} the probe succeeded 3 3`])
+  // One that fails and comes back all the time has a line a second.
+  said.length = 0
+  const [backend] = balancer.set.backends
+  for (let i = 0; i < 500; i++) balancer.setEnabled(backend!.name, i % 2 === 1)
+  assert.ok(said.length <= 4, said.join('\n'))
+  stopping.abort()
 })

@@ -4,8 +4,11 @@
  */
 import assert from 'node:assert/strict'
 import { test, type TestContext } from 'node:test'
-import type { HttpPeerOptions } from '../../src/peer/http-peer.ts'
 import { HttpConnector } from '../../src/connector/http-connector.ts'
+import { ProxyError } from '../../src/errors/proxy-error.ts'
+import type { ProcessLog } from '../../src/ipc/process-log.ts'
+import type { HttpPeerOptions } from '../../src/peer/http-peer.ts'
+import { ExchangeBench } from '../support/exchange-bench.ts'
 import { get, post, startProxy, type ProxyUnderTest } from '../support/proxy.ts'
 import { answerOk, type OriginExchange } from '../support/scripted-origin.ts'
 
@@ -75,4 +78,34 @@ test('lost connections: an origin that drops one request on every connection tak
   assert.equal(connector.pool.counters.doubted, 0)
   assert.equal(connector.pool.idle, 3)
   assert.equal((await proxy.exchange(get('/next'))).status, 200)
+})
+
+test('lost connections: an attempt that failed and was repeated has a line in the log, and one that lost its connection none', async () => {
+  for (const [name, lines] of [['refused', 1], ['lost', 0], ['suppressed', 0]] as const) {
+    const said: string[] = []
+    const log: ProcessLog = { info() {}, error() {}, warn: (message, fields) => { said.push(`${message} ${String(fields?.['peer'])}`) } }
+    let fails = name !== 'lost'
+    const bench = new ExchangeBench({
+      suppressErrorLog: () => name === 'suppressed',
+      connectedToUpstream() {
+        if (!fails) return
+        fails = false
+        throw new ProxyError('CONNECT_REFUSED', 'upstream', 'planned', { retry: 'always' })
+      },
+    }, {}, {}, log)
+    const request = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
+    bench.client.send(request)
+    await bench.settle()
+    bench.origins.at(-1)!.send('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n')
+    await bench.settle()
+    if (name === 'lost') {
+      bench.client.send(request)
+      await bench.settle()
+      bench.origins[0]!.stream.destroy(true)
+      await bench.settle()
+      assert.equal(bench.origins.length, 2)
+    }
+    assert.deepEqual(said, Array.from({ length: lines }, () => 'an attempt failed, another one follows 10.0.0.1:80'), name)
+    bench.service.close()
+  }
 })

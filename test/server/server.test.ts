@@ -4,6 +4,7 @@ import net from 'node:net'
 import path from 'node:path'
 import test from 'node:test'
 import { claimRunHost } from '../../src/server/run-host.ts'
+import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
 import { Server } from '../../src/server/server.ts'
 import type { BackgroundService } from '../../src/server/service.ts'
 import { PlainService } from '../support/plain-service.ts'
@@ -15,7 +16,7 @@ function background(name: string, events: string[], start: BackgroundService['st
   return { kind: 'background', name, start: async signal => {
     events.push(`${name} starts`)
     signal.addEventListener('abort', () => events.push(`${name} ends`))
-    await start(signal)
+    await start(signal, SERVER_CONTEXT_DEFAULTS)
     events.push(`${name} ready`)
   } }
 }
