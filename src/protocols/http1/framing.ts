@@ -171,7 +171,7 @@ export function responseFraming(headers: HeaderMap, status: number, minorVersion
           break
         }
         case FieldKind.Upgrade: upgradeField = true; break
-        case FieldKind.KeepAlive: framing.keepAliveMs = keepAliveTimeoutMs(headers.valueAt(index)); break
+        case FieldKind.KeepAlive: readKeepAlive(headers.valueAt(index), framing); break
       }
     }
     framing.persistent = !seen.close && (minorVersion === 1 || seen.keepAlive)
@@ -206,15 +206,23 @@ export function responseFraming(headers: HeaderMap, status: number, minorVersion
   return null
 }
 
-/** `timeout=N` of a Keep-Alive field, in ms; 0 when it has none. */
-function keepAliveTimeoutMs(value: string): number {
-  const lower = asciiLower(value), at = lower.indexOf('timeout=')
-  if (at === -1) return 0
-  let seconds = 0
-  for (let i = at + 8; i < lower.length && i < at + 14; i++) {
+/** `timeout=N` and `max=N` of a Keep-Alive field: a connection with no time left, or no further request, is closed. */
+function readKeepAlive(value: string, framing: Framing): void {
+  const lower = asciiLower(value), seconds = parameterOf(lower, 'timeout='), requests = parameterOf(lower, 'max=')
+  framing.keepAliveMs = seconds === -1 ? 0 : seconds * 1000
+  if (seconds === 0 || requests === 0) seen.close = true
+}
+
+/** The number behind `name`; -1 when there is none. */
+function parameterOf(lower: string, name: string): number {
+  const at = lower.indexOf(name)
+  if (at === -1) return -1
+  const from = at + name.length
+  let number = -1
+  for (let i = from; i < lower.length && i < from + 6; i++) {
     const digit = lower.charCodeAt(i) - 0x30
     if (digit < 0 || digit > 9) break
-    seconds = seconds * 10 + digit
+    number = Math.max(number, 0) * 10 + digit
   }
-  return seconds * 1000
+  return number
 }

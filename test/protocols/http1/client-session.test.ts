@@ -187,6 +187,15 @@ describe('http1 client session: at rest', () => {
     assert.ok(keepAlive('timeout=1') <= 1, 'no time is left of one second')
     assert.equal(keepAlive('max=100'), 0)
   })
+
+  it('an origin that takes no further request, or waits for none, is asked for none on that connection', () => {
+    const capacity = (value: string): number => {
+      const answer = OK.replace('\r\n\r\n', `\r\nKeep-Alive: ${value}\r\n\r\n`)
+      return new Connection().ask().say(answer).session.capacity
+    }
+    for (const value of ['max=0', 'timeout=5, max=0', 'Max=0; timeout=5', 'timeout=0']) assert.equal(capacity(value), 0, value)
+    for (const value of ['max=1', 'timeout=5, max=10', 'timeout=', 'max=', 'max=x', '']) assert.equal(capacity(value), 1, value)
+  })
 })
 
 describe('http1 client session: deadlines', () => {
