@@ -167,6 +167,7 @@ export class Fleet {
           this.#roster.log.info(`worker ${worker.id} is heard of again`)
           this.#standIns.reconcile()
         }
+        if (message.open.exhausted > 0) this.#relieve(worker)
         break
       }
       case 'failed':
@@ -186,6 +187,17 @@ export class Fleet {
       default:
         message satisfies never
     }
+  }
+
+  /** A worker holds all the memory that it may: another takes its place, and it finishes what it has. */
+  #relieve(worker: WorkerProcess): void {
+    if (worker.relieved || worker.state !== WorkerState.Accepting) return
+    worker.relieved = true
+    this.#roster.log.warn(`worker ${worker.id} has spent its memory and is replaced`, { heldBytes: worker.open.heldBytes })
+    this.restart(worker.id).catch((error: unknown) => {
+      worker.relieved = false
+      this.#roster.log.warn(`worker ${worker.id} could not be replaced`, { reason: error instanceof Error ? error.message : String(error) })
+    })
   }
 
   // ---- operations, one at a time

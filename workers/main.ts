@@ -26,6 +26,7 @@ const telemetry = new WorkerTelemetry({ id: role.worker, generation: Number.pars
 const watch = new LoopWatch(`worker ${role.worker}`, telemetry.log)
 const systemCalls = await loadSystemCalls()
 const accept = systemCalls.available ? systemCalls.calls.accept : null
+const workers = role.layout.slots
 const life = new WorkerLife(role, {
   world: systemWorld,
   calls: systemCalls.available ? systemCalls.calls : null,
@@ -39,7 +40,7 @@ const life = new WorkerLife(role, {
   configure: settings => {
     const logs = telemetry.configure(settings.log)
     watch.configure(settings.log)
-    return { ...logs, accept, settings }
+    return { ...logs, accept, workers, settings }
   },
   load: application => import(pathToFileURL(application).href),
 })

@@ -17,6 +17,12 @@ const COUNTS = {
   exchanges: 'sum',
   /** 5xx answers that were made here, not relayed from an upstream, and not because of one. */
   ownFaults: 'sum',
+  /** Requests answered with 503 because of the load, so far. */
+  shed: 'sum',
+  /** What connections and requests hold, as it is counted. */
+  heldBytes: 'sum',
+  /** Workers that have spent their budget of memory. */
+  exhausted: 'sum',
   /** 5xx answers that were made here because of an upstream: it could not be reached, or broke off. */
   upstreamFaults: 'sum',
   /** Rejected promises that nobody handled; a worker counts them. */

@@ -12,10 +12,10 @@ import { TcpAcceptor } from './tcp-acceptor.ts'
 
 export interface AcceptOwner {
   /**
-   * Whether there is room for one more connection; one that waits may have been cut for it. Asked when nothing else speaks
-   * against the connection. @param maxConnections of this listener; 0: any number
+   * Why there is no room for one more connection; null: there is, and one that waits may have been cut for it. Asked when
+   * nothing else speaks against the connection. @param maxConnections of this listener; 0: any number
    */
-  makeRoom(maxConnections: number): boolean
+  refusal(maxConnections: number): RefusalReason | null
   /** A connection was let in. Its owner is set in this call. `countedAs` comes back through `TcpListener.left`. */
   onAccepted(stream: ByteStream, countedAs: string): void
   /** The system could not open one more connection; what waits in the queue waits on. */
@@ -100,7 +100,8 @@ export class TcpListener {
     const client = maxConnectionsPerClient === 0 ? '' : clientOf(ip), perClient = this.#perClient
     if (client !== '' && (perClient.get(client) ?? 0) >= maxConnectionsPerClient) return this.#refuse('max-connections-per-client')
     // Last: who is turned away for another reason costs no other connection its place.
-    if (!this.#owner.makeRoom(maxConnections)) return this.#refuse('max-connections')
+    const reason = this.#owner.refusal(maxConnections)
+    if (reason !== null) return this.#refuse(reason)
     if (client !== '') perClient.set(client, (perClient.get(client) ?? 0) + 1)
     return client
   }

@@ -28,6 +28,8 @@ export interface ExchangeHost<Ctx> extends AttemptHost, HookHost {
   readonly tunnelIdleTimeoutMs: number
   readonly showsRequestId: boolean
   readonly draining: boolean
+  /** There is memory for bodies that another attempt may want. */
+  readonly keepsBodies: boolean
   tunnelOpened(tunnel: Tunnel): void
   tunnelClosed(tunnel: Tunnel): void
   /** An attempt failed, and another one follows. */

@@ -31,7 +31,7 @@ import type { TracerGroup } from '../telemetry/tracer-group.ts'
 import { Attempt, tellPeer, type AttemptOwner, type LostConnection } from './attempt.ts'
 import type { ExchangeHost } from './exchange-host.ts'
 import { ExchangeTrace, type AttemptTrace, type TracedExchange } from './exchange-trace.ts'
-import { errorPage, flagOf, statusOf, type Flag } from './fail-to-proxy.ts'
+import { errorPage, flagOf, OVERLOAD_RETRY_AFTER_S, statusOf, type Flag } from './fail-to-proxy.ts'
 import { MERGED_FIELDS, stripForwarded, type ConnectionFacts } from './forwarded-fields.ts'
 import { hookLate, HookWatch, type HookWaiter } from './hook-watch.ts'
 import { hookOfModule, isPromise, type BodyStage, type PhasePlan, type PhaseSubject, type ResponseOrigin } from './phases.ts'
@@ -182,6 +182,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   get clientPort(): number { return this.#down.digest.remotePort }
   get digest(): StreamDigest { return this.#down.digest }
   get trusted(): boolean { return this.#facts.trusted }
+  get keepsBodies(): boolean { return this.#host.keepsBodies }
   get isSelfTest(): boolean { return this.#facts.selfTest }
   get triedPeers(): readonly Peer[] { return this.#tried ?? [] }
   get peer(): Peer | null { return this.#attempt === null ? null : this.#attempt.peer }
@@ -970,7 +971,8 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
         return
       }
       const wanted = result?.status ?? statusOf(error)
-      const page = errorPage(isFinalStatus(wanted) ? wanted : 500, this.#host.showsRequestId ? this.requestId : '')
+      const retryAfter = error.kind === 'OVERLOADED' ? OVERLOAD_RETRY_AFTER_S : 0
+      const page = errorPage(isFinalStatus(wanted) ? wanted : 500, this.#host.showsRequestId ? this.requestId : '', retryAfter)
       this.#takeAnswer(new OwnAnswer(page.head, page.body, this, this.#host))
     }
     this.#answered()
@@ -995,7 +997,7 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
     this.#waitingFor++
     this.#watch?.end()
     this.#cancelRetry?.()
-    this.#body?.stop()
+    this.#body?.close()
     this.#endResponsePipe()
     this.#own?.cancel()
     if (this.#chosen !== null && this.#chosen !== undefined) tellPeer(this.#host, this.#chosen, null)

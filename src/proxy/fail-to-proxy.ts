@@ -100,12 +100,16 @@ export function flagOf(error: ProxyError): Flag {
   }
 }
 
-/** The default page: head and text. */
-export function errorPage(status: number, requestId: string): { head: ResponseHead; body: string } {
+/** A client that was shed may ask again so soon, in s: the least that can be said. */
+export const OVERLOAD_RETRY_AFTER_S = 1
+
+/** The default page: head and text. @param retryAfterS seconds; 0: nothing is said */
+export function errorPage(status: number, requestId: string, retryAfterS = 0): { head: ResponseHead; body: string } {
   const body = `${status} ${REASONS[status] ?? 'Error'}\n${requestId === '' ? '' : `request ${requestId}\n`}`
   const headers = new HeaderMap()
   headers.append('Content-Type', 'text/plain; charset=utf-8')
   headers.append('Cache-Control', 'private, no-store')
+  if (retryAfterS > 0) headers.append('Retry-After', String(retryAfterS))
   if (status === 405) headers.append('Allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS')
   return { head: ResponseHead.build(status, headers), body }
 }

@@ -9,6 +9,7 @@
  */
 import { ProxyError } from '../errors/proxy-error.ts'
 import type { HeaderMap } from '../http/header-map.ts'
+import { heldBytes } from '../primitives/held-bytes.ts'
 import type { DownstreamSession, UpstreamSession } from '../protocols/http-session.ts'
 import type { Attempt } from './attempt.ts'
 import { BodyPipe } from './body-pipe.ts'
@@ -22,6 +23,8 @@ const JOINED_BYTES = 4096
 
 /** The exchange, as its request's body sees it. */
 export interface RequestBodyOwner {
+  /** There is memory for bodies that another attempt may want. */
+  readonly keepsBodies: boolean
   /** A filter (`hook`) threw or rejected; the pipe has stopped. */
   pipeFailed(thrown: unknown, hook: string): void
   /** What a hook read ahead is read. */
@@ -45,6 +48,8 @@ export class RequestBody<Ctx> {
   /** Body seen so far, as long as all of it is kept; null before it flows, and once too much went by. */
   #kept: Buffer[] | null = null
   #keptBytes = 0
+  /** What `heldBytes` has of it. */
+  #keptCounted = 0
   /** The client was asked for it: from here on it is kept, or lost for another attempt. */
   #begun = false
   #ended = false
@@ -175,14 +180,23 @@ export class RequestBody<Ctx> {
 
   #remember(buffer: Buffer, from: number, to: number, maxBytes: number): void {
     this.#keptBytes += to - from
-    if (this.#keptBytes > maxBytes) this.#kept = null
+    // It is kept for what may never happen: when memory is short, for nothing.
+    if (this.#keptBytes > maxBytes || !this.#owner.keepsBodies) this.#forget()
     else this.#keep(buffer, from, to)
+  }
+
+  #forget(): void {
+    this.#kept = null
+    heldBytes.now -= this.#keptCounted
+    this.#keptCounted = 0
   }
 
   #keep(buffer: Buffer, from: number, to: number): void {
     const pieces = this.#kept!, last = pieces.length - 1, piece = buffer.subarray(from, to)
     if (last >= 0 && pieces[last]!.length + piece.length <= JOINED_BYTES) pieces[last] = Buffer.concat([pieces[last]!, piece])
     else pieces.push(Buffer.from(piece))
+    this.#keptCounted += piece.length
+    heldBytes.now += piece.length
   }
 
   // ---- read ahead
@@ -226,6 +240,12 @@ export class RequestBody<Ctx> {
   holdBack(): void {
     this.stop()
     if (!this.#ended && this.#begun) this.#down.pauseRequest()
+  }
+
+  /** The exchange is over. */
+  close(): void {
+    this.stop()
+    this.#forget()
   }
 
   /** Nothing more is passed on. */

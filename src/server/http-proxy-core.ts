@@ -29,6 +29,7 @@ import type { AccessLogSink } from '../telemetry/access-record.ts'
 import { RepeatedLines } from '../telemetry/repeated-lines.ts'
 import { NO_TRACERS, TracerGroup } from '../telemetry/tracer-group.ts'
 import { NO_FACTS, type AcceptFacts, type AcceptStage, type ServedConnection } from './accept-pipeline.ts'
+import { Admission, MemoryStage, type ShedReason } from './admission.ts'
 import { ConnectionBook } from './connection-book.ts'
 import type { Drain } from './drain.ts'
 import { resolveHttpProxyOptions, type HttpProxyOptions } from './http-proxy-options.ts'
@@ -38,6 +39,9 @@ import { SelfTestHost, type TestedService } from './self-test-host.ts'
 import type { ServerContext } from './server-context.ts'
 import { traceRefused } from './service-tracers.ts'
 import type { ListenerSpec, TestedConnection } from './service.ts'
+
+/** Idle connections to origins that are closed at once when memory is short. */
+const SPARED_AT_ONCE = 64
 
 type HttpListener = ListenerSpec<ResolvedHttpListenerOptions>
 
@@ -67,6 +71,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   #ownFaults = 0
   #upstreamFaults = 0
   #maxActive: number
+  #admission = new Admission()
   #lines: RepeatedLines
   /** Undefined: the process's own takes its place at the start. */
   #accessLog: AccessLogSink | null | undefined
@@ -110,7 +115,8 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   /** The first head is due from the moment of accepting, whatever comes before it. */
   handshakeTimeoutMs({ headTimeoutMs }: ResolvedHttpListenerOptions): number { return headTimeoutMs }
 
-  start({ log, accessLog, settings, instanceId }: ServerContext): void {
+  start({ log, accessLog, settings, instanceId }: ServerContext, admission: Admission): void {
+    this.#admission = admission
     this.#lines = new RepeatedLines(log, this.clock)
     if (instanceId !== undefined) this.forwarded.identify(instanceId)
     if (this.#accessLog === undefined) this.#accessLog = accessLog
@@ -149,8 +155,9 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     const facts = (session.connection.facts ??= this.forwarded.factsOf(session.digest, false)) as ConnectionFacts
     this.#exchanges++
     this.retryBudget.earn()
-    const shed = ++this.active > this.#maxActive && this.#maxActive !== 0
-    return new Exchange(this, session, facts, refusal ?? (shed ? overloaded() : null))
+    this.active++
+    const shed = this.#admission.begin(this.#maxActive)
+    return new Exchange(this, session, facts, refusal ?? (shed === null ? null : overloaded(shed)))
   }
 
   onRefused(connection: DownstreamConnection, error: ProxyError): void {
@@ -167,6 +174,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
 
   exchangeEnded(exchange: FinishedExchange): void {
     this.active--
+    this.#admission.ended()
     if (exchange.ownAnswer && exchange.status >= 500) {
       // Also where a filter answered in the place of an origin that had failed.
       if (exchange.upstreamStatus >= 500 || exchange.error?.source === 'upstream') this.#upstreamFaults++
@@ -221,6 +229,8 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
 
   tunnels(): readonly Tunnel[] { return [...this.#tunnels] }
 
+  get keepsBodies(): boolean { return this.#admission.memoryStage === MemoryStage.Free }
+
   // ---- life
 
   counts(): Partial<OpenCounts> {
@@ -238,15 +248,21 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
 
   counted(): Iterable<Counted> { return this.connector.counted() }
 
+  spare(): void { this.connector.closeIdle(SPARED_AT_ONCE) }
+
   close(): void {
     this.connector.close()
     this.#lines.close()
   }
 }
 
-function overloaded(): ProxyError {
-  return new ProxyError('OVERLOADED', 'internal', 'too many requests in flight', { limit: 'active-requests' })
+const SHED_BECAUSE: Readonly<Record<ShedReason, string>> = {
+  'active-requests': 'too many requests in flight',
+  'memory-budget': 'the memory for requests is used up',
+  'loop-delay': 'the event loop is late',
 }
+
+function overloaded(limit: ShedReason): ProxyError { return new ProxyError('OVERLOADED', 'internal', SHED_BECAUSE[limit], { limit }) }
 
 function detailsOf(exchange: FinishedExchange, { message }: ProxyError): LogFields {
   return { request: exchange.requestId, what: exchange.summary(), error: message }

@@ -23,7 +23,7 @@ import { selfTest } from '../protocols/tcp/tcp-stream.ts'
 import type { Tunnel } from '../proxy/tunnel.ts'
 import type { RefusalReason } from '../telemetry/tracer.ts'
 import type { TracerGroup } from '../telemetry/tracer-group.ts'
-import { Admission } from './admission.ts'
+import { Admission, type Sparing } from './admission.ts'
 import { beginStages, NO_FACTS, type AcceptFacts, type AcceptStage, type PipelineOwner, type ServedConnection } from './accept-pipeline.ts'
 import { ConnectionBook, type BookOwner } from './connection-book.ts'
 import { Drain } from './drain.ts'
@@ -32,7 +32,7 @@ import { traceAccepted, traceClosed, traceTurnedAway } from './service-tracers.t
 import type { ListenerSpec, ListeningService, RunningListener, ServiceStats } from './service.ts'
 
 /** What a kind of service does with its connections. */
-export interface ServiceCore<Options extends ListenerOptions, Resolved extends ResolvedListenerOptions> {
+export interface ServiceCore<Options extends ListenerOptions, Resolved extends ResolvedListenerOptions> extends Sparing {
   readonly ticker: Ticker
   /** Null: none watches. */
   readonly tracers: TracerGroup | null
@@ -50,7 +50,7 @@ export interface ServiceCore<Options extends ListenerOptions, Resolved extends R
   /** Longest time from accepting to the end of the last stage, in ms; 0: any. */
   handshakeTimeoutMs(options: Resolved): number
   /** Before any listener accepts. */
-  start(context: ServerContext): void
+  start(context: ServerContext, admission: Admission): void
   /** Serves a connection. @param acceptedAt ms of the clock */
   open(stream: ByteStream, facts: AcceptFacts, listener: ListenerSpec<Resolved>, acceptedAt: number): ServedConnection
   /** Connections that no count knows and no drain waits for. */
@@ -109,7 +109,8 @@ export class ListeningBase<Options extends ListenerOptions, Resolved extends Res
 
   async start(context: ServerContext = SERVER_CONTEXT_DEFAULTS, admission: Admission = new Admission()): Promise<void> {
     for (const bound of this.#bound) bound.begin(context, admission)
-    this.#core.start(context)
+    admission.join(this.#core, this.#bound.map(({ book }) => book), this.#core.ticker)
+    this.#core.start(context, admission)
     if (await selfTest()) return
     context.log.warn('this Node.js reads accepted connections the slow way only', { service: this.name, node: process.version })
   }
@@ -210,7 +211,6 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
     const core = this.#core
     this.#accept = accept
     this.#admission = admission
-    admission.join(this.book)
     const options = core.resolve(overridesFor(listeners, this.name), this.spec.options)
     this.spec = { ...this.spec, options }
     this.stages = core.stages(options)
@@ -239,12 +239,13 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
     return connection
   }
 
-  makeRoom(maxConnections: number): boolean {
+  refusal(maxConnections: number): RefusalReason | null {
     const { book } = this
-    return (maxConnections === 0 || book.size < maxConnections || book.evict()) && this.#admission.makeRoom(book)
+    if (maxConnections !== 0 && book.size >= maxConnections && !book.evict()) return 'max-connections'
+    return this.#admission.refusal(book)
   }
 
-  onCame(): void { this.#admission.connections++ }
+  onCame(): void { this.#admission.came() }
 
   onTurnedAway(clientIp: string, reason: RefusalReason): void {
     const { tracers } = this.#core
@@ -253,7 +254,7 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
 
   onLeft(connection: DownstreamConnection): void {
     const { tracers, drain, ticker } = this.#core
-    this.#admission.connections--
+    this.#admission.left()
     this.#tcp?.left(connection.countedAs)
     if (tracers !== null) traceClosed(tracers, connection, ticker.clock)
     drain?.look()

@@ -45,6 +45,7 @@ export class SelfTestHost<Ctx> implements ExchangeHost<Ctx>, ConnectionHost, Tes
   readonly showsRequestId: boolean
   readonly tracers = null
   readonly timed = false
+  readonly keepsBodies = true
   readonly judgesPeers: boolean
   readonly #service: TestedService<Ctx>
   readonly #upstream: boolean

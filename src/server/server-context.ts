@@ -17,6 +17,8 @@ export interface ServerContext {
    * null leaves it at that. @default null
    */
   readonly accept: AcceptCall | null
+  /** Processes that share the memory of the machine with this one, itself included. @default 1 */
+  readonly workers: number
   /** Options that an operator set. @default none */
   readonly settings: Pick<WorkerSettings, 'limits' | 'listeners'>
   /** What all processes of this instance share, and no other instance has. Left out, each service is an instance of its own. */
@@ -24,5 +26,5 @@ export interface ServerContext {
 }
 
 export const SERVER_CONTEXT_DEFAULTS: ServerContext = {
-  log: SILENT_LOG, accessLog: null, accept: null, settings: { limits: {}, listeners: {} },
+  log: SILENT_LOG, accessLog: null, accept: null, workers: 1, settings: { limits: {}, listeners: {} },
 }

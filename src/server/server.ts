@@ -22,7 +22,7 @@ import { canonicalAddress, DESCRIPTION_FORMAT, hostAndPort } from '../ipc/server
 import type { SelfTestOutcome } from '../ipc/messages.ts'
 import type { SelfTest, ServerDescription } from '../ipc/server-description.ts'
 import { code, defaultsOf, duration, flag, resolveOptions, text, type OptionTable } from '../primitives/option-table.ts'
-import { Admission } from './admission.ts'
+import { Admission, systemSupply } from './admission.ts'
 import { currentRunHost } from './run-host.ts'
 import { runSelfTest } from './self-test.ts'
 import { SERVER_CONTEXT_DEFAULTS, type ServerContext } from './server-context.ts'
@@ -118,6 +118,7 @@ export class Server {
   readonly #background = new AbortController()
   #selfTest: SelfTest = resolveSelfTest({})
   #limits: LimitOptions = {}
+  #admission: Admission | null = null
   #running: RunningListener[] = []
   /** The in-process form's own acceptors, and Unix paths to remove with them. */
   #acceptors: Acceptor[] = []
@@ -183,7 +184,8 @@ export class Server {
     if (!this.#moveTo(ServerState.Preparing)) throw new Error('this server was started before; make a new one')
     try {
       const running: RunningListener[] = []
-      const admission = new Admission(resolveLimitOptions({ ...this.#limits, ...context.settings.limits }))
+      const limits = resolveLimitOptions({ ...this.#limits, ...context.settings.limits })
+      const admission = this.#admission = new Admission(limits, systemSupply(context.workers))
       admission.report(context.log)
       for (const { service } of startOrder(this.#services)) {
         if (service.kind === 'background') {
@@ -223,7 +225,7 @@ export class Server {
   }
 
   stats(): OpenCounts {
-    const parts = new Set<Counted>()
+    const parts = new Set<Counted>(this.#admission === null ? [] : [this.#admission])
     for (const { service } of this.#services) for (const part of service.counted?.() ?? []) parts.add(part)
     return sumCounts([...this.#listening().map(service => service.stats()), ...[...parts].map(part => part.counts())])
   }
@@ -233,6 +235,7 @@ export class Server {
     if (!this.#moveTo(ServerState.Closed)) return
     this.#stopAccepting()
     for (const service of this.#listening()) service.close()
+    this.#admission?.close()
     this.#background.abort()
   }
 

@@ -207,7 +207,7 @@ export interface DownstreamAccepted {
 }
 
 /** The option of the listener that said no. */
-export type RefusalReason = 'max-connections' | 'max-connections-per-client' | 'connection-filter'
+export type RefusalReason = 'max-connections' | 'max-connections-per-client' | 'connection-filter' | 'memory-budget'
 
 export interface DownstreamRefused {
   readonly listener: string

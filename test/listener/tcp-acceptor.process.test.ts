@@ -35,7 +35,7 @@ async function listen(t: TestContext, acceptCall: AcceptCall | null, address: De
   const faults: string[] = [], clients: net.Socket[] = []
   let accepted = 0, answered = 0, firstOfTurn: ((value: unknown) => void) | null = null
   const listener = new TcpListener(LISTENER_DEFAULTS, {
-    makeRoom: () => true,
+    refusal: () => null,
     onAccepted(stream) {
       accepted++
       firstOfTurn?.(null)

@@ -32,7 +32,7 @@ async function start(t: TestContext, options: ListenerOptions): Promise<Started>
   started.streams = streams
   let open = 0
   started.listener = new TcpListener({ ...LISTENER_DEFAULTS, ...options }, {
-    makeRoom: maxConnections => open < maxConnections || started.evict(),
+    refusal: maxConnections => open < maxConnections || started.evict() ? null : 'max-connections',
     onAccepted(stream, countedAs) {
       open++
       streams.push(stream)

@@ -52,6 +52,7 @@ class PlainCore implements ServiceCore<ListenerOptions, ResolvedListenerOptions>
   tunnels(): readonly [] { return [] }
   counts(): { activeExchanges: number; exchanges: number } { return { activeExchanges: this.active, exchanges: this.exchanges } }
   random(): number { return Math.random() }
+  spare(): void {}
   close(): void {}
 }
 

@@ -8,6 +8,7 @@ import { HttpPeer, Server, httpProxyService, type HttpListenerOptions, type Http
 import type { HttpPeerOptions } from '../../src/peer/http-peer.ts'
 import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
 import { drainOrder } from '../../src/ipc/drain-times.ts'
+import { heldBytes } from '../../src/primitives/held-bytes.ts'
 import { RawClient, type RawResponse, type ReadOptions } from './raw-client.ts'
 import { ScriptedOrigin, answerOk, type Script } from './scripted-origin.ts'
 import { waitFor } from './wait-for.ts'
@@ -95,6 +96,7 @@ export class ProxyUnderTest {
     if (--running > 0) return
     const allClosed = (): boolean => openSockets() <= this.#openBefore
     await waitFor('every socket of the test to be closed', allClosed, { seen: () => process.getActiveResourcesInfo() })
+    await waitFor('every buffer to be taken off the count', () => heldBytes.now === 0, { seen: () => heldBytes.now })
   }
 }
 

@@ -22,6 +22,7 @@ import { FieldKind, type HeaderMap } from '../../http/header-map.ts'
 import { HOP_BY_HOP_REQUEST } from '../../http/hop-by-hop.ts'
 import type { RequestHead, ResponseHead } from '../../http/message-head.ts'
 import type { Ticker, Timed } from '../../primitives/clock.ts'
+import { heldBytes } from '../../primitives/held-bytes.ts'
 import { writeRun, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
 import type { ConnectionKeeper, ExchangeLimits, ParkedLoss, UpstreamConnection } from '../http-connection.ts'
 import {
@@ -98,6 +99,8 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   #slot: ParserSlot = DEFAULT_SLOT
   /** Only while a head came in part. */
   #parser: HeadParser | null = null
+  /** What `heldBytes` has of it. */
+  #headCounted = 0
   readonly #body = new BodyReader(BODY_LIMITS, true)
   readonly #progress: SendProgress
 
@@ -173,7 +176,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
     this.#method = ''
     this.#body.begin(0)
     this.#silentSince = this.#ticker.clock.now()
-    this.#parser = null
+    this.#forgetHead()
     return this
   }
 
@@ -257,9 +260,10 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
       if (result === Parsed.More) {
         this.#parser ??= this.#slot.surrender()
         if (this.#headSince === NEVER) this.#headSince = this.#silentSince
+        this.#countHead()
         return
       }
-      this.#parser = null
+      this.#forgetHead()
       if (result !== Parsed.Done) {
         parser.reset()
         const { kind, limit, text } = HEAD_FAULTS[result]!
@@ -397,6 +401,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
 
   onClosed(error: Error | null): void {
     this.#ticker.remove(this)
+    this.#forgetHead()
     if (this.#state === State.Detached) return
     if (this.#state === State.Parked) this.#lost('closed')
     else if (this.#state === State.Busy && !this.#responseEnded) this.#closedEarly(error)
@@ -426,6 +431,18 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
     const owner = this.#owner
     this.#destroy()
     owner.onUpstreamFault(error)
+  }
+
+  #countHead(): void {
+    const bytes = this.#parser === null ? 0 : this.#parser.heldBytes
+    heldBytes.now += bytes - this.#headCounted
+    this.#headCounted = bytes
+  }
+
+  #forgetHead(): void {
+    if (this.#parser === null) return
+    this.#parser = null
+    this.#countHead()
   }
 
   pauseResponse(): void {

@@ -195,6 +195,9 @@ export class HeadParser {
     return result
   }
 
+  /** Memory for a head that came in part. */
+  get heldBytes(): number { return this.#held === null ? 0 : this.#held.length }
+
   takeRequest(): RequestHead {
     const head = receivedRequest(this.method, this.target, this.minorVersion === 0 ? '1.0' : '1.1', this.#headers!)
     this.#headers = null

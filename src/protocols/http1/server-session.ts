@@ -20,6 +20,7 @@ import { FieldKind, type HeaderMap } from '../../http/header-map.ts'
 import { HOP_BY_HOP } from '../../http/hop-by-hop.ts'
 import { REASONS, type RequestHead, type ResponseHead } from '../../http/message-head.ts'
 import type { Ticker, Timed } from '../../primitives/clock.ts'
+import { heldBytes } from '../../primitives/held-bytes.ts'
 import { BUFFER_RESERVE, copyWithReserve, writeRun, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
 import type { AcceptingListener, ConnectionHost, DownstreamConnection } from '../http-connection.ts'
 import type { HalfClose } from '../http-options.ts'
@@ -108,6 +109,8 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   #flowing = false
   /** Bytes that came before they were wanted, in a buffer of their own. */
   #held: Buffer | null = null
+  /** What `heldBytes` has of these and of a part of a head. */
+  #heldCounted = 0
   #consuming = false
   /** The client sent its FIN. */
   #ended = false
@@ -191,6 +194,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
         const result = parser.parse(buffer, from, to)
         if (result === Parsed.More) {
           this.#parser ??= this.#slot.surrender()
+          this.#countHeld()
           break
         }
         from = parser.consumedTo
@@ -247,6 +251,13 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   #hold(buffer: Buffer, from: number, to: number): void {
     this.stream.pause()
     this.#held = copyWithReserve(buffer, from, to)
+    this.#countHeld()
+  }
+
+  #countHeld(): void {
+    const bytes = (this.#held === null ? 0 : this.#held.length) + (this.#parser === null ? 0 : this.#parser.heldBytes)
+    heldBytes.now += bytes - this.#heldCounted
+    this.#heldCounted = bytes
   }
 
   #readBody(buffer: Buffer, from: number, to: number, owned: boolean): number {
@@ -318,6 +329,8 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     this.#ticker.remove(this)
     if (state === State.Closed || state === State.Detached) return
     this.#state = State.Closed
+    this.#held = this.#parser = null
+    this.#countHeld()
     if (state === State.Exchange) {
       const cause = error ?? undefined
       this.#owner.onDownstreamFault(new ProxyError('CLIENT_GONE', 'downstream', 'the client closed the connection', { cause }))
@@ -354,7 +367,10 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     this.requests++
     this.#state = State.Exchange
     // Its head came in parts, or the body before it was thrown away.
-    if (this.inList !== null) this.acceptedBy?.onActive(this)
+    if (this.inList !== null) {
+      this.acceptedBy?.onActive(this)
+      this.#countHeld()
+    }
     this.#deadline = options.totalTimeoutMs === 0 ? NEVER : now + options.totalTimeoutMs
     this.requestBodyLength = framing.bodyLength
     this.halfClose = options.halfClose
@@ -417,6 +433,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     if (held !== null) {
       if (this.#state === State.Idle && this.stream.bytesQueued > 0) return
       this.#held = null
+      this.#countHeld()
       this.#consume(held, BUFFER_RESERVE, held.length - BUFFER_RESERVE, true)
       if (this.#held !== null || this.#state === State.Closed) return
     }
@@ -516,6 +533,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     this.#owner = NOBODY
     const early = this.#held
     this.#held = null
+    this.#countHeld()
     return {
       stream: this.stream, ended: this.#ended,
       early: early === null ? null : early.subarray(BUFFER_RESERVE, early.length - BUFFER_RESERVE),
@@ -592,7 +610,8 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
    */
   #linger(): void {
     this.#state = State.Linger
-    this.#held = null
+    this.#held = this.#parser = null
+    this.#countHeld()
     this.#discarded = 0
     this.#startLingering()
     this.stream.end()

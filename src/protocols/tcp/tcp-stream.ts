@@ -15,6 +15,7 @@
  */
 import net from 'node:net'
 import { systemClock } from '../../primitives/clock.ts'
+import { heldBytes } from '../../primitives/held-bytes.ts'
 import { BUFFER_RESERVE, type ByteStream, type ReceiveBuffer, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
 
 /** Bytes read at once. 32 to 256 KiB made no measurable difference. */
@@ -32,7 +33,9 @@ const TEXT_MAX = 65_536
 /** Receive buffers kept for the next relayed body. */
 const SPARE_BUFFERS = 64
 
+/** Counts in `heldBytes` by what was ever read into it: pages that were never touched take no memory. */
 class Slab {
+  touched = 0
   /** With BUFFER_RESERVE on either side. */
   readonly bytes: Buffer = Buffer.allocUnsafeSlow(BUFFER_RESERVE + READ_BYTES + BUFFER_RESERVE)
   /** What the kernel writes into. */
@@ -40,9 +43,19 @@ class Slab {
 }
 
 const sharedSlab = new Slab()
+sharedSlab.touched = READ_BYTES
 const spareSlabs: Slab[] = []
-function takeSlab(): Slab { return spareSlabs.pop() ?? new Slab() }
-function giveSlab(slab: Slab): void { if (spareSlabs.length < SPARE_BUFFERS) spareSlabs.push(slab) }
+function takeSlab(): Slab {
+  const slab = spareSlabs.pop() ?? new Slab()
+  heldBytes.now += slab.touched
+  return slab
+}
+function giveSlab(slab: Slab): void {
+  dropSlab(slab)
+  if (spareSlabs.length < SPARE_BUFFERS) spareSlabs.push(slab)
+}
+/** No stream reads into it any more; a write may still have it. */
+function dropSlab(slab: Slab): void { heldBytes.now -= slab.touched }
 
 const NOTHING = Buffer.alloc(0)
 
@@ -122,6 +135,8 @@ export class TcpStream implements ByteStream, ReceiveBuffer {
   #text = ''
   #queuedForFlush = false
   #awaitingDrain = false
+  /** Of what waits to be written, as much as `heldBytes` has. */
+  #queueCounted = 0
   /** Stopped by fairness, not by the owner. */
   #yielding = false
   #turn = 0
@@ -204,7 +219,12 @@ export class TcpStream implements ByteStream, ReceiveBuffer {
       this.#turn = turn
       this.#turnBytes = 0
     }
-    this.owner.onBytes(this.#slab.bytes, BUFFER_RESERVE, BUFFER_RESERVE + count)
+    const slab = this.#slab
+    if (count > slab.touched) {
+      heldBytes.now += count - slab.touched
+      slab.touched = count
+    }
+    this.owner.onBytes(slab.bytes, BUFFER_RESERVE, BUFFER_RESERVE + count)
     if (this.paused) return false
     if ((this.#turnBytes += count) >= TURN_BYTES && !this.socket.destroyed) {
       this.#yielding = true
@@ -257,6 +277,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer {
   giveUpBuffer(): boolean {
     if (this.#slab === sharedSlab) return true // Also without `onread`: what was read is in a buffer of its own.
     if (reading !== this) return false
+    dropSlab(this.#slab)
     this.#slab = takeSlab()
     upcoming = this.#slab.view
     return true
@@ -317,14 +338,21 @@ export class TcpStream implements ByteStream, ReceiveBuffer {
    * once pays for it.
    */
   #awaitDrain(): void {
+    this.#countQueue(this.socket.writableLength)
     if (this.#awaitingDrain) return
     this.#awaitingDrain = true
     this.socket.write(NOTHING, () => {
       this.#awaitingDrain = false
       if (this.socket.destroyed) return
+      this.#countQueue(this.socket.writableLength)
       if (this.socket.writableLength === 0) this.owner.onDrained()
       else if (!this.#ended) this.#awaitDrain()
     })
+  }
+
+  #countQueue(bytes: number): void {
+    heldBytes.now += bytes - this.#queueCounted
+    this.#queueCounted = bytes
   }
 
   end(): void {
@@ -346,8 +374,12 @@ export class TcpStream implements ByteStream, ReceiveBuffer {
   closed(): void {
     if (this.#closed) return
     this.#closed = true
-    // The buffer itself may still be named by a write that was cut: it is left to the garbage collector then.
-    if (this.#slab !== sharedSlab && this.failure === null && !this.paused) giveSlab(this.#slab)
+    this.#countQueue(0)
+    if (this.#slab !== sharedSlab) {
+      // The buffer itself may still be named by a write that was cut: it is left to the garbage collector then.
+      if (this.failure === null && !this.paused) giveSlab(this.#slab)
+      else dropSlab(this.#slab)
+    }
     this.#slab = sharedSlab
     this.owner.onClosed(this.failure)
   }
