@@ -92,39 +92,135 @@ export const MIN_LINE_LENGTH = 2048
 
 /** @returns the line of a record, with its line break: at most `maxLength` characters, which are as many bytes */
 export function formatRecord(record: AccessRecord, maxLength: number = Infinity): string {
-  const line = compose(record, MAX_FIELD_LENGTH)
-  return line.length <= maxLength ? line : compose(record, lengthThatFits(record, line.length - maxLength))
+  const line = FULL_LENGTH.compose(record)
+  return line.length <= maxLength ? line : new LineFormat(lengthThatFits(record, line.length - maxLength)).compose(record)
 }
 
-function compose(record: AccessRecord, longest: number): string {
-  let line = `{"ts":"${timestamp(record.ts)}"`
-  if (record.id !== '') line += `,"id":"${escaped(record.id, longest)}"`
-  line += `,"listener":"${escaped(record.listener, longest)}","client":"${escaped(record.client, longest)}"`
-  if (record.peer !== '') line += `,"peer":"${escaped(record.peer, longest)}"`
-  // Without a method there was no request.
-  if (record.method !== '') {
-    line += `,"method":"${escaped(record.method, longest)}","scheme":"${escaped(record.scheme, longest)
-    }","host":"${escaped(record.host, longest)}","path":"${escaped(record.path, longest)}"`
-    if (record.query !== '') line += `,"query":"${escaped(shown(record.query, withoutSecrets), longest)}"`
-    line += `,"proto":"${escaped(record.proto, longest)}"`
+/**
+ * Makes lines whose texts are of one greatest length. Parts that many lines in a row have in common are kept as they were
+ * written last: the second, the listener, the site, the origin, the client's program. A line of another kind makes them anew.
+ */
+class LineFormat {
+  readonly #longest: number
+  #second = Number.NaN
+  /** From the start of the line up to the milliseconds. */
+  #opening = ''
+  #listener = ''
+  #listenerPart = ''
+  #method = ''
+  #scheme = ''
+  #host = ''
+  #sitePart = ''
+  #proto = ''
+  #status = -1
+  #flag = ''
+  #outcomePart = ''
+  #upstream = ''
+  #upStatus = -1
+  #upstreamPart = ''
+  #ua = ''
+  #uaPart = ''
+  #worker = ''
+  #gen = -1
+  #workerPart = ''
+
+  constructor(longest: number) { this.#longest = longest }
+
+  compose(record: AccessRecord): string {
+    const longest = this.#longest
+    const { ts, id, listener, client, peer, method, query, attempts, limit, referer, err } = record
+    let line = this.#timestamp(ts)
+    if (id !== '') line += `,"id":"${escaped(id, longest)}"`
+    if (listener !== this.#listener || this.#listenerPart === '') {
+      this.#listener = listener
+      this.#listenerPart = `,"listener":"${escaped(listener, longest)}","client":"`
+    }
+    line += `${this.#listenerPart}${escaped(client, longest)}"`
+    if (peer !== '') line += `,"peer":"${escaped(peer, longest)}"`
+    // Without a method there was no request.
+    if (method !== '') {
+      line += `${this.#site(record)}${escaped(record.path, longest)}"`
+      if (query !== '') line += `,"query":"${escaped(shown(query, withoutSecrets), longest)}"`
+    }
+    line += `${this.#outcome(record)}${whole(record.bytes_in)},"bytes_out":${whole(record.bytes_out)},"dur_ms":${ms(record.dur_ms)}`
+    if (record.ttfb_ms !== null) line += `,"ttfb_ms":${ms(record.ttfb_ms)}`
+    // What follows is of an origin, and stands there when one was asked for.
+    if (attempts !== 0) {
+      line += this.#origin(record)
+      if (record.up_connect_ms !== null) line += `,"up_connect_ms":${ms(record.up_connect_ms)}`
+      if (record.up_ttfb_ms !== null) line += `,"up_ttfb_ms":${ms(record.up_ttfb_ms)}`
+      line += attempts === 1 && record.reused ? ',"attempts":1,"reused":true' : `,"attempts":${whole(attempts)},"reused":${record.reused}`
+    }
+    if (limit !== '') line += `,"limit":"${escaped(limit, longest)}"`
+    if (record.ua !== '') line += this.#agent(record.ua)
+    if (referer !== '') line += `,"referer":"${escaped(shown(referer, urlWithoutSecrets), longest)}"`
+    if (record.worker !== '') line += this.#maker(record)
+    return err === '' ? `${line}}\n` : `${line},"err":"${escaped(err, longest)}"}\n`
   }
-  line += `,"status":${whole(record.status)},"flag":"${escaped(record.flag, longest)
-  }","bytes_in":${whole(record.bytes_in)},"bytes_out":${whole(record.bytes_out)},"dur_ms":${ms(record.dur_ms)}`
-  if (record.ttfb_ms !== null) line += `,"ttfb_ms":${ms(record.ttfb_ms)}`
-  // What follows is of an origin, and stands there when one was asked for.
-  if (record.attempts !== 0) {
-    if (record.upstream !== '') line += `,"upstream":"${escaped(record.upstream, longest)}"`
-    line += `,"up_status":${whole(record.up_status)}`
-    if (record.up_connect_ms !== null) line += `,"up_connect_ms":${ms(record.up_connect_ms)}`
-    if (record.up_ttfb_ms !== null) line += `,"up_ttfb_ms":${ms(record.up_ttfb_ms)}`
-    line += `,"attempts":${whole(record.attempts)},"reused":${record.reused}`
+
+  /** RFC 3339 with ms. Building it costs more than the rest of the line, and it changes once a second. */
+  #timestamp(atMs: number): string {
+    const at = Math.floor(atMs), second = Math.floor(at / 1000)
+    if (second !== this.#second) {
+      const date = new Date(second * 1000)
+      this.#opening = `{"ts":"${Number.isNaN(date.getTime()) ? '1970-01-01T00:00:00.' : date.toISOString().slice(0, 20)}`
+      this.#second = second
+    }
+    return `${this.#opening}${DIGITS[at - second * 1000] ?? '000'}Z"`
   }
-  if (record.limit !== '') line += `,"limit":"${escaped(record.limit, longest)}"`
-  if (record.ua !== '') line += `,"ua":"${escaped(record.ua, longest)}"`
-  if (record.referer !== '') line += `,"referer":"${escaped(shown(record.referer, urlWithoutSecrets), longest)}"`
-  if (record.worker !== '') line += `,"worker":"${escaped(record.worker, longest)}","gen":${whole(record.gen)}`
-  return record.err === '' ? `${line}}\n` : `${line},"err":"${escaped(record.err, longest)}"}\n`
+
+  #site({ method, scheme, host }: AccessRecord): string {
+    if (method !== this.#method || scheme !== this.#scheme || host !== this.#host) {
+      const longest = this.#longest
+      this.#method = method
+      this.#scheme = scheme
+      this.#host = host
+      this.#sitePart = `,"method":"${escaped(method, longest)}","scheme":"${escaped(scheme, longest)}","host":"${
+        escaped(host, longest)}","path":"`
+    }
+    return this.#sitePart
+  }
+
+  #outcome({ proto, status, flag }: AccessRecord): string {
+    if (proto !== this.#proto || status !== this.#status || flag !== this.#flag) {
+      this.#proto = proto
+      this.#status = status
+      this.#flag = flag
+      const version = proto === '' ? '' : `,"proto":"${escaped(proto, this.#longest)}"`
+      this.#outcomePart = `${version},"status":${whole(status)},"flag":"${escaped(flag, this.#longest)}","bytes_in":`
+    }
+    return this.#outcomePart
+  }
+
+  #origin({ upstream, up_status }: AccessRecord): string {
+    if (upstream !== this.#upstream || up_status !== this.#upStatus) {
+      this.#upstream = upstream
+      this.#upStatus = up_status
+      const name = upstream === '' ? '' : `,"upstream":"${escaped(upstream, this.#longest)}"`
+      this.#upstreamPart = `${name},"up_status":${whole(up_status)}`
+    }
+    return this.#upstreamPart
+  }
+
+  #agent(ua: string): string {
+    if (ua !== this.#ua) {
+      this.#ua = ua
+      this.#uaPart = `,"ua":"${escaped(ua, this.#longest)}"`
+    }
+    return this.#uaPart
+  }
+
+  #maker({ worker, gen }: AccessRecord): string {
+    if (worker !== this.#worker || gen !== this.#gen) {
+      this.#worker = worker
+      this.#gen = gen
+      this.#workerPart = `,"worker":"${escaped(worker, this.#longest)}","gen":${whole(gen)}`
+    }
+    return this.#workerPart
+  }
 }
+
+const FULL_LENGTH = new LineFormat(MAX_FIELD_LENGTH)
 
 /** One length for all texts that are longer, so that the line loses `excess` characters. */
 function lengthThatFits(record: AccessRecord, excess: number): number {
@@ -201,18 +297,3 @@ function ms(value: number): string {
 
 /** What fits a small integer of the engine: 17 minutes. */
 const MAX_MICROSECONDS = 2 ** 30
-
-let stampedSecond = Number.NaN
-let stamp = ''
-
-/** RFC 3339 with ms. Building it costs more than the rest of the line, and it changes once a second. */
-function timestamp(atMs: number): string {
-  const at = Math.floor(atMs)
-  const second = Math.floor(at / 1000)
-  if (second !== stampedSecond) {
-    const date = new Date(second * 1000)
-    stamp = Number.isNaN(date.getTime()) ? '1970-01-01T00:00:00.' : date.toISOString().slice(0, 20)
-    stampedSecond = second
-  }
-  return `${stamp}${DIGITS[at - second * 1000] ?? '000'}Z`
-}

@@ -68,7 +68,10 @@ export class AccessLog implements AccessLogSink {
   }
 
   /** @returns false when the line was dropped. */
-  write(record: AccessRecord): boolean { return this.#sink.write(formatRecord(record, this.#sink.maxLineLength)) }
+  write(record: AccessRecord): boolean {
+    const line = formatRecord(record, this.#sink.maxLineLength)
+    return this.#sink.write(line, line.length)
+  }
 
   reopen(): void { this.#sink.reopen() }
   close(): Promise<void> { return this.#sink.close() }

@@ -41,7 +41,7 @@ test('access line: what there was not is left out, and what is there keeps its o
     assert.deepEqual(Object.keys(parsed(record)), ACCESS_FIELDS.filter(name => !(names as readonly string[]).includes(name)))
   }))
   const refused = parsed({ ...FULL, method: '', attempts: 0 })
-  for (const name of ['method', 'path', 'proto', 'upstream', 'up_status', 'attempts', 'reused']) assert.ok(!(name in refused), name)
+  for (const name of ['method', 'path', 'query', 'upstream', 'up_status', 'attempts', 'reused']) assert.ok(!(name in refused), name)
   assert.deepEqual([refused.status, refused.bytes_in, refused.err], [200, 0, 'READ_TIMEOUT'])
 })
 
