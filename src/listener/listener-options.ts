@@ -13,8 +13,8 @@ export interface ListenerOptions {
    */
   maxConnections?: number
   /**
-   * Connections open at once from one client (IPv4 address, IPv6 /64); past it new ones are reset. Loopback is exempt. 0
-   * turns it off. @default 256
+   * Connections open at once from one client (IPv4 address, IPv6 /64); past it new ones are reset. Loopback is exempt, and so
+   * are the service's `trustedHops`. 0 turns it off. @default 256
    */
   maxConnectionsPerClient?: number
   /**

@@ -18,6 +18,8 @@ export interface AcceptOwner {
   refusal(maxConnections: number): RefusalReason | null
   /** A connection was let in. Its owner is set in this call. `countedAs` comes back through `TcpListener.left`. */
   onAccepted(stream: ByteStream, countedAs: string): void
+  /** A proxy in front is believed and speaks for many clients: the limit of one is not for it. Asked when that is reached. */
+  speaksForMany?(clientIp: string): boolean
   /** The system could not open one more connection; what waits in the queue waits on. */
   onAcceptFailed?(error: NodeJS.ErrnoException): void
   /** A connection was turned away; it is reset behind this call. */
@@ -98,7 +100,8 @@ export class TcpListener {
     const { connectionFilter, maxConnections, maxConnectionsPerClient } = this.#options
     if (connectionFilter !== null && !allows(connectionFilter, ip)) return this.#refuse('connection-filter')
     const client = maxConnectionsPerClient === 0 ? '' : clientOf(ip), perClient = this.#perClient
-    if (client !== '' && (perClient.get(client) ?? 0) >= maxConnectionsPerClient) return this.#refuse('max-connections-per-client')
+    const isOver = client !== '' && (perClient.get(client) ?? 0) >= maxConnectionsPerClient
+    if (isOver && this.#owner.speaksForMany?.(plainIp(ip)) !== true) return this.#refuse('max-connections-per-client')
     // Last: who is turned away for another reason costs no other connection its place.
     const reason = this.#owner.refusal(maxConnections)
     if (reason !== null) return this.#refuse(reason)
@@ -125,11 +128,14 @@ function allows(filter: (remoteIp: string) => boolean, ip: string): boolean {
   try { return filter(ip) } catch { return false }
 }
 
+/** An IPv4 client of a dual-stack listener is an IPv4 client. */
+function plainIp(ip: string): string { return ip.startsWith('::ffff:') ? ip.slice(7) : ip }
+
 /** Who counts as one client: an IPv4 address or an IPv6 /64; '' for loopback and Unix sockets, which are exempt. */
 export function clientOf(ip: string): string {
   if (ip === '' || ip.startsWith('127.') || ip === '::1' || ip.startsWith('::ffff:127.')) return ''
-  if (!ip.includes(':')) return ip
-  if (ip.startsWith('::ffff:')) return ip.slice(7)
+  const plain = plainIp(ip)
+  if (!plain.includes(':')) return plain
   const [head = '', tail] = ip.split('::')
   const groups = head === '' ? [] : head.split(':')
   if (tail !== undefined) {

@@ -34,7 +34,10 @@ export interface HttpServerOptions {
    * no byte came. @default 10000
    */
   headTimeoutMs?: number
-  /** Idle time between two requests, in ms; then the connection is closed. @default 30000 */
+  /**
+   * Idle time between two requests, in ms; then the connection is closed. Longer than a balancer in front keeps one, 60 s as
+   * a rule, or its next request may meet the close. @default 75000
+   */
   keepAliveTimeoutMs?: number
   /** Longest pause within a request body, in ms; past it 408. @default 60000 */
   bodyIdleTimeoutMs?: number
@@ -66,7 +69,7 @@ export const HTTP_SERVER_OPTIONS = {
   maxRequestsPerConnection: count(1000, { zero: 'turns it off' }),
   maxConnectionAgeMs: duration(3_600_000, { zero: 'turns it off' }),
   headTimeoutMs: duration(10_000),
-  keepAliveTimeoutMs: duration(30_000),
+  keepAliveTimeoutMs: duration(75_000),
   bodyIdleTimeoutMs: duration(60_000),
   minBodyBytesPerSecond: rate(500, { zero: 'turns it off' }),
   sendTimeoutMs: duration(60_000),

@@ -81,10 +81,15 @@ export class ForwardedFields {
     this.#setVersion('1.1')
   }
 
+  /** Whether a client is one of `trustedHops`. @param clientIp '' for a Unix socket, whose clients are none */
+  trusts(clientIp: string): boolean {
+    if (this.#trusted === null || clientIp === '') return false
+    return this.#trusted.check(clientIp, clientIp.includes(':') ? 'ipv6' : 'ipv4')
+  }
+
   factsOf(digest: Pick<StreamDigest, 'remoteIp' | 'tls'>, selfTest: boolean): ConnectionFacts {
     const clientIp = digest.remoteIp, scheme = digest.tls === null ? 'http' : 'https'
-    const family = clientIp.includes(':') ? 'ipv6' : 'ipv4'
-    const trusted = this.#trusted !== null && clientIp !== '' && this.#trusted.check(clientIp, family)
+    const trusted = this.trusts(clientIp)
     const facts: ConnectionFacts = { clientIp, scheme, trusted, selfTest, lines: FieldLines.NONE, version: '1.1', kept: undefined }
     this.#setLines(facts, '1.1')
     return facts

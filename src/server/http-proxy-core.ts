@@ -248,6 +248,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
 
   counted(): Iterable<Counted> { return this.connector.counted() }
 
+  speaksForMany(clientIp: string): boolean { return this.forwarded.trusts(clientIp) }
   spare(): void { this.connector.closeIdle(SPARED_AT_ONCE) }
 
   close(): void {

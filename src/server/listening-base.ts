@@ -13,6 +13,7 @@ import { ProxyError } from '../errors/proxy-error.ts'
 import type { DrainRequest } from '../ipc/drain-times.ts'
 import { parseListenAddress } from '../ipc/listen-address.ts'
 import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
+import { SILENT_LOG } from '../ipc/process-log.ts'
 import type { AcceptCall } from '../listener/acceptor.ts'
 import type { ListenerOptions, ResolvedListenerOptions } from '../listener/listener-options.ts'
 import { TcpListener, type AcceptOwner } from '../listener/tcp-listener.ts'
@@ -21,6 +22,7 @@ import type { ByteStream } from '../protocols/byte-stream.ts'
 import type { DownstreamConnection } from '../protocols/http-connection.ts'
 import { selfTest } from '../protocols/tcp/tcp-stream.ts'
 import type { Tunnel } from '../proxy/tunnel.ts'
+import { RepeatedLines } from '../telemetry/repeated-lines.ts'
 import type { RefusalReason } from '../telemetry/tracer.ts'
 import type { TracerGroup } from '../telemetry/tracer-group.ts'
 import { Admission, type Sparing } from './admission.ts'
@@ -56,6 +58,8 @@ export interface ServiceCore<Options extends ListenerOptions, Resolved extends R
   /** Connections that no count knows and no drain waits for. */
   uncounted(): readonly DownstreamConnection[]
   tunnels(): readonly Tunnel[]
+  /** Whether a client is a proxy in front that is believed: many come through it. */
+  speaksForMany(clientIp: string): boolean
   /** What it counts besides connections. */
   counts(): Partial<OpenCounts>
   /** What else counts, and other services may have as well. Left out: nothing. */
@@ -79,6 +83,7 @@ export class ListeningBase<Options extends ListenerOptions, Resolved extends Res
   readonly #core: ServiceCore<Options, Resolved>
   readonly #bound: BoundListener<Options, Resolved>[] = []
   #drain: Drain | null = null
+  #lines: RepeatedLines | null = null
 
   constructor(name: string, core: ServiceCore<Options, Resolved>) {
     this.name = name
@@ -108,7 +113,8 @@ export class ListeningBase<Options extends ListenerOptions, Resolved extends Res
   get listeners(): readonly ListenerSpec<Resolved>[] { return this.#bound.map(({ spec }) => spec) }
 
   async start(context: ServerContext = SERVER_CONTEXT_DEFAULTS, admission: Admission = new Admission()): Promise<void> {
-    for (const bound of this.#bound) bound.begin(context, admission)
+    const lines = this.#lines = new RepeatedLines(context.log, this.#core.ticker.clock)
+    for (const bound of this.#bound) bound.begin(context, lines, admission)
     admission.join(this.#core, this.#bound.map(({ book }) => book), this.#core.ticker)
     this.#core.start(context, admission)
     if (await selfTest()) return
@@ -169,6 +175,7 @@ export class ListeningBase<Options extends ListenerOptions, Resolved extends Res
       connection.destroy()
     }
     core.close()
+    this.#lines?.close()
   }
 
   #connections(): DownstreamConnection[] {
@@ -193,6 +200,7 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
   /** Its own until the service has started. */
   #admission = new Admission()
   #accept: AcceptCall | null = null
+  #lines = new RepeatedLines(SILENT_LOG)
   #deadlineMs = 0
   readonly #core: ServiceCore<Options, Resolved>
   #tcp: TcpListener | null = null
@@ -207,8 +215,9 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
   get name(): string { return this.spec.name }
 
   /** What an operator set counts over what code says. Before the first acceptor. */
-  begin({ settings: { listeners }, accept }: ServerContext, admission: Admission): void {
+  begin({ settings: { listeners }, accept }: ServerContext, lines: RepeatedLines, admission: Admission): void {
     const core = this.#core
+    this.#lines = lines
     this.#accept = accept
     this.#admission = admission
     const options = core.resolve(overridesFor(listeners, this.name), this.spec.options)
@@ -247,8 +256,15 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
 
   onCame(): void { this.#admission.came() }
 
+  speaksForMany(clientIp: string): boolean { return this.#core.speaksForMany(clientIp) }
+
+  onAcceptFailed({ code = 'unknown' }: NodeJS.ErrnoException): void {
+    this.#lines.error('connections cannot be accepted and wait', { listener: this.name, error: code })
+  }
+
   onTurnedAway(clientIp: string, reason: RefusalReason): void {
     const { tracers } = this.#core
+    this.#lines.warn('connections are turned away', { listener: this.name, reason }, () => ({ client: clientIp }))
     if (tracers !== null) traceTurnedAway(tracers, this.name, clientIp, reason)
   }
 

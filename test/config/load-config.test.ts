@@ -90,7 +90,7 @@ test('config: for every key the last source that says something wins', t => {
     const config = loadConfig({
       folder, env: inEnv === null ? {} : { [variableName(key)]: `${inEnv}s` }, flags: inFlags === null ? {} : { [key]: `${inFlags}s` },
     })
-    const from = section === 'supervisor' ? config.supervisor : config.supervisor[section as 'drain' | 'restart']
+    const from = section === 'supervisor' || section === 'limits' ? config[section] : config.supervisor[section as 'drain' | 'restart']
     const last = inFlags ?? inEnv ?? inFile
     if (last !== null) {
       assert.equal(

@@ -12,6 +12,7 @@ import fc from 'fast-check'
 import { HttpConnector } from '../../src/connector/http-connector.ts'
 import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
 import { drainOrder } from '../../src/ipc/drain-times.ts'
+import type { ProcessLog } from '../../src/ipc/process-log.ts'
 import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../../src/listener/http-listener-options.ts'
 import { HttpPeer } from '../../src/peer/http-peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
@@ -22,6 +23,7 @@ import type { AcceptFacts, AcceptStage, RunningStage, ServedConnection, StageWai
 import { HttpProxyCore } from '../../src/server/http-proxy-core.ts'
 import { HTTP_PROTOCOLS, type OpenHttp } from '../../src/server/http-protocols.ts'
 import { admit, ListeningBase } from '../../src/server/listening-base.ts'
+import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { MemoryPair, WireEnd } from '../support/memory-stream.ts'
 
@@ -162,7 +164,7 @@ class World {
   drained: Promise<{ cut: number }> | null = null
   drainOver = false
 
-  constructor(stageCount: number, limits: HttpListenerOptions = LIMITS) {
+  constructor(stageCount: number, limits: HttpListenerOptions = LIMITS, options: HttpProxyOptions = {}) {
     this.stages = Array.from({ length: stageCount }, () => new PretendedStage(this))
     const pretended: OpenHttp = (stream, listener): ServedConnection => {
       const connection = new PretendedConnection(stream, listener)
@@ -171,12 +173,12 @@ class World {
     }
     const protocols = new Map([...HTTP_PROTOCOLS, ['pretended/1', pretended]])
     const connector = new HttpConnector({ ticker: this.connectorTicker })
-    this.core = new StagedCore(this.stages, { connector, listener: { ...limits, headTimeoutMs: HEAD_TIMEOUT_MS } }, protocols)
+    this.core = new StagedCore(this.stages, { connector, ...options, listener: { ...limits, headTimeoutMs: HEAD_TIMEOUT_MS } }, protocols)
     this.service = new ListeningBase('staged', this.core).addTcp('127.0.0.1:0')
   }
 
-  static async start(stageCount: number, limits?: HttpListenerOptions): Promise<World> {
-    const world = new World(stageCount, limits)
+  static async start(stageCount: number, limits?: HttpListenerOptions, options?: HttpProxyOptions): Promise<World> {
+    const world = new World(stageCount, limits, options)
     await world.service.start()
     return world
   }
@@ -392,4 +394,26 @@ test('accepting: a connection whose handshake ends in a drain is told that it dr
   assert.deepEqual(world.served.map(({ drains }) => drains), [1, 1])
   world.wait(2000)
   await world.end()
+})
+
+test('accepting: a trusted hop speaks for many clients, so that the limit of one is not for it', async () => {
+  const world = await World.start(1, { maxConnectionsPerClient: 2 }, { trustedHops: ['192.0.2.1', '2001:db8::/32'] })
+  const open = (client: number): boolean[] => Array.from({ length: 4 }, () => !world.connect(client).near.destroyed)
+  assert.deepEqual([0, 1, 2].map(open), [[true, true, true, true], [true, true, false, false], [true, true, true, true]])
+  world.service.close()
+})
+
+test('accepting: clients that are turned away are told to the log once a second, with why and how many', async () => {
+  const world = new World(1, { maxConnectionsPerClient: 1 }), said: unknown[] = []
+  const warn: ProcessLog['warn'] = (message, fields) => { said.push([message, fields]) }
+  await world.service.start({ ...SERVER_CONTEXT_DEFAULTS, log: { info() {}, error() {}, warn } })
+  for (let count = 0; count < 4; count++) world.connect(0)
+  world.wait(1100)
+  world.connect(0)
+  const line = { listener: 'staged/127.0.0.1:0', reason: 'max-connections-per-client', client: '192.0.2.1' }
+  assert.deepEqual(said, [
+    ['connections are turned away', { ...line, suppressed: undefined }], ['connections are turned away', { ...line, suppressed: 2 }],
+  ])
+  assert.equal(world.service.stats().turnedAway, 4)
+  world.service.close()
 })

@@ -53,6 +53,7 @@ class PlainCore implements ServiceCore<ListenerOptions, ResolvedListenerOptions>
   counts(): { activeExchanges: number; exchanges: number } { return { activeExchanges: this.active, exchanges: this.exchanges } }
   random(): number { return Math.random() }
   spare(): void {}
+  speaksForMany(): boolean { return false }
   close(): void {}
 }
 
