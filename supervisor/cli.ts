@@ -12,9 +12,7 @@ import { fileURLToPath } from 'node:url'
 import { Command, CommanderError } from 'commander'
 import { ChannelError } from '../src/ipc/channel.ts'
 import { unknownVariables } from '../src/config/environment.ts'
-import { loadConfig } from '../src/config/load-config.ts'
 import { ConfigError } from '../src/config/server-config.ts'
-import type { ServerConfig } from '../src/config/server-config.ts'
 import { proveOptionsFromFlags, type ProveFlags } from '../src/config/prove-options.ts'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
 import type { ServerDescription } from '../src/ipc/server-description.ts'
@@ -122,7 +120,7 @@ export function createCommandLine(): Command {
     .option('-c, --config <file>', 'configuration file (default: cirque.yaml, if it is there)')
     .option('--json', 'for programs')
     .action(async (application: string | undefined, args: string[], options: Shared & { config?: string }) => {
-      const { supervisor, log, limits, listeners } = configured(options.config, {})
+      const { supervisor, log, limits, listeners } = configFrom(originOf(options.config))
       for (const name of unknownVariables(process.env)) process.stderr.write(`cirque: the variable ${name} sets nothing\n`)
       if (application === undefined && options.config !== undefined) {
         // Without the application only the names of its listeners stay unchecked.
@@ -270,11 +268,6 @@ async function theFolder(stateDir: string): Promise<string> {
   }
   const names = folders.map(folder => `  ${folder}`).join('\n')
   throw new Failure(EXIT.usage, `several supervisors are running; say which with --state-dir:\n${names}`)
-}
-
-function configured(file: string | undefined, flags: Record<string, string | undefined>): ServerConfig {
-  const given = Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined))
-  return loadConfig({ ...(file === undefined ? {} : { file }), flags: given })
 }
 
 function existingApplication(application: string | undefined): string {

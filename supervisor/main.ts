@@ -19,7 +19,8 @@ try {
   const origin = originOf(undefined)
   await runSupervisor({ application, args, origin, config: configFrom(origin) })
 } catch (error) {
-  if (!(error instanceof ConfigError || error instanceof StateFolderError)) throw error
+  const isOption = error instanceof Error && error.name === 'OptionError'
+  if (!(isOption || error instanceof ConfigError || error instanceof StateFolderError)) throw error
   process.stderr.write(`${error.message}\n`)
   process.exit(EXIT.usage)
 }

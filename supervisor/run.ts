@@ -16,6 +16,7 @@ import { EXIT } from './exit-codes.ts'
 import type { ConfigOrigin } from './journal.ts'
 import type { SupervisorStatus } from './operator-desk.ts'
 import type { BootControl, Handover } from './reexec.ts'
+import { checkLogFiles } from './log-files.ts'
 import { readResumption } from './resumption.ts'
 import { ownFolder, stateFolderOf } from './state-folder.ts'
 import { Supervisor } from './supervisor.ts'
@@ -31,8 +32,12 @@ export interface RunRequest {
   readonly origin: ConfigOrigin
 }
 
-/** Reads the configuration, at the start and again for every reload. @throws ConfigError */
-export function configFrom({ file, folder, flags }: ConfigOrigin): ServerConfig { return loadConfig({ file, folder, flags }) }
+/** Reads the configuration, at the start and again for every reload. @throws ConfigError, or OptionError */
+export function configFrom({ file, folder, flags }: ConfigOrigin): ServerConfig {
+  const config = loadConfig({ file, folder, flags })
+  checkLogFiles(config)
+  return config
+}
 
 export function originOf(file: string | undefined, flags: Readonly<Record<string, string | undefined>> = {}): ConfigOrigin {
   const given = Object.entries(flags).filter((entry): entry is [string, string] => entry[1] !== undefined)

@@ -9,6 +9,7 @@ import { createHash } from 'node:crypto'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { makeFolder } from '../src/primitives/make-folder.ts'
 import { dialUnix } from './listener-table.ts'
 
 export const CONTROL_SOCKET = 'control.sock'
@@ -147,24 +148,6 @@ export function inStateFolder<T>(what: string, attempt: () => T): T {
     // `EROFS: read-only file system, mkdir '/x'`
     const why = error instanceof Error ? error.message.split(', ')[0]! : String(error)
     throw new StateFolderError(`${what} (${why}); choose another state folder with --state-dir`)
-  }
-}
-
-/**
- * With the folders above. Not with `recursive`: where the system says ENOENT in a folder that is there, as it does in /proc,
- * Node.js tries for ever, and of a read-only file system it says ENOENT.
- */
-function makeFolder(folder: string, mode: number): void {
-  try {
-    fs.mkdirSync(folder, { mode })
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    // What is there is looked at afterwards, also where it is no folder.
-    if (code === 'EEXIST' || fs.existsSync(folder)) return
-    const parent = path.dirname(folder)
-    if (code !== 'ENOENT' || fs.existsSync(parent)) throw error
-    makeFolder(parent, mode)
-    fs.mkdirSync(folder, { mode })
   }
 }
 

@@ -83,6 +83,15 @@ test('cli: validate checks a configuration file without its application', t => {
   assert.match(bad.err, /bad\.yaml:2:3: supervisor\.wokers: found an unknown key; expected workers/)
 })
 
+test('cli: a log that could not be written is told by validate and by a start', t => {
+  const folder = temporaryFolder(t), env = { CIRQUE_LOG_ACCESS: path.join(folder, 'missing/access.log') }
+  for (const verb of ['validate', 'run']) {
+    const { code, err } = cirque([verb, PLAIN], folder, env)
+    assert.equal(code, 2)
+    assert.match(err, /^cirque: configuration: log\.access: found .*access\.log, whose folder does not exist; expected a file in a folder/)
+  }
+})
+
 test('cli: a variable that is nearly one of ours is refused, and one that is nobody\'s is named', t => {
   const folder = temporaryFolder(t)
   const meant = cirque(['validate', PLAIN], folder, { CIRQUE_WORKERS: '1' })

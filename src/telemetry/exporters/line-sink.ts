@@ -12,6 +12,7 @@
  */
 import fs from 'node:fs'
 import path from 'node:path'
+import { makeFolder } from '../../primitives/make-folder.ts'
 import { defaultsOf, duration, resolveOptions, size, type OptionTable } from '../../primitives/option-table.ts'
 
 /** Where lines go: the process's own stream, or the path of a file that is appended to. */
@@ -364,7 +365,7 @@ const FILE_FLAGS = O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY
 
 function openFile(name: string): OpenStream {
   const file = path.resolve(name)
-  fs.mkdirSync(path.dirname(file), { recursive: true })
+  makeFolder(path.dirname(file))
   const fd = fs.openSync(file, FILE_FLAGS, FILE_MODE)
   return { fd, own: true, neverWaits: true, joined: fs.fstatSync(fd).isFIFO() }
 }
