@@ -110,6 +110,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   readonly #facts: ConnectionFacts
   readonly #refusal: ProxyError | null
   readonly request: RequestHead
+  readonly clientIp: string
   readonly startedAt: number
   ctx!: Ctx
   #requestId = ''
@@ -168,6 +169,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     this.#facts = facts
     this.#refusal = refusal
     this.request = down.request
+    // Before any hook: what they do to the fields changes nobody's address.
+    this.clientIp = facts.trusted ? host.forwarded.clientOf(this.request, facts) : facts.clientIp
     // Without a need for times, about: a peer's tracer may still want it.
     this.startedAt = host.timed ? host.clock.exact() : host.clock.now()
   }
@@ -178,7 +181,6 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     return this.#requestId === '' ? this.#requestId = this.#host.forwarded.requestIdFor(this.request, this.#facts) : this.#requestId
   }
   get listener(): string { return this.#down.listener }
-  get clientIp(): string { return this.#facts.clientIp }
   get clientPort(): number { return this.#down.digest.remotePort }
   get digest(): StreamDigest { return this.#down.digest }
   get trusted(): boolean { return this.#facts.trusted }

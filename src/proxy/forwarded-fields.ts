@@ -12,11 +12,13 @@ import { FORWARDED_FIELDS } from '../http/hop-by-hop.ts'
 import type { HttpVersion, RequestHead, ResponseHead } from '../http/message-head.ts'
 import { resolveOptions } from '../primitives/option-table.ts'
 import type { StreamDigest } from '../protocols/byte-stream.ts'
+import { clientBehind } from './client-address.ts'
 import { LoopMark } from './loop-mark.ts'
 import { FORWARDED_DEFAULTS, FORWARDED_OPTIONS, parseAddressBlock, type ForwardedOptions } from './forwarded-options.ts'
 
 /** What is known of a client's connection, once per connection. */
 export interface ConnectionFacts {
+  /** At the other end of the connection: a hop's when one is in front. */
   readonly clientIp: string
   /** Of the connection, for X-Forwarded-Proto and Forwarded. */
   readonly scheme: 'http' | 'https'
@@ -93,6 +95,12 @@ export class ForwardedFields {
     const facts: ConnectionFacts = { clientIp, scheme, trusted, selfTest, lines: FieldLines.NONE, version: '1.1', kept: undefined }
     this.#setLines(facts, '1.1')
     return facts
+  }
+
+  /** Whose request it is: of the client of the connection, or of the one that it speaks for when it is a trusted hop. */
+  clientOf({ headers }: RequestHead, { clientIp, trusted }: ConnectionFacts): string {
+    if (!trusted || (headers.mask & FORWARDED_FIELDS) === 0) return clientIp
+    return clientBehind(clientIp, headers, this.#style === 'forwarded' ? 'forwarded' : 'x-forwarded-for', this.#trusted!)
   }
 
   #setLines(facts: ConnectionFacts, version: HttpVersion): void {

@@ -5,7 +5,10 @@ import { isToken } from '../http/header-map.ts'
 import { choice, code, defaultsOf, flag, list, orText, text, type OptionTable } from '../primitives/option-table.ts'
 
 export interface ForwardedOptions {
-  /** Addresses and CIDR blocks of proxies in front whose forwarded fields are believed. @default [] */
+  /**
+   * Addresses and CIDR blocks of proxies in front whose forwarded fields are believed: the client is the last address in
+   * X-Forwarded-For that is none of them, or in Forwarded when `forwarded` is 'forwarded'. @default []
+   */
   trustedHops?: readonly string[]
   /**
    * Which fields tell the origin who asked: 'x-forwarded' (For, Proto, Host), 'forwarded' (RFC 7239), 'both' or 'off'.

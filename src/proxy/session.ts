@@ -32,11 +32,16 @@ export interface Session {
   readonly requestId: string
   /** Name of the listener. */
   readonly listener: string
-  /** Who is on the other end of the connection. */
+  /**
+   * Who asks: the address at the other end of the connection, or the one that it speaks for when it is inside `trustedHops`
+   * (the last in X-Forwarded-For that is no trusted hop). '' on a Unix socket.
+   */
   readonly clientIp: string
+  /** Port at the other end of the connection, whoever is behind it. */
   readonly clientPort: number
+  /** The connection, with the addresses of its two ends. */
   readonly digest: StreamDigest
-  /** The client's address is inside `trustedHops`. */
+  /** The other end of the connection is inside `trustedHops`. */
   readonly trusted: boolean
   /**
    * The process tests itself before it gets traffic (`server.selfTest`): kept out of metrics, tracers and access log.

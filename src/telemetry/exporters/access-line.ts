@@ -17,7 +17,7 @@ export interface AccessRecord {
   readonly id: string
   /** Name of the listener. */
   readonly listener: string
-  /** Address of the client. */
+  /** Address of the client; behind trusted hops, the one that they speak for. */
   readonly client: string
   /** Address at the other end of the connection, when it is not the client's: a proxy in front of us. */
   readonly peer: string
