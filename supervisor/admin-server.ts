@@ -11,8 +11,9 @@ import type net from 'node:net'
 import { hostAndPort } from '../src/ipc/server-description.ts'
 import { parseListenAddress } from '../src/ipc/listen-address.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
-import { adoptedSocket, bindHeld, listenOnHeld } from './held-socket.ts'
+import { adoptedSocket, bindHeld, listenOnHeld, socketIdentity } from './held-socket.ts'
 import type { HeldSocket } from './held-socket.ts'
+import { SYSTEM_BINDER } from './listener-table.ts'
 
 export interface Health {
   readonly ready: boolean
@@ -21,19 +22,32 @@ export interface Health {
   readonly reason: string
 }
 
-/** Health checks are few; connections past this wait. */
+/** Health checks are few, and answered at once: past this the oldest connection makes room, which asks nothing. */
 const MAX_CONNECTIONS = 64
 const REQUEST_TIMEOUT_MS = 10_000
 
 export class AdminServer {
   readonly #server: http.Server
+  /** In the order in which they came. */
+  readonly #connections = new Set<net.Socket>()
   #unixPath = ''
+  /** Of the socket at that path. */
+  #identity = ''
+  /** The descriptor of #held stays its own. */
+  #onCopy = false
   #held: HeldSocket | null = null
 
   constructor(health: () => Health) {
     const limits = { requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS }
     this.#server = http.createServer(limits, (request, response) => answer(request, response, health()))
-    this.#server.maxConnections = MAX_CONNECTIONS
+    this.#server.on('connection', socket => this.#admit(socket))
+  }
+
+  #admit(socket: net.Socket): void {
+    const [oldest] = this.#connections
+    if (oldest !== undefined && this.#connections.size >= MAX_CONNECTIONS) oldest.destroy()
+    this.#connections.add(socket)
+    socket.once('close', () => { this.#connections.delete(socket) })
   }
 
   /** @param heldFd the socket of the image before; -1: it is bound. @returns where it listens. */
@@ -43,13 +57,14 @@ export class AdminServer {
     if (heldFd !== -1) {
       this.#held = adoptedSocket(heldFd)
     } else if (where!.kind === 'unix') {
-      fs.rmSync(where!.path, { force: true })
-      this.#held = bindHeld({ path: where!.path })
-      fs.chmodSync(where!.path, where!.mode)
+      await clearPath(where!.path)
+      this.#held = bindWithMode(where!.path, where!.mode)
     } else {
       this.#held = bindHeld({ host: where!.host, port: where!.port })
     }
     this.#unixPath = unixPath
+    this.#identity = unixPath === '' ? '' : socketIdentity(unixPath)
+    this.#onCopy = calls !== null
     await listenOnHeld(this.#server, this.#held, calls)
     if (unixPath !== '') return `unix:${unixPath}`
     const bound = this.#server.address() as net.AddressInfo
@@ -60,11 +75,29 @@ export class AdminServer {
   get descriptor(): number { return this.#held?.fd ?? -1 }
 
   close(): void {
-    this.#server.close()
+    // Closing removes the path, unless the server listens on a copy; what is there by now may be another program's.
+    const ours = this.#unixPath === '' || this.#identity === socketIdentity(this.#unixPath) || !fs.existsSync(this.#unixPath)
+    if (ours || this.#onCopy) this.#server.close()
+    else this.#server.unref()
     this.#server.closeAllConnections()
+    if (!ours) return
     this.#held?.close()
     if (this.#unixPath !== '') fs.rmSync(this.#unixPath, { force: true })
   }
+}
+
+/** A socket on which nothing listens is left over from a kill. @throws for anything else at the path. */
+async function clearPath(path: string): Promise<void> {
+  const found = await SYSTEM_BINDER.probeUnix(path)
+  if (found === 'other') throw new Error('there is a file that is no socket; remove it, or choose another path')
+  if (found === 'live') throw new Error('another program listens there; stop it, or choose another path')
+  if (found === 'stale') SYSTEM_BINDER.unlink(path)
+}
+
+/** The path never exists with other rights. */
+function bindWithMode(path: string, mode: number): HeldSocket {
+  const umask = process.umask(0o777 & ~mode)
+  try { return bindHeld({ path }) } finally { process.umask(umask) }
 }
 
 function answer(request: http.IncomingMessage, response: http.ServerResponse, health: Health): void {

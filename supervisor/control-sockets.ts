@@ -9,7 +9,7 @@ import { Channel } from '../src/ipc/channel.ts'
 import type { ChannelEnd, ChannelHandlers, ChannelOptions } from '../src/ipc/channel.ts'
 import type { Decode } from '../src/ipc/messages.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
-import { adoptedSocket, bindHeld, listenOnHeld } from './held-socket.ts'
+import { adoptedSocket, bindHeld, listenOnHeld, socketIdentity } from './held-socket.ts'
 import type { HeldSocket } from './held-socket.ts'
 import { dialUnix } from './listener-table.ts'
 
@@ -102,11 +102,6 @@ class SocketConnection implements ControlConnection {
 
   destroy(): void { this.#socket.destroy() }
   onGone(run: () => void): void { this.#socket.once('close', run) }
-}
-
-function socketIdentity(path: string): string {
-  const stat = fs.lstatSync(path, { throwIfNoEntry: false, bigint: true })
-  return stat?.isSocket() === true ? `${stat.dev}:${stat.ino}` : ''
 }
 
 /** The lock is on the folder itself, so that it leaves no file, and ends with the process. */

@@ -25,6 +25,12 @@ export function bindHeld(where: { path: string } | { host: string; port: number 
   }
 }
 
+/** Names the socket at a path among all that were ever there; '' when there is none. */
+export function socketIdentity(path: string): string {
+  const stat = fs.lstatSync(path, { throwIfNoEntry: false, bigint: true })
+  return stat?.isSocket() === true ? `${stat.dev}:${stat.ino}` : ''
+}
+
 /** One that this process was given. */
 export function adoptedSocket(fd: number): HeldSocket { return { fd, close: () => { fs.closeSync(fd) } } }
 
