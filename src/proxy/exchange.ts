@@ -266,7 +266,7 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
 
   // ---- what logs see
 
-  get flag(): Flag { return this.error === null ? '-' : flagOf(this.error) }
+  get flag(): Flag { return this.error === null ? '-' : this.#budgetSpent ? 'RX' : flagOf(this.error) }
   get durationMs(): number { return this.startedAt === 0 ? 0 : this.#host.clock.exact() - this.startedAt }
   get status(): number { return this.responded && this.response !== null ? this.response.status : 0 }
   get upstreamStatus(): number { return this.#attempt === null ? 0 : this.#attempt.status }

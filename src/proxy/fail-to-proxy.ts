@@ -38,10 +38,12 @@ export function statusOf(error: ProxyError): number {
  * planned; nothing, when a client brought it about, for anybody can do that as often as it wants. The access log has them all.
  */
 export function weightOf({ source, kind }: ProxyError): 'error' | 'warn' | null {
+  // Whoever sends the mark, a true loop is the operator's to mend.
+  if (kind === 'LOOP_DETECTED') return 'warn'
   if (source === 'downstream') return null
   switch (kind) {
     case 'STATUS': case 'METHOD_NOT_ALLOWED': return null
-    case 'OVERLOADED': case 'DRAINING': case 'LOOP_DETECTED': return 'warn'
+    case 'OVERLOADED': case 'DRAINING': return 'warn'
     default: return 'error'
   }
 }
@@ -49,18 +51,17 @@ export function weightOf({ source, kind }: ProxyError): 'error' | 'warn' | null 
 /** Every flag of the access log with its meaning; '-' is the absence of a fault. */
 export const FLAGS = {
   '-': 'all went well',
-  NR: 'no route matched',
+  NR: 'no route: a filter said 404',
   NH: 'no healthy backend',
   UC: 'the upstream could not be reached',
   UT: 'the upstream was too slow',
   UR: 'the upstream closed or reset the connection',
   UP: 'the upstream broke the protocol',
-  RL: 'a limit on requests said no',
+  RL: 'a limit on requests: a filter said 429',
   DC: 'the client went away',
   DT: 'the client was too slow',
-  CB: 'the circuit to the upstream is open',
-  RX: 'the retry budget was spent',
-  FD: 'a filter refused the request',
+  RX: 'it failed, and the retry budget was spent; `err` says why',
+  FD: 'a filter refused the request with another status',
   FE: 'a filter failed',
   PE: 'the client broke the protocol or a limit of heads',
   DR: 'the process was finishing',
@@ -78,7 +79,7 @@ export function flagOf(error: ProxyError): Flag {
     case 'OVERLOADED': case 'LOCAL_EXHAUSTED': case 'POOL_QUEUE_FULL': case 'POOL_QUEUE_TIMEOUT': return 'OL'
     case 'BIND_FAILED': return 'UC'
     case 'DRAINING': return 'DR'
-    case 'STATUS': return 'FD'
+    case 'STATUS': return error.status === 404 ? 'NR' : error.status === 429 ? 'RL' : 'FD'
   }
   if (error.source === 'internal') return 'FE'
   if (error.source === 'downstream') {

@@ -1,6 +1,7 @@
 /** What the access log and tracers say of an exchange, where that is easily said wrong. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { ProxyError } from '../../src/errors/proxy-error.ts'
 import { ExchangeBench } from '../support/exchange-bench.ts'
 
 const GET = 'GET /a?b=1 HTTP/1.1\r\nHost: a.example\r\n\r\n'
@@ -84,5 +85,22 @@ test('reports: an exchange whose first hook throws is begun and ended for tracer
   const { started, ended, attempts } = bench.told
   assert.deepEqual([started.length, ended.length, attempts.length], [1, 1, 0])
   assert.deepEqual([ended[0]!.exchangeId, ended[0]!.status, ended[0]!.flag, ended[0]!.ownAnswer], [started[0]!.exchangeId, 500, 'FE', true])
+  bench.close()
+})
+
+test('reports: a failure that would have been tried again, had the retry budget not been spent, says so', async () => {
+  const hooks = { errorWhileProxy(_session: unknown, _peer: unknown, error: ProxyError) { error.retry = 'always' } }
+  const bench = new ExchangeBench(hooks, {}, { maxAttempts: 50, retryBudgetPercent: 0 })
+  await bench.send(GET)
+  for (let attempt = 0; attempt < 50 && bench.lines.length === 0; attempt++) {
+    bench.origins.at(-1)!.stream.destroy(true)
+    await bench.settle()
+    bench.clock.advance(1000)
+    await bench.settle()
+  }
+  const [line] = bench.lines, [ended] = bench.told.ended
+  assert.deepEqual([line!.flag, ended!.flag, ended!.retryBudgetSpent, line!.status], ['RX', 'RX', true, 502])
+  assert.ok(line!.attempts > 1 && line!.attempts < 50)
+  assert.match(line!.err, /^(CLOSED_EARLY|CONNECTION_RESET)/)
   bench.close()
 })

@@ -34,6 +34,19 @@ for (const [kind, source, status, flag] of [
   })
 }
 
+test('fail to proxy: a filter that throws a status says by it what kind of refusal that is', () => {
+  const flags = [404, 429, 403, 503].map(status => flagOf(error('STATUS', 'internal', status)))
+  assert.deepEqual(flags, ['NR', 'RL', 'FD', 'FD'])
+})
+
+test('fail to proxy: every flag is one that something has', () => {
+  const given = new Set<string>(['-', 'RX'])
+  for (const kind of ERROR_KINDS) {
+    for (const source of SOURCES) for (const status of [0, 404, 429]) given.add(flagOf(error(kind, source, status)))
+  }
+  assert.deepEqual([...given].toSorted(), Object.keys(FLAGS).toSorted())
+})
+
 test('fail to proxy: the default page names the status and the request, is not cached, and says what would do', () => {
   const { head, body } = errorPage(502, 'abc')
   assert.equal(head.status, 502)
