@@ -134,6 +134,8 @@ export function checkOrder(world: World, image: SimSupervisor, id: string, order
       if (order.tag === 'stop-accept' && order.except?.includes(worker.layout.listeners[index]!.name) === true) continue
       // A stand-in that accepted on more than the worker that is back does: only until the listener goes, or the worker.
       if (order.tag === 'step-back' && trial !== null && !trial.has(socket.address)) continue
+      // It stops there anyway: that order was looked at when it was given.
+      if (world.families.get(worker)!.steppingBack.get(slot) === image) continue
       // No sibling wanted to stand in.
       if (fleet.slots[slot]?.standIn.strays === true) continue
       if (!wanted.has(socket.address) || socket.shut || othersAccept(world, image, worker, socket)) continue

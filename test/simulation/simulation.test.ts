@@ -98,7 +98,7 @@ const PLANTS: readonly { readonly bug: string; readonly plant: Plant; readonly f
         return reverted
       }
     },
-    found: /not of generation|has a worker too many|is being replaced|has no worker that accepts|is in no slot/,
+    found: /not of generation|has a worker too many|is being replaced|has no worker that accepts|has no spare|is in no slot/,
   },
   {
     bug: 'a release is committed without its self-test',
@@ -121,7 +121,7 @@ const SOURCE_PLANTS: readonly { readonly bug: string; readonly plant: SourcePlan
     bug: 'a start takes the state folder without asking whether a supervisor answers there',
     plant: {
       file: 'supervisor/control-server.ts',
-      edits: [['if (await sockets.answers(this.controlPath)) throw new AlreadyRunning(folder)', '']],
+      edits: [['if (await sockets.answers(this.controlPath)) throw new AlreadyRunning(this.#setup.folder)', '']],
     },
     found: /^\(10\) process \d+ takes \/state\/control\.sock from process \d+, which lives/,
   },
@@ -172,11 +172,6 @@ const SOURCE_PLANTS: readonly { readonly bug: string; readonly plant: SourcePlan
     bug: 'no spare is started when all workers hang',
     plant: { file: 'supervisor/spares.ts', edits: [['if (!roster.someoneServes()) this.#forkBesideOneThatHangs()', '']] },
     found: /^\(11\) for 250 ms no worker serves or comes up/,
-  },
-  {
-    bug: 'a spare that is needed no more stays',
-    plant: { file: 'supervisor/spares.ts', edits: [['if (!this.#wanted(slot, spare)) this.retire(slot)', '']] },
-    found: /no rest: slot \d+ has [\d.]+$/,
   },
   {
     bug: 'an orphan whose time is over does not look once more before it drains',

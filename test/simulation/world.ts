@@ -77,6 +77,8 @@ interface Family {
   readonly told: Set<SimSupervisor>
   /** What it accepted from when it died. */
   lastAccepted: ReadonlySet<SimSocket>
+  /** Slots where it was last told to step back, and by which image. */
+  readonly steppingBack: Map<number, SimSupervisor>
 }
 
 /** What a calm world is asked at its end, and must commit. */
@@ -289,7 +291,9 @@ export class World implements Wire {
     }
     const worker = new SimWorker(this, this.#nextPid++, request, request.descriptors.map(fd => this.kernel.socketOf(fd)))
     this.workers.add(worker)
-    this.families.set(worker, { parent: image.pid, by: image, watchers: [{ image, onExit }], told: new Set(), lastAccepted: new Set() })
+    this.families.set(worker, {
+      parent: image.pid, by: image, watchers: [{ image, onExit }], told: new Set(), lastAccepted: new Set(), steppingBack: new Map(),
+    })
     this.count('forks')
     this.log(() => `fork ${worker.id} (pid ${worker.pid}, ${worker.behaviour})`)
     return { pid: worker.pid }
@@ -673,6 +677,12 @@ export class World implements Wire {
     })
     if (order.tag === 'send-descriptors') for (const worker of this.workers) if (worker.id === id) worker.askedForSockets = true
     checkOrder(this, image, id, order)
+    if (order.tag !== 'stand-in' && order.tag !== 'step-back') return
+    for (const [worker, { steppingBack }] of this.families) {
+      if (worker.id !== id) continue
+      if (order.tag === 'step-back') steppingBack.set(order.slot, image)
+      else steppingBack.delete(order.slot)
+    }
   }
 
   /** The journal was written: a step may have begun. */
