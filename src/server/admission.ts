@@ -28,6 +28,8 @@ import type { RefusalReason } from '../telemetry/tracer.ts'
 
 /** The connections of one listener. */
 export interface Evictable {
+  /** Connections that may be cut. */
+  readonly evictable: number
   /** Cuts the connection that is missed least. Returns false when every one of them is being served. */
   evict(): boolean
 }
@@ -76,7 +78,11 @@ const EXCHANGE_BYTES = 16 * 1024
 const DELAY_WINDOW_MS = 1000
 const LATE_WINDOWS = 3
 
-/** Connections of a listener that are cut in one tick when memory is short. */
+/**
+ * Of the connections of a listener that may be cut, so many are in one tick when memory is short: an eighth, those that wait for
+ * longest, so that one that has just come has time to say what it wants.
+ */
+const SPARED_SHARE = 1 / 8
 const SPARED_A_TICK = 64
 
 export class Admission implements Timed {
@@ -97,7 +103,9 @@ export class Admission implements Timed {
   readonly #limits: ResolvedLimitOptions
   /** Infinity: any number, or unknown. */
   readonly #descriptors: number
-  readonly #stagesAt: readonly [sparing: number, shedding: number, closed: number, exhausted: number]
+  readonly #sparingAt: number
+  readonly #sheddingAt: number
+  readonly #closedAt: number
   #lines = new RepeatedLines(SILENT_LOG)
   #ticker: Ticker | null = null
   #tickedAt = 0
@@ -113,11 +121,12 @@ export class Admission implements Timed {
     const ofDescriptors = Math.max(1, Math.floor((this.#descriptors - fdReserve) / 2))
     this.maxConnections = Math.min(maxConnections === 0 ? Number.POSITIVE_INFINITY : maxConnections, ofDescriptors)
     this.memoryBudgetBytes = memoryBudgetBytes === 0 ? automaticBudget(supply) : memoryBudgetBytes
-    const { memoryBudgetBytes: budget } = this
-    this.#stagesAt = [0.8 * budget, 0.9 * budget, 0.95 * budget, budget]
+    this.#sparingAt = 0.8 * this.memoryBudgetBytes
+    this.#sheddingAt = 0.9 * this.memoryBudgetBytes
+    this.#closedAt = 0.95 * this.memoryBudgetBytes
   }
 
-  /** Says what the system allows less of than the options do, and from here on what is refused, a line a second at most. */
+  /** Says what the system allows less of than the options do, and from here on when memory is short, a line a second at most. */
   report(log: ProcessLog): void {
     this.#lines = new RepeatedLines(log)
     const { maxConnections, fdReserve } = this.#limits
@@ -164,10 +173,7 @@ export class Admission implements Timed {
     const reason = active > maxActive && maxActive !== 0 ? 'active-requests'
       : this.memoryStage >= MemoryStage.Shedding ? 'memory-budget'
       : this.#lateWindows >= LATE_WINDOWS ? 'loop-delay' : null
-    if (reason !== null) {
-      this.shed++
-      this.#lines.warn('requests are answered with 503', { reason }, () => this.#figures())
-    }
+    if (reason !== null) this.shed++
     return reason
   }
 
@@ -179,10 +185,10 @@ export class Admission implements Timed {
   get heldBytes(): number { return heldBytes.now + this.connections * CONNECTION_BYTES + this.requests * EXCHANGE_BYTES }
 
   get memoryStage(): MemoryStage {
-    const held = this.heldBytes, [sparingAt, sheddingAt, closedAt, exhaustedAt] = this.#stagesAt
-    if (held < sparingAt) return MemoryStage.Free
-    if (held < closedAt) return held < sheddingAt ? MemoryStage.Sparing : MemoryStage.Shedding
-    return held < exhaustedAt ? MemoryStage.Closed : MemoryStage.Exhausted
+    const held = this.heldBytes
+    if (held < this.#sparingAt) return MemoryStage.Free
+    if (held < this.#closedAt) return held < this.#sheddingAt ? MemoryStage.Sparing : MemoryStage.Shedding
+    return held < this.memoryBudgetBytes ? MemoryStage.Closed : MemoryStage.Exhausted
   }
 
   onTick(now: number): void {
@@ -191,7 +197,9 @@ export class Admission implements Timed {
     if (stage === MemoryStage.Free) return
     this.#lines.warn('memory is short', { stage: STAGE_NAMES[stage] }, () => this.#figures())
     if (stage === MemoryStage.Exhausted) this.exhausted = true
-    for (const listener of this.#listeners) for (let left = SPARED_A_TICK; left > 0 && listener.evict(); left--);
+    for (const listener of this.#listeners) {
+      for (let left = Math.min(SPARED_A_TICK, Math.floor(listener.evictable * SPARED_SHARE)); left > 0; left--) listener.evict()
+    }
     for (const service of this.#services) service.spare()
   }
 

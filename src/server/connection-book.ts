@@ -57,6 +57,7 @@ export class ConnectionBook implements AcceptingListener, Evictable {
   constructor(owner: BookOwner) { this.#owner = owner }
 
   get idle(): number { return this.#idle.size }
+  get evictable(): number { return this.#idle.size + this.#unfinished.size }
 
   /** Takes in a connection that is idle: nothing was read from it yet. @param countedAs the client that it counts for; '': none */
   add(connection: DownstreamConnection, countedAs: string): void {

@@ -34,7 +34,7 @@ test('admission: that descriptors allow less than the options is said once, and 
 
 /** A listener with so many connections that may be cut. */
 function listener(cuttable: number): Evictable & { left: number } {
-  const made = { left: cuttable, evict: () => made.left > 0 && made.left-- > 0 }
+  const made = { left: cuttable, get evictable() { return made.left }, evict: () => made.left > 0 && made.left-- > 0 }
   return made
 }
 
@@ -116,6 +116,12 @@ test('admission: when memory is short what only waits is cut, little by little, 
   assert.deepEqual([world.listener.left, world.spared], [936, 1])
   world.clock.advance(100)
   assert.deepEqual([world.listener.left, world.spared, world.said], [872, 2, ['memory is short: sparing']])
+  world.listener.left = 17
+  world.clock.advance(300)
+  assert.equal(world.listener.left, 13)
+  world.listener.left = 7
+  world.clock.advance(300)
+  assert.equal(world.listener.left, 7)
 })
 
 test('admission: a budget that is spent is told once and for all', t => {

@@ -74,6 +74,7 @@ test('connection book: whatever happens, it holds what came and did not leave, a
       }
       assert.deepEqual(book.snapshot().map(made => (made as Made).name), all.map(made => made.name).reverse())
       assert.deepEqual([book.size, book.idle, came - left.length], [all.length, idle.length, all.length])
+      assert.equal(book.evictable, idle.length + unfinished.length)
     }
     // Evicted one by one, as a listener at its limit does.
     for (const expected of [...idle, ...unfinished]) assert.deepEqual([book.evict(), expected.ended], [true, 1])

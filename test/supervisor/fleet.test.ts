@@ -273,6 +273,21 @@ test('fleet: a worker that does not acknowledge an order is killed and replaced'
   assert.equal(f.fleet.slots[0]!.state, 'serving')
 })
 
+test('fleet: a worker that has spent its memory is replaced once, and finishes what it has', async () => {
+  const f = fixture()
+  await f.started
+  const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
+  for (let count = 0; count < 3; count++) {
+    first.heartbeat(f.fleet, 5, { exhausted: 1, heldBytes: 1_000_000 })
+    second.heartbeat(f.fleet, 5)
+    await settle()
+  }
+  assert.deepEqual(f.host.living.map(worker => worker.id), ['7.1.0', '7.0.1'])
+  assert.deepEqual(first.orders.map(order => order.tag), ['accept', 'stop-accept', 'drain'])
+  assert.deepEqual(second.orders.map(order => order.tag), ['accept'])
+  assert.equal(f.log.filter(line => line === 'warn: worker 7.0.0 has spent its memory and is replaced').length, 1, f.log.join('\n'))
+})
+
 test('fleet: a restart goes slot by slot: the new one accepts before the old one stops', async () => {
   const f = fixture()
   await f.started

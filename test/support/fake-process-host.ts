@@ -4,7 +4,7 @@
  */
 import { ChannelError } from '../../src/ipc/channel.ts'
 import type { FromWorker, ToWorker } from '../../src/ipc/messages.ts'
-import { NO_COUNTS } from '../../src/ipc/open-counts.ts'
+import { NO_COUNTS, type OpenCounts } from '../../src/ipc/open-counts.ts'
 import type { WorkerPhase } from '../../src/ipc/worker-phase.ts'
 import { ROLE_VARIABLE } from '../../src/ipc/worker-role.ts'
 import type { WorkerRole } from '../../src/ipc/worker-role.ts'
@@ -95,8 +95,8 @@ export class FakeWorker {
 
   say(fleet: Fleet, message: FromWorker): void { fleet.onMessage(this.process!, message) }
 
-  heartbeat(fleet: Fleet, exchanges = 0): void {
-    const open = { ...NO_COUNTS, connections: 1, idleConnections: 1, exchanges }
+  heartbeat(fleet: Fleet, exchanges = 0, more: Partial<OpenCounts> = {}): void {
+    const open = { ...NO_COUNTS, connections: 1, idleConnections: 1, exchanges, ...more }
     this.say(fleet, { tag: 'heartbeat', seq: 0, loopLagMs: 0, utilization: 0, rssBytes: 1, open })
   }
 
