@@ -2,7 +2,7 @@
  * A Cirque under its supervisor, started for a script from this checkout: its processes, what they hold, what they log.
  * Ended with every worker by pid (bench/managed-process.ts).
  */
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { createWriteStream, existsSync, readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { askSupervisor } from '../../supervisor/control-client.ts'
@@ -62,9 +62,11 @@ export class Instance {
     const group = options.cgroupProcs === undefined || options.cgroupProcs === '' ? '' : `echo $$ > ${options.cgroupProcs}; `
     const launched = new ManagedProcess(options.name, {
       command: 'sh', args: ['-c', `${limit}${group}exec "$@"`, 'sh', ...cirque, '--state-dir', path.join(folder, 'state')],
-      cwd: folder, stdoutFile: path.join(folder, 'access.log'),
+      cwd: folder,
       env: { NODE_ENV: 'production', CIRQUE_LOG_PROCESS: path.join(folder, 'process.log'), ...options.env },
     }, null)
+    // Through a pipe, which all workers share, as below a service manager.
+    launched.child.stdout?.pipe(createWriteStream(path.join(folder, 'access.log')))
     const instance = new Instance(options, folder, launched)
     try {
       await instance.#ready(options.readyPath)
@@ -116,10 +118,8 @@ export class Instance {
   ask(message: FromOperator): Promise<unknown> { return askSupervisor(this.stateDir, message) }
 
   processLog(): string { return textOf(path.join(this.folder, 'process.log')) }
-  accessLog(): string { return textOf(path.join(this.folder, 'access.log')) }
   /** Lines of the process log that say `error` or worse. */
   errorLines(): number { return this.processLog().split('"level":"error"').length - 1 }
-  logBytes(): number { return sizeOf(path.join(this.folder, 'process.log')) }
 
   async stop(graceMs = 5000): Promise<void> {
     await this.#process.stop(graceMs)
@@ -153,7 +153,6 @@ function ownMB(pid: number): number {
 }
 
 function textOf(file: string): string { return existsSync(file) ? readFileSync(file, 'latin1') : '' }
-function sizeOf(file: string): number { return statSync(file, { throwIfNoEntry: false })?.size ?? 0 }
 
 /** Every descendant of this script that still lives, by name: none may be left at the end. */
 export function leftBehind(): string[] {

@@ -208,7 +208,13 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   })
 }
 
-const exitCode = await main()
+let exitCode = 1
+try {
+  exitCode = await main()
+} catch (error) {
+  // Whatever keeps a soak from beginning: an instance that does not start, clients that are not answered.
+  console.error(`soak: ${(error as Error).message}`)
+}
 await stopAll()
 const left = leftBehind()
 if (left.length > 0) console.error(`FAIL processes are left: ${left.join('; ')}`)

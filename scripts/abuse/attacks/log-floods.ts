@@ -1,23 +1,9 @@
-/** What is around the process: logs, folders, the admin listener. */
-import { readFileSync, rmSync } from 'node:fs'
+/** What clients cause is no error line, and no line tears another. */
+import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Attack } from '../attack.ts'
-import { atRate, CLOSE, dial, dialMany, exchange, get, statusOf } from '../clients.ts'
-
-export const stateFolderRemoved: Attack = {
-  name: 'state-folder-removed',
-  title: 'a cleaner removes the state folder, then both workers die',
-  secondsMin: 10,
-  bounds: { times: Number.POSITIVE_INFINITY, longestMs: 3000, workersEnded: 2, unserved: 6 },
-  async strike({ stateDir, workerPids, seconds }) {
-    rmSync(stateDir, { recursive: true, force: true })
-    await delay(500)
-    for (const pid of workerPids) process.kill(pid, 'SIGKILL')
-    await delay(seconds * 1000)
-    return { done: `${workerPids.length} workers killed`, faults: [] }
-  },
-}
+import { atRate, CLOSE, exchange, get } from '../clients.ts'
 
 /** Fields by which proxies recognise themselves; an origin that shows them has told a client. */
 const LOOP_FIELDS = ['via', 'cdn-loop', 'cirque-loop']
@@ -49,23 +35,4 @@ function isJson(line: string): boolean {
   } catch {
     return false
   }
-}
-
-export const adminFlood: Attack = {
-  name: 'admin-flood',
-  title: '64 idle connections to the admin listener, which is asked for /readyz meanwhile',
-  async strike({ adminPort, seconds }) {
-    const idle = await dialMany(adminPort, 64, (socket) => void socket.resume())
-    const half = dial(adminPort)
-    half.write('GET /readyz HTTP/1.1\r\n')
-    let ready = 0
-    let asked = 0
-    const done = await atRate(10, seconds, () => void exchange(adminPort, get('/readyz', CLOSE)).then((answer) => {
-      asked++
-      if (statusOf(answer) === 200) ready++
-    }))
-    for (let waits = 0; waits < 100 && asked < done; waits++) await delay(100)
-    for (const socket of [...idle, half]) socket.destroy()
-    return { done: `${done} questions`, faults: ready === done ? [] : [`/readyz was answered ${ready} times of ${done}`] }
-  },
 }
