@@ -28,7 +28,7 @@ export interface Strike {
 export interface Bounds {
   /** Victims' times relative to those of the undisturbed instance; Infinity where they are looked at by `longestMs`. */
   readonly times: number
-  /** Longest wait of one victim. */
+  /** Longest wait of a victim that was served in the end. */
   readonly longestMs: number
   /** Victims that got no right answer. */
   readonly unserved: number

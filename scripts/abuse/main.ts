@@ -27,6 +27,8 @@ const WORKERS = 2
 const VICTIMS_PER_SECOND = 40
 /** The last ones may wait 10 s for their answers. */
 const VICTIMS_END_MS = 15_000
+/** Kinds of lines of the process log that are shown when an attack fails. */
+const TROUBLES_SHOWN = 8
 /** Victims ask this long before the attack, so that its first moment is seen. */
 const BEFORE_MS = 1000
 const LOOK_MS = 200
@@ -124,7 +126,9 @@ async function run(attack: Attack, seconds: number): Promise<Row> {
       workerPids: attacked.workerPids(), seconds: Math.max(seconds, attack.secondsMin ?? 0),
     }
     const { strike, observation } = await observe(attack, target, attacked, quiet)
-    return { name: attack.name, done: strike.done, seen: observation, bounds: boundsOf(attack) }
+    const row = { name: attack.name, done: strike.done, seen: observation, bounds: boundsOf(attack) }
+    if (judge(row.seen, row.bounds).length > 0) for (const trouble of attacked.troubles(TROUBLES_SHOWN)) console.error(`  log: ${trouble}`)
+    return row
   } finally {
     await Promise.all([attacked.stop(), quiet.stop(), origin.stop(), victimOrigin.stop()])
     group?.remove()

@@ -12,6 +12,7 @@ export interface VictimTimes {
   readonly unserved: number
   readonly p50Ms: number
   readonly p99Ms: number
+  /** Of those that were served. */
   readonly longestMs: number
 }
 
@@ -40,10 +41,11 @@ const VICTIMS_MIN = 20
 
 /** One that was not served has waited for ever, as far as percentiles go. */
 export function timesOf(visits: readonly Visit[]): VictimTimes {
+  const answered = visits.filter(({ served }) => served)
   const sorted = visits.map(({ ms, served }) => (served ? ms : Number.POSITIVE_INFINITY)).toSorted((a, b) => a - b)
   return {
-    count: visits.length, unserved: visits.filter(({ served }) => !served).length,
-    p50Ms: percentile(sorted, 50), p99Ms: percentile(sorted, 99), longestMs: Math.max(0, ...visits.map(({ ms }) => ms)),
+    count: visits.length, unserved: visits.length - answered.length,
+    p50Ms: percentile(sorted, 50), p99Ms: percentile(sorted, 99), longestMs: Math.max(0, ...answered.map(({ ms }) => ms)),
   }
 }
 

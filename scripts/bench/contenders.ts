@@ -376,8 +376,12 @@ export function contendersFor(options: ContenderOptions): Contender[] {
   return list
 }
 
-/** Cirque as it comes, with two workers, and the nginx beside it: what happens when all of them are killed. */
+/**
+ * Cirque as it comes, with two workers, the same with a spare for each, and the nginx beside them: what happens when all
+ * that serve are killed.
+ */
 export const CIRQUE_TWO = 'cirque-two'
+export const CIRQUE_SPARE = 'cirque-spare'
 export const NGINX_TWO = 'nginx-two'
 
 /** Every form of Cirque, from one checkout. */
@@ -387,5 +391,6 @@ function cirques(root: string, suffix: string, { form, profile }: ContenderOptio
     cirqueLog(`${AFTER}-log${suffix}`, root),
     cirqueDefault(`${AFTER}-default${suffix}`, root, { workers: 1, onlyWhereNamed: false }),
     cirqueDefault(`${CIRQUE_TWO}${suffix}`, root, { workers: 2, onlyWhereNamed: true }),
+    cirqueDefault(`${CIRQUE_SPARE}${suffix}`, root, { workers: 2, onlyWhereNamed: true, env: { CIRQUE_SUPERVISOR_SPARE_WORKERS: '2' } }),
   ]
 }

@@ -37,7 +37,8 @@ export const HELP = `Usage: npm run bench -- [options]
   --only a,b             contenders to run; default: all. Told the same things: cirque, nginx, nginx-large-buffers,
                          haproxy, caddy, node:http, fast-proxy, @fastify/http-proxy, http-proxy-3; as they come, access
                          log on: cirque-default, nginx-log (told the same, with the same fields logged), nginx-default,
-                         haproxy-default; for single rows: cirque-log, cirque-two, nginx-two
+                         haproxy-default; for single rows: cirque-log, cirque-two, cirque-spare,
+                         nginx-two
   --workloads a,b        rows of the report; default: all
                          streams of requests: ${WORKLOAD_NAMES}
                          trials: ${TRIAL_NAMES}

@@ -121,9 +121,36 @@ export class Instance {
   /** Lines of the process log that say `error` or worse. */
   errorLines(): number { return this.processLog().split('"level":"error"').length - 1 }
 
+  /** What it warned of, and how often, the last kinds of lines. */
+  troubles(kinds: number): string[] { return troublesIn(this.processLog()).slice(-kinds) }
+
   async stop(graceMs = 5000): Promise<void> {
     await this.#process.stop(graceMs)
     removeFolder(this.folder)
+  }
+}
+
+/** Messages of level warn and above in a process log, those that differ in digits alone as one, with a count. */
+export function troublesIn(log: string): string[] {
+  const counts = new Map<string, { first: string; count: number }>()
+  for (const line of log.split('\n')) {
+    const text = troubleOf(line)
+    if (text === '') continue
+    const kind = text.replace(/\d+/g, '0')
+    const known = counts.get(kind)
+    if (known === undefined) counts.set(kind, { first: text, count: 1 })
+    else known.count++
+  }
+  return [...counts.values()].map(({ first, count }) => `${count} x ${first}`)
+}
+
+function troubleOf(line: string): string {
+  if (!/^\{"level":"(warn|error|fatal)"/.test(line)) return ''
+  try {
+    const { level, msg } = JSON.parse(line) as { level: string; msg: string }
+    return `${level} ${msg}`
+  } catch {
+    return line // A line that was not written to its end.
   }
 }
 

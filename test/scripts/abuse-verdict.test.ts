@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { USUAL_BOUNDS, type Bounds } from '../../scripts/abuse/attack.ts'
 import { ATTACKS } from '../../scripts/abuse/attacks/list.ts'
 import { abuseTable, judge, timesOf, type Observation, type Visit } from '../../scripts/abuse/verdict.ts'
+import { troublesIn } from '../../scripts/field/instance.ts'
 import { acceptedOn, dialledTo, parseTcpTable } from '../../scripts/field/open-sockets.ts'
 
 function visits(count: number, ms: number, unserved = 0): Visit[] {
@@ -75,6 +76,16 @@ test('abuse verdict: the table has a line an attack, and one a bound that was pa
 test('abuse: attacks have names of their own and say what they do', () => {
   assert.equal(new Set(ATTACKS.map(({ name }) => name)).size, ATTACKS.length)
   for (const { name, title } of ATTACKS) assert.ok(/^[a-z0-9-]+$/.test(name) && title !== '')
+})
+
+test('field: warnings of a process log are told by kind, with a count', () => {
+  assert.deepEqual(troublesIn([
+    '{"level":"info","time":"t","msg":"running"}',
+    '{"level":"warn","time":"t","msg":"worker 1.0.0 has been silent for 800 ms"}',
+    '{"level":"warn","time":"t","msg":"worker 1.1.3 has been silent for 1600 ms"}',
+    '{"level":"error","time":"t","stack":"Error: x\\n at y","msg":"worker 1.0.0 died: \\"SIGABRT\\"","code":null}',
+    'no line of a log',
+  ].join('\n')), ['2 x warn worker 1.0.0 has been silent for 800 ms', '1 x error worker 1.0.0 died: "SIGABRT"'])
 })
 
 test('open sockets: connections are told by port, state, and whether somebody holds them', () => {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { sinceBootMs } from '../../scripts/bench/process-usage.ts'
+import { ACCESS_FIELDS } from '../../src/telemetry/exporters/access-line.ts'
+import { nginxConfig } from '../../scripts/bench/contenders.ts'
 import { parseAccepted } from '../../scripts/bench/origin.ts'
 import { TRIALS } from '../../scripts/bench/trials/list.ts'
 import { judgeTrial, trialTable, withUnit, type Trial, type TrialMeasurement } from '../../scripts/bench/trials/trial.ts'
@@ -57,4 +59,10 @@ test('bench trials: numbers are read and shown with their units', () => {
   assert.equal(sinceBootMs('12.34 99.10\n'), 12_340)
   const page = 'Active connections: 3 \nserver accepts handled requests\n 16 17 18 \nReading: 0 Writing: 1 Waiting: 2 \n'
   assert.equal(parseAccepted(page), 16)
+})
+
+test('bench: nginx with a log writes the fields that Cirque has', () => {
+  const config = nginxConfig({ originPort: 1, listenPort: 2, folder: '/folder' }, '', { log: true })
+  const format = /log_format fields escape=json '\{(.*)\}';/.exec(config)?.[1] ?? ''
+  assert.deepEqual([...format.matchAll(/"(\w+)":/g)].map((match) => match[1]), [...ACCESS_FIELDS])
 })

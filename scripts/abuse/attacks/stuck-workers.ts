@@ -3,12 +3,11 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Attack } from '../attack.ts'
 import { connected, dial, get } from '../clients.ts'
 
-/** First one worker, then, when that was seen to, all of them. */
 function stuck(name: string, title: string, loops: number, longestMs: number): Attack {
   return {
     name, title, secondsMin: 15,
-    // Each loop costs its worker, which must be killed and replaced.
-    bounds: { times: Number.POSITIVE_INFINITY, longestMs, workersEnded: loops, unserved: 2 * loops },
+    // Each loop costs its worker, which must be killed and replaced, and those whose requests it had accepted.
+    bounds: { times: Number.POSITIVE_INFINITY, longestMs, workersEnded: loops, unserved: 4 * loops },
     async strike({ port, seconds }) {
       // A worker takes one of them, and nothing else afterwards.
       for (let sent = 0; sent < loops; sent++) {
@@ -24,5 +23,5 @@ function stuck(name: string, title: string, loops: number, longestMs: number): A
 }
 
 export const stuckWorker = stuck('stuck-worker', 'a filter that never returns, in one worker of two', 1, 2500)
-/** Requests fall on either worker: with a few loops both have one. */
-export const stuckWorkers = stuck('stuck-workers', 'a filter that never returns, in every worker', 4, 5000)
+/** The second loop may wait behind the first one: whoever takes over what waits there then has it. */
+export const stuckWorkers = stuck('stuck-workers', 'a filter that never returns, in every worker', 2, 5000)
