@@ -16,6 +16,7 @@ import type { ConnectProxy, Peer } from '../../src/peer/peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import type { ByteStream, StreamOwner } from '../../src/protocols/byte-stream.ts'
 import { FakeClock } from '../support/fake-clock.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { within } from '../support/wait-for.ts'
 import { FakeNetwork, FakeStream, Outcome, nextTick } from './fakes.ts'
 
@@ -631,7 +632,7 @@ test('sockets: a peer that asks for a DSCP and a user timeout has them, and one 
   assert.match(timeout!, /peer\.tcpUserTimeoutMs takes a system call/)
 })
 
-test('sockets: a closed port is refused, a path that is not there failed, an address that is not ours cannot be bound', async () => {
+test('sockets: a closed port is refused, a path that is not there failed, an address that is not ours cannot be bound', async t => {
   const connector = new TransportConnector()
   const server = net.createServer()
   await listen(server, { port: 0, host: '127.0.0.1' })
@@ -639,7 +640,7 @@ test('sockets: a closed port is refused, a path that is not there failed, an add
   await new Promise(resolve => { server.close(resolve) })
   const refused = connector.connect(new HttpPeer(`127.0.0.1:${port}`))
   await assert.rejects(within('refusal', refused), { kind: 'CONNECT_REFUSED', retry: 'always' })
-  await assert.rejects(within('refusal', connector.connect(new HttpPeer('unix:/nonexistent/a.sock'))), { kind: 'CONNECT_FAILED' })
+  await assert.rejects(within('refusal', connector.connect(new HttpPeer(`unix:${temporaryFolder(t)}/a.sock`))), { kind: 'CONNECT_FAILED' })
   const unbound = connector.connect(new HttpPeer(`127.0.0.1:${port}`, { localAddress: '192.0.2.1' }))
   await assert.rejects(within('refusal', unbound), { kind: 'BIND_FAILED', source: 'internal' })
 })

@@ -432,13 +432,13 @@ test('system calls: the ends of children that were there before an exec in place
   assert.equal(await program.ended, 0)
 })
 
-test('system calls: execve from a worker thread keeps the process, while the main thread is busy', linux, async () => {
+test('system calls: execve from a worker thread keeps the process, while the main thread is busy', linux, async t => {
   const inThread = `
     const { workerData } = require('node:worker_threads')
     import(workerData.module).then(async ({ loadSystemCalls }) => {
       const { calls } = await loadSystemCalls({})
       let failed = ''
-      try { calls.execve('/nonexistent', ['x'], {}) } catch (error) { failed = error.code }
+      try { calls.execve(workerData.missing, ['x'], {}) } catch (error) { failed = error.code }
       calls.setInheritable(workerData.fd, true)
       const text = \`
         const file = require("node:fs").readlinkSync("/proc/self/fd/" + process.argv[1])
@@ -454,7 +454,7 @@ test('system calls: execve from a worker thread keeps the process, while the mai
     console.log(JSON.stringify((await import('node:fs')).readlinkSync('/proc/self/fd/' + fd)))
     new Worker(${JSON.stringify(inThread)}, {
       eval: true, execArgv: [],
-      workerData: { fd, module: ${JSON.stringify(new URL('../../src/ipc/system-calls.ts', import.meta.url).href)} },
+      workerData: { fd, missing: ${JSON.stringify(path.join(temporaryFolder(t), 'missing'))}, module: ${MODULE} },
     })
       .once('online', () => { for (;;); })
   `)
@@ -467,11 +467,12 @@ test('system calls: execve from a worker thread keeps the process, while the mai
   assert.equal(await program.ended, 0)
 })
 
-test('system calls: an execve that fails changes nothing', linux, () => {
+test('system calls: an execve that fails changes nothing', linux, t => {
   const calls = systemCalls()
   const marks = (): boolean[] => [0, 1, 2].map(isCloseOnExec)
   const before = marks()
-  assert.throws(() => calls.execve('/nonexistent', ['x'], {}), { code: 'ENOENT', message: 'execve(/nonexistent): ENOENT (errno 2)' })
+  const missing = path.join(temporaryFolder(t), 'missing')
+  assert.throws(() => calls.execve(missing, ['x'], {}), { code: 'ENOENT', message: `execve(${missing}): ENOENT (errno 2)` })
   assert.throws(() => calls.execve('/', ['x'], {}), { code: 'EACCES' })
   assert.throws(() => calls.execve(process.execPath, ['x'.repeat(200_000)], {}), { code: 'E2BIG' })
   assert.throws(() => calls.execve(process.execPath, ['a\0b'], {}), /holds a zero byte/)

@@ -257,6 +257,7 @@ test('replaceSupervisor: what cannot be executed changes nothing, and says why',
   t.after(() => calls.close(other))
   const noImage = path.join(temporaryFolder(t), 'node')
   fs.writeFileSync(noImage, 'no image', { mode: 0o700 })
+  const missing = path.join(path.dirname(noImage), 'missing')
   const image = { node: process.execPath, execArgv: [], entry: IMAGE, boot: BOOT }
   const handover: Handover = {
     format: 1,
@@ -270,12 +271,12 @@ test('replaceSupervisor: what cannot be executed changes nothing, and says why',
   }
   const faults: readonly (readonly [string, Partial<Handover>, RegExp])[] = [
     [
-      'a runtime that is not there', { to: { ...image, node: '/nonexistent' } },
-      /^the next image could not be executed: execve\(\/nonexistent\): ENOENT/,
+      'a runtime that is not there', { to: { ...image, node: missing } },
+      /^the next image could not be executed: execve\(.*\/missing\): ENOENT/,
     ],
     ['a file that is no image', { to: { ...image, node: noImage } }, /ENOEXEC/],
-    ['an entry that is not there', { to: { ...image, entry: '/nonexistent.ts' } }, /ENOENT.*\/nonexistent\.ts/],
-    ['a way back that is not there', { back: { ...image, node: '/nonexistent' } }, /ENOENT.*\/nonexistent/],
+    ['an entry that is not there', { to: { ...image, entry: `${missing}.ts` } }, /ENOENT.*\/missing\.ts/],
+    ['a way back that is not there', { back: { ...image, node: missing } }, /ENOENT.*\/missing/],
     ['a descriptor that is not open', { descriptors: [socket.fd(), 999_999, other] }, /fcntl\(999999\): EBADF/],
   ]
   for (const [what, part, message] of faults) {
