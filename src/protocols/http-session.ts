@@ -149,8 +149,8 @@ export interface RequestSetup {
   length: number
   /** Written behind the fields of the head. */
   lines: FieldLines
-  /** The origin may switch to the protocols in the Upgrade field of the head; otherwise that field is left out. */
-  switches: boolean
+  /** The origin may switch to one of these, as a value of Upgrade; '' to none. The Upgrade field of the head is left out. */
+  switchesTo: string
   /** Trailers of the response are of use. */
   acceptsTrailers: boolean
   /** Sent as the authority of a request that names none, since every version that is written wants one. */

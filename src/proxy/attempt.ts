@@ -54,7 +54,7 @@ const Told = { Nothing: 0, Other: 1, Failed: 2 } as const
 type Told = (typeof Told)[keyof typeof Told]
 
 /** Read by the session within `writeHead`: one serves all attempts. */
-const setup: RequestSetup = { length: 0, lines: FieldLines.NONE, switches: false, acceptsTrailers: false, defaultAuthority: '' }
+const setup: RequestSetup = { length: 0, lines: FieldLines.NONE, switchesTo: '', acceptsTrailers: false, defaultAuthority: '' }
 
 export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource {
   readonly peer: Peer
@@ -142,10 +142,10 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
 
   // ---- the request
 
-  send(head: RequestHead, length: number, lines: FieldLines, switches: boolean, acceptsTrailers: boolean): void {
+  send(head: RequestHead, length: number, lines: FieldLines, switchesTo: string, acceptsTrailers: boolean): void {
     setup.length = length
     setup.lines = lines
-    setup.switches = switches
+    setup.switchesTo = switchesTo
     setup.acceptsTrailers = acceptsTrailers
     setup.defaultAuthority = authorityOf(this.peer)
     this.sent = true

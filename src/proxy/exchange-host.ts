@@ -23,8 +23,8 @@ export interface ExchangeHost<Ctx> extends AttemptHost, HookHost {
   readonly forwarded: ForwardedFields
   readonly retryBudget: RetryBudget
   readonly pathNormalization: PathNormalization
-  /** Whether requests to switch protocols are passed on. */
-  readonly upgrades: boolean
+  /** Protocols, in lower case, that a client may switch to. */
+  readonly upgrades: ReadonlySet<string>
   readonly tunnelIdleTimeoutMs: number
   readonly showsRequestId: boolean
   readonly draining: boolean

@@ -27,6 +27,7 @@ import { BUFFER_RESERVE, copyWithReserve, type StreamDigest } from '../protocols
 import type { RequestOwner } from '../protocols/http-connection.ts'
 import type { HalfClose } from '../protocols/http-options.ts'
 import { BODY_TUNNEL, BODY_UNKNOWN, BODY_UNTIL_CLOSE, type DownstreamSession } from '../protocols/http-session.ts'
+import { offeredProtocols } from '../protocols/websocket/handshake.ts'
 import type { TracerGroup } from '../telemetry/tracer-group.ts'
 import { Attempt, tellPeer, type AttemptOwner, type LostConnection } from './attempt.ts'
 import type { ExchangeHost } from './exchange-host.ts'
@@ -619,7 +620,8 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
     const declared = down.requestBodyLength, stage = plan.requestBody
     const length = declared > 0 && stage !== null && !stage.keepsLength ? BODY_UNKNOWN : declared
     const lines = this.#host.forwarded.linesFor(request, this.#facts, this)
-    attempt.send(request, length, lines, down.wantsSwitch && this.#host.upgrades, down.acceptsTrailers)
+    const switchesTo = down.wantsSwitch ? offeredProtocols(request.headers, this.#host.upgrades) : ''
+    attempt.send(request, length, lines, switchesTo, down.acceptsTrailers)
     if (declared === 0) attempt.session?.endRequest(null)
     else this.#requestBody().sendTo(attempt)
   }

@@ -5,6 +5,7 @@
  */
 import { HttpConnector } from '../connector/http-connector.ts'
 import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
+import { asciiLower } from '../http/header-map.ts'
 import type { PathNormalization } from '../http/target-path.ts'
 import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
 import { SILENT_LOG, type LogFields } from '../ipc/process-log.ts'
@@ -56,7 +57,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   readonly retryBudget = new RetryBudget()
   readonly tracers: TracerGroup | null
   readonly pathNormalization: PathNormalization
-  readonly upgrades: boolean
+  readonly upgrades: ReadonlySet<string>
   readonly tunnelIdleTimeoutMs: number
   readonly hookTimeoutMs: number
   readonly showsRequestId: boolean
@@ -93,7 +94,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.forwarded = new ForwardedFields(partOf<ForwardedOptions>(FORWARDED_OPTIONS, options), options.name)
     this.tracers = TracerGroup.of(options.tracers)
     this.pathNormalization = options.pathNormalization
-    this.upgrades = options.upgrades
+    this.upgrades = new Set(options.upgrades.map(asciiLower))
     this.tunnelIdleTimeoutMs = options.tunnelIdleTimeoutMs
     this.hookTimeoutMs = options.hookTimeoutMs
     this.showsRequestId = options.showRequestId

@@ -4,11 +4,12 @@ import type { HttpConnector } from '../connector/http-connector.ts'
 import type { PathNormalization } from '../http/target-path.ts'
 import { HTTP_LISTENER_DEFAULTS, HTTP_LISTENER_OPTIONS, type HttpListenerOptions } from '../listener/http-listener-options.ts'
 import {
-  choice, code, defaultsOf, duration, flag, object, options, resolveOptions, text,
+  choice, code, defaultsOf, duration, flag, list, object, options, resolveOptions, text,
   type OptionTable,
 } from '../primitives/option-table.ts'
 import { FORWARDED_OPTIONS, type ForwardedOptions } from '../proxy/forwarded-options.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
+import { isUpgradeProtocol } from '../protocols/websocket/handshake.ts'
 import type { Tracer } from '../telemetry/tracer.ts'
 
 export interface HttpProxyOptions extends ForwardedOptions {
@@ -24,8 +25,11 @@ export interface HttpProxyOptions extends ForwardedOptions {
   accessLog?: AccessLogSink | null
   /** What happens to targets with dot segments. @default 'resolve' */
   pathNormalization?: PathNormalization
-  /** Whether Upgrade requests (WebSocket) are passed on; without it they are ordinary requests. @default true */
-  upgrades?: boolean
+  /**
+   * Protocols that a client may switch to with Upgrade; a request for any other is an ordinary one. Never HTTP/2 (`h2c`), whose
+   * requests would pass all hooks unseen. [] lets none through. @default ['websocket']
+   */
+  upgrades?: readonly string[]
   /** Idle limit of upgraded connections, in ms. 0 turns it off. @default 300000 */
   tunnelIdleTimeoutMs?: number
   /**
@@ -48,7 +52,7 @@ export const HTTP_PROXY_OPTIONS = {
   tracers: code<readonly Tracer[]>([], 'a list of tracers', isListOfObjects),
   accessLog: object<AccessLogSink>('an access log'),
   pathNormalization: choice<PathNormalization>('resolve', ['resolve', 'reject', 'off']),
-  upgrades: flag(true),
+  upgrades: list(['websocket'], 'protocol names, HTTP excepted', isUpgradeProtocol),
   tunnelIdleTimeoutMs: duration(300_000, { zero: 'turns it off' }),
   hookTimeoutMs: duration(60_000, { zero: 'turns it off' }),
   showRequestId: flag(true),

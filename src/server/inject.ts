@@ -104,7 +104,7 @@ async function exchangeOnce(client: Http1ClientSession, request: InjectRequest):
   client.begin(owner, HTTP1_CLIENT_DEFAULTS)
   client.writeHead(RequestHead.build(request.method ?? 'GET', request.target ?? '/', headers), {
     length: request.chunks !== undefined ? BODY_UNKNOWN : body?.length ?? 0,
-    lines: FieldLines.NONE, switches: headers.has('upgrade'), acceptsTrailers: false, defaultAuthority: 'inject.test',
+    lines: FieldLines.NONE, switchesTo: headers.getAll('upgrade').join(', '), acceptsTrailers: false, defaultAuthority: 'inject.test',
   })
   for (const piece of request.chunks ?? (body === null ? [] : [body])) {
     const bytes = toBuffer(piece)

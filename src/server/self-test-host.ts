@@ -39,7 +39,7 @@ export class SelfTestHost<Ctx> implements ExchangeHost<Ctx>, ConnectionHost, Tes
   readonly forwarded: ForwardedFields
   readonly retryBudget = new RetryBudget()
   readonly pathNormalization: PathNormalization
-  readonly upgrades: boolean
+  readonly upgrades: ReadonlySet<string>
   readonly tunnelIdleTimeoutMs: number
   readonly hookTimeoutMs: number
   readonly showsRequestId: boolean

@@ -586,6 +586,40 @@ describe('http1 proxy: upgrades', () => {
     assert.equal(request.field('sec-websocket-key'), 'dGhlIHNhbXBsZSBub25jZQ==')
   })
 
+  for (const [asked, offered, service] of [
+    ['h2c', null, {}],
+    ['H2C, websocket', 'websocket', {}],
+    ['websocket, chat/1, h2c', 'websocket', {}],
+    ['chat/1, HTTP/2.0, Chat/2 , TLS/1.3', 'chat/1, Chat/2', { upgrades: ['chat'] }],
+    ['websocket, chat/1, chat/2', 'chat/2', { upgrades: ['Chat/2'] }],
+    ['websocket', null, { upgrades: [] }],
+  ] as const) {
+    it(`of Upgrade: ${asked} the origin is offered ${offered ?? 'nothing'}, with ${JSON.stringify(service)}`, async t => {
+      const proxy = await startProxy(t, { service })
+      const settings = ['Connection: Upgrade, HTTP2-Settings', 'HTTP2-Settings: AAMAAABkAAQAAP__']
+      const key = ['Sec-WebSocket-Version: 13', 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==']
+      const answered = await proxy.exchange(get('/', ...settings, ...key, `Upgrade: ${asked}`))
+      assert.equal(answered.status, 200)
+      const request = await proxy.origin.received()
+      assert.deepEqual([request.field('upgrade'), request.field('http2-settings')], [offered, null])
+      assert.equal(request.field('connection'), offered === null ? null : 'upgrade')
+    })
+  }
+
+  it('an origin that switches to what it was not offered is not believed, though the client asked for it', async t => {
+    const preface = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'
+    for (const [asked, chosen] of [['h2c', 'h2c'], ['websocket, h2c', 'h2c'], ['chat, websocket', 'chat']] as const) {
+      const proxy = await startProxy(t, {
+        script: exchange => exchange.send(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${chosen}\r\n\r\n`),
+      })
+      const client = await proxy.connect()
+      await client.write(UPGRADE.replace('Upgrade: websocket', `Upgrade: ${asked}`) + preface)
+      assert.equal((await client.readResponse()).status, 502, asked)
+      assert.ok(!proxy.origin.connections.some(({ text }) => text.includes('PRI * HTTP/2.0')))
+      client.destroy()
+    }
+  })
+
   it('half-close goes through a tunnel both ways', async t => {
     const proxy = await startProxy(t, { script: exchange => exchange.send(SWITCHED) })
     const client = await proxy.connect()

@@ -52,7 +52,7 @@ async function startWorld(t: TestContext, perMessageDeflate: boolean, service: H
   const peer = new HttpPeer(`127.0.0.1:${port}`)
   const proxy = await startProxy(t, {
     hooks: { upstreamPeer: session => session.request.target === '/raw' ? new HttpPeer(proxy.origin.authority) : peer },
-    service, leavesExchangesOpen: true, script: switchToEcho,
+    service: { upgrades: ['websocket', 'echo'], ...service }, leavesExchangesOpen: true, script: switchToEcho,
   })
   const connect = async (): Promise<Watched> => {
     const socket = new WebSocket(`ws://127.0.0.1:${proxy.port}/`, { perMessageDeflate, maxPayload: 2 * BIG_BYTES })

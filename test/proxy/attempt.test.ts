@@ -69,7 +69,7 @@ class Bench {
 
   async send(attempt: Attempt): Promise<WireEnd> {
     if (!attempt.connect()) await new Promise(setImmediate)
-    attempt.send(RequestHead.build('GET', '/', HeaderMap.from({ Host: 'a' })), 0, FieldLines.NONE, false, false)
+    attempt.send(RequestHead.build('GET', '/', HeaderMap.from({ Host: 'a' })), 0, FieldLines.NONE, '', false)
     attempt.session!.endRequest(null)
     const { pair, end } = this.origins.at(-1)!
     pair.settle()

@@ -17,7 +17,7 @@ interface Timed { readonly proxy: ProxyUnderTest; readonly clock: FakeClock }
 async function start(t: TestContext, options: ProxyUnderTestOptions = {}): Promise<Timed> {
   const clock = new FakeClock()
   const connector = new HttpConnector({ ticker: new Ticker(clock) })
-  return { proxy: await startProxy(t, { ...options, service: { connector } }), clock }
+  return { proxy: await startProxy(t, { ...options, service: { ...options.service, connector } }), clock }
 }
 
 /** A request that its origin never answers is in flight. */
@@ -103,7 +103,8 @@ test('drain: a stop without an idle connection does not wait', async t => {
 test('drain: the hard deadline of a retirement leaves tunnels the time of their own', async t => {
   const switched = 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n'
   const { proxy, clock } = await start(t, {
-    leavesExchangesOpen: true, script: async exchange => { await exchange.send(Buffer.from(switched)) },
+    leavesExchangesOpen: true, service: { upgrades: ['test'] },
+    script: async exchange => { await exchange.send(Buffer.from(switched)) },
   })
   const client = await proxy.connect()
   await client.write('GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n')

@@ -31,6 +31,14 @@ test('http proxy options: a value out of range and misspelt names are refused at
   ].join('\n'))
 })
 
+test('http proxy options: HTTP itself is no protocol to switch to', () => {
+  const wrong: unknown[] = [['h2c'], ['websocket', 'H2C'], ['HTTP/2.0'], ['TLS/1.2'], ['a b'], [''], ['a/b/c'], true]
+  for (const upgrades of wrong as string[][]) {
+    assert.match(refusal(() => httpProxyService(APP, { upgrades })), /^httpProxy\.upgrades is .*; use /, JSON.stringify(upgrades))
+  }
+  assert.deepEqual(resolveHttpProxyOptions({ upgrades: ['IRC/6.9', 'websocket'] }).upgrades, ['IRC/6.9', 'websocket'])
+})
+
 test('http proxy options: options of a listener are checked when it is added', () => {
   assert.equal(
     refusal(() => httpProxyService(APP).addTcp('127.0.0.1:0', { maxConections: 1, backlog: 0 } as object)),

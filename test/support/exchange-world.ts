@@ -158,7 +158,8 @@ export class ExchangeWorld implements WorldView {
       maxInterimResponses: 3, retryBudgetPercent: 100,
     })
     this.core = new HttpProxyCore(this.#application(), {
-      connector: this.connector, accessLog: null, tunnelIdleTimeoutMs: 8000, maxActiveRequests: options.maxActiveRequests,
+      connector: this.connector, accessLog: null, upgrades: ['model'],
+      tunnelIdleTimeoutMs: 8000, maxActiveRequests: options.maxActiveRequests,
       tracers: [{ exchangeEnded: summary => this.#traced(summary) }],
       listener: {
         headTimeoutMs: 5000, keepAliveTimeoutMs: 6000, bodyIdleTimeoutMs: 5000, sendTimeoutMs: 5000,

@@ -3,5 +3,5 @@ import { FieldLines } from '../../src/http/field-lines.ts'
 import type { RequestSetup } from '../../src/protocols/http-session.ts'
 
 export function setupFor(length: number, more: Partial<RequestSetup> = {}): RequestSetup {
-  return { length, lines: FieldLines.NONE, switches: false, acceptsTrailers: false, defaultAuthority: 'default.test', ...more }
+  return { length, lines: FieldLines.NONE, switchesTo: '', acceptsTrailers: false, defaultAuthority: 'default.test', ...more }
 }

@@ -360,7 +360,7 @@ export class TracedWorld {
       transport: { dial: (peer, waiter) => this.#dial(peer, waiter) },
     })
     this.#service = new HttpProxyService<undefined>(this.#application(), {
-      connector: this.#connector, accessLog: null, tracers: [this.#tracer(this.byService), both],
+      connector: this.#connector, accessLog: null, upgrades: ['model'], tracers: [this.#tracer(this.byService), both],
       listener: { keepAliveTimeoutMs: LONG_MS, bodyIdleTimeoutMs: LONG_MS, headTimeoutMs: LONG_MS },
     }).addTcp('127.0.0.1:0')
   }

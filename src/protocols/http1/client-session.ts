@@ -120,6 +120,8 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   #headSeen = false
   /** Fields of the request that asked to switch protocols; null: it did not. */
   #asked: HeaderMap | null = null
+  /** What it asked for. */
+  #offered = ''
   /** Heads and bytes of 1xx since then. */
   #interims = 0
   #interimBytes = 0
@@ -193,8 +195,9 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
       skip |= 1 << FieldKind.ContentLength
       own = `Content-Length: ${length}\r\n`
     }
-    const protocol = setup.switches && checkUpgradeRequest(headers) === null ? headers.getKind(FieldKind.Upgrade) ?? '' : ''
+    const { switchesTo } = setup, protocol = switchesTo !== '' && checkUpgradeRequest(headers, switchesTo) === null ? switchesTo : ''
     this.#asked = protocol === '' ? null : headers
+    this.#offered = protocol
     if (protocol !== '') own += `Connection: upgrade\r\nUpgrade: ${protocol}\r\n`
     else if (setup.acceptsTrailers) own += 'TE: trailers\r\nConnection: TE\r\n'
     // HTTP/1.0 allows a request without Host; what is sent on is HTTP/1.1, which does not.
@@ -356,7 +359,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
     if (head.status === 101) {
       const asked = this.#asked
       const fault = asked === null || !framing.upgrade ? '101 to a request that asked for no upgrade, or without its fields'
-        : checkUpgradeResponse(asked, head.headers)
+        : checkUpgradeResponse(asked, this.#offered, head.headers)
       if (fault !== null) {
         this.#fail('BAD_UPGRADE', fault, 'bad-framing')
         return

@@ -7,5 +7,5 @@ server.addService(httpProxyService<undefined>({
   newCtx: () => undefined,
   upstreamPeer: () => peer,
   upstreamRequestFilter(_session: Session, request: RequestHead): void { request.headers.set('x-worker', String(process.pid)) },
-}, { maxActiveRequests: 100 }).addTcp('127.0.0.1:0', { maxUriBytes: 4096 }))
+}, { maxActiveRequests: 100, upgrades: ['echo'] }).addTcp('127.0.0.1:0', { maxUriBytes: 4096 }))
 await server.runForever()

@@ -227,7 +227,7 @@ export class MuxClientSession implements UpstreamSession, StreamReceiver {
   writeHead(head: RequestHead, setup: RequestSetup): void {
     if (this.#state !== SessionState.Begun) return
     const { headers } = head, { length, lines } = setup
-    const protocol = setup.switches ? headers.getKind(FieldKind.Upgrade) ?? '' : ''
+    const protocol = setup.switchesTo
     this.#state = SessionState.Asked
     this.#method = head.method
     this.#switches = protocol !== ''

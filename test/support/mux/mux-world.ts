@@ -40,8 +40,8 @@ export class Call implements UpstreamOwner {
 
   constructor(connection: MuxClientConnection, method: string, target: string, fields: Readonly<Record<string, string>>, length: number) {
     this.session = connection.begin(this, HTTP1_CLIENT_DEFAULTS)
-    const head = RequestHead.build(method, target, HeaderMap.from(fields)), switches = head.headers.has('upgrade')
-    this.session.writeHead(head, { length, lines: FieldLines.NONE, switches, acceptsTrailers: true, defaultAuthority: 'a.example' })
+    const head = RequestHead.build(method, target, HeaderMap.from(fields)), switchesTo = head.headers.get('upgrade') ?? ''
+    this.session.writeHead(head, { length, lines: FieldLines.NONE, switchesTo, acceptsTrailers: true, defaultAuthority: 'a.example' })
     if (length === BODY_NONE) this.session.endRequest(null)
   }
 
@@ -166,7 +166,7 @@ export class MuxWorld implements ConnectionHost {
       newCtx: () => undefined, upstreamPeer: peerOf, suppressErrorLog: () => true,
       logging: (_session, error) => { if (error !== null) this.errors.push(error) },
       ...options.hooks,
-    }, { connector: this.connector, accessLog: null, listener: options.listener ?? {} }, MUX_PROTOCOLS)
+    }, { connector: this.connector, accessLog: null, upgrades: ['model'], listener: options.listener ?? {} }, MUX_PROTOCOLS)
     this.service = new ListeningBase(this.core.name, this.core).addTcp('127.0.0.1:0')
   }
 
