@@ -325,6 +325,8 @@ interface ShownWorker {
   loopLagMs: number | null
   rssBytes: number | null
   open: { connections: number; activeExchanges: number; exchanges: number; upgraded: number }
+  /** Left out by a supervisor of an older build. */
+  notices?: readonly string[]
 }
 
 interface ShownSlot {
@@ -365,9 +367,19 @@ function statusText(status: SupervisorStatus): string {
     `control       ${status.controlSocket}`,
     ...(status.systemCalls === 'available' ? [] : [`system calls  ${status.systemCalls}: no replacement of the supervisor in place`]),
     `open          ${connections ?? 0} connections, ${activeExchanges ?? 0} requests${upgradedText}; ${exchanges ?? 0} requests so far`,
+    ...noticesText(status.slots as ShownSlot[]),
     '',
     workersText(status),
   ].join('\n')
+}
+
+/** What workers want to have known, each once, with those who say so. */
+function noticesText(slots: readonly ShownSlot[]): string[] {
+  const saidBy = new Map<string, string[]>()
+  for (const { worker } of slots) {
+    for (const notice of worker?.notices ?? []) saidBy.set(notice, [...saidBy.get(notice) ?? [], worker!.id])
+  }
+  return [...saidBy].map(([notice, workers]) => `notice        ${notice} (worker ${workers.join(', ')})`)
 }
 
 function workersText(status: SupervisorStatus): string {

@@ -44,6 +44,7 @@ function showWorker(worker: WorkerProcess, roster: Roster): object {
     drainEndsInMs: worker.drainEndsAtMs === null ? null : Math.max(0, Math.round(worker.drainEndsAtMs - nowMs)),
     loopLagMs: heartbeat?.loopLagMs ?? null, utilization: heartbeat?.utilization ?? null, rssBytes: heartbeat?.rssBytes ?? null,
     open: worker.open,
+    notices: Array.isArray(heartbeat?.notices) ? heartbeat.notices : [],
   }
 }
 

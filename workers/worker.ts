@@ -38,7 +38,7 @@ const ORPHAN_EMPTY_QUEUE_MS = 1_000
 const ABOUT_LISTENERS: ReadonlySet<ToWorker['tag']> = new Set(['accept', 'stop-accept', 'stand-in', 'step-back', 'close-listeners'])
 
 /** What of a server a worker uses. */
-export type WorkerServer = Pick<Server, 'prepare' | 'listeners' | 'runSelfTest' | 'drain' | 'stats' | 'close'>
+export type WorkerServer = Pick<Server, 'prepare' | 'listeners' | 'runSelfTest' | 'drain' | 'stats' | 'notices' | 'close'>
 
 /** The process around the worker, replaced in tests. */
 export interface WorkerHost {
@@ -298,12 +298,13 @@ export class Worker implements RunHost {
   }
 
   #report(loopLagMs: number): void {
-    const { utilization, rssBytes } = this.#world.vitals()
+    const { utilization, rssBytes } = this.#world.vitals(), notices = this.#server?.notices() ?? []
     this.#host.send({
       tag: 'heartbeat', seq: this.#seq++, loopLagMs: Math.round(loopLagMs * 10) / 10, utilization: Math.round(utilization * 1000) / 1000,
       rssBytes, open: { ...(this.#server?.stats() ?? NO_COUNTS), unhandledRejections: this.#rejections.count,
         logLinesDropped: this.#host.logLinesDropped(),
       },
+      ...notices.length === 0 ? null : { notices },
     })
   }
 

@@ -114,6 +114,8 @@ export type FromWorker =
     readonly utilization: number
     readonly rssBytes: number
     readonly open: OpenCounts
+    /** What an operator should know of its services, a line each; left out by an older build, and where there is nothing. */
+    readonly notices?: readonly string[]
   }
   /** Everything is finished, `cut` of it by force; the process exits right after. */
   | { readonly tag: 'drained'; readonly cut: number }

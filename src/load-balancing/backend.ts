@@ -69,6 +69,8 @@ export interface BackendStatus {
   /** `out`: too many attempts failed; `trial`: an attempt is finding out whether it is back. */
   readonly passive: 'in' | 'out' | 'trial'
   readonly ready: boolean
+  /** Why it gets traffic or none, as of the last change; '' before the first. */
+  readonly reason: string
   readonly inFlight: number
   /** Failed attempts so far. */
   readonly failures: number
@@ -95,8 +97,9 @@ export class Backend {
   ready = true
   /** Out, or back for want of another backend, and the next attempt that succeeds shows that it is well. */
   onTrial = false
-  /** What watchers were told last. */
+  /** What watchers were told last, and why. */
   announcedReady = true
+  reason = ''
 
   /** Attempts that were selected and neither reported nor released. */
   inFlight = 0
@@ -145,6 +148,7 @@ export class Backend {
       healthy: this.healthy,
       passive: this.onTrial ? 'trial' : this.outUntilMs === 0 ? 'in' : 'out',
       ready: this.ready,
+      reason: this.reason,
       inFlight: this.inFlight,
       failures: this.failures,
       selected: this.selected,

@@ -171,6 +171,7 @@ export interface LoadBalancerService {
   /** @param context the log is told of backends that come and go, and of updates that fail. Left out: nobody is */
   start(signal: AbortSignal, context?: { readonly log: ProcessLog }): Promise<void>
   counted(): Iterable<Counted>
+  notices(): Iterable<string>
 }
 
 export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counted {
@@ -341,6 +342,16 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counte
       kind: 'background', name,
       start: (signal, context) => this.#start(signal, context?.log ?? null),
       counted: () => [this as object, resolver].filter(isCounted),
+      notices: () => this.#notices(),
+    }
+  }
+
+  /** Backends that get no traffic, for status. */
+  *#notices(): Generator<string> {
+    const { name } = this.options
+    if (this.#serving.set.size === 0) yield `${name} has no backends`
+    for (const { announcedReady, name: backend, reason } of this.#serving.set.backends) {
+      if (!announcedReady) yield `${name}: ${backend} gets no traffic${reason === '' ? '' : `, ${reason}`}`
     }
   }
 
@@ -588,6 +599,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counte
     this.#updateReady(backend)
     if (backend.ready === backend.announcedReady) return
     backend.announcedReady = backend.ready
+    backend.reason = reason
     if (this.#lines !== null) this.#tell(this.#lines, backend, reason)
     // A callback only watches: what it throws must not reach the exchange that reported.
     try { this.options.onHealthChange?.(backend, backend.ready, reason) } catch (error) { this.#fault(error, 'onHealthChange') }

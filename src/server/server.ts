@@ -112,6 +112,10 @@ interface AddedService {
   readonly dependsOn: readonly string[]
 }
 
+
+/** What one worker may say in each heartbeat. */
+const MAX_NOTICES = 16
+const MAX_NOTICE_LENGTH = 200
 export class Server {
   #state: ServerState = ServerState.Created
   readonly #services: AddedService[] = []
@@ -228,6 +232,21 @@ export class Server {
     const parts = new Set<Counted>(this.#admission === null ? [] : [this.#admission])
     for (const { service } of this.#services) for (const part of service.counted?.() ?? []) parts.add(part)
     return sumCounts([...this.#listening().map(service => service.stats()), ...[...parts].map(part => part.counts())])
+  }
+
+  /** What an operator should know of the services now, a line each: a few lines, and how many more there are. */
+  notices(): string[] {
+    const notices: string[] = []
+    let more = 0
+    for (const { service } of this.#services) {
+      if (service.kind !== 'background') continue
+      for (const notice of service.notices?.() ?? []) {
+        if (notices.length < MAX_NOTICES) notices.push(notice.slice(0, MAX_NOTICE_LENGTH).replaceAll(/\p{Cc}+/gu, ' '))
+        else more++
+      }
+    }
+    if (more > 0) notices.push(`and ${more} more`)
+    return notices
   }
 
   /** Cuts everything that is left and ends background services. Safe to call again. */

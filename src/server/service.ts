@@ -73,6 +73,8 @@ export interface BackgroundService {
   start(signal: AbortSignal, context: ServerContext): Promise<void> | void
   /** What counts for it, and may count for other services too. Left out: nothing. */
   counted?(): Iterable<Counted>
+  /** What an operator who asks should know of it now, a line each, the first ones first. Left out: nothing. */
+  notices?(): Iterable<string>
 }
 
 export type Service = ListeningService | BackgroundService

@@ -5,7 +5,8 @@ import { HttpConnector } from '../../src/connector/http-connector.ts'
 import { Resolver } from '../../src/connector/resolver.ts'
 import { TransportConnector } from '../../src/connector/transport-connector.ts'
 import { NO_COUNTS } from '../../src/ipc/open-counts.ts'
-import { HttpPeer, httpProxyService, LoadBalancer, Server } from '../../src/index.ts'
+import { functionDiscovery, HttpPeer, httpProxyService, LoadBalancer, Server } from '../../src/index.ts'
+import { resolveHealthCheckOptions } from '../../src/load-balancing/health-check.ts'
 import { RawClient } from '../support/raw-client.ts'
 import { ScriptedOrigin } from '../support/scripted-origin.ts'
 import { get } from '../support/proxy.ts'
@@ -48,5 +49,19 @@ test('counts: pool, dials, names, listeners and balancers are in the stats of a 
   assert.equal(nameQuestions, nameNegatives)
   assert.ok(nameQuestions >= 1)
   assert.deepEqual([backends, backendsReady], [2, 1])
+  assert.deepEqual(server.notices(), ['upstream: 127.0.0.1:9 gets no traffic, an attempt failed'])
   assert.deepEqual(Object.keys(server.stats()), Object.keys(NO_COUNTS))
+})
+
+test('counts: what an operator is told of many backends is a few lines, and never two in one', async t => {
+  const addresses = Array.from({ length: 40 }, (_, i) => `127.0.0.1:${i + 1}`)
+  const check = { options: resolveHealthCheckOptions({ startUnhealthy: true }), probe: () => Promise.reject(new Error('a\nb')) }
+  const server = new Server()
+  server.addService(LoadBalancer.from(addresses, { name: 'api', healthCheck: check }).asBackgroundService())
+  server.addService(new LoadBalancer(functionDiscovery(() => []), { name: 'empty', allowEmpty: true }).asBackgroundService())
+  await server.prepare()
+  t.after(() => { server.close() })
+  const notices = server.notices()
+  assert.deepEqual([notices.length, notices[0], notices.at(-1)], [17, 'api: 127.0.0.1:1 gets no traffic', 'and 25 more'])
+  assert.ok(notices.every(notice => notice.length <= 200 && !notice.includes('\n')))
 })

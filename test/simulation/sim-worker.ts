@@ -382,6 +382,7 @@ export class SimWorker implements Acceptor, WorkerWorld {
       stats: (): OpenCounts => {
         return { ...NO_COUNTS, connections: this.connections.size, exchanges: this.#exchanges, ownFaults: this.#ownFaults }
       },
+      notices: () => [],
       close: () => this.#cutAll(),
     }
   }

@@ -63,6 +63,21 @@ test('worker: it says ready when its services are, and obeys only then', async (
   assert.match(await order({ tag: 'stand-in', slot: 3 }), /no slot 3/)
 })
 
+test('worker: what its services want to have known goes with its heartbeats', async () => {
+  const { worker, sent, order } = fixture()
+  const server = new Server()
+  let notices: readonly string[] = ['a is out']
+  server.addService({ kind: 'background', name: 'balancer', start() {}, notices: () => notices })
+  void worker.run(server)
+  await settle()
+  worker.onWelcome(WELCOME)
+  const last = (): object | undefined => sent.findLast(message => message.tag === 'heartbeat')
+  await waitFor('the notice', () => JSON.stringify((last() as { notices?: unknown } | undefined)?.notices) === '["a is out"]')
+  notices = []
+  await waitFor('its end', () => last() !== undefined && !('notices' in last()!))
+  await order({ tag: 'drain', order: ORDER })
+})
+
 test('worker: ready is said again to a supervisor that comes late, and heartbeats follow', async () => {
   const { worker, sent, exits, order } = fixture()
   void worker.run(new Server())
