@@ -15,7 +15,7 @@
  * connections turned out to be exclusive is remembered by the pool: from then on each request dials for itself.
  */
 import { isOutOfDescriptors } from '../errors/local-faults.ts'
-import { ProxyError } from '../errors/proxy-error.ts'
+import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
 import type { Peer } from '../peer/peer.ts'
 import type { ConnectionPool } from '../pool/connection-pool.ts'
 import type { Ticker } from '../primitives/clock.ts'
@@ -168,7 +168,14 @@ export class ConnectionDial implements DialWaiter {
     }
     const { createConnection, ticker } = this.#dials.parts
     const trace = this.#trace
-    const connection = createConnection(trace === null ? stream : trace.watch(stream), peer, ticker, facts)
+    let connection: UpstreamConnection
+    try {
+      connection = createConnection(trace === null ? stream : trace.watch(stream), peer, ticker, facts)
+    } catch (thrown) {
+      stream.destroy(true)
+      this.onDialFailed(asProxyError(thrown, 'createConnection'))
+      return
+    }
     if (connection.capacity === 0) {
       connection.close()
       const text = `${peer.name}: the connection was closed as soon as it was established`

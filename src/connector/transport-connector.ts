@@ -180,6 +180,28 @@ function notImplemented(peer: Peer): string {
   return ''
 }
 
+/** What a stream is asked for at once and in every exchange. */
+const STREAM_METHODS: readonly (keyof ByteStream)[] = ['writeText', 'writeBytes', 'flush', 'end', 'destroy', 'pause', 'resume']
+
+function isByteStream(stream: unknown): stream is ByteStream {
+  return typeof stream === 'object' && stream !== null && 'digest' in stream &&
+    STREAM_METHODS.every(name => typeof (stream as Record<string, unknown>)[name] === 'function')
+}
+
+/** Closes what nobody wants; also what is no stream, but can be closed. Whatever it does then is of no interest. */
+function discard(stream: unknown): void {
+  try {
+    if (isByteStream(stream)) {
+      stream.owner = UNCLAIMED
+      stream.destroy(true)
+      return
+    }
+    const closable = stream as { on?(event: 'error', listener: () => void): void; destroy?(): void } | null | undefined
+    closable?.on?.('error', () => {})
+    closable?.destroy?.()
+  } catch { /* As said. */ }
+}
+
 const DialState = { Resolving: 0, Connecting: 1, Tunnelling: 2, Done: 3 } as const
 type DialState = (typeof DialState)[keyof typeof DialState]
 
@@ -397,15 +419,14 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
     })
   }
 
-  #onCustom(stream: ByteStream): void {
+  #onCustom(stream: unknown): void {
     if (this.#state === DialState.Done) {
       // Too late, or no longer wanted.
-      if (stream !== null && typeof stream === 'object') {
-        stream.owner = UNCLAIMED
-        stream.destroy(true)
-      }
-    } else if (stream === null || typeof stream !== 'object') {
-      this.#fail(new ProxyError('CONNECT_FAILED', 'internal', `${this.#peer.name}: customL4 gave no stream`, { retry: 'always' }))
+      discard(stream)
+    } else if (!isByteStream(stream)) {
+      discard(stream)
+      const text = `${this.#peer.name}: customL4 gave no ByteStream (a socket has to be wrapped in one)`
+      this.#fail(new ProxyError('CONNECT_FAILED', 'internal', text, { retry: 'always' }))
     } else if (stream.destroyed) {
       const text = `${this.#peer.name}: customL4 gave a stream that is closed`
       this.#fail(new ProxyError('CONNECT_FAILED', 'upstream', text, { retry: 'always' }))

@@ -18,8 +18,8 @@ export interface ListenerOptions {
    */
   maxConnectionsPerClient?: number
   /**
-   * Called with the client's address before anything is read ('' for Unix sockets); false resets the connection. Null
-   * lets all in. @default null
+   * Called with the client's address before anything is read ('' for Unix sockets); true lets the connection in, anything else
+   * resets it, a promise and a throw too (the process log says so). Null lets all in. @default null
    */
   connectionFilter?: ((remoteIp: string) => boolean) | null
 }

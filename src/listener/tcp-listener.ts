@@ -3,6 +3,7 @@
  * object per listener and worker; the acceptors that it makes come and go with hand-overs.
  */
 import net from 'node:net'
+import { decisionOf } from '../primitives/application-call.ts'
 import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
 import { resetSocket, TcpStream } from '../protocols/tcp/tcp-stream.ts'
 import type { RefusalReason } from '../telemetry/tracer.ts'
@@ -24,6 +25,8 @@ export interface AcceptOwner {
   onAcceptFailed?(error: NodeJS.ErrnoException): void
   /** A connection was turned away; it is reset behind this call. */
   onTurnedAway?(clientIp: string, reason: RefusalReason): void
+  /** `connectionFilter` threw, or said neither true nor false at once; the connection is turned away. */
+  onFilterFailed?(thrown: unknown): void
 }
 
 /** Owner of a stream until its session takes it over, which happens in the same call. */
@@ -98,7 +101,7 @@ export class TcpListener {
   /** Counts a connection for its client. Returns how it is counted, '' for a client that is exempt; null: it is turned away. */
   #admit(ip: string): string | null {
     const { connectionFilter, maxConnections, maxConnectionsPerClient } = this.#options
-    if (connectionFilter !== null && !allows(connectionFilter, ip)) return this.#refuse('connection-filter')
+    if (connectionFilter !== null && !this.#allows(connectionFilter, ip)) return this.#refuse('connection-filter')
     const client = maxConnectionsPerClient === 0 ? '' : clientOf(ip), perClient = this.#perClient
     const isOver = client !== '' && (perClient.get(client) ?? 0) >= maxConnectionsPerClient
     if (isOver && this.#owner.speaksForMany?.(plainIp(ip)) !== true) return this.#refuse('max-connections-per-client')
@@ -107,6 +110,16 @@ export class TcpListener {
     if (reason !== null) return this.#refuse(reason)
     if (client !== '') perClient.set(client, (perClient.get(client) ?? 0) + 1)
     return client
+  }
+
+  /** A filter that throws, or does not say true, lets nobody in. */
+  #allows(filter: (remoteIp: string) => boolean, ip: string): boolean {
+    try {
+      return decisionOf(filter(ip))
+    } catch (thrown) {
+      this.#owner.onFilterFailed?.(thrown)
+      return false
+    }
   }
 
   #refuse(reason: RefusalReason): null {
@@ -121,11 +134,6 @@ export class TcpListener {
     if (open === 0) this.#perClient.delete(countedAs)
     else this.#perClient.set(countedAs, open)
   }
-}
-
-/** A filter that throws lets nobody in. */
-function allows(filter: (remoteIp: string) => boolean, ip: string): boolean {
-  try { return filter(ip) } catch { return false }
 }
 
 /** An IPv4 client of a dual-stack listener is an IPv4 client. */

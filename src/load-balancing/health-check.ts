@@ -50,10 +50,13 @@ export const HEALTH_CHECK_DEFAULTS: ResolvedHealthCheckOptions = defaultsOf<Heal
 
 export interface HealthCheck {
   readonly options: ResolvedHealthCheckOptions
-  /** Resolves when the backend is well, rejects with the reason when not. Ends soon after `signal` is aborted, with nothing left open. */
-  probe(backend: Backend, signal: AbortSignal): Promise<void>
+  /**
+   * Resolves when the backend is well, rejects with the reason when not, or resolves with false. Ends soon after `signal` is aborted,
+   * with nothing left open.
+   */
+  probe(backend: Backend, signal: AbortSignal): Promise<boolean | void>
   /** Closes what is kept between probes. Called when the service ends. */
-  close?(): void
+  close?(): void | Promise<void>
 }
 
 /**
@@ -144,8 +147,11 @@ export interface HttpHealthCheckOptions extends HealthCheckOptions {
   tls?: ProbeTlsOptions | null
   /** Whether the connection is kept for the next probe. @default false */
   reuse?: boolean
-  /** Throws, or returns false, when this answer is not that of a healthy backend. The body is not read. @default status 200 */
-  validate?: (status: number, headers: http.IncomingHttpHeaders) => boolean | void
+  /**
+   * Throws, or returns false, or a promise of either, when this answer is not that of a healthy backend; a promise counts into the
+   * time of the probe. The body is not read. @default status 200
+   */
+  validate?: (status: number, headers: http.IncomingHttpHeaders) => boolean | void | Promise<boolean | void>
 }
 export type ResolvedHttpHealthCheckOptions = Readonly<Required<HttpHealthCheckOptions>>
 
@@ -158,7 +164,7 @@ export const HTTP_HEALTH_CHECK_OPTIONS = {
   port: PROBE_PORT,
   tls: options<ProbeTlsOptions, null>(PROBE_TLS_OPTIONS, null),
   reuse: flag(false),
-  validate: callback<(status: number, headers: http.IncomingHttpHeaders) => boolean | void>(status => status === 200),
+  validate: callback<NonNullable<HttpHealthCheckOptions['validate']>>(status => status === 200),
 } satisfies OptionTable<HttpHealthCheckOptions>
 
 export const HTTP_HEALTH_CHECK_DEFAULTS: ResolvedHttpHealthCheckOptions = defaultsOf<HttpHealthCheckOptions>(HTTP_HEALTH_CHECK_OPTIONS)
@@ -193,32 +199,34 @@ export class HttpHealthCheck implements HealthCheck {
     if (this.#agent === null) headers.push('Connection', 'close')
     const common = { ...requestAddress(backend, port), method, path, headers, agent: this.#agent ?? false as const }
     const request = this.#tls === null ? http.request(common) : https.request({ ...common, ...tlsOptions(this.#tls, backend) })
-    let keepConnection = false
+    let keepConnection = false, answered = false
     return settled(signal, () => { if (!keepConnection) request.destroy() }, (resolve, reject) => {
       request.on('error', reject)
-      request.once('close', () => reject(new Error('closed before an answer')))
+      // An answer may be there whole before it is judged.
+      request.once('close', () => { if (!answered) reject(new Error('closed before an answer')) })
       request.once('upgrade', () => reject(new Error('answered with an upgrade')))
       request.once('response', response => {
+        answered = true
         const status = response.statusCode ?? 0
-        try {
-          if (validate(status, response.headers) === false) throw new Error(`answered with status ${status}`)
-        } catch (error) {
-          reject(error)
-          return
-        }
+        const judged = (async () => {
+          if (await validate(status, response.headers) === false) throw new Error(`answered with status ${status}`)
+        })()
+        // Not waited for where the answer itself fails.
+        judged.catch(reject)
+        const done = (): void => { void judged.then(resolve, reject) }
+        response.on('error', reject)
         if (this.#agent === null) {
-          resolve()
+          done()
           return
         }
         let bytes = 0
         response.on('data', (chunk: Buffer) => {
           bytes += chunk.length
-          if (bytes > REUSE_BODY_BYTES_MAX) resolve()
+          if (bytes > REUSE_BODY_BYTES_MAX) done()
         })
-        response.on('error', reject)
         response.once('end', () => {
           keepConnection = true
-          resolve()
+          done()
         })
       })
       request.end()
@@ -268,6 +276,8 @@ function tlsOptions(options: ResolvedProbeTlsOptions, backend: Backend): tls.Con
 export interface HealthMonitorContext {
   /** The backends to probe now. */
   backends(): readonly Backend[]
+  /** Code of the application's failed where nothing depends on it. */
+  onFault(error: unknown, context: string): void
   /** Applies a change of state. @param reason why, for a person */
   onState(backend: Backend, healthy: boolean, reason: string): void
   readonly clock: Clock
@@ -296,7 +306,7 @@ export class HealthMonitor {
       nextAtMs = clock.exact() + this.#intervalMs(random)
       await this.round(signal)
     }
-    this.#check.close?.()
+    try { await this.#check.close?.() } catch (error) { this.#context.onFault(error, 'closing the health check') }
   }
 
   #intervalMs(random: () => number): number { return jittered(this.#check.options.intervalMs, random) }
@@ -308,7 +318,9 @@ export class HealthMonitor {
 
   async #probe(backend: Backend, signal: AbortSignal): Promise<void> {
     try {
-      await untilAborted(this.#context.clock, this.#check.options.timeoutMs, signal, ending => this.#check.probe(backend, ending))
+      const { clock } = this.#context, { timeoutMs } = this.#check.options
+      const well: unknown = await untilAborted(clock, timeoutMs, signal, async ending => this.#check.probe(backend, ending))
+      if (well === false) throw new Error('the check said false')
       this.#count(backend, true, 'the probe succeeded')
     } catch (error) {
       // A probe that was cut by the end of the service says nothing about the backend, nor does one that could not begin here.

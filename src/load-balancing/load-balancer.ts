@@ -22,6 +22,7 @@ import { isCounted, type Counted, type OpenCounts } from '../ipc/open-counts.ts'
 import type { LogFields, ProcessLog } from '../ipc/process-log.ts'
 import { formatAddress, parseAddress } from '../peer/peer-address.ts'
 import type { Peer } from '../peer/peer.ts'
+import { catchLater, decisionOf, isPromise } from '../primitives/application-call.ts'
 import { systemClock, type Clock } from '../primitives/clock.ts'
 import type { HashKey } from '../primitives/hash.ts'
 import {
@@ -226,6 +227,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counte
     this.#monitor = healthCheck === null ? null : new HealthMonitor(healthCheck, {
       backends: () => this.#serving.set.backends,
       onState: (backend, healthy, reason) => this.#setHealthy(backend, healthy, reason),
+      onFault: (error, context) => this.#fault(error, context),
       clock,
       random,
     })
@@ -261,7 +263,8 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counte
   /** As `select`, among those that `accept` agrees to. It is asked for ready candidates only, each once or twice, and must not wait. */
   selectWith(key: HashKey, accept: (backend: Backend) => boolean, options: SelectOptions = SELECT_DEFAULTS): Backend {
     // `accept` may select in its turn, so this turn is its own.
-    const backend = this.#choose(new Turn(), key, options.maxSteps ?? 0, options.exclude ?? null, accept)
+    const decide = (candidate: Backend): boolean => decisionOf(accept(candidate))
+    const backend = this.#choose(new Turn(), key, options.maxSteps ?? 0, options.exclude ?? null, decide)
     if (backend === null) throw this.#noneLeft()
     return backend
   }
@@ -289,7 +292,12 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counte
   #peerOf(backend: Backend, build: (backend: Backend) => P): P {
     if (backend.peer === null) {
       try {
-        backend.peer = build(backend)
+        const peer: unknown = build(backend)
+        if (isPromise(peer)) {
+          catchLater(peer, () => { /* It was refused. */ })
+          throw new TypeError(`${this.options.name}.peer returned a promise; it has to return the peer at once`)
+        }
+        backend.peer = peer as P
       } catch (error) {
         backend.release()
         throw error
@@ -602,7 +610,8 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counte
     backend.reason = reason
     if (this.#lines !== null) this.#tell(this.#lines, backend, reason)
     // A callback only watches: what it throws must not reach the exchange that reported.
-    try { this.options.onHealthChange?.(backend, backend.ready, reason) } catch (error) { this.#fault(error, 'onHealthChange') }
+    const failed = (error: unknown): void => this.#fault(error, 'onHealthChange')
+    try { catchLater(this.options.onHealthChange?.(backend, backend.ready, reason), failed) } catch (error) { failed(error) }
   }
 
   /** One line for a backend that comes or goes, and none for those that are switched on and off a hundred times a second. */
@@ -626,7 +635,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counte
       error: error instanceof Error ? error.message : String(error),
     }))
     // The last place to report to; a throw from here would end a background loop.
-    try { this.options.onError?.(error, `${this.options.name}: ${context}`) } catch { return }
+    try { catchLater(this.options.onError?.(error, `${this.options.name}: ${context}`), () => {}) } catch { return }
   }
 
   #noneLeft(): ProxyError {

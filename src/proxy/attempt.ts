@@ -14,12 +14,12 @@ import { FieldLines } from '../http/field-lines.ts'
 import type { HeaderMap } from '../http/header-map.ts'
 import type { RequestHead, ResponseHead } from '../http/message-head.ts'
 import type { Peer } from '../peer/peer.ts'
+import { isPromise } from '../primitives/application-call.ts'
 import type { Clock } from '../primitives/clock.ts'
 import type { UpstreamConnection } from '../protocols/http-connection.ts'
 import type { DetachedStream, RequestSetup, UpstreamOwner, UpstreamSession } from '../protocols/http-session.ts'
 import type { TracerGroup } from '../telemetry/tracer-group.ts'
 import type { AttemptTrace } from './exchange-trace.ts'
-import { isPromise } from './phases.ts'
 import type { ResponseSource } from './response-source.ts'
 
 /** What an attempt asks of the service. */

@@ -13,9 +13,10 @@
  * the chunk: only a filter that gives a promise costs one. After `stop()` no filter is called any more.
  */
 import type { HeaderMap } from '../http/header-map.ts'
+import { isPromise } from '../primitives/application-call.ts'
 import { BUFFER_RESERVE } from '../protocols/byte-stream.ts'
 import { hookLate, HookWatch, type HookHost, type HookWaiter } from './hook-watch.ts'
-import { isPromise, type BodyStage } from './phases.ts'
+import type { BodyStage } from './phases.ts'
 import type { BodyResult } from './session.ts'
 
 const NOTHING = Buffer.alloc(0)

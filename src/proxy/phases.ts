@@ -171,8 +171,3 @@ export function hookOfModule(hook: string, { name }: HttpModule): string { retur
 function usedStage<Subject>(stage: BodyStage<Subject>): BodyStage<Subject> | null {
   return stage.filters.length === 0 && stage.trailerFilters.length === 0 ? null : stage
 }
-
-/** Whether a hook gave a promise: then, and only then, the exchange waits. */
-export function isPromise(value: unknown): value is Promise<unknown> {
-  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
-}

@@ -12,6 +12,7 @@ import { SILENT_LOG, type LogFields } from '../ipc/process-log.ts'
 import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../listener/http-listener-options.ts'
 import { resolveHttpListenerOptions } from '../listener/http-listener-options.ts'
 import type { Peer } from '../peer/peer.ts'
+import { catchLater } from '../primitives/application-call.ts'
 import { Ticker, type Clock } from '../primitives/clock.ts'
 import { partOf } from '../primitives/option-table.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
@@ -163,7 +164,13 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
 
   onRefused(connection: DownstreamConnection, error: ProxyError): void {
     if (this.tracers !== null) traceRefused(this.tracers, connection, error, this.clock)
-    this.#accessLog?.refused(connection.listener, connection.stream.digest.remoteIp, error, flagOf(error), this.clock.wall())
+    const log = this.#accessLog, { listener, stream } = connection
+    if (log === null || log === undefined) return
+    try {
+      catchLater(log.refused(listener, stream.digest.remoteIp, error, flagOf(error), this.clock.wall()), this.#onLogFailed)
+    } catch (thrown) {
+      this.#onLogFailed(thrown)
+    }
   }
 
   tracersFor({ options: { tracer } }: Peer): TracerGroup | null {
@@ -182,11 +189,22 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
       else this.#ownFaults++
     }
     this.logFault(exchange)
-    if (this.timed) this.#accessLog?.exchange(exchange)
+    if (this.timed && this.#accessLog !== null && this.#accessLog !== undefined) this.#write(this.#accessLog, exchange)
     this.drain?.look()
   }
 
   /** To the process log, unless the client brought it about: one line a period for each origin and kind of fault. */
+  /** A sink of the application's own may fail: the exchange is over all the same. */
+  #write(log: AccessLogSink, exchange: FinishedExchange): void {
+    try {
+      catchLater(log.exchange(exchange), this.#onLogFailed)
+    } catch (thrown) {
+      this.#onLogFailed(thrown)
+    }
+  }
+
+  readonly #onLogFailed = (thrown: unknown): void => this.hookFailed('accessLog', thrown)
+
   logFault(exchange: FinishedExchange): void {
     const { error } = exchange
     if (error === null) return

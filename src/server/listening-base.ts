@@ -9,7 +9,7 @@
  * Invariant: a connection that was let in is in its listener's book until it is closed, and counted exactly as long.
  */
 import { overridesFor, type ListenerOverrides } from '../config/worker-settings.ts'
-import { ProxyError } from '../errors/proxy-error.ts'
+import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
 import type { DrainRequest } from '../ipc/drain-times.ts'
 import { parseListenAddress } from '../ipc/listen-address.ts'
 import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
@@ -260,6 +260,12 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
 
   onAcceptFailed({ code = 'unknown' }: NodeJS.ErrnoException): void {
     this.#lines.error('connections cannot be accepted and wait', { listener: this.name, error: code })
+  }
+
+  onFilterFailed(thrown: unknown): void {
+    this.#lines.error('connectionFilter failed; the connection was turned away', { listener: this.name }, () => ({
+      error: asProxyError(thrown, 'connectionFilter').message,
+    }))
   }
 
   onTurnedAway(clientIp: string, reason: RefusalReason): void {

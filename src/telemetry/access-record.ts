@@ -1,6 +1,6 @@
 /**
  * What an access log is told. The service calls it once per finished request, and once per head that was refused before
- * it became a request; it must not throw and must not block. Formats and sinks live in telemetry/exporters/.
+ * it became a request; it must not block, and what it throws is logged and changes nothing. Formats and sinks live in telemetry/exporters/.
  */
 import type { ProxyError } from '../errors/proxy-error.ts'
 import type { Session } from '../proxy/session.ts'

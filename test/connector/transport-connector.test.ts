@@ -448,6 +448,9 @@ test('custom transport: throwing, rejecting and giving nothing are connect fault
     [() => Promise.reject(Object.assign(new Error('no'), { code: 'ECONNREFUSED' })), 'CONNECT_REFUSED'],
     [() => Promise.reject(new ProxyError('OVERLOADED', 'internal', 'mine')), 'OVERLOADED'],
     [() => null as unknown as ByteStream, 'CONNECT_FAILED'],
+    [() => undefined as unknown as ByteStream, 'CONNECT_FAILED'],
+    [() => new net.Socket() as unknown as ByteStream, 'CONNECT_FAILED'],
+    [() => ({ destroy() { throw new Error('no') } }) as unknown as ByteStream, 'CONNECT_FAILED'],
     [() => { const stream = new FakeStream(new Outcome().owner); stream.destroy(); return stream }, 'CONNECT_FAILED'],
   ]
   for (const [connect, kind] of cases) {

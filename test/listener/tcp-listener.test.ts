@@ -21,18 +21,21 @@ interface Started {
   readonly listener: TcpListener
   readonly port: number
   readonly streams: ByteStream[]
+  readonly filterFaults: string[]
   evict: () => boolean
   connect(): Promise<'in' | 'out'>
 }
 
 async function start(t: TestContext, options: ListenerOptions): Promise<Started> {
-  const streams: ByteStream[] = [], sockets: net.Socket[] = []
+  const streams: ByteStream[] = [], sockets: net.Socket[] = [], filterFaults: string[] = []
   const started = { evict: () => false } as { -readonly [Key in keyof Started]: Started[Key] }
   let accepted: (() => void) | null = null
   started.streams = streams
+  started.filterFaults = filterFaults
   let open = 0
   started.listener = new TcpListener({ ...LISTENER_DEFAULTS, ...options }, {
     refusal: maxConnections => open < maxConnections || started.evict() ? null : 'max-connections',
+    onFilterFailed: thrown => { filterFaults.push((thrown as Error).message) },
     onAccepted(stream, countedAs) {
       open++
       streams.push(stream)
@@ -86,6 +89,16 @@ test('tcp listener: the filter sees the address before anything is read, and one
   assert.deepEqual([await started.connect(), await started.connect(), await started.connect()], ['out', 'in', 'out'])
   assert.deepEqual(seen, ['127.0.0.1', '127.0.0.1', '127.0.0.1'])
   assert.deepEqual([started.listener.accepted, started.listener.refused], [1, 2])
+})
+
+test('tcp listener: a filter that does not say true lets nobody in, and is told of', async t => {
+  const rejects = async (): Promise<never> => { throw new Error('planned') }
+  const answers: (() => unknown)[] = [async () => true, rejects, () => 1, () => undefined, () => 'yes', () => true]
+  const started = await start(t, { connectionFilter: (() => answers.shift()!()) as () => boolean })
+  const outcomes: string[] = []
+  while (answers.length > 0) outcomes.push(await started.connect())
+  assert.deepEqual(outcomes, ['out', 'out', 'out', 'out', 'out', 'in'])
+  assert.deepEqual(started.filterFaults.map(one => /returned (.*);/.exec(one)?.[1]), ['a promise', 'a promise', '1', 'undefined', 'yes'])
 })
 
 test('tcp listener: loopback is not counted against the limit of a client', async t => {

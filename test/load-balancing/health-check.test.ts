@@ -220,7 +220,7 @@ async function origin(t: TestContext, respond: http.RequestListener, listenAt: n
 }
 
 function backendAt(address: string): Backend { return LoadBalancer.from([address]).set.backends[0]! }
-function probe(check: HealthCheck, address: string, signal: AbortSignal = new AbortController().signal): Promise<void> {
+function probe(check: HealthCheck, address: string, signal: AbortSignal = new AbortController().signal): Promise<boolean | void> {
   return within(`a probe of ${address}`, check.probe(backendAt(address), signal))
 }
 
@@ -308,6 +308,40 @@ test('health check: a validator decides, by returning false or by throwing', asy
     /status 204/u,
   )
   await assert.rejects(probe(new HttpHealthCheck({ validate: () => { throw new Error('too busy') } }), up.address), /too busy/u)
+})
+
+test('health check: a validator that takes its time decides as well, also when the answer is over before', async t => {
+  const up = await origin(t, (_request, response) => { response.end('body') })
+  for (const reuse of [false, true]) {
+    const check = (validate: () => Promise<boolean | void>): HttpHealthCheck => new HttpHealthCheck({ reuse, validate })
+    const later = () => new Promise<void>(resolve => { setImmediate(() => setImmediate(resolve)) })
+    const checks = [
+      check(async () => { await later(); return true }), check(async () => { await later() }),
+      check(async () => { await later(); return false }),
+      check(async () => { await later(); throw new Error('too busy') }), check(() => new Promise(() => {})),
+    ] as const
+    t.after(() => { for (const one of checks) one.close() })
+    await probe(checks[0], up.address)
+    await probe(checks[1], up.address)
+    await assert.rejects(probe(checks[2], up.address), /answered with status 200/u)
+    await assert.rejects(probe(checks[3], up.address), /too busy/u)
+    const ending = new AbortController(), waiting = probe(checks[4], up.address, ending.signal)
+    ending.abort(new Error('too late'))
+    await assert.rejects(waiting, /too late/u)
+  }
+})
+
+test('health check: a check of one\'s own that says false is a bad probe, and one that fails to close is reported', async () => {
+  const faults: string[] = []
+  const { balancer, stopping } = await start({
+    options: resolveHealthCheckOptions({ intervalMs: 1000 }),
+    probe: async backend => backend.name !== ABC[1],
+    close: async () => { throw new Error('planned') },
+  }, { onError: (error, context) => faults.push(`${context}: ${(error as Error).message}`) })
+  assert.deepEqual(balancer.backends().map(status => status.ready), [true, false, true])
+  stopping.abort()
+  await waitFor('the check to be closed', () => faults.length === 1)
+  assert.deepEqual(faults, ['upstream: closing the health check: planned'])
 })
 
 test('health check: with reuse one connection serves many probes, and close ends it; without, each has its own', async t => {

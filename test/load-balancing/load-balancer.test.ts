@@ -476,6 +476,27 @@ test('load balancer: a callback that throws is reported and reaches no request',
   assert.deepEqual(errors, ['upstream: onHealthChange: watcher'])
 })
 
+test('load balancer: a watcher that rejects is reported, and one that is told of that and rejects harms nobody', async () => {
+  const errors: string[] = []
+  const { balancer } = balance(ABC, {
+    onHealthChange: async () => { throw new Error('watcher') },
+    onError: async (error, context) => {
+      errors.push(`${context}: ${(error as Error).message}`)
+      throw new Error('again')
+    },
+  })
+  failAt(balancer, ABC[0]!)
+  await new Promise(setImmediate)
+  assert.deepEqual(errors, ['upstream: onHealthChange: watcher'])
+})
+
+test('load balancer: what is asked at once must not answer later', () => {
+  const { balancer } = balance(ABC, { peer: (async () => { throw new Error('planned') }) as never })
+  assert.throws(() => balancer.selectPeer(), /upstream\.peer returned a promise/u)
+  assert.throws(() => balancer.selectWith('', (async () => false) as never), /it returned a promise/u)
+  assert.equal(balancer.set.backends.every(({ inFlight }) => inFlight === 0), true)
+})
+
 test('load balancer: a choice looks at no more backends when there are 10,000', () => {
   const many = Array.from({ length: 10_000 }, (_, i) => ({ address: `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}:80`, weight: 1 + (i % 2) }))
   for (const selection of SELECTIONS) {

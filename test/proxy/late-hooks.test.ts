@@ -280,3 +280,20 @@ test('late hooks: a body that is none, or gives what is none, is said', async ()
     bench.close()
   }
 })
+
+// ---- logs and filters of connections
+
+test('late hooks: an access log that throws or rejects ends no exchange, and is told of', async () => {
+  for (const failing of [fails, rejects]) {
+    const log = new KeptLog(), sink = { exchange: failing as () => void, refused: failing as () => void }
+    const bench = new ExchangeBench({}, { accessLog: sink })
+    await bench.service.start({ ...SERVER_CONTEXT_DEFAULTS, log })
+    await bench.send(GET)
+    await bench.answer(OK)
+    await bench.send('broken\r\n\r\n')
+    assert.match(bench.client.text, /^HTTP\/1\.1 200 [^]*HTTP\/1\.1 400 /)
+    assert.equal(bench.service.stats().activeExchanges, 0)
+    assert.match(log.texts.join(), /accessLog failed/)
+    bench.close()
+  }
+})
