@@ -6,6 +6,7 @@
 import type { WorkerSettings } from '../src/config/worker-settings.ts'
 import type { DescriptorLayout } from '../src/ipc/descriptor-layout.ts'
 import type { ServerDescription } from '../src/ipc/server-description.ts'
+import { SUPERVISOR_FLAGS } from '../src/ipc/supervisor-flags.ts'
 import type { Release } from './releases.ts'
 
 /** How processes of a generation are started. */
@@ -36,7 +37,7 @@ export const OWN_EXEC_ARGV: readonly string[] = ['--disable-sigusr1', '--disable
 
 /** What the process that we are was started with, for the processes that we start. */
 export function workerExecArgv(own: readonly string[] = process.execArgv): string[] {
-  return [...own.filter(argument => !OWN_EXEC_ARGV.includes(argument)), ...OWN_EXEC_ARGV]
+  return [...own.filter(argument => !OWN_EXEC_ARGV.includes(argument) && !SUPERVISOR_FLAGS.includes(argument)), ...OWN_EXEC_ARGV]
 }
 
 /** Names of listeners whose address another generation does not have; what it calls them does not matter. */

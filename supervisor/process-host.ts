@@ -5,6 +5,7 @@
 import { spawn } from 'node:child_process'
 import cluster from 'node:cluster'
 import fs from 'node:fs'
+import type { CompileCache } from '../src/ipc/compile-cache.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
 
 export interface ForkRequest {
@@ -66,10 +67,14 @@ interface Adopted {
 export class SystemProcessHost implements ProcessHost {
   /** null: children from before a replacement cannot be told from zombies, but there is no replacement without system calls. */
   readonly #calls: () => SystemCalls | null
+  readonly #cache: CompileCache | null
   readonly #adopted = new Map<number, Adopted>()
   #sweeper: NodeJS.Timeout | null = null
 
-  constructor(calls: () => SystemCalls | null = () => null) { this.#calls = calls }
+  constructor(calls: () => SystemCalls | null = () => null, cache: CompileCache | null = null) {
+    this.#calls = calls
+    this.#cache = cache
+  }
 
   adopt(pid: number, startTime: string, onExit: (report: ExitReport) => void): void {
     this.#adopted.set(pid, { startTime, onExit })
@@ -106,7 +111,7 @@ export class SystemProcessHost implements ProcessHost {
         uid: request.uid ?? undefined,
         gid: request.gid ?? undefined,
       } as cluster.ClusterSettings)
-      const worker = cluster.fork(request.env)
+      const worker = cluster.fork({ ...request.env, ...this.#cache?.environmentFor(request) })
       let reported = false
       const report = (exit: ExitReport): void => {
         if (reported) return

@@ -10,6 +10,7 @@ import { unknownVariables } from '../src/config/environment.ts'
 import { loadConfig } from '../src/config/load-config.ts'
 import type { ServerConfig } from '../src/config/server-config.ts'
 import { openLogs, type ConfiguredLogs } from '../src/telemetry/exporters/configured-logs.ts'
+import { keepCompiled } from '../src/ipc/compile-cache.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import { onSignals } from './early-signals.ts'
 import { EXIT } from './exit-codes.ts'
@@ -88,9 +89,10 @@ function createSupervisor(request: RunRequest): { supervisor: Supervisor; log: P
     error: (message, fields) => logs.log.error(message, fields),
   }
   let opened = config.log
+  const stateFolder = { path: stateFolderOf(application, config.supervisor.stateDir), ours: ownFolder(config.supervisor.stateDir) }
   const supervisor = new Supervisor({
     application, args, config, origin, readConfig: () => configFrom(origin), log,
-    stateFolder: { path: stateFolderOf(application, config.supervisor.stateDir), ours: ownFolder(config.supervisor.stateDir) },
+    stateFolder,
     flushLogs: () => logs.log.flush(),
     onConfigured: ({ log: wanted }) => {
       if (isDeepStrictEqual(wanted, opened)) return
@@ -105,6 +107,7 @@ function createSupervisor(request: RunRequest): { supervisor: Supervisor; log: P
     },
     onReopenLogs: () => logs.reopen(),
     onRunning: status => {
+      keepCompiled()
       const toTerminal = config.log.process === 'stderr' && config.log.format !== 'json' && process.stderr.isTTY === true
       if (toTerminal) { process.stderr.write(firstScreen(status, config)); return }
       const addresses = status.listeners.map(listener => listener.bound)
@@ -112,7 +115,7 @@ function createSupervisor(request: RunRequest): { supervisor: Supervisor; log: P
       const admin = status.admin === '' ? {} : { admin: status.admin }
       log.info('running', { application: file, workers: slots.length, listeners: addresses, control, ...admin })
     },
-  }, systemWorld())
+  }, systemWorld(stateFolder.path))
   return { supervisor, log, closeLogs: () => logs.close() }
 }
 

@@ -3,6 +3,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { CompileCache } from '../src/ipc/compile-cache.ts'
 import { loadSystemCalls } from '../src/ipc/system-calls.ts'
 import type { DatagramInbox, SystemCalls, SystemCallsState } from '../src/ipc/system-calls.ts'
 import { AdminServer } from './admin-server.ts'
@@ -15,7 +16,7 @@ import { SYSTEM_DISK } from './journal.ts'
 import { SYSTEM_BINDER } from './listener-table.ts'
 import { OrphanReaper } from './orphan-reaper.ts'
 import { packageVersion } from './package-version.ts'
-import { SystemProcessHost } from './process-host.ts'
+import { runDescribe, SystemProcessHost } from './process-host.ts'
 import { replaceSupervisor } from './reexec.ts'
 import type { Handover, Image } from './reexec.ts'
 import { SYSTEM_RELEASES } from './releases.ts'
@@ -26,11 +27,13 @@ import { ServiceManager } from './systemd.ts'
 /** Of node:ffi and execve, which we chose knowingly. */
 const NO_WARNINGS = '--disable-warning=ExperimentalWarning'
 
-export function systemWorld(): SupervisorWorld {
+/** @param stateFolder where processes that we start keep what does not last. */
+export function systemWorld(stateFolder: string): SupervisorWorld {
   let systemCalls: SystemCallsState | null = null
+  const cache = new CompileCache(process.env, stateFolder)
   return {
     own: { pid: process.pid, node: process.execPath, nodeVersion: process.version, execArgv: process.execArgv, version: packageVersion() },
-    host: new SystemProcessHost(() => systemCalls?.available === true ? systemCalls.calls : null),
+    host: new SystemProcessHost(() => systemCalls?.available === true ? systemCalls.calls : null, cache),
     binder: SYSTEM_BINDER,
     control: SYSTEM_CONTROL_SOCKETS,
     disk: { ...SYSTEM_DISK, prepareFolder: prepareStateFolder, removeFolder },
@@ -44,7 +47,9 @@ export function systemWorld(): SupervisorWorld {
     },
     serviceManager: (calls, log) => ServiceManager.fromEnvironment(process.env, calls, log),
     resolveIdentity,
-    describe: describeApplication,
+    describe: (of, timeoutMs, signal) => describeApplication(of, timeoutMs, signal, run => {
+      return runDescribe({ ...run, env: { ...run.env, ...cache.environmentFor(run) } })
+    }),
     createAdmin: health => new AdminServer(health),
     openInbox,
     exec,

@@ -5,6 +5,7 @@
  * Also takes the role out of the environment, so that no later module and no child of the application sees it.
  */
 import cluster from 'node:cluster'
+import { forgetCompileCache } from '../src/ipc/compile-cache.ts'
 import { takeRole } from '../src/ipc/worker-role.ts'
 import type { Role } from '../src/ipc/worker-role.ts'
 
@@ -26,5 +27,6 @@ process.stderr.on('error', ignore)
 if (process.connected) process.disconnect?.()
 
 export const role: Role | null = takeRole(process.env)
+forgetCompileCache(process.env)
 
 function ignore(): void {}

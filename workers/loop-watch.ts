@@ -4,6 +4,7 @@
  * the place, since a main thread that never returns answers nobody but its own process.
  *
  * **measured** (Node.js 26.10): 6.3 MB of memory and 20 ms of CPU a process, once; the stack 6 to 40 ms after it was asked for.
+ * The thread is started by the first connection, before its first byte is read: what has no clients has nothing to hang on.
  * Invariants: it changes nothing about a worker but its memory; a thread that cannot be started, or fails, is a line in the
  * log; it ends with the process.
  */
@@ -26,12 +27,14 @@ export class LoopWatch {
     this.#log = log
   }
 
-  /** From the next beat on there is a watch, which writes where the process log does. */
+  /** Where the process log writes, and so the watch. */
   configure(logs: Pick<ResolvedLogOptions, 'process' | 'format'>): void { this.#logs = logs }
 
-  /** The event loop turns. The first one starts the watch: the start of the worker itself was more urgent. */
-  beat(): void {
-    Atomics.add(this.#beats, 0, 1)
+  /** The event loop turns. */
+  beat(): void { Atomics.add(this.#beats, 0, 1) }
+
+  /** There are clients. */
+  begin(): void {
     if (this.#started || this.#logs === null) return
     this.#started = true
     this.#start(this.#logs)

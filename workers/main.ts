@@ -5,7 +5,9 @@
 import '../src/runtime-check.ts'
 import { role } from './keep-alive-without-supervisor.ts'
 import { pathToFileURL } from 'node:url'
+import { keepCompiled } from '../src/ipc/compile-cache.ts'
 import { loadSystemCalls } from '../src/ipc/system-calls.ts'
+import type { AcceptCall } from '../src/listener/acceptor.ts'
 import { claimRunHost } from '../src/server/run-host.ts'
 import { RepeatedLines } from '../src/telemetry/repeated-lines.ts'
 import { LoopWatch } from './loop-watch.ts'
@@ -23,9 +25,10 @@ if (role === null || role.role !== 'worker') {
 process.argv.splice(1, 2, role.application)
 
 const telemetry = new WorkerTelemetry({ id: role.worker, generation: Number.parseInt(role.worker, 10) })
+let kept = false
 const watch = new LoopWatch(`worker ${role.worker}`, telemetry.log)
 const systemCalls = await loadSystemCalls()
-const accept = systemCalls.available ? systemCalls.calls.accept : null
+const accept = systemCalls.available ? takeRest(systemCalls.calls.accept) : null
 const workers = role.layout.slots
 const life = new WorkerLife(role, {
   world: systemWorld,
@@ -36,7 +39,13 @@ const life = new WorkerLife(role, {
   reopenLogs: () => telemetry.reopen(),
   logLinesDropped: () => telemetry.dropped,
   exit: code => process.exit(code),
-  beat: () => watch.beat(),
+  beat: exchanges => {
+    watch.beat()
+    // Without system calls nobody else tells of connections.
+    if (exchanges > 0) watch.begin()
+    if (!kept) keepCompiled()
+    kept = true
+  },
   configure: settings => {
     const logs = telemetry.configure(settings.log)
     watch.configure(settings.log)
@@ -44,6 +53,14 @@ const life = new WorkerLife(role, {
   },
   load: application => import(pathToFileURL(application).href),
 })
+
+/** Called whenever a listener has accepted a connection, before anything of it is read. */
+function takeRest(accept: AcceptCall): AcceptCall {
+  return fd => {
+    watch.begin()
+    return accept(fd)
+  }
+}
 
 process.on('uncaughtException', error => life.worker.onUncaught(error))
 process.on('unhandledRejection', reason => life.worker.onRejection(reason))

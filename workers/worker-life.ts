@@ -39,7 +39,7 @@ export class WorkerLife {
       send: message => this.client.send(message),
       phaseChanged: () => this.client.phaseChanged(),
       exit: code => surroundings.exit(code),
-      beat: () => surroundings.beat(),
+      beat: exchanges => surroundings.beat(exchanges),
       flushLogs: () => surroundings.flushLogs(),
       reopenLogs: () => surroundings.reopenLogs(),
       logLinesDropped: () => surroundings.logLinesDropped(),

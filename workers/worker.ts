@@ -48,8 +48,8 @@ export interface WorkerHost {
   phaseChanged(): void
   /** Ends the process; what was sent before is on its way. */
   exit(code: number): void
-  /** The event loop turns; told with every heartbeat. */
-  beat(): void
+  /** The event loop turns; told with every heartbeat. @param exchanges so many requests were begun so far */
+  beat(exchanges: number): void
   /** Resolves when the logs have written what waits, or have given up. */
   flushLogs(): Promise<void>
   /** Log files were renamed. */
@@ -137,7 +137,6 @@ export class Worker implements RunHost {
     const { clock } = this.#world
     const dueMs = clock.exact() + ms
     this.#cancelHeartbeat = clock.after(ms, () => {
-      this.#host.beat()
       this.#report(Math.max(0, clock.exact() - dueMs))
       this.#beatLater(ms)
     })
@@ -299,12 +298,12 @@ export class Worker implements RunHost {
 
   #report(loopLagMs: number): void {
     const { utilization, rssBytes } = this.#world.vitals(), notices = this.#server?.notices() ?? []
+    const counts = this.#server?.stats() ?? NO_COUNTS
+    const open = { ...counts, unhandledRejections: this.#rejections.count, logLinesDropped: this.#host.logLinesDropped() }
+    this.#host.beat(open.exchanges)
     this.#host.send({
       tag: 'heartbeat', seq: this.#seq++, loopLagMs: Math.round(loopLagMs * 10) / 10, utilization: Math.round(utilization * 1000) / 1000,
-      rssBytes, open: { ...(this.#server?.stats() ?? NO_COUNTS), unhandledRejections: this.#rejections.count,
-        logLinesDropped: this.#host.logLinesDropped(),
-      },
-      ...notices.length === 0 ? null : { notices },
+      rssBytes, open, ...notices.length === 0 ? null : { notices },
     })
   }
 

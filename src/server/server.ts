@@ -15,6 +15,8 @@ import { resolveLimitOptions, type LimitOptions } from '../config/limit-options.
 import { DRAIN_DEFAULTS } from '../config/supervisor-options.ts'
 import { isToken } from '../http/header-map.ts'
 import type { Acceptor } from '../listener/acceptor.ts'
+import { withCompileCache } from '../ipc/compile-cache.ts'
+import { SUPERVISOR_FLAGS } from '../ipc/supervisor-flags.ts'
 import { passInheritedSockets } from '../ipc/inherited-sockets.ts'
 import { sumCounts, type Counted, type OpenCounts } from '../ipc/open-counts.ts'
 import { drainOrder } from '../ipc/drain-times.ts'
@@ -345,11 +347,14 @@ async function becomeSupervisor(): Promise<never> {
     throw new Error(`runForever() cannot hand over to the supervisor on ${process.platform}; ${instead}`)
   }
   // Source runs as .ts, the built package as .js.
-  const main = fileURLToPath(new URL(`../../supervisor/main${path.extname(import.meta.filename)}`, import.meta.url))
+  const extension = path.extname(import.meta.filename)
+  const main = fileURLToPath(new URL(`../../supervisor/main${extension}`, import.meta.url))
   if (!fs.existsSync(main)) throw new Error(`the supervisor is missing: ${main}`)
   await passInheritedSockets()
   const { execPath, execArgv, argv } = process
-  const command = [execPath, ...execArgv, '--disable-warning=ExperimentalWarning', main, application, ...argv.slice(2)]
-  process.execve(execPath, command, process.env as Record<string, string>)
+  const command = [execPath, ...execArgv, ...SUPERVISOR_FLAGS, main, application, ...argv.slice(2)]
+  const source = extension === '.ts'
+  const { env } = process
+  process.execve(execPath, command, source ? withCompileCache(env, path.resolve(main, '../..')) : env as Record<string, string>)
   throw new Error('execve returned')
 }

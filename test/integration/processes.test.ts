@@ -36,7 +36,7 @@ test('processes: an application is served by its workers, and a stop leaves noth
   assert.equal(await get(port), 'ECONNREFUSED')
   assert.deepEqual(pids.filter(isAlive), [])
   // Which instance it was is remembered for the next time.
-  assert.deepEqual(fs.readdirSync(app.stateDir), ['instance-id'])
+  assert.deepEqual(fs.readdirSync(app.stateDir), ['cirque-compile-cache', 'instance-id'])
 })
 
 test('processes: kill -9 of all workers loses no dial that waits in the queue', async t => {
@@ -266,6 +266,33 @@ test('processes: the next supervisor adopts the workers of a killed one, with th
   await second.end()
   assert.deepEqual(orphans.filter(isAlive), [])
   assert.equal(await get(port), 'ECONNREFUSED')
+})
+
+test('processes: what one start has compiled the next one reads, and the application sees nothing of it', async t => {
+  const folder = temporaryFolder(t)
+  const cache = path.join(folder, 'state/cirque-compile-cache')
+  const written = (): string[] => fs.readdirSync(cache, { recursive: true, withFileTypes: true })
+    .filter(entry => entry.isFile()).map(({ parentPath, name }) => `${name} ${fs.statSync(path.join(parentPath, name)).mtimeMs}`).toSorted()
+  const env = { NODE_COMPILE_CACHE: '' }
+  const first = await SupervisedApp.start(t, { folder, env })
+  assert.equal(await get(first.port, '/environment'), 'none')
+  first.signal('SIGTERM')
+  await first.end()
+  const files = written()
+  assert.ok(files.length > 20, `${files.length} files`)
+  const second = await SupervisedApp.start(t, { folder, env })
+  await second.until('a heartbeat', slots => slots.every(slot => slot.worker!.loopLagMs !== null))
+  second.signal('SIGTERM')
+  await second.end()
+  // The supervisor itself, which these tests start without bin/cirque, is compiled with the first start of it that has the variable.
+  assert.deepEqual(files.filter(file => !written().includes(file)), [], 'nothing was compiled again')
+})
+
+test('processes: a cache that cannot be written is no fault', async t => {
+  const folder = temporaryFolder(t)
+  fs.writeFileSync(path.join(folder, 'file'), '')
+  const app = await SupervisedApp.start(t, { env: { NODE_COMPILE_CACHE: path.join(folder, 'file/cirque-compile-cache') } })
+  assert.match(await get(app.port), /^\d+$/)
 })
 
 test('processes: an application that cannot be loaded is refused once, with its own error', async t => {

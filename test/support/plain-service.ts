@@ -146,7 +146,7 @@ class PlainConnection implements DownstreamConnection, StreamOwner {
         break
       case '/environment': {
         // What of our own an application, and with it its children, would see.
-        const ours = Object.keys(process.env).filter(name => /^CIRQUE_ROLE|^NODE_UNIQUE_ID|^NODE_CHANNEL/.test(name))
+        const ours = Object.keys(process.env).filter(name => /^CIRQUE_ROLE|^NODE_UNIQUE_ID|^NODE_CHANNEL|^NODE_COMPILE_CACHE/.test(name))
         this.#respond(head, ours.join() || 'none')
         break
       }

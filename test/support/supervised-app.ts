@@ -25,6 +25,7 @@ export interface ShownWorker {
   pid: number
   state: string
   silent: boolean
+  loopLagMs: number | null
   open: { connections: number; activeExchanges: number; exchanges: number }
 }
 export interface ShownSlot {
