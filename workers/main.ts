@@ -37,7 +37,7 @@ const life = new WorkerLife(role, {
   lines: new RepeatedLines(telemetry.log),
   flushLogs: () => telemetry.close(),
   reopenLogs: () => telemetry.reopen(),
-  logLinesDropped: () => telemetry.dropped,
+  logCounts: () => telemetry.counts,
   exit: code => process.exit(code),
   beat: exchanges => {
     watch.beat()

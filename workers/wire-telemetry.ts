@@ -6,7 +6,7 @@
 import { stderrLog, type ProcessLog } from '../src/ipc/process-log.ts'
 import type { ResolvedLogOptions } from '../src/config/log-options.ts'
 import type { ServerContext } from '../src/server/server-context.ts'
-import { openLogs, type ConfiguredLogs } from '../src/telemetry/exporters/configured-logs.ts'
+import { openLogs, type ConfiguredLogs, type LogCounts } from '../src/telemetry/exporters/configured-logs.ts'
 
 export class WorkerTelemetry {
   /** Stays the same object, so that it can be handed on before anything is configured. */
@@ -38,7 +38,7 @@ export class WorkerTelemetry {
   }
 
   /** Lines that did not get through so far. */
-  get dropped(): number { return this.#logs?.dropped ?? 0 }
+  get counts(): LogCounts { return this.#logs?.counts ?? { logLinesDropped: 0, logFaults: 0 } }
 
   /** Files were renamed: go on in new ones. */
   reopen(): void { this.#logs?.reopen() }

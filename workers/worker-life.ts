@@ -42,7 +42,7 @@ export class WorkerLife {
       beat: exchanges => surroundings.beat(exchanges),
       flushLogs: () => surroundings.flushLogs(),
       reopenLogs: () => surroundings.reopenLogs(),
-      logLinesDropped: () => surroundings.logLinesDropped(),
+      logCounts: () => surroundings.logCounts(),
       log,
       lines,
     }, world)

@@ -17,7 +17,9 @@ import type { WorkerRole } from '../src/ipc/worker-role.ts'
 import type { RunHost } from '../src/server/run-host.ts'
 import type { Server } from '../src/server/server.ts'
 import { SERVER_CONTEXT_DEFAULTS, type ServerContext } from '../src/server/server-context.ts'
+import type { LogCounts } from '../src/telemetry/exporters/configured-logs.ts'
 import type { RepeatedLines } from '../src/telemetry/repeated-lines.ts'
+import { tracerFaults } from '../src/telemetry/tracer-group.ts'
 import { CopiesUsedUp, InheritedListeners, sendInherited } from './inherited-listeners.ts'
 import { describeError, Rejections } from './rejections.ts'
 import { systemWorld } from './worker-world.ts'
@@ -54,8 +56,8 @@ export interface WorkerHost {
   flushLogs(): Promise<void>
   /** Log files were renamed. */
   reopenLogs(): void
-  /** Lines that the logs of this process did not take so far. */
-  logLinesDropped(): number
+  /** Of the logs of this process, so far. */
+  logCounts(): LogCounts
   readonly log: ProcessLog
   /** The same log, for what may happen many thousand times. */
   readonly lines: Pick<RepeatedLines, 'error'>
@@ -299,7 +301,9 @@ export class Worker implements RunHost {
   #report(loopLagMs: number): void {
     const { utilization, rssBytes } = this.#world.vitals(), notices = this.#server?.notices() ?? []
     const counts = this.#server?.stats() ?? NO_COUNTS
-    const open = { ...counts, unhandledRejections: this.#rejections.count, logLinesDropped: this.#host.logLinesDropped() }
+    const open = {
+      ...counts, unhandledRejections: this.#rejections.count, tracerFaults: tracerFaults.count, ...this.#host.logCounts(),
+    }
     this.#host.beat(open.exchanges)
     this.#host.send({
       tag: 'heartbeat', seq: this.#seq++, loopLagMs: Math.round(loopLagMs * 10) / 10, utilization: Math.round(utilization * 1000) / 1000,

@@ -69,6 +69,10 @@ const COUNTS = {
   backendsReady: 'sum',
   /** Lines that a log did not take, since what reads it was too slow or full. */
   logLinesDropped: 'sum',
+  /** Writes to logs, and openings of them, that failed. */
+  logFaults: 'sum',
+  /** What tracers threw or rejected; nobody else was touched by that. */
+  tracerFaults: 'sum',
 } as const satisfies Readonly<Record<string, 'sum' | 'greatest'>>
 
 export type OpenCounts = { readonly [Name in keyof typeof COUNTS]: number }

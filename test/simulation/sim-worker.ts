@@ -116,7 +116,7 @@ export class SimWorker implements Acceptor, WorkerWorld {
       beat: () => {},
       flushLogs: () => this.#delay(random.delay(5, 900)),
       reopenLogs: () => {},
-      logLinesDropped: () => 0,
+      logCounts: () => ({ logLinesDropped: 0, logFaults: 0 }),
       lines: { error: message => log.error(message) },
       configure: () => SERVER_CONTEXT_DEFAULTS,
       load: () => this.#load(),

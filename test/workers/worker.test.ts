@@ -32,7 +32,8 @@ function fixture(): Fixture {
     },
     null, {
       send: message => { sent.push(message); return true }, exit: code => { exits.push(code) }, flushLogs: async () => {},
-      phaseChanged() {}, beat() {}, reopenLogs() {}, logLinesDropped: () => 0, log: SILENT_LOG, lines: { error() {} },
+      phaseChanged() {}, beat() {}, reopenLogs() {}, logCounts: () => ({ logLinesDropped: 0, logFaults: 0 }),
+      log: SILENT_LOG, lines: { error() {} },
     },
   )
   const order = (given: ToWorker): Promise<string> => new Promise(resolve => {

@@ -38,7 +38,12 @@ export class AccessLog implements AccessLogSink {
 
   /** Lines that were lost, because nobody took them fast enough or at all. */
   get dropped(): number { return this.#sink.dropped }
+  /** Writes and reopenings that failed. */
   get faults(): number { return this.#sink.faults }
+  /** What keeps lines from being written; '' while nothing does. */
+  get trouble(): string { return this.#sink.trouble }
+  /** Called when a line was dropped or a write failed: often, while that lasts. */
+  set onTrouble(listener: () => void) { this.#sink.onTrouble = listener }
 
   exchange(exchange: LoggedExchange): void {
     const { request, digest, error, clientIp, startedAt, connectedAt, sentAt, firstByteAt, durationMs, peer } = exchange

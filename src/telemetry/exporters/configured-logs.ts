@@ -3,15 +3,25 @@
  * them once, before the application starts, and reopens them when it is told to.
  */
 import type { ResolvedLogOptions } from '../../config/log-options.ts'
+import { systemClock, type Clock } from '../../primitives/clock.ts'
+import { RepeatedLines } from '../repeated-lines.ts'
 import { AccessLog } from './access-log.ts'
 import { createPinoLog, type PinoLog } from './pino.ts'
+
+/** What was lost of the logs of a process. */
+export interface LogCounts {
+  /** Lines that were not taken. */
+  readonly logLinesDropped: number
+  /** Writes and openings that failed. */
+  readonly logFaults: number
+}
 
 export interface ConfiguredLogs {
   readonly log: PinoLog
   /** Null when it is off. */
   readonly accessLog: AccessLog | null
-  /** Lines of both that were dropped so far. */
-  readonly dropped: number
+  /** Of both, so far. */
+  readonly counts: LogCounts
   /** Goes on in new files of the same names; standard streams stay as they are. */
   reopen(): void
   /** Writes what waits, for 2 s at most. */
@@ -20,25 +30,53 @@ export interface ConfiguredLogs {
 
 export interface LoggingWorker { readonly id: string; readonly generation: number }
 
+/** While lines are lost it is said this often, in ms: seldom, as it may last for days. */
+const TROUBLE_PERIOD_MS = 10_000
+
 /**
  * @param who `supervisor` or `worker 1.0.3`
  * @param worker id and generation for the access log; null opens none, as in the supervisor
+ * @param clock that decides when to say again that lines are lost
  * @throws when a file cannot be opened
  */
-export function openLogs(options: ResolvedLogOptions, who: string, worker: LoggingWorker | null): ConfiguredLogs {
+export function openLogs(
+  options: ResolvedLogOptions, who: string, worker: LoggingWorker | null, clock: Clock = systemClock,
+): ConfiguredLogs {
   const { level, format, maxLogQueueBytes } = options
   const destination = options.process === 'stderr' ? 'stderr' : { file: options.process }
   const log = createPinoLog({ who, level, format, maxLogQueueBytes, destination })
   const accessLog = worker === null || options.access === 'off' ? null : openAccessLog(options, worker)
+  const accessLines = new RepeatedLines(log, clock, TROUBLE_PERIOD_MS)
+  if (accessLog !== null) accessLog.onTrouble = () => tell(accessLines, 'access', accessLog)
+  let spare: PinoLog | null = null, processLines: RepeatedLines | null = null
+  // Of itself the process log can tell where it wrote before it had a file, and nowhere when that is where it writes.
+  if (options.process !== 'stderr') {
+    log.onTrouble = () => {
+      spare ??= createPinoLog({ who, format, maxLogQueueBytes, destination: 'stderr' })
+      processLines ??= new RepeatedLines(spare, clock, TROUBLE_PERIOD_MS)
+      tell(processLines, 'process', log)
+    }
+  }
   return {
     log, accessLog,
-    get dropped() { return log.dropped + (accessLog?.dropped ?? 0) },
+    get counts() {
+      return { logLinesDropped: log.dropped + (accessLog?.dropped ?? 0), logFaults: log.faults + (accessLog?.faults ?? 0) }
+    },
     reopen() {
       log.reopen()
       accessLog?.reopen()
     },
-    async close() { await Promise.all([log.close(), accessLog?.close()]) },
+    async close() {
+      for (const lines of [accessLines, processLines]) lines?.close()
+      await Promise.all([log.close(), accessLog?.close(), spare?.close()])
+    },
   }
+}
+
+function tell(lines: RepeatedLines, which: 'access' | 'process', { dropped, trouble }: Pick<PinoLog, 'dropped' | 'trouble'>): void {
+  lines.error(`the ${which} log cannot be written as fast as it is made, or not at all`, {}, () => ({
+    dropped, error: trouble === '' ? 'too much waits for its reader or disk' : trouble,
+  }))
 }
 
 function openAccessLog({ access, maxLogQueueBytes }: ResolvedLogOptions, { id, generation }: LoggingWorker): AccessLog {

@@ -61,6 +61,8 @@ export class LineSink {
   faults = 0
   /** What went wrong last, with its path; '' while nothing has, and when lines get through again. */
   trouble = ''
+  /** Called when a line was dropped or something failed: often, while that lasts. */
+  onTrouble: (() => void) | null = null
   readonly #destination: LineDestination
   readonly #maxQueued: number
   readonly #collectMs: number
@@ -122,6 +124,7 @@ export class LineSink {
   write(line: string, bytes: number = Buffer.byteLength(line)): boolean {
     if (this.#gone || this.#closed || this.#queued + bytes > this.#maxQueued) {
       this.dropped++
+      this.onTrouble?.()
       return false
     }
     let piece = this.#current
@@ -249,6 +252,7 @@ export class LineSink {
   #note({ message }: Error): void {
     this.faults++
     this.trouble = `${typeof this.#destination === 'string' ? this.#destination : this.#destination.file}: ${message}`
+    this.onTrouble?.()
   }
 
   #emptied(): void { for (const done of this.#waiters.splice(0)) done() }

@@ -39,6 +39,12 @@ function isDestination(value: unknown): boolean {
 export interface PinoLog extends ProcessLog {
   debug(message: string, fields?: LogFields): void
   readonly dropped: number
+  /** Writes and reopenings that failed. */
+  readonly faults: number
+  /** What keeps lines from being written; '' while nothing does. */
+  readonly trouble: string
+  /** Called when a line was dropped or a write failed: often, while that lasts. */
+  onTrouble: (() => void) | null
   /** Goes on in a new file of the same name. */
   reopen(): void
   /** Writes what waits, for a few seconds at most. */
@@ -67,6 +73,10 @@ export function createPinoLog(options: PinoLogOptions = {}): PinoLog {
   return {
     debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error'),
     get dropped() { return sink.dropped },
+    get faults() { return sink.faults },
+    get trouble() { return sink.trouble },
+    get onTrouble() { return sink.onTrouble },
+    set onTrouble(listener) { sink.onTrouble = listener },
     reopen: () => sink.reopen(),
     flush: () => sink.flush(),
     close: () => sink.close(),
