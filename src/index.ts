@@ -50,13 +50,16 @@ export type { PoolOptions } from './pool/pool-options.ts'
 export type { ByteStream, StreamDigest, StreamOwner } from './protocols/byte-stream.ts'
 
 // Load balancing.
-export { LoadBalancer, type LoadBalancerOptions, type SelectionName, type SelectOptions } from './load-balancing/load-balancer.ts'
+export {
+  LoadBalancer, type LoadBalancerOptions, type SelectionName, type SelectOptions, type TriesPeers,
+} from './load-balancing/load-balancer.ts'
 export { Backend, type BackendOptions } from './load-balancing/backend.ts'
 export { functionDiscovery, staticDiscovery, type Discovery } from './load-balancing/discovery.ts'
 export {
   HttpHealthCheck, resolveHealthCheckOptions, TcpHealthCheck,
   type HealthCheck, type HealthCheckOptions, type HttpHealthCheckOptions, type ProbeTlsOptions, type TcpHealthCheckOptions,
 } from './load-balancing/health-check.ts'
+export { SharedHealthCheck } from './load-balancing/shared-health-check.ts'
 export { KetamaSelection, type KetamaOptions } from './load-balancing/ketama.ts'
 export type { Selection, Selector } from './load-balancing/selection.ts'
 

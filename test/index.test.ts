@@ -10,7 +10,8 @@ const VALUES = [
   'AccessLog', 'Backend', 'BasicPeer', 'ERROR_KINDS', 'fanOut', 'functionDiscovery', 'HeaderMap', 'HttpConnector',
   'HttpHealthCheck', 'HttpPeer', 'httpProxyService', 'HttpProxyService', 'inject', 'KetamaSelection', 'LoadBalancer',
   'OptionError', 'PEER_DEFAULTS', 'ProxyError', 'RequestHead',
-  'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'staticDiscovery', 'TcpAcceptor', 'TcpHealthCheck',
+  'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'SharedHealthCheck', 'staticDiscovery', 'TcpAcceptor',
+  'TcpHealthCheck',
   'tracerFaults', 'TransportConnector',
 ] as const satisfies readonly (keyof typeof cirque)[]
 
@@ -33,6 +34,7 @@ export interface Types {
   resolver: cirque.ResolverOptions | cirque.DnsSource
   stream: cirque.ByteStream | cirque.StreamDigest | cirque.StreamOwner
   balancer: cirque.LoadBalancerOptions | cirque.SelectionName | cirque.SelectOptions | cirque.BackendOptions | cirque.Discovery
+  tried: cirque.TriesPeers
   selection: cirque.Selection | cirque.Selector | cirque.KetamaOptions
   healthCheck: cirque.HealthCheck | cirque.HealthCheckOptions | cirque.HttpHealthCheckOptions | cirque.TcpHealthCheckOptions
   probe: cirque.ProbeTlsOptions

@@ -104,6 +104,12 @@ export interface PeerOptions extends Http1ClientOptions {
   /** Opens the transport in place of a TCP or Unix connect; null connects as usual. @default null */
   customL4?: CustomL4 | null
 
+  /**
+   * Whether requests to switch protocols are passed on, where the service passes them on; otherwise they are ordinary ones.
+   * @default true
+   */
+  upgrades?: boolean
+
   /** Fields sent with CONNECT, behind those of the proxy itself. @default [] */
   extraProxyHeaders?: readonly (readonly [name: string, value: string])[]
   /** Sees the 2xx answer to CONNECT; only watches. @default null */
@@ -194,6 +200,7 @@ export const PEER_OPTIONS = {
   dscp: count(0, { max: MAX_DSCP, zero: 'marks none' }),
   tcpUserTimeoutMs: duration(0, { zero: 'leaves it to the system' }),
   customL4: code<CustomL4 | null>(null, 'an object with connect(address), or null', isCustomL4),
+  upgrades: flag(true),
   extraProxyHeaders: proxyFields(),
   onConnectResponse: callback<((head: ResponseHead) => void) | null>(null),
   verifyCert: ofTls(flag(true)),
@@ -231,7 +238,7 @@ export const UNKEYED = [
   'maxResponseHeadBytes', 'maxResponseHeaderCount', 'maxInterimResponses', 'maxInterimBytes', 'responseHeadTimeoutMs',
   'continueTimeoutMs', 'firstByteTimeoutMs', 'readTimeoutMs', 'writeTimeoutMs',
   'resolveTimeoutMs', 'connectTimeoutMs', 'totalConnectTimeoutMs', 'idleTimeoutMs', 'maxConnectionAgeMs', 'maxReplayBytes', 'maxAttempts',
-  'retryBudgetPercent', 'maxConnectionsPerPeer', 'maxQueuedPerPeer', 'queueTimeoutMs', 'onConnectResponse', 'tracer',
+  'retryBudgetPercent', 'maxConnectionsPerPeer', 'maxQueuedPerPeer', 'queueTimeoutMs', 'upgrades', 'onConnectResponse', 'tracer',
 ] as const satisfies readonly (keyof ResolvedPeerOptions)[]
 
 /** Options that others have and this proxy cannot honour, with what to do instead. */

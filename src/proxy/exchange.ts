@@ -621,7 +621,8 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
     const declared = down.requestBodyLength, stage = plan.requestBody
     const length = declared > 0 && stage !== null && !stage.keepsLength ? BODY_UNKNOWN : declared
     const lines = this.#host.forwarded.linesFor(request, this.#facts, this)
-    const switchesTo = down.wantsSwitch ? offeredProtocols(request.headers, this.#host.upgrades) : ''
+    const asks = down.wantsSwitch && attempt.peer.options.upgrades
+    const switchesTo = asks ? offeredProtocols(request.headers, this.#host.upgrades) : ''
     attempt.send(request, length, lines, switchesTo, down.acceptsTrailers)
     if (declared === 0) attempt.session?.endRequest(null)
     else this.#requestBody().sendTo(attempt)

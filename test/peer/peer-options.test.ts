@@ -34,7 +34,7 @@ const OTHER: { readonly [K in keyof ResolvedPeerOptions]: ResolvedPeerOptions[K]
   maxConnectionsPerPeer: 10, maxQueuedPerPeer: 0, queueTimeoutMs: 100, localAddress: '127.0.0.2', localPort: 4000,
   tcpKeepAliveIdleMs: 10_000, tcpKeepAliveIntervalMs: 1000, tcpKeepAliveCount: 3, dscp: 46, tcpUserTimeoutMs: 5000,
   customL4: { connect() { throw new Error('unused') } },
-  extraProxyHeaders: [['X-Tenant', 'a']], onConnectResponse() {}, verifyCert: false, verifyHostname: false,
+  upgrades: false, extraProxyHeaders: [['X-Tenant', 'a']], onConnectResponse() {}, verifyCert: false, verifyHostname: false,
   alternativeName: 'b.test', ca: ['-----BEGIN CERTIFICATE-----'],
   tlsMinVersion: 'TLSv1.3', tlsMaxVersion: 'TLSv1.2', curves: 'X25519', alpn: 'h2h1', maxH2Streams: 1,
   h2StreamWindowBytes: 65_535, h2ConnectionWindowBytes: 65_535,

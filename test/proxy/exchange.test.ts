@@ -129,6 +129,18 @@ test('exchange: the promise of an attempt that failed does not move the one that
   service.close()
 })
 
+test('exchange: a peer that takes no upgrades gets an ordinary request', async () => {
+  for (const upgrades of [true, false]) {
+    const peer = new HttpPeer('10.0.0.1:80', { upgrades })
+    const { client, origins, settle, service } = bench(() => ({ upstreamPeer: () => peer }))
+    client.send('GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n' +
+      'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n')
+    await settle()
+    assert.equal(/\r\nUpgrade: websocket\r\n/i.test(origins[0]!.end.text), upgrades, origins[0]!.end.text)
+    service.close()
+  }
+})
+
 test('exchange: modules behind one whose promise comes after the end are not called', async () => {
   const wait = Promise.withResolvers<void>(), called: string[] = []
   const { client, settle, service } = bench(() => ({
