@@ -306,7 +306,7 @@ export class ConnectionPool implements ConnectionKeeper, Counted, CrowdMember, T
       return false
     }
     if (account.idle >= maxIdlePerKey) this.#evict(account.oldest!)
-    else if (this.#crowd.idle >= maxIdleConnections) this.#crowd.evictLongest()
+    else if (this.#crowd.idle >= maxIdleConnections || this.#crowd.idle >= this.#crowd.most) this.#crowd.evictLongest()
     this.#link(account, connection)
     connection.poolParked = ++this.#crowd.parked
     this.counters.puts++

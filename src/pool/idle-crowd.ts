@@ -3,8 +3,13 @@
  * memory and its descriptors are.
  *
  * A pool is a member while it has a connection at rest, so that one that nobody needs any more is not held here.
+ * Whatever the option says, no more are kept than the half of the descriptors that is meant for origins: the other half is for
+ * clients (server/admission.ts).
  * Invariant: `idle` is the sum of what the members have.
  */
+import { LIMIT_DEFAULTS } from '../config/limit-options.ts'
+import { descriptorLimit } from '../primitives/descriptor-limit.ts'
+
 
 /** A pool, as the others see it. */
 export interface CrowdMember {
@@ -19,7 +24,14 @@ export class IdleCrowd {
   idle = 0
   /** How often one came to rest so far: a later rest has a greater number, in every pool. */
   parked = 0
+  /** As many as there may be, whatever pools are told. */
+  readonly most: number
   readonly #members = new Set<CrowdMember>()
+
+  /** @param descriptors what the system allows this process; 0: any number, or it did not say */
+  constructor(descriptors = 0) {
+    this.most = descriptors === 0 ? Number.POSITIVE_INFINITY : Math.max(1, Math.floor((descriptors - LIMIT_DEFAULTS.fdReserve) / 2))
+  }
 
   join(member: CrowdMember): void { this.#members.add(member) }
   leave(member: CrowdMember): void { this.#members.delete(member) }
@@ -34,4 +46,4 @@ export class IdleCrowd {
 }
 
 /** That of this process. */
-export const PROCESS_CROWD = new IdleCrowd()
+export const PROCESS_CROWD = new IdleCrowd(descriptorLimit())

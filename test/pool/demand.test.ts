@@ -106,6 +106,14 @@ test('demand: what a peak needed is closed within seconds of its end, a few at a
   assert.equal(fixture.ticker.size, 0)
 })
 
+test('demand: no more are kept than half of what descriptors the process may have', () => {
+  const fixture = new Fixture({}, new IdleCrowd(64 + 20)), { pool } = fixture
+  const peer = peerOf('a')
+  const lent = Array.from({ length: 15 }, () => fixture.open(peer))
+  for (const connection of lent) pool.release(connection, peer)
+  assert.deepEqual([pool.idle, pool.counters.evictions], [10, 5])
+})
+
 test('demand: pools of one process share its limit, and the one that rested longest goes, in whichever it is', () => {
   const crowd = new IdleCrowd()
   const one = new Fixture({ maxIdleConnections: 3 }, crowd), other = new Fixture({ maxIdleConnections: 3 }, crowd)
