@@ -84,6 +84,9 @@ async function costWhile<T>(running: RunningContender, work: () => Promise<T>): 
   return { cost, result }
 }
 
+/** Requests that were cut off at the end had connections, too, but are not counted: never below 0. */
+function reuseShare(dialled: number, requests: number): number { return Math.max(0, 1 - dialled / requests) }
+
 /** Logs are opened for appending, so they may be emptied while they are written; a run would fill a disk otherwise. */
 function emptyLog({ folder }: RunningContender): void {
   const file = logFile(folder)
@@ -113,7 +116,7 @@ export async function measureClosed(
     p50Micros: result.p50Micros, p99Micros: result.p99Micros, p999Micros: Number.NaN, maxMicros: result.maxMicros,
     memoryKiloBytes: cost.memory.totalKiloBytes, ownKiloBytes: cost.memory.ownKiloBytes, idleConnectionBytes: Number.NaN,
     clientDelayMicros: Number.NaN,
-    reuseShare: 1 - cost.dialled / requests,
+    reuseShare: reuseShare(cost.dialled, requests),
     failures: result.socketErrors + result.badStatus,
   }
 }
@@ -136,7 +139,7 @@ export async function measureOpen(
     p50Micros: result.p50Micros, p99Micros: result.p99Micros, p999Micros: result.p999Micros, maxMicros: result.maxMicros,
     memoryKiloBytes: cost.memory.totalKiloBytes, ownKiloBytes: cost.memory.ownKiloBytes, idleConnectionBytes: Number.NaN,
     clientDelayMicros: result.ownDelayP99Micros,
-    reuseShare: 1 - cost.dialled / result.served,
+    reuseShare: reuseShare(cost.dialled, result.served),
     failures: result.failed,
   }
 }

@@ -10,14 +10,14 @@ import { Proof } from '../../src/prove/proof.ts'
 export interface HonestReport {
   readonly attempted: number
   readonly lost: number
-  /** The first losses, a line each. */
+  /** The first losses, a line a kind. */
   readonly losses: readonly string[]
 }
 
 const REPORT_MS = 1000
 const DOWNLOAD_BYTES = 8 * 1024 * 1024
 const UPLOAD_BYTES = 2 * 1024 * 1024
-const LOSSES_SHOWN = 20
+const LOSS_KINDS_SHOWN = 20
 
 const ports = process.argv.slice(2).map(Number)
 const proofs = await Promise.all(ports.map((port) => Proof.prepare(resolveProveOptions({
@@ -29,12 +29,21 @@ for (const proof of proofs) proof.start()
 function report(): HonestReport[] {
   return proofs.map((proof) => {
     const { attempted, lost, losses } = proof.report(null)
-    return { attempted, lost, losses: losses.slice(0, LOSSES_SHOWN).map(lossText) }
+    return { attempted, lost, losses: lossKinds(losses) }
   })
 }
 
-function lossText({ population, fault, atMs, detail }: LossReport): string {
-  return `${population}, ${fault} after ${(atMs / 1000).toFixed(1)} s: ${detail}`
+/** A proof keeps the first hundred losses; those alike are one line. */
+function lossKinds(losses: readonly LossReport[]): string[] {
+  const kinds = new Map<string, { firstMs: number; count: number }>()
+  for (const { population, fault, atMs, detail } of losses) {
+    const text = `${population}, ${fault}: ${detail}`
+    const known = kinds.get(text)
+    if (known === undefined) kinds.set(text, { firstMs: atMs, count: 1 })
+    else known.count++
+  }
+  const lines = [...kinds].map(([text, { firstMs, count }]) => `${count} x ${text}, first after ${(firstMs / 1000).toFixed(1)} s`)
+  return lines.slice(0, LOSS_KINDS_SHOWN)
 }
 
 const timer = setInterval(() => process.stdout.write(`${JSON.stringify(report())}\n`), REPORT_MS)
