@@ -94,7 +94,7 @@ export class ProxyProcess {
 
 async function serve(options: ProxyProcessOptions): Promise<void> {
   const peer = new HttpPeer(options.origin, options.peer)
-  const server = new Server()
+  const server = new Server().limits({ maxLoopDelayMs: 0 })
   const service = httpProxyService<undefined>({ newCtx: () => undefined, upstreamPeer: () => peer, suppressErrorLog: () => true })
   server.addService(service.addTcp('127.0.0.1:0', options.listener))
   const [bound] = await server.start()

@@ -225,7 +225,8 @@ function writeConfig(folder: string, { options, log, limits, listeners }: Config
     restart: { ...SHORT.restart, ...options?.restart },
     upgrade: { ...SHORT.upgrade, ...options?.upgrade },
     log,
-    limits,
+    // Other work on this machine may hold up the loop; what that does to requests has tests of its own.
+    limits: { maxLoopDelayMs: 0, ...limits },
   }
   const sections = Object.fromEntries(SECTIONS.map(({ name, table }) => [name, written(values[name] ?? {}, table)]))
   const named = Object.entries(listeners ?? {}).map(([name, given]) => [name, written(given, LISTENER_SECTION.table)])
