@@ -193,11 +193,10 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.drain?.look()
   }
 
-  /** To the process log, unless the client brought it about: one line a period for each origin and kind of fault. */
   /** A sink of the application's own may fail: the exchange is over all the same. */
   #write(log: AccessLogSink, exchange: FinishedExchange): void {
     try {
-      catchLater(log.exchange(exchange), this.#onLogFailed)
+      catchLater(log.exchange(exchange, this.clock.wall()), this.#onLogFailed)
     } catch (thrown) {
       this.#onLogFailed(thrown)
     }
@@ -205,6 +204,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
 
   readonly #onLogFailed = (thrown: unknown): void => this.hookFailed('accessLog', thrown)
 
+  /** To the process log, unless the client brought it about: one line a period for each origin and kind of fault. */
   logFault(exchange: FinishedExchange): void {
     const { error } = exchange
     if (error === null) return

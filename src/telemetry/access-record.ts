@@ -20,7 +20,8 @@ export interface LoggedExchange extends Session {
 }
 
 export interface AccessLogSink {
-  exchange(exchange: LoggedExchange): void
+  /** @param atMs wall-clock time of its end */
+  exchange(exchange: LoggedExchange, atMs: number): void
   /** A head that broke the rules. `atMs` is wall-clock time. */
   refused(listener: string, clientIp: string, error: ProxyError, flag: string, atMs: number): void
 }

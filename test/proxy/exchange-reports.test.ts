@@ -104,3 +104,29 @@ test('reports: a failure that would have been tried again, had the retry budget 
   assert.match(line!.err, /^(CLOSED_EARLY|CONNECTION_RESET)/)
   bench.close()
 })
+
+test('reports: every value of a line is that of its exchange, with the times of a clock that stands still', async () => {
+  const bench = new ExchangeBench({}, { trustedHops: ['127.0.0.1'] })
+  const begun = bench.clock.wall()
+  await bench.send(
+    'POST /a%20b?token=x&b=2 HTTP/1.1\r\nHost: a.example\r\nUser-Agent: test/1\r\nReferer: https://b.example/?q=1\r\n'
+    + 'X-Request-Id: mine\r\nX-Forwarded-For: 203.0.113.9\r\nContent-Length: 3\r\n\r\nabc',
+  )
+  bench.clock.advance(40)
+  await bench.answer('HTTP/1.1 201 Made\r\nContent-Length: 5\r\n\r\nhe')
+  bench.clock.advance(60)
+  await bench.answer('llo')
+  assert.deepEqual(bench.lines, [{
+    ts: begun, id: 'mine', listener: 'http-proxy/127.0.0.1:0', client: '203.0.113.9', peer: '127.0.0.1',
+    method: 'POST', scheme: 'http', host: 'a.example', path: '/a%20b', query: 'token=x&b=2', proto: 'HTTP/1.1',
+    status: 201, flag: '-', bytes_in: 3, bytes_out: 5, dur_ms: 100, ttfb_ms: 40,
+    upstream: '10.0.0.1:80', up_status: 201, up_connect_ms: 0, up_ttfb_ms: 40, attempts: 1, reused: false,
+    limit: '', ua: 'test/1', referer: 'https://b.example/?q=1', worker: '', gen: 0, err: '',
+  }])
+  bench.clock.advance(10)
+  await bench.send(GET)
+  await bench.answer(OK)
+  const [, second] = bench.lines
+  assert.deepEqual([second!.reused, second!.ts, second!.dur_ms, second!.peer], [true, begun + 110, 0, ''])
+  bench.close()
+})

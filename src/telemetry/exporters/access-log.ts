@@ -45,10 +45,10 @@ export class AccessLog implements AccessLogSink {
   /** Called when a line was dropped or a write failed: often, while that lasts. */
   set onTrouble(listener: () => void) { this.#sink.onTrouble = listener }
 
-  exchange(exchange: LoggedExchange): void {
+  exchange(exchange: LoggedExchange, atMs: number): void {
     const { request, digest, error, clientIp, startedAt, connectedAt, sentAt, firstByteAt, durationMs, peer } = exchange
     this.write({
-      ts: Date.now() - durationMs, id: exchange.requestId, listener: exchange.listener,
+      ts: atMs - durationMs, id: exchange.requestId, listener: exchange.listener,
       client: clientIp, peer: digest.remoteIp === clientIp ? '' : digest.remoteIp,
       method: request.method, scheme: request.scheme, host: request.authority,
       path: request.path, query: request.query, proto: `HTTP/${request.version}`,
