@@ -13,7 +13,7 @@
  */
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import http from 'node:http'
+import type http from 'node:http'
 import type net from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { BackgroundService } from '../src/index.ts'
@@ -54,7 +54,8 @@ export class DemoOrigins implements BackgroundService {
 }
 
 export function createOrigin(name: string): http.Server {
-  const origin = http.createServer((request, response) => {
+  // Not by import, which loads undici as well: 19 MB and 76 ms in every worker.
+  const origin = process.getBuiltinModule('node:http').createServer((request, response) => {
     response.on('error', () => {}) // A reader that left in the middle is nobody's fault.
     void answer(name, request, response).catch((error: unknown) => { response.destroy(error as Error) })
   })

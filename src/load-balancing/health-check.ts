@@ -5,12 +5,13 @@
  * long, and what a series of outcomes means. A probe never outlives its time limit or the service: its signal is
  * aborted, and a probe that does not listen is no longer waited for.
  *
- * Probes are no hot path, so they use node:net, node:tls and node:http as they are.
+ * Probes are no hot path, so they use node:net, node:tls and node:http as they are. The latter two are loaded by the first check that
+ * needs them: an application without checks does without their memory.
  */
-import http from 'node:http'
-import https from 'node:https'
+import type http from 'node:http'
+import type https from 'node:https'
 import net from 'node:net'
-import tls from 'node:tls'
+import type tls from 'node:tls'
 import { isExhausted } from '../errors/local-faults.ts'
 import { isToken } from '../http/header-map.ts'
 import type { Clock } from '../primitives/clock.ts'
@@ -123,7 +124,9 @@ export class TcpHealthCheck implements HealthCheck {
 
   probe(backend: Backend, signal: AbortSignal): Promise<void> {
     const where = probeAddress(backend, this.options.port)
-    const socket = this.#tls === null ? net.connect(where) : tls.connect({ ...where, ...tlsOptions(this.#tls, backend) })
+    const socket = this.#tls === null
+      ? net.connect(where)
+      : process.getBuiltinModule('node:tls').connect({ ...where, ...tlsOptions(this.#tls, backend) })
     return settled(signal, () => socket.destroy(), (resolve, reject) => {
       socket.once(this.#tls === null ? 'connect' : 'secureConnect', resolve)
       socket.on('error', reject)
@@ -190,7 +193,7 @@ export class HttpHealthCheck implements HealthCheck {
     const { reuse } = this.options
     this.#tls = this.options.tls as ResolvedProbeTlsOptions | null
     const keep = { keepAlive: true, maxSockets: 1, maxFreeSockets: 1 }
-    this.#agent = !reuse ? null : this.#tls === null ? new http.Agent(keep) : new https.Agent(keep)
+    this.#agent = !reuse ? null : this.#tls === null ? new (nodeHttp().Agent)(keep) : new (nodeHttps().Agent)(keep)
   }
 
   probe(backend: Backend, signal: AbortSignal): Promise<void> {
@@ -198,7 +201,9 @@ export class HttpHealthCheck implements HealthCheck {
     const headers = ['Host', host === '' ? hostField(backend) : host, 'User-Agent', 'cirque-health-check', ...further.flat()]
     if (this.#agent === null) headers.push('Connection', 'close')
     const common = { ...requestAddress(backend, port), method, path, headers, agent: this.#agent ?? false as const }
-    const request = this.#tls === null ? http.request(common) : https.request({ ...common, ...tlsOptions(this.#tls, backend) })
+    const request = this.#tls === null
+      ? nodeHttp().request(common)
+      : nodeHttps().request({ ...common, ...tlsOptions(this.#tls, backend) })
     let keepConnection = false, answered = false
     return settled(signal, () => { if (!keepConnection) request.destroy() }, (resolve, reject) => {
       request.on('error', reject)
@@ -267,6 +272,10 @@ function requestAddress(backend: Backend, port: number): { socketPath: string } 
 function hostField(backend: Backend): string {
   return backend.peerAddress.kind === 'unix' ? 'localhost' : backend.origin
 }
+
+/** Not by import, which would load undici as well. */
+function nodeHttp(): typeof http { return process.getBuiltinModule('node:http') }
+function nodeHttps(): typeof https { return process.getBuiltinModule('node:https') }
 
 function tlsOptions(options: ResolvedProbeTlsOptions, backend: Backend): tls.ConnectionOptions {
   const authorities = options.ca === null ? {} : { ca: options.ca }

@@ -37,8 +37,8 @@ export async function runSelfTest(test: SelfTest, accept: (socket: net.Socket) =
   try {
     if (process.platform !== 'linux') folder = fs.mkdtempSync(path.join(os.tmpdir(), 'cirque-'))
     const at = folder === '' ? `\0cirque-self-test-${randomBytes(16).toString('hex')}` : path.join(folder, 's')
-    // Here and not above: about 1 MB that a process which only serves does without.
-    const { default: http } = await import('node:http')
+    // Here and not above: a process that only serves does without. Not by import, which would load undici as well.
+    const http = process.getBuiltinModule('node:http')
     line = new PrivateLine(at, accept)
     answer = await ask(http, test, line, limit.signal)
     const { error, namedNoPeer } = line.tested!
