@@ -5,7 +5,7 @@
  *            lend              release of the last lending                   onParkedLost, eviction, closeIdle
  *   Fresh ---------> Lent -----------------------------------------> Idle -----------------------------------> Gone
  *                    ^  |                                             |                                         ^
- *                    |  +-- the last lending, but capacity is 0 or reuse is off --------------------------------+
+ *                    |  +-- the last lending, but it takes no more, or reuse is off ----------------------------+
  *                    +------------------------ take ------------------+
  *
  *   Lent, a shared connection only:   Full <---- take, release, onCapacityChanged ----> Roomy
