@@ -192,6 +192,8 @@ export class Fleet {
   /** A worker holds all the memory that it may: another takes its place, and it finishes what it has. */
   #relieve(worker: WorkerProcess): void {
     if (worker.relieved || worker.state !== WorkerState.Accepting) return
+    // One that was relieved before still holds what it held: with every further one there would be less memory, not more.
+    if (this.slots[worker.slot]!.draining.size > 0) return
     worker.relieved = true
     this.#roster.log.warn(`worker ${worker.id} has spent its memory and is replaced`, { heldBytes: worker.open.heldBytes })
     this.restart(worker.id).catch((error: unknown) => {

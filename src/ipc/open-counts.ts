@@ -27,9 +27,10 @@ const COUNTS = {
   upstreamFaults: 'sum',
   /** Rejected promises that nobody handled; a worker counts them. */
   unhandledRejections: 'sum',
-  /** Connections of clients that were let in so far, and that were turned away. */
+  /** Connections of clients that were let in so far, that were turned away, and that were cut while they waited, for want of room. */
   accepted: 'sum',
   turnedAway: 'sum',
+  evicted: 'sum',
   /** Connections to origins: lent to exchanges, at rest, being dialled; and requests that wait for one. */
   poolLent: 'sum',
   poolIdle: 'sum',

@@ -16,6 +16,8 @@ import type { Evictable } from './admission.ts'
 
 /** Hears of connections that come and go: of each once, when the book has it, and when it has forgotten it. */
 export interface BookOwner {
+  /** One is about to be cut for want of room. */
+  onEvicted?(connection: DownstreamConnection): void
   onCame(): void
   onLeft(connection: DownstreamConnection): void
 }
@@ -53,6 +55,8 @@ export class ConnectionBook implements AcceptingListener, Evictable {
   readonly #unfinished = new EvictionList()
   #newest: DownstreamConnection | null = null
   size = 0
+  /** Cut for want of room, so far. */
+  evicted = 0
 
   constructor(owner: BookOwner) { this.#owner = owner }
 
@@ -122,6 +126,8 @@ export class ConnectionBook implements AcceptingListener, Evictable {
   evict(): boolean {
     const oldest = this.#idle.oldest ?? this.#unfinished.oldest
     if (oldest === null) return false
+    this.evicted++
+    this.#owner.onEvicted?.(oldest)
     oldest.destroy()
     // A stream reports its end later than it ends.
     if (oldest.acceptedBy === this) this.onClosed(oldest)

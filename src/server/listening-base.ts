@@ -133,14 +133,15 @@ export class ListeningBase<Options extends ListenerOptions, Resolved extends Res
   }
 
   stats(): ServiceStats {
-    let connections = 0, idleConnections = 0, accepted = 0, turnedAway = 0
+    let connections = 0, idleConnections = 0, accepted = 0, turnedAway = 0, evicted = 0
     for (const { book, tcp } of this.#bound) {
       connections += book.size
       idleConnections += book.idle
       accepted += tcp.accepted
       turnedAway += tcp.refused
+      evicted += book.evicted
     }
-    return { ...this.#core.counts(), connections, idleConnections, accepted, turnedAway }
+    return { ...this.#core.counts(), connections, idleConnections, accepted, turnedAway, evicted }
   }
 
   counted(): Iterable<Counted> { return this.#core.counted?.() ?? [] }
@@ -252,6 +253,11 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
     const { book } = this
     if (maxConnections !== 0 && book.size >= maxConnections && !book.evict()) return 'max-connections'
     return this.#admission.refusal(book)
+  }
+
+  onEvicted({ stream }: DownstreamConnection): void {
+    const client = stream.digest.remoteIp
+    this.#lines.warn('connections that waited are cut for want of room', { listener: this.name }, () => ({ client }))
   }
 
   onCame(): void { this.#admission.came() }

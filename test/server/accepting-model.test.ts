@@ -396,6 +396,18 @@ test('accepting: a connection whose handshake ends in a drain is told that it dr
   await world.end()
 })
 
+test('accepting: connections that are cut for others are counted, and told to the log once a second', async () => {
+  const world = new World(1, { maxConnections: 2, maxConnectionsPerClient: 0 }), said: unknown[] = []
+  const warn: ProcessLog['warn'] = (message, fields) => { said.push([message, fields]) }
+  await world.service.start({ ...SERVER_CONTEXT_DEFAULTS, log: { info() {}, error() {}, warn } })
+  for (let count = 0; count < 5; count++) world.connect(count)
+  const { accepted, evicted, turnedAway } = world.service.stats()
+  assert.deepEqual([accepted, evicted, turnedAway], [5, 3, 0])
+  const fields = { listener: 'staged/127.0.0.1:0', client: '192.0.2.1', suppressed: undefined }
+  assert.deepEqual(said, [['connections that waited are cut for want of room', fields]])
+  world.service.close()
+})
+
 test('accepting: a trusted hop speaks for many clients, so that the limit of one is not for it', async () => {
   const world = await World.start(1, { maxConnectionsPerClient: 2 }, { trustedHops: ['192.0.2.1', '2001:db8::/32'] })
   const open = (client: number): boolean[] => Array.from({ length: 4 }, () => !world.connect(client).near.destroyed)

@@ -288,6 +288,22 @@ test('fleet: a worker that has spent its memory is replaced once, and finishes w
   assert.equal(f.log.filter(line => line === 'warn: worker 7.0.0 has spent its memory and is replaced').length, 1, f.log.join('\n'))
 })
 
+test('fleet: while a worker that was relieved still drains, the next one in its slot stays', async () => {
+  const f = fixture()
+  await f.started
+  const [first] = f.host.workers as [FakeWorker]
+  first.drainsAtOnce = false
+  const exhausted = async (): Promise<string> => {
+    f.host.newest(0).heartbeat(f.fleet, 5, { exhausted: 1 })
+    await settle()
+    return f.host.newest(0).id
+  }
+  assert.deepEqual([await exhausted(), await exhausted(), await exhausted()], ['7.0.1', '7.0.1', '7.0.1'])
+  first.exit({ code: 0 })
+  await settle()
+  assert.equal(await exhausted(), '7.0.2')
+})
+
 test('fleet: a restart goes slot by slot: the new one accepts before the old one stops', async () => {
   const f = fixture()
   await f.started
