@@ -1,6 +1,6 @@
 /**
  * Keeps retries from multiplying an outage: they may be at most a share of recent requests, with a few free ones so that
- * a quiet service can retry at all.
+ * a quiet service can retry at all. A share of nothing allows none.
  */
 
 /** Retries that are there besides the share. */
@@ -23,6 +23,7 @@ export class RetryBudget {
 
   /** Whether one more retry is within `percent` of the requests; takes it if so. */
   take(percent: number): boolean {
+    if (percent === 0) return false
     const allowed = FREE + this.#requests * percent / 100
     if (this.#spent >= allowed) return false
     this.#spent++

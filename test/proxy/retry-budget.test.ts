@@ -10,7 +10,14 @@ function takeAll(budget: RetryBudget, percent: number): number {
 
 test('retry budget: a quiet service has a few retries', () => {
   assert.equal(takeAll(new RetryBudget(), 20), 10)
-  assert.equal(takeAll(new RetryBudget(), 0), 10)
+  assert.equal(takeAll(new RetryBudget(), 1), 10)
+})
+
+test('retry budget: a share of nothing allows none', () => {
+  const budget = new RetryBudget()
+  for (let i = 0; i < 1000; i++) budget.earn()
+  assert.equal(takeAll(budget, 0), 0)
+  assert.equal(takeAll(budget, 20), 210)
 })
 
 test('retry budget: retries are a share of the requests, beside the free ones', () => {
