@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { HttpPeer, httpProxyService, inject, Server, type HttpProxyService, type ProxyHttp } from '../../src/index.ts'
 import type { ProcessLog } from '../../src/ipc/process-log.ts'
+import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
 import { RawClient } from '../support/raw-client.ts'
 import { get } from '../support/proxy.ts'
 import { waitFor } from '../support/wait-for.ts'
@@ -72,4 +73,36 @@ test('listening service: two servers of one process have their own logs', async 
 
 test('listening service: a stream from memory passes the filter of its listener like any other', async () => {
   await assert.rejects(inject(app, {}, { origin: () => ({}), listener: { connectionFilter: () => false } }))
+})
+
+test('listening service: limits of a server hold for all of its services together, and an operator has the last word', async t => {
+  assert.throws(() => new Server().limits({ maxConnections: -1, maxLoopDelay: 5 } as never), {
+    message: 'limits.maxConnections is -1; use 0 (leaves only the descriptors as a limit) or a positive whole number\n' +
+      'limits.maxLoopDelay is not an option; use maxLoopDelayMs',
+  })
+  const server = new Server().limits({ maxConnections: 2, maxLoopDelayMs: 0 })
+  for (const name of ['a', 'b']) server.addService(httpProxyService(app, { name }).addTcp('127.0.0.1:0'))
+  t.after(() => server.close())
+  const [first, second] = await server.start()
+  const clients: RawClient[] = []
+  for (const port of [first!.port, first!.port, second!.port]) {
+    const client = await RawClient.connect({ host: '127.0.0.1', port })
+    t.after(() => client.destroy())
+    await client.write(get())
+    assert.equal((await client.readResponse()).status, 204)
+    clients.push(client)
+  }
+  await waitFor('the client that waited for longest to be cut', () => clients[0]!.closed)
+  const { connections, evicted } = server.stats()
+  assert.deepEqual([connections, evicted, clients.map(({ closed }) => closed)], [2, 1, [true, false, false]])
+
+  const told: string[] = []
+  const operated = new Server().limits({ maxConnections: 2 })
+  operated.addService({
+    kind: 'listening', name: 'one', listeners: [], bind() { throw new Error('it has none') }, stats: () => ({}), close() {},
+    drain: async () => ({ cut: 0 }), start: (_context, admission) => { told.push(String(admission.maxConnections)) },
+  })
+  t.after(() => operated.close())
+  await operated.prepare({ ...SERVER_CONTEXT_DEFAULTS, settings: { limits: { maxConnections: 7 }, listeners: {} } })
+  assert.deepEqual(told, ['7'])
 })
