@@ -18,7 +18,7 @@ export interface PinoLogOptions {
   format?: 'auto' | 'text' | 'json'
   /** Where lines go. @default 'stderr' */
   destination?: LineDestination
-  /** Lines that wait, in characters; past it lines are dropped and counted. @default 8_388_608 */
+  /** Lines that wait, in bytes; past it lines are dropped and counted. @default 8_388_608 */
   maxLogQueueBytes?: number
 }
 

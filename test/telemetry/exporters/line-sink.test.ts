@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, constants, existsSync, openSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import {
+  closeSync, constants, existsSync, fstatSync, openSync, readFileSync, readSync, renameSync, statSync, writeFileSync,
+} from 'node:fs'
 import path from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { LineSink } from '../../../src/telemetry/exporters/line-sink.ts'
@@ -72,6 +74,37 @@ test('line sink: after a reopening lines go to a new file, none is lost', async 
 test('line sink: a file that cannot be opened is found at the start', t => {
   const folder = temporaryFolder(t)
   assert.throws(() => new LineSink({ file: folder }), { code: 'EISDIR' })
+})
+
+test('line sink: a named pipe is a stream that others share, and one that nobody reads is refused at once', async t => {
+  const fifo = path.join(temporaryFolder(t), 'fifo')
+  assert.equal(spawnSync('mkfifo', [fifo]).status, 0)
+  assert.throws(() => new LineSink({ file: fifo }), { code: 'ENXIO' })
+  const fd = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK)
+  t.after(() => closeSync(fd))
+  const sink = new LineSink({ file: fifo })
+  assert.equal(sink.maxLineLength, 4096)
+  const lines = Array.from({ length: 100 }, (_, at) => `${'x'.repeat(90)}${at}\n`)
+  for (const line of lines) sink.write(line)
+  await sink.close()
+  const buffer = Buffer.alloc(65_536)
+  assert.equal(buffer.toString('latin1', 0, readSync(fd, buffer)), lines.join(''))
+})
+
+test('line sink: reopenings and closings side by side leave the descriptors of others alone', async t => {
+  const file = path.join(temporaryFolder(t), 'out.log')
+  for (let round = 0; round < 50; round++) {
+    const sink = new LineSink({ file }, { collectMs: 0 })
+    sink.write('line\n')
+    for (let again = 0; again < 3; again++) sink.reopen()
+    const other = openSync(file, 'r')
+    await sink.close()
+    await new Promise(resolve => setImmediate(resolve))
+    // Closed by the sink it would have been somebody else's by now, or nobody's.
+    assert.ok(fstatSync(other).isFile())
+    closeSync(other)
+  }
+  assert.equal(readFileSync(file, 'utf8'), 'line\n'.repeat(50))
 })
 
 test('line sink: a full disk costs lines, never an exception, and does not hold up the end', async () => {
