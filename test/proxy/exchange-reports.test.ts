@@ -90,7 +90,7 @@ test('reports: an exchange whose first hook throws is begun and ended for tracer
 
 test('reports: a failure that would have been tried again, had the retry budget not been spent, says so', async () => {
   const hooks = { errorWhileProxy(_session: unknown, _peer: unknown, error: ProxyError) { error.retry = 'always' } }
-  const bench = new ExchangeBench(hooks, {}, { maxAttempts: 50, retryBudgetPercent: 0 })
+  const bench = new ExchangeBench(hooks, {}, { maxAttempts: 50, retryBudgetPercent: 1 })
   await bench.send(GET)
   for (let attempt = 0; attempt < 50 && bench.lines.length === 0; attempt++) {
     bench.origins.at(-1)!.stream.destroy(true)
