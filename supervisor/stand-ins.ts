@@ -47,7 +47,11 @@ export class StandIns {
     if (this.#standInServes(slot)) return Promise.resolve(true)
     const sibling = this.#leastBurdened(slot)
     if (sibling === null) return Promise.resolve(false)
-    return standIn.answer = this.#ask(slot, sibling).finally(() => { standIn.answer = null })
+    return standIn.answer = this.#ask(slot, sibling).finally(() => {
+      standIn.answer = null
+      // It died of the question, or with the slot's own worker: the next one is asked now, and not at the next tick.
+      if (!this.#roster.serves(sibling)) this.reconcile()
+    })
   }
 
   /** A worker accepts here whom we can reach: the slot's own, or its stand-in. */
