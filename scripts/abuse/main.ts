@@ -39,12 +39,21 @@ const SETTLE_MAX_MS = 12_000
 /** Of the memory that a group has, workers get that much; the supervisor needs the rest. */
 const BUDGET_SHARE = 0.8
 
-const { values } = parseArgs({
-  options: {
-    attack: { type: 'string' }, seconds: { type: 'string', default: '12' }, list: { type: 'boolean', default: false },
-    json: { type: 'string' },
-  },
-})
+const values = flags()
+
+function flags() {
+  try {
+    return parseArgs({
+      options: {
+        attack: { type: 'string' }, seconds: { type: 'string', default: '12' }, list: { type: 'boolean', default: false },
+        json: { type: 'string' },
+      },
+    }).values
+  } catch (error) {
+    console.error(`abuse: ${(error as Error).message}`)
+    process.exit(2)
+  }
+}
 
 interface Peaks { workerMB: number; allMB: number; connections: number; workersEnded: number }
 

@@ -28,12 +28,23 @@ const OPERATIONS: readonly BeginOperation[] = [
   { tag: 'reload' }, { tag: 'reload' }, { tag: 'upgrade', folder: '', supervisor: 'always' },
 ]
 const START_MAX_MS = 20_000
+/** Kinds of warnings of an instance that are shown when it fails. */
+const TROUBLES_SHOWN = 12
 /** Honest clients finish what they have begun. */
 const FINISH_MAX_MS = 60_000
 
-const { values } = parseArgs({
-  options: { minutes: { type: 'string', default: '30' }, rate: { type: 'string', default: '30' }, json: { type: 'string' } },
-})
+const values = flags()
+
+function flags() {
+  try {
+    return parseArgs({
+      options: { minutes: { type: 'string', default: '30' }, rate: { type: 'string', default: '30' }, json: { type: 'string' } },
+    }).values
+  } catch (error) {
+    console.error(`soak: ${(error as Error).message}`)
+    process.exit(2)
+  }
+}
 
 /** A process that prints a line of JSON each second. */
 class Reporter<Report> {
@@ -193,6 +204,11 @@ async function main(): Promise<number> {
   const verdict = judgeSoak(run.samples, losses)
   console.log(`\n${[...verdict.lines, ...run.failures.map((failure) => `     ${failure}`)].join('\n')}`)
   if (ended !== '') console.log(`FAIL ${ended} ended`)
+  if (!verdict.passed) {
+    for (const instance of [soak.replaced, soak.steady]) {
+      for (const trouble of instance.troubles(TROUBLES_SHOWN)) console.log(`log of ${instance.name}: ${trouble}`)
+    }
+  }
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ ...verdict, losses, samples: run.samples }, null, 2)}\n`)
   await Promise.all([soak.replaced.stop(), soak.steady.stop()])
   return verdict.passed && ended === '' && !interrupted ? 0 : 1

@@ -35,7 +35,7 @@ test('abuse verdict: every bound can fail', () => {
     [{ workerMB: 512.5 }, /^memory of a worker 512\.5 MB, at most 512 MB$/],
     [{ allMB: 1201 }, /^memory of all/],
     [{ connections: 11 }, /^connections at once 11, at most 10$/, { connections: 10 }],
-    [{ errorLinesPerSecond: 5.1 }, /^error lines a second 5\.1/],
+    [{ errorLinesPerSecond: 10.1 }, /^error lines a second 10\.1/],
     [{ faults: ['a smuggled request reached the origin'] }, /^a smuggled request/],
   ]
   for (const [change, message, bounds] of passed) {
