@@ -234,7 +234,8 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
           this.#toIdle()
         }
       } else {
-        if (state === State.Linger) this.#discard(to - from)
+        // By time, not by bytes: a client that writes all of its body before it reads must still find the answer.
+        if (state === State.Linger) this.#deadline = this.#ticker.clock.now() + this.#options.lingerIdleMs
         break
       }
     }
@@ -630,12 +631,6 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     const now = this.#ticker.clock.now()
     this.#lingerUntil = now + this.#options.lingerTotalMs
     this.#deadline = now + this.#options.lingerIdleMs
-  }
-
-  #discard(bytes: number): void {
-    this.#discarded += bytes
-    this.#deadline = this.#ticker.clock.now() + this.#options.lingerIdleMs
-    if (this.#discarded > this.#options.maxDiscardBytes) this.#close(false)
   }
 
   /** `cut`: with RST. Otherwise what is written is still sent. */

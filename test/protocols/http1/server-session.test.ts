@@ -265,12 +265,16 @@ describe('http1 server session: the end of a connection', () => {
     assert.equal(connection.client.error, null)
   })
 
-  it('it reads at most maxDiscardBytes while it lingers', () => {
-    const connection = new Connection({ maxRequestsPerConnection: 1, maxDiscardBytes: 1000 }).say(GET).answer()
-    connection.say('x'.repeat(900))
-    assert.equal(connection.closed, 0)
-    connection.say('x'.repeat(200))
-    assert.equal(connection.closed, 1)
+  it('while it lingers it reads whatever comes, for as long as its times allow', () => {
+    const connection = new Connection({ maxDiscardBytes: 1000, lingerIdleMs: 1000, lingerTotalMs: 4000 })
+    connection.say(upload(1_000_000_000)).answer('refused')
+    for (let ms = 0; ms < 3500; ms += 500) {
+      connection.say('x'.repeat(1_000_000)).wait(500)
+      assert.equal(connection.client.closed, false)
+    }
+    assert.match(connection.client.text, /refused$/)
+    connection.say('x'.repeat(1_000_000)).wait(700)
+    assert.equal(connection.pair.near.destroyed, true)
   })
 
   it('it lingers for lingerTotalMs at most, however often something comes', () => {
