@@ -24,8 +24,8 @@ export interface Http1ServerOptions extends HttpServerOptions {
   /** Lingering close: in all, in ms. @default 30000 */
   lingerTotalMs?: number
   /**
-   * Rest of a body that no hook and no origin takes, in bytes: thrown away up to here, so that the connection goes on; past it a
-   * lingering close, which is bounded by its times. @default 262144
+   * Rest of a body without a taker that is read and thrown away so that the connection goes on, in bytes; past it a lingering
+   * close, which is bounded by its times. @default 262144
    */
   maxDiscardBytes?: number
 }

@@ -17,6 +17,7 @@ import net from 'node:net'
 import { systemClock } from '../../primitives/clock.ts'
 import { heldBytes } from '../../primitives/held-bytes.ts'
 import { BUFFER_RESERVE, type ByteStream, type ReceiveBuffer, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
+import { DialledSocket, type SocketReader } from './dialled-socket.ts'
 
 /** Bytes read at once. 32 to 256 KiB made no measurable difference. */
 const READ_BYTES = 65_536
@@ -121,11 +122,12 @@ function onData(this: OwnedSocket, chunk: Buffer): void {
   if (unflushed.length > 0) flushAll()
 }
 
-export class TcpStream implements ByteStream, ReceiveBuffer {
+export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
   owner: StreamOwner
   readonly socket: net.Socket
   /** First error the socket reported. */
   failure: Error | null = null
+  lostReader: Error | null = null
   paused = false
   bytesRead = 0
   bytesWritten = 0
@@ -178,8 +180,8 @@ export class TcpStream implements ByteStream, ReceiveBuffer {
   /** Dials. `onConnected` follows, or `onClosed` with the reason. */
   static dial(options: DialRequest, owner: StreamOwner & { onConnected(): void }): TcpStream {
     const { address } = options
-    const socket = new net.Socket({ allowHalfOpen: true, onread } as unknown as net.SocketConstructorOpts)
-    const stream = new TcpStream(socket, owner, null, true)
+    const socket = new DialledSocket({ allowHalfOpen: true, onread } as unknown as net.SocketConstructorOpts)
+    const stream = socket.reader = new TcpStream(socket, owner, null, true)
     socket.on('connect', onConnect)
     upcoming = sharedSlab.view
     if (address.kind === 'unix') socket.connect({ path: address.path })
@@ -196,7 +198,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer {
     return stream
   }
 
-  get bytesQueued(): number { return this.socket.writableLength }
+  get bytesQueued(): number { return this.lostReader === null ? this.socket.writableLength : 0 }
   get bytesTaken(): number {
     // Within one large write only the handle knows how far the kernel is.
     const queue = (this.socket as unknown as { _handle: { writeQueueSize?: number } | null })._handle?.writeQueueSize
@@ -304,7 +306,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer {
 
   writeBytes(bytes: Buffer): void {
     const socket = this.socket, text = this.#text
-    if (socket.destroyed || this.#ended) return
+    if (socket.destroyed || this.#ended || this.lostReader !== null) return
     this.bytesWritten += text.length + bytes.length
     if (text === '') socket.write(bytes)
     else {
@@ -327,7 +329,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer {
     if (text === '') return
     this.#text = ''
     const socket = this.socket
-    if (socket.destroyed || this.#ended) return
+    if (socket.destroyed || this.#ended || this.lostReader !== null) return
     this.bytesWritten += text.length
     socket.write(text, 'latin1')
     if (socket.writableLength > 0) this.#awaitDrain()
@@ -343,7 +345,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer {
     this.#awaitingDrain = true
     this.socket.write(NOTHING, () => {
       this.#awaitingDrain = false
-      if (this.socket.destroyed) return
+      if (this.socket.destroyed || this.lostReader !== null) return
       this.#countQueue(this.socket.writableLength)
       if (this.socket.writableLength === 0) this.owner.onDrained()
       else if (!this.#ended) this.#awaitDrain()
@@ -359,7 +361,18 @@ export class TcpStream implements ByteStream, ReceiveBuffer {
     this.flush()
     if (this.#ended) return
     this.#ended = true
-    this.socket.end()
+    if (this.lostReader === null) this.socket.end()
+  }
+
+  onLostReader(error: Error): boolean {
+    if (this.socket.readableEnded) return false
+    if (this.lostReader !== null) return true
+    this.lostReader = error
+    this.#text = ''
+    this.#countQueue(0)
+    // What is still to be sent goes nowhere, so that whoever sends it gets to its end.
+    process.nextTick(() => { if (!this.socket.destroyed) this.owner.onDrained() })
+    return true
   }
 
   destroy(reset = false): void {
