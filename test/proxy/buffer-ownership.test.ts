@@ -111,7 +111,9 @@ describe('proxy: buffers', () => {
         else await exchange.send(response(200, body))
       },
     })
-    assert.equal((await proxy.exchange(post('hello', '/', 'X-Note: repeated'))).body.toString(), 'HELLO')
+    // May happen twice, as a POST must not.
+    const put = head('PUT / HTTP/1.1', 'Content-Length: 5')
+    assert.equal((await proxy.exchange(`${put}hello`)).body.toString(), 'HELLO')
     assert.equal(attempts, 3)
   })
 
