@@ -134,10 +134,9 @@ test('configured workers: an override for a listener that does not exist is refu
 
 test('configured workers: a log that cannot be opened is named', async t => {
   const folder = temporaryFolder(t)
-  const { app } = await start(t, { folder, wait: false, log: { access: folder } })
-  assert.deepEqual(await app.end(), { code: 1, signal: null })
-  assert.match(app.lines.at(-1)!.msg, /no worker became ready: a log cannot be opened .*log\.access is /)
-  const second = await start(t, { wait: false, log: { process: folder } })
-  assert.deepEqual(await second.app.end(), { code: 2, signal: null })
-  assert.match(second.app.stderr, /^cirque: log\.process is .*, which cannot be opened: EISDIR/)
+  for (const key of ['access', 'process'] as const) {
+    const { app } = await start(t, { ...key === 'access' ? { folder } : null, wait: false, log: { [key]: folder } })
+    assert.deepEqual(await app.end(), { code: 2, signal: null })
+    assert.match(app.stderr, new RegExp(`log\\.${key}: found .*, which is a folder; expected a file`))
+  }
 })
