@@ -23,6 +23,13 @@ export interface HttpModule<State = unknown> {
    * that belong to an attempt, such as a `traceparent`. `request` is a copy for this attempt; `attempt` counts from 1. May answer.
    */
   upstreamRequestFilter?(session: Session, request: RequestHead, attempt: number, state: State): MaybePromise<Verdict | void>
+  /**
+   * The response as the origin sent it, before the application's `upstreamResponseFilter` and a cache. The application may have looked
+   * at it, and changed the state, in `adjustUpstreamModules`. Not for answers of our own.
+   */
+  upstreamResponseFilter?(session: Session, response: ResponseHead, state: State): MaybePromise<void>
+  /** Each piece of that response's body, before the application's hook of this name. */
+  upstreamResponseBodyFilter?(session: Session, chunk: Buffer, last: boolean, state: State): MaybePromise<BodyResult>
   /** Behind the application's `responseFilter`; also for answers of filters and for error pages. */
   responseFilter?(session: Session, response: ResponseHead, state: State): MaybePromise<void>
   responseBodyFilter?(session: Session, chunk: Buffer, last: boolean, state: State): MaybePromise<BodyResult>

@@ -55,18 +55,18 @@ const Step = {
   Connected: 9, CopyRequest: 10, UpstreamModules: 11, Send: 12,
   /** Parked: the head of the request went out; its body may be on its way. */
   Relaying: 13,
-  ResponseUpstream: 14, ResponseApp: 15, ResponseModules: 16, SendResponse: 17,
+  AdjustModules: 14, ResponseUpstreamModules: 15, ResponseUpstream: 16, ResponseApp: 17, ResponseModules: 18, SendResponse: 19,
   /** Parked: the head of the response went out; its body is on its way. */
-  Streaming: 18,
+  Streaming: 20,
   /** Parked: raw bytes pass. */
-  Tunnel: 19,
+  Tunnel: 21,
   /** Parked: an attempt failed and another one follows. */
-  Retrying: 20,
+  Retrying: 22,
   /** Parked: `failToConnect` or `errorWhileProxy` looks at a fault of an attempt. */
-  Judging: 21,
+  Judging: 23,
   /** Parked: `failToProxy` decides. */
-  Failing: 22,
-  Ended: 23,
+  Failing: 24,
+  Ended: 25,
 } as const
 type Step = (typeof Step)[keyof typeof Step]
 
@@ -75,7 +75,8 @@ const HOOK_BEFORE: Readonly<Partial<Record<Step, string>>> = {
   [Step.Modules]: 'earlyRequestFilter', [Step.Upstream]: 'requestFilter', [Step.UpstreamVerdict]: 'proxyUpstreamFilter',
   [Step.PeerChosen]: 'upstreamPeer', [Step.Connecting]: 'upstreamPeer', [Step.CopyRequest]: 'connectedToUpstream',
   [Step.UpstreamModules]: 'upstreamRequestFilter', [Step.Relaying]: 'a filter of the request',
-  [Step.ResponseApp]: 'upstreamResponseFilter', [Step.ResponseModules]: 'responseFilter', [Step.Streaming]: 'a filter of the response',
+  [Step.ResponseUpstreamModules]: 'adjustUpstreamModules', [Step.ResponseApp]: 'upstreamResponseFilter',
+  [Step.ResponseModules]: 'responseFilter', [Step.Streaming]: 'a filter of the response',
   [Step.Failing]: 'failToProxy',
 }
 
@@ -86,10 +87,12 @@ const MAY_RESPOND: ReadonlySet<Step> = new Set<Step>([
 ])
 
 /** Steps that call a hook of each module, one after the other. */
-const HOOK_OF_MODULES: Readonly<Partial<Record<Step, readonly [plan: 'requestModules' | 'upstreamRequestModules' | 'responseModules',
-  hook: string]>>> = {
+const HOOK_OF_MODULES: Readonly<Partial<Record<Step, readonly [
+  plan: 'requestModules' | 'upstreamRequestModules' | 'upstreamResponseModules' | 'responseModules', hook: string,
+]>>> = {
   [Step.Modules]: ['requestModules', 'requestFilter'],
   [Step.UpstreamModules]: ['upstreamRequestModules', 'upstreamRequestFilter'],
+  [Step.ResponseUpstreamModules]: ['upstreamResponseModules', 'upstreamResponseFilter'],
   [Step.ResponseModules]: ['responseModules', 'responseFilter'],
 }
 
@@ -101,7 +104,7 @@ const WAITS_FOR: Readonly<Partial<Record<Step, string>>> = {
 
 /** Where an answer enters the steps. */
 const ENTRY: Readonly<Record<ResponseOrigin, Step>> = {
-  origin: Step.ResponseUpstream, stored: Step.ResponseApp, own: Step.ResponseModules,
+  origin: Step.AdjustModules, stored: Step.ResponseApp, own: Step.ResponseModules,
 }
 
 export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange, RequestOwner, AttemptOwner,
@@ -408,6 +411,17 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
           this.#step = Step.Relaying
           this.#send(this.#attempt!)
           return
+        case Step.AdjustModules:
+          this.#moduleAt = 0
+          this.#step = Step.ResponseUpstreamModules
+          if (has.adjustUpstreamModules && this.#waits(app.adjustUpstreamModules!(this, this.response!, this.ctx))) return
+          continue
+        case Step.ResponseUpstreamModules: {
+          const module = this.#nextModule(plan.upstreamResponseModules)
+          if (module === null) { this.#step = Step.ResponseUpstream; continue }
+          if (this.#waits(module.upstreamResponseFilter!(this, this.response!, this.moduleState(module)))) return
+          continue
+        }
         case Step.ResponseUpstream:
           this.#step = Step.ResponseApp
           if (has.upstreamResponseFilter && this.#mayDecide(app.upstreamResponseFilter!(this, this.response!, this.ctx))) return

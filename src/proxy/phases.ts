@@ -39,6 +39,7 @@ export interface PhasePlan<Ctx> {
   readonly modules: readonly HttpModule[]
   readonly requestModules: readonly HttpModule[] | null
   readonly upstreamRequestModules: readonly HttpModule[] | null
+  readonly upstreamResponseModules: readonly HttpModule[] | null
   readonly responseModules: readonly HttpModule[] | null
   readonly doneModules: readonly HttpModule[] | null
   /** What may look at, or change, the body of a request; null: nothing. */
@@ -71,11 +72,12 @@ export function planPhases<Ctx>(app: ProxyHttp<Ctx>): PhasePlan<Ctx> {
     modules,
     requestModules,
     upstreamRequestModules,
+    upstreamResponseModules: having('upstreamResponseFilter'),
     responseModules,
     doneModules: having('responseDone'),
     requestBody: usedStage(joinStages(moduleRequestStage<Ctx>(modules), appRequestStage(app, has))),
     responseBody: {
-      origin: usedStage(joinStages(upstreamResponseStage(app, has), downstream)),
+      origin: usedStage(joinStages(joinStages(moduleUpstreamResponseStage<Ctx>(modules), upstreamResponseStage(app, has)), downstream)),
       stored: usedStage(downstream),
       own: usedStage(ofModules),
     },
@@ -103,6 +105,19 @@ function moduleRequestStage<Ctx>(modules: readonly HttpModule[]): Stage<Ctx> {
       module.requestBodyFilter!(session, chunk, last, session.moduleState(module))),
     trailerFilters: [],
     hooks: filtering.map(module => hookOfModule('requestBodyFilter', module)),
+    trailerHooks: [],
+    keepsLength: filtering.every(module => module.keepsLength === true),
+  }
+}
+
+/** Modules that look at what an origin sends, before the application does. */
+function moduleUpstreamResponseStage<Ctx>(modules: readonly HttpModule[]): Stage<Ctx> {
+  const filtering = modules.filter(module => module.upstreamResponseBodyFilter !== undefined)
+  return {
+    filters: filtering.map(module => (session, chunk, last) =>
+      module.upstreamResponseBodyFilter!(session, chunk, last, session.moduleState(module))),
+    trailerFilters: [],
+    hooks: filtering.map(module => hookOfModule('upstreamResponseBodyFilter', module)),
     trailerHooks: [],
     keepsLength: filtering.every(module => module.keepsLength === true),
   }

@@ -77,6 +77,10 @@ export interface ProxyHttp<Ctx = unknown> {
   /** An interim response (103 and the like; 100 aside) before it is passed on. 'drop' keeps it from the client. Default: 'forward'. */
   interimResponseFilter?(session: Session, response: ResponseHead, ctx: Ctx): 'forward' | 'drop'
   /**
+   * A final response came, and no module has seen it: the place to switch modules on or off for it, through their state. Must not answer.
+   */
+  adjustUpstreamModules?(session: Session, response: ResponseHead, ctx: Ctx): MaybePromise<void>
+  /**
    * The final response as the origin sent it (and as a cache would keep it). May answer instead of it: the origin's answer is thrown
    * away, and its connection closed. A ProxyError with `retry: 'always'` has it asked for again, under the rules of `errorWhileProxy`.
    */
@@ -119,6 +123,7 @@ export interface ProxyHttp<Ctx = unknown> {
 export const HOOKS = [
   'newCtx', 'onConnectionReuse', 'earlyRequestFilter', 'requestFilter', 'proxyUpstreamFilter', 'upstreamPeer', 'failToConnect',
   'connectedToUpstream', 'upstreamRequestFilter', 'requestBodyFilter', 'requestTrailerFilter', 'interimResponseFilter',
+  'adjustUpstreamModules',
   'upstreamResponseFilter', 'upstreamResponseBodyFilter', 'upstreamResponseTrailerFilter', 'responseFilter', 'responseBodyFilter',
   'responseTrailerFilter', 'errorWhileProxy', 'failToProxy', 'suppressErrorLog', 'requestSummary', 'logging', 'persistConnectionContext',
 ] as const satisfies readonly (keyof ProxyHttp)[]
