@@ -165,7 +165,7 @@ async function start(rate: number): Promise<Soak> {
     },
   })
   const replaced = await instance('replaced', replacedPort)
-  const steady = await instance('steady', steadyPort)
+  const steady = await instance('left alone', steadyPort)
   const ports = [String(replacedPort), String(steadyPort)]
   const honest = new Reporter<HonestReport[]>('honest-clients', ports)
   await honest.began()
