@@ -13,7 +13,7 @@ import { HttpPeer, Server, httpProxyService, type Peer, type ProxyHttp, type Ses
 import type { ByteStream } from '../../src/index.ts'
 
 const { ABUSE_PORT = '', ABUSE_ORIGIN_PORT = '', ABUSE_VICTIM_ORIGIN_PORT = '', ABUSE_FILTERED_PORT = '' } = process.env
-const { ABUSE_FIRST_BYTE_MS = '60000', ABUSE_MAX_CONNECTIONS = '', ABUSE_HOOK_MS = '60000' } = process.env
+const { ABUSE_HEAD_MS = '10000', ABUSE_MAX_CONNECTIONS = '', ABUSE_HOOK_MS = '60000' } = process.env
 const origin = `127.0.0.1:${ABUSE_ORIGIN_PORT}`
 
 class ThrowingPeer extends HttpPeer {
@@ -21,7 +21,7 @@ class ThrowingPeer extends HttpPeer {
   override release(): void { throw new Error('release failed') }
 }
 
-const plain = new HttpPeer(origin, { firstByteTimeoutMs: Number(ABUSE_FIRST_BYTE_MS) })
+const plain = new HttpPeer(origin, { responseHeadTimeoutMs: Number(ABUSE_HEAD_MS) })
 /** What the attack does to its origin is not what its victims ask for. */
 const victims = new HttpPeer(`127.0.0.1:${ABUSE_VICTIM_ORIGIN_PORT}`)
 const throwing = new ThrowingPeer(origin)

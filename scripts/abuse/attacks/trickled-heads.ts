@@ -5,8 +5,8 @@ import { dialMany, get } from '../clients.ts'
 
 export const trickledHeads: Attack = {
   name: 'trickled-heads',
-  title: 'an origin that sends its head one byte each 200 ms: cut by the time that a first byte has',
-  env: { ABUSE_FIRST_BYTE_MS: '2000' },
+  title: 'an origin that sends its head one byte each 200 ms; heads may take 2 s',
+  env: { ABUSE_HEAD_MS: '2000' },
   secondsMin: 8,
   async strike({ port, seconds }) {
     const sockets = await dialMany(port, 100, (socket) => {
