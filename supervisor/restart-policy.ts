@@ -36,13 +36,18 @@ export function restartDelayMs(history: readonly WorkerLife[], options: Resolved
 
 /** Time enough that a worker that dies at once does not keep a core busy; short enough that a client hardly sees it. */
 const LAST_RESTART_MS = 200
+/** A worker that accepted for so long does not die at once, in ms. */
+const SERVED_MS = 1_000
 
 /**
  * While no worker serves or is about to, the wait is short whatever the history is: clients wait in the queues, and no sibling
- * takes them. The first death waits for nothing. @returns how long to wait at most, in ms.
+ * takes them. The first death waits for nothing, nor does that of a worker that has served for a while. @returns how long to wait at
+ * most, in ms.
  */
 export function lastRestartDelayMs(history: readonly WorkerLife[], options: ResolvedRestartOptions): number {
-  return deathsInARow(history, options) <= 1 ? 0 : LAST_RESTART_MS
+  const life = history.at(-1)
+  const served = life !== undefined && life.acceptingSinceMs !== null && life.diedAtMs - life.acceptingSinceMs >= SERVED_MS
+  return served || deathsInARow(history, options) <= 1 ? 0 : LAST_RESTART_MS
 }
 
 /** Whether a first start is hopeless: so many deaths, and no worker was ever ready. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { RESTART_DEFAULTS } from '../../src/config/supervisor-options.ts'
-import { restartDelayMs, startFailed } from '../../supervisor/restart-policy.ts'
+import { lastRestartDelayMs, restartDelayMs, startFailed } from '../../supervisor/restart-policy.ts'
 import type { WorkerLife } from '../../supervisor/restart-policy.ts'
 
 const short: WorkerLife = { acceptingSinceMs: 0, diedAtMs: 1_000 }
@@ -25,6 +25,13 @@ test('restart policy: a worker that accepted for a minute has forgotten what was
 
 test('restart policy: time before it accepted does not count as life', () => {
   assert.equal(restartDelayMs([stillborn, stillborn], RESTART_DEFAULTS, 0.5), 200)
+})
+
+test('restart policy: nobody is left who serves: no wait after a first death or a second of service, a short one otherwise', () => {
+  const soon: WorkerLife = { acceptingSinceMs: 0, diedAtMs: 999 }
+  const waits = [[], [stillborn], [stillborn, stillborn], [stillborn, soon], [stillborn, stillborn, short]]
+    .map(history => lastRestartDelayMs(history, RESTART_DEFAULTS))
+  assert.deepEqual(waits, [0, 0, 200, 200, 0])
 })
 
 test('restart policy: a first start is hopeless after three deaths', () => {
