@@ -8,8 +8,8 @@ export interface ListenerOptions {
   /** Length of the kernel's accept queue. @default 4096 */
   backlog?: number
   /**
-   * Connections open at once on this listener and worker; past it the one that has been idle for longest is reset, then the
-   * oldest incomplete head, and where all are being served the new one. 0 turns it off. @default 20000
+   * Connections open at once on this listener and worker; past it the one that has waited for longest is reset, idle or with an
+   * incomplete head, and where all are being served the new one. 0 turns it off. @default 20000
    */
   maxConnections?: number
   /**

@@ -1,13 +1,16 @@
 /**
- * The connections of one listener: all of them, and those that may be evicted, in two lists: idle ones, and unfinished ones,
- * each with the one first that has been in it for longest. All lists run through the connections themselves, so that a
+ * The connections of one listener: all of them, and those that may be evicted, with the one first that has been waiting for
+ * longest, for whatever it waits. All lists run through the connections themselves, so that a
  * request's way from idle to active and back costs a few stores, and eviction, counts and drains never search.
  *
  *   idle        waits for a request, nothing of it seen
  *   unfinished  has a part of a head, or only has to be closed: nobody would miss an answer
  *   neither     an exchange is under way, or an answer is not taken yet
  *
- * Invariant: a connection is in one of the lists only while it is in the book, and in one of them at most. Telling the book
+ * No kind of waiting goes before the other: a connection is idle until the first byte of its head comes, so where idle ones
+ * went first, half heads that fill a listener would have every newcomer pushed out by the next one.
+ *
+ * Invariant: a connection waits only while it is in the book, and for one thing at most. Telling the book
  * the same twice is harmless: within one read callback a connection may be idle and active without anything outside having
  * seen it.
  */
@@ -22,20 +25,20 @@ export interface BookOwner {
   onLeft(connection: DownstreamConnection): void
 }
 
+/** What connections in the list wait for, and how many do. */
+interface Waiting { size: number }
+
 /** Connections that may be evicted, in the order in which they came to it. */
 class EvictionList {
   oldest: DownstreamConnection | null = null
   #newest: DownstreamConnection | null = null
-  size = 0
 
   add(connection: DownstreamConnection): void {
     const before = this.#newest
-    connection.inList = this
     connection.listOlder = before
     if (before === null) this.oldest = connection
     else before.listNewer = connection
     this.#newest = connection
-    this.size++
   }
 
   remove(connection: DownstreamConnection): void {
@@ -44,15 +47,15 @@ class EvictionList {
     else listNewer.listOlder = listOlder
     if (listOlder === null) this.oldest = listNewer
     else listOlder.listNewer = listNewer
-    connection.listNewer = connection.listOlder = connection.inList = null
-    this.size--
+    connection.listNewer = connection.listOlder = null
   }
 }
 
 export class ConnectionBook implements AcceptingListener, Evictable {
   readonly #owner: BookOwner
-  readonly #idle = new EvictionList()
-  readonly #unfinished = new EvictionList()
+  readonly #waiting = new EvictionList()
+  readonly #idle: Waiting = { size: 0 }
+  readonly #unfinished: Waiting = { size: 0 }
   #newest: DownstreamConnection | null = null
   size = 0
   /** Cut for want of room, so far. */
@@ -96,15 +99,22 @@ export class ConnectionBook implements AcceptingListener, Evictable {
   onUnfinished(connection: DownstreamConnection): void { this.#moveTo(this.#unfinished, connection) }
   onActive(connection: DownstreamConnection): void { this.#takeOut(connection) }
 
-  #moveTo(list: EvictionList, connection: DownstreamConnection): void {
-    if (connection.inList === list) return
+  /** One that waits for something else from now on has waited for that no time at all. */
+  #moveTo(waiting: Waiting, connection: DownstreamConnection): void {
+    if (connection.inList === waiting) return
     this.#takeOut(connection)
-    list.add(connection)
+    this.#waiting.add(connection)
+    connection.inList = waiting
+    waiting.size++
   }
 
   #takeOut(connection: DownstreamConnection): void {
     const { inList } = connection
-    if (inList !== null) (inList === this.#idle ? this.#idle : this.#unfinished).remove(connection)
+    if (inList === null) return
+    const waiting = inList === this.#idle ? this.#idle : this.#unfinished
+    this.#waiting.remove(connection)
+    connection.inList = null
+    waiting.size--
   }
 
   onClosed(connection: DownstreamConnection): void {
@@ -120,11 +130,11 @@ export class ConnectionBook implements AcceptingListener, Evictable {
   }
 
   /**
-   * Makes room: the connection that has been idle for longest is reset, or when none is idle the oldest unfinished one. It is
-   * out of the book when the call returns, and its descriptor is free.
+   * Makes room: the connection that has waited for longest is reset. It is out of the book when the call returns, and its
+   * descriptor is free.
    */
   evict(): boolean {
-    const oldest = this.#idle.oldest ?? this.#unfinished.oldest
+    const { oldest } = this.#waiting
     if (oldest === null) return false
     this.evicted++
     this.#owner.onEvicted?.(oldest)

@@ -22,17 +22,18 @@ const step: fc.Arbitrary<Step> = fc.record({
   what: fc.constantFrom('add', 'add', 'idle', 'unfinished', 'active', 'closed', 'replace', 'evict'), which: fc.nat(1000),
 })
 
-test('connection book: whatever happens, it holds what came and did not leave, and evicts idle ones before unfinished ones', () => {
+test('connection book: whatever happens, it holds what came and did not leave, and evicts what has waited for longest', () => {
   fc.assert(fc.property(fc.array(step, { maxLength: 60 }), steps => {
     const left: string[] = []
     let came = 0
     const book = new ConnectionBook({ onCame() { came++ }, onLeft: ({ countedAs }) => { left.push(countedAs) } })
-    let all: Made[] = [], idle: Made[] = [], unfinished: Made[] = [], names = 0
+    let all: Made[] = [], idle: Made[] = [], unfinished: Made[] = [], waiting: Made[] = [], names = 0
     const without = (list: readonly Made[], one: Made): Made[] => list.filter(other => other !== one)
     const leaves = (one: Made): void => {
       all = without(all, one)
       idle = without(idle, one)
       unfinished = without(unfinished, one)
+      waiting = without(waiting, one)
       assert.deepEqual([left.at(-1), one.acceptedBy], [one.countedAs, null])
     }
     for (const { what, which } of steps) {
@@ -42,8 +43,9 @@ test('connection book: whatever happens, it holds what came and did not leave, a
         book.add(made, `client ${made.name}`)
         all.push(made)
         idle.push(made)
+        waiting.push(made)
       } else if (what === 'evict') {
-        const oldest = idle[0] ?? unfinished[0]
+        const oldest = waiting[0]
         assert.equal(book.evict(), oldest !== undefined)
         if (oldest === undefined) continue
         assert.equal(oldest.ended, 1)
@@ -52,15 +54,16 @@ test('connection book: whatever happens, it holds what came and did not leave, a
       else if (what === 'idle') {
         book.onIdle(one)
         unfinished = without(unfinished, one)
-        if (!idle.includes(one)) idle.push(one)
+        if (!idle.includes(one)) { idle.push(one); waiting = [...without(waiting, one), one] }
       } else if (what === 'unfinished') {
         book.onUnfinished(one)
         idle = without(idle, one)
-        if (!unfinished.includes(one)) unfinished.push(one)
+        if (!unfinished.includes(one)) { unfinished.push(one); waiting = [...without(waiting, one), one] }
       } else if (what === 'active') {
         book.onActive(one)
         idle = without(idle, one)
         unfinished = without(unfinished, one)
+        waiting = without(waiting, one)
       } else if (what === 'closed') {
         book.onClosed(one)
         leaves(one)
@@ -71,13 +74,29 @@ test('connection book: whatever happens, it holds what came and did not leave, a
         all[all.indexOf(one)] = next
         idle = [...without(idle, one), next]
         unfinished = without(unfinished, one)
+        waiting = [...without(waiting, one), next]
       }
       assert.deepEqual(book.snapshot().map(made => (made as Made).name), all.map(made => made.name).reverse())
       assert.deepEqual([book.size, book.idle, came - left.length], [all.length, idle.length, all.length])
       assert.equal(book.evictable, idle.length + unfinished.length)
     }
     // Evicted one by one, as a listener at its limit does.
-    for (const expected of [...idle, ...unfinished]) assert.deepEqual([book.evict(), expected.ended], [true, 1])
+    for (const expected of [...waiting]) assert.deepEqual([book.evict(), expected.ended], [true, 1])
     assert.deepEqual([book.evict(), book.size], [false, all.length - idle.length - unfinished.length])
   }))
+})
+
+test('connection book: half heads that fill a listener do not push out those that come', () => {
+  const book = new ConnectionBook({ onCame() {}, onLeft() {} })
+  const halves = Array.from({ length: 3 }, (_, at) => connection(at))
+  for (const half of halves) {
+    book.add(half, '')
+    book.onUnfinished(half)
+  }
+  const newcomers = [connection(3), connection(4)]
+  for (const newcomer of newcomers) {
+    assert.equal(book.evict(), true)
+    book.add(newcomer, '')
+  }
+  assert.deepEqual([...halves, ...newcomers].map(made => made.ended), [1, 1, 0, 0, 0])
 })
