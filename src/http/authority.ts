@@ -30,6 +30,18 @@ export function isAuthority(authority: string): boolean {
   return host !== '' && !host.includes(':') && !host.includes('[') && !host.includes(']')
 }
 
+/**
+ * Without the zone of an IPv6 address (RFC 4007 11), which is a name for one of the sender's own interfaces and means
+ * something else, or nothing, to everybody else (RFC 6874 4). `host` may be in brackets and have a port.
+ */
+export function withoutZone(host: string): string {
+  const zone = host.indexOf('%')
+  // A percent sign in a name is no zone.
+  if (zone === -1 || !host.includes(':')) return host
+  const close = host.indexOf(']', zone)
+  return host.substring(0, zone) + (close === -1 ? '' : host.substring(close))
+}
+
 function isPort(text: string, from: number): boolean {
   let port = 0
   for (let i = from; i < text.length; i++) {

@@ -26,7 +26,7 @@ export function parseAddress(text: string): PeerAddress {
     if (text.charCodeAt(colon - 1) !== 0x5d) throw new TypeError(`address ${JSON.stringify(text)} has no ] before its port; ${FORMS}`)
     const host = text.slice(1, colon - 1)
     if (!isIPv6(host)) throw new TypeError(`address ${JSON.stringify(text)} has no IPv6 address in its brackets; ${FORMS}`)
-    return { kind: 'tcp', host: host.toLowerCase(), port }
+    return { kind: 'tcp', host: lowerHost(host), port }
   }
   const host = text.slice(0, colon)
   if (host.includes(':')) {
@@ -55,7 +55,13 @@ export function checkAddress(address: PeerAddress): PeerAddress {
   }
   if (typeof host !== 'string') throw new TypeError(`address has the host ${String(host)}; use a name or an IP address`)
   if (!isIPv4(host) && !isIPv6(host)) checkHostName(host)
-  return { kind: 'tcp', host: host.toLowerCase(), port }
+  return { kind: 'tcp', host: lowerHost(host), port }
+}
+
+/** Names and addresses have no case, names of interfaces behind a `%` have one (RFC 4007 11.2). */
+function lowerHost(host: string): string {
+  const zone = host.indexOf('%')
+  return zone === -1 ? host.toLowerCase() : host.slice(0, zone).toLowerCase() + host.slice(zone)
 }
 
 /** `host:port`, `[v6]:port` or `unix:/path`. */

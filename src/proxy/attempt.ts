@@ -10,6 +10,7 @@
  */
 import type { HttpConnector, PendingAcquire, ConnectionWaiter } from '../connector/http-connector.ts'
 import type { ProxyError } from '../errors/proxy-error.ts'
+import { withoutZone } from '../http/authority.ts'
 import { FieldLines } from '../http/field-lines.ts'
 import type { HeaderMap } from '../http/header-map.ts'
 import type { RequestHead, ResponseHead } from '../http/message-head.ts'
@@ -266,5 +267,5 @@ function isBlameless({ kind, retry }: ProxyError): boolean {
 /** What a request without an authority is sent with. */
 function authorityOf(peer: Peer): string {
   if (peer.sni !== '') return peer.sni
-  return peer.address.kind === 'tcp' ? peer.name : 'localhost'
+  return peer.address.kind === 'tcp' ? withoutZone(peer.name) : 'localhost'
 }

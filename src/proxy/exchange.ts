@@ -19,6 +19,7 @@ import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
 import { FieldLines } from '../http/field-lines.ts'
 import { asciiLower, FieldKind, HeaderMap } from '../http/header-map.ts'
 import { FORWARDED_FIELDS } from '../http/hop-by-hop.ts'
+import { mayPassOn } from '../http/max-forwards.ts'
 import { isIdempotent, ResponseHead, type RequestHead } from '../http/message-head.ts'
 import { normalizeTarget } from '../http/target-path.ts'
 import type { HttpModule } from '../modules/http-module.ts'
@@ -373,6 +374,7 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
           if (has.proxyUpstreamFilter && this.#decides(app.proxyUpstreamFilter!(this, this.ctx))) return
           continue
         case Step.UpstreamVerdict:
+          if (this.request.method === 'OPTIONS' && !this.#passesOptionsOn()) { this.respond(200); continue }
           this.#step = Step.Peer
           continue
         case Step.Peer:
@@ -545,6 +547,11 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
       }
       request.target = target
     }
+    if (request.method === 'TRACE') {
+      // Its answer shows the request to whoever asked: cookies and what proxies on the way add to it (RFC 9110 9.3.8).
+      this.#fail(new ProxyError('METHOD_NOT_ALLOWED', 'downstream', 'TRACE is not passed on', { status: 405 }))
+      return false
+    }
     if (!this.#facts.trusted && (headers.mask & FORWARDED_FIELDS) !== 0) stripForwarded(headers)
     if (this.#host.forwarded.loops.isOn(headers)) {
       // Whoever sends the mark can bring this about, so it is no fault of ours.
@@ -552,6 +559,15 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
       return false
     }
     return true
+  }
+
+  /** False when the client asked nobody behind us (RFC 9110 9.3.7), and no filter knew better. */
+  #passesOptionsOn(): boolean {
+    try {
+      return mayPassOn(this.request.headers)
+    } catch (thrown) {
+      throw new ProxyError('BAD_HEAD', 'downstream', (thrown as Error).message, { limit: 'bad-head' })
+    }
   }
 
   // ---- reaching the upstream

@@ -6,6 +6,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import net from 'node:net'
+import { withoutZone } from '../http/authority.ts'
 import { FieldLines, FieldName } from '../http/field-lines.ts'
 import { FieldKind, isToken, type HeaderMap } from '../http/header-map.ts'
 import { FORWARDED_FIELDS } from '../http/hop-by-hop.ts'
@@ -86,11 +87,11 @@ export class ForwardedFields {
   /** Whether a client is one of `trustedHops`. @param clientIp '' for a Unix socket, whose clients are none */
   trusts(clientIp: string): boolean {
     if (this.#trusted === null || clientIp === '') return false
-    return this.#trusted.check(clientIp, clientIp.includes(':') ? 'ipv6' : 'ipv4')
+    return this.#trusted.check(withoutZone(clientIp), clientIp.includes(':') ? 'ipv6' : 'ipv4')
   }
 
   factsOf(digest: Pick<StreamDigest, 'remoteIp' | 'tls'>, selfTest: boolean): ConnectionFacts {
-    const clientIp = digest.remoteIp, scheme = digest.tls === null ? 'http' : 'https'
+    const clientIp = withoutZone(digest.remoteIp), scheme = digest.tls === null ? 'http' : 'https'
     const trusted = this.trusts(clientIp)
     const facts: ConnectionFacts = { clientIp, scheme, trusted, selfTest, lines: FieldLines.NONE, version: '1.1', kept: undefined }
     this.#setLines(facts, '1.1')

@@ -479,6 +479,40 @@ describe('http1 proxy: what is removed and added on the way', () => {
     assert.equal((await first.exchange(get())).status, 508)
   })
 
+  it('OPTIONS is answered here when its Max-Forwards is used up, and counted down once when it is not', async t => {
+    let attempts = 0
+    const proxy = await startProxy(t, {
+      hooks: {
+        upstreamPeer: () => new HttpPeer(++attempts === 1 ? '127.0.0.1:1' : proxy.origin.authority, { connectTimeoutMs: 500 }),
+      },
+    })
+    const options = (...lines: string[]): string => head('OPTIONS /x HTTP/1.1', ...lines)
+    const own = await proxy.exchange(options('Max-Forwards: 0'))
+    assert.deepEqual([own.status, own.field('content-length'), attempts], [200, '0', 0])
+    assert.equal((await proxy.exchange(options('Max-Forwards: 5'))).status, 200)
+    assert.ok(attempts > 1)
+    assert.equal((await proxy.exchange(options())).status, 200)
+    assert.equal((await proxy.exchange(get('/', 'Max-Forwards: 0'))).status, 200)
+    assert.deepEqual(proxy.origin.requests.map(request => request.field('max-forwards')), ['4', null, '0'])
+    assert.equal((await proxy.exchange(options('Max-Forwards: x'))).status, 400)
+    assert.equal((await proxy.exchange(options('Max-Forwards: 1', 'Max-Forwards: 0'))).status, 400)
+  })
+
+  it('a filter may answer OPTIONS itself, whatever Max-Forwards says', async t => {
+    const proxy = await startProxy(t, { hooks: { requestFilter: session => session.respond(204, { Allow: 'GET' }) } })
+    const own = await proxy.exchange(head('OPTIONS * HTTP/1.1', 'Max-Forwards: 0'))
+    assert.deepEqual([own.status, own.field('allow')], [204, 'GET'])
+  })
+
+  it('TRACE is refused: it would show the cookies of a request', async t => {
+    const proxy = await startProxy(t)
+    for (const lines of [[], ['Max-Forwards: 0'], ['Max-Forwards: 9', 'Cookie: a=b']]) {
+      const refused = await proxy.exchange(head('TRACE / HTTP/1.1', ...lines))
+      assert.deepEqual([refused.status, refused.body.toString().includes('a=b')], [405, false])
+    }
+    assert.equal(proxy.origin.requests.length, 0)
+  })
+
   it('an HTTP/1.0 request without Host gets one', async t => {
     const proxy = await startProxy(t)
     assert.equal((await proxy.exchange('GET / HTTP/1.0\r\n\r\n')).status, 200)

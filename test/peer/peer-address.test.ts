@@ -8,6 +8,8 @@ test('address: the three forms are read', () => {
   assert.deepEqual(parseAddress('Origin.Example:8080'), { kind: 'tcp', host: 'origin.example', port: 8080 })
   assert.deepEqual(parseAddress('[2001:DB8::1]:443'), { kind: 'tcp', host: '2001:db8::1', port: 443 })
   assert.deepEqual(parseAddress('[fe80::1%eth0]:443'), { kind: 'tcp', host: 'fe80::1%eth0', port: 443 })
+  assert.deepEqual(parseAddress('[FE80::AB%Wlan0]:443'), { kind: 'tcp', host: 'fe80::ab%Wlan0', port: 443 })
+  assert.deepEqual(checkAddress({ kind: 'tcp', host: 'FE80::1%VLAN.7', port: 1 }), { kind: 'tcp', host: 'fe80::1%VLAN.7', port: 1 })
   assert.deepEqual(parseAddress('unix:/run/app.sock'), { kind: 'unix', path: '/run/app.sock' })
   assert.deepEqual(parseAddress('a_b.svc:1'), { kind: 'tcp', host: 'a_b.svc', port: 1 })
   assert.deepEqual(parseAddress('origin.example.:80'), { kind: 'tcp', host: 'origin.example.', port: 80 })

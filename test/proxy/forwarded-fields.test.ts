@@ -73,6 +73,12 @@ test('forwarded fields: an IPv6 client stands in brackets and quotes in Forwarde
   assert.equal(sent.get('x-forwarded-for'), '2001:db8::1')
 })
 
+test('forwarded fields: the zone of a client is a name for an interface of this machine, and not passed on', () => {
+  const { sent } = make({ forwarded: 'both', trustedHops: ['fe80::/10'] }, 'fe80::1%eth0', { 'X-Forwarded-For': '192.0.2.1' })
+  assert.equal(sent.get('x-forwarded-for'), '192.0.2.1, fe80::1')
+  assert.equal(sent.get('forwarded'), 'for="[fe80::1]";proto=http')
+})
+
 test('forwarded fields: each has its option', () => {
   const { sent } = make({ forwarded: 'off', via: 'off', loopName: null, requestId: false }, '192.0.2.1')
   assert.deepEqual([...sent], [['Host', 'a.example']])

@@ -2,7 +2,7 @@
  * Forms of the request target and the Host field (RFC 9112 3.2): origin-form passes as it is, absolute-form is turned
  * into origin-form with its authority as Host, `*` belongs to OPTIONS, authority-form to CONNECT.
  */
-import { isAuthority } from '../../http/authority.ts'
+import { isAuthority, withoutZone } from '../../http/authority.ts'
 import { underscoredPair } from '../../http/field-rules.ts'
 import { FieldKind } from '../../http/header-map.ts'
 import type { RequestHead } from '../../http/message-head.ts'
@@ -19,7 +19,9 @@ export function readTarget(
     for (let index = 0; index < headers.size; index++) {
       if (headers.kindAt(index) !== FieldKind.Host) continue
       if (++hosts > 1) return 'Host is repeated'
-      if (!isAuthority(headers.valueAt(index))) return 'Host is not a host'
+      const host = headers.valueAt(index)
+      if (!isAuthority(host)) return 'Host is not a host'
+      if (host.charCodeAt(0) === 0x5b && host.includes('%')) headers.set('Host', withoutZone(host))
     }
   }
   if (hosts === 0 && head.version !== '1.0') return 'Host is missing'
@@ -50,7 +52,7 @@ function absoluteForm(head: RequestHead, target: string): string | null {
   const authority = target.substring(start, end)
   if (!isAuthority(authority)) return 'the authority of the target is not a host'
   // RFC 9112 3.2.2: the field of an absolute-form request is ignored and replaced.
-  head.headers.set('Host', authority)
+  head.headers.set('Host', withoutZone(authority))
   const rest = target.substring(end)
   head.target = rest === '' ? (head.method === 'OPTIONS' ? '*' : '/') : rest.charCodeAt(0) === 0x3f ? '/' + rest : rest
   return null

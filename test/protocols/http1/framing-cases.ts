@@ -452,6 +452,10 @@ export const ACCEPTED_REQUESTS: readonly AcceptedRequest[] = [
   accepted('absolute-form with its scheme in capitals', request('GET HTTP://b.example/x HTTP/1.1', HOST), {
     target: '/x', host: 'b.example',
   }),
+  accepted('a zone in Host, which means nothing to the origin', request('GET / HTTP/1.1', 'Host: [fe80::1%25eth0]:8080'), {
+    host: '[fe80::1]:8080',
+  }),
+  accepted('a zone in an absolute target', request('GET http://[fe80::1%eth0]/a HTTP/1.1', HOST), { target: '/a', host: '[fe80::1]' }),
   accepted('asterisk-form', request('OPTIONS * HTTP/1.1', HOST), { method: 'OPTIONS', target: '*' }),
 
   accepted(

@@ -1,0 +1,13 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { isAuthority, withoutZone } from '../../src/http/authority.ts'
+
+test('authority: a zone goes from an IPv6 address, with brackets and port or without; nothing else changes', () => {
+  for (const [given, wanted] of [
+    ['fe80::1%eth0', 'fe80::1'], ['[fe80::1%25eth0]', '[fe80::1]'], ['[fe80::1%Eth0.7]:80', '[fe80::1]:80'], ['fe80::1', 'fe80::1'],
+    ['[::1]:80', '[::1]:80'], ['127.0.0.1', '127.0.0.1'], ['a%41.example', 'a%41.example'], ['', ''],
+  ] as const) {
+    assert.equal(withoutZone(given), wanted)
+    if (given.startsWith('[')) assert.ok(isAuthority(wanted))
+  }
+})
