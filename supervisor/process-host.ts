@@ -5,6 +5,7 @@
 import { spawn } from 'node:child_process'
 import cluster from 'node:cluster'
 import fs from 'node:fs'
+import type { Writable } from 'node:stream'
 import type { CompileCache } from '../src/ipc/compile-cache.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
 
@@ -18,6 +19,8 @@ export interface ForkRequest {
   readonly env: Readonly<Record<string, string>>
   /** Listening sockets, inherited in this order from descriptor 4 on. */
   readonly descriptors: readonly number[]
+  /** What only the child may know: it reads it to its end from the descriptor behind those. */
+  readonly secret: string
   /** null: the supervisor's own. */
   readonly uid: number | null
   readonly gid: number | null
@@ -106,12 +109,15 @@ export class SystemProcessHost implements ProcessHost {
         exec: request.exec,
         args: [...request.args],
         execArgv: [...request.execArgv],
-        stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...request.descriptors],
+        stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...request.descriptors, 'pipe'],
         // 'undefined' resets what an earlier fork was given.
         uid: request.uid ?? undefined,
         gid: request.gid ?? undefined,
       } as cluster.ClusterSettings)
       const worker = cluster.fork({ ...request.env, ...this.#cache?.environmentFor(request) })
+      // A child that is gone before it has read is heard of otherwise.
+      const pipe = worker.process.stdio?.at(-1) as Writable | null | undefined
+      pipe?.on('error', () => {}).end(request.secret)
       let reported = false
       const report = (exit: ExitReport): void => {
         if (reported) return

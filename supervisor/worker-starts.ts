@@ -10,8 +10,9 @@
  * is about to, the slot whose turn is next waits 200 ms at most (`hurry`).
  */
 import { randomBytes } from 'node:crypto'
+import { FIRST_SOCKET_FD } from '../src/ipc/descriptor-layout.ts'
 import { ROLE_VARIABLE } from '../src/ipc/worker-role.ts'
-import type { WorkerRole } from '../src/ipc/worker-role.ts'
+import type { RoleInEnvironment } from '../src/ipc/worker-role.ts'
 import type { Generation } from './generation.ts'
 import type { ExitReport } from './process-host.ts'
 import { StartFailed } from './refusals.ts'
@@ -73,13 +74,15 @@ export class WorkerStarts {
       generation: generation.number, slot: slot.index, n: slot.nextN++, intent,
       token: randomBytes(24).toString('base64url'), startedAtMs: host.nowMs(),
     })
-    const role: WorkerRole = {
-      role: 'worker', worker: worker.id, slot: slot.index, token: worker.token, layout,
+    const descriptors = setup.descriptors(generation)
+    const role: RoleInEnvironment = {
+      role: 'worker', worker: worker.id, slot: slot.index, tokenFd: FIRST_SOCKET_FD + descriptors.length, layout,
       application: release.application, controlPath: setup.controlPath, maxControlMessageBytes: options.maxControlMessageBytes,
     }
     const { pid } = host.fork({
       node: release.node, exec: release.entries.worker, args: [release.application, ...generation.args], execArgv: generation.execArgv,
-      env: { [ROLE_VARIABLE]: JSON.stringify(role) }, descriptors: setup.descriptors(generation), uid: generation.uid, gid: generation.gid,
+      env: { [ROLE_VARIABLE]: JSON.stringify(role) }, descriptors, secret: worker.token,
+      uid: generation.uid, gid: generation.gid,
     }, report => this.#onGone(worker, report))
     worker.pid = pid
     worker.slotsHeld = layout.slots

@@ -1,7 +1,9 @@
 /**
  * What a process of ours is told at its birth, in one environment variable that it reads and deletes before anything
- * else runs: an application never sees it and its children do not inherit it.
+ * else runs: an application never sees it and its children do not inherit it. Its first environment stays readable for others
+ * of its user (/proc/<pid>/environ), so the token is not in it: that comes through a pipe that only the process itself can read.
  */
+import fs from 'node:fs'
 import type { DescriptorLayout } from './descriptor-layout.ts'
 import type { WorkerId } from './messages.ts'
 
@@ -27,10 +29,21 @@ export interface DescribeRole {
 
 export type Role = WorkerRole | DescribeRole
 
-/** Reads the role and removes it. @returns null when the process is none of ours. */
-export function takeRole(env: NodeJS.ProcessEnv): Role | null {
+/** A worker's role as it stands in the variable: instead of the token the descriptor that brings it. */
+export type RoleInEnvironment = Omit<WorkerRole, 'token'> & { readonly tokenFd: number }
+
+/**
+ * Reads the role and removes it. @param readToken reads a descriptor to its end and closes it
+ * @returns null when the process is none of ours.
+ */
+export function takeRole(env: NodeJS.ProcessEnv, readToken = readToEnd): Role | null {
   const text = env[ROLE_VARIABLE]
   delete env[ROLE_VARIABLE]
   if (text === undefined) return null
-  return JSON.parse(text) as Role
+  const role = JSON.parse(text) as Role | RoleInEnvironment
+  return role.role === 'worker' && 'tokenFd' in role ? { ...role, token: readToken(role.tokenFd) } : role
+}
+
+function readToEnd(fd: number): string {
+  try { return fs.readFileSync(fd, 'utf8') } finally { fs.closeSync(fd) }
 }

@@ -57,6 +57,18 @@ async function rivals(t: TestContext, count: number): Promise<{ folder: string; 
   return { folder, servers }
 }
 
+test('state folder: the tokens that it holds stand in no worker\'s environment or command line', LINUX_ONLY, async t => {
+  const app = await SupervisedApp.start(t)
+  const journal = fs.readFileSync(path.join(app.stateDir, 'journal.json'), 'utf8')
+  const tokens = [...journal.matchAll(/"token":"([^"]+)"/g)].map(([, token]) => token!)
+  const pids = await app.workerPids()
+  assert.deepEqual([tokens.length, pids.length], [2, 2])
+  for (const pid of pids) {
+    const open = ['environ', 'cmdline'].map(name => fs.readFileSync(`/proc/${pid}/${name}`, 'utf8')).join('')
+    for (const token of tokens) assert.equal(open.includes(token), false)
+  }
+})
+
 test('state folder: of several starts at the same moment one has it, and the others know', LINUX_ONLY, async t => {
   const { servers } = await rivals(t, 3)
   const outcomes = await Promise.allSettled(servers.map(server => server.listen()))

@@ -11,7 +11,7 @@ import type { OpenCounts } from '../../src/ipc/open-counts.ts'
 import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'
 import type { SystemCalls } from '../../src/ipc/system-calls.ts'
 import type { WorkerPhase } from '../../src/ipc/worker-phase.ts'
-import { ROLE_VARIABLE } from '../../src/ipc/worker-role.ts'
+import { takeRole } from '../../src/ipc/worker-role.ts'
 import type { WorkerRole } from '../../src/ipc/worker-role.ts'
 import type { Acceptor as StreamAcceptor } from '../../src/listener/acceptor.ts'
 import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
@@ -91,7 +91,7 @@ export class SimWorker implements Acceptor, WorkerWorld {
     this.#world = world
     this.pid = pid
     this.startTime = `${pid}@${world.nowMs}`
-    this.role = JSON.parse(request.env[ROLE_VARIABLE]!) as WorkerRole
+    this.role = takeRole({ ...request.env }, () => request.secret) as WorkerRole
     this.folder = this.role.application.slice(0, this.role.application.lastIndexOf('/'))
     this.#behaviour = world.calm ? 'good' : world.behaviourOf(this.folder)
     this.sockets = sockets

@@ -6,7 +6,7 @@ import { ChannelError } from '../../src/ipc/channel.ts'
 import type { FromWorker, ToWorker } from '../../src/ipc/messages.ts'
 import { NO_COUNTS, type OpenCounts } from '../../src/ipc/open-counts.ts'
 import type { WorkerPhase } from '../../src/ipc/worker-phase.ts'
-import { ROLE_VARIABLE } from '../../src/ipc/worker-role.ts'
+import { takeRole } from '../../src/ipc/worker-role.ts'
 import type { WorkerRole } from '../../src/ipc/worker-role.ts'
 import type { Fleet } from '../../supervisor/fleet.ts'
 import type { ExitReport, ForkedProcess, ForkRequest, ProcessHost } from '../../supervisor/process-host.ts'
@@ -67,7 +67,7 @@ export class FakeWorker {
   constructor(pid: number, request: ForkRequest, onExit: (report: ExitReport) => void) {
     this.pid = pid
     this.request = request
-    this.role = JSON.parse(request.env[ROLE_VARIABLE]!) as WorkerRole
+    this.role = takeRole({ ...request.env }, () => request.secret) as WorkerRole
     this.#onExit = onExit
   }
 
