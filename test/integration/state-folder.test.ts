@@ -17,7 +17,8 @@ const LINUX_ONLY = { skip: process.platform !== 'linux' }
 test('state folder: one that is removed while it runs is made anew: workers start, and operators are answered', LINUX_ONLY, async t => {
   const app = await SupervisedApp.start(t)
   const before = await app.workerPids()
-  fs.rmSync(app.stateDir, { recursive: true })
+  // The journal may be written meanwhile.
+  fs.rmSync(app.stateDir, { recursive: true, maxRetries: 5 })
   for (const pid of before) process.kill(pid, 'SIGKILL')
   await app.line('the control sockets had been removed')
   const isNew = ({ worker }: ShownSlot): boolean => worker?.state === 'accepting' && !before.includes(worker.pid)
