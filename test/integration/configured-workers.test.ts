@@ -72,7 +72,7 @@ test('configured workers: SIGUSR1 reopens the files of supervisor and workers, a
     () => fs.existsSync(log) && /"listeners":\["127\.0\.0\.1:(\d+)"\]/.exec(fs.readFileSync(log, 'utf8')),
     { deadlineMs: 20_000, seen: () => app.stderr },
   )
-  const load = new SteadyLoad({ port: Number(running[1]), fresh: 2, keepAlive: 4, pauseMs: 1 })
+  const load = new SteadyLoad({ to: Number(running[1]), fresh: 2, keepAlive: 4, pauseMs: 1 })
   t.after(() => load.stop())
   for (let rotations = 1; rotations <= 3; rotations++) {
     const seen = load.ledger.ok

@@ -70,7 +70,7 @@ test('processes: the slot of a dead worker is served by its sibling while the re
 
 test('processes: kill -9 of one worker under load fails no fresh dial that it had not taken', async t => {
   const app = await SupervisedApp.start(t)
-  const load = new SteadyLoad({ port: app.port, fresh: 4, keepAlive: 0, pauseMs: 1 })
+  const load = new SteadyLoad({ to: app.port, fresh: 4, keepAlive: 0, pauseMs: 1 })
   await waitFor('load', () => load.ledger.ok > 50)
   const [victim] = await app.workerPids() as [number]
   process.kill(victim, 'SIGKILL')
@@ -86,7 +86,7 @@ test('processes: kill -9 of one worker under load fails no fresh dial that it ha
 test('processes: a rolling restart loses no request, kept connections included', async t => {
   const app = await SupervisedApp.start(t)
   const before = await app.workerPids()
-  const load = new SteadyLoad({ port: app.port, fresh: 4, keepAlive: 8, pauseMs: 2 })
+  const load = new SteadyLoad({ to: app.port, fresh: 4, keepAlive: 8, pauseMs: 2 })
   t.after(() => load.stop())
   await waitFor('load', () => load.ledger.ok > 100)
   const outcome = await app.ask({ tag: 'restart-workers', worker: '', wait: true }) as { replaced: { from: string; to: string }[] }
@@ -351,7 +351,7 @@ test('processes: a Unix path is shared by all workers, survives their death, and
 test('processes: without system calls a rolling restart loses nothing and a stop refuses', async t => {
   const app = await SupervisedApp.start(t, { env: { CIRQUE_SYSTEM_CALLS: 'off' } })
   assert.ok(app.has('system calls are not available'))
-  const load = new SteadyLoad({ port: app.port, fresh: 3, keepAlive: 3, pauseMs: 2 })
+  const load = new SteadyLoad({ to: app.port, fresh: 3, keepAlive: 3, pauseMs: 2 })
   await waitFor('load', () => load.ledger.ok > 30)
   await app.ask({ tag: 'restart-workers', worker: '', wait: true })
   assert.deepEqual((await load.stop()).failed, {})

@@ -52,7 +52,7 @@ for (const victims of ['one', 'all'] as const) {
   test(`retire and stop: kill -9 of ${victims} of the workers fails only requests that the dead had accepted`, LINUX_ONLY, async t => {
     // Nobody stands in before the dead are dead: what waits has to wait.
     const { app, connect } = await startPair(t, answerWorker, { options: { standInAfterSilenceMs: 15_000 } })
-    const load = new SteadyLoad({ port: app.port, fresh: 6, keepAlive: 6, pauseMs: 1 })
+    const load = new SteadyLoad({ to: app.port, fresh: 6, keepAlive: 6, pauseMs: 1 })
     t.after(() => load.stop())
     await waitFor('load', () => load.ledger.ok > 300)
     const pids = (await app.workerPids()).slice(0, victims === 'one' ? 1 : 2)
@@ -87,7 +87,7 @@ for (const delayMs of [0, 20]) {
       t.after(() => relay.stop())
       port = relay.port
     }
-    const load = new SteadyLoad({ port, fresh: 8, keepAlive: 24, pauseMs: 3 })
+    const load = new SteadyLoad({ to: port, fresh: 8, keepAlive: 24, pauseMs: 3 })
     t.after(() => load.stop())
     await waitFor('load', () => load.ledger.ok > 200)
     for (let rolls = 0; rolls < 2; rolls++) {

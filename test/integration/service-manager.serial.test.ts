@@ -35,7 +35,7 @@ for (const [how, optionsIn] of Object.entries(STARTS)) {
     await manager.told('READY=1')
     await waitFor('the sockets to be stored', () => manager.stored.length === 2)
     assert.deepEqual(new Set(manager.stored), new Set([`127.0.0.1%3A${port}`]))
-    const load = new SteadyLoad({ port, fresh: 4, keepAlive: 0, pauseMs: 2 })
+    const load = new SteadyLoad({ to: port, fresh: 4, keepAlive: 0, pauseMs: 2 })
     t.after(() => load.stop())
     await waitFor('load', () => load.ledger.ok > 200)
 
@@ -74,7 +74,7 @@ test('service manager: after a kill of the supervisor the next one adopts its wo
   const first = await manager.startApp(t, options)
   await waitFor('the sockets to be stored', () => manager.stored.length === 2)
   const workers = await first.workerPids()
-  const load = new SteadyLoad({ port, fresh: 4, keepAlive: 4, pauseMs: 2 })
+  const load = new SteadyLoad({ to: port, fresh: 4, keepAlive: 4, pauseMs: 2 })
   t.after(() => load.stop())
   await waitFor('load', () => load.ledger.ok > 200)
 

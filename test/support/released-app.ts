@@ -42,6 +42,12 @@ export type Status = Omit<SupervisorStatus, 'slots'> & { readonly slots: readonl
 
 export interface Said { readonly code: number | null; readonly stdout: string; readonly stderr: string }
 
+export interface StartedWith {
+  readonly env?: Readonly<Record<string, string>>
+  /** Addresses; FOLDER stands for the root of the releases. @default one free port */
+  readonly listen?: readonly string[]
+}
+
 export class ReleasedApp {
   readonly root: ReleaseRoot
   readonly #t: TestContext
@@ -56,8 +62,9 @@ export class ReleasedApp {
   }
 
   /** Release `one` is `current` and serves. */
-  static async start(t: TestContext, options: SupervisorOptions = {}, env: Readonly<Record<string, string>> = {}): Promise<ReleasedApp> {
+  static async start(t: TestContext, options: SupervisorOptions = {}, { env = {}, listen = [] }: StartedWith = {}): Promise<ReleasedApp> {
     const root = new ReleaseRoot(temporaryFolder(t), await startOrigin(t))
+    if (listen.length > 0) root.listenOn(...listen.map(address => address.replace('FOLDER', root.folder)))
     root.add('one')
     root.start('one')
     const merged = { ...SHORT, ...options, drain: { ...SHORT.drain, ...options.drain } }

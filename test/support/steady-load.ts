@@ -9,12 +9,13 @@ export interface Ledger {
   readonly failed: Record<string, number>
   /** Bodies seen, by count; the plain service answers with its pid. */
   readonly bodies: Record<string, number>
-  /** Each failed request: how, the local port of its connection, and how many that had brought answers to before. */
+  /** Each failed request: how, the local port of its connection (0: a Unix socket), and how many that had brought answers to before. */
   readonly lost: { readonly port: number; readonly how: string; readonly answered: number }[]
 }
 
 export interface LoadOptions {
-  readonly port: number
+  /** A port of the loopback interface, or the path of a Unix socket. */
+  readonly to: number | string
   /** Clients that dial for every request. */
   readonly fresh: number
   /** Clients that keep their connection. */
@@ -50,9 +51,9 @@ export class SteadyLoad {
 
   /** One connection, to its end. */
   #connection(keepAlive: boolean): Promise<void> {
-    const { port, pauseMs } = this.#options
+    const { to, pauseMs } = this.#options
     const { promise, resolve } = Promise.withResolvers<void>()
-    const socket = net.connect({ port, host: '127.0.0.1', noDelay: true })
+    const socket = typeof to === 'number' ? net.connect({ port: to, host: '127.0.0.1', noDelay: true }) : net.connect({ path: to })
     let received = ''
     let waiting = true
     let done = false

@@ -208,7 +208,7 @@ export function get(to: number | string, target = '/', onConnect?: () => void): 
     socket.on('data', chunk => { text += String(chunk) })
     socket.on('error', error => resolve((error as NodeJS.ErrnoException).code ?? error.message))
     socket.on('close', () => {
-      const match = /^HTTP\/1\.1 200 OK\r\nContent-Length: (\d+)\r\n[^]*?\r\n\r\n([^]*)$/.exec(text)
+      const match = /^HTTP\/1\.1 200 OK\r\n(?:.+\r\n)*?content-length: (\d+)\r\n(?:.+\r\n)*\r\n([^]*)$/i.exec(text)
       resolve(match !== null && match[2]!.length === Number(match[1]) ? match[2]! : `closed early: ${JSON.stringify(text)}`)
     })
   })

@@ -75,7 +75,7 @@ export class UpgradeLoad {
     }))
     proof.start()
     proof.enter('during')
-    const load = new UpgradeLoad(t, proof, witnessed ? new SteadyLoad({ port, fresh: 2, keepAlive: 4, pauseMs: 30 }) : null)
+    const load = new UpgradeLoad(t, proof, witnessed ? new SteadyLoad({ to: port, fresh: 2, keepAlive: 4, pauseMs: 30 }) : null)
     // When the test has not come to its end, what is lost by now says nothing.
     t.after(() => load.#stopped ?? load.#end())
     await load.goesOn()

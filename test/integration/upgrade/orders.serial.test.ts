@@ -150,7 +150,7 @@ const SIGNAL_AT_BOOT = { NODE_OPTIONS: `--import=${new URL('../../support/signal
 for (const [signals, ended] of [[['SIGTERM'], 0], [['SIGTERM', 'SIGINT'], 1], [['SIGINT', 'SIGINT'], 0]] as const) {
   test(`upgrade: ${signals.join(' and ')} to an image that has not taken over yet leaves no worker behind`, LINUX_ONLY, async t => {
     const server = await ReleasedApp.start(t, { drain: { idleDrainMs: 0 } }, {
-      ...SIGNAL_AT_BOOT, SIGNALS_AT_BOOT_OF: 'handover.json', SIGNALS_AT_BOOT: signals.join(','),
+      env: { ...SIGNAL_AT_BOOT, SIGNALS_AT_BOOT_OF: 'handover.json', SIGNALS_AT_BOOT: signals.join(',') },
     })
     await server.begin({ tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' })
     assert.deepEqual(await server.app.end(20_000), { code: ended, signal: null }, server.app.stderr)

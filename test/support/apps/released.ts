@@ -20,7 +20,10 @@ const service = httpProxyService<undefined>({
   },
   upstreamRequestFilter(_session: Session, request: RequestHead): void { request.headers.set('x-who', who()) },
 })
-for (const address of fs.readFileSync(listen, 'utf8').trim().split('\n')) service.addTcp(address)
+for (const address of fs.readFileSync(listen, 'utf8').trim().split('\n')) {
+  if (address.startsWith('unix:')) service.addUnix(address)
+  else service.addTcp(address)
+}
 const server = new Server()
 server.addService({ kind: 'background', name: 'fault', start: misbehave })
 server.addService(service)
