@@ -159,15 +159,21 @@ export abstract class BodyPipe<Subject> implements HookWaiter {
       if (this.#piece === null && !last) break
       const filter = filters[this.#filterAt++]!
       const result = filter(this.#subject, this.#piece ?? NOTHING, last)
+      if (this.#isDone(result)) return
       if (isPromise(result)) {
         this.#await(result)
         return
       }
       this.#take(result)
-      // A filter may have ended the exchange.
-      if (this.#state === State.Done) return
     }
     this.#filtered()
+  }
+
+  /** The filter that gave `result` has ended the exchange within its call. */
+  #isDone(result: unknown): boolean {
+    if (this.#state !== State.Done) return false
+    if (isPromise(result)) result.then(undefined, () => { /* Nobody waits for it. */ })
+    return true
   }
 
   #take(result: BodyResult): void {
@@ -263,6 +269,7 @@ export abstract class BodyPipe<Subject> implements HookWaiter {
     for (let i = at; i < stage.trailerFilters.length; i++) {
       this.#trailerFilterAt = i
       const result = stage.trailerFilters[i]!(this.#subject, trailers)
+      if (this.#isDone(result)) return
       if (isPromise(result)) {
         this.#beginWait()
         Promise.resolve(result).then(value => {
@@ -273,7 +280,6 @@ export abstract class BodyPipe<Subject> implements HookWaiter {
         return
       }
       if (result !== undefined) body = result
-      if (this.#state === State.Done) return
     }
     this.#endWith(body, trailers)
   }

@@ -338,15 +338,20 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
   }
 
   #advance(): void {
+    const wait = this.#waitingFor
     try {
-      this.#run()
+      this.#run(wait)
     } catch (thrown) {
-      this.#attemptFailed(asProxyError(thrown, this.#lastHook()))
+      if (wait === this.#waitingFor) this.#attemptFailed(asProxyError(thrown, this.#lastHook()))
     }
   }
 
-  /** Goes on with the steps; returns where it has to wait. */
-  #run(): void {
+  /**
+   * Goes on with the steps; returns where it has to wait. @param wait what `#waitingFor` is. A hook may end what it was asked in
+   * within its call, for example by `readBody` of a body that is broken: the number is another one then, and what the hook says
+   * or throws is of no interest any more.
+   */
+  #run(wait: number): void {
     const plan = this.#plan, app = plan.app, has = plan.has
     for (;;) {
       if (this.#own !== null && this.#step < ENTRY.own) this.#answered()
@@ -357,21 +362,21 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
           continue
         case Step.Early:
           this.#step = Step.Modules
-          if (has.earlyRequestFilter && this.#mayDecide(app.earlyRequestFilter!(this, this.ctx))) return
+          if (has.earlyRequestFilter && this.#mayDecide(app.earlyRequestFilter!(this, this.ctx), wait)) return
           continue
         case Step.Modules: {
           const module = this.#nextModule(plan.requestModules)
           if (module === null) { this.#step = Step.Request; continue }
-          if (this.#decides(module.requestFilter!(this, this.moduleState(module)))) return
+          if (this.#decides(module.requestFilter!(this, this.moduleState(module)), wait)) return
           continue
         }
         case Step.Request:
           this.#step = Step.Upstream
-          if (has.requestFilter && this.#decides(app.requestFilter!(this, this.ctx))) return
+          if (has.requestFilter && this.#decides(app.requestFilter!(this, this.ctx), wait)) return
           continue
         case Step.Upstream:
           this.#step = Step.UpstreamVerdict
-          if (has.proxyUpstreamFilter && this.#decides(app.proxyUpstreamFilter!(this, this.ctx))) return
+          if (has.proxyUpstreamFilter && this.#decides(app.proxyUpstreamFilter!(this, this.ctx), wait)) return
           continue
         case Step.UpstreamVerdict:
           if (this.request.method === 'OPTIONS' && !this.#passesOptionsOn()) { this.respond(200); continue }
@@ -379,7 +384,7 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
           continue
         case Step.Peer:
           this.#step = Step.PeerChosen
-          if (this.#choosesPeer()) return
+          if (this.#choosesPeer(wait)) return
           continue
         case Step.PeerChosen:
           this.#step = Step.Connecting
@@ -390,7 +395,7 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
           this.#step = Step.CopyRequest
           if (!has.connectedToUpstream) continue
           const { reused, peer, session } = this.#attempt!
-          if (this.#mayDecide(app.connectedToUpstream!(this, { reused, peer, digest: session!.digest }, this.ctx))) return
+          if (this.#mayDecide(app.connectedToUpstream!(this, { reused, peer, digest: session!.digest }, this.ctx), wait)) return
           continue
         }
         case Step.CopyRequest: {
@@ -399,14 +404,14 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
           this.#moduleAt = 0
           const copied = has.upstreamRequestFilter || plan.upstreamRequestModules !== null
           this.#upstreamRequest = copied ? this.request.clone() : this.request
-          if (has.upstreamRequestFilter && this.#mayDecide(app.upstreamRequestFilter!(this, this.#upstreamRequest, this.ctx))) return
+          if (has.upstreamRequestFilter && this.#mayDecide(app.upstreamRequestFilter!(this, this.#upstreamRequest, this.ctx), wait)) return
           continue
         }
         case Step.UpstreamModules: {
           const module = this.#nextModule(plan.upstreamRequestModules)
           if (module === null) { this.#step = Step.Send; continue }
           const state = this.moduleState(module)
-          if (this.#mayDecide(module.upstreamRequestFilter!(this, this.#upstreamRequest!, this.attempts, state))) return
+          if (this.#mayDecide(module.upstreamRequestFilter!(this, this.#upstreamRequest!, this.attempts, state), wait)) return
           continue
         }
         case Step.Send:
@@ -416,27 +421,27 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
         case Step.AdjustModules:
           this.#moduleAt = 0
           this.#step = Step.ResponseUpstreamModules
-          if (has.adjustUpstreamModules && this.#waits(app.adjustUpstreamModules!(this, this.response!, this.ctx))) return
+          if (has.adjustUpstreamModules && this.#waits(app.adjustUpstreamModules!(this, this.response!, this.ctx), wait)) return
           continue
         case Step.ResponseUpstreamModules: {
           const module = this.#nextModule(plan.upstreamResponseModules)
           if (module === null) { this.#step = Step.ResponseUpstream; continue }
-          if (this.#waits(module.upstreamResponseFilter!(this, this.response!, this.moduleState(module)))) return
+          if (this.#waits(module.upstreamResponseFilter!(this, this.response!, this.moduleState(module)), wait)) return
           continue
         }
         case Step.ResponseUpstream:
           this.#step = Step.ResponseApp
-          if (has.upstreamResponseFilter && this.#mayDecide(app.upstreamResponseFilter!(this, this.response!, this.ctx))) return
+          if (has.upstreamResponseFilter && this.#mayDecide(app.upstreamResponseFilter!(this, this.response!, this.ctx), wait)) return
           continue
         case Step.ResponseApp:
           this.#moduleAt = 0
           this.#step = Step.ResponseModules
-          if (has.responseFilter && this.#mayDecide(app.responseFilter!(this, this.response!, this.ctx))) return
+          if (has.responseFilter && this.#mayDecide(app.responseFilter!(this, this.response!, this.ctx), wait)) return
           continue
         case Step.ResponseModules: {
           const module = this.#nextModule(plan.responseModules)
           if (module === null) { this.#step = Step.SendResponse; continue }
-          if (this.#waits(module.responseFilter!(this, this.response!, this.moduleState(module)))) return
+          if (this.#waits(module.responseFilter!(this, this.response!, this.moduleState(module)), wait)) return
           continue
         }
         case Step.SendResponse:
@@ -456,22 +461,32 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
     return null
   }
 
+  /** True when the steps have gone on without the hook that gave `result`. */
+  #wentOn(result: unknown, wait: number): boolean {
+    if (wait === this.#waitingFor) return false
+    if (isPromise(result)) result.then(undefined, () => { /* Nobody waits for it. */ })
+    return true
+  }
+
   /** True when the result is a promise: the loop goes on when it settles. */
-  #waits(result: unknown): boolean {
+  #waits(result: unknown, wait: number): boolean {
+    if (this.#wentOn(result, wait)) return true
     if (!isPromise(result)) return false
     this.#await(result)
     return true
   }
 
   /** A hook that has to say how it goes on. True when it says so later. */
-  #decides(verdict: unknown): boolean {
+  #decides(verdict: unknown, wait: number): boolean {
+    if (this.#wentOn(verdict, wait)) return true
     if (isPromise(verdict)) return this.#decidesLater(verdict, false)
     this.#checkVerdict(verdict, false)
     return false
   }
 
   /** A hook that may answer, and need not say that it did not. */
-  #mayDecide(verdict: unknown): boolean {
+  #mayDecide(verdict: unknown, wait: number): boolean {
+    if (this.#wentOn(verdict, wait)) return true
     if (isPromise(verdict)) return this.#decidesLater(verdict, true)
     if (verdict === 'responded') this.#checkVerdict(verdict, true)
     return false
@@ -573,21 +588,24 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
   // ---- reaching the upstream
 
   /** True when the peer is a promise. */
-  #choosesPeer(): boolean {
+  #choosesPeer(wait: number): boolean {
     this.attempts++
     this.#attempt = this.#chosen = null
     const peer = this.#plan.app.upstreamPeer(this, this.ctx)
-    if (!isPromise(peer)) {
-      this.#takePeer(peer)
-      return false
+    if (isPromise(peer)) {
+      const goesOn = wait === this.#waitingFor
+      const taken = Promise.resolve(peer).then(value => this.#takePeerOf(value, goesOn ? wait + 1 : wait))
+      if (!this.#wentOn(taken, wait)) this.#await(taken)
+      return true
     }
-    const wait = this.#waitingFor + 1
-    this.#await(Promise.resolve(peer).then(value => {
-      if (wait === this.#waitingFor) this.#takePeer(value)
-      // Chosen for an exchange that is over: it was an attempt all the same, without a verdict.
-      else if (typeof value === 'object' && value !== null) tellPeer(this.#host, value, null)
-    }))
-    return true
+    this.#takePeerOf(peer, wait)
+    return wait !== this.#waitingFor
+  }
+
+  #takePeerOf(peer: Peer | 'responded', wait: number): void {
+    if (wait === this.#waitingFor) this.#takePeer(peer)
+    // Chosen for an exchange that is over: it was an attempt all the same, without a verdict.
+    else if (typeof peer === 'object' && peer !== null) tellPeer(this.#host, peer, null)
   }
 
   #takePeer(peer: Peer | 'responded'): void {

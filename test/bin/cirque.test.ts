@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { chmodSync, copyFileSync, mkdirSync, symlinkSync } from 'node:fs'
 import path from 'node:path'
 import { test, type TestContext } from 'node:test'
+import { SUPERVISOR_FLAGS } from '../../src/ipc/supervisor-flags.ts'
 import { runtimeFault } from '../../src/runtime-check.ts'
 import { temporaryFolder, writeTree } from '../support/temporary-folder.ts'
 
@@ -47,6 +48,7 @@ function start(
   return { code: status, out: stdout.trim(), err: stderr.trim(), pid }
 }
 
+const FLAGS = SUPERVISOR_FLAGS.join(' ')
 const SOURCE = { 'lib/node_modules/cirque/supervisor/cli.ts': '' }
 
 test('bin: the pinned runtime inside the package comes first and replaces the shell', t => {
@@ -57,7 +59,7 @@ test('bin: the pinned runtime inside the package comes first and replaces the sh
   })
   const { code, out, pid } = start(at, ['run', 'my app.ts'], { CIRQUE_NODE: path.join(at.tools, 'node') })
   assert.equal(code, 0)
-  assert.equal(out, `pinned ${pid} --disable-warning=ExperimentalWarning ${at.root}/supervisor/cli.ts run my app.ts`)
+  assert.equal(out, `pinned ${pid} ${FLAGS} ${at.root}/supervisor/cli.ts run my app.ts`)
 })
 
 test('bin: a pinned runtime hoisted beside the package is found through links of any kind', t => {
@@ -68,7 +70,7 @@ test('bin: a pinned runtime hoisted beside the package is found through links of
   symlinkSync(path.join(bin, 'cirque'), path.join(at.tools, 'cirque'))
   const { code, out } = start(at, ['status'], {}, path.join(at.tools, 'cirque'))
   assert.equal(code, 0)
-  assert.match(out, new RegExp(`^hoisted \\d+ --disable-warning=ExperimentalWarning ${at.root}/supervisor/cli.ts status$`))
+  assert.match(out, new RegExp(`^hoisted \\d+ ${FLAGS} ${at.root}/supervisor/cli.ts status$`))
 })
 
 test('bin: the built package is started from its JavaScript', t => {

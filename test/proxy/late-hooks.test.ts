@@ -7,6 +7,7 @@ import type { HttpModule } from '../../src/modules/http-module.ts'
 import { HttpPeer } from '../../src/peer/http-peer.ts'
 import type { HttpProxyOptions } from '../../src/server/http-proxy-options.ts'
 import type { ProxyHttp } from '../../src/proxy/proxy-http.ts'
+import type { Session } from '../../src/proxy/session.ts'
 import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
 import { ExchangeBench } from '../support/exchange-bench.ts'
 
@@ -71,6 +72,50 @@ for (const [name, { hooks, request, answer, cut = false }] of Object.entries(LAT
     // A wait that was left would go on ticking.
     assert.equal(bench.clock.pending, 0)
   })
+}
+
+/** A hook that reads a body which is broken already: the exchange has failed when `readBody` returns. */
+const BROKEN = 'POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\nnone of a chunk\r\n'
+const reads = (session: Session): Promise<'continue'> => session.readBody(10).then(() => 'continue')
+const readsAndForgets = (session: Session): 'continue' => {
+  session.readBody(10).catch(() => {})
+  return 'continue'
+}
+const readsAndThrows = (session: Session): 'continue' => {
+  readsAndForgets(session)
+  throw new Error('too late')
+}
+
+for (const [how, requestFilter] of Object.entries({ reads, readsAndForgets, readsAndThrows })) {
+  for (const waits of [false, true]) {
+    const page = waits ? 'a page that takes a while' : 'the default page'
+    test(`late hooks: what a hook says of an exchange that ended within its call (${how}) is in the way of nothing: ${page}`, async () => {
+      const go = Promise.withResolvers<void>(), calls: string[] = []
+      const bench = new ExchangeBench({
+        // The body is there before it is asked for.
+        async earlyRequestFilter() { await Promise.resolve() },
+        requestFilter,
+        upstreamPeer() {
+          calls.push('upstreamPeer')
+          return new HttpPeer('127.0.0.1:1')
+        },
+        modules: [{ name: 'm', async responseFilter() { calls.push('responseFilter'); await Promise.resolve() } }],
+        ...waits ? { async failToProxy() { await go.promise } } : {},
+      })
+      await bench.send(BROKEN)
+      go.resolve()
+      await bench.settle()
+      assert.match(bench.client.text, /^HTTP\/1\.1 400 /)
+      assert.equal(bench.client.text.match(/HTTP\/1\.1/g)!.length, 1)
+      assert.deepEqual(calls, ['responseFilter'])
+      assert.equal(bench.told.ended.length, 1)
+      assert.equal(bench.service.stats().activeExchanges, 0)
+      bench.close()
+      await bench.settle()
+      bench.clock.advance(100)
+      assert.equal(bench.clock.pending, 0)
+    })
+  }
 }
 
 test('late hooks: failToProxy that gives nothing leaves the default page to the client', async () => {
