@@ -10,10 +10,13 @@
  * what is spoken, X-Forwarded-For otherwise.
  */
 import net from 'node:net'
+import { withoutZone } from '../http/authority.ts'
 import type { HeaderMap } from '../http/header-map.ts'
 
 /** Addresses of a chain that are looked at: longer ones are made up. The last of them counts. */
 const MAX_HOPS = 32
+/** IPv4 in IPv6 (RFC 4291 2.5.5.2). */
+const MAPPED = '::ffff:'
 
 /**
  * @param nearest address at the other end of the connection, which is a trusted hop
@@ -46,11 +49,21 @@ function nodeOf(element: string): string { return /(?:^|;)[ \t]*for[ \t]*=[ \t]*
 /** Without quotes, brackets and port; '' when it is no address, such as `unknown` or `_hidden`. */
 function addressOf(node: string): string {
   const bare = node.startsWith('"') && node.endsWith('"') ? node.slice(1, -1) : node
-  if (net.isIP(bare) !== 0) return bare
+  if (net.isIPv4(bare)) return bare
+  if (net.isIPv6(bare)) return oneForm(bare)
   if (bare.startsWith('[')) {
     const address = bare.slice(1, Math.max(bare.indexOf(']'), 1))
-    return net.isIPv6(address) ? address : ''
+    return net.isIPv6(address) ? oneForm(address) : ''
   }
   const address = bare.slice(0, Math.max(bare.indexOf(':'), 0))
   return net.isIPv4(address) ? address : ''
+}
+
+/**
+ * As a socket tells an address of IPv6 (RFC 5952): one client has one address, in whichever way a hop writes it, so that lists
+ * of addresses hold. One of IPv4 in the clothes of IPv6 is that of IPv4, and a zone means nothing here.
+ */
+function oneForm(address: string): string {
+  const { address: formed } = new net.SocketAddress({ address: withoutZone(address), family: 'ipv6' })
+  return formed.startsWith(MAPPED) && formed.includes('.') ? formed.slice(MAPPED.length) : formed
 }

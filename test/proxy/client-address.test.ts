@@ -27,6 +27,19 @@ test('client address: the last address that is no trusted hop, whatever stands b
   for (const [lines, expected] of table) assert.equal(client('x-forwarded-for', ...lines), expected, lines.join(' | '))
 })
 
+test('client address: one client has one address, in whichever way a hop writes it', () => {
+  for (const written of ['2001:DB8::1', '2001:0db8:0:0:0:0:0:1', '[2001:db8:0::1]', '[2001:DB8::0001]:443', '2001:db8::1%eth0']) {
+    assert.equal(client('x-forwarded-for', written), '2001:db8::1', written)
+    assert.equal(client('forwarded', `for="${written}"`), '2001:db8::1', written)
+  }
+  const mapped = ['::ffff:203.0.113.9', '::FFFF:cb00:7109', '[0:0:0:0:0:ffff:203.0.113.9]:80', '::ffff:203.0.113.9, ::ffff:10.0.0.2']
+  for (const written of mapped) {
+    assert.equal(client('x-forwarded-for', written), '203.0.113.9', written)
+  }
+  assert.equal(client('x-forwarded-for', '::ffff:0:1'), '0.0.0.1')
+  assert.equal(client('x-forwarded-for', '::ffff:0:0:1'), '::ffff:0:0:1')
+})
+
 test('client address: Forwarded is read the same way', () => {
   const table: readonly (readonly [string[], string])[] = [
     [['for=203.0.113.9'], '203.0.113.9'], [['proto=https;For="[2001:db8::1]:443";by=x'], '2001:db8::1'],
