@@ -7,8 +7,10 @@ import { nearestWord } from '../primitives/nearest-word.ts'
 import { CONFIG_FILE, CONFIG_KEYS, LISTENER_SECTION, SECTIONS, type ConfigKey } from './server-config.ts'
 
 const PREFIX = 'CIRQUE_'
-/** Variables of our own that set no key. */
-const OTHER_VARIABLES: ReadonlySet<string> = new Set(['CIRQUE_NODE', 'CIRQUE_SYSTEM_CALLS'])
+/** Variables of our own that set no key, and the values that they may have; null: any. */
+const OTHER_VARIABLES: ReadonlyMap<string, readonly string[] | null> = new Map([
+  ['CIRQUE_NODE', null], ['CIRQUE_SYSTEM_CALLS', ['on', 'off']],
+])
 
 /** Keys that every source can set. Listeners have names of their own and are set in the file. */
 export const COMMON_KEYS: readonly ConfigKey[] = CONFIG_KEYS.filter(({ section }) => section !== LISTENER_SECTION)
@@ -25,7 +27,7 @@ const VARIABLES: ReadonlyMap<string, ConfigKey> = new Map(COMMON_KEYS.map(known 
 const MEANT: ReadonlyMap<string, string> = new Map([
   ...CONFIG_KEYS.map(known => [bareName(known.key.slice(known.section.name.length + 1)), remedyFor(known)] as const).toReversed(),
   ...COMMON_KEYS.map(known => [bareName(known.key), remedyFor(known)] as const),
-  ...[...OTHER_VARIABLES].map(name => [name.slice(PREFIX.length), name] as const),
+  ...[...OTHER_VARIABLES.keys()].map(name => [name.slice(PREFIX.length), name] as const),
 ])
 
 function remedyFor({ key, section }: ConfigKey): string {
@@ -37,6 +39,8 @@ export type Variable =
   | { readonly kind: 'key'; readonly key: ConfigKey }
   /** It sets nothing and looks like one that would. */
   | { readonly kind: 'misspelt'; readonly remedy: string }
+  /** It is one of ours, and its value means nothing. */
+  | { readonly kind: 'wrong'; readonly expected: string }
   /** It begins as ours do, sets nothing, and looks like nothing that we know. */
   | { readonly kind: 'unknown' }
   /** Of another program, or read elsewhere. */
@@ -47,7 +51,11 @@ export function readVariable(name: string, value: string | undefined): Variable 
   if (value === undefined || value === '' || !name.startsWith(PREFIX)) return { kind: 'passed-over' }
   const key = VARIABLES.get(name)
   if (key !== undefined) return { kind: 'key', key }
-  if (OTHER_VARIABLES.has(name) || isLink(name, value)) return { kind: 'passed-over' }
+  const values = OTHER_VARIABLES.get(name)
+  if (values !== undefined) {
+    return values === null || values.includes(value) ? { kind: 'passed-over' } : { kind: 'wrong', expected: `one of ${values.join(', ')}` }
+  }
+  if (isLink(name, value)) return { kind: 'passed-over' }
   const bare = name.slice(PREFIX.length)
   const near = nearestWord(bare, [...MEANT.keys()])
   if (near !== null) return { kind: 'misspelt', remedy: MEANT.get(near)! }
@@ -65,8 +73,8 @@ export function unknownVariables(env: Readonly<Record<string, string | undefined
 /** How Kubernetes and Docker tell a container of its neighbours. */
 function isLink(name: string, value: string): boolean {
   if (/_SERVICE_(?:HOST|PORT(?:_[A-Z0-9_]+)?)$/.test(name)) return true
-  if (/_PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?$/.test(name)) return true
+  if (/_PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR|START|END|PORT_START|PORT_END))?$/.test(name)) return true
   if (name.endsWith('_PORT')) return /^(?:tcp|udp|sctp):\/\//.test(value)
-  // Docker alone: `/container/alias`, and the other container's own environment.
+  // Docker alone: the first and the last of neighbouring ports, `/container/alias`, and the other container's own environment.
   return (name.endsWith('_NAME') && value.startsWith('/')) || /_ENV_\w+$/.test(name)
 }

@@ -204,6 +204,8 @@ function environmentLayer(env: Readonly<Record<string, string | undefined>>, fol
       ;(tree[section.name] ??= {})[writtenKey(field, option)] = value
     } else if (variable.kind === 'misspelt') {
       mistakes.push({ path: '', found: 'a variable that sets nothing', expected: variable.remedy, where: name })
+    } else if (variable.kind === 'wrong') {
+      mistakes.push({ path: '', found: JSON.stringify(value), expected: variable.expected, where: name })
     }
   }
   return { tree, folder, where: keys => variableName(keys.map(String).join('.')) }

@@ -31,6 +31,18 @@ test('environment: what Kubernetes sets for a Service with any name is passed ov
   // Docker's links have two forms of their own.
   assert.equal(readVariable('CIRQUE_LOG_NAME', '/web/cirque-log').kind, 'passed-over')
   assert.equal(readVariable('CIRQUE_LOG_ENV_LANG', 'C').kind, 'passed-over')
+  // And neighbouring ports are told as a range.
+  for (const [part, value] of Object.entries({ START: 'tcp://a:80', END: 'tcp://a:81', PORT_START: '80', PORT_END: '81' })) {
+    assert.equal(readVariable(`CIRQUE_LOG_PORT_80_TCP_${part}`, value).kind, 'passed-over', part)
+  }
+})
+
+test('environment: a variable that sets no key has to say what it can say', () => {
+  for (const value of ['off', 'on', '']) assert.equal(readVariable('CIRQUE_SYSTEM_CALLS', value).kind, 'passed-over', value)
+  for (const value of ['of', 'OFF', '0', 'false']) {
+    assert.deepEqual(readVariable('CIRQUE_SYSTEM_CALLS', value), { kind: 'wrong', expected: 'one of on, off' }, value)
+  }
+  assert.equal(readVariable('CIRQUE_NODE', '/opt/node/bin/node').kind, 'passed-over')
 })
 
 test('environment: a value of another form makes a name of that form ours again', () => {
