@@ -9,9 +9,11 @@
  *                                          Detached
  *
  * One object for the life of the connection. Requests are served one at a time and in order; of what a client sends
- * ahead one read is kept and the connection paused. Heads are parsed by parser.ts, understood by framing.ts, bodies
- * read by body.ts, framed by response-head.ts; limits of a request are request-watch.ts. Does not choose statuses for
- * anything but heads (proxy/fail-to-proxy.ts does).
+ * ahead (RFC 9112 9.3.2) one read is kept and the connection paused. Heads are parsed by parser.ts, understood by
+ * framing.ts, bodies read by body.ts, framed by response-head.ts; limits of a request are request-watch.ts. Does not
+ * choose statuses for anything but heads (proxy/fail-to-proxy.ts does).
+ * Invariants: what is sent ahead is copied once, however many requests it holds, and served in place from there on; and
+ * other connections have their turn after every TURN_REQUESTS of them, however soon each is answered.
  * One idea in more than 500 lines: each event is answered by the state, and all states are read side by side.
  */
 import { ProxyError, type ErrorKind } from '../../errors/proxy-error.ts'
@@ -55,6 +57,31 @@ const answer = new ResponseFraming()
 
 /** Sending is looked at this often while an exchange runs, in ms: it means following a chain of objects per connection. */
 const SENDING_LOOK_MS = 500
+
+/**
+ * Requests that one connection may begin in a row out of bytes that are here already. Answers that need no I/O would
+ * otherwise keep the event loop for all that a read holds, which may be 2,000 requests.
+ */
+const TURN_REQUESTS = 16
+
+/** Connections that used up their turn; all go on with the next one. */
+let yielded: Http1ServerSession[] = []
+function nextTurn(): void {
+  const sessions = yielded
+  yielded = []
+  for (const session of sessions) session.endYield()
+}
+
+/** Where bytes lie, and so who may go on using them. */
+const Place = {
+  /** Borrowed: other connections are read into the same buffer. */
+  Shared: 0,
+  /** In the stream's own buffer: ours until its next read. */
+  Stream: 1,
+  /** In a buffer made by #hold: ours for good. */
+  Held: 2,
+} as const
+type Place = (typeof Place)[keyof typeof Place]
 
 /** Takes the place of an exchange that was released. */
 const NOBODY: DownstreamOwner = {
@@ -107,11 +134,16 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
 
   /** The owner wants body bytes. */
   #flowing = false
-  /** Bytes that came before they were wanted, in a buffer of their own. */
+  /** Bytes that came before they were wanted, from #heldFrom to BUFFER_RESERVE before the end. Null while they are worked through. */
   #held: Buffer | null = null
+  #heldFrom = 0
   /** What `heldBytes` has of these and of a part of a head. */
   #heldCounted = 0
   #consuming = false
+  /** With so many requests the turn of this connection is over. */
+  #turnEnd = 0
+  /** What is held waits for the next turn. */
+  #yielding = false
   /** The client sent its FIN. */
   #ended = false
   /** The client means to send another request. */
@@ -169,11 +201,12 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
 
   onBytes(buffer: Buffer, from: number, to: number): void {
     if (this.#state === State.Idle) this.acceptedBy?.onActive(this)
-    this.#consume(buffer, from, to, this.stream.receiveBuffer?.ownsBuffer ?? true)
+    this.#turnEnd = this.requests + TURN_REQUESTS
+    this.#consume(buffer, from, to, this.stream.receiveBuffer?.ownsBuffer ?? true ? Place.Stream : Place.Shared)
   }
 
-  /** Works through [from, to). `owned`: the bytes lie in a buffer that nothing else is read into. */
-  #consume(buffer: Buffer, from: number, to: number, owned: boolean): void {
+  /** Works through [from, to), which lie there. */
+  #consume(buffer: Buffer, from: number, to: number, place: Place): void {
     this.#consuming = true
     for (;;) {
       const state = this.#state
@@ -183,7 +216,12 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
         if (state === State.Idle) {
           if (this.stream.bytesQueued > 0) {
             // Who does not take answers is given no more of them to queue.
-            this.#hold(buffer, from, to)
+            this.#hold(buffer, from, to, place)
+            break
+          }
+          if (this.requests >= this.#turnEnd) {
+            this.#hold(buffer, from, to, place)
+            this.#yield()
             break
           }
           this.#state = State.Head
@@ -208,11 +246,11 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
         if (!this.#beginExchange(parser)) break
       } else if (state === State.Exchange) {
         if (!this.#bodyOpen) {
-          if (from < to) this.#hold(buffer, from, to)
+          if (from < to) this.#hold(buffer, from, to, place)
           break
         }
         if (!this.#flowing) {
-          if (from < to) this.#hold(buffer, from, to)
+          if (from < to) this.#hold(buffer, from, to, place)
           else if (!this.#ended) this.stream.pause()
           break
         }
@@ -220,7 +258,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
           this.stream.receiveBuffer?.useOwnBuffer()
           break
         }
-        from = this.#readBody(buffer, from, to, owned)
+        from = this.#readBody(buffer, from, to, place !== Place.Shared)
       } else if (state === State.Discard) {
         if (from === to) break
         const body = this.#body!
@@ -249,10 +287,28 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   }
 
   /** Keeps what the client sent ahead, and lets it wait. */
-  #hold(buffer: Buffer, from: number, to: number): void {
+  #hold(buffer: Buffer, from: number, to: number, place: Place): void {
     this.stream.pause()
-    this.#held = copyWithReserve(buffer, from, to)
+    if (place === Place.Held) {
+      this.#held = buffer
+      this.#heldFrom = from
+    } else {
+      this.#held = copyWithReserve(buffer, from, to)
+      this.#heldFrom = BUFFER_RESERVE
+    }
     this.#countHeld()
+  }
+
+  #yield(): void {
+    this.#yielding = true
+    if (yielded.push(this) === 1) setImmediate(nextTurn)
+  }
+
+  /** For nextTurn. */
+  endYield(): void {
+    this.#yielding = false
+    this.#turnEnd = this.requests + TURN_REQUESTS
+    if (this.#state === State.Idle) this.#goOn()
   }
 
   #countHeld(): void {
@@ -432,11 +488,12 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   #goOn(): void {
     const held = this.#held
     if (held !== null) {
-      if (this.#state === State.Idle && this.stream.bytesQueued > 0) return
+      if (this.#state === State.Idle && (this.#yielding || this.stream.bytesQueued > 0)) return
       this.#held = null
+      this.#consume(held, this.#heldFrom, held.length - BUFFER_RESERVE, Place.Held)
+      if (this.#held !== null) return
       this.#countHeld()
-      this.#consume(held, BUFFER_RESERVE, held.length - BUFFER_RESERVE, true)
-      if (this.#held !== null || this.#state === State.Closed) return
+      if (this.#state === State.Closed) return
     }
     if (this.#state === State.Exchange && this.#bodyOpen && !this.#flowing) return
     this.stream.resume()
@@ -537,7 +594,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     this.#countHeld()
     return {
       stream: this.stream, ended: this.#ended,
-      early: early === null ? null : early.subarray(BUFFER_RESERVE, early.length - BUFFER_RESERVE),
+      early: early === null ? null : early.subarray(this.#heldFrom, early.length - BUFFER_RESERVE),
     }
   }
 

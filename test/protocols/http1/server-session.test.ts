@@ -3,10 +3,13 @@
  * delivery are in the test's hand.
  */
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { describe, it, type TestContext } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
 import type { ProxyError } from '../../../src/errors/proxy-error.ts'
 import { ResponseHead } from '../../../src/http/message-head.ts'
 import { Ticker } from '../../../src/primitives/clock.ts'
+import { heldBytes } from '../../../src/primitives/held-bytes.ts'
+import { BUFFER_RESERVE } from '../../../src/protocols/byte-stream.ts'
 import { HTTP1_SERVER_DEFAULTS, type Http1ServerOptions } from '../../../src/protocols/http1/http1-options.ts'
 import type { AcceptingListener, ConnectionHost, RequestOwner } from '../../../src/protocols/http-connection.ts'
 import { Http1ServerSession } from '../../../src/protocols/http1/server-session.ts'
@@ -438,6 +441,199 @@ describe('http1 server session: one request at a time', () => {
     connection.draining = true
     connection.answer()
     assert.match(connection.client.text, /Connection: close/)
+    assert.equal(connection.client.ended, true)
+  })
+})
+
+describe('http1 server session: pipelines', () => {
+  const post = (body: string): string => upload(body.length) + body
+  const chunked = (...pieces: string[]): string =>
+    'POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n' +
+    pieces.map(piece => `${piece.length.toString(16)}\r\n${piece}\r\n`).join('') + '0\r\nX-Trailer: 1\r\n\r\n'
+
+  /** When an answer is given: as soon as it is asked for, in a microtask, or when the test says so. */
+  type Moment = 'at once' | 'soon' | 'later'
+
+  /** Answers every request behind its end, and does with the bytes of bodies all that it may. */
+  class Pipeline extends Connection {
+    readonly #moment: Moment
+    readonly #wants: 'at once' | 'later'
+    bodies: string[] = []
+    /** A request waits for the test. */
+    due = false
+
+    constructor(moment: Moment, wants: 'at once' | 'later' = 'at once') {
+      super()
+      this.#moment = moment
+      this.#wants = wants
+    }
+
+    override begin(): void {
+      this.bodies.push('')
+      if (this.session.requestEnded) this.#ask()
+      else if (this.#wants === 'at once') this.session.resumeRequest()
+    }
+
+    override onRequestBody(buffer: Buffer, from: number, to: number): void {
+      this.bodies[this.bodies.length - 1] += buffer.latin1Slice(from, to)
+      buffer.fill('#', from - BUFFER_RESERVE, to + BUFFER_RESERVE)
+    }
+
+    override onRequestEnd(): void { this.#ask() }
+
+    #ask(): void {
+      if (this.#moment === 'at once') this.reply()
+      else if (this.#moment === 'soon') queueMicrotask(() => this.reply())
+      else this.due = true
+    }
+
+    reply(): void {
+      this.due = false
+      this.session.writeHead(ResponseHead.build(200), 0, FieldLines.NONE)
+      this.session.endResponse(null)
+      this.session.release()
+    }
+
+    /** One step of whoever is asked: wants the body, or answers. @returns whether there was one */
+    step(): boolean {
+      if (this.due) this.reply()
+      else if (!this.session.requestEnded && this.#wants === 'later') this.session.resumeRequest()
+      else return false
+      return true
+    }
+
+    /** Until nothing moves any more. */
+    async run(): Promise<this> {
+      for (let still = 0; still < 3;) {
+        const before = this.requests + this.pair.far.undelivered
+        this.pair.settle()
+        const stepped = this.step()
+        await turn()
+        still = stepped || this.requests + this.pair.far.undelivered !== before ? 0 : still + 1
+      }
+      return this
+    }
+  }
+
+  /** Bytes copied by `Buffer.copy` from now on. */
+  function countCopies(t: TestContext): () => number {
+    const { copy } = Buffer.prototype
+    let copied = 0
+    t.mock.method(Buffer.prototype, 'copy', function (this: Buffer, ...args: Parameters<typeof copy>) {
+      const bytes = copy.apply(this, args)
+      copied += bytes
+      return bytes
+    })
+    return () => copied
+  }
+
+  for (const moment of ['soon', 'later'] as const) {
+    for (const wants of ['at once', 'later'] as const) {
+      it(`what came ahead is copied once, whatever the depth: answers given ${moment}, bodies wanted ${wants}`, async t => {
+        const four = GET + post('hello') + chunked('one', 'two') + GET, depth = 150
+        const connection = new Pipeline(moment, wants)
+        const copied = countCopies(t)
+        connection.client.send(four.repeat(depth))
+        await connection.run()
+        assert.equal(connection.requests, 4 * depth)
+        assert.deepEqual(connection.bodies, Array.from({ length: depth }, () => ['', 'hello', 'onetwo', '']).flat())
+        // The test's stream copies what it delivers, answers too, and a body that a request follows has a buffer of its own.
+        const sent = four.length * depth, most = 3 * sent + connection.client.received.length
+        assert.ok(copied() <= most, `${copied()} bytes copied for ${sent}, at most ${most}`)
+      })
+    }
+  }
+
+  for (const moment of ['at once', 'soon', 'later'] as const) {
+    it(`a pipeline is served whole and in order wherever reads cut it, with a FIN behind it: answers given ${moment}`, async () => {
+      const bytes = GET + post('a'.repeat(50)) + chunked('bcd', 'ef', 'g'.repeat(30)) + GET + post('h')
+      const bodies = ['', 'a'.repeat(50), `bcdef${'g'.repeat(30)}`, '', 'h']
+      const before = heldBytes.now
+      for (const wants of ['at once', 'later'] as const) {
+        for (let cut = 0; cut <= bytes.length; cut++) {
+          const connection = new Pipeline(moment, wants)
+          connection.client.send(bytes)
+          connection.client.stream.end()
+          connection.client.stream.deliver(cut)
+          await connection.run()
+          assert.deepEqual(connection.bodies, bodies, `cut at ${cut}`)
+          assert.deepEqual(connection.answers, bodies.map(() => '200'), `cut at ${cut}`)
+          assert.deepEqual([connection.client.ended, connection.closed, connection.faults.length], [true, 1, 0], `cut at ${cut}`)
+          assert.equal(heldBytes.now, before, `cut at ${cut}`)
+        }
+      }
+    })
+  }
+
+  it('what stands behind a request to switch, at the end of a pipeline, goes to the tunnel', async () => {
+    const connection = new Pipeline('later')
+    const before = heldBytes.now
+    const upgrade = 'GET / HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n'
+    connection.client.send(`${GET.repeat(30)}${upgrade}early bytes`)
+    for (let request = 0; request < 30; request++) {
+      connection.pair.settle()
+      connection.reply()
+      await turn()
+    }
+    assert.deepEqual([connection.requests, connection.session.wantsSwitch], [31, true])
+    assert.equal(connection.session.detach().early?.toString(), 'early bytes')
+    connection.session.release()
+    assert.equal(heldBytes.now, before)
+  })
+
+  it('what is kept counts as held until its last request has begun', async () => {
+    const before = heldBytes.now, connection = new Pipeline('later')
+    connection.client.send(GET.repeat(3))
+    connection.pair.settle()
+    const held = [heldBytes.now - before]
+    connection.reply()
+    held.push(heldBytes.now - before)
+    connection.reply()
+    held.push(heldBytes.now - before)
+    assert.deepEqual(held, [2 * GET.length + 2 * BUFFER_RESERVE, 2 * GET.length + 2 * BUFFER_RESERVE, 0])
+  })
+
+  for (const moment of ['at once', 'soon'] as const) {
+    it(`others have their turn within a pipeline whose answers are given ${moment}`, async () => {
+      const connection = new Pipeline(moment), depth = 500, atMost = 32
+      connection.client.send(GET.repeat(depth))
+      connection.pair.settle()
+      const begun: number[] = []
+      for (let seen = 0; seen < depth; seen = connection.requests) {
+        await turn()
+        begun.push(connection.requests - seen)
+        assert.ok(connection.requests > seen, `it stopped at ${seen}`)
+      }
+      assert.ok(Math.max(...begun) <= atMost, `${Math.max(...begun)} requests in one turn`)
+      await connection.run()
+      assert.equal(connection.answers.length, depth)
+      assert.equal(connection.session.idle, true)
+    })
+  }
+
+  it('a pipeline that waits for its turn is not idle, and ends with its connection', async () => {
+    const before = heldBytes.now, connection = new Pipeline('at once')
+    connection.client.send(GET.repeat(200))
+    connection.pair.settle()
+    connection.session.closeIdle()
+    assert.deepEqual([connection.session.idle, connection.client.ended], [false, false])
+    const { requests } = connection
+    connection.client.stream.destroy(true)
+    connection.pair.settle()
+    await turn()
+    await turn()
+    assert.deepEqual([connection.requests, connection.closed, heldBytes.now], [requests, 1, before])
+  })
+
+  it('a connection told to drain while its pipeline waits answers one more request and says that it is the last', async () => {
+    const connection = new Pipeline('at once')
+    connection.client.send(GET.repeat(200))
+    connection.pair.settle()
+    const { requests } = connection
+    connection.session.drain()
+    await connection.run()
+    assert.equal(connection.requests, requests + 1)
+    assert.match(connection.client.text, /Connection: close\r\n\r\n$/)
     assert.equal(connection.client.ended, true)
   })
 })
