@@ -65,6 +65,7 @@ export interface HeldListener {
   readonly ipv6Only: boolean
   /** One per slot, or one. */
   readonly sockets: readonly HeldSocket[]
+  /** The file of a Unix socket; '' when there is none, or none any more. */
   readonly unixPath: string
 }
 
@@ -204,11 +205,17 @@ export class ListenerTable {
 
   /**
    * Dials to listeners that are not described any more wait from now on, so that none gets into a queue between its last
-   * look and its end. Not to a Unix path, where dials have no handshake that could wait.
+   * look and its end. A dial to a Unix path has no handshake that could wait: the path goes now, and with it the way into
+   * the queue.
    */
   holdOff(described: readonly DescribedListener[], calls: SystemCalls | null): void {
-    for (const { bound, unixPath, sockets } of this.#notIn(described)) {
-      if (unixPath !== '' || calls === null) continue
+    for (const listener of this.#notIn(described)) {
+      const { bound, sockets } = listener
+      if (bound.startsWith('unix:')) {
+        this.#unlink(listener)
+        continue
+      }
+      if (calls === null) continue
       try {
         for (const { fd } of sockets) calls.ignoreDials(fd)
       } catch (error) {
@@ -248,17 +255,26 @@ export class ListenerTable {
   }
 
   #release(listeners: readonly HeldListener[], calls: SystemCalls | null, keepPaths = false): void {
-    for (const { sockets, unixPath, bound } of listeners) {
-      for (const socket of sockets) {
+    for (const listener of listeners) {
+      if (!keepPaths) this.#unlink(listener)
+      for (const socket of listener.sockets) {
         try {
           calls?.shutdown(socket.fd)
           socket.close()
         } catch (error) {
-          this.#log.warn(`could not close ${bound}`, { error })
+          this.#log.warn(`could not close ${listener.bound}`, { error })
         }
       }
-      if (unixPath !== '' && !keepPaths) this.#binder.unlink(unixPath)
     }
+  }
+
+  /** Once: the path may be another program's a moment later. */
+  #unlink(listener: HeldListener): void {
+    if (listener.unixPath === '') return
+    try { this.#binder.unlink(listener.unixPath) } catch (error) {
+      this.#log.warn(`could not remove ${listener.unixPath}`, { error })
+    }
+    this.#held = this.#held.map(held => held === listener ? { ...held, unixPath: '' } : held)
   }
 
   /** A listener with a socket for every slot. */

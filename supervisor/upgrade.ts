@@ -57,7 +57,7 @@ export interface UpgradeWorld {
   bind(plan: Plan): Promise<Plan>
   /**
    * Dials to listeners that this generation does not have get no answer any more: they are refused once `retain` has closed
-   * the sockets.
+   * the sockets. The path of a Unix listener goes at once.
    */
   holdOff(generation: Generation): void
   /** Closes the sockets of listeners that this generation does not have. */

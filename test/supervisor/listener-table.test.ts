@@ -155,7 +155,8 @@ test('listener table: listeners that are not described any more are closed, what
 })
 
 test('listener table: dials are held off where a listener goes, and where that cannot be done nothing else changes', async () => {
-  const table = new ListenerTable(2, SILENT_LOG, new FakeBinder())
+  const binder = new FakeBinder()
+  const table = new ListenerTable(2, SILENT_LOG, binder)
   await table.bind(listeners('127.0.0.1:80', '127.0.0.1:81', 'unix:/a'))
   const gone = table.listeners.find(({ bound }) => bound === '127.0.0.1:80')!.sockets.map(({ fd }) => fd)
   const ignored: number[] = []
@@ -164,6 +165,19 @@ test('listener table: dials are held off where a listener goes, and where that c
   table.holdOff(listeners('127.0.0.1:81'), { ignoreDials: () => { throw new Error('no filter here') } } as unknown as SystemCalls)
   table.holdOff([], null)
   assert.equal(table.listeners.length, 3)
+  // The path is gone, and whoever binds it now keeps it.
+  assert.deepEqual(binder.unlinked, ['/a'])
+  table.retain([], null)
+  assert.deepEqual([table.listeners.length, binder.unlinked], [0, ['/a']])
+})
+
+test('listener table: a path that cannot be removed does not keep its socket open', async () => {
+  const binder = new FakeBinder()
+  const table = new ListenerTable(1, SILENT_LOG, binder)
+  await table.bind(listeners('unix:/a'))
+  binder.unlink = () => { throw new Error('EROFS') }
+  table.close(null)
+  assert.equal(binder.open.size, 0)
 })
 
 test('listener table: sockets that came with the start are used by their address, the rest is left', async () => {
