@@ -21,7 +21,9 @@ export function isAuthority(authority: string): boolean {
     const close = authority.indexOf(']')
     if (close === -1 || (close !== authority.length - 1 && colon !== close + 1)) return false
     if (colon > close && !isPort(authority, colon + 1)) return false
-    return close > 1 && authority.indexOf('[', 1) === -1 && authority.indexOf(']', close + 1) === -1
+    // A zone needs an address before it: without the zone, nothing would be left.
+    if (close === 1 || authority.charCodeAt(1) === 0x25) return false
+    return authority.indexOf('[', 1) === -1 && authority.indexOf(']', close + 1) === -1
   }
   if (colon !== -1) {
     if (!isPort(authority, colon + 1)) return false

@@ -11,3 +11,9 @@ test('authority: a zone goes from an IPv6 address, with brackets and port or wit
     if (given.startsWith('[')) assert.ok(isAuthority(wanted))
   }
 })
+
+test('authority: what would be no host any more without its zone is none', () => {
+  for (const authority of ['[%25eth0]:8080', '[%eth0]', '[]', '[]:80', '[::1', '[::1]x', '[[::1]]', '::1', 'a:b:80', ':80', '']) {
+    assert.equal(isAuthority(authority), false, authority)
+  }
+})

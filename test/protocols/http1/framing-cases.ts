@@ -170,6 +170,7 @@ const hosts: Row[] = [
   ['two ports', 'Host: a.example:80:80'],
   ['an open bracket', 'Host: [::1'],
   ['a bare IPv6 address', 'Host: ::1'],
+  ['a zone without an address', 'Host: [%25eth0]:8080'],
   ['a high byte', 'Host: \xe4.example'],
   ['a quote', 'Host: "a.example"'],
   ['an angle bracket', 'Host: <a.example>'],
