@@ -6,6 +6,7 @@ import '../src/runtime-check.ts'
 import { role } from './keep-alive-without-supervisor.ts'
 import fs from 'node:fs'
 import { pathToFileURL } from 'node:url'
+import { describeError } from '../src/errors/describe-error.ts'
 import type { DescribeOutcome } from '../src/ipc/server-description.ts'
 import { claimRunHost } from '../src/server/run-host.ts'
 
@@ -41,7 +42,6 @@ function finish(outcome: DescribeOutcome): void {
 }
 
 function fail(error: unknown): void {
-  const { message, stack = '' } = error instanceof Error ? error : { message: String(error) }
-  finish({ ok: false, message, stack })
+  finish({ ok: false, ...describeError(error) })
   process.exit(1)
 }

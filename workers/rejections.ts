@@ -9,6 +9,7 @@
  * Invariant: nothing here throws, whatever the reason is; lines are limited in number by RepeatedLines.
  */
 import { fileURLToPath } from 'node:url'
+import { describeError } from '../src/errors/describe-error.ts'
 import type { RepeatedLines } from '../src/telemetry/repeated-lines.ts'
 
 const INSTALLATION = fileURLToPath(new URL('..', import.meta.url))
@@ -26,16 +27,6 @@ export class Rejections {
     const place = placeOf(stack)
     const where = place === null || place.in === '' ? {} : { in: place.in }
     this.#lines.error(MESSAGE, place === null ? {} : { at: place.at }, () => ({ ...where, reason: message, stack }))
-  }
-}
-
-/** What an error says of itself, even one that was made to make trouble. */
-export function describeError(error: unknown): { readonly message: string; readonly stack: string } {
-  try {
-    if (!(error instanceof Error)) return { message: String(error), stack: '' }
-    return { message: String(error.message), stack: typeof error.stack === 'string' ? error.stack : '' }
-  } catch {
-    return { message: 'an error that cannot be shown', stack: '' }
   }
 }
 

@@ -7,6 +7,7 @@
  * accepting, says `failed` so that another one is started in its place, and drains for seconds. Exit codes: 0 drained,
  * 1 could not start or never had a supervisor, 70 uncaught error.
  */
+import { describeError } from '../src/errors/describe-error.ts'
 import type { Question } from '../src/ipc/channel.ts'
 import type { DrainOrder, FromWorker, SelfTestOutcome, SentDescriptors, ToWorker, Welcome } from '../src/ipc/messages.ts'
 import { NO_COUNTS } from '../src/ipc/open-counts.ts'
@@ -21,7 +22,7 @@ import type { LogCounts } from '../src/telemetry/exporters/configured-logs.ts'
 import type { RepeatedLines } from '../src/telemetry/repeated-lines.ts'
 import { tracerFaults } from '../src/telemetry/tracer-group.ts'
 import { CopiesUsedUp, InheritedListeners, sendInherited } from './inherited-listeners.ts'
-import { describeError, Rejections } from './rejections.ts'
+import { Rejections } from './rejections.ts'
 import { systemWorld } from './worker-world.ts'
 import type { WorkerWorld } from './worker-world.ts'
 

@@ -3,6 +3,7 @@
  * (`source`), may the attempt be repeated (`retry`), and because of what (`cause`).
  * Code and metrics switch on `kind`; nobody reads `message`. Status codes are chosen in proxy/fail-to-proxy.ts.
  */
+import { describeError } from './describe-error.ts'
 
 /** Every kind there is. The access log, the metrics and the documentation take their lists from here. */
 export const ERROR_KINDS = [
@@ -60,7 +61,5 @@ export class ProxyError extends Error {
 /** Whatever was thrown, as a ProxyError: itself, or wrapped as a fault of a hook. */
 export function asProxyError(thrown: unknown, context: string): ProxyError {
   if (thrown instanceof ProxyError) return thrown
-  let text = 'something that cannot be printed'
-  try { text = thrown instanceof Error ? thrown.message : String(thrown) } catch { /* It has no text. */ }
-  return new ProxyError('HOOK_FAILED', 'internal', `${context}: ${text}`, { cause: thrown })
+  return new ProxyError('HOOK_FAILED', 'internal', `${context}: ${describeError(thrown).message}`, { cause: thrown })
 }

@@ -8,6 +8,7 @@
  */
 import { isIP } from 'node:net'
 import { formatAddress, type PeerAddress } from '../peer/peer-address.ts'
+import { showValue } from '../primitives/option-table.ts'
 import { MAX_WEIGHT, parseBackend, type BackendOptions, type BackendSpec, type CandidateSpec } from './backend.ts'
 import { forEachParallel } from './periodic.ts'
 
@@ -45,6 +46,7 @@ export interface ResolvedName {
  * @throws TypeError when an entry is not a backend or repeats another one's address
  */
 export function parseBackends(inputs: readonly (string | BackendOptions)[], path: string): BackendSpec[] {
+  if (!Array.isArray(inputs)) throw new TypeError(`${path} is ${showValue(inputs)}; use a list`)
   const seen = new Set<string>()
   return inputs.map((input, index) => {
     const spec = parseBackend(input, `${path}[${index}]`)

@@ -4,7 +4,8 @@
  * http-proxy-service.ts. Listeners, the book of connections and the drain are listening-base.ts.
  */
 import { HttpConnector } from '../connector/http-connector.ts'
-import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
+import { describeError } from '../errors/describe-error.ts'
+import { ProxyError } from '../errors/proxy-error.ts'
 import { asciiLower } from '../http/header-map.ts'
 import type { PathNormalization } from '../http/target-path.ts'
 import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
@@ -230,10 +231,10 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   }
 
   hookFailed(hook: string, thrown: unknown): void {
-    this.#lines.error(`${hook} failed; the request was not touched by that`, { service: this.name }, () => ({
-      error: (thrown instanceof Error ? thrown : asProxyError(thrown, hook)).message,
-      stack: thrown instanceof Error ? thrown.stack : undefined,
-    }))
+    this.#lines.error(`${hook} failed; the request was not touched by that`, { service: this.name }, () => {
+      const { message, stack } = describeError(thrown)
+      return { error: message, stack: stack === '' ? undefined : stack }
+    })
   }
 
   tunnelOpened(tunnel: Tunnel): void {
@@ -288,4 +289,7 @@ function detailsOf(exchange: FinishedExchange, { message }: ProxyError): LogFiel
   return { request: exchange.requestId, what: exchange.summary(), error: message }
 }
 
-function causeStack(error: ProxyError): string | undefined { return error.cause instanceof Error ? error.cause.stack : undefined }
+function causeStack({ cause }: ProxyError): string | undefined {
+  const { stack } = describeError(cause)
+  return stack === '' ? undefined : stack
+}

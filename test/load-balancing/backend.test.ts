@@ -41,6 +41,7 @@ test('backend: refuses what could not be dialled or weighed, and says where and 
 
 test('backend: one address twice in a list is refused, however it is spelled', () => {
   assert.throws(() => parseBackends(['a:1', 'b:1', 'A:1 weight=2'], 'up.backends'), /up\.backends\[2\] is "a:1" once more/u)
+  assert.throws(() => parseBackends('a:1' as never, 'up.backends'), /up\.backends is "a:1"; use a list/u)
 })
 
 test('backend: an HTTP peer takes its address and name from it and reports back to it', () => {

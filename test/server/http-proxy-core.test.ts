@@ -35,6 +35,21 @@ test('process log: however often it happens, one kind of fault has one line a se
   }
 })
 
+test('process log: what was thrown is told even when it was made to make trouble, and the exchange ends as always', async () => {
+  const unreadable = Object.defineProperty(new Error('planned'), 'message', { get() { throw new Error('by the message') } })
+  const silent = Object.defineProperty(new Error('planned'), 'stack', { get() { throw new Error('by the stack') } })
+  for (const thrown of [unreadable, silent, Object.create(null), Symbol('s'), undefined]) {
+    for (const hook of ['requestFilter', 'responseFilter', 'logging'] as const) {
+      const { bench, lines } = logged({ [hook]() { throw thrown } })
+      await bench.send(GET)
+      if (hook !== 'requestFilter') await bench.answer('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n')
+      assert.deepEqual([bench.lines.length, lines.length], [1, 1], hook)
+      assert.equal(typeof lines[0]!.fields['error'], 'string')
+      bench.close()
+    }
+  }
+})
+
 test('process log: what a client brings about has no line', async () => {
   const { bench, lines } = logged({})
   for (const kind of ['BAD_HEAD', 'BODY_TOO_LARGE', 'CLIENT_GONE', 'SLOW_BODY', 'EXPECTATION_FAILED'] as const) {
