@@ -56,7 +56,8 @@ function isDark(image: SimSupervisor): boolean {
   if (fleet === null || state !== SupervisorState.Running || image.stopping || upgrades?.step === 'supervisor') return false
   return !fleet.slots.some(({ current, incoming, previous, spare }) => [current, incoming, previous, spare].some(worker => {
     if (worker === null || !worker.alive || worker.fatalSignal !== null || worker.state === WorkerState.Draining) return false
-    return worker.state === WorkerState.Starting || !fleet.isSilent(worker)
+    // The operation under way asks the one before to accept again, and kills it when it has not answered within ackTimeoutMs.
+    return worker.state === WorkerState.Starting || worker === previous || !fleet.isSilent(worker)
   }))
 }
 
