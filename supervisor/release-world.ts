@@ -111,11 +111,11 @@ export class ReleaseWorld implements UpgradeWorld {
   async prepare(request: OperationRequest, signal: AbortSignal): Promise<Plan> {
     const number = ++this.#number
     const readAt = this.#world.wallMs()
-    const config = this.#setup.readConfig()
-    const options = config.supervisor
-    this.#checkFixed(options)
     const here = this.#life.fleet!.generation.release
     const release = this.#readRelease(request.folder, here)
+    const config = this.#setup.readConfig(file => this.#world.releases.fileOnceCurrent(this.#setup.application, file, release.folder))
+    const options = config.supervisor
+    this.#checkFixed(options)
     const identity = this.#world.resolveIdentity(options.user, options.group)
     const generation = await this.#read(number, this.#blueprint(release, identity), config, readAt, signal)
     return { generation, options, replaceSupervisor: this.#needsExec(request, release), from: here.folder, to: release.folder }

@@ -45,6 +45,11 @@ export interface ReleaseShelf {
   fingerprintOf(installation: string, node: string): string
   /** Real path of the folder that `current` leads to; null when the application is not started through such a link. */
   current(application: string): string | null
+  /**
+   * Where a file is once `current` leads to the folder: one that is named by a path through `current` lies in that release,
+   * any other is where it is. So a configuration that comes with a release is checked before `current` leads to it.
+   */
+  fileOnceCurrent(application: string, file: string, folder: string): string
   /** Lets `current` lead to the folder; without a link nothing happens. @throws ReleaseError */
   flip(application: string, folder: string): void
   /** Whether a file was written later than that, in ms since 1970. One that is not there was not. */
@@ -276,6 +281,13 @@ export const SYSTEM_RELEASES: ReleaseShelf = {
   current(application) {
     const found = currentLinkOf(application)
     return found === null ? null : fs.realpathSync(found.link)
+  },
+  fileOnceCurrent(application, file, folder) {
+    const found = currentLinkOf(application)
+    if (found === null) return file
+    // Whichever way the root is spelled.
+    const link = [...foldersAbove(file)].find(above => path.basename(above) === LINK_NAME && sameFile(path.dirname(above), found.root))
+    return link === undefined ? file : path.join(folder, path.relative(link, file))
   },
   flip(application, folder) {
     const found = currentLinkOf(application)

@@ -33,9 +33,12 @@ export interface RunRequest {
   readonly origin: ConfigOrigin
 }
 
-/** Reads the configuration, at the start and again for every reload. @throws ConfigError, or OptionError */
-export function configFrom({ file, folder, flags }: ConfigOrigin): ServerConfig {
-  const config = loadConfig({ file, folder, flags })
+/**
+ * Reads the configuration, at the start and again for every operation. @param readAt as in ConfigSources. @throws ConfigError,
+ * or OptionError
+ */
+export function configFrom({ file, folder, flags }: ConfigOrigin, readAt?: (file: string) => string): ServerConfig {
+  const config = loadConfig({ file, folder, flags, ...readAt === undefined ? {} : { readAt } })
   checkLogFiles(config)
   return config
 }
@@ -91,7 +94,7 @@ function createSupervisor(request: RunRequest): { supervisor: Supervisor; log: P
   let opened = config.log
   const stateFolder = { path: stateFolderOf(application, config.supervisor.stateDir), ours: ownFolder(config.supervisor.stateDir) }
   const supervisor = new Supervisor({
-    application, args, config, origin, readConfig: () => configFrom(origin), log,
+    application, args, config, origin, readConfig: readAt => configFrom(origin, readAt), log,
     stateFolder,
     flushLogs: () => logs.log.flush(),
     onConfigured: ({ log: wanted }) => {

@@ -27,7 +27,8 @@ export interface SupervisorSetup {
   readonly config: ServerConfig
   /** Where the configuration came from, and how it is read again. @throws ConfigError */
   readonly origin: ConfigOrigin
-  readonly readConfig: () => ServerConfig
+  /** @param readAt where a file that is named so is read. */
+  readonly readConfig: (readAt: (file: string) => string) => ServerConfig
   /** Of control sockets and journal. @see stateFolderOf */
   readonly stateFolder: StateFolder
   readonly log: ProcessLog

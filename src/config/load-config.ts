@@ -34,6 +34,11 @@ export interface ConfigSources {
   file?: string
   /** What relative paths in the environment, in flags and of `file` are relative to. @default process.cwd() */
   folder?: string
+  /**
+   * Where the file is read, given its absolute path. Its relative paths stay relative to where it is named.
+   * @default where it is named
+   */
+  readAt?: (file: string) => string
   /** @default process.env */
   env?: Readonly<Record<string, string | undefined>>
   /**
@@ -68,7 +73,7 @@ export function loadConfig(sources: ConfigSources = {}): ServerConfig {
   const take = (layer: Layer | null): void => {
     if (layer !== null) takeLayer(layer, sections, listeners, saidBy, mistakes)
   }
-  if (file !== '') take(fileLayer(file, folder, mistakes))
+  if (file !== '') take(fileLayer(file, folder, sources.readAt ?? (named => named), mistakes))
   take(environmentLayer(sources.env ?? process.env, folder, mistakes))
   take(flagLayer(sources.flags ?? {}, folder, mistakes))
   if (mistakes.length > 0) throw new ConfigError(limited(mistakes))
@@ -95,21 +100,23 @@ function limited(mistakes: readonly ConfigMistake[]): readonly ConfigMistake[] {
 
 // The file.
 
-function fileLayer(file: string, folder: string, mistakes: ConfigMistake[]): Layer | null {
-  const full = path.resolve(folder, file)
+function fileLayer(named: string, folder: string, readAt: (file: string) => string, mistakes: ConfigMistake[]): Layer | null {
+  const full = path.resolve(folder, named)
+  const source = readAt(full)
+  const file = source === full ? named : source
   const fault = (found: string, expected: string, where = file): null => {
     mistakes.push({ path: '', found, expected, where })
     return null
   }
   let text: string
   try {
-    const stat = statSync(full)
+    const stat = statSync(source)
     if (!stat.isFile()) return fault('no regular file', 'a YAML file')
     if (stat.size > MAX_CONFIG_BYTES) return fault(`${stat.size} bytes`, `at most ${MAX_CONFIG_BYTES} bytes`)
-    text = new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(full))
+    text = new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(source))
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT') return fault('no such file', `a file at ${full}; name another with -c, or leave -c out`)
+    if (code === 'ENOENT') return fault('no such file', `a file at ${source}; name another with -c, or leave -c out`)
     if (error instanceof TypeError && code === 'ERR_ENCODING_INVALID_ENCODED_DATA') return fault('bytes that are no UTF-8', 'YAML in UTF-8')
     return fault(`a file that cannot be read (${code ?? String(error)})`, 'a readable file')
   }

@@ -154,6 +154,7 @@ export class SimSupervisor implements ProcessHost {
         read: folder => world.releaseOf(folder),
         fingerprintOf: () => world.releaseOf(this.folder).fingerprint,
         current: () => world.current,
+        fileOnceCurrent: (_application, file) => file,
         flip: (_application, folder) => world.flip(this, folder),
         changedSince: () => false,
       },

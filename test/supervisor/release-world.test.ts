@@ -53,7 +53,8 @@ class Fixture {
       describe: async () => ({ format: 1, services: [], listeners: [], selfTest: SELF_TEST }),
       releases: {
         releaseOf: () => release('/r1'), read: release, fingerprintOf: folder => `code of ${folder}`,
-        current: () => this.flips.at(-1) ?? '/r1', flip: (_application, folder) => { this.flips.push(folder) }, changedSince: () => false,
+        current: () => this.flips.at(-1) ?? '/r1', fileOnceCurrent: (_application, file) => file,
+        flip: (_application, folder) => { this.flips.push(folder) }, changedSince: () => false,
       },
       exec: () => this.exec(),
     } satisfies Partial<SupervisorWorld>

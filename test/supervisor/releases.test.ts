@@ -5,7 +5,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { currentLinkOf, flipCurrent, readRelease, releaseOf, ReleaseError } from '../../supervisor/releases.ts'
+import { currentLinkOf, flipCurrent, readRelease, releaseOf, ReleaseError, SYSTEM_RELEASES } from '../../supervisor/releases.ts'
 import { temporaryFolder, writeTree } from '../support/temporary-folder.ts'
 
 const OURS = path.join(import.meta.dirname, '../..')
@@ -279,6 +279,22 @@ test('releases: current is flipped in one step, relative below its own folder', 
   assert.throws(() => flipCurrent(link, path.join(root, 'file')), ReleaseError)
   assert.equal(fs.readlinkSync(link), 'releases/1')
   assert.deepEqual(fs.readdirSync(root).sort(), ['current', 'file', 'releases'])
+})
+
+test('releases: a file named through current is that of the release that current will lead to; any other stays', t => {
+  const root = temporaryFolder(t)
+  writeTree(root, { 'releases/1/app.ts': '', 'releases/2/app.ts': '', 'app.yaml': '' })
+  fs.symlinkSync('releases/1', path.join(root, 'current'))
+  const alias = path.join(temporaryFolder(t), 'alias')
+  fs.symlinkSync(root, alias)
+  const [application, next] = [path.join(root, 'current/app.ts'), path.join(root, 'releases/2')]
+  const once = (file: string, started = application): string => SYSTEM_RELEASES.fileOnceCurrent(started, file, next)
+  for (const spelled of [root, alias]) assert.equal(once(path.join(spelled, 'current/etc/app.yaml')), path.join(next, 'etc/app.yaml'))
+  for (const file of ['app.yaml', 'releases/1/app.yaml', 'other/current/app.yaml'].map(name => path.join(root, name))) {
+    assert.equal(once(file), file)
+  }
+  const through = path.join(root, 'current/app.yaml')
+  assert.equal(once(through, path.join(root, 'releases/1/app.ts')), through)
 })
 
 test('releases: a folder that is called current is not replaced, and nothing is left behind', t => {

@@ -46,6 +46,8 @@ export interface StartedWith {
   readonly env?: Readonly<Record<string, string>>
   /** Addresses; FOLDER stands for the root of the releases. @default one free port */
   readonly listen?: readonly string[]
+  /** The file with the configuration, in the root of the releases. @default 'app.yaml' */
+  readonly config?: string
 }
 
 export class ReleasedApp {
@@ -62,14 +64,15 @@ export class ReleasedApp {
   }
 
   /** Release `one` is `current` and serves. */
-  static async start(t: TestContext, options: SupervisorOptions = {}, { env = {}, listen = [] }: StartedWith = {}): Promise<ReleasedApp> {
+  static async start(t: TestContext, options: SupervisorOptions = {}, startedWith: StartedWith = {}): Promise<ReleasedApp> {
+    const { env = {}, listen = [], config = 'app.yaml' } = startedWith
     const root = new ReleaseRoot(temporaryFolder(t), await startOrigin(t))
     if (listen.length > 0) root.listenOn(...listen.map(address => address.replace('FOLDER', root.folder)))
     root.add('one')
     root.start('one')
     const merged = { ...SHORT, ...options, drain: { ...SHORT.drain, ...options.drain } }
     const { folder, application: file } = root
-    const app = await SupervisedApp.start(t, { folder, file, options: merged, log: { access: 'off' }, env })
+    const app = await SupervisedApp.start(t, { folder, file, options: merged, log: { access: 'off' }, env, config })
     return new ReleasedApp(t, root, merged, app)
   }
 

@@ -51,6 +51,8 @@ export interface SupervisedOptions {
   limits?: ServerConfig['limits']
   listeners?: ServerConfig['listeners']
   env?: Readonly<Record<string, string>>
+  /** The file with the configuration, in its folder. @default 'app.yaml' */
+  config?: string
   /** State folder of an earlier one. */
   folder?: string
   /** Descriptors that it is born with, from 3 on, as a service manager hands them over. @default none */
@@ -63,7 +65,7 @@ export interface SupervisedOptions {
   wait?: boolean
 }
 
-export type Configured = Pick<SupervisedOptions, 'options' | 'log' | 'limits' | 'listeners'>
+export type Configured = Pick<SupervisedOptions, 'options' | 'log' | 'limits' | 'listeners' | 'config'>
 
 /** Everything happens fast, nothing is cut. */
 const SHORT: SupervisorOptions = {
@@ -107,7 +109,8 @@ export class SupervisedApp {
     writeConfig(folder, options)
     const file = options.file ?? path.join(import.meta.dirname, 'apps', `${options.app ?? 'plain'}.ts`)
     const { node = process.execPath, listen = [], args = [], direct = false } = options
-    const run = ['--disable-warning=ExperimentalWarning', CLI, 'run', '-c', path.join(folder, CONFIG), file, '--', ...args]
+    const config = path.join(folder, options.config ?? CONFIG)
+    const run = ['--disable-warning=ExperimentalWarning', CLI, 'run', '-c', config, file, '--', ...args]
     const flags = direct ? [file, ...args] : run
     const settings = direct ? { CIRQUE_SUPERVISOR_STATE_DIR: path.join(folder, 'state'), CIRQUE_SUPERVISOR_WORKERS: '2' } : {}
     const handed = listen.length === 0 ? {} : { LISTEN_FDS: String(listen.length) }
@@ -217,7 +220,7 @@ export function get(to: number | string, target = '/', onConnect?: () => void): 
 function kill(pid: number): void { try { process.kill(pid, 'SIGKILL') } catch { /* Gone already. */ } }
 
 /** As an operator would write it (JSON is YAML). */
-function writeConfig(folder: string, { options, log, limits, listeners }: Configured): void {
+function writeConfig(folder: string, { options, log, limits, listeners, config: file = CONFIG }: Configured): void {
   const supervisor: SupervisorOptions = { ...SHORT, stateDir: path.join(folder, 'state'), ...options }
   const values: Readonly<Record<string, object | undefined>> = {
     supervisor,
@@ -231,7 +234,7 @@ function writeConfig(folder: string, { options, log, limits, listeners }: Config
   const sections = Object.fromEntries(SECTIONS.map(({ name, table }) => [name, written(values[name] ?? {}, table)]))
   const named = Object.entries(listeners ?? {}).map(([name, given]) => [name, written(given, LISTENER_SECTION.table)])
   const config = { ...sections as object, listeners: Object.fromEntries(named) as object }
-  fs.writeFileSync(path.join(folder, CONFIG), JSON.stringify(config))
+  fs.writeFileSync(path.join(folder, file), JSON.stringify(config))
 }
 
 function written(values: object, table: AnyOptionTable): object {

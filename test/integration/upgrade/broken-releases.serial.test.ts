@@ -74,6 +74,40 @@ test('upgrade: a release that answers clients with 5xx is rolled back, and only 
   assert.equal(load.wrong, wrong, 'nothing is wrong after the roll-back')
 })
 
+test('upgrade: a release that brings a wrong configuration is refused before `current` leads to it', LINUX_ONLY, async t => {
+  const server = await ReleasedApp.start(t, { drain: { webSocketDrainMs: 200 } }, { config: 'current/app.yaml' })
+  const good = fs.readFileSync(path.join(server.root.folderOf('one'), 'app.yaml'), 'utf8')
+  const bring = (name: string, text: string): string => {
+    const folder = server.root.add(name)
+    if (text !== '') fs.writeFileSync(path.join(folder, 'app.yaml'), text)
+    return folder
+  }
+  const before = pidsOf(await server.status())
+  const load = await UpgradeLoad.start(t, server.port)
+  for (const [name, text, complaint] of [
+    ['two', good.replace('"workers":"2"', '"workers":"0"'), /two\/app\.yaml:1:\d+: supervisor\.workers: found/],
+    ['three', `${good.slice(0, -1)},"surprise":{}}`, /three\/app\.yaml:1:\d+: surprise: found an unknown key/],
+    ['four', good.slice(0, -20), /four\/app\.yaml:1:\d+: found/],
+    ['five', good.replace('"listeners":{}', '"listeners":{"nobody":{}}'), /nobody/],
+    ['six', '', /six\/app\.yaml: found no such file/],
+  ] as const) {
+    assert.notEqual(text, good)
+    const { code, stderr } = await server.cirque('upgrade', bring(name, text))
+    assert.equal(code, 2, stderr)
+    assert.match(stderr, /^cirque: upgrade-\d: refused, nothing was changed: /)
+    assert.match(stderr, complaint)
+    assert.equal(server.root.current, 'one')
+  }
+  assert.deepEqual(pidsOf(await server.settled()), before)
+
+  // What a release brings holds as long as it is the one that serves.
+  assert.equal((await server.upgrade(bring('seven', good.replace('"workers":"2"', '"workers":"3"')))).result, 'committed')
+  assert.deepEqual([server.root.current, pidsOf(await server.settled(3)).length], ['seven', 3])
+  assert.equal((await server.operate({ tag: 'rollback' })).result, 'committed')
+  assert.deepEqual([server.root.current, pidsOf(await server.settled()).length], ['one', 2])
+  await load.losesNothing()
+})
+
 test('upgrade: a reload with a configuration that is wrong changes nothing and says what is wrong', LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t)
   const before = pidsOf(await server.status())
