@@ -112,7 +112,11 @@ export function checkFlip(world: World, image: SimSupervisor, plan: Plan): void 
 }
 
 function servesAsFarAsKnown(world: World, image: SimSupervisor, worker: SimWorker): boolean {
-  return worker.alive ? worker.phase === 'accepting' : !world.families.get(worker)!.told.has(image)
+  if (!worker.alive) return !world.families.get(worker)!.told.has(image)
+  if (worker.phase !== 'draining') return worker.phase === 'accepting'
+  // An uncaught error ended it a moment ago: what it says of that is on its way.
+  const known = [...image.fleet!.workers()].find(({ id }) => id === worker.id)
+  return known?.state === WorkerState.Accepting
 }
 
 /** A worker that is told to stop accepting leaves no socket alone, as far as the supervisor can know. */
