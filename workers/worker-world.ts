@@ -10,6 +10,7 @@ import fs from 'node:fs'
 import net from 'node:net'
 import { setImmediate } from 'node:timers/promises'
 import { systemClock } from '../src/primitives/clock.ts'
+import { whileReading } from '../src/protocols/tcp/tcp-stream.ts'
 import type { Clock } from '../src/primitives/clock.ts'
 import { Channel } from '../src/ipc/channel.ts'
 import type { ChannelEnd, ChannelHandlers, ChannelOptions } from '../src/ipc/channel.ts'
@@ -44,6 +45,8 @@ export interface WorkerWorld {
   /** Closes a descriptor that no acceptor owns. */
   close(fd: number): void
   vitals(): Vitals
+  /** Calls `run` every few milliseconds while connections are read: timers may then be late by seconds. */
+  whileBusy(run: () => void): void
 }
 
 class SystemWorld implements WorkerWorld {
@@ -53,6 +56,8 @@ class SystemWorld implements WorkerWorld {
   #rssBytes = 0
 
   async turn(): Promise<void> { await setImmediate() }
+
+  whileBusy(run: () => void): void { whileReading(run) }
 
   dial(path: string, options: ChannelOptions, handlers: DialHandlers): ChannelEnd<FromWorker> {
     const socket = net.connect({ path })

@@ -136,13 +136,21 @@ export class Worker implements RunHost {
     if (this.phase === WorkerPhase.Ready) this.#host.send({ tag: 'ready' })
   }
 
+  /** A worker that is busy with its connections is none that hangs: it beats between two of them when its timer is late. */
   #beatLater(ms: number): void {
     const { clock } = this.#world
     const dueMs = clock.exact() + ms
-    this.#cancelHeartbeat = clock.after(ms, () => {
+    const beat = (): void => {
+      this.#cancelHeartbeat()
       this.#report(Math.max(0, clock.exact() - dueMs))
       this.#beatLater(ms)
-    })
+    }
+    const cancelTimer = clock.after(ms, beat)
+    this.#world.whileBusy(() => { if (clock.exact() >= dueMs) beat() })
+    this.#cancelHeartbeat = () => {
+      cancelTimer()
+      this.#world.whileBusy(() => {})
+    }
   }
 
   onOrder(order: ToWorker, question: Question | null): void {

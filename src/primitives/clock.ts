@@ -27,16 +27,39 @@ export interface Clock {
   random(): number
 }
 
+interface Repeated {
+  readonly ms: number
+  readonly fire: () => void
+  dueAt: number
+}
+
 class SystemClock implements Clock {
   #now = performance.now()
+  readonly #repeated = new Set<Repeated>()
   now(): number { return this.#now }
   exact(): number { return this.#now = performance.now() }
   wall(): number { return Date.now() }
   every(ms: number, run: () => void): () => void {
-    const timer = setInterval(() => { this.#now = performance.now(); run() }, ms)
+    const fire = (): void => {
+      repeated.dueAt = this.exact() + ms
+      run()
+    }
+    const repeated: Repeated = { ms, fire, dueAt: this.exact() + ms }
+    this.#repeated.add(repeated)
+    const timer = setInterval(fire, ms)
     timer.unref()
-    return () => clearInterval(timer)
+    return () => {
+      clearInterval(timer)
+      this.#repeated.delete(repeated)
+    }
   }
+
+  /** Runs what `every` was given and is late by a whole period: the timers have no turn, see `whileReading` of the TCP stream. */
+  catchUp(): void {
+    const now = this.exact()
+    for (const { ms, dueAt, fire } of this.#repeated) if (now - dueAt >= ms) fire()
+  }
+
   after(ms: number, run: () => void): () => void {
     const timer = setTimeout(run, ms)
     return () => clearTimeout(timer)
@@ -44,7 +67,7 @@ class SystemClock implements Clock {
   random(): number { return Math.random() }
 }
 
-export const systemClock: Clock = new SystemClock()
+export const systemClock = new SystemClock()
 
 /** An object with deadlines. The two index fields belong to the Ticker: -1 while not registered. */
 export interface Timed {

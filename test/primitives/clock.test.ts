@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { TICK_MS, Ticker, type Timed } from '../../src/primitives/clock.ts'
+import { systemClock, TICK_MS, Ticker, type Timed } from '../../src/primitives/clock.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 
 class Entry implements Timed {
@@ -68,4 +68,22 @@ test('ticker: a snapshot stays as it was taken', () => {
   ticker.remove(entries[0]!)
   assert.deepEqual(taken, entries)
   assert.equal(ticker.size, 1)
+})
+
+/** Time passes and no timer has its turn. */
+function hold(ms: number): void { for (const until = performance.now() + ms; performance.now() < until;) { /* wait */ } }
+
+test('system clock: what is late by a whole period is caught up with, once, until it is stopped', () => {
+  let runs = 0
+  const stop = systemClock.every(10, () => { runs++ })
+  hold(25)
+  systemClock.catchUp()
+  assert.equal(runs, 1)
+  hold(25)
+  systemClock.catchUp()
+  assert.equal(runs, 2)
+  hold(25)
+  stop()
+  systemClock.catchUp()
+  assert.equal(runs, 2)
 })

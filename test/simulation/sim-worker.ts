@@ -268,6 +268,7 @@ export class SimWorker implements Acceptor, WorkerWorld {
   }
 
   close(fd: number): void { if (this.alive) this.#close(fd) }
+  whileBusy(): void {}
   vitals(): { utilization: number; rssBytes: number } { return { utilization: 0, rssBytes: 1 } }
 
   #close(fd: number): void {

@@ -7,8 +7,10 @@ import { Server } from '../../src/server/server.ts'
 import type { BackgroundService } from '../../src/server/service.ts'
 import { WorkerPhase } from '../../src/ipc/worker-phase.ts'
 import { EXIT_START_FAILED, EXIT_UNCAUGHT, Worker } from '../../workers/worker.ts'
+import { systemWorld, type WorkerWorld } from '../../workers/worker-world.ts'
 import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
 import { drainOrder } from '../../src/ipc/drain-times.ts'
+import { FakeClock } from '../support/fake-clock.ts'
 import { settle } from '../support/fake-process-host.ts'
 import { PlainService } from '../support/plain-service.ts'
 import { waitFor } from '../support/wait-for.ts'
@@ -22,7 +24,7 @@ const WELCOME: Welcome = {
 interface Fixture { worker: Worker; sent: FromWorker[]; exits: number[]; order(order: ToWorker): Promise<string> }
 
 /** A worker without sockets: what it says and when it ends. */
-function fixture(): Fixture {
+function fixture(world: WorkerWorld = systemWorld): Fixture {
   const sent: FromWorker[] = []
   const exits: number[] = []
   const worker = new Worker(
@@ -35,6 +37,7 @@ function fixture(): Fixture {
       phaseChanged() {}, beat() {}, reopenLogs() {}, logCounts: () => ({ logLinesDropped: 0, logFaults: 0 }),
       log: SILENT_LOG, lines: { error() {} },
     },
+    world,
   )
   const order = (given: ToWorker): Promise<string> => new Promise(resolve => {
     const question: Question = { ok: () => resolve('ok'), refuse: (_code, reason) => resolve(reason) }
@@ -225,4 +228,28 @@ test('worker: one server a process', async () => {
   const { worker } = fixture()
   void worker.run(new Server())
   await assert.rejects(worker.run(new Server()), /twice/)
+})
+
+test('worker: busy with its connections it beats when its timer is late, and not sooner', () => {
+  const clock = new FakeClock()
+  let whenBusy = (): void => {}
+  // Timers have no turn.
+  const starved = { exact: () => clock.now(), after: () => () => {} }
+  const world: Partial<WorkerWorld> = {
+    clock: starved, vitals: () => ({ utilization: 1, rssBytes: 1 }), whileBusy: run => { whenBusy = run },
+  }
+  const { worker, sent } = fixture(world as WorkerWorld)
+  const beats = (): number => sent.filter(({ tag }) => tag === 'heartbeat').length
+  worker.onWelcome(WELCOME)
+  clock.advance(WELCOME.heartbeatMs - 1)
+  whenBusy()
+  assert.equal(beats(), 0)
+  clock.advance(1)
+  whenBusy()
+  whenBusy()
+  assert.equal(beats(), 1)
+  clock.advance(WELCOME.heartbeatMs + 30)
+  whenBusy()
+  assert.equal(beats(), 2)
+  assert.equal((sent.at(-1) as { loopLagMs: number }).loopLagMs, 30)
 })

@@ -12,6 +12,8 @@
  *
  * Text queued by `writeText` is sent when the current read callback returns, or at the end of the tick otherwise, so
  * that a head and a small body leave in one write.
+ *
+ * One idea in more than 500 lines: reading, writing and whose buffer it is are one state of a socket.
  */
 import net from 'node:net'
 import { systemClock } from '../../primitives/clock.ts'
@@ -77,6 +79,24 @@ function flushAll(): void {
   unflushed.length = 0
 }
 
+/** So many reads lie between two looks at what is late: some milliseconds of work. */
+const READS_A_LOOK = 256
+let reads = 0
+let whenLooking = (): void => {}
+
+/**
+ * Calls `run` every few milliseconds while streams are read. With more than 1,024 of them ready libuv goes from one batch to the
+ * next, up to 48 times, before any timer has its turn: what waits for one may then be seconds late, and so would deadlines be,
+ * which are looked at here as well. One `run` a process.
+ */
+export function whileReading(run: () => void): void { whenLooking = run }
+
+function look(): void {
+  reads = 0
+  systemClock.catchUp()
+  whenLooking()
+}
+
 /** Streams that used up their turn; all go on with the next one. */
 let yielded: TcpStream[] = []
 let turn = 0
@@ -99,6 +119,7 @@ const onread = {
     reading = stream
     const goOn = stream.received(count)
     reading = null
+    if (++reads >= READS_A_LOOK) look()
     if (unflushed.length > 0) flushAll()
     return goOn
   },
