@@ -1,6 +1,8 @@
 /**
- * Lines to a file or to a standard stream, such that logging never hurts serving: it never blocks the event loop, never throws
- * once it is open, keeps at most `maxLogQueueBytes` and counts what it drops.
+ * Lines to a file or to a standard stream, such that logging never hurts serving: it never waits for a reader, never throws
+ * once it is open, keeps at most `maxLogQueueBytes` and counts what it drops. A file is written by a thread; only when 1 MiB waits,
+ * because the event loop does not come round to hear of that thread, what waits is written at once, perhaps before what the thread
+ * still has.
  *
  *   write() ─▶ the piece that is being filled ─▶ queue of full pieces ─▶ one write in flight
  *
@@ -38,6 +40,8 @@ const PIECE_BYTES = 65_536
 const PIPE_BUF = 4096
 /** Pieces of a shared stream that are written in one go: each is a system call in this thread. */
 const MAX_PIECES_PER_TURN = 16
+/** So many full pieces wait for a file, 1 MiB: the event loop is late, not the disk, and they are written in its thread. */
+const LATE_PIECES = 16
 const RETRY_MS = 1000
 /** A full pipe is looked at again after this. */
 const FULL_PIPE_MS = 10
@@ -132,6 +136,7 @@ export class LineSink {
       this.#queue.push(piece)
       piece = null
       this.#pump()
+      if (this.#queue.length >= LATE_PIECES) this.#writeLate()
     }
     piece ??= this.#newPiece(bytes)
     this.#current = piece
@@ -182,6 +187,23 @@ export class LineSink {
     const piece = this.#inFlight = this.#next()
     if (piece !== null) this.#hand(piece)
     else if (this.#queued === 0) this.#emptied()
+  }
+
+  /**
+   * A thread has written long ago, and the event loop has no turn to hear of it: with more than 1,024 connections ready it may take
+   * seconds. A file takes the rest at once. What it refuses stays in the queue, and is met again there.
+   */
+  #writeLate(): void {
+    if (!this.#neverWaits || this.#joined || this.#retry !== null) return
+    const queue = this.#queue
+    try {
+      for (let piece = queue[0]; piece !== undefined; piece = queue[0]) {
+        while (piece.from < piece.length) this.#took(piece, fs.writeSync(this.#fd, piece.bytes, piece.from, piece.length - piece.from))
+        queue.shift()
+      }
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') this.#note(error as Error)
+    }
   }
 
   #hand({ bytes, from, length }: Piece): void { fs.write(this.#fd, bytes, from, length - from, null, this.#onWritten) }

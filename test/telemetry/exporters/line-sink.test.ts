@@ -52,6 +52,21 @@ test('line sink: past its limit lines are dropped and counted, and it goes on af
   assert.equal(readFileSync(file, 'utf8').length, 100)
 })
 
+test('line sink: a file takes more than may wait while the event loop has no turn', async t => {
+  const file = path.join(temporaryFolder(t), 'access.log')
+  const sink = new LineSink({ file }, { maxLogQueueBytes: 2 * 1024 * 1024 })
+  const line = `${'x'.repeat(1023)}\n`
+  let most = 0
+  for (let index = 0; index < 8 * 1024; index++) {
+    sink.write(line)
+    most = Math.max(most, sink.queued)
+  }
+  assert.equal(sink.dropped, 0)
+  assert.ok(most < 1.3 * 1024 * 1024, String(most))
+  await sink.close()
+  assert.equal(readFileSync(file, 'utf8'), line.repeat(8 * 1024))
+})
+
 test('line sink: after a reopening lines go to a new file, none is lost', async t => {
   const file = path.join(temporaryFolder(t), 'out.log')
   const sink = new LineSink({ file }, { collectMs: 0 })
