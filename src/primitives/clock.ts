@@ -67,7 +67,7 @@ class SystemClock implements Clock {
   random(): number { return Math.random() }
 }
 
-export const systemClock = new SystemClock()
+export const systemClock: Clock & { catchUp(): void } = new SystemClock()
 
 /** An object with deadlines. The two index fields belong to the Ticker: -1 while not registered. */
 export interface Timed {

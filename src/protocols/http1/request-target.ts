@@ -14,15 +14,17 @@ export function readTarget(
 ): string | null {
   const headers = head.headers
   framing.faultStatus = 400
-  let hosts = 0
+  let hosts = 0, zoned = ''
   if ((headers.mask & (1 << FieldKind.Host)) !== 0) {
     for (let index = 0; index < headers.size; index++) {
       if (headers.kindAt(index) !== FieldKind.Host) continue
       if (++hosts > 1) return 'Host is repeated'
       const host = headers.valueAt(index)
       if (!isAuthority(host)) return 'Host is not a host'
-      if (host.charCodeAt(0) === 0x5b && host.includes('%')) headers.set('Host', withoutZone(host))
+      if (host.charCodeAt(0) === 0x5b && host.includes('%')) zoned = host
     }
+    // Behind the loop: setting the field takes its repetitions away, which are to be refused.
+    if (zoned !== '') headers.set('Host', withoutZone(zoned))
   }
   if (hosts === 0 && head.version !== '1.0') return 'Host is missing'
   if (parser.underscored) {

@@ -156,6 +156,7 @@ const hosts: Row[] = [
   ['none', 'X-A: 1'],
   ['two equal ones', 'Host: a.example\r\nHost: a.example'],
   ['two different ones', 'Host: a.example\r\nHost: b.example'],
+  ['two, the first with a zone', 'Host: [fe80::1%25eth0]:8080\r\nHost: b.example'],
   ['an empty one', 'Host:'],
   ['a blank in it', 'Host: a b'],
   ['a path in it', 'Host: a.example/b'],
