@@ -130,6 +130,8 @@ class MuxClient extends Client implements MuxWatcher {
     if (spec.broken) {
       stream.pieces.splice(1)
       pump(stream, this)
+      // That breaks the connection: what was answered and waits for windows is lost with it.
+      for (const { request: open } of this.#open) open.abandoned = true
       this.enqueue(frame(FrameType.Head, stream.id, fieldText(fields)))
       return
     }
