@@ -139,8 +139,10 @@ export class Recovery {
       return worker.intent === Intent.Dissolve && worker.alive && worker.state !== WorkerState.Draining
     })
     if (holders.length === 0 || this.#dissolving || roster.stopping) return
-    // A silent worker is waited for: it is heard of again, or killed.
+    // A silent worker is waited for: it is heard of again, or killed. So is one that was told to drain and has not come back:
+    // until it obeys it has its descriptors, and would be the last to hold the sockets.
     if (!holders.every(worker => roster.answers(worker))) return
+    if (roster.workers().some(worker => worker.state === WorkerState.Draining && worker.contact === Contact.Awaited)) return
     if (!roster.slots.every(slot => !slot.hasQueue || this.#standIns.served(slot))) return
     this.#dissolving = true
     try {

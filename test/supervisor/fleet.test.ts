@@ -519,6 +519,51 @@ test('fleet: a worker that was paused, and drains as an orphan when the next sup
   fleet.force()
 })
 
+test('fleet: a worker that drains and has not come back is waited for before the last holder of a lost socket lets go', async () => {
+  const host = new FakeProcessHost()
+  const plain = generation(7)
+  const address = { kind: 'tcp', host: '127.0.0.1', port: 80 } as unknown as DescribedListener['address']
+  const listener: DescribedListener = { name: 'app/80', service: 'app', address, canonical: '127.0.0.1:80', backlog: 511 }
+  const committed: Generation = { ...plain, description: { ...plain.description, listeners: [listener] } }
+  const setup: FleetSetup = {
+    host, options: resolveSupervisorOptions({ workers: 1 }), log: SILENT_LOG, generation: committed,
+    descriptors: () => [21], controlPath: '/w.sock', onChange() {},
+  }
+  const known = (n: number, phase: 'accepting' | 'draining'): SlotRecord['workers'][number] => ({
+    generation: 7, slot: 0, n, token: `secret-${n}`, pid: 900 + n, startTime: '9', phase, intent: 'serve',
+    place: phase === 'accepting' ? 'current' : 'draining', startedAt: 0, acceptingSince: 0, drainingSince: 0, drainEndsAt: 30_000,
+    exchanges: 0, ownFaults: 0, slotsHeld: 1,
+  })
+  // Worker 0 was told to drain when the supervisor ended, and stands still: whether the order reached it is not known.
+  const slot: SlotRecord = {
+    hasQueue: true, surplus: false, restarts: 0, nextN: 2, standIn: '', workers: [known(1, 'accepting'), known(0, 'draining')],
+  }
+  const fleet = Fleet.restore(setup, { committed: 7, generations: [committed], slots: [slot], buried: NOTHING_DONE }, 0)
+  fleet.lost('127.0.0.1:80', 0)
+  host.onFork = worker => {
+    worker.connect(fleet)
+    worker.say(fleet, { tag: 'ready' })
+  }
+  fleet.settle(false)
+  const orders: string[] = []
+  const link: WorkerLink = { ask: order => { orders.push(order.tag); return Promise.resolve(null) }, send() {}, close() {} }
+  const hello = { tag: 'hello', protocol: 1, worker: '7.0.1', token: 'secret-1', pid: 901, phase: 'accepting' } as const
+  const holder = fleet.hello(hello, link)!
+  const tick = async (): Promise<void> => {
+    fleet.onMessage(holder, { tag: 'heartbeat', seq: 0, loopLagMs: 0, utilization: 0, rssBytes: 1, open: NO_COUNTS })
+    for (const worker of host.living) worker.heartbeat(fleet)
+    host.clock.advance(fleet.options.heartbeatMs)
+    await settle()
+  }
+  for (let count = 0; count < 3; count++) await tick()
+  assert.deepEqual(orders, [])
+  const back = { ...hello, worker: '7.0.0', token: 'secret-0', pid: 900, phase: 'draining' } as const
+  fleet.hello(back, { ...link, ask: () => Promise.resolve(null) })
+  await tick()
+  assert.deepEqual(orders, ['accept', 'close-listeners', 'drain'])
+  fleet.force()
+})
+
 test('fleet: the last holder of a lost socket empties its queue, although another of its listeners is shut already', async () => {
   const host = new FakeProcessHost()
   const listener = (port: number): DescribedListener => {
