@@ -64,10 +64,7 @@ export class StandIns {
   async othersServe(worker: WorkerProcess): Promise<boolean> {
     const roster = this.#roster
     if (!roster.hasOwnSockets()) return roster.slots.some(({ current }) => current !== worker && roster.serves(current))
-    // It may also be the one that accepts where another sibling has only been asked.
-    const concerned = roster.slots.filter(({ hasQueue, index, standIn }) => {
-      return hasQueue && (index === worker.slot || standIn.worker === worker || standIn.answer !== null)
-    })
+    const concerned = roster.slots.filter(slot => slot.hasQueue && this.#mayAccept(worker, slot))
     for (const { standIn } of concerned) if (standIn.worker === worker) standIn.dismiss()
     // The one that is being asked may be the worker itself.
     await Promise.all(concerned.map(({ standIn }) => standIn.answer))
@@ -82,6 +79,16 @@ export class StandIns {
   /** A worker has ended, and stands in nowhere any more. */
   forget(worker: WorkerProcess): void {
     for (const { standIn } of this.#roster.slots) if (standIn.worker === worker) standIn.dismiss()
+  }
+
+  /**
+   * It may also be the one that accepts where another sibling has only been asked, or where no worker is known to: it stood
+   * in there, and was to be replaced by a sibling that could not be found.
+   */
+  #mayAccept(worker: WorkerProcess, slot: WorkerSlot): boolean {
+    const { index, standIn } = slot
+    if (index === worker.slot || standIn.worker === worker || standIn.answer !== null) return true
+    return index < worker.slotsHeld && !this.served(slot)
   }
 
   #standInServes({ standIn }: WorkerSlot): boolean { return standIn.state === StandInState.Serving && this.#roster.serves(standIn.worker) }

@@ -3,6 +3,7 @@ import test from 'node:test'
 import { LOG_DEFAULTS } from '../../src/config/log-options.ts'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { SupervisorOptions } from '../../src/config/supervisor-options.ts'
+import { ChannelError } from '../../src/ipc/channel.ts'
 import type { ToWorker } from '../../src/ipc/messages.ts'
 import { NO_COUNTS, NOTHING_DONE } from '../../src/ipc/open-counts.ts'
 import { SILENT_LOG } from '../../src/ipc/process-log.ts'
@@ -127,6 +128,30 @@ test('fleet: a dead worker is stood in for at once, restarted after the back-off
   await settle()
   assert.equal(f.host.newest(0).id, '7.0.1')
   assert.deepEqual(second.ordered('step-back'), [{ tag: 'step-back', slot: 0 }])
+})
+
+test('fleet: a stand-in that is to retire accepts on until another worker accepts in its place, however often none can', async () => {
+  const f = fixture()
+  await f.started
+  const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
+  // Slot 0 stays without a worker of its own.
+  let able = false
+  f.host.onFork = worker => {
+    if (worker.role.slot === 0) return
+    worker.obey = order => order.tag === 'stand-in' && !able ? Promise.reject(new ChannelError('refused', 'no')) : Promise.resolve(null)
+    f.autostart(worker)
+  }
+  first.exit({ signal: 'SIGSEGV' })
+  await settle()
+  assert.deepEqual(second.ordered('stand-in'), [{ tag: 'stand-in', slot: 0 }])
+  await f.fleet.restart('1')
+  const heir = f.host.newest(1)
+  await seconds(f, 5)
+  assert.ok(heir.ordered('stand-in').length > 3)
+  assert.deepEqual(second.ordered('stop-accept'), [])
+  able = true
+  await seconds(f, 2)
+  assert.deepEqual(second.orders.slice(-2).map(order => order.tag), ['stop-accept', 'drain'])
 })
 
 test('fleet: when the stand-in dies too, nobody is asked until somebody accepts again', async () => {
