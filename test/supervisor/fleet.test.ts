@@ -144,6 +144,8 @@ test('fleet: a stand-in that is to retire accepts on until another worker accept
   first.exit({ signal: 'SIGSEGV' })
   await settle()
   assert.deepEqual(second.ordered('stand-in'), [{ tag: 'stand-in', slot: 0 }])
+  // Between two ticks, so that it is asked again when no other question is under way.
+  f.host.clock.advance(100)
   await f.fleet.restart('1')
   const heir = f.host.newest(1)
   await seconds(f, 5)
