@@ -144,15 +144,22 @@ test('fleet: a stand-in that is to retire accepts on until another worker accept
   first.exit({ signal: 'SIGSEGV' })
   await settle()
   assert.deepEqual(second.ordered('stand-in'), [{ tag: 'stand-in', slot: 0 }])
-  // Between two ticks, so that it is asked again when no other question is under way.
-  f.host.clock.advance(100)
+  // Smaller steps than ticks, so that the heir is also looked for when no question is under way.
+  const steps = async (count: number): Promise<void> => {
+    for (let n = 0; n < count; n++) {
+      for (const worker of f.host.living) if (worker.process !== null) worker.heartbeat(f.fleet)
+      f.host.clock.advance(100)
+      await settle()
+    }
+  }
+  await steps(1)
   await f.fleet.restart('1')
   const heir = f.host.newest(1)
-  await seconds(f, 5)
+  await steps(50)
   assert.ok(heir.ordered('stand-in').length > 3)
   assert.deepEqual(second.ordered('stop-accept'), [])
   able = true
-  await seconds(f, 2)
+  await steps(20)
   assert.deepEqual(second.orders.slice(-2).map(order => order.tag), ['stop-accept', 'drain'])
 })
 
