@@ -12,6 +12,7 @@ export const PROGRAMS = {
   'caddy': { debian: 'caddy' },
   'wrk': { debian: 'wrk' },
   'curl': { debian: 'curl' },
+  'git': { debian: 'git' },
   'python3': { debian: 'python3' },
   'openssl': { debian: 'openssl' },
   'h2load': { debian: 'nghttp2-client' },
