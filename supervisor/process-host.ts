@@ -5,6 +5,7 @@
 import { spawn } from 'node:child_process'
 import cluster from 'node:cluster'
 import fs from 'node:fs'
+import os from 'node:os'
 import type { Writable } from 'node:stream'
 import type { CompileCache } from '../src/ipc/compile-cache.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
@@ -49,6 +50,8 @@ export interface ProcessHost {
    * @param onExit called once, never during the call.
    */
   adopt(pid: number, startTime: string, onExit: (report: ExitReport) => void): void
+  /** So many processes run at the same time. */
+  readonly cores: number
   /** Monotonic, in ms. */
   nowMs(): number
   /** 0 to 1. */
@@ -145,6 +148,7 @@ export class SystemProcessHost implements ProcessHost {
     try { return process.kill(pid, signal) } catch { return false }
   }
 
+  get cores(): number { return os.availableParallelism() }
   nowMs(): number { return performance.now() }
   random(): number { return Math.random() }
 

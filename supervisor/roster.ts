@@ -167,6 +167,12 @@ export class Roster {
     return this.slots.some(({ current, incoming, previous }) => [current, incoming, previous].some(worker => this.#promises(worker)))
   }
 
+  /** So many workers are about to serve. */
+  comingUp(): number {
+    const places = this.slots.flatMap(({ current, incoming }) => [current, incoming])
+    return places.filter(worker => this.#promises(worker) && worker!.unused).length
+  }
+
   #promises(worker: WorkerProcess | null): boolean {
     if (worker === null || worker.fatalSignal !== null) return false
     if (worker.state === WorkerState.Starting) return this.host.nowMs() - worker.startedAtMs < SLOW_START_MS

@@ -21,6 +21,9 @@ import type { WorkerSlot } from './worker-slot.ts'
 import { StartState } from './worker-starts.ts'
 import type { WorkerStarts } from './worker-starts.ts'
 
+/** After a spare was used the next one is started so much later, in ms: until then the machine is needed by those who serve for it. */
+const NEXT_SPARE_MS = 1_000
+
 export class Spares {
   readonly #roster: Roster
   readonly #retirement: Retirement
@@ -88,6 +91,7 @@ export class Spares {
     slot.endBackOff()
     slot.spare = null
     slot.spareDeaths = []
+    slot.spareAtMs = this.#roster.host.nowMs() + NEXT_SPARE_MS
     slot.current = spare
     spare.intend(Intent.Serve)
     this.#roster.log.warn(`spare worker ${spare.id} takes over slot ${slot.index}`, { instead: old?.id ?? 'one that is gone' })

@@ -7,7 +7,8 @@
  *      +-- so many deaths that another try is pointless: `started` rejects with StartFailed
  *
  * Invariants: a slot is never given up once a worker was ready; at worst it waits for its back-off. While no worker serves or
- * is about to, the slot whose turn is next waits 200 ms at most (`hurry`).
+ * is about to, the slot whose turn is next waits 200 ms at most (`hurry`). Until a worker serves no more of them are started
+ * again than there are cores to start on: one more would keep from them what clients wait for (`#startIsCrowded`).
  */
 import { randomBytes } from 'node:crypto'
 import { FIRST_SOCKET_FD } from '../src/ipc/descriptor-layout.ts'
@@ -24,8 +25,8 @@ import type { WorkerOrders } from './worker-orders.ts'
 import { Intent, WorkerProcess, WorkerState } from './worker-process.ts'
 import type { WorkerSlot } from './worker-slot.ts'
 
-/** A restart that falls into the replacement of the supervisor waits this much longer, in ms. */
-const FROZEN_RETRY_MS = 50
+/** A restart that falls into the replacement of the supervisor, or into a start that clients wait for, waits this much longer, in ms. */
+const RETRY_MS = 50
 
 export const StartState = { NoneReady: 0, SomeReady: 1, Complete: 2 } as const
 export type StartState = (typeof StartState)[keyof typeof StartState]
@@ -131,7 +132,7 @@ export class WorkerStarts {
     slot.beginBackOff(roster.host.nowMs() + waitMs, () => roster.host.after(waitMs, () => {
       slot.endBackOff()
       if (!slot.vacant || roster.stopping) return
-      if (this.#frozen) { this.restartLater(slot, FROZEN_RETRY_MS); return }
+      if (this.#frozen || this.#startIsCrowded()) { this.restartLater(slot, RETRY_MS); return }
       try {
         slot.current = this.fork(slot, roster.generation)
       } catch (error) {
@@ -154,6 +155,12 @@ export class WorkerStarts {
     if (next.restartAtMs <= roster.host.nowMs() + waitMs) return
     next.endBackOff()
     this.restartLater(next, waitMs)
+  }
+
+  /** Nobody serves, and as many workers come up as the machine runs at a time. The first of them stands in for all slots. */
+  #startIsCrowded(): boolean {
+    const roster = this.#roster
+    return !roster.slots.some(({ current }) => roster.serves(current)) && roster.comingUp() >= roster.host.cores
   }
 
   backOffMs(slot: WorkerSlot): number { return restartDelayMs(slot.history, this.#roster.options.restart, this.#roster.host.random()) }

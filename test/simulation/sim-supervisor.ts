@@ -177,6 +177,7 @@ export class SimSupervisor implements ProcessHost {
   fork(request: ForkRequest, onExit: (report: ExitReport) => void): ForkedProcess { return this.#world.fork(this, request, onExit) }
   kill(pid: number, signal: NodeJS.Signals): boolean { return this.#world.signalWorker(this, pid, signal) }
   adopt(pid: number, startTime: string, onExit: (report: ExitReport) => void): void { this.#world.watch(this, pid, startTime, onExit) }
+  get cores(): number { return this.#world.cores }
   nowMs(): number { return this.#world.nowMs - this.bootedAtMs }
   random(): number { return this.#world.random.next() }
   startTime(pid: number): string { return pid === this.pid ? String(pid) : this.#world.startTimeOf(pid) }

@@ -96,6 +96,7 @@ const MAX_EVENTS = 60_000
 export class World implements Wire {
   readonly seed: number
   readonly random: Random
+  readonly cores: number
   readonly kernel: Kernel
   nowMs = 0
   journal: string | null = null
@@ -172,6 +173,7 @@ export class World implements Wire {
       onFault: message => this.violation(message),
     }, count => Math.floor(random.next() * count))
     this.workersWanted = random.int(1, 4)
+    this.cores = 1 + seed % 4
     this.listeners = [{ name: 'a', address: '127.0.0.1:80' }]
     if (random.chance(0.4)) this.listeners.push({ name: 'b', address: '127.0.0.1:81' })
     if (random.chance(0.2)) this.listeners.push({ name: 'u', address: 'unix:/u.sock' })

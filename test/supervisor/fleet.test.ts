@@ -206,6 +206,42 @@ test('fleet: a slot in a long back-off is started as soon as the last worker els
   assert.equal(f.host.workers.length, 3)
 })
 
+test('fleet: while nobody serves no more workers are started again than there are cores, and the rest once one serves', async () => {
+  const f = fixture({}, 4)
+  await f.started
+  f.host.cores = 2
+  f.host.onFork = () => {}
+  for (const worker of f.host.living) worker.exit({ signal: 'SIGKILL' })
+  f.host.clock.advance(1_000)
+  await settle()
+  const [first, second, ...others] = f.host.living as [FakeWorker, FakeWorker]
+  assert.deepEqual(others, [])
+  second.exit({ code: 70 })
+  f.host.clock.advance(250)
+  await settle()
+  assert.equal(f.host.living.length, 2, 'another one takes the place of one that died')
+  f.autostart(first)
+  await settle()
+  assert.deepEqual(first.ordered('stand-in').length, 3)
+  f.host.clock.advance(300)
+  await settle()
+  assert.equal(f.host.living.length, 4)
+})
+
+test('fleet: a worker that comes up too slowly holds no other one up', async () => {
+  const f = fixture()
+  await f.started
+  f.host.cores = 1
+  f.host.onFork = () => {}
+  for (const worker of f.host.living) worker.exit({ signal: 'SIGKILL' })
+  f.host.clock.advance(2_900)
+  await settle()
+  assert.equal(f.host.living.length, 1)
+  f.host.clock.advance(200)
+  await settle()
+  assert.equal(f.host.living.length, 2)
+})
+
 test('fleet: a worker that met an uncaught error is replaced at once, and finishes what it has', async () => {
   const f = fixture({}, 1)
   await f.started
@@ -432,6 +468,9 @@ test('fleet: a spare that is kept takes over within the turn in which the worker
   await settle()
   assert.deepEqual(spare.orders, [{ tag: 'accept' }])
   assert.equal(f.fleet.slots[0]!.state, 'serving')
+  f.host.clock.advance(999)
+  await settle()
+  assert.equal(f.host.workers.length, 2, 'the machine is left to the one that took over')
   await seconds(f, 1)
   assert.equal(f.fleet.slots[0]!.spare!.id, '7.0.2')
   assert.equal(f.host.workers.length, 3)

@@ -40,6 +40,7 @@ export class FakeProcessHost implements ProcessHost {
   onAdopt: (pid: number, onExit: (report: ExitReport) => void) => void = () => {}
   adopt(pid: number, _startTime: string, onExit: (report: ExitReport) => void): void { this.onAdopt(pid, onExit) }
 
+  cores = 8
   nowMs(): number { return this.clock.now() }
   random(): number { return 0.5 }
   after(ms: number, run: () => void): () => void { return this.clock.after(ms, run) }
