@@ -80,6 +80,33 @@ test('prove: a server that drops something fails the proof and says what and whe
   assert.match(err, /cirque: \d+ of \d+ attempts were lost\n$/)
 })
 
+test('prove: an upgrade that answers wrongly while it is under way fails the proof, though the upgrade succeeds', async t => {
+  const app = await SupervisedApp.start(t, { app: 'careless' })
+  const { code, out, err } = await prove(app.folder, 'upgrade', '--state-dir', app.stateDir, '--for', '400ms')
+  assert.equal(code, 1, out + err + app.stderr)
+  // The connections that the old workers have at commit ask them once more.
+  assert.match(out, /^generation 2 serves, with a new supervisor in the same process \(/m)
+  assert.match(out, /^ {2}lost after \d+\.\d+ s \((?:during|after)\): keep-alive: wrong: status 503, on a connection \d+\.\d+ s old$/m)
+  assert.doesNotMatch(out, /nothing was lost/)
+  assert.match(err, /cirque: [1-9]\d* of \d+ attempts were lost\n$/)
+})
+
+test('prove: an upgrade that cuts what is in flight fails the proof, though the upgrade succeeds', async t => {
+  const app = await SupervisedApp.start(t, { app: 'balanced', options: { drain: { hardDrainMs: 0 } } })
+  const asked = ['--path', '/slow?ms=200', '--rate', '40', '--for', '400ms']
+  const { code, out, err } = await prove(app.folder, 'upgrade', '--json', '--state-dir', app.stateDir, ...asked)
+  assert.equal(code, 1, out + err + app.stderr)
+  const { acted, report, verdict } = JSON.parse(out) as ProveOutcome
+  assert.equal(acted, true)
+  const { attempted, lost, explained, losses, populations } = report!
+  assert.equal(verdict, `${lost} of ${attempted} attempts were lost`)
+  const { outcomes } = populations.find(({ name }) => name === 'keep-alive')!
+  assert.ok(outcomes.reset > 0, JSON.stringify(report))
+  assert.equal(lost, populations.reduce((sum, one) => sum + one.attempted - one.outcomes.ok, 0))
+  // Nothing was killed that would explain it, and nothing was lost before the upgrade began.
+  assert.deepEqual([explained, losses.filter(({ phase }) => phase === 'before')], [0, []])
+})
+
 test('prove: wrong usage is 2, nothing running is 3, what cannot be done is 1', async t => {
   const folder = temporaryFolder(t)
   const runs = await Promise.all([
