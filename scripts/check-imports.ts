@@ -100,7 +100,6 @@ const ENTRY_GUARD = 'src/runtime-check.ts'
 
 /** Vendors by package name, `scope/*` for a whole scope; whatever is not here is for test/ and scripts/ alone. */
 const VENDORS: Readonly<Record<string, readonly string[]>> = {
-  'pino': ['src/telemetry/exporters/'],
   'prom-client': ['src/telemetry/exporters/'],
   '@sentry/*': ['src/telemetry/exporters/'],
   '@opentelemetry/*': ['src/telemetry/exporters/', 'workers/instrument.ts'],

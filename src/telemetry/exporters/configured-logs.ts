@@ -6,7 +6,7 @@ import type { ResolvedLogOptions } from '../../config/log-options.ts'
 import { systemClock, type Clock } from '../../primitives/clock.ts'
 import { RepeatedLines } from '../repeated-lines.ts'
 import { AccessLog } from './access-log.ts'
-import { createPinoLog, type PinoLog } from './pino.ts'
+import { createLineLog, type LineLog } from './line-log.ts'
 
 /** What was lost of the logs of a process. */
 export interface LogCounts {
@@ -17,7 +17,7 @@ export interface LogCounts {
 }
 
 export interface ConfiguredLogs {
-  readonly log: PinoLog
+  readonly log: LineLog
   /** Null when it is off. */
   readonly accessLog: AccessLog | null
   /** Of both, so far. */
@@ -44,15 +44,15 @@ export function openLogs(
 ): ConfiguredLogs {
   const { level, format, maxLogQueueBytes } = options
   const destination = options.process === 'stderr' ? 'stderr' : { file: options.process }
-  const log = createPinoLog({ who, level, format, maxLogQueueBytes, destination })
+  const log = createLineLog({ who, level, format, maxLogQueueBytes, destination })
   const accessLog = worker === null || options.access === 'off' ? null : openAccessLog(options, worker)
   const accessLines = new RepeatedLines(log, clock, TROUBLE_PERIOD_MS)
   if (accessLog !== null) accessLog.onTrouble = () => tell(accessLines, 'access', accessLog)
-  let spare: PinoLog | null = null, processLines: RepeatedLines | null = null
+  let spare: LineLog | null = null, processLines: RepeatedLines | null = null
   // Of itself the process log can tell where it wrote before it had a file, and nowhere when that is where it writes.
   if (options.process !== 'stderr') {
     log.onTrouble = () => {
-      spare ??= createPinoLog({ who, format, maxLogQueueBytes, destination: 'stderr' })
+      spare ??= createLineLog({ who, format, maxLogQueueBytes, destination: 'stderr' })
       processLines ??= new RepeatedLines(spare, clock, TROUBLE_PERIOD_MS)
       tell(processLines, 'process', log)
     }
@@ -73,7 +73,7 @@ export function openLogs(
   }
 }
 
-function tell(lines: RepeatedLines, which: 'access' | 'process', { dropped, trouble }: Pick<PinoLog, 'dropped' | 'trouble'>): void {
+function tell(lines: RepeatedLines, which: 'access' | 'process', { dropped, trouble }: Pick<LineLog, 'dropped' | 'trouble'>): void {
   lines.error(`the ${which} log cannot be written as fast as it is made, or not at all`, {}, () => ({
     dropped, error: trouble === '' ? 'too much waits for its reader or disk' : trouble,
   }))

@@ -3,12 +3,12 @@ import { spawnSync } from 'node:child_process'
 import { closeSync, constants, openSync, readFileSync, readSync, renameSync } from 'node:fs'
 import path from 'node:path'
 import { test, type TestContext } from 'node:test'
-import { createPinoLog, type PinoLog, type PinoLogOptions } from '../../../src/telemetry/exporters/pino.ts'
+import { createLineLog, type LineLog, type LineLogOptions } from '../../../src/telemetry/exporters/line-log.ts'
 import { temporaryFolder } from '../../support/temporary-folder.ts'
 
-async function written(t: TestContext, options: PinoLogOptions, use: (log: PinoLog) => void): Promise<string> {
+async function written(t: TestContext, options: LineLogOptions, use: (log: LineLog) => void): Promise<string> {
   const file = path.join(temporaryFolder(t), 'process.log')
-  const log = createPinoLog({ who: 'worker 1.0.1', ...options, destination: { file } })
+  const log = createLineLog({ who: 'worker 1.0.1', ...options, destination: { file } })
   use(log)
   await log.close()
   return readFileSync(file, 'utf8')
@@ -62,29 +62,31 @@ test('process log: nothing from outside adds a line or reaches the terminal', as
   }
 })
 
-test('process log: fields that are pino\'s own, too long, or no JSON', async t => {
+test('process log: fields that are the line\'s own, too long, or no JSON', async t => {
   const circular: Record<string, unknown> = {}
   circular['self'] = circular
   for (const format of ['text', 'json'] as const) {
     const text = await written(
       t,
       { format },
-      log => log.info('x'.repeat(5000), { level: 'fake', pid: 1, msg: 'm', long: 'y'.repeat(5000), circular, big: 1n }),
+      log => log.info('x'.repeat(5000), { level: 'fake', pid: 1, msg: 'm', long: 'y'.repeat(5000), circular, big: 1n, none: Symbol('x') }),
     )
     assert.ok(text.length < 2 * 2048 + 500, format)
     assert.match(text, format === 'json' ? /"level_":"fake"/ : / level_=fake /)
+    assert.match(text, format === 'json' ? /"circular":"\[not printable\]","big":"\[not printable\]","none":"Symbol\(x\)"/ : / none=Symbol/)
+    if (format === 'json') assert.equal((JSON.parse(text) as { pid: number }).pid, process.pid)
   }
 })
 
 test('process log: after a reopening lines go to the new file', async t => {
   const file = path.join(temporaryFolder(t), 'process.log')
-  const log = createPinoLog({ destination: { file } })
+  const log = createLineLog({ destination: { file } })
   log.info('before')
   log.reopen()
   await log.close()
   assert.equal(readFileSync(file, 'utf8').trimEnd().split('\n').length, 1)
   renameSync(file, `${file}.1`)
-  const next = createPinoLog({ destination: { file } })
+  const next = createLineLog({ destination: { file } })
   next.info('after')
   await next.close()
   assert.match(readFileSync(file, 'utf8'), /after/)
@@ -97,7 +99,7 @@ test('process log: on a pipe that others write to a line is short enough to stay
   const fd = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK) // Both ends, so that opening does not wait.
   t.after(() => closeSync(fd))
   for (const format of ['text', 'json'] as const) {
-    const log = createPinoLog({ format, destination: { file: fifo } })
+    const log = createLineLog({ format, destination: { file: fifo } })
     const long = '\u00E9\u001B"'.repeat(5000)
     log.error(long, { what: long, error: new Error(long), stack: `${long}\n${long}`, list: [long, long], host: 'a.example' })
     await log.close()
