@@ -54,7 +54,7 @@ export function buildPackage(target: string): void {
   const { status, stdout } = spawnSync('tsc', args, { cwd: ROOT, encoding: 'utf8', env: { ...process.env, PATH: programs } })
   if (status !== 0) throw new Error(`the package does not compile:\n${stdout}`)
   // Are JavaScript already.
-  for (const name of ['supervisor/keep-signals.mjs', 'workers/loop-watch-thread.mjs']) {
+  for (const name of ['supervisor/keep-signals.mjs', 'workers/loop-watch-thread.cjs']) {
     cpSync(path.join(ROOT, name), path.join(target, 'dist', name))
   }
   const manifest = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as Manifest

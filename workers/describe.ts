@@ -4,6 +4,7 @@
  */
 import '../src/runtime-check.ts'
 import { role } from './keep-alive-without-supervisor.ts'
+import '../src/ipc/own-imports.ts'
 import fs from 'node:fs'
 import { pathToFileURL } from 'node:url'
 import { describeError } from '../src/errors/describe-error.ts'

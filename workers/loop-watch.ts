@@ -3,7 +3,7 @@
  * debugger for its stack when none comes for two looks. The supervisor sees the silence as well, and acts on it; it cannot see
  * the place, since a main thread that never returns answers nobody but its own process.
  *
- * **measured** (Node.js 26.10): 6.3 MB of memory and 20 ms of CPU a process, once; the stack 6 to 40 ms after it was asked for.
+ * **measured** (Node.js 26.10): 6.5 MB of memory and 20 ms of CPU a process, once; the stack 6 to 40 ms after it was asked for.
  * The thread is started by the first connection, before its first byte is read: what has no clients has nothing to hang on.
  * Invariants: it changes nothing about a worker but its memory; a thread that cannot be started, or fails, is a line in the
  * log; it ends with the process.
@@ -45,7 +45,7 @@ export class LoopWatch {
     const text = format === 'text' || (format === 'auto' && file === '' && tty.isatty(2))
     const workerData = { beats: this.#beats.buffer, lookMs: LOOK_MS, who: this.#who, file, text }
     try {
-      const program = new URL('loop-watch-thread.mjs', import.meta.url)
+      const program = new URL('loop-watch-thread.cjs', import.meta.url)
       const thread = new Thread(program, { workerData, execArgv: [], env: {}, trackUnmanagedFds: false })
       thread.unref()
       thread.on('error', error => this.#onFailed(error))

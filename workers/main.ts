@@ -1,68 +1,8 @@
 /**
- * Entry of a worker process: takes its role and brings the real world to it. What a worker does is in worker-life.ts and
- * worker.ts.
+ * Entry of a worker process. What must be so before anything else is imported is so before the rest of it (run-worker.ts) is.
  */
 import '../src/runtime-check.ts'
-import { role } from './keep-alive-without-supervisor.ts'
-import { pathToFileURL } from 'node:url'
-import { keepCompiled } from '../src/ipc/compile-cache.ts'
-import { loadSystemCalls } from '../src/ipc/system-calls.ts'
-import type { AcceptCall } from '../src/listener/acceptor.ts'
-import { claimRunHost } from '../src/server/run-host.ts'
-import { RepeatedLines } from '../src/telemetry/repeated-lines.ts'
-import { LoopWatch } from './loop-watch.ts'
-import { WorkerTelemetry } from './wire-telemetry.ts'
-import { EXIT_START_FAILED } from './worker.ts'
-import { WorkerLife } from './worker-life.ts'
-import { systemWorld } from './worker-world.ts'
+import './keep-alive-without-supervisor.ts'
+import '../src/ipc/own-imports.ts'
 
-if (role === null || role.role !== 'worker') {
-  process.stderr.write('workers/main is started by the supervisor; use `cirque run`\n')
-  process.exit(EXIT_START_FAILED)
-}
-
-// The application sees itself as the file that was started.
-process.argv.splice(1, 2, role.application)
-
-const telemetry = new WorkerTelemetry({ id: role.worker, generation: Number.parseInt(role.worker, 10) })
-let kept = false
-const watch = new LoopWatch(`worker ${role.worker}`, telemetry.log)
-const systemCalls = await loadSystemCalls()
-const accept = systemCalls.available ? takeRest(systemCalls.calls.accept) : null
-const workers = role.layout.slots
-const life = new WorkerLife(role, {
-  world: systemWorld,
-  calls: systemCalls.available ? systemCalls.calls : null,
-  log: telemetry.log,
-  lines: new RepeatedLines(telemetry.log),
-  flushLogs: () => telemetry.close(),
-  reopenLogs: () => telemetry.reopen(),
-  logCounts: () => telemetry.counts,
-  exit: code => process.exit(code),
-  beat: exchanges => {
-    watch.beat()
-    // Without system calls nobody else tells of connections.
-    if (exchanges > 0) watch.begin()
-    if (!kept) keepCompiled()
-    kept = true
-  },
-  configure: settings => {
-    const logs = telemetry.configure(settings.log)
-    watch.configure(settings.log)
-    return { ...logs, accept, workers, settings }
-  },
-  load: application => import(pathToFileURL(application).href),
-})
-
-/** Called whenever a listener has accepted a connection, before anything of it is read. */
-function takeRest(accept: AcceptCall): AcceptCall {
-  return fd => {
-    watch.begin()
-    return accept(fd)
-  }
-}
-
-process.on('uncaughtException', error => life.worker.onUncaught(error))
-process.on('unhandledRejection', reason => life.worker.onRejection(reason))
-claimRunHost(life.worker)
-await life.run()
+await import('./run-worker.ts')

@@ -14,7 +14,8 @@
 import fs from 'node:fs'
 import { SocketAddress } from 'node:net'
 import os from 'node:os'
-import { getSystemErrorName, isDeepStrictEqual } from 'node:util'
+
+const { getSystemErrorName, isDeepStrictEqual } = process.getBuiltinModule('node:util')
 
 export interface SystemCalls {
   /** A copy of a descriptor that children do not inherit. */

@@ -5,8 +5,6 @@
  * A string is hashed as the bytes it came from: heads are read one byte a character, so characters up to U+00FF are one
  * byte each. A string with any other character was not read from the wire and is hashed as UTF-8.
  */
-import { crc32 as crc32OfBytes } from 'node:zlib'
-
 export type HashKey = string | Uint8Array
 
 const CRC32_TABLE = new Uint32Array(256)
@@ -38,6 +36,11 @@ export function crc32Add(register: number, bytes: Uint8Array): number {
 
 /** The checksum that a register stands for, 0 to 2^32 - 1. */
 export function crc32End(register: number): number { return ~register >>> 0 }
+
+type Crc32 = (bytes: Uint8Array) => number
+/** Null until a key is that long. */
+let native: Crc32 | null = null
+function crc32OfBytes(bytes: Uint8Array): number { return (native ??= process.getBuiltinModule('node:zlib').crc32 as Crc32)(bytes) }
 
 /** CRC-32 of a whole key, 0 to 2^32 - 1. */
 export function crc32(key: HashKey): number {

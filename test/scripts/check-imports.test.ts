@@ -162,6 +162,10 @@ test('imports: vendors and built-ins are named where the table says', t => {
     findingsIn(t, { 'src/server/f.ts': 'import http from \'node:http\'\nvoid http\n' })[0] ?? '',
     /imports node:http; it costs every process 19 MB/,
   )
+  for (const name of ['zlib', 'util']) {
+    const [finding = ''] = findingsIn(t, { 'src/server/f.ts': `import all from 'node:${name}'\nvoid all\n` })
+    assert.match(finding, new RegExp(`imports node:${name}; .* every process`))
+  }
   assert.match(findingsIn(t, { 'src/http/f.ts': 'import fs from \'fs\'\nvoid fs\n' })[0] ?? '', /imports fs; write node:fs$/)
   assert.match(
     findingsIn(t, { 'src/ipc/f.ts': 'import net from \'node:net\'\nvoid net\n' })[0] ?? '',
