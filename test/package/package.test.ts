@@ -61,7 +61,7 @@ test('package: it holds JavaScript and declarations, the command, its licence an
     assert.match(
       name,
       new RegExp([
-        String.raw`^(?:dist/(?:src|supervisor|workers)/.*\.(?:m?js|d\.ts)|bin/cirque|LICENSE|package\.json`,
+        String.raw`^(?:dist/(?:src|supervisor|workers)/.*\.(?:[mc]?js|d\.ts)|bin/cirque|LICENSE|package\.json`,
         String.raw`(?:docs|src/proxy|supervisor|scripts/systemd)/[\w-]+\.md|README\.md`,
         String.raw`scripts/systemd/[\w-]+\.(?:conf|service|socket))$`,
       ].join('|')),
