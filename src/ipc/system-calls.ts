@@ -260,8 +260,9 @@ async function load(): Promise<SystemCalls> {
     [MACOS ? '__error' : '__errno_location']: { arguments: [], return: 'pointer' },
   })
   const call = functions as unknown as CLibrary
-  const errnoAddress = call.__errno_location ?? call.__error!
-  const errno = (): number => getInt32(errnoAddress())
+  // A thread's errno stays where it is, so its place is asked for once.
+  const errnoAddress = (call.__errno_location ?? call.__error!)()
+  const errno = (): number => getInt32(errnoAddress)
   const fail = (name: string, about: number | string): never => { throw new SystemCallError(name, String(about), errno()) }
   const fcntlWorks = process.platform === 'linux'
   const messagesWork = process.platform === 'linux' && (process.arch === 'x64' || process.arch === 'arm64')

@@ -3,9 +3,9 @@
  * its own kind (`http.Server`) wraps that one.
  */
 import { once } from 'node:events'
-import fs from 'node:fs'
 import net from 'node:net'
 import type { DescribedAddress } from '../ipc/server-description.ts'
+import { handleFor, handleOf, type StreamHandle } from '../protocols/tcp/stream-handle.ts'
 import type { AcceptCall, Acceptor, ListeningAt } from './acceptor.ts'
 
 /**
@@ -40,38 +40,26 @@ export class TcpAcceptor implements Acceptor {
   /**
    * Node.js takes one connection from a queue in each turn of the event loop, and a turn is as long as the open connections
    * are busy: told of one, this takes those behind it, until the queue is empty or has had its share of the turn.
-   * @param taken gets each of them, paused, as a server with `pauseOnConnect` hands them out
+   * @param taken gets each of them; it is not read yet, and does not delay small writes
    * @throws what `accept` throws
    */
-  takeQueued(accept: AcceptCall, taken: (socket: net.Socket) => void): void {
-    const { _handle: handle } = this.#server as unknown as { _handle: { readonly fd: number } | null }
-    if (handle === null) return
-    const { fd } = handle
+  takeQueued(accept: AcceptCall, taken: (handle: StreamHandle) => void): void {
+    const listening = handleOf(this.#server)
+    if (listening === null) return
+    const { fd } = listening
     // One of them may be the reason for which the acceptor is closed, and its number then soon stands for something else.
     for (let left = TURN_CONNECTIONS; left > 0 && this.#server.listening; left--) {
       const connection = accept(fd)
       if (connection < 0) return
-      const socket = adopt(connection)
-      if (socket !== null) taken(socket)
+      const handle = handleFor(connection, listening)
+      if (handle === null) continue
+      handle.setNoDelay?.(true)
+      taken(handle)
     }
   }
 
   close(): void {
     // Not http.Server.close, which would cut idle connections: open ones belong to the service.
     if (this.#server.listening) net.Server.prototype.close.call(this.#server)
-  }
-}
-
-/** `pauseOnCreate` is what `pauseOnConnect` of a server becomes; it is missing from the published types. */
-interface PausedSocketOptions extends net.SocketConstructorOpts { readonly pauseOnCreate: true }
-
-/** Null: the connection was of no use any more. */
-function adopt(descriptor: number): net.Socket | null {
-  try {
-    const options: PausedSocketOptions = { fd: descriptor, allowHalfOpen: true, pauseOnCreate: true }
-    return new net.Socket(options).setNoDelay(true)
-  } catch {
-    fs.closeSync(descriptor)
-    return null
   }
 }

@@ -5,7 +5,8 @@
 import net from 'node:net'
 import { decisionOf } from '../primitives/application-call.ts'
 import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
-import { resetSocket, TcpStream } from '../protocols/tcp/tcp-stream.ts'
+import { remoteEndOf, type StreamHandle } from '../protocols/tcp/stream-handle.ts'
+import { canAdopt, resetSocket, TcpStream } from '../protocols/tcp/tcp-stream.ts'
 import type { RefusalReason } from '../telemetry/tracer.ts'
 import type { AcceptCall, Acceptor } from './acceptor.ts'
 import type { ResolvedListenerOptions } from './listener-options.ts'
@@ -56,28 +57,38 @@ export class TcpListener {
 
   createAcceptor(): Acceptor {
     const options = { pauseOnConnect: true, noDelay: true, allowHalfOpen: true }, acceptCall = this.#acceptCall
-    const accept = (socket: net.Socket): void => this.#accept(socket)
-    if (acceptCall === null) return new TcpAcceptor(net.createServer(options, accept))
+    if (acceptCall === null || !canAdopt()) return new TcpAcceptor(net.createServer(options, socket => this.#accept(socket)))
+    const takeIn = (handle: StreamHandle): void => this.#takeIn(handle)
     const acceptor = new TcpAcceptor(net.createServer(options, socket => {
-      accept(socket)
-      try { acceptor.takeQueued(acceptCall, accept) } catch (error) { this.#owner.onAcceptFailed?.(error as NodeJS.ErrnoException) }
+      this.#accept(socket)
+      try { acceptor.takeQueued(acceptCall, takeIn) } catch (error) { this.#owner.onAcceptFailed?.(error as NodeJS.ErrnoException) }
     }))
     return acceptor
   }
 
+  /** Node.js took it from the queue, and built a socket for it. */
   #accept(socket: net.Socket): void {
-    const { connectionFilter, maxConnectionsPerClient } = this.#options
-    // The address is a system call.
-    const asked = connectionFilter !== null || maxConnectionsPerClient !== 0
-    const countedAs = this.#admit(asked ? socket.remoteAddress ?? '' : '')
+    const { remoteAddress = '' } = socket, countedAs = this.#admit(remoteAddress)
     if (countedAs === null) {
-      this.#turnAway(socket.remoteAddress ?? '')
+      this.#turnAway(remoteAddress)
       socket.on('error', () => { /* it is being reset */ })
       resetSocket(socket)
       return
     }
     this.accepted++
     this.#owner.onAccepted(TcpStream.accept(socket, NOBODY), countedAs)
+  }
+
+  /** The acceptor took it from the queue. */
+  #takeIn(handle: StreamHandle): void {
+    const remote = remoteEndOf(handle), countedAs = this.#admit(remote.address)
+    if (countedAs === null) {
+      this.#turnAway(remote.address)
+      TcpStream.adopt(handle, remote, NOBODY).destroy(true)
+      return
+    }
+    this.accepted++
+    this.#owner.onAccepted(TcpStream.adopt(handle, remote, NOBODY), countedAs)
   }
 
   /** The same for a stream that came in another way than through an acceptor of this listener. */

@@ -6,7 +6,7 @@ import { test, type TestContext } from 'node:test'
 import type { DescribedAddress } from '../../src/ipc/server-description.ts'
 import { loadSystemCalls } from '../../src/ipc/system-calls.ts'
 import type { AcceptCall } from '../../src/listener/acceptor.ts'
-import { LISTENER_DEFAULTS } from '../../src/listener/listener-options.ts'
+import { LISTENER_DEFAULTS, type ListenerOptions } from '../../src/listener/listener-options.ts'
 import { TcpListener } from '../../src/listener/tcp-listener.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 import { waitFor } from '../support/wait-for.ts'
@@ -24,6 +24,8 @@ interface Queue {
   accepted(): number
   /** Clients that have their answer. */
   answered(): number
+  /** Clients that were reset. */
+  reset(): number
   /** Codes of what the system refused. */
   readonly faults: string[]
   /** Dials so often within one turn of the loop. Resolves to how many were in when that turn of the acceptor was over. */
@@ -31,10 +33,12 @@ interface Queue {
   closeAt: number
 }
 
-async function listen(t: TestContext, acceptCall: AcceptCall | null, address: DescribedAddress = LOOPBACK): Promise<Queue> {
+async function listen(
+  t: TestContext, acceptCall: AcceptCall | null, address: DescribedAddress = LOOPBACK, options: ListenerOptions = {},
+): Promise<Queue> {
   const faults: string[] = [], clients: net.Socket[] = []
-  let accepted = 0, answered = 0, firstOfTurn: ((value: unknown) => void) | null = null
-  const listener = new TcpListener(LISTENER_DEFAULTS, {
+  let accepted = 0, answered = 0, reset = 0, firstOfTurn: ((value: unknown) => void) | null = null
+  const listener = new TcpListener({ ...LISTENER_DEFAULTS, ...options }, {
     refusal: () => null,
     onAccepted(stream) {
       accepted++
@@ -54,12 +58,12 @@ async function listen(t: TestContext, acceptCall: AcceptCall | null, address: De
     acceptor.close()
   })
   const queue: Queue = {
-    faults, closeAt: 0, accepted: () => accepted, answered: () => answered,
+    faults, closeAt: 0, accepted: () => accepted, answered: () => answered, reset: () => reset,
     async dial(count) {
       const first = new Promise(resolve => { firstOfTurn = resolve })
       for (let dialled = 0; dialled < count; dialled++) {
         const client = address.kind === 'unix' ? net.connect(address.path) : net.connect(port, '127.0.0.1')
-        client.on('error', () => {})
+        client.on('error', ({ code }: NodeJS.ErrnoException) => { if (code === 'ECONNRESET') reset++ })
         client.on('data', bytes => { if (String(bytes) === '<hello>') answered++ })
         client.write('hello')
         clients.push(client)
@@ -83,6 +87,16 @@ test('tcp acceptor: a Unix socket is emptied the same way', linux, async t => {
   const queue = await listen(t, accept, { kind: 'unix', path: path.join(temporaryFolder(t), 'socket'), mode: 0o600 })
   assert.equal(await queue.dial(40), 40)
   await waitFor('every answer', () => queue.answered() === 40)
+})
+
+test('tcp acceptor: the filter sees the address of each, and whom it turns away is reset', linux, async t => {
+  const seen: string[] = []
+  const connectionFilter = (ip: string): boolean => seen.push(ip) % 2 === 1
+  const queue = await listen(t, accept, LOOPBACK, { connectionFilter })
+  await queue.dial(10)
+  await waitFor('an answer or a reset for each', () => queue.answered() + queue.reset() === 10)
+  assert.deepEqual(seen, Array.from({ length: 10 }, () => '127.0.0.1'))
+  assert.deepEqual([queue.accepted(), queue.answered(), queue.reset()], [5, 5, 5])
 })
 
 test('tcp acceptor: closed while it empties its queue, it takes nothing more', linux, async t => {

@@ -20,6 +20,7 @@ import { systemClock } from '../../primitives/clock.ts'
 import { heldBytes } from '../../primitives/held-bytes.ts'
 import { BUFFER_RESERVE, type ByteStream, type ReceiveBuffer, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
 import { DialledSocket, type SocketReader } from './dialled-socket.ts'
+import { takeHandle, type RemoteEnd, type StreamHandle } from './stream-handle.ts'
 
 /** Bytes read at once. 32 to 256 KiB made no measurable difference. */
 const READ_BYTES = 65_536
@@ -182,20 +183,20 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
   /** Takes over a connection from a `net.Server` made with `pauseOnConnect`. Reading starts at once. `viaOnread` is given in tests only. */
   static accept(accepted: net.Socket, owner: StreamOwner, viaOnread: boolean = onreadWorks): TcpStream {
     // The address is asked for once, before the handle moves: each question is a system call.
-    const remoteIp = accepted.remoteAddress ?? '', remotePort = accepted.remotePort ?? 0
-    if (viaOnread) {
-      const holder = accepted as unknown as { _handle: unknown }
-      const handle = holder._handle
-      holder._handle = null
-      upcoming = sharedSlab.view
-      const socket = new net.Socket({ handle, allowHalfOpen: true, onread } as unknown as net.SocketConstructorOpts)
-      return new TcpStream(socket, owner, new SocketDigest(socket, systemClock.now(), remoteIp, remotePort), true)
-    }
+    const { remoteAddress: address = '', remotePort: port = 0 } = accepted, remote = { address, port }
+    if (viaOnread) return TcpStream.adopt(takeHandle(accepted)!, remote, owner)
     accepted.allowHalfOpen = true
-    const stream = new TcpStream(accepted, owner, new SocketDigest(accepted, systemClock.now(), remoteIp, remotePort), false)
+    const stream = new TcpStream(accepted, owner, new SocketDigest(accepted, systemClock.now(), remote), false)
     accepted.on('data', onData)
     accepted.resume()
     return stream
+  }
+
+  /** Takes over the handle of a connection. Reading starts at once. */
+  static adopt(handle: StreamHandle, remote: RemoteEnd, owner: StreamOwner): TcpStream {
+    upcoming = sharedSlab.view
+    const socket = new net.Socket({ handle, allowHalfOpen: true, onread } as unknown as net.SocketConstructorOpts)
+    return new TcpStream(socket, owner, new SocketDigest(socket, systemClock.now(), remote), true)
   }
 
   /** Dials. `onConnected` follows, or `onClosed` with the reason. */
@@ -230,7 +231,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
   get digest(): StreamDigest { return this.#digest ??= this.#digestNow() }
   #digestNow(): StreamDigest {
     const { socket } = this
-    return new SocketDigest(socket, systemClock.now(), socket.remoteAddress ?? '', socket.remotePort ?? 0)
+    return new SocketDigest(socket, systemClock.now(), { address: socket.remoteAddress ?? '', port: socket.remotePort ?? 0 })
   }
 
   // ---- reading
@@ -457,12 +458,12 @@ class SocketDigest implements StreamDigest {
   readonly remoteIp: string
   readonly remotePort: number
   readonly tls = null
-  constructor(socket: net.Socket, establishedAt: number, remoteIp: string, remotePort: number) {
+  constructor(socket: net.Socket, establishedAt: number, { address, port }: RemoteEnd) {
     this.#socket = socket
     this.establishedAt = establishedAt
     // An IPv4 client of a dual-stack listener is an IPv4 client.
-    this.remoteIp = remoteIp.startsWith('::ffff:') ? remoteIp.slice(7) : remoteIp
-    this.remotePort = remotePort
+    this.remoteIp = address.startsWith('::ffff:') ? address.slice(7) : address
+    this.remotePort = port
   }
   get remoteAddress(): string { return printAddress(this.remoteIp, this.remotePort) }
   get localAddress(): string { return printAddress(this.#socket.localAddress ?? '', this.#socket.localPort ?? 0) }
@@ -474,6 +475,9 @@ function printAddress(ip: string, port: number): string {
 
 let onreadWorks = true
 let tested: Promise<boolean> | null = null
+
+/** Whether an accepted connection can be taken over by its handle alone, as far as is known by now. */
+export function canAdopt(): boolean { return onreadWorks }
 
 /** Proves once a process that an accepted socket can be read through `onread`; without it `'data'` is used. Resolves to what holds. */
 export function selfTest(): Promise<boolean> {
