@@ -80,7 +80,7 @@ export class Fleet {
     this.#standIns = standIns
     this.#retirement = retirement
     this.#starts = starts
-    this.#spares = new Spares(roster, retirement, starts)
+    this.#spares = new Spares(roster, orders, retirement, starts)
     this.#change = new GenerationChange(roster, orders, standIns, retirement, starts, this.#spares)
     this.#recovery = new Recovery(roster, orders, standIns, retirement, starts)
   }

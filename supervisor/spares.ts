@@ -5,6 +5,10 @@
  *   none --kept (`spareWorkers`), or nobody serves--> starting --ready--> waiting --needed--> the slot's worker
  *                                                                            +--needed no more, or of another release--> retired
  *
+ * While it waits it is given the self-test, once: what clients would wait for in the first request of a process (code that is
+ * read and compiled, the watch over its event loop) is done by then, and a spare that would answer wrongly is told of before it
+ * is needed. It is used nevertheless, since there is none better.
+ *
  * Most fleets keep none, and one is started when it is needed: when all workers hang (`silent`), or the last one does. The one
  * that hangs may be in the middle of something: it keeps what it holds until it is heard of again, and is retired then, or
  * until its silence ends it.
@@ -19,6 +23,8 @@ import { Intent, WorkerState } from './worker-process.ts'
 import type { WorkerProcess } from './worker-process.ts'
 import type { WorkerSlot } from './worker-slot.ts'
 import { StartState } from './worker-starts.ts'
+import type { WorkerOrders } from './worker-orders.ts'
+import { messageOf } from './worker-orders.ts'
 import type { WorkerStarts } from './worker-starts.ts'
 
 /** After a spare was used the next one is started so much later, in ms: until then the machine is needed by those who serve for it. */
@@ -26,11 +32,13 @@ const NEXT_SPARE_MS = 1_000
 
 export class Spares {
   readonly #roster: Roster
+  readonly #orders: WorkerOrders
   readonly #retirement: Retirement
   readonly #starts: WorkerStarts
 
-  constructor(roster: Roster, retirement: Retirement, starts: WorkerStarts) {
+  constructor(roster: Roster, orders: WorkerOrders, retirement: Retirement, starts: WorkerStarts) {
     this.#roster = roster
+    this.#orders = orders
     this.#retirement = retirement
     this.#starts = starts
   }
@@ -66,9 +74,19 @@ export class Spares {
     if (spare.fatalSignal !== null) return
     if (!this.#needed(slot)) {
       if (!this.#wanted(slot, spare)) this.retire(slot)
+      else if (spare.state === WorkerState.Ready && !spare.tested && this.#roster.answers(spare)) this.#test(slot, spare)
     } else if (spare.state === WorkerState.Ready && this.#roster.answers(spare)) {
       this.#takesOver(slot, spare)
     }
+  }
+
+  #test(slot: WorkerSlot, spare: WorkerProcess): void {
+    spare.tested = true
+    this.#orders.selfTest(spare).catch((error: unknown) => {
+      // Otherwise it was used or ended meanwhile, and its own end says why.
+      if (slot.spare !== spare || !spare.alive) return
+      this.#roster.log.warn(`the spare worker of slot ${slot.index} may not serve as it should`, { reason: messageOf(error) })
+    })
   }
 
   /** Where a `previous` worker lives, an upgrade is under way, and that worker takes its place back. */

@@ -157,6 +157,8 @@ export class WorkerProcess {
   /** What it said about its own end, or what the supervisor knows about it. */
   failure: { readonly message: string; readonly stack: string } | null = null
   cut = 0
+  /** As a spare it was given its self-test. */
+  tested = false
   /** It has spent its memory, and was seen to. */
   relieved = false
   #cancelTimer: (() => void) | null = null

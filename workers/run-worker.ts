@@ -45,6 +45,7 @@ const life = new WorkerLife(role, {
     if (!kept) keepCompiled()
     kept = true
   },
+  requestComes: () => watch.begin(),
   configure: settings => {
     const logs = telemetry.configure(settings.log)
     watch.configure(settings.log)

@@ -40,6 +40,7 @@ export class WorkerLife {
       phaseChanged: () => this.client.phaseChanged(),
       exit: code => surroundings.exit(code),
       beat: exchanges => surroundings.beat(exchanges),
+      requestComes: () => surroundings.requestComes(),
       flushLogs: () => surroundings.flushLogs(),
       reopenLogs: () => surroundings.reopenLogs(),
       logCounts: () => surroundings.logCounts(),

@@ -53,6 +53,8 @@ export interface WorkerHost {
   exit(code: number): void
   /** The event loop turns; told with every heartbeat. @param exchanges so many requests were begun so far */
   beat(exchanges: number): void
+  /** Before a self-test; of clients the process hears by itself. */
+  requestComes(): void
   /** Resolves when the logs have written what waits, or have given up. */
   flushLogs(): Promise<void>
   /** Log files were renamed. */
@@ -273,6 +275,7 @@ export class Worker implements RunHost {
 
   #selfTest(): Promise<SelfTestOutcome> {
     this.#ready()
+    this.#host.requestComes()
     return this.#server!.runSelfTest()
   }
 

@@ -114,6 +114,7 @@ export class SimWorker implements Acceptor, WorkerWorld {
       world: this, calls: this.#calls(), log,
       exit: code => this.die({ code }),
       beat: () => {},
+      requestComes: () => {},
       flushLogs: () => this.#delay(random.delay(5, 900)),
       reopenLogs: () => {},
       logCounts: () => ({ logLinesDropped: 0, logFaults: 0 }),

@@ -462,11 +462,11 @@ test('fleet: a spare that is kept takes over within the turn in which the worker
   await f.started
   await seconds(f, 1)
   const spare = f.host.newest(0)
-  assert.deepEqual(spare.orders, [], 'it is ready and does not accept')
+  assert.deepEqual(spare.orders, [{ tag: 'self-test' }], 'it is ready, was tested once and does not accept')
   assert.equal(f.fleet.slots[0]!.spare!.id, spare.id)
   f.host.workers[0]!.exit({ signal: 'SIGKILL' })
   await settle()
-  assert.deepEqual(spare.orders, [{ tag: 'accept' }])
+  assert.deepEqual(spare.orders, [{ tag: 'self-test' }, { tag: 'accept' }])
   assert.equal(f.fleet.slots[0]!.state, 'serving')
   f.host.clock.advance(999)
   await settle()
@@ -474,6 +474,25 @@ test('fleet: a spare that is kept takes over within the turn in which the worker
   await seconds(f, 1)
   assert.equal(f.fleet.slots[0]!.spare!.id, '7.0.2')
   assert.equal(f.host.workers.length, 3)
+})
+
+test('fleet: a spare that fails its self-test is told of once, kept, and used all the same', async () => {
+  const f = fixture({ spareWorkers: 1 }, 1)
+  f.host.onFork = worker => {
+    worker.obey = order => Promise.resolve(order.tag === 'self-test' ? { passed: false, detail: 'GET / answered 500' } : null)
+    f.autostart(worker)
+  }
+  await f.started
+  await seconds(f, 3)
+  const told = f.log.filter(line => line.includes('may not serve'))
+  assert.deepEqual(told, [
+    'warn: the spare worker of slot 0 may not serve as it should (worker 7.0.1 failed its self-test: GET / answered 500)',
+  ])
+  const spare = f.host.newest(0)
+  assert.deepEqual([f.host.workers.length, spare.ordered('self-test').length], [2, 1])
+  f.host.workers[0]!.exit({ signal: 'SIGKILL' })
+  await settle()
+  assert.equal(f.fleet.slots[0]!.current!.id, spare.id)
 })
 
 test('fleet: spares are replaced with their slot, and those that keep dying are not the slot\'s deaths', async () => {
