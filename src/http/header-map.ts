@@ -20,13 +20,13 @@ import { parseContentLength } from './content-length.ts'
 export const FieldKind = {
   Other: 0, Host: 1, ContentLength: 2, TransferEncoding: 3, Connection: 4, KeepAlive: 5, Upgrade: 6, Expect: 7, Te: 8,
   Trailer: 9, ProxyConnection: 10, ProxyAuthentication: 11, Http2Settings: 12, Via: 13, Forwarded: 14, XForwarded: 15,
-  XRealIp: 16, XRequestId: 17, Date: 18, UserAgent: 19, Loop: 20,
+  XRealIp: 16, XRequestId: 17, Date: 18, UserAgent: 19, Loop: 20, Referer: 21,
 } as const
 export type FieldKind = (typeof FieldKind)[keyof typeof FieldKind]
 
 /**
  * Kinds that fit the mask: `1 << 32` is `1 << 0` again, so one more would make hop-by-hop fields pass, or others vanish, in
- * silence. Fields that are only looked up, and never skipped, need no kind.
+ * silence. Fields that are looked up in few requests, and never skipped, need no kind.
  */
 const MAX_KIND = 31
 for (const [name, kind] of Object.entries(FieldKind)) {
@@ -52,7 +52,9 @@ export function fieldKind(text: string, start: number, end: number): FieldKind {
     case 3: return matches(text, start, 'via') ? FieldKind.Via : 0
     case 4: return matches(text, start, 'host') ? FieldKind.Host : matches(text, start, 'date') ? FieldKind.Date : 0
     case 6: return matches(text, start, 'expect') ? FieldKind.Expect : 0
-    case 7: return matches(text, start, 'upgrade') ? FieldKind.Upgrade : matches(text, start, 'trailer') ? FieldKind.Trailer : 0
+    case 7:
+      if (matches(text, start, 'upgrade')) return FieldKind.Upgrade
+      return matches(text, start, 'referer') ? FieldKind.Referer : matches(text, start, 'trailer') ? FieldKind.Trailer : 0
     case 8: return matches(text, start, 'cdn-loop') ? FieldKind.Loop : 0
     case 9: return matches(text, start, 'forwarded') ? FieldKind.Forwarded : matches(text, start, 'x-real-ip') ? FieldKind.XRealIp : 0
     case 10:

@@ -289,8 +289,8 @@ const DIGITS: readonly string[] = Array.from({ length: 1000 }, (_, number) => St
 function ms(value: number): string {
   const microseconds = Math.round(value * 1000)
   if (microseconds >= 0 && microseconds <= MAX_MICROSECONDS) {
-    const part = microseconds % 1000
-    return part === 0 ? String(microseconds / 1000) : `${(microseconds - part) / 1000}.${DIGITS[part]!}`
+    const whole = Math.floor(microseconds / 1000), part = microseconds - whole * 1000
+    return part === 0 ? String(whole) : `${whole}.${DIGITS[part]!}`
   }
   return Number.isFinite(value) ? String(Math.round(value)) : 'null'
 }

@@ -3,6 +3,7 @@
  * to a file or a standard stream (line-sink.ts). What a line says is described in docs/access-log.md.
  */
 import type { ProxyError } from '../../errors/proxy-error.ts'
+import { FieldKind } from '../../http/header-map.ts'
 import { count, defaultsOf, resolveOptions, text, type OptionTable } from '../../primitives/option-table.ts'
 import type { AccessLogSink, LoggedExchange } from '../access-record.ts'
 import { formatRecord, type AccessRecord } from './access-line.ts'
@@ -58,7 +59,7 @@ export class AccessLog implements AccessLogSink {
       up_connect_ms: connectedAt === 0 ? null : connectedAt - startedAt,
       up_ttfb_ms: firstByteAt === 0 || sentAt === 0 ? null : firstByteAt - sentAt,
       attempts: exchange.attempts, reused: exchange.upstreamReused, limit: error === null ? '' : error.limit,
-      ua: request.headers.get('user-agent') ?? '', referer: request.headers.get('referer') ?? '',
+      ua: request.headers.getKind(FieldKind.UserAgent) ?? '', referer: request.headers.getKind(FieldKind.Referer) ?? '',
       worker: this.#worker, gen: this.#generation, err: error === null ? '' : errorText(error),
     })
   }
