@@ -63,19 +63,25 @@ interface Cost {
   readonly userMicros: number
   readonly systemMicros: number
   readonly memory: MemoryUse
-  /** Connections that the origin accepted meanwhile. */
+  /** Connections that the origin accepted meanwhile, the first quarter of the time left out. */
   readonly dialled: number
 }
 
-/** CPU that the tree used while `work` ran. A process that came or went meanwhile would falsify the sum. */
-async function costWhile<T>(running: RunningContender, work: () => Promise<T>): Promise<{ cost: Cost; result: T }> {
+/**
+ * At the start all connections ask at once, which needs as many to the origin as never again; that says how the load begins,
+ * and not what is reused while it lasts.
+ */
+const BEGINNING = 0.25
+
+/** CPU that the tree used while `work` ran for so many seconds. A process that came or went meanwhile would falsify the sum. */
+async function costWhile<T>(running: RunningContender, seconds: number, work: () => Promise<T>): Promise<{ cost: Cost; result: T }> {
   emptyLog(running)
-  const acceptedBefore = await running.origin.accepted()
   const before = running.process.tree()
+  const begun = delay(seconds * 1000 * BEGINNING).then(() => running.origin.accepted())
   const result = await work()
   const after = running.process.tree()
   // The question itself is one of them.
-  const dialled = await running.origin.accepted() - acceptedBefore - 1
+  const dialled = await running.origin.accepted() - await begun - 1
   if (identity(before) !== identity(after)) throw new Error('its processes changed while it was measured')
   const start = cpuTimeOf(before)
   const end = cpuTimeOf(after)
@@ -85,7 +91,7 @@ async function costWhile<T>(running: RunningContender, work: () => Promise<T>): 
 }
 
 /** Requests that were cut off at the end had connections, too, but are not counted: never below 0. */
-function reuseShare(dialled: number, requests: number): number { return Math.max(0, 1 - dialled / requests) }
+function reuseShare(dialled: number, requests: number): number { return Math.max(0, 1 - dialled / (requests * (1 - BEGINNING))) }
 
 /** Logs are opened for appending, so they may be emptied while they are written; a run would fill a disk otherwise. */
 function emptyLog({ folder }: RunningContender): void {
@@ -107,7 +113,7 @@ export async function warmUp(running: RunningContender, workload: Workload, seco
 export async function measureClosed(
   running: RunningContender, workload: Workload, round: number, seconds: number, cores: Cores,
 ): Promise<Measurement> {
-  const { cost, result } = await costWhile(running, () => runWrk(workload, running.port, seconds, cores.load, running.folder))
+  const { cost, result } = await costWhile(running, seconds, () => runWrk(workload, running.port, seconds, cores.load, running.folder))
   const requests = workload.countByBytes ? result.bytes / (workload.answerBytes + HEAD_BYTES) : result.requests
   return {
     workload: workload.name, contender: running.contender.name, round,
@@ -128,7 +134,7 @@ export async function measureOpen(
     path.join(import.meta.dirname, 'open-loop.ts'), `--port=${running.port}`, `--path=${workload.path}`, `--bytes=${workload.answerBytes}`,
     `--connections=${workload.connections}`, `--rate=${rate}`, `--seconds=${seconds}`,
   ]
-  const { cost, result } = await costWhile(running, async () => {
+  const { cost, result } = await costWhile(running, seconds, async () => {
     const output = await runToEnd('open-loop client', { command: process.execPath, args }, cores.load)
     return JSON.parse(output) as OpenLoopResult
   })
