@@ -46,6 +46,8 @@ export interface StartedWith {
   readonly env?: Readonly<Record<string, string>>
   /** Addresses; FOLDER stands for the root of the releases. @default one free port */
   readonly listen?: readonly string[]
+  /** `127.0.0.1:port` of the origin of all releases. @default one of its own, whose `/` says who asked */
+  readonly origin?: string
   /** The file with the configuration, in the root of the releases. @default 'app.yaml' */
   readonly config?: string
 }
@@ -65,8 +67,8 @@ export class ReleasedApp {
 
   /** Release `one` is `current` and serves. */
   static async start(t: TestContext, options: SupervisorOptions = {}, startedWith: StartedWith = {}): Promise<ReleasedApp> {
-    const { env = {}, listen = [], config = 'app.yaml' } = startedWith
-    const root = new ReleaseRoot(temporaryFolder(t), await startOrigin(t))
+    const { env = {}, listen = [], origin = await startOrigin(t), config = 'app.yaml' } = startedWith
+    const root = new ReleaseRoot(temporaryFolder(t), origin)
     if (listen.length > 0) root.listenOn(...listen.map(address => address.replace('FOLDER', root.folder)))
     root.add('one')
     root.start('one')
