@@ -175,7 +175,7 @@ export class GenerationChange {
     for (const other of others) if (other.unused) this.#retirement.retire(slot, other)
     if (keep !== null && keep.paused && !await this.#retirement.resume(keep)) keep = null
     while (keep === null && !roster.stopping) {
-      keep = await this.#forkAgain(slot, to)
+      keep = await this.#forkAgain(slot, to) ?? this.#tookOver(slot, places)
       // While another worker accepts here there is time to try on. Without one, this is an ordinary restart.
       if (keep !== null || !others.some(worker => worker.state === WorkerState.Accepting)) break
       await new Promise<void>(resolve => { roster.host.after(this.#starts.backOffMs(slot), resolve) })
@@ -201,6 +201,11 @@ export class GenerationChange {
       // Its end is logged where it is seen; the caller decides what follows.
       return null
     }
+  }
+
+  /** A spare that has taken the slot over meanwhile. */
+  #tookOver({ current }: WorkerSlot, places: readonly WorkerProcess[]): WorkerProcess | null {
+    return current === null || places.includes(current) ? null : current
   }
 
   /** The generation before had no worker for a slot: a sibling accepts here, then the slot's own workers retire. */

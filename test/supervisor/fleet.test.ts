@@ -495,6 +495,32 @@ test('fleet: a spare that fails its self-test is told of once, kept, and used al
   assert.equal(f.fleet.slots[0]!.current!.id, spare.id)
 })
 
+test('fleet: a spare that takes over while a generation goes back keeps the slot, when no other worker comes up', async () => {
+  const f = fixture({ spareWorkers: 1 }, 1)
+  await f.started
+  // The spare is slow to start.
+  f.host.onFork = worker => { worker.connect(f.fleet) }
+  await seconds(f, 1)
+  const [first, spare] = f.host.workers as [FakeWorker, FakeWorker]
+  f.host.onFork = f.autostart
+  const next: Generation = { ...generation(1), number: 8 }
+  f.fleet.expect(next, f.fleet.options)
+  await f.fleet.introduce(f.fleet.slots[0]!, next)
+  await f.fleet.takeOver(f.fleet.slots[0]!)
+  // The worker that would take its place back is gone. Another one cannot be started, and by then the spare is ready.
+  first.exit({ signal: 'SIGKILL' })
+  f.host.newest(0).exit({ signal: 'SIGKILL' })
+  f.host.onFork = worker => {
+    spare.say(f.fleet, { tag: 'ready' })
+    worker.exit({ problem: 'EAGAIN' })
+  }
+  await f.fleet.revert(f.fleet.generation)
+  await settle()
+  assert.deepEqual(spare.ordered('accept'), [{ tag: 'accept' }])
+  assert.equal(f.fleet.slots[0]!.current?.id, spare.id)
+  assert.deepEqual([...f.fleet.workers()].map(worker => worker.id), [spare.id])
+})
+
 test('fleet: spares are replaced with their slot, and those that keep dying are not the slot\'s deaths', async () => {
   const f = fixture({ spareWorkers: 2 }, 2)
   await f.started
