@@ -161,6 +161,7 @@ export class Fleet {
         break
       case 'heartbeat': {
         const wasSilent = this.isSilent(worker)
+        this.#orders.heard(worker, this.#roster.silenceMs(worker))
         worker.heartbeat = message
         worker.silentTicks = 0
         if (wasSilent) {
@@ -350,7 +351,7 @@ export class Fleet {
     try {
       for (let attempt = 1; attempt <= REPLACE_ATTEMPTS; attempt++) {
         // One that is just starting is new enough, but the operator who asked wants one that is newer.
-        if (slot.current !== null && slot.current.unused) await slot.current.accepting.catch(() => {})
+        if (slot.current?.coming === true) await slot.current.accepting.catch(() => {})
         if (this.stopping) throw new Refused('the server is stopping')
         const incoming = this.#starts.fork(slot, this.generation)
         slot.incoming = incoming
@@ -453,6 +454,7 @@ export class Fleet {
 
   #tick(): void {
     for (const worker of this.workers()) this.#countSilence(worker)
+    this.#orders.countTime()
     this.#standIns.reconcile()
     this.#spares.reconcile()
     void this.#recovery.dissolve()

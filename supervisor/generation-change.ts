@@ -173,7 +173,7 @@ export class GenerationChange {
     slot.hold()
     // They hold nothing.
     for (const other of others) if (other.unused) this.#retirement.retire(slot, other)
-    if (keep !== null && keep.paused && !await this.#retirement.resume(keep)) keep = null
+    if (keep !== null && keep.paused && !await this.#resumesInTime(keep)) keep = null
     while (keep === null && !roster.stopping) {
       keep = await this.#forkAgain(slot, to) ?? this.#tookOver(slot, places)
       // While another worker accepts here there is time to try on. Without one, this is an ordinary restart.
@@ -185,8 +185,17 @@ export class GenerationChange {
     slot.previous = null
     slot.incoming = null
     slot.staff()
-    for (const other of others) if (other !== keep) this.#retirement.retire(slot, other)
+    for (const other of places) if (other !== keep) this.#retirement.retire(slot, other)
     if (slot.current === null) this.#starts.restartLater(slot)
+  }
+
+  /**
+   * One that is late keeps what it holds, but not its place.
+   * @returns false also when nothing was heard of it lately, or it has not answered within the time of an order.
+   */
+  #resumesInTime(worker: WorkerProcess): Promise<boolean> {
+    if (worker.fatalSignal !== null || this.#roster.isSilent(worker)) return Promise.resolve(false)
+    return this.#orders.inTime(this.#retirement.resume(worker))
   }
 
   /** The worker that should come back has died: another one of its generation, beside the one that is to go. */

@@ -186,6 +186,9 @@ export class Recovery {
       slot.current = incoming
       slot.incoming = null
       if (current !== null) this.#retirement.retire(slot, current)
+    } else if (incoming.contact === Contact.Awaited) {
+      // What it does, and holds, it says when it is back.
+      slot.displace(incoming)
     } else if (current !== null) {
       // It holds nothing.
       this.#orders.kill(incoming, 'SIGKILL')
@@ -205,7 +208,7 @@ export class Recovery {
     } else if (worker === slot.spare && worker.state !== WorkerState.Ready && worker.state !== WorkerState.Draining) {
       this.#endTakeOver(slot, worker)
     } else if (worker === slot.current && worker.paused) {
-      void this.#retirement.resume(worker)
+      void this.#resume(slot, worker)
     } else if (worker.state === WorkerState.Draining) {
       // It gave up waiting for a supervisor.
       slot.displace(worker)
@@ -226,7 +229,15 @@ export class Recovery {
     slot.current = spare
     slot.endBackOff()
     spare.intend(Intent.Serve)
-    if (spare.paused) void this.#retirement.resume(spare)
+    if (spare.paused) void this.#resume(slot, spare)
+  }
+
+  /** One that cannot makes room for another. */
+  async #resume(slot: WorkerSlot, worker: WorkerProcess): Promise<void> {
+    if (await this.#retirement.resume(worker) || !worker.alive || worker.fatalSignal !== null || slot.current !== worker) return
+    slot.displace(worker)
+    this.#retirement.retire(slot, worker)
+    if (slot.vacant && !slot.surplus) this.#starts.restartLater(slot)
   }
 
   /** It was on its way out when the supervisor ended: it goes on from where it is. */

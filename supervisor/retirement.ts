@@ -34,17 +34,21 @@ export class Retirement {
    */
   async pause(slot: WorkerSlot, old: WorkerProcess, except: readonly string[]): Promise<void> {
     if (!old.alive) return
-    if (old.state !== WorkerState.Accepting) {
+    if (old.coming || old.state === WorkerState.Draining) {
       if (slot.previous === old) slot.previous = null
       slot.draining.add(old)
-      this.#orders.kill(old, 'SIGKILL')
+      this.retire(slot, old)
       return
     }
     slot.previous = old
+    if (old.state === WorkerState.Paused) return
     const served = await this.#standIns.othersServe(old)
     if (!served && !this.#roster.stopping) throw new Refused(`no other worker could accept what worker ${old.id} accepts`)
-    const paused = old.moveTo(except.length > 0 ? WorkerState.PausedInPart : WorkerState.Paused)
-    if (paused) await this.#orders.askOrKill(old, { tag: 'stop-accept', except })
+    const state = except.length > 0 ? WorkerState.PausedInPart : WorkerState.Paused
+    if (!old.moveTo(state)) return
+    const stopped = this.#orders.askOrKill(old, { tag: 'stop-accept', except })
+    // When it came back meanwhile it said that it accepts.
+    await this.#orders.inTime(stopped.then(obeyed => obeyed && old.moveTo(state)))
   }
 
   /** @returns whether it accepts again. */
@@ -67,7 +71,9 @@ export class Retirement {
     if (old.contact === Contact.Awaited) return
     if (old.state === WorkerState.Paused) this.drain(old)
     else if (old.acceptsSomewhere) void this.stopThenDrain(old)
-    else this.#orders.kill(old, 'SIGKILL')
+    else if (old.unused) this.#orders.kill(old, 'SIGKILL')
+    // Its answer is on its way, or it will be killed for giving none.
+    else if (old.coming) old.accepting.then(() => this.stopThenDrain(old), () => {})
   }
 
   /** The way out of a worker that still accepts. */
@@ -78,8 +84,9 @@ export class Retirement {
       await new Promise<void>(resolve => { this.#roster.host.after(this.#roster.options.heartbeatMs, resolve) })
     }
     if (!old.moveTo(WorkerState.Paused) && old.state !== WorkerState.Paused) return
-    const stopped = await this.#orders.askOrKill(old, { tag: 'stop-accept' })
-    if (stopped && old.state === WorkerState.Paused) this.drain(old)
+    if (!await this.#orders.askOrKill(old, { tag: 'stop-accept' })) return
+    // When it came back meanwhile it said that it accepts.
+    if (old.moveTo(WorkerState.Paused) || old.state === WorkerState.Paused) this.drain(old)
   }
 
   /**

@@ -77,6 +77,9 @@ export class Spares {
       else if (spare.state === WorkerState.Ready && !spare.tested && this.#roster.answers(spare)) this.#test(slot, spare)
     } else if (spare.state === WorkerState.Ready && this.#roster.answers(spare)) {
       this.#takesOver(slot, spare)
+    } else if (spare.state === WorkerState.Ready && this.#stuck(spare)) {
+      // It hangs as well, and holds nothing: another one is started.
+      this.retire(slot)
     }
   }
 
@@ -122,13 +125,15 @@ export class Spares {
     const { slots, host, options, log } = this.#roster
     // It is on its way, or a slot without a worker is about to get one.
     if (slots.some(slot => slot.backingOff || (slot.spare !== null && slot.spare.fatalSignal === null))) return
-    const slot = slots.find(({ current, previous, surplus, spare }) => {
-      return current !== null && this.#stuck(current) && previous === null && !surplus && spare === null
+    const slot = slots.find(({ current, incoming, previous, surplus, spare }) => {
+      // When the slot's own worker has died while it was being replaced, its replacement is all there is.
+      const last = current ?? incoming
+      return last !== null && this.#stuck(last) && previous === null && !surplus && spare === null
     })
     if (slot === undefined) return
     const lastMs = slot.spareDeaths.at(-1)?.diedAtMs ?? Number.NEGATIVE_INFINITY
     if (host.nowMs() < lastMs + lastRestartDelayMs(slot.spareDeaths, options.restart)) return
-    log.warn(`no worker serves: a spare is started for slot ${slot.index}`, { silent: slot.current!.id })
+    log.warn(`no worker serves: a spare is started for slot ${slot.index}`, { silent: (slot.current ?? slot.incoming)!.id })
     this.#fork(slot)
   }
 

@@ -116,8 +116,11 @@ export interface WorkerRecord {
 
 /** The way to a worker that has said hello. */
 export interface WorkerLink {
-  /** Rejects with ChannelError when it is refused, not answered in time, or the connection ends. */
-  ask(order: ToWorker, timeoutMs: number): Promise<unknown>
+  /**
+   * Rejects with ChannelError when it is refused, not answered in time, or the connection ends.
+   * @param timeoutMs null: wait as long as the connection lives.
+   */
+  ask(order: ToWorker, timeoutMs: number | null): Promise<unknown>
   send(order: ToWorker): void
   close(): void
 }
@@ -139,6 +142,8 @@ export class WorkerProcess {
   link: WorkerLink | null = null
   pid = 0
   startTime = ''
+  /** It was told to accept: it may hold connections before its answer is here. */
+  mayAccept = false
   /** It has the sockets of so many slots, from the first on. */
   slotsHeld = 0
   acceptingSinceMs: number | null = null
@@ -166,6 +171,7 @@ export class WorkerProcess {
   readonly #accepting = Promise.withResolvers<void>()
   readonly #gone = Promise.withResolvers<ExitReport>()
   readonly #lost = Promise.withResolvers<string>()
+  #reachable = Promise.withResolvers<void>()
 
   constructor(identity: { generation: number; slot: number; n: number; token: string; startedAtMs: number; intent: Intent }) {
     this.generation = identity.generation
@@ -219,6 +225,7 @@ export class WorkerProcess {
     this.link = link
     this.contact = Contact.Connected
     this.silentTicks = 0
+    this.#reachable.resolve()
   }
 
   /** A connection of it has ended; nothing happens if that was not the last one. */
@@ -226,6 +233,7 @@ export class WorkerProcess {
     if (this.link !== link) return
     this.link = null
     this.contact = Contact.Lost
+    this.#reachable = Promise.withResolvers()
   }
 
   /** It is back, and knows better than we do where it stands. */
@@ -251,6 +259,8 @@ export class WorkerProcess {
   get accepting(): Promise<void> { return this.#accepting.promise }
   /** Resolves, with why, when it serves no more though nobody asked it to end: its process has ended, or will. */
   get lost(): Promise<string> { return this.#lost.promise }
+  /** Resolves when it can be told something: at once, or with its next hello. */
+  get reachable(): Promise<void> { return this.#reachable.promise }
   /** Resolves when the process has ended. */
   get gone(): Promise<ExitReport> { return this.#gone.promise }
   get alive(): boolean { return this.state !== WorkerState.Gone }
@@ -259,8 +269,10 @@ export class WorkerProcess {
   get paused(): boolean { return this.state === WorkerState.Paused || this.state === WorkerState.PausedInPart }
   /** It accepts, if only on listeners that its successor does not have. */
   get acceptsSomewhere(): boolean { return this.state === WorkerState.Accepting || this.state === WorkerState.PausedInPart }
+  /** It has not accepted yet, as far as it has said. */
+  get coming(): boolean { return this.state < WorkerState.Accepting }
   /** It has never accepted, so it has nothing to finish. */
-  get unused(): boolean { return this.state < WorkerState.Accepting }
+  get unused(): boolean { return this.coming && !this.mayAccept }
   /** What a worker of an older build does not count is 0. */
   get open(): OpenCounts { return this.heartbeat === null ? NO_COUNTS : { ...NO_COUNTS, ...this.heartbeat.open } }
 

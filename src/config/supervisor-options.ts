@@ -161,7 +161,10 @@ export interface SupervisorOptions {
   readyTimeoutMs?: number
   /** An application that has not described its listeners by then is refused, in ms. At least 1. @default 15_000 */
   describeTimeoutMs?: number
-  /** A worker that has not answered an order by then is killed, in ms. At least 1. @default 2_000 */
+  /**
+   * A worker that reports on time and has not answered an order by then is killed, in ms. One that reports late or not at all
+   * is waited for until its silence ends it. At least 1. @default 2_000
+   */
   ackTimeoutMs?: number
   /** On stop, how long workers go on accepting what the kernel had queued, in ms. 0 does not look at the queue. @default 1_000 */
   emptyQueueMs?: number

@@ -1,4 +1,5 @@
 /** What goes wrong in a simulated world, and what people do to it: one of everything, by its share. */
+import type { SimWorker } from './sim-worker.ts'
 import type { World } from './world.ts'
 
 export class Disturbances {
@@ -50,16 +51,7 @@ export class Disturbances {
       else if (how === 1 && random.chance(0.3)) worker.rejects()
       else worker.die({ signal: random.pick(['SIGKILL', 'SIGSEGV']) })
     } else if (what < 88) {
-      if (living.length > 0) {
-        const worker = random.pick(living)
-        this.#world.log(() => `SIGSTOP to ${worker.id}`)
-        worker.stop()
-        this.#world.after(random.next() * 15_000, () => {
-          if (!worker.alive || !worker.stopped) return
-          this.#world.log(() => `SIGCONT to ${worker.id}`)
-          worker.resume()
-        })
-      }
+      if (living.length > 0) this.#stop(random.pick(living), random.next() * 15_000)
     } else if (what < 91) {
       this.#world.breakConnection()
     } else if (what < 94) {
@@ -81,6 +73,23 @@ export class Disturbances {
       this.#world.log(() => `${signal} to the supervisor`)
       this.#world.image?.supervisor.onSignal(signal)
     }
+  }
+
+  /** Workers get no turn for a while, none long enough to be taken for one that hangs. */
+  machineIsBusy(): void {
+    const { pace, options, workers, calm } = this.#world
+    if (calm) return
+    for (const worker of workers) if (worker.alive && pace.chance(0.7)) this.#stop(worker, pace.next() * options.abortAfterSilenceMs * 0.7)
+  }
+
+  #stop(worker: SimWorker, forMs: number): void {
+    this.#world.log(() => `SIGSTOP to ${worker.id}`)
+    worker.stop()
+    this.#world.after(forMs, () => {
+      if (!worker.alive || !worker.stopped) return
+      this.#world.log(() => `SIGCONT to ${worker.id}`)
+      worker.resume()
+    })
   }
 
   #changeListeners(): void {

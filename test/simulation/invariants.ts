@@ -11,6 +11,7 @@
  *   (8) every rejection is handled
  *   (9) an orphan drains only when its policy, its time, and one more dial after that say so
  *   (11) while no worker serves or comes up, the next one is started within 250 ms, whatever happened before
+ *   (12) a worker that does what it should is not killed while clients have connections to it, however late it is
  *   (10) a start that has not claimed the folder touches nothing; a worker of the journal is adopted before it is refused
  */
 import type { ToWorker } from '../../src/ipc/messages.ts'
@@ -147,6 +148,19 @@ export function checkOrder(world: World, image: SimSupervisor, id: string, order
       world.violation(`(1) worker ${id} is told to '${order.tag}', but nobody else accepts for slot ${slot} at ${socket.address}`)
     }
   }
+}
+
+/** A supervisor sends a signal that ends a worker. */
+export function checkKill(world: World, image: SimSupervisor, worker: SimWorker, signal: NodeJS.Signals): void {
+  const { fleet } = image
+  const known = [...fleet?.workers() ?? []].find(({ id }) => id === worker.id)
+  if (fleet === null || known === undefined || fleet.stopping || worker.connections.size === 0) return
+  // It has ignored orders, or takes longer for each than it may.
+  if (worker.behaviour !== 'good' || worker.threw) return
+  const hangs = known.failure?.message.startsWith('silent for') === true
+  const outlivedItsDrain = known.drainEndsAtMs !== null && image.nowMs() >= known.drainEndsAtMs
+  if (hangs || outlivedItsDrain) return
+  world.violation(`(12) worker ${worker.id} gets ${signal}: ${known.failure?.message ?? 'no reason is known'}`)
 }
 
 function othersAccept(world: World, image: SimSupervisor, worker: SimWorker, socket: SimSocket): boolean {

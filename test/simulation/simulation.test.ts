@@ -18,7 +18,7 @@ const LEAST_SEEDS = 500
 /** What many seeds together must have met. */
 const SEEN = [
   'committed', 'rolled-back', 'superseded', 'refused', 'execs', 'execs back', 'supervisor deaths', 'flips', 'ended 0', 'rivals', 'orphans',
-  'dark', 'spares used',
+  'dark', 'spares used', 'late successors',
 ]
 /** After this a machine that is busy with something else leaves out the rest of them, and says so. */
 const ENOUGH_MS = 60_000
@@ -177,6 +177,14 @@ const SOURCE_PLANTS: readonly { readonly bug: string; readonly plant: SourcePlan
     bug: 'no spare is started when all workers hang',
     plant: { file: 'supervisor/spares.ts', edits: [['if (!roster.someoneServes()) this.#forkBesideOneThatHangs()', '']] },
     found: /^\(11\) for 250 ms no worker serves or comes up/,
+  },
+  {
+    bug: 'the time of an order goes on while a worker gets no turn',
+    plant: {
+      file: 'supervisor/worker-orders.ts',
+      edits: [['await Promise.race([link.ask(order, null), overdue.passed])', 'await link.ask(order, this.#roster.options.ackTimeoutMs)']],
+    },
+    found: /^\(12\) worker [\d.]+ gets SIGKILL: did not obey/,
   },
   {
     bug: 'an orphan whose time is over does not look once more before it drains',

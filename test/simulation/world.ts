@@ -28,7 +28,7 @@ import type { After, SimConnection, SimEnd, Wire } from './connection.ts'
 import { ControlPaths } from './control-paths.ts'
 import { Disturbances } from './disturbances.ts'
 import { EventQueue } from './event-queue.ts'
-import { checkAlways, checkFlip, checkOrder, restlessness } from './invariants.ts'
+import { checkAlways, checkFlip, checkKill, checkOrder, restlessness } from './invariants.ts'
 import type { Darkness } from './invariants.ts'
 import { Kernel } from './kernel.ts'
 import type { Dial, SimSocket } from './kernel.ts'
@@ -89,6 +89,10 @@ const LAST_OPERATIONS: readonly FromOperator[] = [
 const REST_LIMIT_MS = 240_000
 const REST_POLL_MS = 2_000
 const GHOST_MS = 1_000
+/** Of supervisors that replace themselves; a new one needs less than this when nothing is in its way, in ms. */
+const LATE_SHARE = 0.3
+const LATE_WITHIN_MS = 3_000
+const PACE = 0x5f3759df
 const MAX_LOG_LINES = 4_000
 /** Of one run; most need a few thousand. */
 const MAX_EVENTS = 60_000
@@ -97,6 +101,8 @@ export class World implements Wire {
   readonly seed: number
   readonly random: Random
   readonly cores: number
+  /** How busy the machine is, drawn apart: what else happens in a seed does not depend on it. */
+  readonly pace: Random
   readonly kernel: Kernel
   nowMs = 0
   journal: string | null = null
@@ -161,11 +167,14 @@ export class World implements Wire {
   #finalOutcome: OperationOutcome | null = null
   #finalAsked = false
   #cancelBootTimer: () => void = () => {}
+  /** Number of the image that is loaded, or was last. */
+  #boot = 0
 
   constructor(seed: number, options: WorldOptions = {}) {
     this.seed = seed
     this.#options = options
     const random = this.random = new Random(seed)
+    this.pace = new Random(seed ^ PACE)
     this.after = (ms, run) => this.at(this.nowMs + ms, run)
     this.control = new ControlPaths(this, message => this.violation(message))
     this.kernel = new Kernel({
@@ -183,7 +192,9 @@ export class World implements Wire {
     this.#baseOptions = {
       spareWorkers: random.pick([0, 0, 0, 1, 2]),
       heartbeatMs: 1_000, standInAfterSilenceMs: 3_000, abortAfterSilenceMs: 6_000, killAfterAbortMs: 1_000,
-      readyTimeoutMs: 4_000, describeTimeoutMs: 3_000, ackTimeoutMs: 1_000, emptyQueueMs: 200,
+      // Longer than an order and its answer can be late on their way: who reports meanwhile could have answered.
+      ackTimeoutMs: 4_000,
+      readyTimeoutMs: 4_000, describeTimeoutMs: 3_000, emptyQueueMs: 200,
       orphanPolicy: random.pick(['keep', 'keep', 'drain-after']), orphanDrainAfterMs: 5_000,
       drain: {
         idleDrainMs: 2_000, closeSpreadMs: 500, softDrainMs: 0, hardDrainMs: 10_000, webSocketDrainMs: 10_000, tunnelDrainMs: 15_000,
@@ -318,6 +329,7 @@ export class World implements Wire {
     if (image !== this.image) this.violation(`(10) a supervisor without the folder sends ${signal} to worker ${worker.id}`)
     this.log(() => `${signal} to worker ${worker.id}`)
     if (!worker.alive) return true
+    checkKill(this, image, worker, signal)
     if (signal === 'SIGKILL') worker.die({ signal })
     else if (signal === 'SIGABRT' && !worker.stopped) worker.die({ signal })
     return true
@@ -431,10 +443,16 @@ export class World implements Wire {
     for (const fd of handover.descriptors) if (!this.control.owns(fd)) this.kernel.socketOf(fd)
     this.#leaveImage(image, handover)
     const boot = this.calm ? 'good' : this.#boots.get(this.releaseOf(handover.folder).fingerprint)!
-    this.#cancelBootTimer = this.after(bootTimeoutMs, () => this.execBack(this.image, handover, 'not done in time'))
+    // On a slow machine its time is over at any moment of what it does.
+    const late = !this.calm && this.pace.chance(LATE_SHARE)
+    const inTimeMs = late ? this.pace.next() * LATE_WITHIN_MS : bootTimeoutMs
+    if (late) this.count('late successors')
+    this.#cancelBootTimer = this.after(inTimeMs, () => this.execBack(this.image, handover, 'not done in time'))
+    if (late && this.pace.chance(0.7)) this.after(this.pace.next() * LATE_WITHIN_MS, () => this.#disturbances.machineIsBusy())
     const pid = this.supervisorPid
+    const boots = ++this.#boot
     this.after(20 + this.random.delay(80, 1_000), () => {
-      if (this.supervisorPid !== pid) return
+      if (this.supervisorPid !== pid || this.#boot !== boots) return
       if (boot === 'throws') this.execBack(null, handover, 'boot threw')
       else if (boot === 'dies') this.killSupervisor('boot crashed')
       else if (boot === 'good') this.#runImage(new SimSupervisor(this, pid, handover.folder, handover))
@@ -460,10 +478,11 @@ export class World implements Wire {
     this.count('execs back')
     this.log(() => `the trampoline goes back to ${handover.backFolder}: ${reason}`)
     this.#cancelBootTimer()
+    this.#boot++
     this.#leaveImage(image, handover)
     const back: SimHandover = { ...handover, attempt: 'back', reason, folder: handover.backFolder }
     const pid = this.supervisorPid
-    this.after(20 + this.random.next() * 80, () => {
+    this.after(20 + (this.calm ? 80 : LATE_WITHIN_MS) * this.pace.next() ** 4, () => {
       if (this.supervisorPid === pid) this.#runImage(new SimSupervisor(this, pid, back.folder, back))
     })
   }

@@ -324,6 +324,61 @@ test('fleet: a worker that is not ready in time is killed and says why', async (
   assert.ok(f.host.workers.slice(0, 2).every(worker => worker.signals.includes('SIGKILL')))
 })
 
+for (const reports of [false, true]) {
+  const ends = reports ? 'reports and does not answer is killed' : 'is late with its reports as well keeps what it holds'
+  test(`fleet: of an order that is not answered in time: a worker that ${ends}`, async () => {
+    const f = fixture({ ackTimeoutMs: 2_000 })
+    await f.started
+    const [first] = f.host.workers as [FakeWorker]
+    const answer = Promise.withResolvers<null>()
+    first.drainsAtOnce = false
+    first.obey = order => order.tag === 'stop-accept' ? answer.promise : Promise.resolve(null)
+    await f.fleet.restart('0')
+    await seconds(f, 5, worker => reports || worker !== first)
+    assert.deepEqual(first.signals, reports ? ['SIGKILL'] : [])
+    if (reports) return
+    // It reports before it answers, as one does that gets its turn again.
+    first.heartbeat(f.fleet)
+    answer.resolve(null)
+    await settle()
+    assert.deepEqual([first.signals, first.ordered('drain').length], [[], 1])
+  })
+}
+
+test('fleet: an order whose connection ended before the answer is given again when the worker is back', async () => {
+  const f = fixture()
+  await f.started
+  const [first] = f.host.workers as [FakeWorker]
+  first.drainsAtOnce = false
+  first.obey = () => Promise.reject(new ChannelError('closed', 'the connection ended before the answer'))
+  await f.fleet.restart('0')
+  await seconds(f, 1, worker => worker !== first)
+  assert.deepEqual([first.signals, first.ordered('stop-accept').length], [[], 1])
+  first.obey = () => Promise.resolve(null)
+  first.connect(f.fleet, { phase: 'accepting' })
+  await settle()
+  assert.deepEqual([first.signals, first.ordered('stop-accept').length, first.ordered('drain').length], [[], 2, 1])
+})
+
+test('fleet: a worker that was told to accept may hold connections before it has answered, and a stop lets it finish them', async () => {
+  const f = fixture({}, 1)
+  await f.started
+  const accepts = Promise.withResolvers<null>()
+  f.host.onFork = worker => {
+    worker.obey = order => order.tag === 'accept' ? accepts.promise : Promise.resolve(null)
+    f.autostart(worker)
+  }
+  void f.fleet.restart('0').catch(() => {})
+  await settle()
+  const incoming = f.host.newest(0)
+  assert.equal(incoming.ordered('accept').length, 1)
+  const stopped = f.fleet.stop({ capMs: 5_000, onListenersClosed() {} })
+  await settle()
+  accepts.resolve(null)
+  await stopped
+  assert.deepEqual([incoming.signals, incoming.ordered('drain').length], [[], 1])
+})
+
 test('fleet: a worker that does not acknowledge an order is killed and replaced', async () => {
   const f = fixture()
   await f.started
