@@ -143,7 +143,7 @@ export class Recovery {
     // until it obeys it has its descriptors, and would be the last to hold the sockets.
     if (!holders.every(worker => roster.answers(worker))) return
     if (roster.workers().some(worker => worker.state === WorkerState.Draining && worker.contact === Contact.Awaited)) return
-    if (!roster.slots.every(slot => !slot.hasQueue || this.#standIns.served(slot))) return
+    if (!this.#othersAccept()) return
     this.#dissolving = true
     try {
       await this.#dissolveAll(holders)
@@ -164,6 +164,13 @@ export class Recovery {
     if (slot.current.slotsHeld >= roster.reach() || nowMs < this.#widenAtMs) return
     this.#widenAtMs = nowMs + this.#starts.backOffMs(slot)
     restart(slot).catch((error: unknown) => roster.log.warn(`slot ${slot.index} needs a worker with more sockets`, { error }))
+  }
+
+  /** Where there is a queue a worker accepts; where no slot has a socket of its own, one worker is enough. */
+  #othersAccept(): boolean {
+    const roster = this.#roster
+    if (!roster.hasOwnSockets()) return roster.slots.some(({ current }) => roster.serves(current))
+    return roster.slots.every(slot => !slot.hasQueue || this.#standIns.served(slot))
   }
 
   #mayHold(worker: WorkerProcess, canonical: string, index: number): boolean {
