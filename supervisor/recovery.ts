@@ -62,7 +62,7 @@ export class Recovery {
     for (const [index, kept] of record.slots.entries()) {
       const slot = this.#roster.slots[index]!
       for (const known of kept.workers) {
-        const worker = WorkerProcess.restore(known, ageShiftMs)
+        const worker = WorkerProcess.restore(known, ageShiftMs, this.#roster.host.nowMs())
         if (known.place === 'draining') slot.draining.add(worker)
         else slot[known.place] = worker
         this.#starts.watchAdopted(worker)

@@ -167,10 +167,15 @@ export class Roster {
     return this.slots.some(({ current, incoming, previous }) => [current, incoming, previous].some(worker => this.#promises(worker)))
   }
 
-  /** So many workers are about to serve. */
-  comingUp(): number {
+  /** A worker serves that has accepted since then, or longer. */
+  someoneServesSince(sinceMs: number): boolean {
+    return this.slots.some(({ current }) => this.serves(current) && !isFresh(current, sinceMs))
+  }
+
+  /** So many workers are about to serve, or began to after that. */
+  freshWorkers(sinceMs: number): number {
     const places = this.slots.flatMap(({ current, incoming }) => [current, incoming])
-    return places.filter(worker => this.#promises(worker) && worker!.unused).length
+    return places.filter(worker => this.#promises(worker) && isFresh(worker!, sinceMs)).length
   }
 
   #promises(worker: WorkerProcess | null): boolean {
@@ -249,4 +254,9 @@ export class Roster {
     for (const worker of this.workers()) kept.add(worker.generation)
     for (const number of this.#generations.keys()) if (!kept.has(number)) this.#generations.delete(number)
   }
+}
+
+/** One of an earlier supervisor may accept without our knowing since when: it does for long. */
+function isFresh({ unused, acceptingSinceMs }: WorkerProcess, sinceMs: number): boolean {
+  return unused || (acceptingSinceMs !== null && acceptingSinceMs > sinceMs)
 }

@@ -27,8 +27,7 @@ export class StandIns {
     if (roster.stopping || !roster.settled || !roster.hasOwnSockets()) return
     for (const slot of roster.slots) {
       const { standIn } = slot
-      const unable = standIn.worker !== null && (standIn.worker.state !== WorkerState.Accepting || roster.isSilent(standIn.worker))
-      if (unable) this.#sendBack(slot)
+      if (standIn.worker !== null && !this.#able(standIn.worker)) this.#sendBack(slot)
       if (roster.serves(slot.current)) {
         this.#sendBack(slot)
         this.#sendStraysBack(slot)
@@ -40,13 +39,33 @@ export class StandIns {
     }
   }
 
+  /**
+   * One that was told to accept for its own slot is told to do so for all others at the same time, when nobody serves: what
+   * waits in their queues does not wait for its answer as well. It obeys one order after the other; if it does not obey the
+   * first, it is killed.
+   */
+  askAhead(worker: WorkerProcess): void {
+    const roster = this.#roster
+    if (roster.stopping || !roster.settled || !roster.hasOwnSockets() || worker.link === null) return
+    if (roster.slots.some(slot => this.served(slot))) return
+    for (const slot of roster.slots) {
+      const { standIn, hasQueue, index } = slot
+      const waits = hasQueue && index !== worker.slot && index < worker.slotsHeld && standIn.answer === null
+      if (waits) void this.#askFor(slot, worker)
+    }
+  }
+
   /** @returns whether a sibling accepts for the slot now. */
   find(slot: WorkerSlot): Promise<boolean> {
     const { standIn } = slot
     if (standIn.answer !== null) return standIn.answer
     if (this.#standInServes(slot)) return Promise.resolve(true)
     const sibling = this.#leastBurdened(slot)
-    if (sibling === null) return Promise.resolve(false)
+    return sibling === null ? Promise.resolve(false) : this.#askFor(slot, sibling)
+  }
+
+  #askFor(slot: WorkerSlot, sibling: WorkerProcess): Promise<boolean> {
+    const { standIn } = slot
     return standIn.answer = this.#ask(slot, sibling).finally(() => {
       standIn.answer = null
       // It died of the question, or with the slot's own worker: the next one is asked now, and not at the next tick.
@@ -89,6 +108,11 @@ export class StandIns {
     const { index, standIn } = slot
     if (index === worker.slot || standIn.worker === worker || standIn.answer !== null) return true
     return index < worker.slotsHeld && !this.served(slot)
+  }
+
+  /** It accepts, or was told to ahead of its answer. */
+  #able(worker: WorkerProcess): boolean {
+    return (worker.state === WorkerState.Accepting || worker.state === WorkerState.Ready) && !this.#roster.isSilent(worker)
   }
 
   #standInServes({ standIn }: WorkerSlot): boolean { return standIn.state === StandInState.Serving && this.#roster.serves(standIn.worker) }

@@ -186,17 +186,21 @@ export class WorkerProcess {
     this.#ready.promise.catch(() => {})
   }
 
-  /** One that an earlier supervisor knew. @param ageShiftMs what to take from the wall clock to get to ours. */
-  static restore(record: WorkerRecord, ageShiftMs: number): WorkerProcess {
+  /**
+   * One that an earlier supervisor knew. @param ageShiftMs what to take from the wall clock to get to ours. @param nowMs by ours:
+   * a wall clock that was set back meanwhile does not put into the future what has happened.
+   */
+  static restore(record: WorkerRecord, ageShiftMs: number, nowMs: number): WorkerProcess {
+    const past = (wallMs: number): number => Math.min(wallMs - ageShiftMs, nowMs)
     // One that was to retire is told so again, by its place: the order may not have reached it.
     const intent = record.intent === Intent.Retire ? Intent.Trial : record.intent
-    const worker = new WorkerProcess({ ...record, intent, startedAtMs: record.startedAt - ageShiftMs })
+    const worker = new WorkerProcess({ ...record, intent, startedAtMs: past(record.startedAt) })
     worker.pid = record.pid
     worker.startTime = record.startTime
     worker.contact = Contact.Awaited
     worker.slotsHeld = record.slotsHeld
-    worker.acceptingSinceMs = record.acceptingSince === null ? null : record.acceptingSince - ageShiftMs
-    worker.drainingSinceMs = record.drainingSince === null ? null : record.drainingSince - ageShiftMs
+    worker.acceptingSinceMs = record.acceptingSince === null ? null : past(record.acceptingSince)
+    worker.drainingSinceMs = record.drainingSince === null ? null : past(record.drainingSince)
     worker.drainEndsAtMs = record.drainEndsAt === null ? null : record.drainEndsAt - ageShiftMs
     // A worker that was only ready says so again, and then gets the order that may have been lost.
     worker.#enter(record.phase === WorkerPhase.Ready ? WorkerState.Starting : STATE_OF_PHASE[record.phase] ?? WorkerState.Starting)

@@ -27,6 +27,8 @@ import type { WorkerSlot } from './worker-slot.ts'
 
 /** A restart that falls into the replacement of the supervisor, or into a start that clients wait for, waits this much longer, in ms. */
 const RETRY_MS = 50
+/** A worker that has accepted for no longer reads and compiles what its first requests run, with all that waited in the queues, in ms. */
+const FIRST_REQUESTS_MS = 250
 
 export const StartState = { NoneReady: 0, SomeReady: 1, Complete: 2 } as const
 export type StartState = (typeof StartState)[keyof typeof StartState]
@@ -122,6 +124,7 @@ export class WorkerStarts {
       if (accepts) this.#onAccepting(worker)
       else this.#roster.slotOf(worker).hasQueue = true
     })
+    this.#standIns.askAhead(worker)
   }
 
   /** A slot without a worker gets one when its back-off is over. @param waitMs instead of what the policy says. */
@@ -157,10 +160,14 @@ export class WorkerStarts {
     this.restartLater(next, waitMs)
   }
 
-  /** Nobody serves, and as many workers come up as the machine runs at a time. The first of them stands in for all slots. */
+  /**
+   * Nobody serves but workers at their first requests, and as many as the machine runs at a time are at those or come up. The
+   * first of them stands in for all slots.
+   */
   #startIsCrowded(): boolean {
     const roster = this.#roster
-    return !roster.slots.some(({ current }) => roster.serves(current)) && roster.comingUp() >= roster.host.cores
+    const sinceMs = roster.host.nowMs() - FIRST_REQUESTS_MS
+    return !roster.someoneServesSince(sinceMs) && roster.freshWorkers(sinceMs) >= roster.host.cores
   }
 
   backOffMs(slot: WorkerSlot): number { return restartDelayMs(slot.history, this.#roster.options.restart, this.#roster.host.random()) }

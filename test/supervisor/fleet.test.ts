@@ -223,9 +223,37 @@ test('fleet: while nobody serves no more workers are started again than there ar
   f.autostart(first)
   await settle()
   assert.deepEqual(first.ordered('stand-in').length, 3)
-  f.host.clock.advance(300)
+  f.host.clock.advance(200)
+  await settle()
+  assert.equal(f.host.living.length, 2, 'its first requests have the cores for themselves')
+  f.host.clock.advance(100)
   await settle()
   assert.equal(f.host.living.length, 4)
+})
+
+test('fleet: when nobody serves the first worker is told of all slots before it has answered for its own', async () => {
+  const f = fixture({}, 3)
+  await f.started
+  f.host.cores = 1
+  const accepted = Promise.withResolvers<null>()
+  f.host.onFork = worker => {
+    worker.obey = order => order.tag === 'accept' ? accepted.promise : Promise.resolve(null)
+    f.autostart(worker)
+  }
+  for (const worker of f.host.living) worker.exit({ signal: 'SIGKILL' })
+  await settle()
+  f.host.clock.advance(10)
+  await settle()
+  const [first] = f.host.living as [FakeWorker]
+  const others = f.fleet.slots.map(slot => slot.index).filter(index => index !== first.role.slot)
+  assert.deepEqual(first.orders, [{ tag: 'accept' }, ...others.map(slot => ({ tag: 'stand-in', slot }))])
+  f.host.clock.advance(250)
+  await settle()
+  assert.deepEqual(first.ordered('step-back'), [], 'the tick leaves it there')
+  accepted.resolve(null)
+  await settle()
+  assert.equal(f.fleet.slots[first.role.slot]!.state, 'serving')
+  assert.deepEqual(others.map(slot => f.fleet.slots[slot]!.standIn.worker?.id), others.map(() => first.id))
 })
 
 test('fleet: a worker that comes up too slowly holds no other one up', async () => {

@@ -138,7 +138,7 @@ test('journal: whatever is taken out of one, reading it throws nothing, and what
     fs.writeFileSync(file, JSON.stringify(spoilt))
     const readable = journal.read()
     if (readable !== null) livingWorkers(readable)
-    for (const slot of readable?.fleet?.slots ?? []) for (const worker of slot.workers) WorkerProcess.restore(worker, 0)
+    for (const slot of readable?.fleet?.slots ?? []) for (const worker of slot.workers) WorkerProcess.restore(worker, 0, 0)
   }), { numRuns: 300 })
 })
 

@@ -62,7 +62,7 @@ test('worker process: a connection that is lost late does not take the next one 
 })
 
 function restored(record: Partial<WorkerRecord>): WorkerProcess {
-  return WorkerProcess.restore({ ...worker(ACCEPTING).record(0), ...record }, 0)
+  return WorkerProcess.restore({ ...worker(ACCEPTING).record(0), ...record }, 0, Number.POSITIVE_INFINITY)
 }
 
 test('worker process: what the journal says is believed until the worker says otherwise', () => {
@@ -89,4 +89,11 @@ test('worker process: what the journal says is believed until the worker says ot
 test('worker process: one that was to retire is told so again by the supervisor that follows, one that is to dissolve is known', () => {
   assert.equal(restored({ intent: Intent.Retire }).intent, Intent.Trial)
   assert.equal(restored({ intent: Intent.Dissolve }).intent, Intent.Dissolve)
+})
+
+test('worker: a wall clock that was set back puts nothing that has happened into the future', () => {
+  const record = { ...worker(ACCEPTING).record(0), startedAt: 9_000, acceptingSince: 9_500, drainingSince: 700, drainEndsAt: 99_000 }
+  const restored = WorkerProcess.restore(record, 500, 1_000)
+  assert.deepEqual([restored.startedAtMs, restored.acceptingSinceMs, restored.drainingSinceMs], [1_000, 1_000, 200])
+  assert.equal(restored.drainEndsAtMs, 98_500, 'what is to come is a matter of the clock')
 })
