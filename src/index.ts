@@ -10,7 +10,7 @@ export type {
   BackgroundService, DrainRequest, ListenerSpec, ListeningService, RunningListener, Service, ServiceStats,
 } from './server/service.ts'
 export type { ServerContext } from './server/server-context.ts'
-export type { ProcessLog } from './ipc/process-log.ts'
+export { SILENT_LOG, type ProcessLog } from './ipc/process-log.ts'
 export {
   inject,
   type InjectOptions, type InjectOrigin, type InjectRequest, type InjectResponse, type OriginAnswer,

@@ -10,7 +10,7 @@ const VALUES = [
   'AccessLog', 'Backend', 'BasicPeer', 'ERROR_KINDS', 'fanOut', 'functionDiscovery', 'HeaderMap', 'HttpConnector',
   'HttpHealthCheck', 'HttpPeer', 'httpProxyService', 'HttpProxyService', 'inject', 'KetamaSelection', 'LoadBalancer',
   'OptionError', 'PEER_DEFAULTS', 'ProxyError', 'RequestHead',
-  'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'SharedHealthCheck', 'staticDiscovery', 'TcpAcceptor',
+  'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'SharedHealthCheck', 'SILENT_LOG', 'staticDiscovery', 'TcpAcceptor',
   'TcpHealthCheck',
   'tracerFaults', 'TransportConnector',
 ] as const satisfies readonly (keyof typeof cirque)[]

@@ -15,7 +15,7 @@ const COUNTS = {
   oldestUpgradedMs: 'greatest',
   /** Exchanges begun so far. */
   exchanges: 'sum',
-  /** 5xx answers that were made here, not relayed from an upstream, and not because of one. */
+  /** 5xx answers that were made here and not because of an upstream, and answers of upstreams that a hook failed within. */
   ownFaults: 'sum',
   /** Requests answered with 503 because of the load, so far. */
   shed: 'sum',

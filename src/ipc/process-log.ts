@@ -33,6 +33,12 @@ export function stderrLog(who: string, json = false): ProcessLog {
   return createProcessLog({ who, write: line => { process.stderr.write(line) }, text: !json && process.stderr.isTTY === true })
 }
 
+/** The same as text wherever stderr leads to: for a person who runs a test. */
+export function textLog(who: string): ProcessLog {
+  return createProcessLog({ who, write: line => { process.stderr.write(line) }, text: true })
+}
+
+/** Writes nothing. */
 export const SILENT_LOG: ProcessLog = { info() {}, warn() {}, error() {} }
 
 /** A stack is put on lines of its own, everything else behind the message as key=value. */

@@ -5,7 +5,7 @@
  */
 import { HttpConnector } from '../connector/http-connector.ts'
 import { describeError } from '../errors/describe-error.ts'
-import { ProxyError } from '../errors/proxy-error.ts'
+import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
 import { asciiLower } from '../http/header-map.ts'
 import type { PathNormalization } from '../http/target-path.ts'
 import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
@@ -22,6 +22,7 @@ import type { DownstreamSession } from '../protocols/http-session.ts'
 import { Exchange } from '../proxy/exchange.ts'
 import type { FinishedExchange } from '../proxy/exchange-host.ts'
 import { flagOf, weightOf } from '../proxy/fail-to-proxy.ts'
+import type { FaultWatcher } from '../proxy/fault-watcher.ts'
 import { ForwardedFields, type ConnectionFacts } from '../proxy/forwarded-fields.ts'
 import { FORWARDED_OPTIONS, type ForwardedOptions } from '../proxy/forwarded-options.ts'
 import { planPhases, type PhasePlan } from '../proxy/phases.ts'
@@ -64,6 +65,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   readonly hookTimeoutMs: number
   readonly showsRequestId: boolean
   readonly judgesPeers = true
+  readonly faults: FaultWatcher | null
   timed: boolean
   draining = false
   drain: Drain | null = null
@@ -84,8 +86,14 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   /** Connections of this process to itself: no count knows them, and they are cut with the rest. */
   readonly #selfTests = new ConnectionBook({ onCame() {}, onLeft() {} })
 
-  /** @throws OptionError with every option that would not do. */
-  constructor(app: ProxyHttp<Ctx>, given: HttpProxyOptions, protocols: ReadonlyMap<string, OpenHttp> = HTTP_PROTOCOLS) {
+  /**
+   * @param faults hears of every fault; null: the process log does
+   * @throws OptionError with every option that would not do.
+   */
+  constructor(
+    app: ProxyHttp<Ctx>, given: HttpProxyOptions, protocols: ReadonlyMap<string, OpenHttp> = HTTP_PROTOCOLS,
+    faults: FaultWatcher | null = null,
+  ) {
     const options = resolveHttpProxyOptions(given)
     this.name = options.name
     this.plan = planPhases(app)
@@ -104,6 +112,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.#maxActive = options.maxActiveRequests
     this.#accessLog = given.accessLog
     this.#listenerOptions = options.listener as ResolvedHttpListenerOptions
+    this.faults = faults
     this.#protocols = protocols
   }
 
@@ -164,6 +173,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   }
 
   onRefused(connection: DownstreamConnection, error: ProxyError): void {
+    this.faults?.requestFailed(error)
     if (this.tracers !== null) traceRefused(this.tracers, connection, error, this.clock)
     const log = this.#accessLog, { listener, stream } = connection
     if (log === null || log === undefined) return
@@ -188,7 +198,8 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
       // Also where a filter answered in the place of an origin that had failed.
       if (exchange.upstreamStatus >= 500 || exchange.error?.source === 'upstream') this.#upstreamFaults++
       else this.#ownFaults++
-    }
+    } else if (exchange.error !== null && isCutByUs(exchange.error)) this.#ownFaults++
+    if (exchange.error !== null) this.faults?.requestFailed(exchange.error)
     this.logFault(exchange)
     if (this.timed && this.#accessLog !== null && this.#accessLog !== undefined) this.#write(this.#accessLog, exchange)
     this.drain?.look()
@@ -225,12 +236,14 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   }
 
   attemptRetried({ name: peer }: Peer, error: ProxyError, exchange: FinishedExchange): void {
+    this.faults?.faultPassed(error)
     if (exchange.isSelfTest || exchange.suppressesLog(error)) return
     const { kind } = error
     this.#lines.warn('an attempt failed, another one follows', { service: this.name, kind, peer }, () => detailsOf(exchange, error))
   }
 
   hookFailed(hook: string, thrown: unknown): void {
+    this.faults?.faultPassed(asProxyError(thrown, hook))
     this.#lines.error(`${hook} failed; the request was not touched by that`, { service: this.name }, () => {
       const { message, stack } = describeError(thrown)
       return { error: message, stack: stack === '' ? undefined : stack }
@@ -284,6 +297,9 @@ const SHED_BECAUSE: Readonly<Record<ShedReason, string>> = {
 }
 
 function overloaded(limit: ShedReason): ProxyError { return new ProxyError('OVERLOADED', 'internal', SHED_BECAUSE[limit], { limit }) }
+
+/** The application or the proxy itself failed within an answer, which no page could take the place of. */
+function isCutByUs(error: ProxyError): boolean { return error.source === 'internal' && weightOf(error) === 'error' }
 
 function detailsOf(exchange: FinishedExchange, { message }: ProxyError): LogFields {
   return { request: exchange.requestId, what: exchange.summary(), error: message }

@@ -6,9 +6,11 @@ import type net from 'node:net'
 import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../listener/http-listener-options.ts'
 import { NOBODY } from '../listener/tcp-listener.ts'
 import { TcpStream } from '../protocols/tcp/tcp-stream.ts'
+import type { FaultWatcher } from '../proxy/fault-watcher.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
 import { HttpProxyCore } from './http-proxy-core.ts'
 import type { HttpProxyOptions } from './http-proxy-options.ts'
+import { HTTP_PROTOCOLS } from './http-protocols.ts'
 import { ListeningBase } from './listening-base.ts'
 import type { TestedConnection } from './service.ts'
 
@@ -20,9 +22,12 @@ export function httpProxyService<Ctx>(app: ProxyHttp<Ctx>, options: HttpProxyOpt
 export class HttpProxyService<Ctx> extends ListeningBase<HttpListenerOptions, ResolvedHttpListenerOptions> {
   readonly #core: HttpProxyCore<Ctx>
 
-  /** @throws OptionError with every option that would not do. */
-  constructor(app: ProxyHttp<Ctx>, options: HttpProxyOptions) {
-    const core = new HttpProxyCore(app, options)
+  /**
+   * @param faults hears of every fault; left out: the process log does
+   * @throws OptionError with every option that would not do.
+   */
+  constructor(app: ProxyHttp<Ctx>, options: HttpProxyOptions, faults: FaultWatcher | null = null) {
+    const core = new HttpProxyCore(app, options, HTTP_PROTOCOLS, faults)
     super(core.name, core)
     this.#core = core
   }

@@ -2,22 +2,29 @@
  * `inject(app, request)` runs one request through the real sessions, phases and relay without a socket: a test of an
  * application needs no port and no origin process. The origin is the application's own choice of peer, or, with `origin`,
  * a function that stands in for every upstream.
+ * Invariant: what goes wrong in a hook reaches whoever made the request, with the hook's name: in the answer, or as what
+ * `inject` rejects with when there is none.
  */
 import { HttpConnector } from '../connector/http-connector.ts'
+import { describeError } from '../errors/describe-error.ts'
+import { ProxyError } from '../errors/proxy-error.ts'
 import { FieldLines } from '../http/field-lines.ts'
 import type { HeaderMap } from '../http/header-map.ts'
 import { RequestHead, type ResponseHead } from '../http/message-head.ts'
+import { textLog, type ProcessLog } from '../ipc/process-log.ts'
 import type { HttpListenerOptions } from '../listener/http-listener-options.ts'
 import { systemClock, Ticker, type Clock } from '../primitives/clock.ts'
 import { BODY_UNKNOWN, type UpstreamOwner } from '../protocols/http-session.ts'
 import { Http1ClientSession } from '../protocols/http1/client-session.ts'
 import { HTTP1_CLIENT_DEFAULTS } from '../protocols/http1/http1-options.ts'
 import { MemoryStream } from '../protocols/memory-stream.ts'
+import type { FaultWatcher } from '../proxy/fault-watcher.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
 import type { HttpProxyOptions } from './http-proxy-options.ts'
-import { httpProxyService } from './http-proxy-service.ts'
+import { HttpProxyService } from './http-proxy-service.ts'
 import { admit } from './listening-base.ts'
 import { memoryTransport, toBuffer, toHeaders, toTrailers, type Fields, type MemoryOrigin } from './memory-origin.ts'
+import { SERVER_CONTEXT_DEFAULTS } from './server-context.ts'
 
 export type { OriginAnswer, OriginRequest } from './memory-origin.ts'
 /** What stands in for every upstream. */
@@ -45,48 +52,90 @@ export interface InjectResponse {
   readonly trailers: HeaderMap | null
   /** Interim responses, in order. */
   readonly interim: readonly ResponseHead[]
+  /**
+   * Why the request failed, whatever it was answered with; null: it did not. What a hook threw is its `cause`, and its message
+   * names the hook (`kind` HOOK_FAILED, or HOOK_TIMEOUT for one that gave nothing in time).
+   */
+  readonly error: ProxyError | null
+  /**
+   * Every fault there was when the answer was complete, in order: `error`, and besides it what ended no request, such as a hook
+   * whose result nothing waits for, an attempt that was repeated, or the function that stands in for the origin.
+   */
+  readonly errors: readonly ProxyError[]
 }
 
 export interface InjectOptions {
   /** Answers instead of whatever `upstreamPeer` names; null dials the peer. @default null */
   origin?: InjectOrigin | null
-  /** Options of the service around the application. @default {} */
+  /**
+   * Options of the service around the application. `hookTimeoutMs` is 4 s unless they say otherwise: an error that names the
+   * hook comes before a test runner gives up. @default {}
+   */
   service?: Omit<HttpProxyOptions, 'connector'>
   /** Limits of the client's side. @default {} */
   listener?: HttpListenerOptions
   /** Time for every deadline. @default systemClock */
   clock?: Clock
+  /** Told what the process log of a worker is told; `SILENT_LOG` keeps it quiet. @default stderr, as text */
+  log?: ProcessLog
 }
 
 export const INJECT_DEFAULTS = { origin: null, service: {}, listener: {}, clock: systemClock } as const
 
-/** Rejects with the fault when the connection ends without a whole response. */
+/** Shorter than the time that a test runner commonly grants a test (5 s). */
+const HOOK_TIMEOUT_MS = 4_000
+
+/** The longest interval there is: nobody waits for its end. */
+const ALIVE_INTERVAL_MS = 2_147_483_647
+
+/** The faults of one request. */
+class Faults implements FaultWatcher {
+  error: ProxyError | null = null
+  readonly all: ProxyError[] = []
+  requestFailed(error: ProxyError): void {
+    this.error ??= error
+    this.all.push(error)
+  }
+  faultPassed(error: ProxyError): void { this.all.push(error) }
+  readonly originThrew = (thrown: unknown): void => {
+    const { message } = describeError(thrown)
+    this.all.push(new ProxyError('CONNECTION_RESET', 'upstream', `the origin given to inject threw: ${message}`, { cause: thrown }))
+  }
+}
+
+/** Rejects with why the request failed when there is no whole response. */
 export async function inject<Ctx>(app: ProxyHttp<Ctx>, request: InjectRequest = {}, options: InjectOptions = {}): Promise<InjectResponse> {
   const ticker = new Ticker(options.clock ?? INJECT_DEFAULTS.clock)
   const origin = options.origin ?? INJECT_DEFAULTS.origin
+  const faults = new Faults()
   const connector = new HttpConnector({
-    ticker, ...(origin === null ? {} : { transport: memoryTransport(origin, ticker, 'inject-origin') }),
+    ticker, ...(origin === null ? {} : { transport: memoryTransport(origin, ticker, 'inject-origin', faults.originThrew) }),
   })
-  const service = httpProxyService(app, { accessLog: null, ...options.service, connector }).addTcp('inject.test:0', options.listener)
-  await service.start()
+  const settings = { accessLog: null, hookTimeoutMs: HOOK_TIMEOUT_MS, ...options.service, connector }
+  const service = new HttpProxyService(app, settings, faults).addTcp('inject.test:0', options.listener)
+  await service.start({ ...SERVER_CONTEXT_DEFAULTS, log: options.log ?? textLog('inject') })
   const [near, far] = MemoryStream.pair('inject')
-  admit(service, far, service.listeners[0]!.name)
   const client = new Http1ClientSession(near, ticker)
+  // Deadlines keep no process alive, and there may be nothing else that does.
+  const alive = setInterval(() => {}, ALIVE_INTERVAL_MS)
   try {
-    return await exchangeOnce(client, request)
+    admit(service, far, service.listeners[0]!.name)
+    return await exchangeOnce(client, request, faults)
   } finally {
+    clearInterval(alive)
     client.close()
     service.close()
   }
 }
 
-async function exchangeOnce(client: Http1ClientSession, request: InjectRequest): Promise<InjectResponse> {
+async function exchangeOnce(client: Http1ClientSession, request: InjectRequest, faults: Faults): Promise<InjectResponse> {
   const { promise, resolve, reject } = Promise.withResolvers<InjectResponse>()
   const interim: ResponseHead[] = [], pieces: Buffer[] = []
   let head: ResponseHead | null = null
   const whole = (trailers: HeaderMap | null): InjectResponse => {
     const { status, reason, headers } = head!
-    return { status, reason, headers, body: Buffer.concat(pieces), trailers, interim }
+    const { error, all } = faults
+    return { status, reason, headers, body: Buffer.concat(pieces), trailers, interim, error, errors: [...all] }
   }
   const owner: UpstreamOwner = {
     onInterim(one) { interim.push(one) },
@@ -97,7 +146,8 @@ async function exchangeOnce(client: Http1ClientSession, request: InjectRequest):
     onResponseBody(buffer, from, to) { pieces.push(Buffer.from(buffer.subarray(from, to))) },
     onResponseEnd(trailers) { resolve(whole(trailers)) },
     onUpstreamDrained() { /* everything is written at once */ },
-    onUpstreamFault: reject,
+    // To this client the proxy is an upstream, but the fault is whoever's it was.
+    onUpstreamFault(error) { reject(faults.error ?? turnedAway(error)) },
   }
   const headers = toHeaders(request.headers ?? {}).clone()
   const body = request.body === undefined ? null : toBuffer(request.body)
@@ -112,4 +162,9 @@ async function exchangeOnce(client: Http1ClientSession, request: InjectRequest):
   }
   client.endRequest(toTrailers(request.trailers))
   return promise
+}
+
+/** Nothing was heard of the request, so it never was one. */
+function turnedAway(cause: ProxyError): ProxyError {
+  return new ProxyError('CLOSED_EARLY', 'internal', 'inject: the listener turned the connection away before it read a request', { cause })
 }

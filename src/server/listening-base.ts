@@ -9,6 +9,7 @@
  * Invariant: a connection that was let in is in its listener's book until it is closed, and counted exactly as long.
  */
 import { overridesFor, type ListenerOverrides } from '../config/worker-settings.ts'
+import { describeError } from '../errors/describe-error.ts'
 import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
 import type { DrainRequest } from '../ipc/drain-times.ts'
 import { parseListenAddress } from '../ipc/listen-address.ts'
@@ -21,6 +22,7 @@ import type { Ticker } from '../primitives/clock.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
 import type { DownstreamConnection } from '../protocols/http-connection.ts'
 import { selfTest } from '../protocols/tcp/tcp-stream.ts'
+import type { FaultWatcher } from '../proxy/fault-watcher.ts'
 import type { Tunnel } from '../proxy/tunnel.ts'
 import { RepeatedLines } from '../telemetry/repeated-lines.ts'
 import type { RefusalReason } from '../telemetry/tracer.ts'
@@ -38,6 +40,8 @@ export interface ServiceCore<Options extends ListenerOptions, Resolved extends R
   readonly ticker: Ticker
   /** Null: none watches. */
   readonly tracers: TracerGroup | null
+  /** Hears of every fault; null: the process log does. */
+  readonly faults: FaultWatcher | null
   /** No further request is wanted on any connection. Set by the service. */
   draining: boolean
   /** Set by the service while it drains: told whenever something that `active` counts has ended. */
@@ -269,9 +273,11 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
   }
 
   onFilterFailed(thrown: unknown): void {
-    this.#lines.error('connectionFilter failed; the connection was turned away', { listener: this.name }, () => ({
-      error: asProxyError(thrown, 'connectionFilter').message,
-    }))
+    this.#core.faults?.requestFailed(asProxyError(thrown, 'connectionFilter'))
+    this.#lines.error('connectionFilter failed; the connection was turned away', { listener: this.name }, () => {
+      const { stack } = describeError(thrown)
+      return { error: asProxyError(thrown, 'connectionFilter').message, stack: stack === '' ? undefined : stack }
+    })
   }
 
   onTurnedAway(clientIp: string, reason: RefusalReason): void {

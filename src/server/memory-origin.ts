@@ -32,15 +32,20 @@ export interface OriginAnswer {
   trailers?: Fields
 }
 
-/** @param name of the connections, as listeners have names */
-export function memoryTransport(origin: MemoryOrigin, ticker: Ticker, name: string): Transport {
+/**
+ * @param name of the connections, as listeners have names
+ * @param failed is told what `origin` throws; left out: it only breaks the connection
+ */
+export function memoryTransport(
+  origin: MemoryOrigin, ticker: Ticker, name: string, failed: (thrown: unknown) => void = () => {},
+): Transport {
   return {
     dial(peer, waiter) {
       const [near, far] = MemoryStream.pair(peer.name)
       let cancelled = false
       queueMicrotask(() => {
         if (cancelled) return
-        far.owner = new Http1ServerSession(far, name, HTTP_LISTENER_DEFAULTS, new OriginHost(origin, peer), ticker)
+        far.owner = new Http1ServerSession(far, name, HTTP_LISTENER_DEFAULTS, new OriginHost(origin, peer, failed), ticker)
         waiter.onDialed(near, null)
       })
       return { cancel() { cancelled = true } }
@@ -57,9 +62,11 @@ class OriginHost implements ConnectionHost {
   readonly draining = false
   readonly #origin: MemoryOrigin
   readonly #peer: Peer
-  constructor(origin: MemoryOrigin, peer: Peer) {
+  readonly #failed: (thrown: unknown) => void
+  constructor(origin: MemoryOrigin, peer: Peer, failed: (thrown: unknown) => void) {
     this.#origin = origin
     this.#peer = peer
+    this.#failed = failed
   }
   onRequest(session: DownstreamSession, refusal: ProxyError | null): RequestOwner {
     const pieces: Buffer[] = []
@@ -72,8 +79,9 @@ class OriginHost implements ConnectionHost {
         session.writeHead(ResponseHead.build(given.status ?? 200, fields), length, FieldLines.NONE)
         session.writeBody(body, 0, body.length, true)
         session.endResponse(toTrailers(given.trailers))
-      } catch {
+      } catch (thrown) {
         // An origin that throws is an origin that breaks the connection.
+        this.#failed(thrown)
         session.abort()
       }
       session.release()

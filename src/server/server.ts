@@ -19,6 +19,7 @@ import { withCompileCache } from '../ipc/compile-cache.ts'
 import { SUPERVISOR_FLAGS } from '../ipc/supervisor-flags.ts'
 import { passInheritedSockets } from '../ipc/inherited-sockets.ts'
 import { sumCounts, type Counted, type OpenCounts } from '../ipc/open-counts.ts'
+import { stderrLog } from '../ipc/process-log.ts'
 import { drainOrder } from '../ipc/drain-times.ts'
 import { canonicalAddress, DESCRIPTION_FORMAT, hostAndPort } from '../ipc/server-description.ts'
 import type { SelfTestOutcome } from '../ipc/messages.ts'
@@ -262,11 +263,12 @@ export class Server {
 
   /**
    * The in-process form, for embedding and tests: starts the services and listens here.
-   * @param context where services write to; what is left out is silent
+   * @param context where services write to. `log` left out is stderr (`SILENT_LOG` is silence); no request is logged unless
+   *   `accessLog` says where
    * @returns where it listens (port 0 was replaced)
    */
   async start(context: Partial<Omit<ServerContext, 'settings'>> = {}): Promise<readonly BoundAddress[]> {
-    await this.prepare({ ...SERVER_CONTEXT_DEFAULTS, ...context })
+    await this.prepare({ ...SERVER_CONTEXT_DEFAULTS, log: stderrLog('cirque'), ...context })
     try {
       const bound: BoundAddress[] = []
       for (const running of this.#running) bound.push(await this.#listen(running))

@@ -103,3 +103,18 @@ test('process log: a hook that nothing waits for and that throws a thousand time
   assert.equal(lines[1]!.fields['suppressed'], 19)
   bench.close()
 })
+
+test('counts and logs: an answer that a body filter fails within is the application\'s fault, not that of the origin', async () => {
+  for (const hook of ['upstreamResponseBodyFilter', 'responseBodyFilter'] as const) {
+    const { bench, lines } = logged({ [hook]() { throw new Error('planned') } })
+    await bench.send(GET)
+    await bench.answer('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
+    const { err, flag } = bench.lines[0]!
+    assert.deepEqual([err, flag], ['HOOK_FAILED', 'FE'])
+    const { ownFaults, upstreamFaults } = bench.service.stats()
+    assert.deepEqual([ownFaults, upstreamFaults], [1, 0], hook)
+    assert.deepEqual(lines.map(({ message }) => message), ['a request failed inside the proxy'])
+    assert.equal(bench.told.attempts[0]!.error?.source, 'internal')
+    bench.close()
+  }
+})

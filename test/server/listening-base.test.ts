@@ -1,7 +1,7 @@
 /** What users see of a service, and what the process gives it. How it accepts is in accepting-model.test.ts, drains in drain.test.ts. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { HttpPeer, httpProxyService, inject, Server, type HttpProxyService, type ProxyHttp } from '../../src/index.ts'
+import { HttpPeer, httpProxyService, inject, Server, SILENT_LOG, type HttpProxyService, type ProxyHttp } from '../../src/index.ts'
 import type { ProcessLog } from '../../src/ipc/process-log.ts'
 import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
 import { RawClient } from '../support/raw-client.ts'
@@ -42,6 +42,26 @@ test('listening service: an embedded server tells its log of a hook that throws,
   client.destroy()
   await waitFor('the log', () => said.length > 0)
   assert.deepEqual([said, logged], [['logging failed; the request was not touched by that: planned'], [204]])
+})
+
+test('listening service: an embedded server that is given no log tells stderr, and one with a silent log nobody', async t => {
+  const said: string[] = []
+  // What the process finds odd about itself at the start is told as well, and depends on the machine.
+  t.mock.method(process.stderr, 'write', (line: string) => { if (line.includes('planned')) said.push(line) })
+  for (const context of [{ log: SILENT_LOG }, {}]) {
+    const server = new Server()
+    server.addService(httpProxyService<undefined>({ ...app, requestFilter() { throw new Error('planned') } }).addTcp('127.0.0.1:0'))
+    t.after(() => server.close())
+    const [bound] = await server.start(context)
+    const client = await RawClient.connect({ host: '127.0.0.1', port: bound!.port })
+    await client.write(get())
+    assert.equal((await client.readResponse()).status, 500)
+    client.destroy()
+  }
+  assert.equal(said.length, 1)
+  assert.match(said[0]!, /a request failed inside the proxy/)
+  assert.match(said[0]!, /HOOK_FAILED \(internal\): requestFilter: planned/)
+  assert.match(said[0]!, /listening-base\.test\.ts:\d+/)
 })
 
 test('listening service: what an operator sets counts over what the code says', async () => {

@@ -34,6 +34,7 @@ export class PlainService extends ListeningBase<ListenerOptions, ResolvedListene
 class PlainCore implements ServiceCore<ListenerOptions, ResolvedListenerOptions> {
   readonly ticker = new Ticker()
   readonly tracers = null
+  readonly faults = null
   draining = false
   drain: Drain | null = null
   active = 0

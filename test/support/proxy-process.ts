@@ -3,7 +3,7 @@
  * same file; it listens on a free port and passes everything to one origin.
  */
 import { fork, type ChildProcess } from 'node:child_process'
-import { HttpPeer, Server, httpProxyService, type HttpListenerOptions } from '../../src/index.ts'
+import { HttpPeer, SILENT_LOG, Server, httpProxyService, type HttpListenerOptions } from '../../src/index.ts'
 import type { HttpPeerOptions } from '../../src/peer/http-peer.ts'
 import { within } from './wait-for.ts'
 
@@ -97,7 +97,7 @@ async function serve(options: ProxyProcessOptions): Promise<void> {
   const server = new Server().limits({ maxLoopDelayMs: 0 })
   const service = httpProxyService<undefined>({ newCtx: () => undefined, upstreamPeer: () => peer, suppressErrorLog: () => true })
   server.addService(service.addTcp('127.0.0.1:0', options.listener))
-  const [bound] = await server.start()
+  const [bound] = await server.start({ log: SILENT_LOG })
   process.on('message', message => {
     const request = message as ToChild
     if (request.tag === 'stop') process.exit(0)

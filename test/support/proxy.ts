@@ -4,7 +4,10 @@
  */
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
-import { HttpPeer, Server, httpProxyService, type HttpListenerOptions, type HttpProxyOptions, type ProxyHttp } from '../../src/index.ts'
+import {
+  HttpPeer, SILENT_LOG, Server, httpProxyService,
+  type HttpListenerOptions, type HttpProxyOptions, type ProxyHttp,
+} from '../../src/index.ts'
 import type { HttpPeerOptions } from '../../src/peer/http-peer.ts'
 import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
 import { drainOrder } from '../../src/ipc/drain-times.ts'
@@ -53,7 +56,7 @@ export class ProxyUnderTest {
     const app: ProxyHttp<undefined> = { newCtx: () => undefined, upstreamPeer: () => peer, suppressErrorLog: () => true, ...options.hooks }
     const service = httpProxyService<undefined>(app, options.service)
     server.addService(service.addTcp('127.0.0.1:0', options.listener))
-    const [bound] = await server.start()
+    const [bound] = await server.start({ log: SILENT_LOG })
     return new ProxyUnderTest({ origin, server, port: bound!.port, leavesExchangesOpen: options.leavesExchangesOpen ?? false, openBefore })
   }
 
