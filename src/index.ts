@@ -9,7 +9,7 @@ export type { HttpProxyOptions } from './server/http-proxy-options.ts'
 export type {
   BackgroundService, DrainRequest, ListenerSpec, ListeningService, RunningListener, Service, ServiceStats,
 } from './server/service.ts'
-export type { ServerContext } from './server/server-context.ts'
+export type { ServerContext, StartContext } from './server/server-context.ts'
 export { SILENT_LOG, type ProcessLog } from './ipc/process-log.ts'
 export {
   inject,

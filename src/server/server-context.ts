@@ -28,3 +28,14 @@ export interface ServerContext {
 export const SERVER_CONTEXT_DEFAULTS: ServerContext = {
   log: SILENT_LOG, accessLog: null, accept: null, workers: 1, settings: { limits: {}, listeners: {} },
 }
+
+/** What `Server.start` is told. The process belongs to somebody else, so nothing native is called there unless they say so. */
+export interface StartContext extends Partial<Omit<ServerContext, 'settings' | 'accept'>> {
+  /**
+   * Whether listeners take all that waits in a queue at once, as workers do. Without, Node.js takes one connection in each turn
+   * of the event loop, so that new clients wait when those that are there are busy. It is a call of the C library through
+   * `node:ffi`, and Node.js says once on stderr that this is experimental; where there is none, `log` is told, and it is one
+   * in each turn. @default false
+   */
+  readonly systemCalls?: boolean
+}

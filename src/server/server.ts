@@ -14,12 +14,13 @@ import { fileURLToPath } from 'node:url'
 import { resolveLimitOptions, type LimitOptions } from '../config/limit-options.ts'
 import { DRAIN_DEFAULTS } from '../config/supervisor-options.ts'
 import { isToken } from '../http/header-map.ts'
-import type { Acceptor } from '../listener/acceptor.ts'
+import type { AcceptCall, Acceptor } from '../listener/acceptor.ts'
 import { withCompileCache } from '../ipc/compile-cache.ts'
+import { loadSystemCalls } from '../ipc/system-calls.ts'
 import { SUPERVISOR_FLAGS } from '../ipc/supervisor-flags.ts'
 import { passInheritedSockets } from '../ipc/inherited-sockets.ts'
 import { sumCounts, type Counted, type OpenCounts } from '../ipc/open-counts.ts'
-import { stderrLog } from '../ipc/process-log.ts'
+import { stderrLog, type ProcessLog } from '../ipc/process-log.ts'
 import { drainOrder } from '../ipc/drain-times.ts'
 import { canonicalAddress, DESCRIPTION_FORMAT, hostAndPort } from '../ipc/server-description.ts'
 import type { SelfTestOutcome } from '../ipc/messages.ts'
@@ -28,7 +29,7 @@ import { code, defaultsOf, duration, flag, resolveOptions, text, type OptionTabl
 import { Admission, systemSupply } from './admission.ts'
 import { currentRunHost } from './run-host.ts'
 import { runSelfTest } from './self-test.ts'
-import { SERVER_CONTEXT_DEFAULTS, type ServerContext } from './server-context.ts'
+import { SERVER_CONTEXT_DEFAULTS, type ServerContext, type StartContext } from './server-context.ts'
 import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, Service } from './service.ts'
 import { startOrder } from './start-order.ts'
 
@@ -267,8 +268,10 @@ export class Server {
    *   `accessLog` says where
    * @returns where it listens (port 0 was replaced)
    */
-  async start(context: Partial<Omit<ServerContext, 'settings'>> = {}): Promise<readonly BoundAddress[]> {
-    await this.prepare({ ...SERVER_CONTEXT_DEFAULTS, log: stderrLog('cirque'), ...context })
+  async start(context: StartContext = {}): Promise<readonly BoundAddress[]> {
+    const { systemCalls = false, log = stderrLog('cirque'), ...given } = context
+    const accept = systemCalls ? await loadAcceptCall(log) : null
+    await this.prepare({ ...SERVER_CONTEXT_DEFAULTS, ...given, log, accept })
     try {
       const bound: BoundAddress[] = []
       for (const running of this.#running) bound.push(await this.#listen(running))
@@ -337,6 +340,14 @@ function resolveSelfTest(options: SelfTestOptions): SelfTest {
 }
 
 export function backlogOf(spec: ListenerSpec): number { return spec.options.backlog ?? DEFAULT_BACKLOG }
+
+/** Null, and the log knows why, where there are no system calls. */
+async function loadAcceptCall(log: ProcessLog): Promise<AcceptCall | null> {
+  const loaded = await loadSystemCalls()
+  if (loaded.available) return loaded.calls.accept
+  log.warn('listeners take one connection in each turn of the event loop: there are no system calls', { reason: loaded.reason })
+  return null
+}
 
 /** Same pid, same terminal, same environment: this image is replaced by the supervisor's, which never evaluates the application. */
 async function becomeSupervisor(): Promise<never> {
