@@ -155,7 +155,7 @@ const SOURCE_PLANTS: readonly { readonly bug: string; readonly plant: SourcePlan
       file: 'supervisor/supervisor.ts',
       edits: [['await fleet.awaitWorkers(this.#options.upgrade.adoptTimeoutMs)\n    const w', '0\n    const w']],
     },
-    found: /^workers [\d., ]+ hold sockets and can send them, but were not adopted/,
+    found: /^workers [\d., ]+ hold sockets and can send them, but were not adopted|^\(1\) the queue of .* was lost by last holder/,
   },
   {
     bug: 'a worker that has lost its supervisor drains although orphans are kept',
