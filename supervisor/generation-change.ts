@@ -136,6 +136,8 @@ export class GenerationChange {
     await Promise.all(roster.slots.map(slot => slot.index < wide.workers ? null : this.#revertSurplus(slot)))
     roster.expectNone()
     this.#standIns.reconcile()
+    // When a back-off began, those that have retired since served.
+    this.#starts.hurry()
     roster.forgetGenerations()
     roster.setup.onChange()
   }

@@ -257,6 +257,6 @@ export class Roster {
 }
 
 /** One of an earlier supervisor may accept without our knowing since when: it does for long. */
-function isFresh({ unused, acceptingSinceMs }: WorkerProcess, sinceMs: number): boolean {
-  return unused || (acceptingSinceMs !== null && acceptingSinceMs > sinceMs)
+function isFresh({ coming, acceptingSinceMs }: WorkerProcess, sinceMs: number): boolean {
+  return coming || (acceptingSinceMs !== null && acceptingSinceMs > sinceMs)
 }

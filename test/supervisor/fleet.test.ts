@@ -604,6 +604,25 @@ test('fleet: a spare that takes over while a generation goes back keeps the slot
   assert.deepEqual([...f.fleet.workers()].map(worker => worker.id), [spare.id])
 })
 
+test('fleet: when a generation that goes back leaves no worker, the next one is not kept waiting by earlier deaths', async () => {
+  const f = fixture({}, 1)
+  await f.started
+  const next: Generation = { ...generation(2), number: 8 }
+  f.fleet.expect(next, f.fleet.options)
+  for (const slot of f.fleet.slots) {
+    await f.fleet.introduce(slot, next)
+    await f.fleet.takeOver(slot)
+  }
+  const [slot] = f.fleet.slots
+  for (let death = 0; death < 10; death++) slot!.recordDeath({ acceptingSinceMs: null, diedAtMs: f.host.nowMs() })
+  f.host.onFork = worker => { worker.exit({ problem: 'EAGAIN' }) }
+  for (const worker of [slot!.previous!, slot!.current!]) f.host.kill(worker.pid, 'SIGKILL')
+  // Slot 1 serves until it is taken back, and so did not let slot 0 hurry.
+  await f.fleet.revert(f.fleet.generation)
+  assert.equal(slot!.backingOff, true)
+  assert.ok(slot!.restartAtMs - f.host.nowMs() <= 200, String(slot!.restartAtMs - f.host.nowMs()))
+})
+
 test('fleet: spares are replaced with their slot, and those that keep dying are not the slot\'s deaths', async () => {
   const f = fixture({ spareWorkers: 2 }, 2)
   await f.started
