@@ -38,6 +38,14 @@ export interface ReleaseLife {
 /** Nothing but another start can change these: sockets and processes were made with them. */
 const FIXED_OPTIONS = ['stateDir', 'adminAddress', 'user', 'group'] as const
 
+/**
+ * A new supervisor has at least so many times as long as its release has just taken to be described: that, too, starts a Node.js
+ * and loads code, on the same machine at nearly the same moment. A fixed time says nothing of a machine that is busy, and going
+ * back for that reason helps nobody. But not longer than this for it, in ms: meanwhile dead workers are not replaced.
+ */
+const BOOTS_A_DESCRIPTION = 8
+const LONGEST_BOOT_MS = 30_000
+
 const NO_LAYOUT: Generation['layout'] = { slots: 0, copies: 1, listeners: [] }
 
 export class ReleaseWorld implements UpgradeWorld {
@@ -45,6 +53,8 @@ export class ReleaseWorld implements UpgradeWorld {
   #number = 0
   /** Of the code and the runtime of this image. */
   #fingerprint = ''
+  /** How long the release that was read last took to be described. */
+  #describedInMs = 0
   /** Runs releases that bring no Node.js. */
   #usualNode: string
   readonly #setup: SupervisorSetup
@@ -149,7 +159,9 @@ export class ReleaseWorld implements UpgradeWorld {
   }
 
   async #read(number: number, blueprint: Blueprint, config: ServerConfig, readAt: number, signal: AbortSignal): Promise<Generation> {
+    const sinceMs = this.#world.host.nowMs()
     const description = await this.#world.describe(blueprint, config.supervisor.describeTimeoutMs, signal)
+    this.#describedInMs = this.#world.host.nowMs() - sinceMs
     const settings = settingsOf(config)
     checkListenerNames(settings, description)
     return { number, ...blueprint, readAt, description, settings, workers: config.supervisor.workers, layout: NO_LAYOUT }
@@ -205,7 +217,7 @@ export class ReleaseWorld implements UpgradeWorld {
     try {
       return await this.#world.exec({
         folder: this.#setup.stateFolder.path, to: plan.generation.release, descriptors: this.#holdings.allDescriptors,
-        bootTimeoutMs: plan.options.upgrade.bootTimeoutMs, state: this.#life.journalEntry(),
+        bootTimeoutMs: this.#bootTimeoutMs(plan), state: this.#life.journalEntry(),
         environment: serviceManager.environmentForExec(),
       }, this.#holdings.calls!)
     } catch (error) {
@@ -213,6 +225,11 @@ export class ReleaseWorld implements UpgradeWorld {
       fleet.thaw()
       throw new Refused(`the supervisor could not be replaced: ${error instanceof Error ? error.message : String(error)}`)
     }
+  }
+
+  #bootTimeoutMs({ options }: Plan): number {
+    const onThisMachineMs = Math.min(LONGEST_BOOT_MS, Math.ceil(BOOTS_A_DESCRIPTION * this.#describedInMs))
+    return Math.max(options.upgrade.bootTimeoutMs, onThisMachineMs)
   }
 
   /** What serves, in one line for the service manager. */

@@ -107,7 +107,10 @@ export interface UpgradeOptions {
    * a row, are taken back, in ms. 0 never objects. @default 200
    */
   maxLoopLagMs?: number
-  /** A supervisor that has replaced itself and is not done by then is taken back, in ms. At least 1. @default 5_000 */
+  /**
+   * A supervisor that has replaced itself and is not done by then is taken back, in ms. It has longer where the release took long
+   * to be described: eight times that, at most 30 s. At least 1. @default 5_000
+   */
   bootTimeoutMs?: number
   /** How long a new supervisor waits for the workers of the one before it, in ms. At least 1. @default 2_000 */
   adoptTimeoutMs?: number

@@ -36,6 +36,9 @@ class Fixture {
   readonly flips: string[] = []
   stopping = false
   serving: Generation | null = null
+  nowMs = 0
+  describeMs = 100
+  bootTimeoutMs = 0
   exec: () => Promise<never> = () => Promise.reject(new Error('E2BIG'))
   readonly frozen: string[] = []
   readonly releases: ReleaseWorld
@@ -50,13 +53,20 @@ class Fixture {
       wallMs: () => 0,
       turn: async () => {},
       resolveIdentity: () => IDENTITY,
-      describe: async () => ({ format: 1, services: [], listeners: [], selfTest: SELF_TEST }),
+      host: { nowMs: () => this.nowMs } as SupervisorWorld['host'],
+      describe: async () => {
+        this.nowMs += this.describeMs
+        return { format: 1, services: [], listeners: [], selfTest: SELF_TEST }
+      },
       releases: {
         releaseOf: () => release('/r1'), read: release, fingerprintOf: folder => `code of ${folder}`,
         current: () => this.flips.at(-1) ?? '/r1', fileOnceCurrent: (_application, file) => file,
         flip: (_application, folder) => { this.flips.push(folder) }, changedSince: () => false,
       },
-      exec: () => this.exec(),
+      exec: ({ bootTimeoutMs }) => {
+        this.bootTimeoutMs = bootTimeoutMs
+        return this.exec()
+      },
     } satisfies Partial<SupervisorWorld>
     const told = { reloading: () => {}, ready: () => {}, environmentForExec: () => ({}) }
     const holdings = readAnew({
@@ -140,6 +150,19 @@ test('release world: an exec that cannot even be tried leaves a fleet that forks
   server.stopping = true
   server.exec = () => assert.fail('nothing is executed by a server that stops')
   await assert.rejects(server.releases.replaceSupervisor(plan), { name: 'Refused', message: 'the server is stopping' })
+})
+
+test('release world: a new supervisor has longer where its release took long to be described, but not for ever', async () => {
+  for (const [describeMs, bootTimeoutMs] of [[200, 5_000], [1_000, 8_000], [15_000, 30_000]] as const) {
+    const server = await new Fixture().started()
+    server.describeMs = describeMs
+    await assert.rejects(server.releases.replaceSupervisor(await server.prepare()), { name: 'Refused' })
+    assert.equal(server.bootTimeoutMs, bootTimeoutMs)
+  }
+  const patient = await new Fixture().started()
+  patient.said = { workers: 2, upgrade: { bootTimeoutMs: 60_000 } }
+  await assert.rejects(patient.releases.replaceSupervisor(await patient.prepare()), { name: 'Refused' })
+  assert.equal(patient.bootTimeoutMs, 60_000)
 })
 
 test('release world: adopted workers are outdated by another release, other workers, other settings', async () => {
