@@ -21,7 +21,7 @@ import { acceptedOn, dialledTo, tcpSockets, type TcpSocket } from '../field/open
 import { USUAL_BOUNDS, type Attack, type Bounds, type Strike, type Target } from './attack.ts'
 import { ATTACKS } from './attacks/list.ts'
 import { makeMemoryGroup } from './cgroup.ts'
-import { abuseTable, judge, timesOf, type Observation, type Row, type Visit } from './verdict.ts'
+import { abuseTable, judge, timesOf, verdictOf, type Observation, type Row, type Visit } from './verdict.ts'
 
 const WORKERS = 2
 const VICTIMS_PER_SECOND = 40
@@ -232,7 +232,7 @@ async function main(): Promise<number> {
       const row = await run(attack, seconds)
       rows.push(row)
       const wrong = judge(row.seen, row.bounds)
-      console.error(`  ${row.done}: ${wrong.length === 0 ? 'PASS' : `FAIL, ${wrong.join('; ')}`}`)
+      console.error(`  ${row.done}: ${[verdictOf(row.seen, row.bounds), ...wrong].join('; ')}`)
     } catch (error) {
       broken.push(`FAIL ${attack.name}: ${(error as Error).message}`)
       console.error(`  ${(error as Error).message}`)

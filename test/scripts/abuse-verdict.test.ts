@@ -56,6 +56,16 @@ test('abuse verdict: a run in which the undisturbed instance failed, or nobody a
   assert.match(wrong({ attacked: timesOf([]), undisturbed: timesOf([]) }).join('; '), /only 0 victims asked/)
 })
 
+test('abuse verdict: a machine that had no time for the undisturbed instance is told from a proxy that suffers', () => {
+  const verdictFor = (undisturbed: readonly Visit[]): string => {
+    const seen = { ...FINE, attacked: timesOf(visits(100, 500)), undisturbed: timesOf(undisturbed) }
+    return / (PASS|FAIL|BUSY)$/m.exec(abuseTable([{ name: 'a', done: '', seen, bounds: USUAL_BOUNDS }]))?.[1] ?? ''
+  }
+  assert.equal(verdictFor(visits(100, 100)), 'FAIL')
+  assert.equal(verdictFor([...visits(90, 20), ...visits(10, 101)]), 'BUSY')
+  assert.equal(verdictFor(visits(100, 20, 1)), 'BUSY')
+})
+
 test('abuse verdict: times of an idle machine are no measure for each other', () => {
   assert.deepEqual(wrong({ undisturbed: timesOf(visits(100, 1)), attacked: timesOf(visits(100, 9)) }), [])
   assert.equal(wrong({ undisturbed: timesOf(visits(100, 1)), attacked: timesOf(visits(100, 41)) }).length, 2)
