@@ -105,7 +105,7 @@ const VENDORS: Readonly<Record<string, readonly string[]>> = {
   '@opentelemetry/*': ['src/telemetry/exporters/', 'workers/instrument.ts'],
   'zod': ['src/config/'],
   'yaml': ['src/config/'],
-  'commander': ['supervisor/cli.ts'],
+  'commander': ['supervisor/cli.ts', 'supervisor/commands/'],
 }
 const VENDOR_FREE = ['test/', 'scripts/']
 

@@ -1,0 +1,53 @@
+/** `cirque upgrade`, `reload` and `rollback`: one operation of the supervisor each, which is waited for. */
+import fs from 'node:fs'
+import path from 'node:path'
+import type { Command } from 'commander'
+import type { FromOperator, OperationStarted } from '../../src/ipc/messages.ts'
+import { askSupervisor, awaitOutcome } from '../control-client.ts'
+import { EXIT } from '../exit-codes.ts'
+import { chosenFolder } from './chosen-supervisor.ts'
+import { outcomeText } from './outcome-text.ts'
+import { Failure, say, shared } from './shared-options.ts'
+import type { Shared } from './shared-options.ts'
+
+type BeginOperation = Extract<FromOperator, { tag: 'upgrade' | 'reload' | 'rollback' }>
+
+export function addChangeCommands(program: Command): void {
+  shared(program.command('upgrade')
+    .description('replace everything by another release, or by what is in the running one\'s folder now; undone when it does not work'))
+    .argument('[folder]', 'the release: a folder like the one that runs')
+    .option('--supervisor', 'replace the supervisor in place even when its code is the same')
+    .option('--no-wait', 'print the id of the operation and do not wait for the outcome')
+    .action(async (folder: string | undefined, options: Shared & { wait: boolean; supervisor?: boolean }) => {
+      await operate(options, {
+        tag: 'upgrade',
+        folder: folder === undefined ? '' : existingFolder(folder),
+        supervisor: options.supervisor === true ? 'always' : 'if-changed',
+      })
+    })
+  shared(program.command('reload')
+    .description('read configuration and application again; nothing changes when something is wrong with them'))
+    .option('--no-wait', 'print the id of the operation and do not wait for the outcome')
+    .action(async (options: Shared & { wait: boolean }) => { await operate(options, { tag: 'reload' }) })
+  shared(program.command('rollback').description('upgrade to the release before the last upgrade'))
+    .option('--no-wait', 'print the id of the operation and do not wait for the outcome')
+    .action(async (options: Shared & { wait: boolean }) => { await operate(options, { tag: 'rollback' }) })
+}
+
+/** Begins an operation and says how it ended, across the replacement of the supervisor that works on it. */
+async function operate(options: Shared & { wait: boolean }, message: BeginOperation): Promise<void> {
+  const folder = await chosenFolder(options)
+  const { id } = await askSupervisor(folder, message) as OperationStarted
+  if (!options.wait) { say(options, { id }, () => id); return }
+  const outcome = await awaitOutcome(folder, id)
+  if (outcome.result === 'committed') { say(options, outcome, () => outcomeText(outcome)); return }
+  if (options.json === true) say(options, outcome, () => '')
+  const failed = outcome.configuration ? EXIT.usage : EXIT.failed
+  throw new Failure(outcome.result === 'superseded' ? EXIT.superseded : failed, outcomeText(outcome))
+}
+
+function existingFolder(folder: string): string {
+  const full = path.resolve(folder)
+  if (!fs.statSync(full, { throwIfNoEntry: false })?.isDirectory()) throw new Failure(EXIT.usage, `there is no folder ${full}`)
+  return full
+}

@@ -1,0 +1,111 @@
+/** What `status` and `workers ls` show to people. Pure. */
+import type { SupervisorStatus } from '../operator-desk.ts'
+import { duration } from './duration-text.ts'
+import { outcomeText } from './outcome-text.ts'
+
+interface ShownWorker {
+  id: string
+  pid: number
+  state: string
+  silent: boolean
+  ageMs: number
+  drainingMs: number | null
+  drainEndsInMs: number | null
+  loopLagMs: number | null
+  rssBytes: number | null
+  open: { connections: number; activeExchanges: number; exchanges: number; upgraded: number }
+  /** Left out by a supervisor of an older build. */
+  notices?: readonly string[]
+}
+
+interface ShownSlot {
+  slot: number
+  state: string
+  restarts: number
+  standIn: string | null
+  worker: ShownWorker | null
+  incoming: ShownWorker | null
+  previous: ShownWorker | null
+  /** Left out by a supervisor of an older build. */
+  spare?: ShownWorker | null
+  draining: ShownWorker[]
+}
+
+interface ShownTotals {
+  connections?: number
+  activeExchanges?: number
+  exchanges?: number
+  upgraded?: number
+  webSockets?: number
+  oldestUpgradedMs?: number
+}
+
+export function statusText(status: SupervisorStatus): string {
+  const { connections, activeExchanges, exchanges, upgraded, webSockets, oldestUpgradedMs } = status.totals as ShownTotals
+  const webSocketsText = `${webSockets ?? 0} WebSockets, the oldest for ${duration(oldestUpgradedMs ?? 0)}`
+  const upgradedText = (upgraded ?? 0) === 0 ? '' : `, ${upgraded} upgraded (${webSocketsText})`
+  const state = `${status.state}${status.operation === '' ? '' : ` (${status.operation})`}`
+  return [
+    `cirque ${status.version}  ${state}  pid ${status.pid}  up ${duration(status.uptimeMs)}`,
+    `application   ${status.application}`,
+    `release       ${status.release}${status.previousRelease === '' ? '' : `  (rollback: ${status.previousRelease})`}`,
+    `generation    ${status.generation}`,
+    ...status.outcomes.slice(-1).map(outcome => `last change   ${outcomeText(outcome)}`),
+    ...status.listeners.map(listener => `listener      ${listener.bound}  ${listener.service}`),
+    ...(status.admin === '' ? [] : [`admin         ${status.admin}`]),
+    `control       ${status.controlSocket}`,
+    ...(status.systemCalls === 'available' ? [] : [`system calls  ${status.systemCalls}: no replacement of the supervisor in place`]),
+    `open          ${connections ?? 0} connections, ${activeExchanges ?? 0} requests${upgradedText}; ${exchanges ?? 0} requests so far`,
+    ...noticesText(status.slots as ShownSlot[]),
+    '',
+    workersText(status),
+  ].join('\n')
+}
+
+/** What workers want to have known, each once, with those who say so. */
+function noticesText(slots: readonly ShownSlot[]): string[] {
+  const saidBy = new Map<string, string[]>()
+  for (const { worker } of slots) {
+    for (const notice of worker?.notices ?? []) saidBy.set(notice, [...saidBy.get(notice) ?? [], worker!.id])
+  }
+  return [...saidBy].map(([notice, workers]) => `notice        ${notice} (worker ${workers.join(', ')})`)
+}
+
+export function workersText(status: SupervisorStatus): string {
+  const rows: string[][] = [['WORKER', 'PID', 'STATE', 'AGE', 'CONNECTIONS', 'REQUESTS', 'LAG', 'MEMORY', 'RESTARTS']]
+  for (const slot of status.slots as ShownSlot[]) {
+    const row = (worker: ShownWorker, restarts: string): string[] => [
+      worker.id,
+      String(worker.pid),
+      stateText(worker),
+      duration(worker.ageMs),
+      String(worker.open.connections),
+      String(worker.open.exchanges),
+      worker.loopLagMs === null ? '-' : `${worker.loopLagMs} ms`,
+      worker.rssBytes === null ? '-' : `${Math.round(worker.rssBytes / 1_048_576)} MiB`,
+      restarts,
+    ]
+    if (slot.worker !== null) rows.push(row(slot.worker, String(slot.restarts)))
+    else {
+      const state = slot.standIn === null ? slot.state : `${slot.state}, served by ${slot.standIn}`
+      rows.push([`slot ${slot.slot}`, '-', state, '-', '-', '-', '-', '-', String(slot.restarts)])
+    }
+    for (const worker of [slot.incoming, slot.previous]) if (worker !== null) rows.push(row(worker, ''))
+    if (slot.spare !== undefined && slot.spare !== null) rows.push(row(slot.spare, '').with(2, spareText(slot.spare)))
+    for (const worker of slot.draining) rows.push(row(worker, ''))
+  }
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map(row => row[column]!.length)))
+  return rows.map(row => row.map((cell, column) => cell.padEnd(widths[column]!)).join('  ').trimEnd()).join('\n')
+}
+
+/** It waits to take the slot's worker's place. */
+function spareText(spare: ShownWorker): string { return spare.state === 'ready' ? 'spare' : `spare, ${stateText(spare)}` }
+
+/** A worker that drains says what it waits for and how long it may. */
+function stateText(worker: ShownWorker): string {
+  if (worker.silent) return `${worker.state}, silent`
+  if (worker.drainingMs === null || worker.drainEndsInMs === null) return worker.state
+  const { activeExchanges, upgraded } = worker.open
+  const open = `${activeExchanges} requests, ${upgraded} upgraded`
+  return `${worker.state} for ${duration(worker.drainingMs)}: ${open}; ends in ${duration(worker.drainEndsInMs)}`
+}
