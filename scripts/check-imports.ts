@@ -60,13 +60,15 @@ export const ROWS: readonly Row[] = [
   { where: ['src/proxy/'], may: CAPABILITIES },
   { where: ['src/server/'], may: [...CAPABILITIES, 'src/proxy/'] },
   { where: ['src/index.ts'], may: ['src/'] },
+  { where: ['create/template/'], may: [] },
+  { where: ['create/'], may: [] },
   {
     where: ['supervisor/'],
-    may: [...FOUNDATION.filter(folder => folder !== 'src/http/'), 'src/telemetry/exporters/', 'src/telemetry/metric-slots.ts'],
+    may: [...FOUNDATION.filter(folder => folder !== 'src/http/'), 'create/', 'src/telemetry/exporters/', 'src/telemetry/metric-slots.ts'],
   },
   { where: ['workers/'], may: ['src/'] },
   { where: ['examples/'], may: ['src/index.ts'] },
-  { where: ['test/', 'scripts/'], may: ['src/', 'supervisor/', 'workers/', 'examples/', 'test/', 'scripts/'] },
+  { where: ['test/', 'scripts/'], may: ['create/', 'src/', 'supervisor/', 'workers/', 'examples/', 'test/', 'scripts/'] },
 ]
 
 interface ClosedWay {
@@ -98,7 +100,7 @@ const EXPORTER_READERS = ['supervisor/', 'workers/', ...EDGE_READERS, 'src/proxy
 const ENTRIES = ['src/index.ts', 'supervisor/cli.ts', 'supervisor/main.ts', 'workers/main.ts', 'workers/describe.ts']
 const ENTRY_GUARD = 'src/runtime-check.ts'
 
-/** Vendors by package name, `scope/*` for a whole scope; whatever is not here is for test/ and scripts/ alone. */
+/** Vendors by package name, `scope/*` for a whole scope; whatever is not here is for test/, scripts/ and what a project is made from. */
 const VENDORS: Readonly<Record<string, readonly string[]>> = {
   'prom-client': ['src/telemetry/exporters/'],
   '@sentry/*': ['src/telemetry/exporters/'],
@@ -107,7 +109,7 @@ const VENDORS: Readonly<Record<string, readonly string[]>> = {
   'yaml': ['src/config/'],
   'commander': ['supervisor/cli.ts', 'supervisor/commands/'],
 }
-const VENDOR_FREE = ['test/', 'scripts/']
+const VENDOR_FREE = ['create/template/', 'test/', 'scripts/']
 
 /** An import of node:http evaluates getters of its that load undici: 19 MB and 76 ms of CPU for each process (**measured**). */
 const LOADED_LATE = { where: [], why: "it costs every process 19 MB; take it from process.getBuiltinModule('node:http') where it is used" }

@@ -11,7 +11,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import type { Finding } from './source-text.ts'
 
-const SKIPPED_FOLDERS: ReadonlySet<string> = new Set(['node_modules', 'build', '.git'])
+/** `template` holds pages of the projects that are made from it. */
+const SKIPPED_FOLDERS: ReadonlySet<string> = new Set(['node_modules', 'build', '.git', 'template'])
 const LINK = /\[([^\][]*)\]\(([^()\s]+)\)/g
 const NAMED_FILE = /`((?:[\w.-]+\/)*[\w.-]+\.(?:ts|mjs|md|sh))`/g
 /** Head of a table that describes every file beside the page. */

@@ -29,7 +29,7 @@ const PARALLEL_FILES = 2
 /** A file that takes longer is stuck: real upgrades may take 4 minutes together, all of `npm test` 15. */
 const FILE_TIMEOUT_MS = 300_000
 /** Folders whose files tests load or start. */
-const WATCHED = ['bin', 'examples', 'scripts', 'src', 'supervisor', 'test', 'workers']
+const WATCHED = ['bin', 'create', 'examples', 'scripts', 'src', 'supervisor', 'test', 'workers']
 /** An editor writes a file in several steps, a checkout many files. */
 const SETTLE_MS = 200
 

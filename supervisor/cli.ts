@@ -10,6 +10,7 @@ import { Command, CommanderError } from 'commander'
 import { ConfigError } from '../src/config/server-config.ts'
 import { ChannelError } from '../src/ipc/channel.ts'
 import { addChangeCommands } from './commands/change-commands.ts'
+import { addInitCommand } from './commands/init-command.ts'
 import { addProveCommand } from './commands/prove-command.ts'
 import { addRunCommand } from './commands/run-command.ts'
 import { Failure } from './commands/shared-options.ts'
@@ -30,6 +31,7 @@ export function createCommandLine(): Command {
     .exitOverride()
     .configureHelp({ sortSubcommands: false })
 
+  addInitCommand(program)
   addRunCommand(program)
   addStatusCommand(program)
   addStopCommand(program)

@@ -15,7 +15,7 @@ import { Failure } from './shared-options.ts'
 export function existingApplication(application: string | undefined): string {
   if (application === undefined) {
     const runs = exampleNames().map(name => `  cirque run ${name}`).join('\n')
-    throw new Failure(EXIT.usage, `which application? Declarative configuration does not exist yet; try one of the examples:\n${runs}`)
+    throw new Failure(EXIT.usage, `which application? cirque init NAME makes one of your own; the examples are\n${runs}`)
   }
   const file = path.resolve(application)
   if (!fs.statSync(file, { throwIfNoEntry: false })?.isFile()) throw new Failure(EXIT.usage, `there is no file ${file}`)

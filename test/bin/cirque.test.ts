@@ -19,12 +19,14 @@ function fakeNode(version: string, name: string): string {
   return `#!/bin/sh\nif [ "$1" = --version ]; then echo ${version}; exit 0; fi\necho "${name} $$ $*"\n`
 }
 
+const ADVISED = `npm install --save-exact ${PINNED_HERE}@26.10.0`
+
 interface Installation { readonly root: string; readonly script: string; readonly tools: string }
 
-/** A copy of the package in a folder of its own, and an empty folder `tools` that comes first in the PATH. */
+/** A copy of the package, or a checkout, in a folder of its own, and an empty folder `tools` that comes first in the PATH. */
 function install(t: TestContext, files: Readonly<Record<string, string>>): Installation {
   const folder = temporaryFolder(t)
-  const root = path.join(folder, 'lib/node_modules/cirque')
+  const root = path.join(folder, Object.hasOwn(files, 'lib/cirque/supervisor/cli.ts') ? 'lib/cirque' : 'lib/node_modules/cirque')
   const tools = path.join(folder, 'tools')
   mkdirSync(path.join(root, 'bin'), { recursive: true })
   mkdirSync(tools)
@@ -49,12 +51,14 @@ function start(
 }
 
 const FLAGS = SUPERVISOR_FLAGS.join(' ')
-const SOURCE = { 'lib/node_modules/cirque/supervisor/cli.ts': '' }
+/** As it is published, and as it lies in a checkout. */
+const BUILT = { 'lib/node_modules/cirque/dist/supervisor/cli.js': '', 'lib/node_modules/cirque/dist/create/main.js': '' }
+const SOURCE = { 'lib/cirque/supervisor/cli.ts': '', 'lib/cirque/create/main.ts': '' }
 
 test('bin: the pinned runtime inside the package comes first and replaces the shell', t => {
   const at = install(t, {
     ...SOURCE,
-    [`lib/node_modules/cirque/node_modules/${PINNED_HERE}/bin/node`]: fakeNode('v26.10.0', 'pinned'),
+    [`lib/cirque/node_modules/${PINNED_HERE}/bin/node`]: fakeNode('v26.10.0', 'pinned'),
     'tools/node': fakeNode('v27.0.0', 'path'),
   })
   const { code, out, pid } = start(at, ['run', 'my app.ts'], { CIRQUE_NODE: path.join(at.tools, 'node') })
@@ -63,18 +67,18 @@ test('bin: the pinned runtime inside the package comes first and replaces the sh
 })
 
 test('bin: a pinned runtime hoisted beside the package is found through links of any kind', t => {
-  const at = install(t, { ...SOURCE, [`lib/node_modules/${PINNED_HERE}/bin/node`]: fakeNode('v26.9.0', 'hoisted') })
+  const at = install(t, { ...BUILT, [`lib/node_modules/${PINNED_HERE}/bin/node`]: fakeNode('v26.9.0', 'hoisted') })
   const bin = path.join(at.root, '../.bin')
   mkdirSync(bin)
   symlinkSync('../cirque/bin/cirque', path.join(bin, 'cirque'))
   symlinkSync(path.join(bin, 'cirque'), path.join(at.tools, 'cirque'))
   const { code, out } = start(at, ['status'], {}, path.join(at.tools, 'cirque'))
   assert.equal(code, 0)
-  assert.match(out, new RegExp(`^hoisted \\d+ ${FLAGS} ${at.root}/supervisor/cli.ts status$`))
+  assert.match(out, new RegExp(`^hoisted \\d+ ${FLAGS} ${at.root}/dist/supervisor/cli.js status$`))
 })
 
 test('bin: the built package is started from its JavaScript', t => {
-  const at = install(t, { 'lib/node_modules/cirque/dist/supervisor/cli.js': '', 'tools/node': fakeNode('v26.10.0', 'path') })
+  const at = install(t, { ...BUILT, 'tools/node': fakeNode('v26.10.0', 'path') })
   assert.match(start(at, []).out, new RegExp(` ${at.root}/dist/supervisor/cli.js$`))
 })
 
@@ -108,7 +112,7 @@ test('bin: a CIRQUE_NODE that is too old, or no node at all, is refused instead 
 
 test('bin: a pinned runtime that does not start here is passed over', t => {
   const at = install(t, {
-    ...SOURCE, [`lib/node_modules/cirque/node_modules/${PINNED_HERE}/bin/node`]: '#!/bin/sh\nexit 127\n',
+    ...BUILT, [`lib/node_modules/cirque/node_modules/${PINNED_HERE}/bin/node`]: '#!/bin/sh\nexit 127\n',
     'tools/node': fakeNode('v26.10.0', 'path'),
   })
   assert.match(start(at, []).out, /^path /)
@@ -119,6 +123,46 @@ test('bin: an incomplete installation says so', t => {
   const { code, err } = start(at, [])
   assert.equal(code, 2)
   assert.equal(err, `cirque: found neither supervisor/cli.ts nor dist/supervisor/cli.js in ${at.root}; install the package again`)
+})
+
+test('bin: an installed package advises what brings a runtime into the project, not a command inside node_modules', t => {
+  const old = { 'tools/node': fakeNode('v20.20.2', 'path') }
+  const at = install(t, { ...BUILT, ...old, 'lib/package.json': '{}' })
+  const found = `cirque: needs Node.js 26.9 or newer, found v20.20.2 at ${at.tools}/node`
+  const project = path.join(at.root, '../..')
+  assert.equal(start(at, ['run', 'app.ts']).err, `${found}; run ${ADVISED} in ${project}, or set CIRQUE_NODE to a newer one`)
+  // Installed for all users of the machine: there is no project.
+  const global = install(t, { ...BUILT, ...old })
+  assert.equal(
+    start(global, ['run', 'app.ts']).err,
+    `${found.replace(at.tools, global.tools)}; make a project with cirque init NAME, which brings one, or set CIRQUE_NODE to a newer one`,
+  )
+  const npx = install(t, { ...old, ...BUILT })
+  writeTree(npx.tools, { '../_npx/ab12/package.json': '{}', '../_npx/ab12/node_modules/cirque/dist/supervisor/cli.js': '' })
+  mkdirSync(path.join(npx.tools, '../_npx/ab12/node_modules/cirque/bin'))
+  const script = path.join(npx.tools, '../_npx/ab12/node_modules/cirque/bin/cirque')
+  copyFileSync(SCRIPT, script)
+  assert.match(start(npx, ['status'], {}, script).err, /; make a project with cirque init NAME, which brings one, or [^\n]+$/)
+})
+
+test('bin: init needs no Node.js newer than 20, and neither flags nor a runtime that such a one lacks', t => {
+  for (const version of ['v20.0.0', 'v22.1.0', 'v26.10.0']) {
+    const at = install(t, { ...BUILT, 'tools/node': fakeNode(version, 'path') })
+    const { code, out } = start(at, ['init', 'my edge', '--help'])
+    assert.equal(code, 0)
+    assert.match(out, new RegExp(`^path \\d+ ${at.root}/dist/create/main\\.js my edge --help$`))
+  }
+  const at = install(t, { ...BUILT, 'tools/node': fakeNode('v18.20.0', 'path'), 'lib/package.json': '{}' })
+  const { code, err } = start(at, ['init', 'x'])
+  assert.equal(code, 2)
+  assert.match(err, /^cirque: needs Node\.js 20\.0 or newer, found v18\.20\.0 at [^\n]+$/)
+})
+
+test('bin: source that was installed as a package is refused with the way to a package that runs', t => {
+  const at = install(t, { 'lib/node_modules/cirque/supervisor/cli.ts': '', 'tools/node': fakeNode('v26.10.0', 'path') })
+  const { code, out, err } = start(at, ['run', 'app.ts'])
+  assert.deepEqual([code, out], [2, ''])
+  assert.match(err, /^cirque: \S+ is the source of Cirque, [^\n]+ npm run build && npm pack \.\/build\/package[^\n]*$/)
 })
 
 test('runtime check: 26.9 and later will do, earlier ones are refused in one line', () => {

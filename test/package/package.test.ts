@@ -3,7 +3,7 @@
  * run. Its dependencies are linked from here, so no registry is asked.
  */
 import assert from 'node:assert/strict'
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn, spawnSync, type SpawnSyncReturns } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, statSync, symlinkSync } from 'node:fs'
 import http from 'node:http'
@@ -12,18 +12,33 @@ import os from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, before, test } from 'node:test'
-import { buildPackage, type publishedManifest } from '../../scripts/build-package.ts'
+import { buildCreator, buildPackage, type publishedManifest } from '../../scripts/build-package.ts'
 import { linkTarget } from '../../scripts/page-links.ts'
 import { importsOf } from '../../scripts/source-text.ts'
 import * as source from '../../src/index.ts'
-import { writeTree } from '../support/temporary-folder.ts'
+import { olderNode } from '../support/clean-clone.ts'
+import { temporaryFolder, writeTree } from '../support/temporary-folder.ts'
 
 const ROOT = path.join(import.meta.dirname, '../..')
 const folder = realpathSync(mkdtempSync(path.join(os.tmpdir(), 'cirque-')))
 const project = path.join(folder, 'project')
 const installed = path.join(project, 'node_modules/cirque')
+const built = path.join(folder, 'package')
 /** What the packed file holds, relative to the package. */
 let packed: string[] = []
+
+/** @returns the path of the packed file, and what it holds. */
+function pack(source: string): { file: string; files: string[] } {
+  const [{ filename, files }] = JSON.parse(run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], source)) as [
+    { filename: string; files: { path: string }[] },
+  ]
+  return { file: path.join(folder, filename), files: files.map(file => file.path) }
+}
+
+function unpack(file: string, target: string): void {
+  mkdirSync(target, { recursive: true })
+  run('tar', ['--extract', '--gzip', '--file', file, '--strip-components', '1', '--directory', target], target)
+}
 
 function run(command: string, args: readonly string[], cwd: string = project): string {
   const { status, stdout, stderr, error } = spawnSync(command, args, { cwd, encoding: 'utf8' })
@@ -32,14 +47,10 @@ function run(command: string, args: readonly string[], cwd: string = project): s
 }
 
 before(() => {
-  const built = path.join(folder, 'package')
   buildPackage(built)
-  const [{ filename, files }] = JSON.parse(run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], built)) as [
-    { filename: string; files: { path: string }[] },
-  ]
-  packed = files.map(file => file.path)
-  mkdirSync(installed, { recursive: true })
-  run('tar', ['--extract', '--gzip', '--file', path.join(folder, filename), '--strip-components', '1', '--directory', installed])
+  const { file, files } = pack(built)
+  packed = files
+  unpack(file, installed)
   mkdirSync(path.join(project, 'node_modules/.bin'))
   symlinkSync('../cirque/bin/cirque', path.join(project, 'node_modules/.bin/cirque'))
   const { dependencies } = JSON.parse(readFileSync(path.join(installed, 'package.json'), 'utf8')) as {
@@ -61,7 +72,8 @@ test('package: it holds JavaScript and declarations, the command, its licence an
     assert.match(
       name,
       new RegExp([
-        String.raw`^(?:dist/(?:src|supervisor|workers)/.*\.(?:[mc]?js|d\.ts)|bin/cirque|LICENSE|package\.json`,
+        String.raw`^(?:dist/(?:create|examples|src|supervisor|workers)/.*\.(?:[mc]?js|d\.ts)|bin/cirque|LICENSE|package\.json`,
+        String.raw`dist/create/template/.*|examples/[\w-]+\.ts`,
         String.raw`(?:docs|src/proxy|supervisor|scripts/systemd)/[\w-]+\.md|README\.md`,
         String.raw`scripts/systemd/[\w-]+\.(?:conf|service|socket))$`,
       ].join('|')),
@@ -71,7 +83,7 @@ test('package: it holds JavaScript and declarations, the command, its licence an
 })
 
 test('package: every link of its pages leads to a file of the package', () => {
-  const pages = packed.filter(name => name.endsWith('.md'))
+  const pages = packed.filter(name => name.endsWith('.md') && !name.includes('/template/'))
   assert.ok(['README.md', 'src/proxy/README.md', 'supervisor/README.md'].every(name => pages.includes(name)), pages.join(' '))
   let followed = 0
   for (const page of pages) {
@@ -92,7 +104,8 @@ test('package: its package.json has the dependencies, and neither the runtime no
   for (const key of ['optionalDependencies', 'devDependencies', 'scripts', 'private', 'devEngines']) {
     assert.equal(manifest[key], undefined, key)
   }
-  assert.deepEqual(manifest['engines'], { node: '>=26.9' })
+  // To be installed with: the one that it serves with comes as a package.
+  assert.deepEqual(manifest['engines'], { node: '>=20' })
 })
 
 test('package: every package that it imports is one of its dependencies', () => {
@@ -147,6 +160,62 @@ test('package: its declarations and the TypeScript of README.md pass a strict ch
     ...Object.fromEntries(blocks.map((block, index) => [`readme-${index}.ts`, block])),
   })
   run(path.join(ROOT, 'node_modules/.bin/tsc'), ['--project', '.'])
+})
+
+test('package: its examples are there to be copied, and run as they are', async t => {
+  const examples = packed.filter(name => name.startsWith('examples/'))
+  assert.ok(examples.length > 0)
+  writeTree(project, Object.fromEntries(examples.map(name => [name, readFileSync(path.join(installed, name), 'utf8')])))
+  run(path.join(ROOT, 'node_modules/.bin/tsc'), [
+    '--noEmit', '--strict', '--target', 'esnext', '--module', 'nodenext', '--types', 'node', '--allowImportingTsExtensions',
+    '--ignoreConfig', ...examples,
+  ])
+  const output = run(path.join(project, 'node_modules/.bin/cirque'), ['validate', path.join(installed, 'dist/examples/load-balancer.js')])
+  assert.match(output, /load-balancer\.js is fine/)
+  t.diagnostic(output)
+})
+
+test('package: packing the source is refused with the way to the package', () => {
+  const { status, stderr } = spawnSync('npm', ['pack', '--dry-run'], { cwd: ROOT, encoding: 'utf8' })
+  assert.notEqual(status, 0)
+  assert.match(stderr, /cirque: this folder is the source, [^\n]* npm run build && npm pack \.\/build\/package$/m)
+})
+
+test('package: nothing that npm ci installs here runs a script of its own', () => {
+  const { packages } = JSON.parse(readFileSync(path.join(ROOT, 'package-lock.json'), 'utf8')) as {
+    packages: Record<string, { hasInstallScript?: boolean }>
+  }
+  assert.deepEqual(Object.keys(packages).filter(name => packages[name]?.hasInstallScript === true), [])
+})
+
+test('package: an older Node.js makes a project with its command, and with create-cirque, from folders that nobody may write to', t => {
+  const env = olderNode(t)
+  if (env === null) return
+  const creator = path.join(folder, 'create-cirque')
+  buildCreator(creator, built)
+  const { file, files } = pack(creator)
+  for (const name of files) assert.match(name, /^(?:package\.json|LICENSE|dist\/create\/.*|scripts\/systemd\/cirque\.service)$/)
+  const shelf = path.join(folder, 'read-only')
+  unpack(pack(built).file, path.join(shelf, 'node_modules/cirque'))
+  unpack(file, path.join(shelf, 'node_modules/create-cirque'))
+  run('chmod', ['--recursive', 'a-w', shelf], folder)
+  t.after(() => run('chmod', ['--recursive', 'u+w', shelf], folder))
+  const target = temporaryFolder(t)
+  const create = path.join(shelf, 'node_modules/create-cirque', 'dist/create/main.js')
+  const commands: readonly [string, string[]][] = [
+    [path.join(shelf, 'node_modules/cirque/bin/cirque'), ['init', 'one']], [create, ['two']],
+  ]
+  for (const [command, args] of commands) {
+    const ended: SpawnSyncReturns<string> = spawnSync(command, args, { cwd: target, encoding: 'utf8', env })
+    assert.deepEqual([ended.status, ended.stderr], [0, ''], ended.stdout)
+    assert.match(ended.stdout, /^ {2}npm install /m)
+  }
+  assert.deepEqual(readdirSync(target).toSorted(), ['one', 'two'])
+  const names = (name: string): string[] => readdirSync(path.join(target, name)).filter(file => !file.endsWith('.service'))
+  assert.deepEqual(names('one'), names('two'))
+  const again = spawnSync(create, ['one'], { cwd: target, encoding: 'utf8', env })
+  assert.equal(again.status, 1)
+  assert.match(again.stderr, /^cirque: \S+\/one is not empty \([^\n]+\n$/)
 })
 
 test('package: its command runs an application of the project under its own supervisor', async t => {
