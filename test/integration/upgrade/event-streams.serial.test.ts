@@ -100,17 +100,18 @@ for (const operation of ['a rolling restart', 'an upgrade']) {
     const [lastMs] = await Promise.all([lastBeforeDrain(server), OPERATIONS[operation]!(server)])
     const names = await serving(server)
     const idle = await idleConnection(t, server)
-    await waitFor('every reader to be back', () => before.every(({ visits }) => visits.length > 1), {
+    // Slot after slot: who comes back early may meet an old worker that is not replaced yet.
+    await waitFor('every reader to be at a new worker', () => before.every(({ visit }) => names.includes(visit.by)), {
       deadlineMs: 20_000, seen: () => [readers.faults, before.map(({ kind, visits }) => [kind, visits])],
     })
-    const cuts = before.map(({ visits }) => visits[0]!)
+    const cuts = before.flatMap(({ visits }) => visits.slice(0, -1))
     assert.deepEqual([...new Set(cuts.map(({ end }) => end))], ['ECONNRESET'])
     const lasted = cuts.map(({ by, endedAtMs }) => endedAtMs - lastMs.get(Number(by.split(' ')[1]))!)
     assert.deepEqual(lasted.filter(ms => !(ms >= hardDrainMs)), [])
-    assert.deepEqual(before.filter(({ visit }) => !names.includes(visit.by)), [])
     await server.settled()
+    const visits = before.map(reader => reader.visits.length)
     await readers.goOn()
-    assert.deepEqual([readers.faults, visitsOf(before), idle.ended], [[], [2], false])
+    assert.deepEqual([readers.faults, before.map(reader => reader.visits.length), idle.ended], [[], visits, false])
     t.diagnostic(`load: ${readers.events} attempted, 0 lost`)
   })
 }
