@@ -26,7 +26,8 @@ export type { Http1ServerOptions } from './protocols/http1/http1-options.ts'
 
 // What an application does with a request.
 export type { BodyResult, FailToProxy, ProxyHttp, Verdict } from './proxy/proxy-http.ts'
-export type { ResponseBody, ResponseFields, Session } from './proxy/session.ts'
+export type { LogValue, ResponseBody, ResponseFields, Session } from './proxy/session.ts'
+export type { SessionLimits } from './proxy/session-limits.ts'
 export type { ForwardedOptions } from './proxy/forwarded-options.ts'
 export type { HttpModule } from './modules/http-module.ts'
 export { HeaderMap } from './http/header-map.ts'

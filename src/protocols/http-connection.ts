@@ -9,10 +9,11 @@
  */
 import type { ProxyError } from '../errors/proxy-error.ts'
 import type { ByteStream, StreamDigest } from './byte-stream.ts'
+import type { OriginTimes } from './http-options.ts'
 import type { DownstreamOwner, DownstreamSession, UpstreamOwner, UpstreamSession } from './http-session.ts'
 
 /** What one exchange may take of an origin. It travels with `begin`, so that peers with other limits share connections. */
-export interface ExchangeLimits {
+export interface ExchangeLimits extends OriginTimes {
   /** Status line and fields of a response, in bytes. */
   readonly maxResponseHeadBytes: number
   /** Fields in a response head. */
@@ -21,14 +22,6 @@ export interface ExchangeLimits {
   readonly maxInterimResponses: number
   /** The same heads together, in bytes. */
   readonly maxInterimBytes: number
-  /** From the end of the request to the first byte of the response, in ms. */
-  readonly firstByteTimeoutMs: number
-  /** From the first byte of a response head to its end, in ms. */
-  readonly responseHeadTimeoutMs: number
-  /** Longest pause within a response, in ms. */
-  readonly readTimeoutMs: number
-  /** Longest time in which the origin takes no byte of what waits for it, in ms. */
-  readonly writeTimeoutMs: number
 }
 
 /** Why a parked connection ended: the origin closed it, sent bytes that no request had asked for, or its idle time was over. */
@@ -102,11 +95,8 @@ export interface RequestOwner extends DownstreamOwner {
 export interface ConnectionHost {
   /** No further request is wanted on any connection: answers say so in the way of their protocol. */
   readonly draining: boolean
-  /**
-   * A request head is complete. Returns what gets its body and answers it.
-   * @param refusal why the connection wants this request answered with an error; null when it has nothing against it
-   */
-  onRequest(session: DownstreamSession, refusal: ProxyError | null): RequestOwner
+  /** A request head is complete. Returns what answers it, and refuses a body that is announced larger than `session.limits` allow. */
+  onRequest(session: DownstreamSession): RequestOwner
   /** A head was refused before it became a request; the connection answers with `error.status` behind this call. */
   onRefused(connection: DownstreamConnection, error: ProxyError): void
 }

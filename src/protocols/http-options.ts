@@ -1,7 +1,7 @@
 /**
- * What the server's side of HTTP may be told whatever the version: limits of heads, bodies, trailers and connections,
- * and times. What only one version knows stands beside its session (http1/http1-options.ts). Merged into the options of a
- * listener; a field of 0 is refused unless it says what 0 means.
+ * What HTTP may be told whatever the version. Of the server's side: limits of heads, bodies, trailers and connections, and times.
+ * Of the client's side: the times of an exchange. What only one version knows stands beside its session
+ * (http1/http1-options.ts). Merged into the options of a listener; a field of 0 is refused unless it says what 0 means.
  */
 import { count, defaultsOf, duration, flag, rate, size, type OptionTable } from '../primitives/option-table.ts'
 
@@ -57,6 +57,10 @@ export interface HttpServerOptions {
 }
 export type ResolvedHttpServerOptions = Readonly<Required<HttpServerOptions>>
 
+/** What a session looks at while its request is served, and so the part that one request may have otherwise. */
+export type RequestLimits = Pick<ResolvedHttpServerOptions,
+  'maxRequestBodyBytes' | 'bodyIdleTimeoutMs' | 'minBodyBytesPerSecond' | 'sendTimeoutMs' | 'minSendBytesPerSecond' | 'totalTimeoutMs'>
+
 export const HTTP_SERVER_OPTIONS = {
   maxUriBytes: size(8192, { min: 256 }),
   maxMethodBytes: size(32),
@@ -79,3 +83,22 @@ export const HTTP_SERVER_OPTIONS = {
 } satisfies OptionTable<HttpServerOptions>
 
 export const HTTP_SERVER_DEFAULTS: ResolvedHttpServerOptions = defaultsOf<HttpServerOptions>(HTTP_SERVER_OPTIONS)
+
+/** How long an exchange waits for its origin. A session may be given others at any time. */
+export interface OriginTimes {
+  /** From the end of the request to the first byte of the response, in ms. */
+  readonly firstByteTimeoutMs: number
+  /** From the first byte of a response head to its end, in ms. */
+  readonly responseHeadTimeoutMs: number
+  /** Longest pause within a response, in ms. */
+  readonly readTimeoutMs: number
+  /** Longest time in which the origin takes no byte of what waits for it, in ms. */
+  readonly writeTimeoutMs: number
+}
+
+export const ORIGIN_TIMES = {
+  firstByteTimeoutMs: duration(60_000),
+  responseHeadTimeoutMs: duration(10_000),
+  readTimeoutMs: duration(60_000),
+  writeTimeoutMs: duration(60_000),
+} satisfies OptionTable<OriginTimes>

@@ -31,7 +31,7 @@ import type { HeaderMap } from '../http/header-map.ts'
 import type { RequestHead, ResponseHead } from '../http/message-head.ts'
 import type { ByteStream, StreamDigest } from './byte-stream.ts'
 import type { DownstreamConnection, UpstreamConnection } from './http-connection.ts'
-import type { HalfClose } from './http-options.ts'
+import type { HalfClose, OriginTimes, RequestLimits } from './http-options.ts'
 
 /** Length of a body that is about to be sent: bytes, or one of these. */
 export const BODY_NONE = 0
@@ -92,6 +92,8 @@ export interface DownstreamSession {
   readonly acceptsTrailers: boolean
   /** As the listener has it, for each request anew; what is set counts from then on. */
   halfClose: HalfClose
+  /** As the listener has them, for each request anew; what is set counts from the start of the request. */
+  limits: RequestLimits
   /** The target has something that wants a closer look before it is matched or sent on (http/target-path.ts). */
   readonly targetUnusual: boolean
 
@@ -165,6 +167,8 @@ export interface UpstreamSession {
   readonly bodyBytesOut: number
   /** Response bytes seen in this exchange, so that a retry can be ruled out. */
   readonly responseStarted: boolean
+  /** At first those that `begin` was given. */
+  times: OriginTimes
 
   writeHead(head: RequestHead, setup: RequestSetup): void
   /** @param owned the bytes stay untouched until `bytesQueued` is 0; otherwise the session copies what has to wait */

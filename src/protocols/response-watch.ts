@@ -4,7 +4,7 @@
  * as fields of their own: between two looks, once a tick, an event costs one store.
  */
 import { ProxyError } from '../errors/proxy-error.ts'
-import type { ExchangeLimits } from './http-connection.ts'
+import type { OriginTimes } from './http-options.ts'
 import type { SendProgress } from './send-progress.ts'
 
 /**
@@ -18,22 +18,22 @@ export type Owed = (typeof Owed)[keyof typeof Owed]
  * The fault of an origin that is late, null otherwise.
  * @param silentSince when the last byte of the origin came, the request was whole, or the proxy read on after a pause
  */
-export function lateness(owed: Owed, limits: ExchangeLimits, now: number, silentSince: number, progress: SendProgress): ProxyError | null {
+export function lateness(owed: Owed, times: OriginTimes, now: number, silentSince: number, progress: SendProgress): ProxyError | null {
   switch (owed) {
     case Owed.Nothing: return null
     case Owed.Room: {
-      const { writeTimeoutMs } = limits
+      const { writeTimeoutMs } = times
       if (progress.check(now, writeTimeoutMs, 0) === '') return null
       return new ProxyError('WRITE_TIMEOUT', 'upstream', `the origin took no byte for ${writeTimeoutMs} ms`, { limit: 'write-timeout' })
     }
     case Owed.FirstByte: {
-      const { firstByteTimeoutMs } = limits
+      const { firstByteTimeoutMs } = times
       if (now - silentSince <= firstByteTimeoutMs) return null
       const text = `no response within ${firstByteTimeoutMs} ms`
       return new ProxyError('FIRST_BYTE_TIMEOUT', 'upstream', text, { limit: 'first-byte-timeout' })
     }
     case Owed.Rest: {
-      const { readTimeoutMs } = limits
+      const { readTimeoutMs } = times
       if (now - silentSince <= readTimeoutMs) return null
       return new ProxyError('READ_TIMEOUT', 'upstream', `no byte of the response for ${readTimeoutMs} ms`, { limit: 'read-timeout' })
     }
@@ -41,7 +41,7 @@ export function lateness(owed: Owed, limits: ExchangeLimits, now: number, silent
 }
 
 /** The fault of an origin that takes too long over one head, however often a byte of it comes. @param since infinity: none is begun */
-export function headLateness({ responseHeadTimeoutMs }: ExchangeLimits, now: number, since: number): ProxyError | null {
+export function headLateness({ responseHeadTimeoutMs }: OriginTimes, now: number, since: number): ProxyError | null {
   if (now - since <= responseHeadTimeoutMs) return null
   const text = `no complete head within ${responseHeadTimeoutMs} ms`
   return new ProxyError('READ_TIMEOUT', 'upstream', text, { limit: 'response-head-timeout' })

@@ -25,10 +25,12 @@ import { normalizeTarget } from '../http/target-path.ts'
 import type { HttpModule } from '../modules/http-module.ts'
 import type { Peer } from '../peer/peer.ts'
 import { isPromise } from '../primitives/application-call.ts'
+import { showValue } from '../primitives/option-table.ts'
 import { BUFFER_RESERVE, copyWithReserve, type StreamDigest } from '../protocols/byte-stream.ts'
 import type { RequestOwner } from '../protocols/http-connection.ts'
 import type { HalfClose } from '../protocols/http-options.ts'
 import { BODY_TUNNEL, BODY_UNKNOWN, BODY_UNTIL_CLOSE, type DownstreamSession } from '../protocols/http-session.ts'
+import { announcedTooLarge } from '../protocols/request-watch.ts'
 import { offeredProtocols } from '../protocols/websocket/handshake.ts'
 import type { TracerGroup } from '../telemetry/tracer-group.ts'
 import { Attempt, tellPeer, type AttemptOwner, type LostConnection } from './attempt.ts'
@@ -42,38 +44,43 @@ import type { FailToProxy } from './proxy-http.ts'
 import { bodyOnItsWay, NO_BODY, RequestBody, type RequestBodyOwner } from './request-body.ts'
 import { discardBody, OwnAnswer, ResponsePipe, type ResponsePipeOwner, type ResponseSink, type ResponseSource } from './response-source.ts'
 import { retryDelayMs } from './retry-budget.ts'
-import type { ResponseBody, ResponseFields, Session } from './session.ts'
+import type { LogValue, ResponseBody, ResponseFields, Session } from './session.ts'
+import { checkSessionLimits, originTimesWith, requestLimitsWith, said, type SessionLimits } from './session-limits.ts'
 import { Tunnel, type TunnelOwner } from './tunnel.ts'
+
+/** Fields that hooks may add to a line of the access log. */
+const MAX_LOG_FIELDS = 16
+const LOG_FIELD_NAME = /^[a-z][a-z0-9_]{0,31}$/
 
 /**
  * Where the exchange is. A step is left before its hook is called, so that a promise resumes behind it. The parked ones are
  * left by an event, not by the loop.
  */
 const Step = {
-  Normalize: 0, Early: 1, Modules: 2, Request: 3, Upstream: 4, UpstreamVerdict: 5, Peer: 6, PeerChosen: 7,
+  Normalize: 0, Early: 1, BodyLimit: 2, Modules: 3, Request: 4, Upstream: 5, UpstreamVerdict: 6, Peer: 7, PeerChosen: 8,
   /** Parked: a connection was asked for. */
-  Connecting: 8,
-  Connected: 9, CopyRequest: 10, UpstreamModules: 11, Send: 12,
+  Connecting: 9,
+  Connected: 10, CopyRequest: 11, UpstreamModules: 12, Send: 13,
   /** Parked: the head of the request went out; its body may be on its way. */
-  Relaying: 13,
-  AdjustModules: 14, ResponseUpstreamModules: 15, ResponseUpstream: 16, ResponseApp: 17, ResponseModules: 18, SendResponse: 19,
+  Relaying: 14,
+  AdjustModules: 15, ResponseUpstreamModules: 16, ResponseUpstream: 17, ResponseApp: 18, ResponseModules: 19, SendResponse: 20,
   /** Parked: the head of the response went out; its body is on its way. */
-  Streaming: 20,
+  Streaming: 21,
   /** Parked: raw bytes pass. */
-  Tunnel: 21,
+  Tunnel: 22,
   /** Parked: an attempt failed and another one follows. */
-  Retrying: 22,
+  Retrying: 23,
   /** Parked: `failToConnect` or `errorWhileProxy` looks at a fault of an attempt. */
-  Judging: 23,
+  Judging: 24,
   /** Parked: `failToProxy` decides. */
-  Failing: 24,
-  Ended: 25,
+  Failing: 25,
+  Ended: 26,
 } as const
 type Step = (typeof Step)[keyof typeof Step]
 
 /** The hook behind which a step stands: a step is left before its hook is called. */
 const HOOK_BEFORE: Readonly<Partial<Record<Step, string>>> = {
-  [Step.Modules]: 'earlyRequestFilter', [Step.Upstream]: 'requestFilter', [Step.UpstreamVerdict]: 'proxyUpstreamFilter',
+  [Step.BodyLimit]: 'earlyRequestFilter', [Step.Upstream]: 'requestFilter', [Step.UpstreamVerdict]: 'proxyUpstreamFilter',
   [Step.PeerChosen]: 'upstreamPeer', [Step.Connecting]: 'upstreamPeer', [Step.CopyRequest]: 'connectedToUpstream',
   [Step.UpstreamModules]: 'upstreamRequestFilter', [Step.Relaying]: 'a filter of the request',
   [Step.ResponseUpstreamModules]: 'adjustUpstreamModules', [Step.ResponseApp]: 'upstreamResponseFilter',
@@ -83,7 +90,7 @@ const HOOK_BEFORE: Readonly<Partial<Record<Step, string>>> = {
 
 /** Steps behind whose hooks the application may answer by itself. */
 const MAY_RESPOND: ReadonlySet<Step> = new Set<Step>([
-  Step.Modules, Step.Upstream, Step.UpstreamVerdict, Step.PeerChosen, Step.CopyRequest, Step.UpstreamModules,
+  Step.BodyLimit, Step.Modules, Step.Upstream, Step.UpstreamVerdict, Step.PeerChosen, Step.CopyRequest, Step.UpstreamModules,
   Step.ResponseApp, Step.ResponseModules, Step.Failing,
 ])
 
@@ -162,6 +169,10 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   #skipsModules = false
   #budgetSpent = false
   #states: Map<HttpModule, unknown> | null = null
+  /** What hooks said of limits so far: each attempt is told. */
+  #limits: SessionLimits | null = null
+  #inAccessLog = true
+  #logFields: Map<string, LogValue> | null = null
   /** As they were at the end, raw bytes of a tunnel included: the downstream session goes on to other requests. */
   #bytesIn = 0
   #bytesOut = 0
@@ -204,6 +215,34 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   set halfClose(wanted: HalfClose) {
     if (wanted !== 'abort' && wanted !== 'keep') throw new TypeError(`halfClose is ${JSON.stringify(wanted)}; use 'abort' or 'keep'`)
     if (!this.#ended) this.#down.halfClose = wanted
+  }
+
+  get inAccessLog(): boolean { return this.#inAccessLog }
+  set inAccessLog(wanted: boolean) {
+    if (typeof wanted !== 'boolean') throw new TypeError(`inAccessLog is ${showValue(wanted)}; use true or false`)
+    this.#inAccessLog = wanted
+  }
+
+  setLimits(given: SessionLimits): void {
+    checkSessionLimits(given)
+    if (this.#ended) return
+    this.#limits = { ...this.#limits, ...said(given) }
+    this.#down.limits = requestLimitsWith(this.#down.limits, given)
+    this.#limitOrigin(given)
+  }
+
+  logField(name: string, value: LogValue): void {
+    if (this.#ended) throw new Error('logField: the line was written before this hook; call it in an earlier one')
+    if (typeof name !== 'string' || !LOG_FIELD_NAME.test(name)) {
+      throw new TypeError(`logField: the name is ${showValue(name)}; use up to 32 of a to z, 0 to 9 and _, beginning with a letter`)
+    }
+    const known = typeof value === 'string' || typeof value === 'boolean' || Number.isFinite(value)
+    if (!known) throw new TypeError(`logField: ${name} is ${showValue(value)}; use text, a finite number, true or false`)
+    const fields = this.#logFields ??= new Map()
+    if (fields.size >= MAX_LOG_FIELDS && !fields.has(name)) {
+      throw new RangeError(`logField: ${name} is one more than the ${MAX_LOG_FIELDS} fields of a line; join some of them`)
+    }
+    fields.set(name, value)
   }
 
   moduleState<State>(module: HttpModule<State>): State {
@@ -273,6 +312,7 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
   // ---- what logs see
 
   get flag(): Flag { return this.error === null ? '-' : this.#budgetSpent ? 'RX' : flagOf(this.error) }
+  get logFields(): ReadonlyMap<string, LogValue> | null { return this.#logFields }
   get durationMs(): number { return this.startedAt === 0 ? 0 : this.#host.clock.exact() - this.startedAt }
   get status(): number { return this.responded && this.response !== null ? this.response.status : 0 }
   get upstreamStatus(): number { return this.#attempt === null ? 0 : this.#attempt.status }
@@ -361,8 +401,12 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
           if (!this.#admitsRequest()) return
           continue
         case Step.Early:
-          this.#step = Step.Modules
+          this.#step = Step.BodyLimit
           if (has.earlyRequestFilter && this.#mayDecide(app.earlyRequestFilter!(this, this.ctx), wait)) return
+          continue
+        case Step.BodyLimit:
+          this.#step = Step.Modules
+          if (!this.#admitsBody()) return
           continue
         case Step.Modules: {
           const module = this.#nextModule(plan.requestModules)
@@ -381,6 +425,7 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
         case Step.UpstreamVerdict:
           if (this.request.method === 'OPTIONS' && !this.#passesOptionsOn()) { this.respond(200); continue }
           this.#step = Step.Peer
+          if (!this.#admitsBody()) return
           continue
         case Step.Peer:
           this.#step = Step.PeerChosen
@@ -393,6 +438,7 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
           continue
         case Step.Connected: {
           this.#step = Step.CopyRequest
+          if (this.#limits !== null) this.#limitOrigin(this.#limits)
           if (!has.connectedToUpstream) continue
           const { reused, peer, session } = this.#attempt!
           if (this.#mayDecide(app.connectedToUpstream!(this, { reused, peer, digest: session!.digest }, this.ctx), wait)) return
@@ -574,6 +620,19 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
       return false
     }
     return true
+  }
+
+  /** False when the body is announced larger than it may be. Hooks may have set another limit. */
+  #admitsBody(): boolean {
+    const { requestBodyLength, limits } = this.#down
+    const excess = requestBodyLength <= 0 ? null : announcedTooLarge(requestBodyLength, limits)
+    if (excess !== null) this.#fail(excess)
+    return excess === null
+  }
+
+  #limitOrigin(given: SessionLimits): void {
+    const session = this.#attempt === null ? null : this.#attempt.session
+    if (session !== null) session.times = originTimesWith(session.times, given)
   }
 
   /** False when the client asked nobody behind us (RFC 9110 9.3.7), and no filter knew better. */

@@ -9,6 +9,7 @@ import type { HttpModule } from '../modules/http-module.ts'
 import type { Peer } from '../peer/peer.ts'
 import type { StreamDigest } from '../protocols/byte-stream.ts'
 import type { HalfClose } from '../protocols/http-options.ts'
+import type { SessionLimits } from './session-limits.ts'
 
 /** `responded`: the answer was given through `session.respond()`; no later request phase runs. */
 export type Verdict = 'continue' | 'responded'
@@ -19,6 +20,9 @@ export type BodyResult = Buffer | null | { chunk: Buffer | null; delayMs: number
 export type ResponseFields = HeaderMap | Readonly<Record<string, string | readonly string[]>>
 /** A body to answer with; text is sent as UTF-8. What is iterated is sent chunk by chunk, no faster than the client reads. */
 export type ResponseBody = string | Uint8Array | AsyncIterable<Uint8Array | string> | null
+
+/** What a field of the access log may hold; a number must be finite. */
+export type LogValue = string | number | boolean
 
 export interface Session {
   /**
@@ -72,6 +76,8 @@ export interface Session {
    * awaited. @default what the listener has
    */
   halfClose: HalfClose
+  /** Whether this request has a line in the access log. @default true */
+  inAccessLog: boolean
 
   /**
    * Answers instead of an origin; written as `return session.respond(403)`. In every hook from `earlyRequestFilter` to
@@ -87,6 +93,20 @@ export interface Session {
   readBody(maxBytes: number): Promise<Buffer>
   /** Sends an interim response (103 Early Hints) to the client at once. */
   sendInterim(status: number, fields: ResponseFields): void
+  /**
+   * Other limits for this request than those of its listener and its peer, from now on; those that are left out stay, and
+   * `totalTimeoutMs` counts from the start. In any hook: `earlyRequestFilter` for the limits of the request,
+   * `responseFilter` for a response that is a stream. Nothing once the exchange is over.
+   * @throws OptionError with every limit that would not do
+   */
+  setLimits(limits: SessionLimits): void
+  /**
+   * Adds a field to the line of this request in the access log, under `app`; a name that is there gets the new value.
+   * @param name up to 32 of a to z, 0 to 9 and underscore, beginning with a letter; at most 16 of them
+   * @param value text is escaped, and cut where the line is too long
+   * @throws TypeError when they are something else, RangeError for one name too many, Error in `logging` and behind it
+   */
+  logField(name: string, value: LogValue): void
   /** The client's connection takes no further request after this one. */
   closeAfterResponse(): void
   /** State of a module in this exchange. */

@@ -163,13 +163,13 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
 
   // ---- requests
 
-  onRequest(session: DownstreamSession, refusal: ProxyError | null): RequestOwner {
+  onRequest(session: DownstreamSession): RequestOwner {
     const facts = (session.connection.facts ??= this.forwarded.factsOf(session.digest, false)) as ConnectionFacts
     this.#exchanges++
     this.retryBudget.earn()
     this.active++
     const shed = this.#admission.begin(this.#maxActive)
-    return new Exchange(this, session, facts, refusal ?? (shed === null ? null : overloaded(shed)))
+    return new Exchange(this, session, facts, shed === null ? null : overloaded(shed))
   }
 
   onRefused(connection: DownstreamConnection, error: ProxyError): void {
@@ -201,7 +201,8 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     } else if (exchange.error !== null && isCutByUs(exchange.error)) this.#ownFaults++
     if (exchange.error !== null) this.faults?.requestFailed(exchange.error)
     this.logFault(exchange)
-    if (this.timed && this.#accessLog !== null && this.#accessLog !== undefined) this.#write(this.#accessLog, exchange)
+    const log = this.#accessLog
+    if (this.timed && log !== null && log !== undefined && exchange.inAccessLog) this.#write(log, exchange)
     this.drain?.look()
   }
 

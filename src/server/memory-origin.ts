@@ -4,7 +4,6 @@
  * Invariant: no name is resolved and no socket opened, whatever the peer says.
  */
 import type { Transport } from '../connector/connection-dial.ts'
-import type { ProxyError } from '../errors/proxy-error.ts'
 import { FieldLines } from '../http/field-lines.ts'
 import { HeaderMap } from '../http/header-map.ts'
 import { ResponseHead, type RequestHead } from '../http/message-head.ts'
@@ -68,7 +67,7 @@ class OriginHost implements ConnectionHost {
     this.#peer = peer
     this.#failed = failed
   }
-  onRequest(session: DownstreamSession, refusal: ProxyError | null): RequestOwner {
+  onRequest(session: DownstreamSession): RequestOwner {
     const pieces: Buffer[] = []
     const answer = async (): Promise<void> => {
       try {
@@ -88,8 +87,7 @@ class OriginHost implements ConnectionHost {
     }
     return {
       begin() {
-        if (refusal !== null) session.abort()
-        else if (session.requestEnded) void answer()
+        if (session.requestEnded) void answer()
         else {
           session.sendContinue()
           session.resumeRequest()

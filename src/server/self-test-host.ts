@@ -82,8 +82,8 @@ export class SelfTestHost<Ctx> implements ExchangeHost<Ctx>, ConnectionHost, Tes
 
   get draining(): boolean { return this.#service.draining }
 
-  onRequest(session: DownstreamSession, refusal: ProxyError | null): RequestOwner {
-    return this.#exchange = new Exchange(this, session, session.connection.facts as ConnectionFacts, refusal)
+  onRequest(session: DownstreamSession): RequestOwner {
+    return this.#exchange = new Exchange(this, session, session.connection.facts as ConnectionFacts, null)
   }
 
   onRefused(_connection: DownstreamConnection, error: ProxyError): void { this.#refused = error }

@@ -3,7 +3,7 @@
  * it became a request; it must not block, and what it throws is logged and changes nothing. Formats and sinks live in telemetry/exporters/.
  */
 import type { ProxyError } from '../errors/proxy-error.ts'
-import type { Session } from '../proxy/session.ts'
+import type { LogValue, Session } from '../proxy/session.ts'
 
 /** A finished exchange, as far as logs read it. Times are exact monotonic ms, 0 for what did not happen. */
 export interface LoggedExchange extends Session {
@@ -17,6 +17,8 @@ export interface LoggedExchange extends Session {
   readonly sentAt: number
   readonly firstByteAt: number
   readonly durationMs: number
+  /** What hooks added with `logField()`, in that order; null: nothing. */
+  readonly logFields: ReadonlyMap<string, LogValue> | null
 }
 
 export interface AccessLogSink {

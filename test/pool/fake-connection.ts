@@ -20,6 +20,7 @@ export const FAKE_DIGEST: StreamDigest = {
 export class FakeExchange implements UpstreamSession {
   readonly connection: FakeConnection
   readonly limits: ExchangeLimits
+  times: ExchangeLimits
   readonly digest = FAKE_DIGEST
   readonly bytesQueued = 0
   readonly bodyBytesIn = 0
@@ -30,7 +31,7 @@ export class FakeExchange implements UpstreamSession {
   over = false
   constructor(connection: FakeConnection, limits: ExchangeLimits) {
     this.connection = connection
-    this.limits = limits
+    this.limits = this.times = limits
   }
   /** Both messages ended. */
   end(): void {

@@ -25,6 +25,7 @@ import type { Ticker, Timed } from '../../primitives/clock.ts'
 import { heldBytes } from '../../primitives/held-bytes.ts'
 import { writeRun, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
 import type { ConnectionKeeper, ExchangeLimits, ParkedLoss, UpstreamConnection } from '../http-connection.ts'
+import type { OriginTimes } from '../http-options.ts'
 import {
   BODY_TUNNEL, BODY_UNKNOWN, type DetachedStream, type RequestSetup, type UpstreamOwner, type UpstreamSession,
 } from '../http-session.ts'
@@ -95,6 +96,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
   readonly stream: ByteStream
   readonly #ticker: Ticker
   #limits: ExchangeLimits = DEFAULT_LIMITS
+  times: OriginTimes = DEFAULT_LIMITS
   /** Parser for heads within #limits. */
   #slot: ParserSlot = DEFAULT_SLOT
   /** Only while a head came in part. */
@@ -167,6 +169,7 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
       this.#limits = limits
       this.#slot = slotOf(limits)
     }
+    this.times = limits
     this.#state = State.Busy
     this.#owner = owner
     this.exchanges++
@@ -521,8 +524,8 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
       return
     }
     if (this.#state !== State.Busy) return
-    const late = (this.#paused ? null : headLateness(this.#limits, now, this.#headSince))
-      ?? lateness(this.#owed(), this.#limits, now, this.#silentSince, this.#progress)
+    const late = (this.#paused ? null : headLateness(this.times, now, this.#headSince))
+      ?? lateness(this.#owed(), this.times, now, this.#silentSince, this.#progress)
     if (late !== null) this.#fault(late)
   }
 

@@ -4,7 +4,7 @@
  * A number of 0 is refused unless the field says what 0 means.
  */
 import { choice, count, defaultsOf, duration, size, type OptionTable } from '../../primitives/option-table.ts'
-import { HTTP_SERVER_OPTIONS, type HalfClose, type HttpServerOptions } from '../http-options.ts'
+import { HTTP_SERVER_OPTIONS, ORIGIN_TIMES, type HalfClose, type HttpServerOptions } from '../http-options.ts'
 
 export interface Http1ServerOptions extends HttpServerOptions {
   /** Chunk size line with its extensions, in bytes; past it 400. At least 18. @default 256 */
@@ -84,8 +84,5 @@ export const HTTP1_CLIENT_OPTIONS = {
   maxInterimResponses: count(1000),
   maxInterimBytes: size(65_536),
   continueTimeoutMs: duration(1000),
-  firstByteTimeoutMs: duration(60_000),
-  responseHeadTimeoutMs: duration(10_000),
-  readTimeoutMs: duration(60_000),
-  writeTimeoutMs: duration(60_000),
+  ...ORIGIN_TIMES,
 } satisfies OptionTable<Http1ClientOptions>

@@ -25,9 +25,9 @@ import type { Ticker, Timed } from '../../primitives/clock.ts'
 import { heldBytes } from '../../primitives/held-bytes.ts'
 import { BUFFER_RESERVE, copyWithReserve, writeRun, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
 import type { AcceptingListener, ConnectionHost, DownstreamConnection } from '../http-connection.ts'
-import type { HalfClose } from '../http-options.ts'
+import type { HalfClose, RequestLimits } from '../http-options.ts'
 import { BODY_TUNNEL, type DetachedStream, type DownstreamOwner, type DownstreamSession } from '../http-session.ts'
-import { announcedTooLarge, grewTooLarge, RequestWatch, tookTooLong } from '../request-watch.ts'
+import { grewTooLarge, RequestWatch, tookTooLong } from '../request-watch.ts'
 import { SendProgress } from '../send-progress.ts'
 import { BODY_FAULTS, BodyFault, BodyReader, writeChunk, writeLastChunk } from './body.ts'
 import { httpDate } from './date.ts'
@@ -128,6 +128,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   acceptsTrailers = false
   targetUnusual = false
   halfClose: HalfClose
+  #limits: RequestLimits
   awaitsContinue = false
   responseStarted = false
   bodyBytesOut = 0
@@ -160,6 +161,8 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   /** Body bytes that the written head announced and that are still to be written; -1 when it announced none. */
   #unsent = -1
   #hasBody = true
+  /** When the head of the request under way was complete. */
+  #begunAt = 0
   /** When the current wait ends; what it is follows from the state. */
   #deadline = NEVER
   #lingerUntil = NEVER
@@ -174,6 +177,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     this.listener = listener
     this.#options = options
     this.halfClose = options.halfClose
+    this.#limits = options
     this.#host = host
     this.#ticker = ticker
     this.#slot = slotOf(options)
@@ -328,7 +332,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
       this.#fault(new ProxyError(kind, 'downstream', text, { status, limit }))
       return to
     }
-    const excess = grewTooLarge(body.bytes, this.#options)
+    const excess = grewTooLarge(body.bytes, this.#limits)
     if (excess !== null) {
       this.#fault(excess)
       return to
@@ -428,6 +432,8 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
       this.acceptedBy?.onActive(this)
       this.#countHeld()
     }
+    this.#begunAt = now
+    this.#limits = options
     this.#deadline = options.totalTimeoutMs === 0 ? NEVER : now + options.totalTimeoutMs
     this.requestBodyLength = framing.bodyLength
     this.halfClose = options.halfClose
@@ -453,7 +459,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     this.#unsent = -1
     this.#final = !framing.persistent || (options.maxRequestsPerConnection !== 0 && this.requests >= options.maxRequestsPerConnection) ||
       now - this.#acceptedAt > this.#maxAgeMs
-    const owner = this.#host.onRequest(this, announcedTooLarge(framing.bodyLength, options))
+    const owner = this.#host.onRequest(this)
     this.#owner = owner
     owner.begin()
     return true
@@ -462,6 +468,17 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   #fault(error: ProxyError): void {
     this.#final = true
     this.#owner.onDownstreamFault(error)
+  }
+
+  get limits(): RequestLimits { return this.#limits }
+  set limits(limits: RequestLimits) {
+    const { totalTimeoutMs } = this.#limits
+    this.#limits = limits
+    if (this.#state !== State.Exchange) return
+    // How slowly the client takes the answer is looked at with the next tick.
+    this.#lookAt = 0
+    if (limits.totalTimeoutMs === totalTimeoutMs) return
+    this.#deadline = limits.totalTimeoutMs === 0 ? NEVER : this.#begunAt + limits.totalTimeoutMs
   }
 
   // ---- the request body, for the owner
@@ -720,8 +737,9 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
         }
         return
       case State.Exchange: {
+        const limits = this.#limits
         if (this.#bodyOpen && this.#flowing && !this.#responseEnded) {
-          const late = this.#watch!.lateness(now, this.#body!.bytes, this.responseStarted, options)
+          const late = this.#watch!.lateness(now, this.#body!.bytes, this.responseStarted, limits)
           if (late !== null) {
             this.#fault(late)
             return
@@ -729,12 +747,12 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
         }
         if (now > this.#deadline) {
           // The answer to the fault has as long again.
-          this.#deadline = now + options.totalTimeoutMs
-          this.#fault(tookTooLong(options.totalTimeoutMs))
+          this.#deadline = now + limits.totalTimeoutMs
+          this.#fault(tookTooLong(limits.totalTimeoutMs))
           return
         }
         if (now < this.#lookAt) return
-        this.#lookAt = now + Math.min(SENDING_LOOK_MS, options.sendTimeoutMs)
+        this.#lookAt = now + Math.min(SENDING_LOOK_MS, limits.sendTimeoutMs)
         this.#checkSending(now)
         return
       }
@@ -749,12 +767,12 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   }
 
   #checkSending(now: number): void {
-    const options = this.#options
-    const stalled = this.#progress.check(now, options.sendTimeoutMs, options.minSendBytesPerSecond)
+    const { sendTimeoutMs, minSendBytesPerSecond } = this.#limits
+    const stalled = this.#progress.check(now, sendTimeoutMs, minSendBytesPerSecond)
     if (stalled === '') return
     const text = stalled === 'send-timeout'
-      ? `the client took no byte for ${options.sendTimeoutMs} ms`
-      : `the client reads slower than ${options.minSendBytesPerSecond} bytes a second`
+      ? `the client took no byte for ${sendTimeoutMs} ms`
+      : `the client reads slower than ${minSendBytesPerSecond} bytes a second`
     const error = new ProxyError('SLOW_READER', 'downstream', text, { limit: stalled })
     if (this.#state === State.Exchange) this.#fault(error)
     this.#close(true)

@@ -7,6 +7,7 @@
  * It is built for every request, by hand: numbers without floating point, one look at the characters of each text, and nothing
  * for a field that has nothing to say.
  */
+import type { LogValue } from '../../proxy/session.ts'
 import { urlWithoutSecrets, withoutSecrets } from './query-secrets.ts'
 
 /** One line. Texts are '' and times null when there was no such thing, and are then left out; times are in ms. */
@@ -72,13 +73,15 @@ export interface AccessRecord {
   readonly gen: number
   /** Kind of the error, and the system's code for its cause: `CONNECT_REFUSED:ECONNREFUSED`. */
   readonly err: string
+  /** Fields that hooks added with `session.logField()`, as one object; left out when there are none. */
+  readonly app: ReadonlyMap<string, LogValue> | null
 }
 
 /** In the order of the line. */
 export const ACCESS_FIELDS = [
   'ts', 'id', 'listener', 'client', 'peer', 'method', 'scheme', 'host', 'path', 'query', 'proto', 'status', 'flag', 'bytes_in', 'bytes_out',
   'dur_ms', 'ttfb_ms', 'upstream', 'up_status', 'up_connect_ms', 'up_ttfb_ms', 'attempts', 'reused', 'limit', 'ua', 'referer', 'worker',
-  'gen', 'err',
+  'gen', 'err', 'app',
 ] as const satisfies readonly (keyof AccessRecord)[]
 
 /** Longest text of one field, in characters as they are written. */
@@ -87,8 +90,8 @@ export const MAX_FIELD_LENGTH = 2048
 export const CUT_MARK = '...'
 /** Where lines cannot be that long all texts longer than this are cut, to one length that makes it fit. */
 const MIN_FIELD_LENGTH = 64
-/** The shortest limit that every line can keep: names and numbers, and each text at MIN_FIELD_LENGTH. */
-export const MIN_LINE_LENGTH = 2048
+/** The shortest limit that every line can keep: names and numbers, and each text at MIN_FIELD_LENGTH, those of hooks included. */
+export const MIN_LINE_LENGTH = 3584
 
 /** @returns the line of a record, with its line break: at most `maxLength` characters, which are as many bytes */
 export function formatRecord(record: AccessRecord, maxLength: number = Infinity): string {
@@ -155,7 +158,8 @@ class LineFormat {
     if (record.ua !== '') line += this.#agent(record.ua)
     if (referer !== '') line += `,"referer":"${escaped(shown(referer, urlWithoutSecrets), longest)}"`
     if (record.worker !== '') line += this.#maker(record)
-    return err === '' ? `${line}}\n` : `${line},"err":"${escaped(err, longest)}"}\n`
+    if (err !== '') line += `,"err":"${escaped(err, longest)}"`
+    return record.app === null ? `${line}}\n` : `${line},"app":{${fieldsOfHooks(record.app, longest)}}}\n`
   }
 
   /** RFC 3339 with ms. Building it costs more than the rest of the line, and it changes once a second. */
@@ -229,6 +233,7 @@ function lengthThatFits(record: AccessRecord, excess: number): number {
     id, listener, client, peer, method, scheme, host, path, shown(query, withoutSecrets), proto, upstream, limit, ua,
     shown(referer, urlWithoutSecrets), worker, err,
   ]
+  for (const value of record.app?.values() ?? []) if (typeof value === 'string') texts.push(value)
   const lengths = texts.map(text => escaped(text, MAX_FIELD_LENGTH).length).sort((one, other) => other - one)
   let left = excess
   for (const [index, length] of lengths.entries()) {
@@ -239,6 +244,15 @@ function lengthThatFits(record: AccessRecord, excess: number): number {
     left -= Math.max(gain, 0)
   }
   return MIN_FIELD_LENGTH
+}
+
+/** Names are letters, digits and underscores: nothing in them needs an escape. */
+function fieldsOfHooks(fields: ReadonlyMap<string, LogValue>, longest: number): string {
+  let inside = ''
+  for (const [name, value] of fields) {
+    inside += `${inside === '' ? '' : ','}"${name}":${typeof value === 'string' ? `"${escaped(value, longest)}"` : String(value)}`
+  }
+  return inside
 }
 
 /** Without its secrets; what would be cut anyway is not looked at. */

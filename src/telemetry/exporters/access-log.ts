@@ -60,7 +60,7 @@ export class AccessLog implements AccessLogSink {
       up_ttfb_ms: firstByteAt === 0 || sentAt === 0 ? null : firstByteAt - sentAt,
       attempts: exchange.attempts, reused: exchange.upstreamReused, limit: error === null ? '' : error.limit,
       ua: request.headers.getKind(FieldKind.UserAgent) ?? '', referer: request.headers.getKind(FieldKind.Referer) ?? '',
-      worker: this.#worker, gen: this.#generation, err: error === null ? '' : errorText(error),
+      worker: this.#worker, gen: this.#generation, err: error === null ? '' : errorText(error), app: exchange.logFields,
     })
   }
 
@@ -69,7 +69,7 @@ export class AccessLog implements AccessLogSink {
       ts: atMs, id: '', listener, client: clientIp, peer: '', method: '', scheme: '', host: '', path: '', query: '', proto: '',
       status: error.status, flag, bytes_in: 0, bytes_out: 0, dur_ms: 0, ttfb_ms: null,
       upstream: '', up_status: 0, up_connect_ms: null, up_ttfb_ms: null, attempts: 0, reused: false,
-      limit: error.limit, ua: '', referer: '', worker: this.#worker, gen: this.#generation, err: errorText(error),
+      limit: error.limit, ua: '', referer: '', worker: this.#worker, gen: this.#generation, err: errorText(error), app: null,
     })
   }
 

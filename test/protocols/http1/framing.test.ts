@@ -12,6 +12,7 @@ import { Http1ClientSession } from '../../../src/protocols/http1/client-session.
 import { HTTP1_CLIENT_DEFAULTS, HTTP1_SERVER_DEFAULTS, type Http1ServerOptions } from '../../../src/protocols/http1/http1-options.ts'
 import type { AcceptingListener, ConnectionHost, RequestOwner } from '../../../src/protocols/http-connection.ts'
 import { Http1ServerSession } from '../../../src/protocols/http1/server-session.ts'
+import { announcedTooLarge } from '../../../src/protocols/request-watch.ts'
 import type { DownstreamSession, UpstreamOwner } from '../../../src/protocols/http-session.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
 import { MemoryPair, WireEnd } from '../../support/memory-stream.ts'
@@ -25,8 +26,8 @@ class Answerer implements ConnectionHost, AcceptingListener {
   readonly exchanges: AnsweredExchange[] = []
   readonly refusals: ProxyError[] = []
   closed = 0
-  onRequest(session: DownstreamSession, refusal: ProxyError | null): AnsweredExchange {
-    const exchange = new AnsweredExchange(session, refusal)
+  onRequest(session: DownstreamSession): AnsweredExchange {
+    const exchange = new AnsweredExchange(session)
     this.exchanges.push(exchange)
     return exchange
   }
@@ -49,9 +50,9 @@ class AnsweredExchange implements RequestOwner {
   complete = false
   fault: ProxyError | null = null
 
-  constructor(session: DownstreamSession, refusal: ProxyError | null) {
+  constructor(session: DownstreamSession) {
     this.session = session
-    this.#refusal = refusal
+    this.#refusal = announcedTooLarge(session.requestBodyLength, session.limits)
     this.method = session.request.method
     this.target = session.request.target
   }

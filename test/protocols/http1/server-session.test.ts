@@ -48,9 +48,8 @@ class Connection implements ConnectionHost, RequestOwner, AcceptingListener {
     this.pair.near.owner = this.session
   }
 
-  onRequest(_session: unknown, refusal: ProxyError | null): this {
+  onRequest(): this {
     this.requests++
-    if (refusal !== null) this.faults.push(refusal)
     return this
   }
   begin(): void {}

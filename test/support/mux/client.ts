@@ -14,6 +14,7 @@ import { ResponseHead, type RequestHead } from '../../../src/http/message-head.t
 import type { Ticker, Timed } from '../../../src/primitives/clock.ts'
 import type { ByteStream, StreamDigest, StreamOwner } from '../../../src/protocols/byte-stream.ts'
 import type { ConnectionKeeper, ExchangeLimits, ParkedLoss, UpstreamConnection } from '../../../src/protocols/http-connection.ts'
+import type { OriginTimes } from '../../../src/protocols/http-options.ts'
 import {
   BODY_TUNNEL, BODY_UNKNOWN, type DetachedStream, type RequestSetup, type UpstreamOwner, type UpstreamSession,
 } from '../../../src/protocols/http-session.ts'
@@ -188,6 +189,7 @@ const NOBODY: UpstreamOwner = {
 export class MuxClientSession implements UpstreamSession, StreamReceiver {
   readonly connection: MuxClientConnection
   readonly #limits: ExchangeLimits
+  times: OriginTimes
   /** The connection had carried another exchange before. */
   readonly #reused: boolean
   readonly #stream: MuxStream
@@ -212,7 +214,7 @@ export class MuxClientSession implements UpstreamSession, StreamReceiver {
   constructor(connection: MuxClientConnection, owner: UpstreamOwner, limits: ExchangeLimits, reused: boolean) {
     this.connection = connection
     this.#owner = owner
-    this.#limits = limits
+    this.#limits = this.times = limits
     this.#reused = reused
     this.#stream = new MuxStream(connection.channel, this, false)
     this.#silentSince = connection.ticker.clock.now()
@@ -433,7 +435,7 @@ export class MuxClientSession implements UpstreamSession, StreamReceiver {
 
   onTick(now: number): void {
     if (this.#state !== SessionState.Asked) return
-    const late = lateness(this.#owed(), this.#limits, now, this.#silentSince, this.#progress)
+    const late = lateness(this.#owed(), this.times, now, this.#silentSince, this.#progress)
     if (late === null) return
     // A transport that takes nothing at all is no good for others either.
     if (this.connection.stream.bytesQueued > 0) this.connection.leave()

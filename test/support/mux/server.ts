@@ -25,8 +25,8 @@ import type { ResolvedHttp1ServerOptions } from '../../../src/protocols/http1/ht
 import {
   BODY_TUNNEL, BODY_UNKNOWN, type DetachedStream, type DownstreamOwner, type DownstreamSession,
 } from '../../../src/protocols/http-session.ts'
-import type { HalfClose } from '../../../src/protocols/http-options.ts'
-import { RequestWatch, announcedTooLarge, grewTooLarge, tookTooLong } from '../../../src/protocols/request-watch.ts'
+import type { HalfClose, RequestLimits } from '../../../src/protocols/http-options.ts'
+import { RequestWatch, grewTooLarge, tookTooLong } from '../../../src/protocols/request-watch.ts'
 import { SendProgress } from '../../../src/protocols/send-progress.ts'
 import type { OpenHttp } from '../../../src/server/http-protocols.ts'
 import { MuxChannel, MuxStream, type ChannelOwner, type StreamReceiver } from './channel.ts'
@@ -281,6 +281,7 @@ export class MuxServerSession implements DownstreamSession, StreamReceiver {
   targetUnusual = false
   /** A stream's END is that of its request; a connection's FIN ends them all. */
   halfClose: HalfClose = 'abort'
+  #limits: RequestLimits
   #flowing = false
   /** The client broke a rule, or is late: nothing more is read of its request. */
   #faulted = false
@@ -290,9 +291,11 @@ export class MuxServerSession implements DownstreamSession, StreamReceiver {
   #unsent = -1
   #responseEnded = false
   #deadline = NEVER
+  #begunAt = 0
 
   constructor(connection: MuxServerConnection, stream: MuxStream) {
     this.connection = connection
+    this.#limits = connection.options
     this.#stream = stream
     this.#progress = new SendProgress(stream, connection.ticker.clock.now())
     stream.receiver = this
@@ -302,6 +305,11 @@ export class MuxServerSession implements DownstreamSession, StreamReceiver {
   get listener(): string { return this.connection.listener }
   get bytesQueued(): number { return this.#stream.bytesQueued }
   get #now(): number { return this.connection.ticker.clock.now() }
+  get limits(): RequestLimits { return this.#limits }
+  set limits(limits: RequestLimits) {
+    this.#limits = limits
+    this.#deadline = limits.totalTimeoutMs === 0 ? NEVER : this.#begunAt + limits.totalTimeoutMs
+  }
 
   // ---- the request
 
@@ -346,12 +354,13 @@ export class MuxServerSession implements DownstreamSession, StreamReceiver {
 
   begin(): void {
     const { options, host } = this.connection
+    this.#begunAt = this.#now
     if (options.totalTimeoutMs !== 0) this.#deadline = this.#now + options.totalTimeoutMs
     if (!this.requestEnded) {
       this.#watch = new RequestWatch()
       this.#watch.begin(this.#now)
     }
-    const owner = host.onRequest(this, announcedTooLarge(this.requestBodyLength, options))
+    const owner = host.onRequest(this)
     this.#owner = owner
     owner.begin()
   }
@@ -386,7 +395,6 @@ export class MuxServerSession implements DownstreamSession, StreamReceiver {
 
   onStreamData(buffer: Buffer, from: number, to: number, owned: boolean): void {
     if (this.#state !== SessionState.Exchange || this.#faulted) return
-    const { options } = this.connection
     this.#watch?.read(this.#now)
     this.awaitsContinue = false
     this.bodyBytesIn += to - from
@@ -394,7 +402,7 @@ export class MuxServerSession implements DownstreamSession, StreamReceiver {
       this.fault(refused('BAD_FRAMING', 400, 'bad-framing', 'more body than was announced'))
       return
     }
-    const excess = grewTooLarge(this.bodyBytesIn, options)
+    const excess = grewTooLarge(this.bodyBytesIn, this.#limits)
     if (excess !== null) {
       this.fault(excess)
       return
@@ -537,7 +545,7 @@ export class MuxServerSession implements DownstreamSession, StreamReceiver {
   // ---- time
 
   onTick(now: number): void {
-    const { options } = this.connection
+    const options = this.#limits
     const stalled = this.#progress.check(now, options.sendTimeoutMs, options.minSendBytesPerSecond)
     if (stalled !== '') {
       const error = new ProxyError('SLOW_READER', 'downstream', 'the client does not take the answer', { limit: stalled })

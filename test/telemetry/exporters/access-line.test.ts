@@ -10,11 +10,13 @@ const RECORD: AccessRecord = {
   peer: '', method: 'GET', scheme: 'http', host: 'example.com', path: '/a', query: 'b=1',
   proto: 'HTTP/1.1', status: 200, flag: '-', bytes_in: 0, bytes_out: 1234, dur_ms: 12.3456, ttfb_ms: 11,
   upstream: '10.0.0.1:443', up_status: 200, up_connect_ms: 3.1, up_ttfb_ms: 7.5,
-  attempts: 1, reused: true, limit: '', ua: 'curl/8.5.0', referer: '', worker: '1.0.1', gen: 1, err: '',
+  attempts: 1, reused: true, limit: '', ua: 'curl/8.5.0', referer: '', worker: '1.0.1', gen: 1, err: '', app: null,
 }
 
 /** With something in every field. */
-const FULL: AccessRecord = { ...RECORD, peer: '10.0.0.9', limit: 'head-bytes', referer: 'https://a/', err: 'READ_TIMEOUT' }
+const FULL: AccessRecord = {
+  ...RECORD, peer: '10.0.0.9', limit: 'head-bytes', referer: 'https://a/', err: 'READ_TIMEOUT', app: new Map([['tenant', 'acme']]),
+}
 
 function parsed(record: AccessRecord, maxLength?: number): Partial<AccessRecord> {
   return JSON.parse(formatRecord(record, maxLength)) as Partial<AccessRecord>
@@ -121,6 +123,25 @@ test('access line: whatever a client sent, a line is one object and no longer th
     const read = JSON.parse(line) as AccessRecord
     assert.deepEqual([read.ts, read.status, read.err], ['2026-11-21T09:05:03.007Z', 200, 'READ_TIMEOUT'])
   }), { numRuns: 200 })
+})
+
+test('access line: fields of hooks keep their types, their order and their bytes, and are cut like all others', () => {
+  const value = fc.oneof(fc.string({ unit: 'binary', maxLength: 60 }), fc.double({ noNaN: true, noDefaultInfinity: true }), fc.boolean())
+  const fields = fc.dictionary(fc.stringMatching(/^[a-z][a-z0-9_]{0,31}$/), value, { maxKeys: 16 })
+  fc.assert(fc.property(fields, given => {
+    const line = formatRecord({ ...FULL, app: new Map(Object.entries(given)) })
+    assert.match(line, /^[\x20-\x7E]+\n$/)
+    const { app } = JSON.parse(line) as { app: Record<string, unknown> }
+    assert.deepEqual(Object.entries(app), Object.entries(given).map(([name, one]) => [name, one === 0 ? 0 : one]))
+  }))
+  const long = Array.from({ length: 16 }, (_, at) => [`f${String(at).padStart(31, '0')}`, '\u0000'.repeat(900)] as const)
+  const record = { ...FULL, ua: 'u'.repeat(3000), path: 'p'.repeat(3000), host: 'h'.repeat(3000), query: 'q'.repeat(3000) }
+  for (const maxLength of [4096, MIN_LINE_LENGTH]) {
+    const line = formatRecord({ ...record, app: new Map(long) }, maxLength)
+    assert.ok(line.length <= maxLength, `${line.length}`)
+    const { app } = JSON.parse(line) as { app: Record<string, string> }
+    assert.equal(Object.values(app).every(text => text.endsWith(CUT_MARK)), true)
+  }
 })
 
 test('access line: only long texts pay for a line that would be too long', () => {
