@@ -26,6 +26,16 @@ export interface DescribedService {
   readonly name: string
   readonly kind: 'listening' | 'background'
   readonly dependsOn: readonly string[]
+  /** What the application of an HTTP proxy has, for whoever wants to see that it was understood; left out by other services and builds. */
+  readonly hooks?: readonly string[]
+  readonly otherMethods?: readonly string[]
+  readonly modules?: readonly DescribedModule[]
+}
+
+export interface DescribedModule {
+  readonly name: string
+  readonly hooks: readonly string[]
+  readonly otherMethods: readonly string[]
 }
 
 /** A request that a fresh worker must answer before it gets traffic. */

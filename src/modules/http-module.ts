@@ -40,3 +40,9 @@ export interface HttpModule<State = unknown> {
   /** The body filters of this module keep the number of bytes. @default false */
   readonly keepsLength?: boolean
 }
+
+/** Every hook of a module, in the order in which they run. */
+export const MODULE_HOOKS = [
+  'newState', 'requestFilter', 'upstreamRequestFilter', 'requestBodyFilter', 'upstreamResponseFilter', 'upstreamResponseBodyFilter',
+  'responseFilter', 'responseBodyFilter', 'responseTrailerFilter', 'responseDone',
+] as const satisfies readonly (keyof HttpModule)[]

@@ -23,7 +23,7 @@ export function nearestWord(word: string, known: readonly string[]): string | nu
 }
 
 /** Characters to insert, remove or replace (Levenshtein), two neighbours in the wrong order counting as one. */
-function editDistance(left: string, right: string): number {
+export function editDistance(left: string, right: string): number {
   let before: number[] = []
   let previous = Array.from({ length: right.length + 1 }, (_, index) => index)
   for (let row = 1; row <= left.length; row++) {

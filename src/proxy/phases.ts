@@ -7,6 +7,7 @@
  */
 import type { HeaderMap } from '../http/header-map.ts'
 import type { HttpModule } from '../modules/http-module.ts'
+import { checkHooks } from './hook-names.ts'
 import { HOOKS, type ProxyHttp } from './proxy-http.ts'
 import type { BodyResult, Session } from './session.ts'
 
@@ -50,14 +51,10 @@ export interface PhasePlan<Ctx> {
   readonly has: Readonly<Record<(typeof HOOKS)[number], boolean>>
 }
 
-/** @throws TypeError when the application lacks a required hook, or has one that is no function. */
+/** @throws TypeError with all that is wrong about the hooks of the application and its modules, see hook-names.ts. */
 export function planPhases<Ctx>(app: ProxyHttp<Ctx>): PhasePlan<Ctx> {
+  checkHooks(app)
   const has = Object.fromEntries(HOOKS.map(name => [name, app[name] !== undefined])) as Record<(typeof HOOKS)[number], boolean>
-  for (const name of HOOKS) {
-    if (has[name] && typeof app[name] !== 'function') throw new TypeError(`${name} of the application is ${typeof app[name]}; use a method`)
-  }
-  if (!has.upstreamPeer) throw new TypeError('the application has no upstreamPeer(session, ctx); it says where a request goes')
-  if (!has.newCtx) throw new TypeError('the application has no newCtx(); return undefined when a request needs no state')
   const modules = [...app.modules ?? []].sort((a, b) => (b.order ?? 0) - (a.order ?? 0))
   const having = (hook: keyof HttpModule): readonly HttpModule[] | null => {
     const found = modules.filter(module => typeof module[hook] === 'function')

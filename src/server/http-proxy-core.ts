@@ -25,6 +25,7 @@ import { flagOf, weightOf } from '../proxy/fail-to-proxy.ts'
 import type { FaultWatcher } from '../proxy/fault-watcher.ts'
 import { ForwardedFields, type ConnectionFacts } from '../proxy/forwarded-fields.ts'
 import { FORWARDED_OPTIONS, type ForwardedOptions } from '../proxy/forwarded-options.ts'
+import { foundHooks } from '../proxy/hook-names.ts'
 import { planPhases, type PhasePlan } from '../proxy/phases.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
 import { RetryBudget } from '../proxy/retry-budget.ts'
@@ -42,7 +43,7 @@ import type { ServiceCore } from './listening-base.ts'
 import { SelfTestHost, type TestedService } from './self-test-host.ts'
 import type { ServerContext } from './server-context.ts'
 import { traceRefused } from './service-tracers.ts'
-import type { ListenerSpec, TestedConnection } from './service.ts'
+import type { ListenerSpec, ServiceParts, TestedConnection } from './service.ts'
 
 /** Idle connections to origins that are closed at once when memory is short. */
 const SPARED_AT_ONCE = 64
@@ -115,6 +116,8 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.faults = faults
     this.#protocols = protocols
   }
+
+  parts(): ServiceParts { return foundHooks(this.plan.app, this.plan.modules) }
 
   // ---- connections
 

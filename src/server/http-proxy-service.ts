@@ -12,7 +12,7 @@ import { HttpProxyCore } from './http-proxy-core.ts'
 import type { HttpProxyOptions } from './http-proxy-options.ts'
 import { HTTP_PROTOCOLS } from './http-protocols.ts'
 import { ListeningBase } from './listening-base.ts'
-import type { TestedConnection } from './service.ts'
+import type { ServiceParts, TestedConnection } from './service.ts'
 
 /** A service that proxies HTTP as `app` says. Listeners are added to it: `httpProxyService(app).addTcp('0.0.0.0:6188')`. */
 export function httpProxyService<Ctx>(app: ProxyHttp<Ctx>, options: HttpProxyOptions = {}): HttpProxyService<Ctx> {
@@ -31,6 +31,8 @@ export class HttpProxyService<Ctx> extends ListeningBase<HttpListenerOptions, Re
     super(core.name, core)
     this.#core = core
   }
+
+  parts(): ServiceParts { return this.#core.parts() }
 
   acceptSelfTest(socket: net.Socket, upstream: boolean): TestedConnection {
     return this.#core.openSelfTest(TcpStream.accept(socket, NOBODY), this.listeners[0]!, upstream)

@@ -178,7 +178,9 @@ export class Server {
     }
     return {
       format: DESCRIPTION_FORMAT,
-      services: ordered.map(({ name, service, dependsOn }) => ({ name, kind: service.kind, dependsOn: [...dependsOn] })),
+      services: ordered.map(({ name, service, dependsOn }) => ({
+        name, kind: service.kind, dependsOn: [...dependsOn], ...service.kind === 'listening' ? service.parts?.() : null,
+      })),
       listeners,
       selfTest: this.#selfTest,
     }

@@ -6,7 +6,7 @@ import type net from 'node:net'
 import type { ProxyError } from '../errors/proxy-error.ts'
 import type { DrainRequest } from '../ipc/drain-times.ts'
 import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
-import type { DescribedAddress } from '../ipc/server-description.ts'
+import type { DescribedAddress, DescribedService } from '../ipc/server-description.ts'
 import type { Acceptor } from '../listener/acceptor.ts'
 import type { ListenerOptions } from '../listener/listener-options.ts'
 import type { Admission } from './admission.ts'
@@ -31,6 +31,9 @@ export type ServiceStats = Partial<OpenCounts>
 
 export type { DrainRequest }
 
+/** Hooks of its application, methods that are none, and the same of its modules. */
+export type ServiceParts = Required<Pick<DescribedService, 'hooks' | 'otherMethods' | 'modules'>>
+
 /** A connection of the process to itself, for the test that made it. */
 export interface TestedConnection {
   /** Why its request failed, or was refused; null: it did not, or not yet. */
@@ -45,6 +48,8 @@ export interface ListeningService {
   readonly kind: 'listening'
   readonly name: string
   readonly listeners: readonly ListenerSpec[]
+  /** What it is made of, for `cirque validate`. Left out: nothing that could be told. */
+  parts?(): ServiceParts
   /** Builds what is built once per service; called before any listener accepts. `admission` is that of the whole server. */
   start(context: ServerContext, admission: Admission): Promise<void> | void
   bind(spec: ListenerSpec): RunningListener

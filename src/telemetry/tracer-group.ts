@@ -8,6 +8,7 @@
  *
  * Invariant: nothing comes back from a tracer. What it throws or rejects is swallowed and counted.
  */
+import { membersOf, misspeltName } from '../primitives/misspelt-name.ts'
 import type { Tracer } from './tracer.ts'
 
 export type TracerCallback = keyof Tracer
@@ -88,8 +89,11 @@ export class TracerGroup implements Readonly<{ [Name in TracerCallback]-?: Audie
     this.downstreamClosed = audienceOf('downstreamClosed', all)
   }
 
-  /** Null for an empty list. */
-  static of(tracers: readonly Tracer[]): TracerGroup | null { return tracers.length === 0 ? null : new TracerGroup(tracers) }
+  /** Null for an empty list. @throws TypeError when one has a method that was meant to be a callback, and would never be called */
+  static of(tracers: readonly Tracer[]): TracerGroup | null {
+    for (const tracer of tracers) checkNames(tracer)
+    return tracers.length === 0 ? null : new TracerGroup(tracers)
+  }
 
   includes(tracer: Tracer): boolean { return this.#tracers.includes(tracer) }
 
@@ -131,6 +135,14 @@ function hasCallback(tracer: Tracer, name: TracerCallback): boolean {
 }
 
 const CALLBACKS = Object.keys(NO_TRACERS) as TracerCallback[]
+
+function checkNames(tracer: Tracer): void {
+  const members = membersOf(tracer)
+  for (const [name, value] of members) {
+    const meant = typeof value === 'function' ? misspeltName(name, CALLBACKS, one => members.has(one)) : null
+    if (meant !== null) throw new TypeError(`a tracer has ${name}(), which is no callback; call it ${meant}, or _${name} if it is its own`)
+  }
+}
 
 /**
  * One tracer made of several, for `peer.options.tracer`: callbacks that none of them has stay absent.

@@ -2,7 +2,7 @@
 import path from 'node:path'
 import type { Command } from 'commander'
 import { unknownVariables } from '../../src/config/environment.ts'
-import type { ServerDescription } from '../../src/ipc/server-description.ts'
+import type { DescribedService, ServerDescription } from '../../src/ipc/server-description.ts'
 import { checkListenerNames } from '../describe-application.ts'
 import { configFrom, originOf } from '../run.ts'
 import { describe, existingApplication } from './chosen-application.ts'
@@ -36,10 +36,19 @@ export function addValidateCommand(program: Command): void {
 function descriptionText(application: string, description: ServerDescription): string {
   return [
     `${path.relative('', application)} is fine`,
-    ...description.services.map(({ name, kind, dependsOn }) => {
-      const order = dependsOn.length === 0 ? '' : `, after ${dependsOn.join(', ')}`
-      return `  ${name}: ${kind}${order}`
-    }),
-    ...description.listeners.map(listener => `  ${listener.service} listens on ${listener.canonical}`),
+    ...description.services.flatMap(service => [
+      `  ${service.name}: ${service.kind}${service.dependsOn.length === 0 ? '' : `, after ${service.dependsOn.join(', ')}`}`,
+      ...description.listeners.filter(one => one.service === service.name).map(({ canonical }) => `    listens on ${canonical}`),
+      ...hooksText(service),
+      ...(service.modules ?? []).flatMap(module => [`    module ${module.name}`, ...hooksText(module).map(line => `  ${line}`)]),
+    ]),
   ].join('\n')
+}
+
+/** What is no hook is shown as well: a name that nothing asks for may have been meant as one. */
+function hooksText({ hooks, otherMethods }: Pick<DescribedService, 'hooks' | 'otherMethods'>): string[] {
+  return [
+    ...hooks === undefined ? [] : [`    hooks: ${hooks.join(', ')}`],
+    ...otherMethods === undefined || otherMethods.length === 0 ? [] : [`    methods that are no hooks: ${otherMethods.join(', ')}`],
+  ]
 }

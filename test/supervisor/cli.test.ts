@@ -5,6 +5,7 @@ import path from 'node:path'
 import test from 'node:test'
 import { OptionError } from '../../src/primitives/option-table.ts'
 import { ConfigError } from '../../src/config/server-config.ts'
+import type { ServerDescription } from '../../src/ipc/server-description.ts'
 import { ChannelError } from '../../src/ipc/channel.ts'
 import { outcomeOf } from '../../supervisor/cli.ts'
 import { NotRunning } from '../../supervisor/control-client.ts'
@@ -13,6 +14,7 @@ import { SupervisedApp } from '../support/supervised-app.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 
 const CLI = path.join(import.meta.dirname, '../../supervisor/cli.ts')
+const INDEX = path.join(import.meta.dirname, '../../src/index.ts')
 const PLAIN = path.join(import.meta.dirname, '../support/apps/plain.ts')
 
 type Ended = { code: number | null; out: string; err: string }
@@ -69,6 +71,37 @@ test('cli: validate loads an application and binds nothing', t => {
   assert.match(cirque(['validate', 'ends.ts'], folder).err, /ended without calling server\.runForever\(\)/)
   fs.writeFileSync(path.join(folder, 'aborts.ts'), 'process.abort()\n')
   assert.match(cirque(['validate', 'aborts.ts'], folder).err, /was ended by SIGABRT/)
+})
+
+test('cli: validate says what it found: services, listeners, hooks, modules, and methods that are no hooks', t => {
+  const folder = temporaryFolder(t)
+  fs.writeFileSync(path.join(folder, 'app.ts'), `import { HttpPeer, Server, httpProxyService } from ${JSON.stringify(INDEX)}
+const gzip = { name: 'gzip', responseFilter() {}, level() {} }
+const upstreamPeer = () => new HttpPeer('127.0.0.1:1')
+const app = { modules: [gzip], newCtx() {}, upstreamPeer, requestFilter: () => 'continue', onRequest() {} }
+const server = new Server()
+const origins = server.addService({ kind: 'background', name: 'origins', start() {} })
+server.addService(httpProxyService(app, { name: 'gateway' }).addTcp('127.0.0.1:8080').addUnix('/tmp/a.sock')).dependsOn(origins)
+await server.runForever()
+`)
+  const text = cirque(['validate', 'app.ts'], folder)
+  assert.equal(text.out, `app.ts is fine
+  origins: background
+  gateway: listening, after origins
+    listens on 127.0.0.1:8080
+    listens on unix:/tmp/a.sock
+    hooks: newCtx, requestFilter, upstreamPeer
+    methods that are no hooks: onRequest
+    module gzip
+      hooks: responseFilter
+      methods that are no hooks: level
+`)
+  const { description } = JSON.parse(cirque(['validate', 'app.ts', '--json'], folder).out) as { description: ServerDescription }
+  assert.deepEqual(description.services[1], {
+    name: 'gateway', kind: 'listening', dependsOn: ['origins'],
+    hooks: ['newCtx', 'requestFilter', 'upstreamPeer'], otherMethods: ['onRequest'],
+    modules: [{ name: 'gzip', hooks: ['responseFilter'], otherMethods: ['level'] }],
+  })
 })
 
 test('cli: validate checks a configuration file without its application', t => {
