@@ -157,6 +157,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   /** Filters of that body; null: none. */
   #responseStage: BodyStage<PhaseSubject<Ctx>> | null = null
   #responseLength = 0
+  /** `upstreamResponseFilter` would rather have another one. */
+  #unwanted = false
   #responsePipe: ResponsePipe<Ctx> | null = null
   #tunnel: Tunnel | null = null
   /** Null: no tracer watches, or none yet. */
@@ -480,6 +482,7 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
           if (has.upstreamResponseFilter && this.#mayDecide(app.upstreamResponseFilter!(this, this.response!, this.ctx), wait)) return
           continue
         case Step.ResponseApp:
+          if (this.#unwanted && this.#asksAnother()) return
           this.#moduleAt = 0
           this.#step = Step.ResponseModules
           if (has.responseFilter && this.#mayDecide(app.responseFilter!(this, this.response!, this.ctx), wait)) return
@@ -534,7 +537,7 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
   #mayDecide(verdict: unknown, wait: number): boolean {
     if (this.#wentOn(verdict, wait)) return true
     if (isPromise(verdict)) return this.#decidesLater(verdict, true)
-    if (verdict === 'responded') this.#checkVerdict(verdict, true)
+    if (typeof verdict === 'string') this.#checkVerdict(verdict, true)
     return false
   }
 
@@ -549,9 +552,18 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
     const answered = this.#own !== null
     if (verdict === 'responded') {
       if (!answered) throw new Error(`it said 'responded' without session.respond()`)
-    } else if (tacit) return
+    } else if (verdict === 'retry') this.#checkRetry(answered)
+    else if (tacit) return
     else if (verdict !== 'continue') throw new TypeError(`it returned ${JSON.stringify(verdict)}; use 'continue' or 'responded'`)
     else if (answered) throw new Error(`it called session.respond() and then said 'continue'`)
+  }
+
+  #checkRetry(answered: boolean): void {
+    if (this.#step !== Step.ResponseApp) {
+      throw new TypeError(`it returned 'retry', which upstreamResponseFilter of the application may; throw an error`)
+    }
+    if (answered) throw new Error(`it called session.respond() and then said 'retry'`)
+    this.#unwanted = true
   }
 
   /** Also of what is only like a promise: never within this call. */
@@ -967,6 +979,25 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
       this.#fail(error)
       return
     }
+    this.#tryAgain(attempt, error, lost)
+  }
+
+  /** False when no other answer may be asked for: then the client gets this one. */
+  #asksAnother(): boolean {
+    this.#unwanted = false
+    const attempt = this.#attempt!, { status } = attempt
+    const error = new ProxyError('STATUS', 'upstream', `upstreamResponseFilter wants another answer than ${status}`, {
+      status: status < 400 ? 0 : status, retry: 'always',
+    })
+    if (!this.#mayRetry(attempt, error, false) || !this.#host.retryBudget.take(attempt.peer.options.retryBudgetPercent)) return false
+    this.#dropAttempt()
+    this.#stopWaiting()
+    this.#tryAgain(attempt, error, null)
+    return true
+  }
+
+  /** @param lost the connection that failed instead of the origin; null: it was none */
+  #tryAgain(attempt: Attempt, error: ProxyError, lost: LostConnection | null): void {
     attempt.settle(null)
     // An answer that the application does not want: the next attempt had better go elsewhere.
     if (this.response !== null) (this.#tried ??= []).push(attempt.peer)

@@ -11,9 +11,9 @@ import type { RequestHead, ResponseHead } from '../http/message-head.ts'
 import type { HttpModule } from '../modules/http-module.ts'
 import type { Peer } from '../peer/peer.ts'
 import type { StreamDigest } from '../protocols/byte-stream.ts'
-import type { BodyResult, Session, Verdict } from './session.ts'
+import type { BodyResult, ResponseVerdict, Session, Verdict } from './session.ts'
 
-export type { BodyResult, Verdict } from './session.ts'
+export type { BodyResult, ResponseVerdict, Verdict } from './session.ts'
 
 /** What the answer to a failed exchange was. */
 export interface FailToProxy {
@@ -81,10 +81,14 @@ export interface ProxyHttp<Ctx = unknown> {
    */
   adjustUpstreamModules?(session: Session, response: ResponseHead, ctx: Ctx): MaybePromise<void>
   /**
-   * The final response as the origin sent it (and as a cache would keep it). May answer instead of it: the origin's answer is thrown
-   * away, and its connection closed. A ProxyError with `retry: 'always'` has it asked for again, under the rules of `errorWhileProxy`.
+   * The final response as the origin sent it (and as a cache would keep it). May answer instead of it, and may say 'retry' (a 503 of one
+   * backend, say): `upstreamPeer` is asked again, and sees this peer in `session.triedPeers`. A retry keeps to the rules of all
+   * retries: `maxAttempts`, the budget, an idempotent method, a body that can be sent again; where they forbid it this response goes to
+   * the client. The response that is given up is thrown away, its connection closed unless it is whole, and its peer told neither good
+   * nor bad. A ProxyError with `retry: 'always'` is for a response that the client must never get: where no retry is left it fails the
+   * exchange.
    */
-  upstreamResponseFilter?(session: Session, response: ResponseHead, ctx: Ctx): MaybePromise<Verdict | void>
+  upstreamResponseFilter?(session: Session, response: ResponseHead, ctx: Ctx): MaybePromise<ResponseVerdict | void>
   /** Each piece of the response body, before a cache. As `requestBodyFilter`. */
   upstreamResponseBodyFilter?(session: Session, chunk: Buffer, last: boolean, ctx: Ctx): MaybePromise<BodyResult>
   /** Trailers of the response, before a cache. */

@@ -14,6 +14,9 @@ import type { SessionLimits } from './session-limits.ts'
 /** `responded`: the answer was given through `session.respond()`; no later request phase runs. */
 export type Verdict = 'continue' | 'responded'
 
+/** Of the origin's response. `retry`: another one is asked for where retries are allowed; elsewhere it means `continue`. */
+export type ResponseVerdict = Verdict | 'retry'
+
 /** A chunk to pass on (the same, or another), null to drop it, or either after a pause: nothing else of that body moves meanwhile. */
 export type BodyResult = Buffer | null | { chunk: Buffer | null; delayMs: number }
 

@@ -77,6 +77,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 const options: fc.Arbitrary<WorldOptions> = fc.record({
   hooks: fc.oneof(
     fc.constant([]), fc.subarray([...HOOKS_OF_MODEL]), fc.subarray(['requestBodyFilter', 'responseBodyFilter', 'responseFilter'] as const),
+    fc.subarray(['requestBodyFilter', 'responseBodyFilter', 'slowPeer'] as const)
+      .map(more => ['upstreamResponseFilter', 'retries', ...more] as const),
   ),
   keepsLength: fc.boolean(),
   clientKernelBytes: fc.constantFrom(Infinity, 60, 2000, 6000),

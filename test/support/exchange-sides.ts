@@ -183,6 +183,8 @@ export class ModelRequest {
   responseSeen = 0
   responseSeenLast = false
   upstream: Origin | null = null
+  /** Responses with a smaller id are those of earlier attempts. */
+  answeredFrom = 0
   session: Session | null = null
   tunnel: { client: number; origin: number; sentByClient: number; sentByOrigin: number } | null = null
 
@@ -371,6 +373,7 @@ export abstract class Client extends End {
     const from = response.field('x-rid'), own = response.field('x-own')
     if (from !== null) {
       const given = world.responses.get(Number(from))!
+      if (given.id < request.answeredFrom) world.fail(`request ${id} got response ${given.id}, which had been given up`)
       if (given.request !== request) world.fail(`request ${id} got the response of request ${given.request.id}`)
       if (given.status !== status) world.fail(`response ${given.id} has status ${status}, not ${given.status}`)
       request.answeredBy = given

@@ -27,7 +27,7 @@ import { sumCounts, type OpenCounts } from '../../src/ipc/open-counts.ts'
 import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../../src/listener/http-listener-options.ts'
 import { admit, ListeningBase } from '../../src/server/listening-base.ts'
 import type { FailToProxy, ProxyHttp } from '../../src/proxy/proxy-http.ts'
-import type { BodyResult, Session, Verdict } from '../../src/proxy/session.ts'
+import type { BodyResult, ResponseVerdict, Session, Verdict } from '../../src/proxy/session.ts'
 import type { ExchangeEnded } from '../../src/telemetry/tracer.ts'
 import {
   ModelRequest, TAIL, TRAILED, bodyOf, changed, type AnswerSpec, type Client, type ClientSide, type End, type ModelResponse,
@@ -41,7 +41,7 @@ import { HTTP1_CLIENT, HTTP1_ORIGIN } from './http1-sides.ts'
 export const HOOKS_OF_MODEL = [
   'requestFilter', 'proxyUpstreamFilter', 'slowPeer', 'connectedToUpstream', 'upstreamRequestFilter', 'requestBodyFilter',
   'interimResponseFilter', 'upstreamResponseFilter', 'responseFilter', 'responseBodyFilter', 'responseTrailerFilter', 'failToProxy',
-  'persistConnectionContext', 'module', 'newCtx', 'requestTrailerFilter',
+  'persistConnectionContext', 'module', 'newCtx', 'requestTrailerFilter', 'retries',
 ] as const
 export type HookOfModel = (typeof HOOKS_OF_MODEL)[number]
 
@@ -228,6 +228,8 @@ export class ExchangeWorld implements WorldView {
       upstreamPeer: session => {
         const request = of(session)
         request.upstream = null
+        // What came to an attempt before this one is not for the client.
+        request.answeredFrom = this.responses.size
         const wait = this.has('slowPeer') ? this.#act(request, null) : null
         return wait === null ? this.#choosePeer(request) : wait.then(() => this.#choosePeer(request))
       },
@@ -264,7 +266,8 @@ export class ExchangeWorld implements WorldView {
     if (this.has('upstreamResponseFilter')) {
       app.upstreamResponseFilter = (session, head) => {
         head.headers.append('X-Seen', 'upstream')
-        return this.#act(of(session), undefined)
+        const request = of(session), again = this.has('retries') && request.spec.flavor !== 0 && request.next() < 0.3
+        return this.#act<ResponseVerdict | undefined>(request, again ? 'retry' : undefined)
       }
     }
     if (this.has('responseFilter')) {
