@@ -61,7 +61,10 @@ export class GenerationChange {
     return incoming
   }
 
-  /** The incoming worker of a slot accepts, then the one before it stops, able to resume. @throws Refused */
+  /**
+   * The incoming worker of a slot accepts, then the one before it stops, able to resume.
+   * @throws Refused, also when the new worker has ended before the old one has answered
+   */
   async takeOver(slot: WorkerSlot): Promise<void> {
     const { incoming } = slot
     if (incoming === null) throw new Refused(`slot ${slot.index}: the new worker could not accept`)
@@ -75,8 +78,14 @@ export class GenerationChange {
     slot.current = incoming
     slot.incoming = null
     this.#standIns.reconcile()
-    if (old !== null) await this.#retirement.pause(slot, old, this.#goneFor(old, incoming))
+    if (old !== null) await this.#whileItLives(incoming, this.#retirement.pause(slot, old, this.#goneFor(old, incoming)))
     this.#roster.setup.onChange()
+  }
+
+  /** The old worker may hang, and the new one end meanwhile: then there is nothing left to wait for, and a worker is needed. */
+  async #whileItLives(incoming: WorkerProcess, step: Promise<void>): Promise<void> {
+    const ended = incoming.lost.then(reason => { throw new Refused(`slot ${incoming.slot}: the new worker ended: ${reason}`) })
+    await Promise.race([step, ended])
   }
 
   /**
@@ -197,7 +206,7 @@ export class GenerationChange {
    */
   #resumesInTime(worker: WorkerProcess): Promise<boolean> {
     if (worker.fatalSignal !== null || this.#roster.isSilent(worker)) return Promise.resolve(false)
-    return this.#orders.inTime(this.#retirement.resume(worker))
+    return this.#orders.inTime(worker, this.#retirement.resume(worker))
   }
 
   /** The worker that should come back has died: another one of its generation, beside the one that is to go. */

@@ -48,7 +48,7 @@ export class Retirement {
     if (!old.moveTo(state)) return
     const stopped = this.#orders.askOrKill(old, { tag: 'stop-accept', except })
     // When it came back meanwhile it said that it accepts.
-    await this.#orders.inTime(stopped.then(obeyed => obeyed && old.moveTo(state)))
+    await this.#orders.inTime(old, stopped.then(obeyed => obeyed && old.moveTo(state)))
   }
 
   /** @returns whether it accepts again. */

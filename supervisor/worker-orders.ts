@@ -28,6 +28,8 @@ export class WorkerOrders {
   readonly #roster: Roster
   /** Of orders that are not answered yet. */
   readonly #overdue = new Set<Overdue>()
+  /** Of steps that wait for a worker, and go on without it. */
+  readonly #patience = new Set<{ readonly worker: WorkerProcess; readonly giveUp: () => void }>()
 
   constructor(roster: Roster) { this.#roster = roster }
 
@@ -70,18 +72,28 @@ export class WorkerOrders {
     }
   }
 
-  /** For who goes on without the answer of a worker that is late. @returns what came of the order; false: nothing yet. */
-  async inTime(obeyed: Promise<boolean>): Promise<boolean> {
+  /**
+   * For who goes on without the answer of a worker that is late, or of which nothing is heard any more.
+   * @returns what came of the order; false: nothing yet.
+   */
+  async inTime(worker: WorkerProcess, obeyed: Promise<boolean>): Promise<boolean> {
     const { host, options } = this.#roster
     const late = Promise.withResolvers<false>()
-    const cancel = host.after(options.ackTimeoutMs, () => late.resolve(false))
+    const giveUp = (): void => late.resolve(false)
+    const cancel = host.after(options.ackTimeoutMs, giveUp)
+    const patience = { worker, giveUp }
+    this.#patience.add(patience)
     const outcome = await Promise.race([obeyed, late.promise])
     cancel()
+    this.#patience.delete(patience)
     return outcome
   }
 
   /** Once a tick. */
-  countTime(): void { for (const overdue of this.#overdue) overdue.usedMs += this.#roster.tickMs }
+  countTime(): void {
+    for (const overdue of this.#overdue) overdue.usedMs += this.#roster.tickMs
+    for (const { worker, giveUp } of this.#patience) if (worker.fatalSignal !== null || this.#roster.isSilent(worker)) giveUp()
+  }
 
   /** A report of a worker has come. @param silenceMs since the one before */
   heard(worker: WorkerProcess, silenceMs: number): void {

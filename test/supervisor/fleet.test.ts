@@ -604,6 +604,42 @@ test('fleet: a spare that takes over while a generation goes back keeps the slot
   assert.deepEqual([...f.fleet.workers()].map(worker => worker.id), [spare.id])
 })
 
+test('fleet: a new worker that ends while the old one hangs is not waited for: the step has failed', async () => {
+  const f = fixture({}, 1)
+  await f.started
+  const [first] = f.host.workers as [FakeWorker]
+  first.obey = order => order.tag === 'stop-accept' ? new Promise(() => {}) : Promise.resolve(null)
+  const next: Generation = { ...generation(1), number: 8 }
+  const [slot] = f.fleet.slots
+  f.fleet.expect(next, f.fleet.options)
+  await f.fleet.introduce(slot!, next)
+  const takenOver = f.fleet.takeOver(slot!)
+  await settle()
+  assert.deepEqual(first.ordered('stop-accept').length, 1)
+  f.host.newest(0).exit({ signal: 'SIGKILL' })
+  await assert.rejects(takenOver, { name: 'Refused', message: 'slot 0: the new worker ended: ended by SIGKILL' })
+})
+
+test('fleet: a worker that should take its place back is not waited for once nothing is heard of it', async () => {
+  const f = fixture({ ackTimeoutMs: 60_000 }, 1)
+  await f.started
+  const [first] = f.host.workers as [FakeWorker]
+  const next: Generation = { ...generation(1), number: 8 }
+  const [slot] = f.fleet.slots
+  f.fleet.expect(next, f.fleet.options)
+  await f.fleet.introduce(slot!, next)
+  await f.fleet.takeOver(slot!)
+  first.obey = () => new Promise(() => {})
+  f.host.newest(0).exit({ signal: 'SIGKILL' })
+  const reverted = f.fleet.revert(f.fleet.generation)
+  // It is silent after three seconds, long before its time for the order is over.
+  await seconds(f, 4, worker => worker !== first)
+  await reverted
+  assert.notEqual(slot!.current, null)
+  assert.notEqual(slot!.current!.id, first.id)
+  assert.equal(slot!.state, 'serving')
+})
+
 test('fleet: when a generation that goes back leaves no worker, the next one is not kept waiting by earlier deaths', async () => {
   const f = fixture({}, 1)
   await f.started
