@@ -1,8 +1,12 @@
 /** Stands in for the application behind the edge while there is none: `npm run origin`. Remove it when you have one. */
 import http from 'node:http'
+import type { AddressInfo } from 'node:net'
 
 const [host = '', port = ''] = (process.env['ORIGIN'] ?? '127.0.0.1:3000').split(':')
 
-http.createServer((request, response) => {
+const server = http.createServer((request, response) => {
   response.end(`the origin has seen ${request.method} ${request.url}\n`)
-}).listen(Number(port), host, () => console.log(`the origin answers on ${host}:${port}`))
+})
+server.listen(Number(port), host, () => {
+  console.log(`the origin answers on ${host}:${(server.address() as AddressInfo).port}`)
+})
