@@ -25,7 +25,7 @@ export type { HttpServerOptions } from './protocols/http-options.ts'
 export type { Http1ServerOptions } from './protocols/http1/http1-options.ts'
 
 // What an application does with a request.
-export type { BodyResult, FailToProxy, ProxyHttp, ResponseVerdict, Verdict } from './proxy/proxy-http.ts'
+export type { AskedFilter, BodyResult, BodyUse, FailToProxy, ProxyHttp, ResponseVerdict, Verdict } from './proxy/proxy-http.ts'
 export type { LogValue, ResponseBody, ResponseFields, Session } from './proxy/session.ts'
 export type { SessionLimits } from './proxy/session-limits.ts'
 export type { ForwardedOptions } from './proxy/forwarded-options.ts'

@@ -5,7 +5,7 @@
  */
 import type { HeaderMap } from '../http/header-map.ts'
 import type { RequestHead, ResponseHead } from '../http/message-head.ts'
-import type { BodyResult, Session, Verdict } from '../proxy/session.ts'
+import type { AskedFilter, BodyResult, BodyUse, Session, Verdict } from '../proxy/session.ts'
 
 type MaybePromise<T> = T | Promise<T>
 
@@ -37,12 +37,17 @@ export interface HttpModule<State = unknown> {
   responseTrailerFilter?(session: Session, trailers: HeaderMap, state: State): MaybePromise<Buffer | void>
   /** The response was handed to the client whole. */
   responseDone?(session: Session, state: State): void
+  /**
+   * What `filter`, a hook of this module, will do to the body of this message, as `bodyUse` of the application. Default: as
+   * `keepsLength` says.
+   */
+  bodyUse?(session: Session, filter: AskedFilter, state: State): BodyUse | void
   /** The body filters of this module keep the number of bytes. @default false */
   readonly keepsLength?: boolean
 }
 
 /** Every hook of a module, in the order in which they run. */
 export const MODULE_HOOKS = [
-  'newState', 'requestFilter', 'upstreamRequestFilter', 'requestBodyFilter', 'upstreamResponseFilter', 'upstreamResponseBodyFilter',
-  'responseFilter', 'responseBodyFilter', 'responseTrailerFilter', 'responseDone',
+  'newState', 'requestFilter', 'upstreamRequestFilter', 'bodyUse', 'requestBodyFilter', 'upstreamResponseFilter',
+  'upstreamResponseBodyFilter', 'responseFilter', 'responseBodyFilter', 'responseTrailerFilter', 'responseDone',
 ] as const satisfies readonly (keyof HttpModule)[]

@@ -16,7 +16,7 @@ import type { HeaderMap } from '../http/header-map.ts'
 import { isPromise } from '../primitives/application-call.ts'
 import { BUFFER_RESERVE } from '../protocols/byte-stream.ts'
 import { hookLate, HookWatch, type HookHost, type HookWaiter } from './hook-watch.ts'
-import type { BodyStage } from './phases.ts'
+import type { BodyStage } from './body-stage.ts'
 import type { BodyResult } from './session.ts'
 
 const NOTHING = Buffer.alloc(0)
@@ -31,8 +31,8 @@ type State = (typeof State)[keyof typeof State]
 export abstract class BodyPipe<Subject> implements HookWaiter {
   readonly #host: HookHost
   readonly #subject: Subject
-  /** Null: nothing filters, and the pipe only waits. */
-  readonly #stage: BodyStage<Subject> | null
+  /** Given with `open`. Null: nothing filters, and the pipe only waits. */
+  #stage: BodyStage<Subject> | null = null
   /** Closed until the head went out. */
   #state: State = State.Closed
   #buffer: Buffer | null = null
@@ -52,10 +52,9 @@ export abstract class BodyPipe<Subject> implements HookWaiter {
   /** Made when a filter gives the first promise. */
   #watch: HookWatch | null = null
 
-  constructor(host: HookHost, subject: Subject, stage: BodyStage<Subject> | null) {
+  constructor(host: HookHost, subject: Subject) {
     this.#host = host
     this.#subject = subject
-    this.#stage = stage
   }
 
   protected abstract pauseSource(): void
@@ -69,9 +68,10 @@ export abstract class BodyPipe<Subject> implements HookWaiter {
   /** `hook` threw, rejected, or gave what it must not. */
   protected abstract failed(thrown: unknown, hook: string): void
 
-  /** The head went out: the body may follow. */
-  open(): void {
+  /** The head went out: the body may follow, through `stage`. Told once; to tell it again is harmless. */
+  open(stage: BodyStage<Subject> | null): void {
     if (this.#state !== State.Closed) return
+    this.#stage = stage
     this.#state = State.Open
     this.#pump()
   }

@@ -34,12 +34,13 @@ import { announcedTooLarge } from '../protocols/request-watch.ts'
 import { offeredProtocols } from '../protocols/websocket/handshake.ts'
 import type { TracerGroup } from '../telemetry/tracer-group.ts'
 import { Attempt, tellPeer, type AttemptOwner, type LostConnection } from './attempt.ts'
+import type { BodyStage } from './body-stage.ts'
 import type { ExchangeHost } from './exchange-host.ts'
 import { ExchangeTrace, type AttemptTrace, type TracedExchange } from './exchange-trace.ts'
 import { errorPage, flagOf, OVERLOAD_RETRY_AFTER_S, statusOf, type Flag } from './fail-to-proxy.ts'
 import { MERGED_FIELDS, stripForwarded, type ConnectionFacts } from './forwarded-fields.ts'
 import { hookLate, HookWatch, type HookWaiter } from './hook-watch.ts'
-import { hookOfModule, type BodyStage, type PhasePlan, type PhaseSubject, type ResponseOrigin } from './phases.ts'
+import { hookOfModule, type PhasePlan, type PhaseSubject, type ResponseOrigin } from './phases.ts'
 import type { FailToProxy } from './proxy-http.ts'
 import { bodyOnItsWay, NO_BODY, RequestBody, type RequestBodyOwner } from './request-body.ts'
 import { discardBody, OwnAnswer, ResponsePipe, type ResponsePipeOwner, type ResponseSink, type ResponseSource } from './response-source.ts'
@@ -271,7 +272,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   }
 
   #requestBody(): RequestBody<Ctx> {
-    return this.#body ??= new RequestBody(this.#down, this.#host, this, this.#plan.requestBody)
+    return this.#body ??= new RequestBody(this.#down, this.#host, this)
   }
 
   respond(status: number, fields: ResponseFields = {}, body: ResponseBody = null): 'responded' {
@@ -737,14 +738,14 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
     let request = this.#upstreamRequest!
     if ((request.headers.mask & MERGED_FIELDS) !== 0 && request === this.request) request = this.#upstreamRequest = request.clone()
     request.check()
-    const declared = down.requestBodyLength, stage = plan.requestBody
+    const declared = down.requestBodyLength, stage = plan.requestBody === null || declared === 0 ? null : plan.requestBody.for(this, false)
     const length = declared > 0 && stage !== null && !stage.keepsLength ? BODY_UNKNOWN : declared
     const lines = this.#host.forwarded.linesFor(request, this.#facts, this)
     const asks = down.wantsSwitch && attempt.peer.options.upgrades
     const switchesTo = asks ? offeredProtocols(request.headers, this.#host.upgrades) : ''
     attempt.send(request, length, lines, switchesTo, down.acceptsTrailers)
     if (declared === 0) attempt.session?.endRequest(null)
-    else this.#requestBody().sendTo(attempt)
+    else this.#requestBody().sendTo(attempt, stage)
   }
 
   onRequestBody(buffer: Buffer, from: number, to: number): void { this.#body?.chunk(buffer, from, to) }
@@ -788,7 +789,7 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
 
   #pipeResponse(): void {
     const source = this.#source!
-    this.#responsePipe ??= new ResponsePipe(this, source, this.#down, this.#host, this.#responseStage)
+    this.#responsePipe ??= new ResponsePipe(this, source, this.#down, this.#host)
   }
 
   // ---- the response to the client, wherever it comes from
@@ -802,7 +803,7 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
     }
     if (head.status < 200 || (own === null && this.request.method === 'CONNECT' && head.status < 300)) throw changedStatus(head)
     const isHead = this.request.method === 'HEAD', bodiless = isHead || head.status === 204 || head.status === 304
-    const stage = this.#responseStage
+    const stage = this.#responseStage === null ? null : this.#stageOf(this.#responseStage, head, isHead)
     let length = this.#responseLength
     if (length === BODY_UNTIL_CLOSE) length = BODY_UNKNOWN
     if (stage !== null && !stage.keepsLength) {
@@ -818,7 +819,20 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
     }
     if (stage !== null && !bodiless) this.#pipeResponse()
     if (this.#responsePipe === null) source.resume()
-    else this.#responsePipe.open()
+    else this.#responsePipe.open(stage)
+  }
+
+  /** The filters that this response passes. */
+  #stageOf(stage: BodyStage<PhaseSubject<Ctx>>, { headers }: ResponseHead, isHead: boolean): BodyStage<PhaseSubject<Ctx>> | null {
+    // The answer of an origin to HEAD has no bytes, and says how many GET would have.
+    const isEmpty = this.#own === null && isHead ? headers.contentLength() === 0 : this.#responseLength === 0
+    try {
+      return stage.for(this, isEmpty)
+    } catch (thrown) {
+      // The page would ask the modules again.
+      this.#skipsModules = true
+      throw thrown
+    }
   }
 
   onResponseBody(buffer: Buffer, from: number, to: number, owned: boolean): void {

@@ -5,30 +5,15 @@
  * Filters of a response are two lists, upstream side and downstream side, since a cache stands between them: what an origin
  * sends passes both, what a cache kept passes the second, and an answer of our own passes the modules alone.
  */
-import type { HeaderMap } from '../http/header-map.ts'
 import type { HttpModule } from '../modules/http-module.ts'
+import { BodyStage, type ChunkFilter, type StageFilter, type TrailerFilter } from './body-stage.ts'
 import { checkHooks } from './hook-names.ts'
 import { HOOKS, type ProxyHttp } from './proxy-http.ts'
-import type { BodyResult, Session } from './session.ts'
+import type { AskedFilter, Session } from './session.ts'
 
 /** What hooks and modules are called with. */
 export interface PhaseSubject<Ctx> extends Session {
   readonly ctx: Ctx
-}
-
-export type ChunkFilter<Subject> = (subject: Subject, chunk: Buffer, last: boolean) => BodyResult | Promise<BodyResult>
-/** What it returns is sent as the last piece of the body, instead of the trailers. */
-export type TrailerFilter<Subject> = (subject: Subject, trailers: HeaderMap) => Buffer | void | Promise<Buffer | void>
-
-/** Filters of one body, in their order. */
-export interface BodyStage<Subject> {
-  readonly filters: readonly ChunkFilter<Subject>[]
-  readonly trailerFilters: readonly TrailerFilter<Subject>[]
-  /** Names of both, in their order: who is to blame. */
-  readonly hooks: readonly string[]
-  readonly trailerHooks: readonly string[]
-  /** The filters keep the number of bytes. */
-  readonly keepsLength: boolean
 }
 
 /** Where an answer comes from, and so which filters it passes: those behind its place and all that follow. */
@@ -62,8 +47,12 @@ export function planPhases<Ctx>(app: ProxyHttp<Ctx>): PhasePlan<Ctx> {
   }
   const requestModules = having('requestFilter'), upstreamRequestModules = having('upstreamRequestFilter')
   const responseModules = having('responseFilter')
-  const ofModules = moduleResponseStage<Ctx>(modules)
-  const downstream = joinStages(appResponseStage(app, has), ofModules)
+  const ofModules = moduleStage<Ctx>(modules, 'responseBodyFilter', 'responseTrailerFilter')
+  const downstream = appStage(app, has, 'response', 'responseBodyFilter', 'responseTrailerFilter').join(ofModules)
+  const upstream = moduleStage<Ctx>(modules, 'upstreamResponseBodyFilter', null)
+    .join(appStage(app, has, 'response', 'upstreamResponseBodyFilter', 'upstreamResponseTrailerFilter'))
+  const ofRequest = moduleStage<Ctx>(modules, 'requestBodyFilter', null)
+    .join(appStage(app, has, 'request', 'requestBodyFilter', 'requestTrailerFilter'))
   return {
     app,
     modules,
@@ -72,114 +61,52 @@ export function planPhases<Ctx>(app: ProxyHttp<Ctx>): PhasePlan<Ctx> {
     upstreamResponseModules: having('upstreamResponseFilter'),
     responseModules,
     doneModules: having('responseDone'),
-    requestBody: usedStage(joinStages(moduleRequestStage<Ctx>(modules), appRequestStage(app, has))),
-    responseBody: {
-      origin: usedStage(joinStages(joinStages(moduleUpstreamResponseStage<Ctx>(modules), upstreamResponseStage(app, has)), downstream)),
-      stored: usedStage(downstream),
-      own: usedStage(ofModules),
-    },
+    requestBody: ofRequest.used,
+    responseBody: { origin: upstream.join(downstream).used, stored: downstream.used, own: ofModules.used },
     has,
   }
 }
 
 type Has = PhasePlan<unknown>['has']
 type Stage<Ctx> = BodyStage<PhaseSubject<Ctx>>
+type BodyFilterName = 'requestBodyFilter' | 'upstreamResponseBodyFilter' | 'responseBodyFilter'
+type TrailerFilterName = 'requestTrailerFilter' | 'upstreamResponseTrailerFilter' | 'responseTrailerFilter'
 
-function appRequestStage<Ctx>(app: ProxyHttp<Ctx>, has: Has): Stage<Ctx> {
-  return {
-    filters: has.requestBodyFilter ? [(session, chunk, last) => app.requestBodyFilter!(session, chunk, last, session.ctx)] : [],
-    trailerFilters: has.requestTrailerFilter ? [(session, trailers) => app.requestTrailerFilter!(session, trailers, session.ctx)] : [],
-    hooks: has.requestBodyFilter ? ['requestBodyFilter'] : [],
-    trailerHooks: has.requestTrailerFilter ? ['requestTrailerFilter'] : [],
-    keepsLength: !has.requestBodyFilter || app.keepsLength?.request === true,
-  }
+/** The filters of the application that have one of these names. `direction`: whose length they may keep. */
+function appStage<Ctx>(
+  app: ProxyHttp<Ctx>, has: Has, direction: 'request' | 'response', body: BodyFilterName, trailers: TrailerFilterName,
+): Stage<Ctx> {
+  const keepsLength = app.keepsLength?.[direction] === true
+  const use = (filter: AskedFilter): Pick<StageFilter<PhaseSubject<Ctx>, unknown>, 'use' | 'useHook'> => ({
+    use: has.bodyUse ? session => app.bodyUse!(session, filter, session.ctx) : null, useHook: 'bodyUse',
+  })
+  return new BodyStage(
+    has[body] ? [{
+      filter: (session, chunk, last) => app[body]!(session, chunk, last, session.ctx), hook: body, keepsLength, ...use(body),
+    }] : [],
+    has[trailers] ? [{
+      filter: (session, fields) => app[trailers]!(session, fields, session.ctx), hook: trailers,
+      // Only what is told to the client may be a last piece of the body.
+      ...trailers === 'responseTrailerFilter' ? { keepsLength: false, ...use(trailers) } : { keepsLength: true, use: null, useHook: '' },
+    }] : [],
+  )
 }
 
-function moduleRequestStage<Ctx>(modules: readonly HttpModule[]): Stage<Ctx> {
-  const filtering = modules.filter(module => module.requestBodyFilter !== undefined)
-  return {
-    filters: filtering.map(module => (session, chunk, last) =>
-      module.requestBodyFilter!(session, chunk, last, session.moduleState(module))),
-    trailerFilters: [],
-    hooks: filtering.map(module => hookOfModule('requestBodyFilter', module)),
-    trailerHooks: [],
-    keepsLength: filtering.every(module => module.keepsLength === true),
-  }
-}
-
-/** Modules that look at what an origin sends, before the application does. */
-function moduleUpstreamResponseStage<Ctx>(modules: readonly HttpModule[]): Stage<Ctx> {
-  const filtering = modules.filter(module => module.upstreamResponseBodyFilter !== undefined)
-  return {
-    filters: filtering.map(module => (session, chunk, last) =>
-      module.upstreamResponseBodyFilter!(session, chunk, last, session.moduleState(module))),
-    trailerFilters: [],
-    hooks: filtering.map(module => hookOfModule('upstreamResponseBodyFilter', module)),
-    trailerHooks: [],
-    keepsLength: filtering.every(module => module.keepsLength === true),
-  }
-}
-
-/** Before a cache. */
-function upstreamResponseStage<Ctx>(app: ProxyHttp<Ctx>, has: Has): Stage<Ctx> {
-  const filters: ChunkFilter<PhaseSubject<Ctx>>[] = [], trailerFilters: TrailerFilter<PhaseSubject<Ctx>>[] = []
-  if (has.upstreamResponseBodyFilter) {
-    filters.push((session, chunk, last) => app.upstreamResponseBodyFilter!(session, chunk, last, session.ctx))
-  }
-  if (has.upstreamResponseTrailerFilter) {
-    trailerFilters.push((session, trailers) => app.upstreamResponseTrailerFilter!(session, trailers, session.ctx))
-  }
-  return {
-    filters, trailerFilters,
-    hooks: filters.map(() => 'upstreamResponseBodyFilter'),
-    trailerHooks: trailerFilters.map(() => 'upstreamResponseTrailerFilter'),
-    keepsLength: !has.upstreamResponseBodyFilter || app.keepsLength?.response === true,
-  }
-}
-
-/** Behind a cache. */
-function appResponseStage<Ctx>(app: ProxyHttp<Ctx>, has: Has): Stage<Ctx> {
-  const filters: ChunkFilter<PhaseSubject<Ctx>>[] = [], trailerFilters: TrailerFilter<PhaseSubject<Ctx>>[] = []
-  if (has.responseBodyFilter) filters.push((session, chunk, last) => app.responseBodyFilter!(session, chunk, last, session.ctx))
-  if (has.responseTrailerFilter) trailerFilters.push((session, trailers) => app.responseTrailerFilter!(session, trailers, session.ctx))
-  // A trailer filter may add a last piece.
-  const bodyKeepsLength = !has.responseBodyFilter || app.keepsLength?.response === true
-  return {
-    filters, trailerFilters,
-    hooks: filters.map(() => 'responseBodyFilter'),
-    trailerHooks: trailerFilters.map(() => 'responseTrailerFilter'),
-    keepsLength: bodyKeepsLength && !has.responseTrailerFilter,
-  }
-}
-
-function moduleResponseStage<Ctx>(modules: readonly HttpModule[]): Stage<Ctx> {
-  const filtering = modules.filter(module => module.responseBodyFilter !== undefined)
-  const filteringTrailers = modules.filter(module => module.responseTrailerFilter !== undefined)
-  return {
-    filters: filtering.map(module => (session, chunk, last) =>
-      module.responseBodyFilter!(session, chunk, last, session.moduleState(module))),
-    trailerFilters: filteringTrailers.map(module => (session, trailers) =>
-      module.responseTrailerFilter!(session, trailers, session.moduleState(module))),
-    hooks: filtering.map(module => hookOfModule('responseBodyFilter', module)),
-    trailerHooks: filteringTrailers.map(module => hookOfModule('responseTrailerFilter', module)),
-    keepsLength: filteringTrailers.length === 0 && filtering.every(module => module.keepsLength === true),
-  }
-}
-
-function joinStages<Subject>(first: BodyStage<Subject>, second: BodyStage<Subject>): BodyStage<Subject> {
-  return {
-    filters: [...first.filters, ...second.filters],
-    trailerFilters: [...first.trailerFilters, ...second.trailerFilters],
-    hooks: [...first.hooks, ...second.hooks],
-    trailerHooks: [...first.trailerHooks, ...second.trailerHooks],
-    keepsLength: first.keepsLength && second.keepsLength,
-  }
+/** The same of all modules. */
+function moduleStage<Ctx>(modules: readonly HttpModule[], body: BodyFilterName, trailers: 'responseTrailerFilter' | null): Stage<Ctx> {
+  const filter = <Filter>(module: HttpModule, hook: AskedFilter, keepsLength: boolean, call: Filter) => ({
+    filter: call, hook: hookOfModule(hook, module), keepsLength, useHook: hookOfModule('bodyUse', module),
+    use: module.bodyUse === undefined ? null
+      : (session: PhaseSubject<Ctx>): unknown => module.bodyUse!(session, hook, session.moduleState(module)),
+  })
+  const chunks = modules.filter(module => module[body] !== undefined).map(module =>
+    filter<ChunkFilter<PhaseSubject<Ctx>>>(module, body, module.keepsLength === true, (session, chunk, last) =>
+      module[body]!(session, chunk, last, session.moduleState(module))))
+  if (trailers === null) return new BodyStage(chunks, [])
+  return new BodyStage(chunks, modules.filter(module => module[trailers] !== undefined).map(module =>
+    filter<TrailerFilter<PhaseSubject<Ctx>>>(module, trailers, false, (session, fields) =>
+      module[trailers]!(session, fields, session.moduleState(module)))))
 }
 
 /** A module's hook, as messages name it. */
 export function hookOfModule(hook: string, { name }: HttpModule): string { return `${hook} of module ${name}` }
-
-/** Null when it has no filter at all. */
-function usedStage<Subject>(stage: BodyStage<Subject>): BodyStage<Subject> | null {
-  return stage.filters.length === 0 && stage.trailerFilters.length === 0 ? null : stage
-}

@@ -11,9 +11,9 @@ import type { RequestHead, ResponseHead } from '../http/message-head.ts'
 import type { HttpModule } from '../modules/http-module.ts'
 import type { Peer } from '../peer/peer.ts'
 import type { StreamDigest } from '../protocols/byte-stream.ts'
-import type { BodyResult, ResponseVerdict, Session, Verdict } from './session.ts'
+import type { AskedFilter, BodyResult, BodyUse, ResponseVerdict, Session, Verdict } from './session.ts'
 
-export type { BodyResult, ResponseVerdict, Verdict } from './session.ts'
+export type { AskedFilter, BodyResult, BodyUse, ResponseVerdict, Verdict } from './session.ts'
 
 /** What the answer to a failed exchange was. */
 export interface FailToProxy {
@@ -39,8 +39,8 @@ export interface ProxyHttp<Ctx = unknown> {
   /** Reusable filters of this service, in descending `order`; read once when the service starts. @default none */
   readonly modules?: readonly HttpModule[]
   /**
-   * Body filters that never change how many bytes pass may say so; the message then keeps its Content-Length, and one
-   * whose length turns out wrong is cut. @default { request: false, response: false }: a filtered body is sent chunked
+   * Body filters that never change how many bytes pass may say so; the message then keeps its Content-Length, and one whose length
+   * turns out wrong is cut. `bodyUse` says it of one message. @default { request: false, response: false }: a filtered body is sent chunked
    */
   readonly keepsLength?: { readonly request?: boolean; readonly response?: boolean }
 
@@ -68,8 +68,13 @@ export interface ProxyHttp<Ctx = unknown> {
    */
   upstreamRequestFilter?(session: Session, request: RequestHead, ctx: Ctx): MaybePromise<Verdict | void>
   /**
+   * What `filter`, a hook of this application, will do to the body of this message: asked at once before its head is sent, the request's
+   * for each attempt. A body that the hook leaves alone passes as if there were no hook. Default: as `keepsLength` says.
+   */
+  bodyUse?(session: Session, filter: AskedFilter, ctx: Ctx): BodyUse | void
+  /**
    * Each piece of the request body, possibly many times, for each attempt; a last call has `last` true and may have an empty
-   * chunk. `chunk` is borrowed: copy it to keep it.
+   * chunk. `chunk` is borrowed: copy it to keep it. Not called for a message without a body.
    */
   requestBodyFilter?(session: Session, chunk: Buffer, last: boolean, ctx: Ctx): MaybePromise<BodyResult>
   /** Trailers of the request, when there are any. */
@@ -126,7 +131,7 @@ export interface ProxyHttp<Ctx = unknown> {
 /** Every hook, in the order in which they run. README.md and the tests compare themselves with this list. */
 export const HOOKS = [
   'newCtx', 'onConnectionReuse', 'earlyRequestFilter', 'requestFilter', 'proxyUpstreamFilter', 'upstreamPeer', 'failToConnect',
-  'connectedToUpstream', 'upstreamRequestFilter', 'requestBodyFilter', 'requestTrailerFilter', 'interimResponseFilter',
+  'connectedToUpstream', 'upstreamRequestFilter', 'bodyUse', 'requestBodyFilter', 'requestTrailerFilter', 'interimResponseFilter',
   'adjustUpstreamModules',
   'upstreamResponseFilter', 'upstreamResponseBodyFilter', 'upstreamResponseTrailerFilter', 'responseFilter', 'responseBodyFilter',
   'responseTrailerFilter', 'errorWhileProxy', 'failToProxy', 'suppressErrorLog', 'requestSummary', 'logging', 'persistConnectionContext',

@@ -13,8 +13,9 @@ import { heldBytes } from '../primitives/held-bytes.ts'
 import type { DownstreamSession, UpstreamSession } from '../protocols/http-session.ts'
 import type { Attempt } from './attempt.ts'
 import { BodyPipe } from './body-pipe.ts'
+import type { BodyStage } from './body-stage.ts'
 import type { HookHost } from './hook-watch.ts'
-import type { BodyStage, PhaseSubject } from './phases.ts'
+import type { PhaseSubject } from './phases.ts'
 
 const NOTHING = Buffer.alloc(0)
 
@@ -41,7 +42,8 @@ export class RequestBody<Ctx> {
   readonly #down: DownstreamSession
   readonly #host: HookHost
   readonly #owner: RequestBodyOwner & PhaseSubject<Ctx>
-  readonly #stage: BodyStage<PhaseSubject<Ctx>> | null
+  /** Filters of this attempt; null: none. */
+  #stage: BodyStage<PhaseSubject<Ctx>> | null = null
   /** Who gets the chunks; null between attempts. */
   #attempt: Attempt | null = null
   #pipe: RequestPipe<Ctx> | null = null
@@ -58,13 +60,10 @@ export class RequestBody<Ctx> {
   #reading: Reading | null = null
   #cancelContinue: (() => void) | null = null
 
-  constructor(
-    down: DownstreamSession, host: HookHost, owner: RequestBodyOwner & PhaseSubject<Ctx>, stage: BodyStage<PhaseSubject<Ctx>> | null,
-  ) {
+  constructor(down: DownstreamSession, host: HookHost, owner: RequestBodyOwner & PhaseSubject<Ctx>) {
     this.#down = down
     this.#host = host
     this.#owner = owner
-    this.#stage = stage
   }
 
   /** A hook reads it ahead, and waits for the client. */
@@ -75,11 +74,11 @@ export class RequestBody<Ctx> {
   // ---- to an origin
 
   /** The head went out: sends what is kept, then what comes. */
-  sendTo(attempt: Attempt): void {
+  sendTo(attempt: Attempt, stage: BodyStage<PhaseSubject<Ctx>> | null): void {
     const session = attempt.session!
     this.#attempt = attempt
-    const stage = this.#stage
-    const pipe = this.#pipe = stage === null ? null : new RequestPipe(this, session, this.#down, this.#host, this.#owner, stage)
+    this.#stage = stage
+    const pipe = this.#pipe = stage === null ? null : new RequestPipe(this, session, this.#down, this.#host, this.#owner)
     if (!this.#begun) {
       this.#begun = true
       this.#kept = attempt.peer.options.maxReplayBytes > 0 ? [] : null
@@ -121,7 +120,7 @@ export class RequestBody<Ctx> {
   }
 
   #open(): void {
-    if (this.#pipe !== null) this.#pipe.open()
+    if (this.#pipe !== null) this.#pipe.open(this.#stage)
     else if (this.#attempt === null || this.#attempt.session === null || this.#attempt.session.bytesQueued === 0) this.#down.resumeRequest()
   }
 
@@ -173,7 +172,7 @@ export class RequestBody<Ctx> {
     }
     // A filter that throws at the end takes the pipe away.
     pipe.end(this.#trailers)
-    pipe.open()
+    pipe.open(this.#stage)
   }
 
   // ---- kept for another attempt
@@ -282,9 +281,9 @@ class RequestPipe<Ctx> extends BodyPipe<PhaseSubject<Ctx>> {
 
   constructor(
     body: RequestBody<Ctx>, up: UpstreamSession, down: DownstreamSession, host: HookHost,
-    owner: RequestBodyOwner & PhaseSubject<Ctx>, stage: BodyStage<PhaseSubject<Ctx>>,
+    owner: RequestBodyOwner & PhaseSubject<Ctx>,
   ) {
-    super(host, owner, stage)
+    super(host, owner)
     this.#body = body
     this.#up = up
     this.#down = down

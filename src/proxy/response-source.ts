@@ -11,7 +11,7 @@ import type { ResponseHead } from '../http/message-head.ts'
 import { BODY_UNKNOWN, type DownstreamSession } from '../protocols/http-session.ts'
 import { BodyPipe } from './body-pipe.ts'
 import { hookLate, HookWatch, type HookHost, type HookWaiter } from './hook-watch.ts'
-import type { BodyStage, PhaseSubject, ResponseOrigin } from './phases.ts'
+import type { PhaseSubject, ResponseOrigin } from './phases.ts'
 import type { ResponseBody } from './session.ts'
 
 export interface ResponseSource {
@@ -192,9 +192,8 @@ export class ResponsePipe<Ctx> extends BodyPipe<PhaseSubject<Ctx>> {
 
   constructor(
     owner: ResponsePipeOwner & PhaseSubject<Ctx>, source: ResponseSource, down: DownstreamSession, host: HookHost,
-    stage: BodyStage<PhaseSubject<Ctx>> | null,
   ) {
-    super(host, owner, stage)
+    super(host, owner)
     this.#owner = owner
     this.#source = source
     this.#down = down

@@ -20,6 +20,15 @@ export type ResponseVerdict = Verdict | 'retry'
 /** A chunk to pass on (the same, or another), null to drop it, or either after a pause: nothing else of that body moves meanwhile. */
 export type BodyResult = Buffer | null | { chunk: Buffer | null; delayMs: number }
 
+/**
+ * What a filter does to one body. `change`: it may return another number of bytes, so that the message is sent chunked. `keepLength`: it
+ * returns as many as it is given, and Content-Length stays; a length that then turns out wrong cuts the message. `pass`: it is not
+ * called for this body.
+ */
+export type BodyUse = 'change' | 'keepLength' | 'pass'
+/** The hooks that may use a body. */
+export type AskedFilter = 'requestBodyFilter' | 'upstreamResponseBodyFilter' | 'responseBodyFilter' | 'responseTrailerFilter'
+
 export type ResponseFields = HeaderMap | Readonly<Record<string, string | readonly string[]>>
 /** A body to answer with; text is sent as UTF-8. What is iterated is sent chunk by chunk, no faster than the client reads. */
 export type ResponseBody = string | Uint8Array | AsyncIterable<Uint8Array | string> | null

@@ -4,6 +4,7 @@ import { HeaderMap } from '../../src/http/header-map.ts'
 import type { BodyResult } from '../../src/proxy/session.ts'
 import { BUFFER_RESERVE } from '../../src/protocols/byte-stream.ts'
 import { BodyPipe } from '../../src/proxy/body-pipe.ts'
+import { BodyStage, type ChunkFilter, type TrailerFilter } from '../../src/proxy/body-stage.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 
@@ -22,18 +23,19 @@ class Ends extends BodyPipe<null> {
   filter: (chunk: Buffer, last: boolean) => BodyResult | Promise<BodyResult> = chunk => chunk
   trailerFilter: (trailers: HeaderMap) => Buffer | void | Promise<Buffer | void> = () => {}
 
+  readonly #stage: BodyStage<null> | null
+
   constructor(clock: FakeClock, filters: boolean) {
     const events: string[] = []
-    super({ ticker: new Ticker(clock), hookTimeoutMs: HOOK_TIMEOUT_MS }, null, filters ? {
-      filters: [(_subject, chunk, last) => {
-        events.push(`filter ${chunk.toString()}${last ? ' last' : ''}`)
-        return this.filter(chunk, last)
-      }],
-      trailerFilters: [(_subject, trailers) => this.trailerFilter(trailers)],
-      hooks: ['filter'],
-      trailerHooks: ['trailerFilter'],
-      keepsLength: false,
-    } : null)
+    super({ ticker: new Ticker(clock), hookTimeoutMs: HOOK_TIMEOUT_MS }, null)
+    const filter: ChunkFilter<null> = (_subject, chunk, last) => {
+      events.push(`filter ${chunk.toString()}${last ? ' last' : ''}`)
+      return this.filter(chunk, last)
+    }
+    const trailerFilter: TrailerFilter<null> = (_subject, trailers) => this.trailerFilter(trailers)
+    const plain = { keepsLength: false, use: null, useHook: '' }
+    this.#stage = filters
+      ? new BodyStage([{ filter, hook: 'filter', ...plain }], [{ filter: trailerFilter, hook: 'trailerFilter', ...plain }]) : null
     this.events = events
   }
 
@@ -52,6 +54,7 @@ class Ends extends BodyPipe<null> {
     this.events.push(trailers === null ? 'end' : `end ${[...trailers].join()}`)
   }
   protected override failed(thrown: unknown): void { this.events.push(`failed ${(thrown as Error).message}`) }
+  start(): void { this.open(this.#stage) }
   take(): string[] { return this.events.splice(0) }
 }
 
@@ -70,13 +73,13 @@ test('body pipe: nothing passes before the head went out', () => {
   chunk('a')
   pipe.end(null)
   assert.deepEqual(ends.take(), ['pause', 'give up'])
-  pipe.open()
+  pipe.start()
   assert.deepEqual(ends.take(), ['write a', 'end'])
 })
 
 test('body pipe: a filtered chunk is written and its source goes on; the end is filtered once and last', () => {
   const { pipe, ends, chunk } = makePipe()
-  pipe.open()
+  pipe.start()
   chunk('a')
   chunk('b')
   pipe.end(null)
@@ -99,14 +102,14 @@ test('body pipe: chunks that the source had kept back come within its resume, an
     else pipe.end(null)
   }
   chunk('a')
-  pipe.open()
+  pipe.start()
   assert.deepEqual(ends.take().filter(event => event.startsWith('write') || event === 'end'), ['write a', 'write b', 'write c', 'end'])
 })
 
 test('body pipe: a promise holds the chunk, the end behind it and the source', async () => {
   const { pipe, ends, chunk } = makePipe(), held = Promise.withResolvers<BodyResult>()
   ends.filter = (piece, last) => last ? piece : held.promise
-  pipe.open()
+  pipe.start()
   ends.take()
   chunk('a')
   pipe.end(null)
@@ -121,7 +124,7 @@ test('body pipe: a promise holds the chunk, the end behind it and the source', a
 test('body pipe: a delay is waited out exactly, and ends with the pipe', () => {
   const { pipe, ends, clock, chunk } = makePipe()
   ends.filter = (piece, last) => last ? null : { chunk: piece, delayMs: 50 }
-  pipe.open()
+  pipe.start()
   ends.take()
   chunk('a')
   assert.equal(clock.pending, 1)
@@ -138,7 +141,7 @@ test('body pipe: a delay is waited out exactly, and ends with the pipe', () => {
 
 test('body pipe: a slow sink holds the next chunk and the end until it drained', () => {
   const { pipe, ends, chunk } = makePipe(false)
-  pipe.open()
+  pipe.start()
   ends.take()
   ends.blocked = true
   chunk('a')
@@ -158,7 +161,7 @@ test('body pipe: a part of the chunk is written from where it lies, anything els
     () => Buffer.alloc(0),
   ]
   ends.filter = (piece, last) => last ? null : results.shift()!(piece)
-  pipe.open()
+  pipe.start()
   for (let i = 0; i < 4; i++) chunk('abcd')
   assert.deepEqual(ends.written, [[RESERVE + 8, RESERVE + 3, RESERVE + 5], [3, 0, 3]])
 })
@@ -171,11 +174,11 @@ for (const [what, filter] of [
     for (const atEnd of [false, true]) {
       const { pipe, ends, chunk } = makePipe()
       ends.filter = (piece, last) => last === atEnd ? filter() : piece
-      pipe.open()
+      pipe.start()
       chunk('a')
       pipe.end(null)
       await new Promise(setImmediate)
-      pipe.open()
+      pipe.start()
       pipe.drained()
       chunk('b')
       assert.deepEqual(ends.take().filter(event => event.startsWith('failed') || event.startsWith('end')), ['failed no'])
@@ -187,7 +190,7 @@ for (const result of ['text', 7, { chunk: null }, undefined, { chunk: 'text', de
   test(`relay: a filter that returns ${JSON.stringify(result)} is told so at once`, () => {
     const { pipe, ends, chunk } = makePipe()
     ends.filter = () => result as unknown as BodyResult
-    pipe.open()
+    pipe.start()
     chunk('a')
     const failures = ends.take().filter(event => event.startsWith('failed'))
     assert.equal(failures.length, 1)
@@ -203,7 +206,7 @@ test('body pipe: trailers pass their filter behind the last piece, and what it r
   ] as const) {
     const { pipe, ends } = makePipe()
     ends.trailerFilter = () => result
-    pipe.open()
+    pipe.start()
     ends.take()
     pipe.end(trailers)
     await new Promise(setImmediate)
@@ -214,7 +217,7 @@ test('body pipe: trailers pass their filter behind the last piece, and what it r
 test('body pipe: a pipe that was stopped does nothing when its promise comes', async () => {
   const { pipe, ends, chunk } = makePipe(), held = Promise.withResolvers<BodyResult>()
   ends.filter = () => held.promise
-  pipe.open()
+  pipe.start()
   chunk('a')
   pipe.stop()
   ends.take()

@@ -27,7 +27,7 @@ test('phases: an application without its required hooks, or with one that is no 
   const { newCtx, upstreamPeer } = bare
   assert.throws(() => planPhases({ newCtx } as ProxyHttp), /upstreamPeer/)
   assert.throws(() => planPhases({ upstreamPeer } as ProxyHttp), /newCtx/)
-  assert.throws(() => planPhases({ ...bare, logging: 'yes' } as unknown as ProxyHttp), /logging of the application is string/)
+  assert.throws(() => planPhases({ ...bare, logging: 'yes' } as unknown as ProxyHttp), /logging of the application is yes; use a method/)
 })
 
 test('phases: modules run in descending order, equal ones as given, and only where they have the hook', () => {

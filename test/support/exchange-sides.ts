@@ -9,7 +9,7 @@ import { isIdempotent } from '../../src/http/message-head.ts'
 import type { Ticker } from '../../src/primitives/clock.ts'
 import type { ByteStream, StreamOwner } from '../../src/protocols/byte-stream.ts'
 import type { UpstreamConnection } from '../../src/protocols/http-connection.ts'
-import type { Session } from '../../src/proxy/session.ts'
+import type { BodyUse, Session } from '../../src/proxy/session.ts'
 import type { ExchangeEnded } from '../../src/telemetry/tracer.ts'
 import { MemoryStream } from './memory-stream.ts'
 import type { ReadRequest } from './strict-request-reader.ts'
@@ -49,6 +49,8 @@ export interface WorldView {
   readonly responses: ReadonlyMap<number, ModelResponse>
   /** Body filters see the bodies of requests. */
   readonly filtersRequests: boolean
+  /** What the body filter of a request says that it will do. */
+  useOf(change: Change): BodyUse
   /** Exchanges that a connection to an origin takes at first, where it may take several. */
   readonly exchangesPerConnection: number
   fail(what: string): void
@@ -216,6 +218,8 @@ export interface ModelResponse {
   /** What was sent of it when its end is that of the connection. */
   body: Buffer
   readonly trailers: boolean
+  /** Its head says how many bytes follow, or that none do. */
+  readonly announced: boolean
   persistent: boolean
   readonly untilClose: boolean
   /** Where it ends in what the origin sends. */
@@ -229,6 +233,7 @@ export interface NewResponse {
   readonly persistent: boolean
   readonly untilClose: boolean
   readonly trailers: boolean
+  readonly announced: boolean
 }
 
 // ---- ends of connections
@@ -499,7 +504,8 @@ export abstract class Origin extends End {
     if (read.framing === 'none') return
     const { world } = this, { spec, requestChange } = request, seen = read.body
     // Filters are not asked about a body that is declared to be none.
-    const filters = world.filtersRequests && !(spec.framing === 'length' && request.body.length === 0)
+    const none = spec.framing === 'length' && request.body.length === 0
+    const filters = world.filtersRequests && !none && world.useOf(requestChange) !== 'pass'
     const parts = [filters ? changed(requestChange, request.body, 0) : request.body]
     if (filters && requestChange === 'double') parts.push(TAIL)
     const wanted = Buffer.concat(parts)

@@ -27,10 +27,10 @@ import { sumCounts, type OpenCounts } from '../../src/ipc/open-counts.ts'
 import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../../src/listener/http-listener-options.ts'
 import { admit, ListeningBase } from '../../src/server/listening-base.ts'
 import type { FailToProxy, ProxyHttp } from '../../src/proxy/proxy-http.ts'
-import type { BodyResult, ResponseVerdict, Session, Verdict } from '../../src/proxy/session.ts'
+import type { BodyResult, BodyUse, ResponseVerdict, Session, Verdict } from '../../src/proxy/session.ts'
 import type { ExchangeEnded } from '../../src/telemetry/tracer.ts'
 import {
-  ModelRequest, TAIL, TRAILED, bodyOf, changed, type AnswerSpec, type Client, type ClientSide, type End, type ModelResponse,
+  ModelRequest, TAIL, TRAILED, bodyOf, changed, type AnswerSpec, type Change, type Client, type ClientSide, type End, type ModelResponse,
   type NewResponse, type Origin, type OriginSide, type RequestSpec, type WorldConnection, type WorldView,
 } from './exchange-sides.ts'
 import { FakeClock } from './fake-clock.ts'
@@ -41,7 +41,7 @@ import { HTTP1_CLIENT, HTTP1_ORIGIN } from './http1-sides.ts'
 export const HOOKS_OF_MODEL = [
   'requestFilter', 'proxyUpstreamFilter', 'slowPeer', 'connectedToUpstream', 'upstreamRequestFilter', 'requestBodyFilter',
   'interimResponseFilter', 'upstreamResponseFilter', 'responseFilter', 'responseBodyFilter', 'responseTrailerFilter', 'failToProxy',
-  'persistConnectionContext', 'module', 'newCtx', 'requestTrailerFilter', 'retries',
+  'persistConnectionContext', 'module', 'newCtx', 'requestTrailerFilter', 'retries', 'bodyUse',
 ] as const
 export type HookOfModel = (typeof HOOKS_OF_MODEL)[number]
 
@@ -85,6 +85,9 @@ export type Step =
 
 interface Dial { readonly peer: Peer; readonly waiter: DialWaiter; over: boolean }
 interface Deferred { readonly resolve: () => void; readonly reject: () => void; readonly check: () => void }
+
+/** What the module does, one request after another. */
+const USES: readonly BodyUse[] = ['pass', 'keepLength', 'change']
 
 /** What a hook of the model throws. */
 class Planned extends Error {}
@@ -196,11 +199,18 @@ export class ExchangeWorld implements WorldView {
 
   /** The body that the client must get. */
   expectedOf(given: ModelResponse): Buffer {
-    const filters = this.has('responseBodyFilter'), change = given.request.responseChange
+    const change = given.request.responseChange, none = given.announced && given.body.length === 0
+    const filters = this.has('responseBodyFilter') && !none && this.useOf(change) !== 'pass'
     const parts = [filters ? changed(change, given.body, 0) : given.body]
     if (filters && change === 'double') parts.push(TAIL)
     if (given.trailers && this.has('responseTrailerFilter')) parts.push(TRAILED)
     return Buffer.concat(parts)
+  }
+
+  /** With the hook, filters say of each message what they do to it; those that change nothing leave some alone. */
+  useOf(change: Change): BodyUse {
+    if (!this.has('bodyUse')) return this.options.keepsLength ? 'keepLength' : 'change'
+    return change === 'same' ? 'pass' : change === 'double' || change === 'behead' ? 'change' : 'keepLength'
   }
 
   // ---- the application
@@ -258,6 +268,13 @@ export class ExchangeWorld implements WorldView {
         return this.#act(of(session), undefined)
       }
     }
+    if (this.has('bodyUse')) {
+      app.bodyUse = (session, filter) => {
+        const request = of(session)
+        if (filter === 'responseTrailerFilter') return 'change'
+        return this.useOf(filter === 'requestBodyFilter' ? request.requestChange : request.responseChange)
+      }
+    }
     if (this.has('requestBodyFilter')) {
       app.requestBodyFilter = (session, chunk, last) => this.#requestBody(of(session), session, chunk, last)
     }
@@ -302,6 +319,7 @@ export class ExchangeWorld implements WorldView {
         requestFilter: session => this.#act(of(session), 'continue'),
         responseFilter: session => this.#act(of(session), undefined),
         responseBodyFilter: (session, chunk) => this.#act(of(session), chunk),
+        bodyUse: session => this.has('bodyUse') ? USES[of(session).id % USES.length] : undefined,
         responseDone: ({ request }, state) => {
           if (++state.done > 1) this.fail(`request ${this.byTarget(request.target)!.id} was done twice`)
         },
@@ -399,6 +417,7 @@ export class ExchangeWorld implements WorldView {
   #responseBody(request: ModelRequest, session: Session, chunk: Buffer, last: boolean): BodyResult | Promise<BodyResult> {
     const given = this.responses.get(Number(session.response!.headers.get('x-rid')))!
     const at = request.responseSeen
+    if (this.useOf(request.responseChange) === 'pass') this.fail(`the response filter of ${request.id} was called all the same`)
     if (request.responseSeenLast) this.fail(`the response filter of ${request.id} was called behind the end`)
     if (!chunk.equals(given.body.subarray(at, at + chunk.length))) this.fail(`the response filter of ${request.id} was shown other bytes`)
     request.responseSeen += chunk.length

@@ -164,6 +164,7 @@ class Http1Origin extends Origin {
     const response: ModelResponse = this.world.addResponse({
       request, status, size: bodiless ? 0 : spec.size, persistent, untilClose: kind === 'close' && !bodiless,
       trailers: spec.trailers && kind === 'chunked' && !bodiless,
+      announced: bodiless || kind === 'length' || kind === 'old' || kind === '503',
     })
     let text = `HTTP/1.${kind === 'old' ? 0 : 1} ${status} Fine\r\nX-Rid: ${response.id}\r\n`
     if (kind === '101') text += 'Connection: upgrade\r\nUpgrade: model\r\n'

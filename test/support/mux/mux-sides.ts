@@ -313,7 +313,7 @@ class MuxOrigin extends Origin implements MuxWatcher {
     const announces = kind === 'length' || kind === 'old' || kind === '503'
     const response = served.response = this.world.addResponse({
       request, status, size: bodiless ? 0 : spec.size, persistent: true, untilClose: false,
-      trailers: spec.trailers && !announces && !bodiless,
+      trailers: spec.trailers && !announces && !bodiless, announced: bodiless || announces,
     })
     const fields: Fields = [[':status', kind === '101' ? '200' : String(status)]]
     if (kind === '101') fields.push([':protocol', 'model'])
