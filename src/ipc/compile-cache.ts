@@ -9,7 +9,7 @@
  * A variable that the user has set is left alone, and NODE_DISABLE_COMPILE_CACHE turns everything off.
  */
 import fs from 'node:fs'
-import { flushCompileCache } from 'node:module'
+import module from 'node:module'
 import path from 'node:path'
 
 const VARIABLE = 'NODE_COMPILE_CACHE'
@@ -59,7 +59,7 @@ export function withCompileCache(env: NodeJS.ProcessEnv, installation: string): 
 export function forgetCompileCache(env: NodeJS.ProcessEnv): void { if (isOurs(env[VARIABLE] ?? '')) delete env[VARIABLE] }
 
 /** Writes what was compiled since the start: a process that is killed would not. Costs nothing when all was read from there. */
-export function keepCompiled(): void { flushCompileCache() }
+export function keepCompiled(): void { module.flushCompileCache() }
 
 function isWanted(env: NodeJS.ProcessEnv): boolean {
   return [env[VARIABLE], env['NODE_DISABLE_COMPILE_CACHE']].every(value => (value ?? '') === '')

@@ -7,7 +7,7 @@
  * module, and there are none below that. Whatever is imported by others, or by another name than a path, is left to Node.js.
  * Takes effect for what is imported after it was evaluated, so an entry imports the rest of itself dynamically.
  */
-import { registerHooks } from 'node:module'
+import module from 'node:module'
 
 const ROOT = new URL('../../', import.meta.url).href
 const FOLDERS = ['src/', 'workers/', 'supervisor/'].map(folder => ROOT + folder)
@@ -23,7 +23,7 @@ export function findOwn(specifier: string, parentUrl: string | undefined): strin
   return FOLDERS.some(folder => href.startsWith(folder)) ? href : null
 }
 
-registerHooks({
+module.registerHooks({
   resolve(specifier, context, next) {
     const url = findOwn(specifier, context.parentURL)
     return url === null ? next(specifier, context) : { url, format: FORMAT, shortCircuit: true }

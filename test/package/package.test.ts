@@ -218,6 +218,17 @@ test('package: an older Node.js makes a project with its command, and with creat
   assert.match(again.stderr, /^cirque: \S+\/one is not empty \([^\n]+\n$/)
 })
 
+test('package: an older Node.js is told by each way in what would do, in one line', t => {
+  const env = olderNode(t)
+  if (env === null) return
+  writeTree(project, { 'older.js': "import 'cirque'\n" })
+  for (const entry of ['older.js', 'node_modules/cirque/dist/supervisor/cli.js', 'node_modules/cirque/dist/supervisor/main.js']) {
+    const { status, stdout, stderr }: SpawnSyncReturns<string> = spawnSync('node', [entry], { cwd: project, encoding: 'utf8', env })
+    assert.deepEqual([status, stdout], [2, ''], `${entry}: ${stderr}`)
+    assert.match(stderr, /^cirque: needs Node\.js 26\.9 or newer, found v[\d.]+ at [^\n]+\n$/, entry)
+  }
+})
+
 test('package: its command runs an application of the project under its own supervisor', async t => {
   const origin = http.createServer((_, response) => response.end('from the origin')).listen(0, '127.0.0.1')
   await once(origin, 'listening')
