@@ -1,5 +1,5 @@
 /**
- * The command line. `run` turns this very process into the supervisor; every other verb asks a running one over its
+ * The command line. `run` and `dev` turn this very process into the supervisor; every other verb asks a running one over its
  * control socket, waits for the outcome and says it by exit code: 0 done, 1 refused or failed, 2 wrong usage or
  * configuration, 3 not running (or already, for `run`), 4 superseded. What people read is never meant for programs: those use --json.
  * The verbs are in commands/.
@@ -7,12 +7,11 @@
 import '../src/runtime-check.ts'
 import './early-signals.ts'
 import { Command, CommanderError } from 'commander'
-import { ConfigError } from '../src/config/server-config.ts'
 import { ChannelError } from '../src/ipc/channel.ts'
 import { addChangeCommands } from './commands/change-commands.ts'
 import { addInitCommand } from './commands/init-command.ts'
 import { addProveCommand } from './commands/prove-command.ts'
-import { addRunCommand } from './commands/run-command.ts'
+import { addRunCommands } from './commands/run-commands.ts'
 import { Failure } from './commands/shared-options.ts'
 import { addStatusCommand } from './commands/status-command.ts'
 import { addStopCommand } from './commands/stop-command.ts'
@@ -22,7 +21,7 @@ import { NotRunning } from './control-client.ts'
 import { DescribeFailed } from './describe-application.ts'
 import { EXIT } from './exit-codes.ts'
 import { packageVersion } from './package-version.ts'
-import { StateFolderError } from './state-folder.ts'
+import { isMistake } from './run.ts'
 
 export function createCommandLine(): Command {
   const program = new Command('cirque')
@@ -32,7 +31,7 @@ export function createCommandLine(): Command {
     .configureHelp({ sortSubcommands: false })
 
   addInitCommand(program)
-  addRunCommand(program)
+  addRunCommands(program)
   addStatusCommand(program)
   addStopCommand(program)
   addChangeCommands(program)
@@ -61,8 +60,7 @@ export async function main(argv: readonly string[]): Promise<number> {
 export function outcomeOf(error: unknown): { code: number; message: string } {
   const message = error instanceof Error ? error.message : String(error)
   if (error instanceof Failure) return { code: error.code, message }
-  const isOption = error instanceof Error && error.name === 'OptionError'
-  if (isOption || error instanceof ConfigError || error instanceof StateFolderError) return { code: EXIT.usage, message }
+  if (isMistake(error)) return { code: EXIT.usage, message }
   if (error instanceof NotRunning) return { code: EXIT.running, message }
   if (error instanceof ChannelError) return { code: error.code === 'superseded' ? EXIT.superseded : EXIT.failed, message }
   if (error instanceof DescribeFailed) {

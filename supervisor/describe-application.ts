@@ -19,16 +19,19 @@ export class DescribeFailed extends Error {
   }
 }
 
+/** @param onFiles told which files it was loaded from, or as far as it came; null: nobody wants to know. */
 export async function describeApplication(
   of: Blueprint, timeoutMs: number, signal: AbortSignal, run: (run: DescribeRun) => Promise<DescribeResult> = runDescribe,
+  onFiles: ((files: readonly string[]) => void) | null = null,
 ): Promise<ServerDescription> {
   const { release } = of
-  const role: DescribeRole = { role: 'describe', application: release.application }
+  const role: DescribeRole = { role: 'describe', application: release.application, ...onFiles === null ? {} : { listFiles: true } }
   const result = await run({
     node: release.node, exec: release.entries.describe, args: [release.application, ...of.args], execArgv: of.execArgv,
     env: { ...process.env, [ROLE_VARIABLE]: JSON.stringify(role) }, uid: of.uid, gid: of.gid, timeoutMs, signal,
   })
   const outcome = readOutcome(result.output)
+  if (outcome?.files !== undefined) onFiles?.(outcome.files)
   if (outcome !== null && !outcome.ok) throw new DescribeFailed(outcome.message, outcome.stack)
   if (outcome !== null) {
     const read = readDescription(outcome.description)

@@ -14,7 +14,7 @@ let handler: Handler | null = null
 const waiting: HandledSignal[] = []
 
 const isCommandLine = /[\\/]cli\.[jt]s$|[\\/]cirque$/.test(process.argv[1] ?? '')
-const becomesSupervisor = !isCommandLine || process.argv.slice(2).find(argument => !argument.startsWith('-')) === 'run'
+const becomesSupervisor = !isCommandLine || ['run', 'dev'].includes(process.argv.slice(2).find(argument => !argument.startsWith('-')) ?? '')
 if (becomesSupervisor) {
   for (const signal of SIGNALS) process.on(signal, take)
   const preload = globalThis as { [takeKeptSignals]?: () => HandledSignal[] }

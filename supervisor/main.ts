@@ -4,10 +4,8 @@
  */
 import '../src/runtime-check.ts'
 import './early-signals.ts'
-import { ConfigError } from '../src/config/server-config.ts'
 import { EXIT } from './exit-codes.ts'
-import { configFrom, originOf, runSupervisor } from './run.ts'
-import { StateFolderError } from './state-folder.ts'
+import { configFrom, isMistake, originOf, runSupervisor } from './run.ts'
 
 const [application, ...args] = process.argv.slice(2)
 if (application === undefined) {
@@ -19,8 +17,7 @@ try {
   const origin = originOf(undefined)
   await runSupervisor({ application, args, origin, config: configFrom(origin) })
 } catch (error) {
-  const isOption = error instanceof Error && error.name === 'OptionError'
-  if (!(isOption || error instanceof ConfigError || error instanceof StateFolderError)) throw error
+  if (!isMistake(error)) throw error
   process.stderr.write(`${error.message}\n`)
   process.exit(EXIT.usage)
 }

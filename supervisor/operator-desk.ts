@@ -16,7 +16,7 @@ import { Refused } from './refusals.ts'
 import type { ReleaseWorld } from './release-world.ts'
 import { SUPERVISOR_STATE_NAMES, SupervisorState } from './supervisor-state.ts'
 import type { SupervisorSetup, SupervisorWorld } from './supervisor-world.ts'
-import type { OperationRequest, Upgrades } from './upgrade.ts'
+import type { OperationProgress, OperationRequest, Upgrades } from './upgrade.ts'
 
 /** The answer to `status`. */
 export interface SupervisorStatus {
@@ -33,6 +33,8 @@ export interface SupervisorStatus {
   readonly startedAt: string
   readonly uptimeMs: number
   readonly operation: string
+  /** Of an upgrade, a reload or a roll-back; null: none runs. Left out by a supervisor of an older build. */
+  readonly progress?: OperationProgress | null
   readonly stateDir: string
   readonly controlSocket: string
   readonly admin: string
@@ -67,6 +69,9 @@ export interface DeskLife {
   force(): void
   reopenLogs(): void
 }
+
+/** A day: what is longer is no soak, and what is no number is none at all. */
+const SOAK_MAX_MS = 86_400_000
 
 function listenerStatus({ name, service, canonical, bound, sockets }: HeldListener): ListenerStatus {
   return { name, service, address: canonical, bound, sockets: sockets.length }
@@ -118,12 +123,15 @@ export class OperatorDesk {
       case 'upgrade': {
         // What else it may say is of another build.
         const supervisor = message.supervisor === 'always' ? 'always' : 'if-changed'
-        this.operate({ kind: 'upgrade', folder: message.folder, supervisor }, question)
+        this.operate({ kind: 'upgrade', folder: message.folder, supervisor, ...soakOf(message) }, question)
         break
       }
       case 'reload':
+        this.operate({ kind: 'reload', folder: '', supervisor: 'if-changed', ...soakOf(message) }, question)
+        break
       case 'rollback':
-        this.operate({ kind: message.tag, folder: '', supervisor: 'if-changed' }, question)
+        // What it goes back to has served before, and what it leaves may be doing harm meanwhile.
+        this.operate({ kind: 'rollback', folder: '', supervisor: 'if-changed', soakMs: 0, ...soakOf(message) }, question)
         break
       case 'outcome':
         this.#tellOutcome(message.id, question)
@@ -203,7 +211,8 @@ export class OperatorDesk {
       release: fleet?.generation.release.folder ?? '', previousRelease: upgrades?.previousFolder ?? '',
       generation: fleet?.generation.number ?? this.#releases.number,
       startedAt: new Date(startedAt).toISOString(), uptimeMs: this.#world.wallMs() - startedAt,
-      operation: this.#operationText(), stateDir: this.#setup.stateFolder.path, controlSocket: controlPath, admin: adminAddress,
+      operation: this.#operationText(), progress: upgrades?.running ?? null,
+      stateDir: this.#setup.stateFolder.path, controlSocket: controlPath, admin: adminAddress,
       systemCalls: systemCallsText,
       listeners: table.listeners.map(listenerStatus),
       slots: fleet?.status() ?? [], totals: fleet?.totals() ?? {}, outcomes: upgrades?.outcomes ?? [],
@@ -215,4 +224,9 @@ export class OperatorDesk {
     const running = upgrades?.running ?? null
     return running === null ? fleet?.operationName ?? '' : `${running.id}: ${running.step}`
   }
+}
+
+/** Checked, since it comes from a process that is not ours. */
+function soakOf({ soakMs }: { readonly soakMs?: unknown }): { soakMs?: number } {
+  return typeof soakMs === 'number' && soakMs >= 0 && soakMs <= SOAK_MAX_MS ? { soakMs } : {}
 }

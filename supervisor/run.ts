@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
 import { unknownVariables } from '../src/config/environment.ts'
 import { loadConfig } from '../src/config/load-config.ts'
+import { ConfigError } from '../src/config/server-config.ts'
 import type { ServerConfig } from '../src/config/server-config.ts'
 import { openLogs, type ConfiguredLogs } from '../src/telemetry/exporters/configured-logs.ts'
 import { keepCompiled } from '../src/ipc/compile-cache.ts'
@@ -19,8 +20,9 @@ import type { SupervisorStatus } from './operator-desk.ts'
 import type { BootControl, Handover } from './reexec.ts'
 import { checkLogFiles } from './log-files.ts'
 import { readResumption } from './resumption.ts'
-import { ownFolder, stateFolderOf } from './state-folder.ts'
+import { ownFolder, stateFolderOf, StateFolderError } from './state-folder.ts'
 import { Supervisor } from './supervisor.ts'
+import type { SupervisorWorld } from './supervisor-world.ts'
 import { systemWorld } from './system-world.ts'
 
 export interface RunRequest {
@@ -46,6 +48,22 @@ export function configFrom({ file, folder, flags }: ConfigOrigin, readAt?: (file
 export function originOf(file: string | undefined, flags: Readonly<Record<string, string | undefined>> = {}): ConfigOrigin {
   const given = Object.entries(flags).filter((entry): entry is [string, string] => entry[1] !== undefined)
   return { file: file ?? '', folder: process.cwd(), flags: Object.fromEntries(given) }
+}
+
+/** Who watches a life, and shows it to a person instead of the first screen. */
+export interface LifeWatcher {
+  /** Files that the application was loaded from; `complete` when it could be loaded. */
+  onFiles(files: readonly string[], complete: boolean): void
+  /** The application could not be loaded; the log says so, too. */
+  onNotLoaded(error: unknown): void
+  /** Once, when every slot accepts. */
+  onServing(status: SupervisorStatus, config: ServerConfig): void
+}
+
+/** Something that whoever wrote the configuration can mend: its message says where and how. */
+export function isMistake(error: unknown): error is Error {
+  const isOption = error instanceof Error && error.name === 'OptionError'
+  return isOption || error instanceof ConfigError || error instanceof StateFolderError
 }
 
 export async function runSupervisor(request: RunRequest): Promise<never> {
@@ -75,8 +93,10 @@ export async function resumeSupervisor(handover: Handover, boot: BootControl): P
   return end(code, closeLogs, life.config)
 }
 
-/** A supervisor in the real world. */
-function createSupervisor(request: RunRequest): { supervisor: Supervisor; log: ProcessLog; closeLogs: () => Promise<void> } {
+/** A supervisor in the real world. @param watcher null: nobody watches. */
+export function createSupervisor(
+  request: RunRequest, watcher: LifeWatcher | null = null,
+): { supervisor: Supervisor; log: ProcessLog; closeLogs: () => Promise<void> } {
   const { application, args, config, origin } = request
   let logs: ConfiguredLogs
   try {
@@ -111,6 +131,7 @@ function createSupervisor(request: RunRequest): { supervisor: Supervisor; log: P
     onReopenLogs: () => logs.reopen(),
     onRunning: status => {
       keepCompiled()
+      if (watcher !== null) { watcher.onServing(status, config); return }
       const toTerminal = config.log.process === 'stderr' && config.log.format !== 'json' && process.stderr.isTTY === true
       if (toTerminal) { process.stderr.write(firstScreen(status, config)); return }
       const addresses = status.listeners.map(listener => listener.bound)
@@ -118,17 +139,38 @@ function createSupervisor(request: RunRequest): { supervisor: Supervisor; log: P
       const admin = status.admin === '' ? {} : { admin: status.admin }
       log.info('running', { application: file, workers: slots.length, listeners: addresses, control, ...admin })
     },
-  }, systemWorld(stateFolder.path))
+  }, watcher === null ? systemWorld(stateFolder.path) : watchedWorld(stateFolder.path, watcher))
   return { supervisor, log, closeLogs: () => logs.close() }
 }
 
+/** The real world, and somebody who is told what is loaded in it. */
+function watchedWorld(stateFolder: string, watcher: LifeWatcher): SupervisorWorld {
+  let files: readonly string[] = []
+  const world = systemWorld(stateFolder, loaded => { files = loaded })
+  return {
+    ...world,
+    async describe(of, timeoutMs, signal) {
+      files = []
+      try {
+        const description = await world.describe(of, timeoutMs, signal)
+        watcher.onFiles(files, true)
+        return description
+      } catch (error) {
+        watcher.onFiles(files, false)
+        watcher.onNotLoaded(error)
+        throw error
+      }
+    },
+  }
+}
+
 /** They may be another program's; one that was meant for us would else be ignored in silence. */
-function warnOfVariables(log: ProcessLog): void {
+export function warnOfVariables(log: ProcessLog): void {
   const variables = unknownVariables(process.env)
   if (variables.length > 0) log.warn('variables that begin with CIRQUE_ and set nothing', { variables })
 }
 
-async function end(code: number, closeLogs: () => Promise<void>, config: Pick<ServerConfig, 'log'>): Promise<never> {
+export async function end(code: number, closeLogs: () => Promise<void>, config: Pick<ServerConfig, 'log'>): Promise<never> {
   await closeLogs()
   // A person at the terminal would otherwise see nothing but the prompt.
   const elsewhere = config.log.process !== 'stderr'
@@ -136,21 +178,22 @@ async function end(code: number, closeLogs: () => Promise<void>, config: Pick<Se
   process.exit(code)
 }
 
-/** For a person at a terminal: where to look, how to change it, how to end it. */
-export function firstScreen(status: SupervisorStatus, config: Pick<ServerConfig, 'log'>): string {
+/** For a person at a terminal: where to look, how to change it, how to end it. @param change how; '': by a reload */
+export function firstScreen(status: SupervisorStatus, config: Pick<ServerConfig, 'log'>, change = ''): string {
   const file = path.relative('', status.application)
   const command = ownCommand()
   const slots = status.slots as readonly { readonly worker: { readonly pid: number } | null }[]
   const pids = slots.flatMap(({ worker }) => worker === null ? [] : [worker.pid])
   // `:port` is two listeners and one thing to look at.
   const open = [...new Map(status.listeners.map(({ bound, service }) => [browsable(bound), service]))]
-  const { access } = config.log
-  const toStdout = process.stdout.isTTY === true ? 'one JSON line each, below' : 'one JSON line each, on stdout'
+  const { access, accessFormat } = config.log
+  const form = accessFormat === 'json' ? 'one JSON line each' : 'one line each'
+  const toStdout = process.stdout.isTTY === true ? `${form}, below` : `${form}, on stdout`
   const requests = access === 'off' ? '' : access === 'stdout' ? toStdout : access
   const rows: readonly (readonly [string, string])[] = [
     ...open.map(([address, service]) => ['open', open.length === 1 ? address : `${address}  ${service}`] as const),
     ...(status.admin === '' ? [] : [['health', `http://${status.admin}/readyz`] as const]),
-    ['change', `edit ${file}, then \`${command} reload\` elsewhere`],
+    ['change', change === '' ? `edit ${file}, then \`${command} reload\` elsewhere` : change],
     ['look', `\`${command} status\``],
     ...(requests === '' ? [] : [['requests', requests] as const]),
     ['stop', 'Ctrl-C'],

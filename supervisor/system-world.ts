@@ -27,8 +27,11 @@ import { ServiceManager } from './systemd.ts'
 /** Of node:ffi and execve, which we chose knowingly. */
 const NO_WARNINGS = '--disable-warning=ExperimentalWarning'
 
-/** @param stateFolder where processes that we start keep what does not last. */
-export function systemWorld(stateFolder: string): SupervisorWorld {
+/**
+ * @param stateFolder where processes that we start keep what does not last. @param onFiles told which files an application was
+ * loaded from; null: nobody wants to know.
+ */
+export function systemWorld(stateFolder: string, onFiles: ((files: readonly string[]) => void) | null = null): SupervisorWorld {
   let systemCalls: SystemCallsState | null = null
   const cache = new CompileCache(process.env, stateFolder)
   return {
@@ -49,7 +52,7 @@ export function systemWorld(stateFolder: string): SupervisorWorld {
     resolveIdentity,
     describe: (of, timeoutMs, signal) => describeApplication(of, timeoutMs, signal, run => {
       return runDescribe({ ...run, env: { ...run.env, ...cache.environmentFor(run) } })
-    }),
+    }, onFiles),
     createAdmin: health => new AdminServer(health),
     openInbox,
     exec,

@@ -31,6 +31,23 @@ export interface OperationRequest {
   /** Of the release; '' for the one that runs. */
   readonly folder: string
   readonly supervisor: 'if-changed' | 'always'
+  /** How long the first new worker serves alone, in ms. Left out: `upgrade.soak`. */
+  readonly soakMs?: number
+}
+
+/** Where the operation that runs is, for those who watch it. */
+export interface OperationProgress {
+  readonly id: string
+  readonly kind: OperationKind
+  readonly step: string
+  /** The steps before, and for how long the one of now has lasted. */
+  readonly steps: readonly { readonly step: string; readonly ms: number }[]
+  readonly stepMs: number
+  /** Of the soak, in ms; null before the release was read. */
+  readonly soakMs: number | null
+  /** Of the new generation, and workers that it wants; null before the release was read. */
+  readonly generation: number | null
+  readonly workers: number | null
 }
 
 /** What preflight found out: everything that the rest needs, as plain JSON. */
@@ -145,8 +162,15 @@ export class Upgrades {
   }
 
   get step(): string { return this.#running?.step ?? '' }
-  get running(): { readonly id: string; readonly kind: OperationKind; readonly step: string } | null {
-    return this.#running === null ? null : { id: this.#running.id, kind: this.#running.request.kind, step: this.#running.step }
+  get running(): OperationProgress | null {
+    const running = this.#running
+    if (running === null) return null
+    const { id, request, step, steps, stepSinceMs, plan } = running
+    return {
+      id, kind: request.kind, step, steps, stepMs: Math.round(this.#host.nowMs() - stepSinceMs),
+      soakMs: plan === null ? null : soakOf(request, plan),
+      generation: plan?.generation.number ?? null, workers: plan?.generation.workers ?? null,
+    }
   }
   get outcomes(): readonly OperationOutcome[] { return this.#outcomes }
   get previousFolder(): string { return this.#previousFolder }
@@ -306,7 +330,7 @@ export class Upgrades {
     this.#stepTo(operation, 'canary')
     await this.#bringUp(operation, slots[0]!, generation, true)
     this.#stepTo(operation, 'soak')
-    for (const untilMs = this.#host.nowMs() + options.upgrade.soakMs; this.#host.nowMs() < untilMs;) {
+    for (const untilMs = this.#host.nowMs() + soakOf(operation.request, plan); this.#host.nowMs() < untilMs;) {
       await this.#wait(Math.min(options.heartbeatMs, untilMs - this.#host.nowMs()), operation, [slots[0]!.current])
       judge.check()
     }
@@ -462,6 +486,8 @@ function reasonOf(operation: Operation, error: unknown): string {
   const said = signal.aborted && (error as { name?: unknown } | null)?.name === 'AbortError' ? signal.reason as unknown : error
   return said instanceof Error ? said.message : String(said)
 }
+
+function soakOf({ soakMs }: OperationRequest, { options }: Plan): number { return soakMs ?? options.upgrade.soakMs }
 
 function isConfiguration(error: unknown): boolean {
   return error instanceof Error && (error.name === 'ConfigError' || error.name === 'OptionError')

@@ -10,6 +10,7 @@ import { pathToFileURL } from 'node:url'
 import { describeError } from '../src/errors/describe-error.ts'
 import type { DescribeOutcome } from '../src/ipc/server-description.ts'
 import { claimRunHost } from '../src/server/run-host.ts'
+import { listImportedFiles } from './imported-files.ts'
 
 const OUTCOME_FD = 3
 let finished = false
@@ -19,6 +20,7 @@ if (role === null || role.role !== 'describe') {
   process.exit(1)
 }
 
+const files = role.listFiles === true ? listImportedFiles() : null
 process.argv.splice(1, 2, role.application)
 process.on('uncaughtException', fail)
 process.on('exit', () => finish({ ok: false, message: 'the application ended without calling server.runForever()', stack: '' }))
@@ -38,7 +40,7 @@ try {
 function finish(outcome: DescribeOutcome): void {
   if (finished) return
   finished = true
-  const bytes = Buffer.from(`${JSON.stringify(outcome)}\n`)
+  const bytes = Buffer.from(`${JSON.stringify(files === null ? outcome : { ...outcome, files: [...files] })}\n`)
   for (let written = 0; written < bytes.length;) written += fs.writeSync(OUTCOME_FD, bytes, written)
 }
 

@@ -9,10 +9,15 @@ export interface LogOptions {
   /** Where the process log goes: stderr, or a file that is appended to and reopened on SIGUSR1. @default 'stderr' */
   process?: string
   /**
-   * Where the access log goes, a JSON line a request: stdout, off, or a file that is appended to and reopened on
+   * Where the access log goes, a line a request: stdout, off, or a file that is appended to and reopened on
    * SIGUSR1. @default 'stdout'
    */
   access?: string
+  /**
+   * Form of the access log: json, or text, a short line to be read by people: time, status, method, path, how long it took, the
+   * upstream, and a flag where something went wrong. @default 'json'
+   */
+  accessFormat?: 'json' | 'text'
   /**
    * Lines of one worker that wait for a slow disk or reader, in bytes; past it lines are dropped and counted. At least
    * 65_536. @default 8_388_608
@@ -29,6 +34,7 @@ export const LOG_OPTIONS = {
   format: choice('auto', ['auto', 'text', 'json']),
   process: path('stderr', 'stderr, or the path of a file', ['stderr']),
   access: path('stdout', 'stdout, off, or the path of a file', ['stdout', 'off']),
+  accessFormat: choice('json', ['json', 'text']),
   maxLogQueueBytes: size(8_388_608, { min: MIN_LOG_QUEUE_BYTES }),
 } satisfies OptionTable<LogOptions>
 

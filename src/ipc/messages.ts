@@ -120,7 +120,10 @@ export type FromWorker =
   /** Everything is finished, `cut` of it by force; the process exits right after. */
   | { readonly tag: 'drained'; readonly cut: number }
 
-/** Requests of the command line. All are asked; `wait: false` answers at once with the operation's id. */
+/**
+ * Requests of the command line. All are asked; `wait: false` answers at once with the operation's id. `soakMs` is for this
+ * operation what `upgrade.soak` of the configuration is for others, which it is when it is left out.
+ */
 export type FromOperator =
   | { readonly tag: 'status' }
   | { readonly tag: 'stop'; readonly force: boolean; readonly wait: boolean }
@@ -128,11 +131,11 @@ export type FromOperator =
   | { readonly tag: 'restart-workers'; readonly worker: string; readonly wait: boolean }
   | { readonly tag: 'reopen-logs' }
   /** Replace everything by what is in a release's folder; '' reads the running one's again. Answered with OperationStarted. */
-  | { readonly tag: 'upgrade'; readonly folder: string; readonly supervisor: 'if-changed' | 'always' }
+  | { readonly tag: 'upgrade'; readonly folder: string; readonly supervisor: 'if-changed' | 'always'; readonly soakMs?: number }
   /** Read configuration and application again. Answered with OperationStarted. */
-  | { readonly tag: 'reload' }
-  /** Upgrade to the release before the last committed upgrade. Answered with OperationStarted. */
-  | { readonly tag: 'rollback' }
+  | { readonly tag: 'reload'; readonly soakMs?: number }
+  /** Upgrade to the release before the last committed upgrade, without a soak. Answered with OperationStarted. */
+  | { readonly tag: 'rollback'; readonly soakMs?: number }
   /** Answered with OperationOutcome when the operation has ended, however long that takes; also when it ended before. */
   | { readonly tag: 'outcome'; readonly id: string }
 

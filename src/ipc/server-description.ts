@@ -59,9 +59,15 @@ export interface ServerDescription {
 }
 
 /** What the describe worker writes to its descriptor 3. */
-export type DescribeOutcome =
+export type DescribeOutcome = LoadedFiles & (
   | { readonly ok: true; readonly description: ServerDescription }
   | { readonly ok: false; readonly message: string; readonly stack: string }
+)
+
+interface LoadedFiles {
+  /** Absolute paths of the application, of what it imports, and of what it did not find; left out unless asked for. */
+  readonly files?: readonly string[]
+}
 
 /** `127.0.0.1:80`, `[::1]:80`, `unix:/path`, `udp:127.0.0.1:53`. Equal addresses have equal spellings. */
 export function canonicalAddress(address: DescribedAddress): string {

@@ -25,6 +25,8 @@ export interface WorkerRole {
 export interface DescribeRole {
   readonly role: 'describe'
   readonly application: string
+  /** Also say which files the application was loaded from. Left out: no. */
+  readonly listFiles?: boolean
 }
 
 export type Role = WorkerRole | DescribeRole

@@ -2,7 +2,9 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import type { Command } from 'commander'
+import { parseDuration } from '../../src/config/units.ts'
 import type { FromOperator, OperationStarted } from '../../src/ipc/messages.ts'
+import { OptionError } from '../../src/primitives/option-table.ts'
 import { askSupervisor, awaitOutcome } from '../control-client.ts'
 import { EXIT } from '../exit-codes.ts'
 import { chosenFolder } from './chosen-supervisor.ts'
@@ -10,32 +12,39 @@ import { outcomeText } from './outcome-text.ts'
 import { Failure, say, shared } from './shared-options.ts'
 import type { Shared } from './shared-options.ts'
 
+type ChangeFlags = Shared & { wait: boolean; soak?: string }
+
 type BeginOperation = Extract<FromOperator, { tag: 'upgrade' | 'reload' | 'rollback' }>
+
+const SOAK = ['--soak <duration>', 'how long the first new worker serves alone (default: upgrade.soak, which is 10s)'] as const
 
 export function addChangeCommands(program: Command): void {
   shared(program.command('upgrade')
     .description('replace everything by another release, or by what is in the running one\'s folder now; undone when it does not work'))
     .argument('[folder]', 'the release: a folder like the one that runs')
     .option('--supervisor', 'replace the supervisor in place even when its code is the same')
+    .option(...SOAK)
     .option('--no-wait', 'print the id of the operation and do not wait for the outcome')
-    .action(async (folder: string | undefined, options: Shared & { wait: boolean; supervisor?: boolean }) => {
+    .action(async (folder: string | undefined, options: ChangeFlags & { supervisor?: boolean }) => {
       await operate(options, {
         tag: 'upgrade',
         folder: folder === undefined ? '' : existingFolder(folder),
         supervisor: options.supervisor === true ? 'always' : 'if-changed',
+        ...soakFrom(options),
       })
     })
   shared(program.command('reload')
     .description('read configuration and application again; nothing changes when something is wrong with them'))
+    .option(...SOAK)
     .option('--no-wait', 'print the id of the operation and do not wait for the outcome')
-    .action(async (options: Shared & { wait: boolean }) => { await operate(options, { tag: 'reload' }) })
-  shared(program.command('rollback').description('upgrade to the release before the last upgrade'))
+    .action(async (options: ChangeFlags) => { await operate(options, { tag: 'reload', ...soakFrom(options) }) })
+  shared(program.command('rollback').description('upgrade to the release before the last upgrade, at once'))
     .option('--no-wait', 'print the id of the operation and do not wait for the outcome')
-    .action(async (options: Shared & { wait: boolean }) => { await operate(options, { tag: 'rollback' }) })
+    .action(async (options: ChangeFlags) => { await operate(options, { tag: 'rollback' }) })
 }
 
 /** Begins an operation and says how it ended, across the replacement of the supervisor that works on it. */
-async function operate(options: Shared & { wait: boolean }, message: BeginOperation): Promise<void> {
+async function operate(options: ChangeFlags, message: BeginOperation): Promise<void> {
   const folder = await chosenFolder(options)
   const { id } = await askSupervisor(folder, message) as OperationStarted
   if (!options.wait) { say(options, { id }, () => id); return }
@@ -44,6 +53,13 @@ async function operate(options: Shared & { wait: boolean }, message: BeginOperat
   if (options.json === true) say(options, outcome, () => '')
   const failed = outcome.configuration ? EXIT.usage : EXIT.failed
   throw new Failure(outcome.result === 'superseded' ? EXIT.superseded : failed, outcomeText(outcome))
+}
+
+function soakFrom({ soak }: ChangeFlags): { soakMs?: number } {
+  if (soak === undefined) return {}
+  const soakMs = parseDuration(soak)
+  if (soakMs === null) throw OptionError.of('--soak', soak, 'use a duration such as 5s or 500ms')
+  return { soakMs }
 }
 
 function existingFolder(folder: string): string {

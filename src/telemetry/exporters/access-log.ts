@@ -4,9 +4,10 @@
  */
 import type { ProxyError } from '../../errors/proxy-error.ts'
 import { FieldKind } from '../../http/header-map.ts'
-import { count, defaultsOf, resolveOptions, text, type OptionTable } from '../../primitives/option-table.ts'
+import { choice, count, defaultsOf, resolveOptions, text, type OptionTable } from '../../primitives/option-table.ts'
 import type { AccessLogSink, LoggedExchange } from '../access-record.ts'
 import { formatRecord, type AccessRecord } from './access-line.ts'
+import { formatText } from './access-text.ts'
 import { LINE_SINK_OPTIONS, LineSink, type LineDestination, type LineSinkOptions } from './line-sink.ts'
 
 export interface AccessLogOptions extends LineSinkOptions {
@@ -14,12 +15,15 @@ export interface AccessLogOptions extends LineSinkOptions {
   worker?: string
   /** Generation of every line. @default 0 */
   generation?: number
+  /** 'text' is a short line for people, in colours where stdout is a terminal that has them. @default 'json' */
+  format?: 'json' | 'text'
 }
 
 export const ACCESS_LOG_OPTIONS = {
   ...LINE_SINK_OPTIONS,
   worker: text('', 'the id of a worker'),
   generation: count(0, { min: 0 }),
+  format: choice('json', ['json', 'text']),
 } satisfies OptionTable<AccessLogOptions>
 
 export const ACCESS_LOG_DEFAULTS: Readonly<Required<AccessLogOptions>> = defaultsOf<AccessLogOptions>(ACCESS_LOG_OPTIONS)
@@ -28,13 +32,17 @@ export class AccessLog implements AccessLogSink {
   readonly #sink: LineSink
   readonly #worker: string
   readonly #generation: number
+  readonly #format: (record: AccessRecord, maxLength: number) => string
 
   /** @throws OptionError with every option that would not do, and when the file cannot be opened. */
   constructor(destination: LineDestination, options: AccessLogOptions = {}) {
-    const { worker, generation, ...sink } = resolveOptions<AccessLogOptions>('accessLog', ACCESS_LOG_OPTIONS, options, ACCESS_LOG_DEFAULTS)
+    const resolved = resolveOptions<AccessLogOptions>('accessLog', ACCESS_LOG_OPTIONS, options, ACCESS_LOG_DEFAULTS)
+    const { worker, generation, format, ...sink } = resolved
     this.#sink = new LineSink(destination, sink)
     this.#worker = worker
     this.#generation = generation
+    const colours = format === 'text' && destination === 'stdout' && process.stdout.isTTY === true && process.stdout.hasColors()
+    this.#format = format === 'json' ? formatRecord : (record, maxLength) => formatText(record, maxLength, colours)
   }
 
   /** Lines that were lost, because nobody took them fast enough or at all. */
@@ -75,7 +83,7 @@ export class AccessLog implements AccessLogSink {
 
   /** @returns false when the line was dropped. */
   write(record: AccessRecord): boolean {
-    const line = formatRecord(record, this.#sink.maxLineLength)
+    const line = this.#format(record, this.#sink.maxLineLength)
     return this.#sink.write(line, line.length)
   }
 

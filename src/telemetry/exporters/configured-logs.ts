@@ -79,6 +79,7 @@ function tell(lines: RepeatedLines, which: 'access' | 'process', { dropped, trou
   }))
 }
 
-function openAccessLog({ access, maxLogQueueBytes }: ResolvedLogOptions, { id, generation }: LoggingWorker): AccessLog {
-  return new AccessLog(access === 'stdout' ? 'stdout' : { file: access }, { maxLogQueueBytes, worker: id, generation })
+function openAccessLog({ access, accessFormat, maxLogQueueBytes }: ResolvedLogOptions, { id, generation }: LoggingWorker): AccessLog {
+  const options = { maxLogQueueBytes, worker: id, generation, format: accessFormat }
+  return new AccessLog(access === 'stdout' ? 'stdout' : { file: access }, options)
 }

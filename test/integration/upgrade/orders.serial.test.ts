@@ -31,6 +31,23 @@ test('upgrade: before the roll a newer request supersedes the older one', LINUX_
   await load.losesNothing()
 })
 
+test('upgrade: a soak that is asked for counts over the configured one, and a roll-back has none', LINUX_ONLY, async t => {
+  const server = await ReleasedApp.start(t, { upgrade: { soakMs: 3_600_000 } })
+  const two = server.root.add('two')
+  const upgraded = await server.cirque('upgrade', two, '--soak', '10ms')
+  assert.deepEqual([upgraded.code, server.root.current], [0, 'two'], upgraded.stderr)
+  assert.equal((await server.operate({ tag: 'rollback' })).result, 'committed')
+  assert.equal(server.root.current, 'one')
+  const reload = await server.begin({ tag: 'reload' })
+  await server.app.line(`${reload}: soak`)
+  const { progress } = await server.status()
+  assert.deepEqual([progress!.id, progress!.step, progress!.soakMs], [reload, 'soak', 3_600_000])
+  assert.deepEqual(progress!.steps.map(({ step }) => step), ['preflight', 'canary'])
+  const wrong = await server.cirque('reload', '--soak', '10')
+  assert.equal(wrong.code, 2)
+  assert.match(wrong.stderr, /--soak is "10"; use a duration such as 5s or 500ms/)
+})
+
 const LATE_REQUEST = 'upgrade: from the roll on a newer request waits, across the replacement of the supervisor, and both are done'
 test(LATE_REQUEST, LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t)

@@ -1,16 +1,17 @@
-/** `cirque run`: this very process becomes the supervisor. */
+/** `cirque run` and `cirque dev`: this very process becomes the supervisor. */
 import fs from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import type { Command } from 'commander'
 import { passInheritedSockets } from '../../src/ipc/inherited-sockets.ts'
+import { DEV_FLAGS, runDev } from '../dev.ts'
 import { configFrom, originOf, runSupervisor } from '../run.ts'
 import { existingApplication } from './chosen-application.ts'
 import type { Shared } from './shared-options.ts'
 
 type RunFlags = Shared & { config?: string; workers?: string; adminAddress?: string }
 
-export function addRunCommand(program: Command): void {
+export function addRunCommands(program: Command): void {
   program.command('run')
     .description('run an application in the foreground; ends with SIGTERM or Ctrl-C')
     .argument('[application]', 'module that calls server.runForever()')
@@ -31,6 +32,18 @@ export function addRunCommand(program: Command): void {
       const config = configFrom(origin)
       await handOverToOwnInstallation(file)
       await runSupervisor({ application: file, args, config, origin })
+    })
+
+  program.command('dev')
+    .description('run an application while you write it: a save replaces its one worker, and requests show as they pass')
+    .argument('[application]', 'module that calls server.runForever()')
+    .argument('[arguments...]', 'passed on to the application (put -- before them)')
+    .option('-c, --config <file>', 'configuration file (default: cirque.yaml, if it is there)')
+    .option('--state-dir <folder>', 'folder of the control sockets')
+    .action(async (application: string | undefined, args: string[], options: RunFlags) => {
+      const file = existingApplication(application)
+      await handOverToOwnInstallation(file)
+      await runDev({ application: file, args, origin: originOf(options.config, { ...DEV_FLAGS, 'supervisor.stateDir': options.stateDir }) })
     })
 }
 

@@ -1,0 +1,176 @@
+/**
+ * `cirque dev`: a supervisor as `cirque run` makes one, and in the same process an operator who asks it to reload whenever a file
+ * is saved that the application was loaded from. There is no second mechanism: the new worker is tried out beside the old one and
+ * takes over on the same socket, and one that is no good changes nothing, so what worked last serves on.
+ *
+ *   loading --serves--> serving --save--> reloading --> serving
+ *      |  ^
+ *      |  +-- save --+
+ *      +-- no good --+    before anything has served there is nothing to go back to: the next save starts anew
+ */
+import path from 'node:path'
+import { styleText } from 'node:util'
+import { CONFIG_FILE } from '../src/config/server-config.ts'
+import type { ServerConfig } from '../src/config/server-config.ts'
+import type { OperationStarted } from '../src/ipc/messages.ts'
+import { askSupervisor, awaitOutcome } from './control-client.ts'
+import { DescribeFailed } from './describe-application.ts'
+import { onSignals } from './early-signals.ts'
+import { codeFrame } from './code-frame.ts'
+import { EXIT } from './exit-codes.ts'
+import { FileWatch } from './file-watch.ts'
+import type { ConfigOrigin } from './journal.ts'
+import type { SupervisorStatus } from './operator-desk.ts'
+import { configFrom, createSupervisor, end, firstScreen, isMistake, warnOfVariables } from './run.ts'
+import type { LifeWatcher, RunRequest } from './run.ts'
+import { STOP_SIGNALS } from './signals.ts'
+import type { HandledSignal } from './signals.ts'
+
+/**
+ * What is set for development, over everything else: one worker, a save that shows at once, and requests that can be read. Old
+ * connections end with the old worker, or a browser would be answered by it once more.
+ */
+export const DEV_FLAGS: Readonly<Record<string, string>> = {
+  'supervisor.workers': '1',
+  'supervisor.spareWorkers': '0',
+  'supervisor.heartbeat': '100ms',
+  'upgrade.soak': '0',
+  'drain.idleDrain': '0',
+  'drain.closeSpread': '0',
+  'drain.webSocketDrain': '0',
+  'drain.tunnelDrain': '0',
+  'drain.lameDuck': '0',
+  'log.level': 'warn',
+  'log.format': 'text',
+  'log.process': 'stderr',
+  'log.access': 'stdout',
+  'log.accessFormat': 'text',
+}
+
+/** Runs until a signal ends it, or another supervisor has the folder. */
+export async function runDev(request: Omit<RunRequest, 'config'>): Promise<never> {
+  const session = new DevSession(request)
+  let stopping = false
+  for (let first = true; ; first = false) {
+    session.begin()
+    let config: ServerConfig
+    try {
+      config = configFrom(request.origin)
+    } catch (error) {
+      if (!isMistake(error)) throw error
+      say(error.message)
+      onSignals(exitAtStop)
+      await session.nextSave()
+      continue
+    }
+    const { supervisor, log, closeLogs } = createSupervisor({ ...request, config }, session)
+    const life = supervisor.run()
+    onSignals(signal => {
+      if (STOP_SIGNALS.some(stop => stop === signal)) stopping = true
+      supervisor.onSignal(signal)
+    })
+    if (first) warnOfVariables(log)
+    const code = await life
+    const anew = !session.served && !stopping && (code === EXIT.failed || code === EXIT.usage)
+    if (!anew) return end(code, closeLogs, config)
+    await closeLogs()
+    onSignals(exitAtStop)
+    await session.nextSave()
+  }
+}
+
+/** Nothing runs then. */
+function exitAtStop(signal: HandledSignal): void { if (STOP_SIGNALS.some(stop => stop === signal)) process.exit(EXIT.ok) }
+
+class DevSession implements LifeWatcher {
+  readonly #application: string
+  readonly #origin: ConfigOrigin
+  readonly #watch: FileWatch
+  /** What the application was loaded from; it begins with the application. */
+  #files: readonly string[]
+  /** Saved, and not read since. */
+  #saved: readonly string[] = []
+  #onSave: () => void = () => {}
+  /** Of the supervisor that serves; '': none does. */
+  #stateDir = ''
+
+  constructor({ application, origin }: Omit<RunRequest, 'config'>) {
+    this.#application = path.resolve(application)
+    this.#origin = origin
+    this.#files = [this.#application]
+    this.#watch = new FileWatch(files => { this.#onSaved(files) })
+    this.#watchFiles()
+  }
+
+  get served(): boolean { return this.#stateDir !== '' }
+
+  /** A life begins: what was saved until now is read by it. */
+  begin(): void { this.#saved = [] }
+
+  /** Resolves when something was saved since the life began. */
+  async nextSave(): Promise<void> {
+    say(`waiting for the next save of ${this.#watched()}`)
+    if (this.#saved.length > 0) return
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#onSave = resolve
+    await promise
+  }
+
+  onFiles(files: readonly string[], complete: boolean): void {
+    // It came no further than where it failed; what it was loaded from before may hold the fault, and what is behind it.
+    this.#files = complete ? files : [...new Set([...this.#files, ...files])]
+    this.#watchFiles()
+  }
+
+  onNotLoaded(error: unknown): void {
+    if (!(error instanceof DescribeFailed)) return
+    const frame = codeFrame(error.applicationStack)
+    // At a start the stack is in the log.
+    const shown = [frame, this.served ? error.applicationStack.trimEnd() : ''].filter(part => part !== '')
+    if (shown.length > 0) process.stderr.write(`${shown.join('\n')}\n`)
+  }
+
+  onServing(status: SupervisorStatus, config: ServerConfig): void {
+    this.#stateDir = status.stateDir
+    process.stderr.write(firstScreen(status, config, `save ${this.#watched()}`))
+    if (this.#saved.length > 0) void this.#reload()
+  }
+
+  #watchFiles(): void {
+    const { file, folder } = this.#origin
+    this.#watch.watch(new Set([this.#application, path.resolve(folder, file === '' ? CONFIG_FILE : file), ...this.#files]))
+  }
+
+  #watched(): string {
+    const others = [...this.#watch.files].length - 1
+    return `${path.relative('', this.#application)}, or one of ${others} files beside it`
+  }
+
+  #onSaved(files: readonly string[]): void {
+    this.#saved = [...new Set([...this.#saved, ...files])]
+    if (this.served) void this.#reload()
+    else this.#onSave()
+  }
+
+  /** Never rejects. A save while a reload is under way begins another one, which supersedes it or waits for it. */
+  async #reload(): Promise<void> {
+    const files = this.#saved.map(file => path.relative('', file)).join(', ')
+    this.#saved = []
+    const sinceMs = performance.now()
+    try {
+      const { id } = await askSupervisor(this.#stateDir, { tag: 'reload', soakMs: 0 }) as OperationStarted
+      const { result } = await awaitOutcome(this.#stateDir, id)
+      const seconds = ((performance.now() - sinceMs) / 1000).toFixed(1)
+      if (result === 'committed') say(styleText('green', `reloaded in ${seconds} s: ${files}`, TO_STDERR))
+      // Why not is in the log.
+      else if (result !== 'superseded') say(styleText('red', `the version before ${files} was saved serves on`, TO_STDERR))
+    } catch (error) {
+      say(error instanceof Error ? error.message : String(error))
+    }
+  }
+}
+
+/** Colours where stderr is a terminal, and NO_COLOR is not set. */
+const TO_STDERR = { stream: process.stderr } as const
+
+function say(text: string): void { process.stderr.write(`cirque: ${text}\n`) }
