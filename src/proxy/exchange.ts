@@ -95,6 +95,18 @@ const MAY_RESPOND: ReadonlySet<Step> = new Set<Step>([
   Step.ResponseApp, Step.ResponseModules, Step.Failing,
 ])
 
+/** Why there is no answer from here, and what would do. */
+const NO_ANSWER_NOW = 'the request is with an origin, where requestBodyFilter, requestTrailerFilter, interimResponseFilter and whatever \
+nobody waits for cannot answer; throw a ProxyError, and answer in failToProxy'
+const NO_ANSWER_OF_MODULES = 'responseFilter of a module sees every answer, so that its own would come to it again; throw a ProxyError, \
+and answer in failToProxy'
+const NO_ANSWER: Readonly<Partial<Record<Step, string>>> = {
+  [Step.Normalize]: 'onConnectionReuse cannot answer; keep in ctx what it knows, and answer in earlyRequestFilter',
+  [Step.Judging]: 'failToConnect and errorWhileProxy judge one attempt, and cannot answer; answer in failToProxy',
+  [Step.ResponseUpstreamModules]: 'adjustUpstreamModules, and upstreamResponseFilter of a module, cannot answer; answer in \
+upstreamResponseFilter of the application, or throw a ProxyError',
+}
+
 /** Steps that call a hook of each module, one after the other. */
 const HOOK_OF_MODULES: Readonly<Partial<Record<Step, readonly [
   plan: 'requestModules' | 'upstreamRequestModules' | 'upstreamResponseModules' | 'responseModules', hook: string,
@@ -174,6 +186,10 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   #states: Map<HttpModule, unknown> | null = null
   /** What hooks said of limits so far: each attempt is told. */
   #limits: SessionLimits | null = null
+  /** Made when a hook asks for its signal. */
+  #abort: AbortController | null = null
+  /** The client is gone, or has broken off; null: it is there. */
+  #gone: ProxyError | null = null
   #inAccessLog = true
   #logFields: Map<string, LogValue> | null = null
   /** As they were at the end, raw bytes of a tunnel included: the downstream session goes on to other requests. */
@@ -255,6 +271,20 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     return state as State
   }
 
+  get signal(): AbortSignal {
+    // Whoever asks when it is too late is told at once.
+    if (this.#gone !== null || this.#ended) return AbortSignal.abort(this.#gone ?? overNow())
+    return (this.#abort ??= new AbortController()).signal
+  }
+
+  /** What hooks wait for is not wanted any more. */
+  #abortHooks(reason: unknown): void {
+    const abort = this.#abort
+    if (abort === null) return
+    this.#abort = null
+    abort.abort(reason)
+  }
+
   closeAfterResponse(): void { if (!this.#ended) this.#down.refuseReuse() }
 
   sendInterim(status: number, fields: ResponseFields): void {
@@ -292,12 +322,12 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
 
   /** The steps look for an answer behind each of these hooks, and nowhere else. */
   #checkMayRespond(): void {
-    if (this.#ended) throw new Error('respond: the exchange is over')
-    if (this.responded || this.#own !== null) throw new Error('respond: a response was already begun')
+    if (this.#ended) throw new Error('respond: the exchange is over; answer in an earlier hook, or in failToProxy')
+    if (this.#own !== null) throw new Error('respond: there is an answer already; call it once, and return what it returns')
+    if (this.responded) throw new Error('respond: the head of a response was sent; throw an error to cut it off')
     const ofModule = this.#step === Step.ResponseModules && this.#moduleAt > 0
     if (MAY_RESPOND.has(this.#step) && !ofModule) return
-    throw new Error(`respond: it answers in a filter of the request before it is sent, in upstreamResponseFilter or responseFilter, and in \
-failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
+    throw new Error(`respond: ${ofModule ? NO_ANSWER_OF_MODULES : NO_ANSWER[this.#step] ?? NO_ANSWER_NOW}`)
   }
 
   /** An answer of our own comes instead of the origin's, which may have sent one already. */
@@ -365,7 +395,7 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
     if (tracers !== null && !this.#facts.selfTest) this.#trace = new ExchangeTrace(this, tracers, clock)
     let hook = 'newCtx'
     try {
-      this.ctx = atOnce(app.newCtx(), hook)
+      if (this.#plan.has.newCtx) this.ctx = atOnce(app.newCtx!(), hook)
       const kept = this.#facts.kept
       if (kept !== undefined) {
         this.#facts.kept = undefined
@@ -596,6 +626,7 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
     }
     const error = hookLate(this.#lastHook(), this.#host)
     this.#waitingFor++
+    this.#abortHooks(error)
     if (this.#step === Step.Failing) this.#pageFailed(error)
     else this.#attemptFailed(error)
   }
@@ -862,7 +893,10 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
   }
 
   onSourceFailed(thrown: unknown, what: string): void {
-    if (!this.#ended) this.#attemptFailed(asProxyError(thrown, what))
+    if (this.#ended) return
+    const error = asProxyError(thrown, what)
+    if (error.kind === 'HOOK_TIMEOUT') this.#abortHooks(error)
+    this.#attemptFailed(error)
   }
 
   /** The whole response was handed to the client's session. */
@@ -888,8 +922,10 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
   /** A body filter threw: before the response that is an ordinary fault, within it the answer is cut. */
   pipeFailed(thrown: unknown, hook: string): void {
     if (this.#ended) return
+    const error = asProxyError(thrown, hook)
+    if (error.kind === 'HOOK_TIMEOUT') this.#abortHooks(error)
     this.#dropAttempt()
-    this.#attemptFailed(asProxyError(thrown, hook))
+    this.#attemptFailed(error)
   }
 
   // ---- upgraded
@@ -935,6 +971,8 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
 
   onDownstreamFault(error: ProxyError): void {
     if (this.#ended) return
+    this.#gone = error
+    this.#abortHooks(error)
     this.#body?.fail(error)
     this.#stopWaiting()
     this.#dropAttempt()
@@ -1152,6 +1190,7 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
     this.#bytesOut += down.bodyBytesOut
     this.#responded = down.responseStarted
     this.#step = Step.Ended
+    if (this.#abort !== null) this.#abortHooks(this.error ?? overNow())
     this.#waitingFor++
     this.#watch?.end()
     this.#cancelRetry?.()
@@ -1181,6 +1220,9 @@ failToProxy; elsewhere throw a ProxyError, and answer in failToProxy`)
     down.release()
   }
 }
+
+/** The reason of a signal when nothing is wrong. */
+function overNow(): DOMException { return new DOMException('the exchange is over', 'AbortError') }
 
 /** The result of a hook that nothing waits for. A promise is refused, and what becomes of it is of no interest. */
 function atOnce<T>(result: T, hook: string): T {

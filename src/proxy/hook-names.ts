@@ -55,7 +55,6 @@ export function checkHooks<Ctx>(app: ProxyHttp<Ctx>): void {
   const owner = ownerOf(app, 'the application')
   look(owner, app, APPLICATION, mistakes)
   demand(owner, app, 'upstreamPeer', 'upstreamPeer(session, ctx); it says where a request goes', mistakes)
-  demand(owner, app, 'newCtx', 'newCtx(); return undefined when a request needs no state', mistakes)
   for (const name of Object.keys(app.keepsLength ?? {})) {
     if (name !== 'request' && name !== 'response') mistakes.push(`keepsLength of ${owner} has ${name}; use request and response`)
   }

@@ -34,8 +34,8 @@ export interface UpstreamFacts {
 type MaybePromise<T> = T | Promise<T>
 
 export interface ProxyHttp<Ctx = unknown> {
-  /** State of one request; made before anything else. */
-  newCtx(): Ctx
+  /** Makes the state of one request, which every hook is given as `ctx`; called before anything else. @default ctx is undefined */
+  newCtx?(): Ctx
   /** Reusable filters of this service, in descending `order`; read once when the service starts. @default none */
   readonly modules?: readonly HttpModule[]
   /**

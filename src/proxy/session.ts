@@ -92,10 +92,18 @@ export interface Session {
   inAccessLog: boolean
 
   /**
+   * For what a hook awaits: `fetch(url, { signal: session.signal })`. Aborted when the client is gone, when the hook has not answered
+   * within `hookTimeoutMs`, and when the exchange is over, before `logging`. Its reason is a ProxyError (CLIENT_GONE, HOOK_TIMEOUT and
+   * the like), or an AbortError at a good end. Made when it is asked for; behind a time-out a later hook is given a new one.
+   */
+  readonly signal: AbortSignal
+
+  /**
    * Answers instead of an origin; written as `return session.respond(403)`. In every hook from `earlyRequestFilter` to
    * `upstreamRequestFilter`, in `upstreamResponseFilter` and `responseFilter` (whose answer it replaces), and in `failToProxy`.
    * Content-Length is added for text and bytes, and the response filters of modules run.
-   * @throws Error in other hooks, and when a response was already begun; TypeError on a status, field or body that must not be written.
+   * @throws Error, which says what would do, in other hooks and when there is an answer already; TypeError on a status, field or body
+   * that must not be written.
    */
   respond(status: number, fields?: ResponseFields, body?: ResponseBody): 'responded'
   /**

@@ -66,7 +66,6 @@ test('hook names: methods and data of one\'s own are let through, and no getter 
 test('hook names: what has to be there and is not is said, with the method that was nearly called so', () => {
   assert.deepEqual(refusals({ upstream: app.upstreamPeer }), [
     'the application has no upstreamPeer(session, ctx); it says where a request goes; it has upstream()',
-    'the application has no newCtx(); return undefined when a request needs no state',
   ])
   assert.deepEqual(refusals({ newCtx: app.newCtx, UpstreamPeer: app.upstreamPeer }), [
     'the application has UpstreamPeer(), which is no hook; call it upstreamPeer, or _UpstreamPeer if it is a method of your own',

@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'
+import { HttpConnector } from '../../src/connector/http-connector.ts'
+import { ProxyError } from '../../src/errors/proxy-error.ts'
 import { HttpPeer } from '../../src/peer/http-peer.ts'
-import type { ProxyHttp } from '../../src/proxy/proxy-http.ts'
+import { HOOKS, type ProxyHttp } from '../../src/proxy/proxy-http.ts'
 import type { Session } from '../../src/proxy/session.ts'
 import { ExchangeBench } from '../support/exchange-bench.ts'
 
@@ -96,7 +98,8 @@ for (const [hook, hooks] of ELSEWHERE) {
     if (hook === 'onConnectionReuse') await bench.send(POST)
     const { error, status } = bench.told.ended.at(-1)!
     assert.equal(status, 500)
-    assert.ok(error!.message.startsWith(`HOOK_FAILED (internal): ${hook}: respond: it answers in`), error!.message)
+    assert.ok(error!.message.startsWith(`HOOK_FAILED (internal): ${hook}: respond: `), error!.message)
+    assert.match(error!.message, /; (answer|keep|throw) /)
     assert.equal(bench.service.stats().activeExchanges, 0)
     bench.close()
   })
@@ -112,8 +115,9 @@ test('respond: where nothing waits for an answer, later or in logging, it is ref
   attempt(sessions[0]!)
   await bench.answer(FAILED)
   attempt(sessions[0]!)
-  assert.match(refused[0]!, /^respond: it answers in/)
-  assert.deepEqual(refused.slice(1), ['respond: the exchange is over', 'respond: the exchange is over'])
+  assert.match(refused[0]!, /^respond: the request is with an origin, /)
+  const over = 'respond: the exchange is over; answer in an earlier hook, or in failToProxy'
+  assert.deepEqual(refused.slice(1), [over, over])
   assert.match(bench.client.text, /^HTTP\/1\.1 503 /)
   bench.close()
 })
@@ -162,3 +166,88 @@ test('respond: a stream that comes with an answer that may not be is closed', as
   assert.equal(body.destroyed, true)
   bench.close()
 })
+
+/** Every hook of an application and of a module tries; `told` has what became of it. */
+function tryEverywhere(only: string, told: Map<string, string>): Partial<ProxyHttp<undefined>> {
+  const attempt = <T>(hook: string, session: Session, result: T): T => {
+    if (hook !== only) return result
+    try {
+      const said = session.respond(404, {}, 'own')
+      told.set(hook, said)
+      return said as T
+    } catch (thrown) {
+      told.set(hook, (thrown as Error).message)
+      return result
+    }
+  }
+  return {
+    persistConnectionContext: session => attempt('persistConnectionContext', session, 1),
+    onConnectionReuse: session => { attempt('onConnectionReuse', session, undefined) },
+    earlyRequestFilter: session => attempt('earlyRequestFilter', session, undefined),
+    requestFilter: session => attempt('requestFilter', session, 'continue' as const),
+    proxyUpstreamFilter: session => attempt('proxyUpstreamFilter', session, 'continue' as const),
+    upstreamPeer: session => {
+      const peer = new HttpPeer({ peerAddress: { kind: 'tcp', host: '10.0.0.1', port: 80 }, name: 'p' })
+      return attempt('upstreamPeer', session, peer as HttpPeer | 'responded')
+    },
+    failToConnect: session => { attempt('failToConnect', session, undefined) },
+    connectedToUpstream: session => attempt('connectedToUpstream', session, undefined),
+    upstreamRequestFilter: session => attempt('upstreamRequestFilter', session, undefined),
+    bodyUse: session => { attempt('bodyUse', session, undefined) },
+    requestBodyFilter: (session, chunk) => { attempt('requestBodyFilter', session, undefined); return chunk },
+    requestTrailerFilter: session => { attempt('requestTrailerFilter', session, undefined) },
+    interimResponseFilter: session => { attempt('interimResponseFilter', session, undefined); return 'forward' },
+    adjustUpstreamModules: session => { attempt('adjustUpstreamModules', session, undefined) },
+    upstreamResponseFilter: session => attempt('upstreamResponseFilter', session, undefined),
+    upstreamResponseBodyFilter: (session, chunk) => { attempt('upstreamResponseBodyFilter', session, undefined); return chunk },
+    upstreamResponseTrailerFilter: session => { attempt('upstreamResponseTrailerFilter', session, undefined) },
+    responseFilter: session => attempt('responseFilter', session, undefined),
+    responseBodyFilter: (session, chunk) => { attempt('responseBodyFilter', session, undefined); return chunk },
+    responseTrailerFilter: session => { attempt('responseTrailerFilter', session, undefined) },
+    errorWhileProxy: session => { attempt('errorWhileProxy', session, undefined) },
+    failToProxy: session => { attempt('failToProxy', session, undefined) },
+    suppressErrorLog: session => { attempt('suppressErrorLog', session, undefined); return false },
+    requestSummary: session => { attempt('requestSummary', session, undefined); return 'a request' },
+    logging: session => { attempt('logging', session, undefined) },
+  }
+}
+
+/** A request whose peer refuses connections. */
+async function sendToNobody(hooks: Partial<ProxyHttp<undefined>>): Promise<void> {
+  const connector = new HttpConnector({
+    transport: {
+      dial: (_peer, waiter) => {
+        process.nextTick(() => waiter.onDialFailed(new ProxyError('CONNECT_REFUSED', 'upstream', 'planned')))
+        return { cancel() { /* It was refused. */ } }
+      },
+    },
+  })
+  const bench = new ExchangeBench(hooks, { connector })
+  await bench.send(GET)
+  assert.match(bench.client.text, /^HTTP\/1\.1 502 /)
+  bench.close()
+}
+
+const ANSWERS = new Set<string>([...BEFORE, ...OF_RESPONSE, 'requestFilter', 'proxyUpstreamFilter', 'failToProxy'])
+const CHUNKED = 'POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n'
+const TRAILED = 'HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-T: 1\r\n\r\n'
+
+for (const hook of HOOKS.filter(name => name !== 'newCtx')) {
+  test(`respond: ${hook} ${ANSWERS.has(hook) ? 'answers' : 'is told in a sentence what would do, and changes nothing'}`, async () => {
+    const told = new Map<string, string>()
+    const bench = new ExchangeBench(tryEverywhere(hook, told))
+    await bench.send(CHUNKED)
+    if (bench.lines.length === 0) await bench.answer(TRAILED)
+    // A second one, whose origin breaks off.
+    await bench.send(CHUNKED)
+    bench.origins.at(-1)?.stream.destroy(true)
+    await bench.settle()
+    if (hook === 'failToConnect') await sendToNobody(tryEverywhere(hook, told))
+    const said = told.get(hook)
+    if (ANSWERS.has(hook)) assert.equal(said, 'responded')
+    else assert.match(said!, /^respond: [^;]+; (answer|throw|keep|call) [^;]+$/)
+    assert.equal(bench.service.stats().activeExchanges, 0)
+    for (const { status } of bench.lines) assert.ok([200, 404, 502].includes(status), String(status))
+    bench.close()
+  })
+}

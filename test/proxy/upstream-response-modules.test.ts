@@ -67,7 +67,9 @@ test('upstream response modules: a fault names the hook and the module, and neit
     await bench.send(GET)
     await bench.answer(answer('text/plain'))
     assert.match(bench.client.text, /^HTTP\/1\.1 500 /)
-    assert.ok(bench.told.ended[0]!.error!.message.startsWith(`HOOK_FAILED (internal): ${hook}: respond: it answers in`))
+    const { message } = bench.told.ended[0]!.error!
+    assert.ok(message.startsWith(`HOOK_FAILED (internal): ${hook}: respond: adjustUpstreamModules, `), message)
+    assert.match(message, /; answer in upstreamResponseFilter of the application, /)
     bench.close()
   }
 })
