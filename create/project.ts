@@ -77,7 +77,8 @@ function makeFolder(folder: string): string | undefined {
     const why = isFile ? 'is a file, or lies in one; use another name' : `cannot be made (${code}); name a folder that this user may make`
     throw new ProjectError(`${folder} ${why}`, false)
   }
-  if (found.length === 0) return undefined
+  // A repository that was made first holds no file of its own yet.
+  if (found.every(name => name === '.git')) return undefined
   const some = found.toSorted().slice(0, 3).join(', ')
   throw new ProjectError(`${folder} is not empty (${some}${found.length > 3 ? ', ...' : ''}); use a name that is free, or empty it`, false)
 }

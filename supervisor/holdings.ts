@@ -22,7 +22,7 @@ import type { ControlHandlers } from './control-server.ts'
 import type { Fleet } from './fleet.ts'
 import type { Identity } from './identities.ts'
 import type { JournalEntry } from './journal.ts'
-import { BindError, ListenerTable } from './listener-table.ts'
+import { BindError, ListenerTable, remedyOf } from './listener-table.ts'
 import { HANDOFF_SOCKET } from './state-folder.ts'
 import type { SupervisorWorld } from './supervisor-world.ts'
 import { ServiceManager } from './systemd.ts'
@@ -107,8 +107,8 @@ export class Holdings {
     try {
       this.#adminAddress = await this.#admin.listen(address, this.calls, heldFd)
     } catch (error) {
-      const { code = '', message } = error as NodeJS.ErrnoException
-      throw new BindError(code, `the admin listener cannot listen on ${address}: ${message}`, error)
+      const { code = '' } = error as NodeJS.ErrnoException
+      throw new BindError(code, `supervisor.adminAddress is ${address}, which cannot be bound: ${remedyOf(error)}`, error)
     }
   }
 

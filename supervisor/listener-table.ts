@@ -396,7 +396,9 @@ const REMEDIES: Readonly<Record<string, string>> = {
 }
 
 /** What would do, in the words of an operator. */
-function remedyOf(error: unknown): string { return REMEDIES[codeOf(error)] ?? (error instanceof Error ? error.message : codeOf(error)) }
+export function remedyOf(error: unknown): string {
+  return REMEDIES[codeOf(error)] ?? (error instanceof Error ? error.message : codeOf(error))
+}
 
 function codeOf(error: unknown): string {
   const code = (error as { code?: unknown } | null)?.code

@@ -88,6 +88,8 @@ test('init: a folder that is there is used when it is empty, and refused untouch
   const folder = temporaryFolder(t)
   fs.mkdirSync(path.join(folder, 'empty'))
   assert.equal(createProject('empty', folder).folder, path.join(folder, 'empty'))
+  fs.mkdirSync(path.join(folder, 'repository/.git'), { recursive: true })
+  assert.ok(createProject('repository', folder).files.length > 0)
   for (const name of ['.hidden', 'package.json', 'sub/file']) {
     const used = path.join(folder, name.replaceAll(/\W/g, '-'))
     writeTree(used, { [name]: 'mine' })

@@ -324,6 +324,12 @@ test('processes: a second start says who runs already, and a foreign program at 
     third.lines.at(-1)!.msg,
     new RegExp(`127\\.0\\.0\\.1:${first.port} of service 'plain' cannot be bound: the address is in use`),
   )
+  const fourth = await SupervisedApp.start(t, { wait: false, options: { adminAddress: `127.0.0.1:${first.port}` } })
+  assert.deepEqual(await fourth.end(), { code: 1, signal: null })
+  assert.match(
+    fourth.lines.at(-1)!.msg,
+    new RegExp(`^supervisor\\.adminAddress is 127\\.0\\.0\\.1:${first.port}, which cannot be bound: the address is in use by another`),
+  )
   assert.match(await get(first.port), /^\d+$/)
 })
 
