@@ -42,7 +42,10 @@ export class Retirement {
     }
     slot.previous = old
     if (old.state === WorkerState.Paused) return
+    const successor = slot.current
     const served = await this.#standIns.othersServe(old)
+    // The successor has ended meanwhile, and with it the step that this belongs to.
+    if (slot.current !== successor) return
     if (!served && !this.#roster.stopping) throw new Refused(`no other worker could accept what worker ${old.id} accepts`)
     const state = except.length > 0 ? WorkerState.PausedInPart : WorkerState.Paused
     if (!old.moveTo(state)) return

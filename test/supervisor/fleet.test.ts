@@ -620,6 +620,38 @@ test('fleet: a new worker that ends while the old one hangs is not waited for: t
   await assert.rejects(takenOver, { name: 'Refused', message: 'slot 0: the new worker ended: ended by SIGKILL' })
 })
 
+test('fleet: the old worker is not told to stop by a step that has failed meanwhile', async () => {
+  const f = fixture()
+  await f.started
+  const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
+  // Slot 1 stays without a worker of its own, and the first worker stands in.
+  const asked = Promise.withResolvers<null>()
+  f.host.onFork = worker => {
+    if (worker.role.slot === 1) return
+    worker.obey = order => order.tag === 'stand-in' ? asked.promise : Promise.resolve(null)
+    f.autostart(worker)
+  }
+  second.exit({ signal: 'SIGKILL' })
+  await settle()
+  const next: Generation = { ...generation(2), number: 8 }
+  const [slot] = f.fleet.slots
+  f.fleet.expect(next, f.fleet.options)
+  await f.fleet.introduce(slot!, next)
+  const takenOver = assert.rejects(f.fleet.takeOver(slot!), { name: 'Refused' })
+  await settle()
+  const incoming = f.host.newest(0)
+  assert.equal(incoming.ordered('stand-in').length, 1)
+  // It ends before it has answered, and the old worker is to stay.
+  incoming.exit({ code: 70 })
+  asked.reject(new ChannelError('closed', 'gone'))
+  await takenOver
+  void f.fleet.revert(f.fleet.generation)
+  await seconds(f, 2)
+  assert.deepEqual(first.ordered('stop-accept'), [])
+  assert.equal(f.fleet.slots[0]!.current?.id, first.id)
+  f.fleet.force()
+})
+
 test('fleet: a worker that should take its place back is not waited for once nothing is heard of it', async () => {
   const f = fixture({ ackTimeoutMs: 60_000 }, 1)
   await f.started
