@@ -172,6 +172,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   #responseLength = 0
   /** `upstreamResponseFilter` would rather have another one. */
   #unwanted = false
+  /** The client has sent its FIN, and still has an answer to read. */
+  #halfClosed = false
   #responsePipe: ResponsePipe<Ctx> | null = null
   #tunnel: Tunnel | null = null
   /** Null: no tracer watches, or none yet. */
@@ -981,6 +983,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
 
   /** Nobody waits for an answer that is not there yet. One that is, an error page included, the client may still read. */
   onDownstreamHalfClosed(): void {
+    this.#halfClosed = true
     if (this.#ended || this.#failing || this.response !== null) return
     this.onDownstreamFault(new ProxyError('CLIENT_GONE', 'downstream', 'the client sent its FIN before there was an answer', {
       limit: 'half-close',
@@ -1050,6 +1053,12 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
 
   /** @param lost the connection that failed instead of the origin; null: it was none */
   #tryAgain(attempt: Attempt, error: ProxyError, lost: LostConnection | null): void {
+    if (this.#halfClosed) {
+      // The answer that its client might have read is given up, and nobody waits for another one.
+      this.response = this.#source = null
+      this.onDownstreamHalfClosed()
+      return
+    }
     attempt.settle(null)
     // An answer that the application does not want: the next attempt had better go elsewhere.
     if (this.response !== null) (this.#tried ??= []).push(attempt.peer)

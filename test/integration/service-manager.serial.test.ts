@@ -139,7 +139,7 @@ test('service manager: ready when every worker accepts; on a stop first not read
 /** An application that finds another copy of Cirque than the one that is started. @returns its file. */
 function withOwnInstallation(folder: string): string {
   const own = path.join(folder, 'own-installation')
-  for (const part of ['src', 'supervisor', 'workers', 'package.json']) {
+  for (const part of ['src', 'supervisor', 'workers', 'create', 'package.json']) {
     fs.cpSync(path.join(INSTALLATION, part), path.join(own, part), { recursive: true })
   }
   fs.symlinkSync(path.join(INSTALLATION, 'node_modules'), path.join(own, 'node_modules'))

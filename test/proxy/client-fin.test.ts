@@ -52,6 +52,21 @@ for (const hook of WAITING) {
   })
 }
 
+test('client fin: an answer that was there, and is given up for another one, leaves nobody who waits', async () => {
+  const verdict = Promise.withResolvers<'retry'>()
+  const bench = new ExchangeBench({ upstreamResponseFilter: () => verdict.promise })
+  await bench.send(GET)
+  await bench.answer(OK.replace('Length: 2', 'Length: 5'))
+  await leave(bench)
+  // What the filter has in its hands may still be for the client.
+  assert.equal(bench.service.stats().activeExchanges, 1)
+  verdict.resolve('retry')
+  await bench.settle()
+  assert.equal(bench.origins.length, 1)
+  assertGivenUp(bench)
+  bench.close()
+})
+
 test('client fin: while a connection is dialled, and between two attempts', async () => {
   const dialling = new ExchangeBench({})
   dialling.client.send(GET)

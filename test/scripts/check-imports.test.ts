@@ -141,7 +141,7 @@ test('imports: vendors and built-ins are named where the table says', t => {
   )
   assert.match(
     findingsIn(t, { 'src/http/x.ts': 'import x from \'left-pad/sub\'\nvoid x\n' })[0] ?? '',
-    /imports the package left-pad; only test\/ scripts\//,
+    /imports the package left-pad; only create\/template\/ test\/ scripts\//,
   )
   assert.match(
     findingsIn(t, {

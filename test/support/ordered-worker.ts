@@ -154,6 +154,9 @@ export class OrderedWorker {
     return this.descriptors().filter(fd => inodeOf(this.pid, fd) === wanted).length
   }
 
+  /** Without those of the engine, which come and go with its threads. */
+  get sockets(): number { return this.descriptors().filter(fd => inodeOf(this.pid, fd).startsWith('socket:')).length }
+
   descriptors(): string[] { return fs.readdirSync(`/proc/${this.pid}/fd`) }
 
   async end(): Promise<{ code: number | null; signal: string | null }> { return within(`the worker to end: ${this.#stderr}`, this.ended) }

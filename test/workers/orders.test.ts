@@ -115,9 +115,9 @@ test('orders: a worker tests itself before it accepts, again while it does, and 
     assert.match(detail, /^GET \/ answered 204 in \d+ ms$/)
     assert.equal(passed, true)
   }
-  const before = worker.descriptors().length
+  const before = worker.sockets
   await passed()
-  await waitFor('the private socket to be gone', () => worker.descriptors().length === before)
+  await waitFor('the private socket to be gone', () => worker.sockets === before)
   assert.equal(worker.holds(worker.descriptor(0)), 1)
   await worker.order({ tag: 'accept' })
   assert.equal(await get(worker.port(0)), String(worker.pid))
