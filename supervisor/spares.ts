@@ -128,11 +128,13 @@ export class Spares {
     const slot = slots.find(({ current, incoming, previous, surplus, spare }) => {
       // When the slot's own worker has died while it was being replaced, its replacement is all there is.
       const last = current ?? incoming
-      return last !== null && this.#stuck(last) && previous === null && !surplus && spare === null
+      return last !== null && this.#stuck(last) && previous === null && !surplus && (spare === null || spare.fatalSignal !== null)
     })
     if (slot === undefined) return
     const lastMs = slot.spareDeaths.at(-1)?.diedAtMs ?? Number.NEGATIVE_INFINITY
     if (host.nowMs() < lastMs + lastRestartDelayMs(slot.spareDeaths, options.restart)) return
+    // A spare that is being killed holds nothing, and its end is not waited for.
+    this.retire(slot)
     log.warn(`no worker serves: a spare is started for slot ${slot.index}`, { silent: (slot.current ?? slot.incoming)!.id })
     this.#fork(slot)
   }

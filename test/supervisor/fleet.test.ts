@@ -540,6 +540,19 @@ test('fleet: a spare that was started because all hung ends unused when one is h
   assert.deepEqual(f.host.living, [first])
 })
 
+test('fleet: a spare that hangs as well, and is being killed, does not delay the next one', async () => {
+  const f = fixture({ spareWorkers: 1, abortAfterSilenceMs: 5_000, killAfterAbortMs: 60_000 }, 1)
+  await f.started
+  await seconds(f, 2)
+  const [first, spare] = f.host.workers as [FakeWorker, FakeWorker]
+  await seconds(f, 3, worker => worker === first)
+  await seconds(f, 3, () => false)
+  // The spare has been silent for longer, and ends only when it must; then nothing is heard of the worker that serves, either.
+  assert.equal(spare.signals[0], 'SIGABRT')
+  assert.deepEqual([first.id, spare.id, f.fleet.slots[0]!.current!.id], ['7.0.0', '7.0.1', '7.0.2'])
+  f.fleet.force()
+})
+
 test('fleet: a spare that is kept takes over within the turn in which the worker dies, and the next one is started', async () => {
   const f = fixture({ spareWorkers: 1 }, 1)
   await f.started
