@@ -33,13 +33,11 @@ interface Manifest {
   readonly description: string
   readonly license: string
   readonly dependencies: Readonly<Record<string, string>>
-  readonly peerDependencies?: Readonly<Record<string, string>>
-  readonly peerDependenciesMeta?: Readonly<Record<string, unknown>>
 }
 
 /** The package.json that is published. */
 export function publishedManifest(manifest: Manifest): Record<string, unknown> {
-  const { name, version, description, license, dependencies, peerDependencies, peerDependenciesMeta } = manifest
+  const { name, version, description, license, dependencies } = manifest
   return {
     name, version, description, license,
     type: 'module',
@@ -47,8 +45,8 @@ export function publishedManifest(manifest: Manifest): Record<string, unknown> {
     exports: { '.': { types: './dist/src/index.d.ts', default: './dist/src/index.js' }, './package.json': './package.json' },
     files: ['bin', 'dist', ...PAGES],
     engines: INSTALLS_WITH, dependencies,
-    ...(peerDependencies === undefined ? {} : { peerDependencies }),
-    ...(peerDependenciesMeta === undefined ? {} : { peerDependenciesMeta }),
+    // The declarations name types of Node.js: said, and for who writes plain JavaScript not asked for.
+    peerDependencies: { '@types/node': '*' }, peerDependenciesMeta: { '@types/node': { optional: true } },
   }
 }
 

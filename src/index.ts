@@ -1,19 +1,20 @@
-/** The public surface of the package: re-exports only. */
+/// <reference types="node" preserve="true" />
+/** The public surface of the package: re-exports only. Its declarations name types of Node.js, so they ask for `@types/node`. */
 import './runtime-check.ts'
 
 // A server and its services.
 export type { LimitOptions } from './config/limit-options.ts'
 export { Server, type BoundAddress, type SelfTestOptions, type ServiceHandle } from './server/server.ts'
-export { httpProxyService, HttpProxyService } from './server/http-proxy-service.ts'
+export { httpProxyService } from './server/http-proxy-service.ts'
 export type { HttpProxyOptions } from './server/http-proxy-options.ts'
 export type {
-  BackgroundService, DrainRequest, ListenerSpec, ListeningService, RunningListener, Service, ServiceStats,
+  BackgroundService, DrainRequest, HttpProxyService, ListenerSpec, ListeningService, RunningListener, Service, ServiceStats,
 } from './server/service.ts'
 export type { ServerContext, StartContext } from './server/server-context.ts'
-export { SILENT_LOG, type ProcessLog } from './ipc/process-log.ts'
+export { SILENT_LOG, type LogFields, type ProcessLog } from './ipc/process-log.ts'
 export {
   inject,
-  type InjectOptions, type InjectOrigin, type InjectRequest, type InjectResponse, type OriginAnswer,
+  type InjectOptions, type InjectOrigin, type InjectRequest, type InjectResponse, type OriginAnswer, type OriginRequest,
 } from './server/inject.ts'
 
 // Listeners.
@@ -21,23 +22,25 @@ export type { Acceptor, ListeningAt } from './listener/acceptor.ts'
 export { TcpAcceptor } from './listener/tcp-acceptor.ts'
 export type { HttpListenerOptions } from './listener/http-listener-options.ts'
 export type { ListenerOptions } from './listener/listener-options.ts'
-export type { HttpServerOptions } from './protocols/http-options.ts'
+export type { HalfClose, HttpServerOptions } from './protocols/http-options.ts'
 export type { Http1ServerOptions } from './protocols/http1/http1-options.ts'
 
 // What an application does with a request.
-export type { AskedFilter, BodyResult, BodyUse, FailToProxy, ProxyHttp, ResponseVerdict, Verdict } from './proxy/proxy-http.ts'
+export type {
+  AskedFilter, BodyResult, BodyUse, FailToProxy, ProxyHttp, ResponseVerdict, UpstreamFacts, Verdict,
+} from './proxy/proxy-http.ts'
 export type { LogValue, ResponseBody, ResponseFields, Session } from './proxy/session.ts'
 export type { SessionLimits } from './proxy/session-limits.ts'
 export type { ForwardedOptions } from './proxy/forwarded-options.ts'
 export type { HttpModule } from './modules/http-module.ts'
 export { HeaderMap } from './http/header-map.ts'
-export { RequestHead, ResponseHead } from './http/message-head.ts'
-export { ERROR_KINDS, ProxyError, type ErrorKind, type ErrorSource, type RetryRule } from './errors/proxy-error.ts'
+export { RequestHead, ResponseHead, type HttpVersion } from './http/message-head.ts'
+export { ERROR_KINDS, ProxyError, type ErrorKind, type ErrorSource, type ProxyErrorDetails, type RetryRule } from './errors/proxy-error.ts'
 export { OptionError, type OptionMistake } from './primitives/option-table.ts'
 
 // Peers, and how connections to them are made and kept.
 export { BasicPeer, type BasicPeerOptions } from './peer/basic-peer.ts'
-export { HttpPeer, type ConnectProxyOptions, type HttpPeerOptions } from './peer/http-peer.ts'
+export { HttpPeer, type BackendLike, type ConnectProxyOptions, type HttpPeerOptions } from './peer/http-peer.ts'
 export type { ConnectProxy, Peer } from './peer/peer.ts'
 export type { PeerAddress } from './peer/peer-address.ts'
 export { PEER_DEFAULTS, type ClientCert, type CustomL4, type PeerOptions } from './peer/peer-options.ts'
@@ -46,16 +49,17 @@ export type { ConnectionFactory, Transport } from './connector/connection-dial.t
 export type { HttpConnectorOptions } from './connector/connector-options.ts'
 export { TransportConnector } from './connector/transport-connector.ts'
 export type { TransportConnectorOptions } from './connector/transport-options.ts'
-export { Resolver, type DnsSource, type ResolverOptions } from './connector/resolver.ts'
+export { Resolver, type DnsAddress, type DnsSource, type ResolverOptions } from './connector/resolver.ts'
+export type { PeerConnections } from './pool/connection-pool.ts'
 export type { PoolOptions } from './pool/pool-options.ts'
-export type { ByteStream, StreamDigest, StreamOwner } from './protocols/byte-stream.ts'
+export type { ByteStream, ReceiveBuffer, StreamDigest, StreamOwner, TlsFacts } from './protocols/byte-stream.ts'
 
 // Load balancing.
 export {
   LoadBalancer, type LoadBalancerOptions, type SelectionName, type SelectOptions, type TriesPeers,
 } from './load-balancing/load-balancer.ts'
-export { Backend, type BackendOptions } from './load-balancing/backend.ts'
-export { functionDiscovery, staticDiscovery, type Discovery } from './load-balancing/discovery.ts'
+export { Backend, type BackendOptions, type BackendStatus, type Candidates } from './load-balancing/backend.ts'
+export { functionDiscovery, staticDiscovery, type Discovery, type NameResolver, type ResolvedName } from './load-balancing/discovery.ts'
 export {
   HttpHealthCheck, resolveHealthCheckOptions, TcpHealthCheck,
   type HealthCheck, type HealthCheckOptions, type HttpHealthCheckOptions, type ProbeTlsOptions, type TcpHealthCheckOptions,
@@ -63,6 +67,8 @@ export {
 export { SharedHealthCheck } from './load-balancing/shared-health-check.ts'
 export { KetamaSelection, type KetamaOptions } from './load-balancing/ketama.ts'
 export type { Selection, Selector } from './load-balancing/selection.ts'
+export type { HashKey } from './primitives/hash.ts'
+export type { Clock } from './primitives/clock.ts'
 
 // What watches.
 export type {

@@ -8,7 +8,7 @@ import * as cirque from '../src/index.ts'
 
 const VALUES = [
   'AccessLog', 'Backend', 'BasicPeer', 'ERROR_KINDS', 'fanOut', 'functionDiscovery', 'HeaderMap', 'HttpConnector',
-  'HttpHealthCheck', 'HttpPeer', 'httpProxyService', 'HttpProxyService', 'inject', 'KetamaSelection', 'LoadBalancer',
+  'HttpHealthCheck', 'HttpPeer', 'httpProxyService', 'inject', 'KetamaSelection', 'LoadBalancer',
   'OptionError', 'PEER_DEFAULTS', 'ProxyError', 'RequestHead',
   'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'SharedHealthCheck', 'SILENT_LOG', 'staticDiscovery', 'TcpAcceptor',
   'TcpHealthCheck',
@@ -22,11 +22,15 @@ export interface Types {
   acceptor: cirque.Acceptor | cirque.ListeningAt
   serviceParts: cirque.DrainRequest | cirque.ListenerSpec | cirque.RunningListener | cirque.ServiceStats
   server: cirque.BoundAddress | cirque.SelfTestOptions | cirque.ServiceHandle | cirque.HttpProxyOptions | cirque.ForwardedOptions
+  proxyService: cirque.HttpProxyService | cirque.HalfClose | cirque.Clock
   inject: cirque.InjectOptions | cirque.InjectOrigin | cirque.InjectRequest | cirque.InjectResponse | cirque.OriginAnswer
+  origin: cirque.OriginRequest
   listener: cirque.HttpListenerOptions | cirque.ListenerOptions | cirque.HttpServerOptions | cirque.Http1ServerOptions
   hooks: cirque.BodyResult | cirque.FailToProxy | cirque.ProxyHttp<null> | cirque.Verdict | cirque.HttpModule
+  moreHooks: cirque.AskedFilter | cirque.BodyUse | cirque.ResponseVerdict | cirque.UpstreamFacts
   session: cirque.ResponseBody | cirque.ResponseFields | cirque.Session
-  errors: cirque.ErrorKind | cirque.ErrorSource | cirque.RetryRule | cirque.OptionMistake
+  ofSession: cirque.SessionLimits | cirque.LogValue | cirque.HttpVersion
+  errors: cirque.ErrorKind | cirque.ErrorSource | cirque.RetryRule | cirque.OptionMistake | cirque.ProxyErrorDetails
   peer: cirque.Peer | cirque.PeerAddress | cirque.ConnectProxy | cirque.ClientCert | cirque.CustomL4
   peerOptions: cirque.PeerOptions | cirque.BasicPeerOptions | cirque.HttpPeerOptions | cirque.ConnectProxyOptions
   connector: cirque.HttpConnectorOptions | cirque.PoolOptions | cirque.ConnectionFactory
@@ -34,7 +38,9 @@ export interface Types {
   resolver: cirque.ResolverOptions | cirque.DnsSource
   stream: cirque.ByteStream | cirque.StreamDigest | cirque.StreamOwner
   balancer: cirque.LoadBalancerOptions | cirque.SelectionName | cirque.SelectOptions | cirque.BackendOptions | cirque.Discovery
-  tried: cirque.TriesPeers
+  tried: cirque.TriesPeers | cirque.BackendStatus | cirque.BackendLike | cirque.Candidates | cirque.HashKey
+  names: cirque.NameResolver | cirque.ResolvedName | cirque.DnsAddress
+  open: cirque.PeerConnections | cirque.ReceiveBuffer | cirque.TlsFacts | cirque.LogFields
   selection: cirque.Selection | cirque.Selector | cirque.KetamaOptions
   healthCheck: cirque.HealthCheck | cirque.HealthCheckOptions | cirque.HttpHealthCheckOptions | cirque.TcpHealthCheckOptions
   probe: cirque.ProbeTlsOptions

@@ -4,6 +4,7 @@
  */
 import { count, defaultsOf, duration, resolveOptions, size, type OptionTable } from '../primitives/option-table.ts'
 
+/** Limits of one worker process, all of its services together: what `server.limits()` takes, and an operator sets in `limits`. */
 export interface LimitOptions {
   /**
    * Connections of clients open at once in this worker, but no more than half of the descriptors that the system allows

@@ -5,6 +5,7 @@ import type { Ticker } from '../primitives/clock.ts'
 import { callback, defaultsOf, object, type OptionTable } from '../primitives/option-table.ts'
 import type { ConnectionFactory, Transport } from './connection-dial.ts'
 
+/** Limits of a connector's pool, and the parts that may be put in place of its own. */
 export interface HttpConnectorOptions extends PoolOptions {
   /** Deadlines of everything below. @default null, one of its own */
   ticker?: Ticker | null

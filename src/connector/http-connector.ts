@@ -38,9 +38,16 @@ export interface ConnectionWaiter {
   onConnectionFailed(error: ProxyError): void
 }
 
+/**
+ * Connections to origins: dials them, keeps them for the next request, limits them. A service makes its own; give several services one,
+ * or one with options of yours: `httpProxyService(app, { connector: new HttpConnector({ maxIdlePerKey: 64 }) })`.
+ */
 export class HttpConnector {
+  /** @internal */
   readonly ticker: Ticker
+  /** @internal */
   readonly pool: ConnectionPool
+  /** @internal */
   readonly transport: Transport
   readonly #dials: ConnectionDials
 
@@ -63,6 +70,7 @@ export class HttpConnector {
   }
 
   /**
+   * @internal
    * A pooled connection for this peer, lent to the caller; null when none has room.
    * @param tracers are told of it; null: none. Left out: the peer's own
    * @param fresh one that is at rest will not do
@@ -74,6 +82,7 @@ export class HttpConnector {
   }
 
   /**
+   * @internal
    * A new connection for this peer. The waiter is called later, never before this returns.
    * @param tracers are told of it; null: none. Left out: the peer's own
    * @param fresh one that was at rest will not do either
@@ -86,15 +95,15 @@ export class HttpConnector {
     return pending
   }
 
-  /** A pooled connection at once, without calling the waiter; or the wait for a new one. */
+  /** @internal A pooled connection at once, without calling the waiter; or the wait for a new one. */
   acquire(peer: Peer, waiter: ConnectionWaiter): UpstreamConnection | PendingAcquire {
     return this.reuse(peer) ?? this.open(peer, waiter)
   }
 
-  /** The exchange to which the connection was lent is over. @returns whether the connection is still open. */
+  /** @internal The exchange to which the connection was lent is over. @returns whether the connection is still open. */
   release(connection: UpstreamConnection, peer: Peer): boolean { return this.pool.release(connection, peer) }
 
-  /** A connection as a promise, for what is not in a hurry. Rejects with a ProxyError, or with the reason of `signal`. */
+  /** @internal A connection as a promise, for what is not in a hurry. Rejects with a ProxyError, or with the reason of `signal`. */
   getConnection(peer: Peer, signal?: AbortSignal): Promise<UpstreamConnection> {
     if (signal?.aborted === true) return Promise.reject(signal.reason as Error)
     const connection = this.reuse(peer)
@@ -124,7 +133,7 @@ export class HttpConnector {
   /** Keeps no connection from now on. Exchanges under way, and new ones, go on. */
   close(): void { this.pool.close() }
 
-  /** What counts in it; its transport and its names may be shared with others. */
+  /** @internal What counts in it; its transport and its names may be shared with others. */
   counted(): Counted[] {
     const parts: (object | undefined)[] = [this.pool, this.transport, this.transport.resolver]
     return parts.filter(isCounted)

@@ -11,10 +11,15 @@ import { isIP, SocketAddress } from 'node:net'
 import type { Peer } from '../peer/peer.ts'
 import type { ConnectionPool } from '../pool/connection-pool.ts'
 import type { Ticker, Timed } from '../primitives/clock.ts'
-import type { PendingResolve, Resolver, ResolveWaiter } from './resolver.ts'
+import type { PendingResolve, ResolveWaiter } from './resolver.ts'
 
-/** Where names come from; the connector of transports has one. */
-export type NameSource = Pick<Resolver, 'ask' | 'cached'>
+/** Where names come from: a Resolver; the connector of transports has one. */
+export interface NameSource {
+  /** Numeric addresses that are known now; null: it has to be asked. */
+  cached(name: string): readonly string[] | null
+  /** The waiter is told once, unless the wait is cancelled first. */
+  ask(name: string, timeoutMs: number, waiter: ResolveWaiter): PendingResolve
+}
 
 /** From one look at a name to the next, in ms. */
 export const LOOK_MS = 5000

@@ -13,12 +13,13 @@
 import { Resolver as CaresResolver } from 'node:dns/promises'
 import { isIP } from 'node:net'
 import { ProxyError } from '../errors/proxy-error.ts'
-import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
-import { Ticker, type Timed } from '../primitives/clock.ts'
+import type { OpenCounts } from '../ipc/open-counts.ts'
+import { Ticker } from '../primitives/clock.ts'
 import { Lru } from '../primitives/lru.ts'
 import { callback, count, defaultsOf, duration, object, path, resolveOptions, type OptionTable } from '../primitives/option-table.ts'
 import { candidatesOf, MachineNames, MAX_ADDRESSES, type ResolvConf } from './machine-names.ts'
 
+/** One address of a name, and how long it may be kept. */
 export interface DnsAddress {
   readonly address: string
   /** Seconds. */
@@ -31,6 +32,7 @@ export interface DnsSource {
   query(name: string, family: 4 | 6): Promise<readonly DnsAddress[]>
 }
 
+/** What a Resolver may be told. */
 export interface ResolverOptions {
   /** Deadlines of those who wait. @default null, one of its own */
   ticker?: Ticker | null
@@ -125,9 +127,16 @@ class KnownName {
 /** Forgets a question whose source never settles, so that the name can be asked for again. */
 const QUESTION_LIMIT_MS = 60_000
 
-export class Resolver implements Counted, Timed {
+/**
+ * Resolves host names as the machine would: hosts file first, then the servers, search list and ndots of resolv.conf. Answers are kept
+ * for their TTL, within a floor and a ceiling, and the last good one stands in while the servers fail.
+ */
+export class Resolver {
+  /** @internal */
   tickIndex = -1
+  /** Its options, complete and checked. */
   readonly options: ResolvedResolverOptions
+  /** @internal */
   readonly counters: ResolverCounters = { questions: 0, answers: 0, negatives: 0, failures: 0, hits: 0, stale: 0, timeouts: 0 }
   readonly #ticker: Ticker
   readonly #createSource: (settings: ResolvConf) => DnsSource
@@ -147,7 +156,7 @@ export class Resolver implements Counted, Timed {
     this.#names = new Lru(this.options.maxNames)
   }
 
-  /** For status and metrics. */
+  /** @internal For status and metrics. */
   counts(): Partial<OpenCounts> {
     const { answers, failures, hits, negatives, questions, stale, timeouts } = this.counters
     return {
@@ -156,7 +165,7 @@ export class Resolver implements Counted, Timed {
     }
   }
 
-  /** Addresses that are known without asking; null when the name has to be asked for. `name` in lower case. */
+  /** @internal Addresses that are known without asking; null when the name has to be asked for. `name` in lower case. */
   cached(name: string): readonly string[] | null {
     if (isIP(name) !== 0) return [name]
     const now = this.#ticker.clock.exact()
@@ -168,7 +177,7 @@ export class Resolver implements Counted, Timed {
     return known.addresses
   }
 
-  /** Finds the addresses of a name. The waiter is called later, never before this returns, unless it cancels first. */
+  /** @internal Finds the addresses of a name. The waiter is called later, never before this returns, unless it cancels first. */
   ask(name: string, timeoutMs: number, waiter: ResolveWaiter): PendingResolve {
     const now = this.#ticker.clock.exact()
     const pending = new PendingResolve(waiter, now + timeoutMs, timeoutMs)
@@ -210,6 +219,7 @@ export class Resolver implements Counted, Timed {
     return promise
   }
 
+  /** @internal */
   onTick(now: number): void {
     for (const question of this.#questions.values()) {
       const known = this.#names.peek(question.name)

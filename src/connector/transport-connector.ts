@@ -17,7 +17,7 @@ import { isIP } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { codeOf, isExhausted } from '../errors/local-faults.ts'
 import { ProxyError, asProxyError, type ErrorKind, type ErrorSource } from '../errors/proxy-error.ts'
-import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
+import type { OpenCounts } from '../ipc/open-counts.ts'
 import { formatAddress } from '../peer/peer-address.ts'
 import type { PeerAddress } from '../peer/peer-address.ts'
 import type { Peer } from '../peer/peer.ts'
@@ -74,10 +74,15 @@ export interface DialCounters {
   cancelled: number
 }
 
-export class TransportConnector implements Counted {
+/** Dials peers over TCP and Unix sockets, through CONNECT proxies, by name or address (happy eyeballs, RFC 8305). */
+export class TransportConnector {
+  /** @internal */
   readonly ticker: Ticker
+  /** @internal */
   readonly resolver: NameSource
+  /** @internal */
   readonly counters: DialCounters = { dials: 0, connected: 0, failed: 0, cancelled: 0 }
+  /** @internal */
   readonly dialAddress: Dial
   readonly #bindToV4: readonly string[]
   readonly #bindToV6: readonly string[]
@@ -102,12 +107,13 @@ export class TransportConnector implements Counted {
     this.#rotation = Math.trunc(random() * MAX_ADDRESSES)
   }
 
-  /** For status and metrics. */
+  /** @internal For status and metrics. */
   counts(): Partial<OpenCounts> {
     const { cancelled, dials, failed } = this.counters
     return { dials, dialsFailed: failed, dialsCancelled: cancelled }
   }
 
+  /** As `Transport` has it: the waiter is told, never within this call. */
   dial(peer: Peer, waiter: DialWaiter): PendingDial {
     this.counters.dials++
     const attempt = new PeerDial(this, peer, waiter)
@@ -142,7 +148,7 @@ export class TransportConnector implements Counted {
     return promise
   }
 
-  /** Address to connect from to one of that family; '' for the kernel's choice. */
+  /** @internal Address to connect from to one of that family; '' for the kernel's choice. */
   localAddressFor(peer: Peer, family: number): string {
     const { localAddress } = peer.options
     if (localAddress !== '') return localAddress
@@ -150,7 +156,7 @@ export class TransportConnector implements Counted {
     return own.length === 0 ? '' : own[Math.floor(this.#random() * own.length)]!
   }
 
-  /** The addresses in the order in which to try them: families take turns, each from a start of its own. */
+  /** @internal The addresses in the order in which to try them: families take turns, each from a start of its own. */
   order(addresses: readonly string[]): readonly string[] {
     if (addresses.length < 2) return addresses
     const v4 = addresses.filter(address => !address.includes(':')), v6 = addresses.filter(address => address.includes(':'))
@@ -165,7 +171,7 @@ export class TransportConnector implements Counted {
     return ordered
   }
 
-  /** An address won over one of the other family that was tried before it. */
+  /** @internal An address won over one of the other family that was tried before it. */
   rememberWinner(address: string): void {
     this.#familyFirst = address.includes(':') ? 6 : 4
     this.#familyUntil = this.ticker.clock.now() + FAMILY_MEMORY_MS

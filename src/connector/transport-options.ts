@@ -4,16 +4,17 @@ import { callback, defaultsOf, list, object, type OptionTable } from '../primiti
 import type { Ticker } from '../primitives/clock.ts'
 import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
 import type { DialRequest } from '../protocols/tcp/tcp-stream.ts'
-import type { Resolver } from './resolver.ts'
+import type { NameSource } from './name-watch.ts'
 
 /** Starts a TCP or Unix connect; `onConnected` or `onClosed` follows. */
 export type Dial = (options: DialRequest, owner: StreamOwner & { onConnected(): void }) => ByteStream
 
+/** From where to dial, and who resolves names. */
 export interface TransportConnectorOptions {
   /** Deadlines of its dials. @default null, one of its own */
   ticker?: Ticker | null
   /** Addresses of names. @default null, a Resolver of the machine's settings */
-  resolver?: Pick<Resolver, 'ask' | 'cached'> | null
+  resolver?: NameSource | null
   /** IPv4 addresses to connect from, one chosen at random for each connection; a peer's `localAddress` wins. @default [] */
   bindToV4?: readonly string[]
   /** The same for IPv6. @default [] */
@@ -27,7 +28,7 @@ export type ResolvedTransportConnectorOptions = Readonly<Required<TransportConne
 
 export const TRANSPORT_CONNECTOR_OPTIONS = {
   ticker: object<Ticker>('a Ticker'),
-  resolver: object<Pick<Resolver, 'ask' | 'cached'>>('a Resolver'),
+  resolver: object<NameSource>('a Resolver'),
   bindToV4: list([], 'IPv4 addresses', address => isIP(address) === 4),
   bindToV6: list([], 'IPv6 addresses', address => isIP(address) === 6),
   dial: callback<Dial | null>(null),

@@ -23,11 +23,14 @@ export const ERROR_KINDS = [
   'STATUS', 'HOOK_FAILED', 'HOOK_TIMEOUT', 'INTERNAL',
 ] as const
 
+/** One of `ERROR_KINDS`; docs/errors.md explains each. */
 export type ErrorKind = (typeof ERROR_KINDS)[number]
+/** Whose side a fault is on: the client's, the origin's, or the proxy's own. */
 export type ErrorSource = 'downstream' | 'upstream' | 'internal'
 /** `if-reused`: only when the connection came out of the pool and no response byte was seen on it. */
 export type RetryRule = 'never' | 'always' | 'if-reused'
 
+/** What may be said of a ProxyError besides its kind. */
 export interface ProxyErrorDetails {
   /** May the attempt be repeated? @default 'never' */
   retry?: RetryRule
@@ -38,12 +41,21 @@ export interface ProxyErrorDetails {
   cause?: unknown
 }
 
+/**
+ * What went wrong in an exchange: what (`kind`), on whose side (`source`), whether the attempt may be repeated (`retry`), because of
+ * what (`cause`). Throw one in a hook to fail the exchange: `throw new ProxyError('STATUS', 'internal', 'no such tenant', { status: 404
+ * })`.
+ */
 export class ProxyError extends Error {
+  /** What happened. */
   readonly kind: ErrorKind
+  /** On whose side. */
   readonly source: ErrorSource
   /** Hooks `failToConnect` and `errorWhileProxy` may change it. */
   retry: RetryRule
+  /** Status to answer with; 0: the kind decides. */
   readonly status: number
+  /** Name of the limit that was passed; '' for none. */
   readonly limit: string
 
   /** @param context one clause that says where and what, for a person; never parsed. */

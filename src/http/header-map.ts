@@ -116,6 +116,11 @@ export function checkField(name: string, value: string): void {
 /** A map of fields that a parser found: `text`, `spans` and `mask` as above. Not for applications: nothing is checked. */
 export let receivedFields: (text: string, spans: number[], mask: number) => HeaderMap
 
+/**
+ * Fields of a head, in their order and as they were written. Names are found in any case; a name may stand in several lines, as
+ * Set-Cookie does. What is set is checked: a name that is no token, or a value with CR, LF, NUL, another control or a character above
+ * U+00FF, throws a TypeError, so that no field can become two.
+ */
 export class HeaderMap implements Iterable<[name: string, value: string]> {
   #text = ''
   #spans: number[] = []
@@ -132,9 +137,9 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
     }
   }
 
-  /** Bit `1 << kind` for each FieldKind that may be present; a deleted field can leave its bit behind. */
+  /** @internal Bit `1 << kind` for each FieldKind that may be present; a deleted field can leave its bit behind. */
   get mask(): number { return this.#mask }
-  /** Something was set or added since a parser made it. */
+  /** @internal Something was set or added since a parser made it. */
   get touched(): boolean { return this.#strings !== null }
 
   /** From pairs or a record, checked. @throws TypeError on a name or value that must not be written. */
@@ -153,22 +158,26 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
   /** Number of field lines. */
   get size(): number { return this.#spans.length / SPAN }
 
+  /** The same fields in a map of its own. */
   clone(): HeaderMap {
     const copy = receivedFields(this.#text, this.#spans.slice(), this.#mask)
     if (this.#strings !== null) copy.#strings = this.#strings.slice()
     return copy
   }
 
+  /** @internal Name of a line. */
   nameAt(index: number): string {
     const spans = this.#spans, at = index * SPAN, end = spans[at + 1]!
     return end === -1 ? this.#strings![spans[at]!]! : this.#text.substring(spans[at]!, end)
   }
 
+  /** @internal Value of a line. */
   valueAt(index: number): string {
     const spans = this.#spans, at = index * SPAN, end = spans[at + 3]!
     return end === -1 ? this.#strings![spans[at + 2]!]! : this.#text.substring(spans[at + 2]!, end)
   }
 
+  /** @internal Kind of a line. */
   kindAt(index: number): FieldKind { return this.#spans[index * SPAN + 5]! as FieldKind }
 
   #isNamed(at: number, lower: string): boolean {
@@ -194,13 +203,14 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
     return values
   }
 
+  /** Whether there is such a field. `name` in any case. */
   has(name: string): boolean {
     const lower = asciiLower(name)
     for (let at = 0; at < this.#spans.length; at += SPAN) if (this.#isNamed(at, lower)) return true
     return false
   }
 
-  /** First value of a field that the proxy knows by kind; undefined when absent. */
+  /** @internal First value of a field that the proxy knows by kind; undefined when absent. */
   getKind(kind: FieldKind): string | undefined {
     if ((this.#mask & (1 << kind)) === 0) return undefined
     for (let at = 5; at < this.#spans.length; at += SPAN) if (this.#spans[at] === kind) return this.valueAt((at - 5) / SPAN)
@@ -224,6 +234,7 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
     return found
   }
 
+  /** @internal As `has`. */
   hasKind(kind: FieldKind): boolean {
     if ((this.#mask & (1 << kind)) === 0) return false
     for (let at = 5; at < this.#spans.length; at += SPAN) if (this.#spans[at] === kind) return true
@@ -264,7 +275,7 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
     return this.#cut(kept)
   }
 
-  /** Removes every line of those names, which are in lower case. */
+  /** @internal Removes every line of those names, which are in lower case. */
   deleteAll(names: ReadonlySet<string>): void {
     const spans = this.#spans
     let kept = 0
@@ -272,7 +283,7 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
     this.#cut(kept)
   }
 
-  /** Removes every line of the kinds whose bit is in `mask`. */
+  /** @internal Removes every line of the kinds whose bit is in `mask`. */
   deleteKinds(mask: number): void {
     const spans = this.#spans
     let kept = 0
@@ -301,6 +312,7 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
     this.#spans.push(this.#keep(name), -1, this.#keep(value), -1, -1, kind)
   }
 
+  /** Name and value of each line, in order. */
   * [Symbol.iterator](): Iterator<[name: string, value: string]> {
     for (let index = 0; index < this.size; index++) yield [this.nameAt(index), this.valueAt(index)]
   }
@@ -316,6 +328,7 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
   }
 
   /**
+   * @internal
    * The field lines as they are sent, each with its CRLF, in order, without the kinds whose bit is in `skipMask` and
    * without the (lower-case) names in `skipNames`. Lines that were not changed are copied as whole runs of the received text.
    */

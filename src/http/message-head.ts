@@ -14,6 +14,7 @@ export type HttpVersion = '1.0' | '1.1' | '2' | '3'
 export let receivedRequest: (method: string, target: string, version: HttpVersion, headers: HeaderMap) => RequestHead
 export let receivedResponse: (status: number, reason: string, version: HttpVersion, headers: HeaderMap) => ResponseHead
 
+/** The head of a request: method, target and fields, which filters may change. What must not be sent is refused where it is written. */
 export class RequestHead {
   /** A token; case matters. A request to switch protocols is a GET with an Upgrade field, in every version (RFC 8441 5). */
   method: string
@@ -29,6 +30,7 @@ export class RequestHead {
   #soundTarget: string | null = null
   #soundVersion: string = '1.1'
 
+  /** Nothing is checked: applications use `build`. */
   constructor(method: string, target: string, version: HttpVersion, headers: HeaderMap, scheme: 'http' | 'https' = 'http') {
     this.method = method
     this.target = target
@@ -47,6 +49,7 @@ export class RequestHead {
     }
   }
 
+  /** Its fields. */
   get headers(): HeaderMap { return this.#headers }
 
   /** A head to send, checked. @throws TypeError on a method that is no token, or a target with blanks or controls. */
@@ -73,6 +76,7 @@ export class RequestHead {
   /** The same, under the name that applications know it by. */
   get host(): string { return this.authority }
 
+  /** The same head, with fields of its own. */
   clone(): RequestHead {
     const copy = new RequestHead(this.method, this.target, this.version, this.#headers.clone(), this.scheme)
     copy.#soundMethod = this.#soundMethod
@@ -139,7 +143,9 @@ function checkVersion(version: string): void {
   }
 }
 
+/** The head of a response: status and fields, which filters may change. */
 export class ResponseHead {
+  /** From 100 to 999. */
   status: number
   /** Reason phrase; '' writes the usual one for the status. */
   reason: string
@@ -151,6 +157,7 @@ export class ResponseHead {
   #soundReason = ''
   #soundVersion: string = '1.1'
 
+  /** Nothing is checked: applications use `build`. */
   constructor(status: number, reason: string, version: HttpVersion, headers: HeaderMap) {
     this.status = status
     this.reason = reason
@@ -168,6 +175,7 @@ export class ResponseHead {
     }
   }
 
+  /** Its fields. */
   get headers(): HeaderMap { return this.#headers }
 
   /** A head to send, checked. @throws TypeError on a status outside 100 to 999 or a reason with controls. */
@@ -175,6 +183,7 @@ export class ResponseHead {
     return new ResponseHead(status, reason, '1.1', headers).check()
   }
 
+  /** The same head, with fields of its own. */
   clone(): ResponseHead {
     const copy = new ResponseHead(this.status, this.reason, this.version, this.#headers.clone())
     copy.#soundStatus = this.#soundStatus

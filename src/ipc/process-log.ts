@@ -6,6 +6,7 @@
 
 export type LogFields = Readonly<Record<string, unknown>>
 
+/** A log of the process itself, not of its traffic. Give `server.start({ log })` your own to have its lines elsewhere. */
 export interface ProcessLog {
   info(message: string, fields?: LogFields): void
   warn(message: string, fields?: LogFields): void

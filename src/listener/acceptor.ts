@@ -9,6 +9,7 @@
  */
 import type { DescribedAddress } from '../ipc/server-description.ts'
 
+/** Takes in the traffic of one listening socket, once: it is attached or listens, accepts, and is closed. */
 export interface Acceptor {
   /**
    * Accepts on a socket that is bound already. The acceptor owns the descriptor from then on. Within the call the socket is
@@ -27,6 +28,7 @@ export interface Acceptor {
  */
 export type AcceptCall = (listening: number) => number
 
+/** Where an acceptor listens. */
 export interface ListeningAt {
   /** '' for a Unix path. */
   readonly host: string

@@ -6,6 +6,7 @@ import { defaultsOf, resolveOptions, type OptionTable } from '../primitives/opti
 import { HTTP1_SERVER_OPTIONS, type Http1ServerOptions } from '../protocols/http1/http1-options.ts'
 import { LISTENER_OPTIONS, type ListenerOptions } from './listener-options.ts'
 
+/** All that a listener of an HTTP proxy may be told: `addTcp(address, options)`, and `listener` of `httpProxyService`. */
 export interface HttpListenerOptions extends ListenerOptions, Http1ServerOptions {}
 export type ResolvedHttpListenerOptions = Readonly<Required<HttpListenerOptions>>
 

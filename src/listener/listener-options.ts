@@ -4,6 +4,7 @@
  */
 import { callback, count, defaultsOf, type OptionTable } from '../primitives/option-table.ts'
 
+/** What a listener may be told whatever is spoken on its connections. */
 export interface ListenerOptions {
   /** Length of the kernel's accept queue. @default 4096 */
   backlog?: number

@@ -14,17 +14,23 @@ import type { AcceptCall, Acceptor, ListeningAt } from './acceptor.ts'
  */
 const TURN_CONNECTIONS = 64
 
+/**
+ * The acceptor of a `net.Server`, for listening services of your own: `createAcceptor: () => new TcpAcceptor(net.createServer(...))`.
+ */
 export class TcpAcceptor implements Acceptor {
   readonly #server: net.Server
 
+  /** The server is closed with it. */
   constructor(server: net.Server) { this.#server = server }
 
+  /** As `Acceptor` has it. */
   async attach(descriptor: number, backlog: number): Promise<void> {
     // Not `listen({ fd })`, which ignores the backlog.
     this.#server.listen(new net.Socket({ fd: descriptor, readable: false, writable: false }), backlog)
     await once(this.#server, 'listening')
   }
 
+  /** As `Acceptor` has it. */
   async listen(address: DescribedAddress, backlog: number): Promise<ListeningAt> {
     const server = this.#server
     // Exclusive: a cluster worker would otherwise ask its primary for the socket, which belongs to another application.
@@ -38,6 +44,7 @@ export class TcpAcceptor implements Acceptor {
   }
 
   /**
+   * @internal
    * Node.js takes one connection from a queue in each turn of the event loop, and a turn is as long as the open connections
    * are busy: told of one, this takes those behind it, until the queue is empty or has had its share of the turn.
    * @param taken gets each of them; it is not read yet, and does not delay small writes
@@ -58,6 +65,7 @@ export class TcpAcceptor implements Acceptor {
     }
   }
 
+  /** As `Acceptor` has it. */
   close(): void {
     // Not http.Server.close, which would cut idle connections: open ones belong to the service.
     if (this.#server.listening) net.Server.prototype.close.call(this.#server)

@@ -13,6 +13,7 @@ import { formatAddress, parseAddress, type PeerAddress } from '../peer/peer-addr
 import type { Peer } from '../peer/peer.ts'
 import { code, count, defaultsOf, flag, needed, resolveOptions, text, type OptionTable } from '../primitives/option-table.ts'
 
+/** A backend as an application or discovery describes it; an address alone will do. */
 export interface BackendOptions {
   /** `host:port`, `[v6]:port` or `unix:/path`. A host name stands for all of its addresses. */
   address: string
@@ -78,45 +79,59 @@ export interface BackendStatus {
   readonly selected: number
 }
 
+/**
+ * One address of a balancer, with its health and what is in flight. The same object for as long as the address stays. Follow each
+ * selection by one `report` or `release`; an HttpPeer made from it does.
+ */
 export class Backend {
+  /** `host:port`, `[v6]:port` or `unix:/path`; what it is known by. */
   readonly name: string
+  /** The address that is dialled. */
   readonly peerAddress: PeerAddress
   /** The address as configured: `name.example:443` for a resolved address, else the same as `name`. */
   origin: string
   /** The host name that was configured, for SNI and Host; '' for numeric and Unix addresses. */
   hostName: string
+  /** Share of the traffic, 1 to 65535. */
   weight: number
+  /** What the application gave with it. */
   ext: unknown
 
   /** Allowed by configuration and operators. */
   enabled = true
   /** What active health checks say. */
   healthy = true
-  /** 0 while in by passive health; otherwise when the next trial is due, on the balancer's clock. */
+  /** @internal 0 while in by passive health; otherwise when the next trial is due, on the balancer's clock. */
   outUntilMs = 0
+  /** Whether it may be selected: enabled, healthy, and not out by failures. */
   ready = true
-  /** Out, or back for want of another backend, and the next attempt that succeeds shows that it is well. */
+  /** @internal Out, or back for want of another backend, and the next attempt that succeeds shows that it is well. */
   onTrial = false
-  /** What watchers were told last, and why. */
+  /** @internal What watchers were told last, and why. */
   announcedReady = true
+  /** @internal */
   reason = ''
 
   /** Attempts that were selected and neither reported nor released. */
   inFlight = 0
+  /** Selections so far. */
   selected = 0
+  /** Failed attempts so far. */
   failures = 0
-  /** Times of the latest failures, as a ring of `maxFails` numbers; null until the first. */
+  /** @internal Times of the latest failures, as a ring of `maxFails` numbers; null until the first. */
   failureTimes: Float64Array | null = null
+  /** @internal */
   failureIndex = 0
-  /** Probes in a row with the same outcome: above 0 successes, below 0 failures. */
+  /** @internal Probes in a row with the same outcome: above 0 successes, below 0 failures. */
   probeStreak = 0
-  /** The turn that looked at this backend last (selection.ts). */
+  /** @internal The turn that looked at this backend last (selection.ts). */
   turn = 0
   /** Built once by the balancer's `peer` option. */
   peer: Peer | null = null
-  /** Null once the address left the balancer: late reports then count nowhere. */
+  /** @internal Null once the address left the balancer: late reports then count nowhere. */
   owner: BackendOwner | null = null
 
+  /** @internal By the balancer. */
   constructor(spec: CandidateSpec) {
     this.name = spec.name
     this.peerAddress = spec.address
@@ -139,6 +154,7 @@ export class Backend {
     if (this.inFlight > 0) this.inFlight--
   }
 
+  /** The state of now, as plain values. */
   status(): BackendStatus {
     return {
       name: this.name,

@@ -12,6 +12,7 @@ import { showValue } from '../primitives/option-table.ts'
 import { MAX_WEIGHT, parseBackend, type BackendOptions, type BackendSpec, type CandidateSpec } from './backend.ts'
 import { forEachParallel } from './periodic.ts'
 
+/** Says which backends there are: `staticDiscovery`, `functionDiscovery`, or an object of your own. */
 export interface Discovery {
   /**
    * All backends that there are now, not the changes. Asked once at a time; `signal` ends with the balancer's service.
@@ -34,6 +35,7 @@ export function functionDiscovery(discover: Discovery['discover']): Discovery {
 export interface NameResolver {
   resolve(host: string): Promise<ResolvedName>
 }
+/** The addresses of a name, and how long they may be kept. */
 export interface ResolvedName {
   /** Numeric, without brackets. */
   readonly addresses: readonly string[]

@@ -22,6 +22,7 @@ import {
 import type { Backend } from './backend.ts'
 import { forEachParallel, jittered, pause, untilAborted } from './periodic.ts'
 
+/** When and how often every check probes, and what a series of outcomes means. Every option may be left out. */
 export interface HealthCheckOptions {
   /** From the start of one round of probes to the next, in ms, give or take a tenth. @default 5000 */
   intervalMs?: number
@@ -49,6 +50,7 @@ export const HEALTH_CHECK_OPTIONS = {
 
 export const HEALTH_CHECK_DEFAULTS: ResolvedHealthCheckOptions = defaultsOf<HealthCheckOptions>(HEALTH_CHECK_OPTIONS)
 
+/** Finds out whether a backend can take traffic: `HttpHealthCheck`, `TcpHealthCheck`, or an object of your own. */
 export interface HealthCheck {
   readonly options: ResolvedHealthCheckOptions
   /**
@@ -69,6 +71,7 @@ export function resolveHealthCheckOptions(given: HealthCheckOptions): ResolvedHe
   return resolveOptions<HealthCheckOptions>('healthCheck', HEALTH_CHECK_OPTIONS, own, HEALTH_CHECK_DEFAULTS)
 }
 
+/** TLS of a probe. */
 export interface ProbeTlsOptions {
   /** Server name for SNI and for the certificate; null: the host name of the backend, none for a numeric address. @default null */
   sni?: string | null
@@ -94,6 +97,7 @@ function isCertificate(value: unknown): boolean {
 /** Of the backend that is probed. */
 const PROBE_PORT = count(0, { max: 65_535, zero: "takes the backend's own" })
 
+/** What a TcpHealthCheck connects to. Every option may be left out. */
 export interface TcpHealthCheckOptions extends HealthCheckOptions {
   /** A TLS handshake must succeed, too; null: no TLS. @default null */
   tls?: ProbeTlsOptions | null
@@ -112,6 +116,7 @@ export const TCP_HEALTH_CHECK_DEFAULTS: ResolvedTcpHealthCheckOptions = defaults
 
 /** A connection can be established. */
 export class TcpHealthCheck implements HealthCheck {
+  /** Its options, complete and checked. */
   readonly options: ResolvedTcpHealthCheckOptions
   readonly #tls: ResolvedProbeTlsOptions | null
 
@@ -122,6 +127,7 @@ export class TcpHealthCheck implements HealthCheck {
     this.#tls = this.options.tls as ResolvedProbeTlsOptions | null
   }
 
+  /** As `HealthCheck` has it. */
   probe(backend: Backend, signal: AbortSignal): Promise<void> {
     const where = probeAddress(backend, this.options.port)
     const socket = this.#tls === null
@@ -135,6 +141,7 @@ export class TcpHealthCheck implements HealthCheck {
   }
 }
 
+/** What an HttpHealthCheck asks, and what a healthy backend answers. Every option may be left out. */
 export interface HttpHealthCheckOptions extends HealthCheckOptions {
   /** Method of the request. @default 'GET' */
   method?: string
@@ -182,6 +189,7 @@ const REUSE_BODY_BYTES_MAX = 65_536
 
 /** A request is answered as it should be. */
 export class HttpHealthCheck implements HealthCheck {
+  /** Its options, complete and checked. */
   readonly options: ResolvedHttpHealthCheckOptions
   readonly #tls: ResolvedProbeTlsOptions | null
   /** Null when connections are not kept. */
@@ -196,6 +204,7 @@ export class HttpHealthCheck implements HealthCheck {
     this.#agent = !reuse ? null : this.#tls === null ? new (nodeHttp().Agent)(keep) : new (nodeHttps().Agent)(keep)
   }
 
+  /** As `HealthCheck` has it. */
   probe(backend: Backend, signal: AbortSignal): Promise<void> {
     const { host, headers: further, method, path, port, validate } = this.options
     const headers = ['Host', host === '' ? hostField(backend) : host, 'User-Agent', 'cirque-health-check', ...further.flat()]
@@ -238,6 +247,7 @@ export class HttpHealthCheck implements HealthCheck {
     })
   }
 
+  /** As `HealthCheck` has it. */
   close(): void { this.#agent?.destroy() }
 }
 

@@ -14,6 +14,7 @@ import { count, defaultsOf, resolveOptions, type OptionTable } from '../primitiv
 import type { Backend, Candidates } from './backend.ts'
 import type { Selection, Selector, Turn } from './selection.ts'
 
+/** Size of the ring. */
 export interface KetamaOptions {
   /** Points for each unit of weight. Anything but 160 places keys elsewhere than nginx does. @default 160 */
   pointsPerWeight?: number
@@ -32,15 +33,23 @@ export const KETAMA_OPTIONS = {
 
 export const KETAMA_DEFAULTS: ResolvedKetamaOptions = defaultsOf<KetamaOptions>(KETAMA_OPTIONS)
 
+/**
+ * Consistent hashing with the ring of nginx and libketama: the same key goes to the same backend, and few keys move when backends come
+ * and go.
+ */
 export class KetamaSelection implements Selection {
+  /** As `Selection` has it. */
   readonly name = 'ketama'
+  /** The key decides. */
   readonly keyed = true
   readonly #options: ResolvedKetamaOptions
 
+  /** @throws OptionError with every option that would not do */
   constructor(options: KetamaOptions = {}) {
     this.#options = resolveOptions<KetamaOptions>('ketama', KETAMA_OPTIONS, options, KETAMA_DEFAULTS)
   }
 
+  /** As `Selection` has it. */
   build(candidates: Candidates): Selector {
     const { pointsPerWeight, maxPoints } = this.#options
     const points = candidates.weights.reduce((sum, weight) => sum + weight, 0) * pointsPerWeight

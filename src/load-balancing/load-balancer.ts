@@ -32,7 +32,7 @@ import {
 import { RepeatedLines } from '../telemetry/repeated-lines.ts'
 import {
   Backend, BackendSet,
-  type BackendOptions, type BackendOwner, type BackendSpec, type BackendStatus, type CandidateSpec,
+  type BackendOptions, type BackendSpec, type BackendStatus, type CandidateSpec,
 } from './backend.ts'
 import { NameTable, parseBackends, staticDiscovery, type Discovery, type NameResolver } from './discovery.ts'
 import { HealthMonitor, type HealthCheck } from './health-check.ts'
@@ -44,8 +44,10 @@ import {
   type Named, type Selection, type Selector, type Tried,
 } from './selection.ts'
 
+/** Ways to choose a backend that have a name: `hash` and `ketama` go by a key, `least-in-flight` by open attempts. */
 export type SelectionName = 'round-robin' | 'random' | 'hash' | 'ketama' | 'least-in-flight'
 
+/** What a LoadBalancer may be told; every option may be left out. */
 export interface LoadBalancerOptions<P extends Peer = Peer> {
   /** For messages and for the name of the background service. @default 'upstream' */
   name?: string
@@ -133,6 +135,7 @@ function isSelection(value: unknown): boolean {
 
 function isNameResolver(value: unknown): boolean { return value === null || typeof Object(value).resolve === 'function' }
 
+/** What may be asked of one choice. */
 export interface SelectOptions {
   /** Candidates to look at; past it none is chosen, also where others are ready. 0: the balancer's own limit. @default 0 */
   maxSteps?: number
@@ -175,7 +178,18 @@ export interface LoadBalancerService {
   notices(): Iterable<string>
 }
 
-export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counted {
+/**
+ * Chooses a backend for each request: by round robin, at random, by key or by load, among those that health checks and real attempts
+ * have shown to be well.
+ *
+ *   const balancer = LoadBalancer.from(['10.0.0.1:8080', '10.0.0.2:8080'], { peer: backend => new HttpPeer(backend) })
+ *   const app: ProxyHttp = { upstreamPeer: session => balancer.selectPeerFor(session) }
+ *
+ * Health checks, discovery and host names need its service: `server.addService(balancer.asBackgroundService())`. Each worker has a
+ * balancer, and so its own view of health, of its own.
+ */
+export class LoadBalancer<P extends Peer = Peer> {
+  /** Its options, complete and checked. */
   readonly options: ResolvedLoadBalancerOptions<P>
   readonly #selection: Selection
   /** Without a key; the selection itself unless it goes by keys. */
@@ -337,7 +351,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counte
   /** All backends with their health, for status. */
   backends(): BackendStatus[] { return this.#serving.set.backends.map(backend => backend.status()) }
 
-  /** The backend objects now in the set. */
+  /** @internal The backend objects now in the set. */
   get set(): BackendSet { return this.#serving.set }
 
   /**
@@ -363,7 +377,7 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counte
     }
   }
 
-  /** For status and metrics. */
+  /** @internal For status and metrics. */
   counts(): Partial<OpenCounts> { return { backends: this.#serving.set.size, backendsReady: this.#readyCount } }
 
   async #start(signal: AbortSignal, log: ProcessLog | null): Promise<void> {
@@ -575,13 +589,13 @@ export class LoadBalancer<P extends Peer = Peer> implements BackendOwner, Counte
     return this.#readyCount > 0
   }
 
-  /** For Backend: an attempt on trial went well. */
+  /** @internal For Backend: an attempt on trial went well. */
   onSuccess(backend: Backend): void {
     this.#passive.forget(backend)
     this.#review(backend, 'an attempt succeeded')
   }
 
-  /** For Backend: an attempt failed. */
+  /** @internal For Backend: an attempt failed. */
   onFailure(backend: Backend): void {
     backend.failures++
     const { maxFails } = this.options

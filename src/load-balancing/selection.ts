@@ -13,6 +13,7 @@
 import { fnv1a, mix32, type HashKey } from '../primitives/hash.ts'
 import type { Backend, Candidates } from './backend.ts'
 
+/** A way to choose backends, for an algorithm of your own: `new LoadBalancer(discovery, { selection })`. */
 export interface Selection {
   readonly name: string
   /** Whether the key decides. Without a key such a selection is passed over for round robin. */
@@ -25,6 +26,7 @@ export interface Selection {
   build(candidates: Candidates, previous: Selector | null): Selector
 }
 
+/** What a Selection builds for one set of backends. Called for each choice: it must not wait. */
 export interface Selector {
   /** The first candidate, in this selection's order for the key, that the turn accepts; null when the turn is over or all were refused. */
   pick(key: HashKey, turn: Turn): Backend | null

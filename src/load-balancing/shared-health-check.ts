@@ -18,7 +18,9 @@ import type { HealthCheck, ResolvedHealthCheckOptions } from './health-check.ts'
 /** Rounds begin up to a tenth of their interval early. */
 const SHARED_PART = 0.8
 
+/** One probe for many balancers: a backend that stands in several of them is probed once, and all learn of the outcome. */
 export class SharedHealthCheck implements HealthCheck {
+  /** Those of the check. */
   readonly options: ResolvedHealthCheckOptions
   readonly #check: HealthCheck
   readonly #clock: Clock
@@ -32,6 +34,7 @@ export class SharedHealthCheck implements HealthCheck {
     this.#clock = clock
   }
 
+  /** As `HealthCheck` has it. */
   probe(backend: Backend, signal: AbortSignal): Promise<void | boolean> {
     const now = this.#clock.exact(), { intervalMs } = this.options, key = `${backend.name} ${backend.origin}`
     if (now >= this.#sweepAt) this.#sweep(now)

@@ -9,6 +9,10 @@ import type { AskedFilter, BodyResult, BodyUse, Session, Verdict } from '../prox
 
 type MaybePromise<T> = T | Promise<T>
 
+/**
+ * A reusable set of filters with state for each exchange: listed in `modules` of an application. Modules run in descending `order`,
+ * their request filters before the application's and their response filters behind it, also for error pages.
+ */
 export interface HttpModule<State = unknown> {
   readonly name: string
   /** Larger runs first; equal ones in the order given. @default 0 */

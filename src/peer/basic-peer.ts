@@ -11,6 +11,7 @@ export type BasicPeerOptions = Omit<HttpPeerOptions, 'tls'>
 
 const NO_TLS_OPTION = { path: 'peer.tls', text: "is not an option of a BasicPeer; set sni, or '' for none" }
 
+/** A peer for what speaks no HTTP: relays of bytes, health checks of ports. Naming a server (`sni`) asks for TLS. */
 export class BasicPeer extends HttpPeer {
   /** @throws TypeError on an address that would not do, OptionError with every option that would not. */
   constructor(address: string | PeerAddress | BackendLike, options?: BasicPeerOptions) {

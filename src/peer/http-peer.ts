@@ -35,6 +35,7 @@ export interface BackendLike {
   release?(): unknown
 }
 
+/** A proxy that is asked by CONNECT for a way to the peer. */
 export interface ConnectProxyOptions {
   /** Address of the proxy: `host:port`, `[v6]:port` or `unix:/path`. */
   nextHop: string | PeerAddress
@@ -60,6 +61,7 @@ export const CONNECT_PROXY_OPTIONS = {
 
 export const CONNECT_PROXY_DEFAULTS: Readonly<Required<ConnectProxyOptions>> = defaultsOf<ConnectProxyOptions>(CONNECT_PROXY_OPTIONS)
 
+/** Options of an HttpPeer. */
 export interface HttpPeerOptions extends PeerOptions {
   /** Speak TLS to the peer. Refused until it is implemented. @default false */
   tls?: boolean
@@ -117,14 +119,27 @@ const MAX_KNOWN_TEXTS = 4096
 const knownTexts = new Map<string, KnownAddress>()
 const knownObjects = new WeakMap<PeerAddress, KnownAddress>()
 
+/**
+ * Where and how to connect to an origin: `new HttpPeer('10.0.0.1:8080', { readTimeoutMs: 5000 })`, or from a `Backend` that a balancer
+ * chose. Make one for each origin and keep it: peers with the same `reuseKey` share pooled connections, and a request then builds
+ * nothing.
+ */
 export class HttpPeer implements Peer {
+  /** Where to connect. */
   readonly address: PeerAddress
+  /** Whether TLS is spoken. */
   readonly tls: boolean
+  /** Server name for SNI and verification; '' sends none. */
   readonly sni: string
+  /** The proxy that is asked by CONNECT; null goes straight. */
   readonly connectProxy: ConnectProxy | null
+  /** The certificate that is shown; null shows none. */
   readonly clientCert: ClientCert | null
+  /** Its options, complete and checked. */
   readonly options: ResolvedPeerOptions
+  /** Peers with the same key share pooled connections. */
   readonly reuseKey: string
+  /** `host:port`, `[v6]:port` or `unix:/path`: for logs and tracers. */
   readonly name: string
   /** What the address came from, when a load balancer chose it. */
   readonly backend: BackendLike | null
@@ -188,6 +203,7 @@ export class HttpPeer implements Peer {
 
   /** Tells the backend, if a load balancer chose this peer, how an attempt ended. */
   report(healthy: boolean): unknown { return this.backend?.report?.(healthy) }
+  /** Tells the backend that an attempt ended without a verdict. */
   release(): unknown { return this.backend?.release?.() }
 }
 

@@ -43,6 +43,7 @@ export interface ClientCert {
 export type Alpn = 'h1' | 'h2' | 'h2h1'
 export type TlsVersion = 'TLSv1.2' | 'TLSv1.3'
 
+/** How to connect to a peer, how long to wait for it, how often to try. 0 is refused unless a field says what it means. */
 export interface PeerOptions extends Http1ClientOptions {
   /** Waiting for the addresses of a name, in ms. @default 5000 */
   resolveTimeoutMs?: number
@@ -219,6 +220,7 @@ export const PEER_OPTIONS = {
   tracer: object<Tracer>('a tracer'),
 } satisfies OptionTable<PeerOptions>
 
+/** What holds where the options of a peer say nothing. */
 export const PEER_DEFAULTS: ResolvedPeerOptions = defaultsOf<PeerOptions>(PEER_OPTIONS)
 
 /** Options that make connections not interchangeable. */

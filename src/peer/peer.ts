@@ -17,6 +17,7 @@ export interface ConnectProxy {
   readonly headers: readonly (readonly [name: string, value: string])[]
 }
 
+/** Where and how to connect, as connectors and the engine see it. HttpPeer is one; whatever has these members is another. */
 export interface Peer {
   readonly address: PeerAddress
   readonly tls: boolean

@@ -1,6 +1,7 @@
 /** What the pool of upstream connections may be told; part of the options of an HTTP connector. */
 import { count, defaultsOf, type OptionTable } from '../primitives/option-table.ts'
 
+/** How many idle connections to origins are kept. */
 export interface PoolOptions {
   /**
    * Idle connections kept per reuse key; past it the oldest is closed. Below it as many are kept as recent requests needed at the

@@ -12,6 +12,7 @@
  */
 export const TICK_MS = 100
 
+/** Where times and timers come from: `options.clock` of `inject` and of a balancer, so that tests can pass time by hand. */
 export interface Clock {
   /** Monotonic milliseconds, refreshed by the tick: cheap, up to TICK_MS old while the process is busy. */
   now(): number

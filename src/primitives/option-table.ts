@@ -51,6 +51,7 @@ export type AnyOptionTable = Readonly<Record<string, Option>>
 /** A descriptor for each field of an options interface. */
 export type OptionTable<O> = { readonly [K in keyof Required<O>]: Option<Required<O>[K]> }
 
+/** One option that would not do. */
 export interface OptionMistake {
   /** Dotted, by the names in code: `supervisor.drain.hardDrainMs`. */
   readonly path: string
@@ -60,8 +61,10 @@ export interface OptionMistake {
 
 /** Options that cannot be used. The message has a line for each of them: where it is, what it is, what would do. */
 export class OptionError extends TypeError {
+  /** All that was wrong. */
   readonly mistakes: readonly OptionMistake[]
 
+  /** The message has a line for each. */
   constructor(mistakes: readonly OptionMistake[]) {
     super(mistakes.map(({ path, text }) => `${path} ${text}`).join('\n'))
     this.name = 'OptionError'

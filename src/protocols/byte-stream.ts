@@ -19,6 +19,7 @@ declare global {
   interface Buffer { latin1Slice(start: number, end: number): string }
 }
 
+/** Whom a stream calls. */
 export interface StreamOwner {
   /** Bytes [from, to) of `buffer` arrived. The owner may overwrite them, and BUFFER_RESERVE bytes on either side. */
   onBytes(buffer: Buffer, from: number, to: number): void
@@ -30,6 +31,7 @@ export interface StreamOwner {
   onClosed(error: Error | null): void
 }
 
+/** The duplex between a transport and a protocol, with one owner that is called for everything: what a `CustomL4` returns. */
 export interface ByteStream {
   /** Never null: a stream that is no longer wanted is destroyed, and one that waits belongs to the part that keeps it. */
   owner: StreamOwner

@@ -8,6 +8,7 @@ import { count, defaultsOf, duration, flag, rate, size, type OptionTable } from 
 /** What a client's FIN behind its request means: that it left, or only that it has said everything. */
 export type HalfClose = 'abort' | 'keep'
 
+/** Limits of requests and of clients' connections, whatever the version of HTTP. 0 is refused unless a field says what it means. */
 export interface HttpServerOptions {
   /** Longest request target, in bytes; past it 414 (RFC 9110 4.1 asks for 8000 at least). At least 256. @default 8192 */
   maxUriBytes?: number

@@ -4,6 +4,7 @@ import { isAuthority } from '../http/authority.ts'
 import { isToken } from '../http/header-map.ts'
 import { choice, code, defaultsOf, flag, list, orText, text, type OptionTable } from '../primitives/option-table.ts'
 
+/** Which fields tell origins and clients who asked and what passed on the way, and whose such fields are believed. */
 export interface ForwardedOptions {
   /**
    * Addresses and CIDR blocks of proxies in front whose forwarded fields are believed: the client is the last address in

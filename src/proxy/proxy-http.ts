@@ -33,6 +33,16 @@ export interface UpstreamFacts {
 
 type MaybePromise<T> = T | Promise<T>
 
+/**
+ * Your application: one method that has to be there, `upstreamPeer`, and as many of the others as you want, in the order in which they
+ * run. Each may return a value or a promise, unless its type says a value alone. What it throws ends its exchange, as `failToProxy`
+ * decides, and nothing else; a promise that gives nothing within `hookTimeoutMs` is such a throw.
+ *
+ *   const app: ProxyHttp = {
+ *     requestFilter: session => session.request.path === '/private' ? session.respond(403) : 'continue',
+ *     upstreamPeer: () => new HttpPeer('127.0.0.1:8080'),
+ *   }
+ */
 export interface ProxyHttp<Ctx = unknown> {
   /** Makes the state of one request, which every hook is given as `ctx`; called before anything else. @default ctx is undefined */
   newCtx?(): Ctx

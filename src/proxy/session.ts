@@ -29,6 +29,7 @@ export type BodyUse = 'change' | 'keepLength' | 'pass'
 /** The hooks that may use a body. */
 export type AskedFilter = 'requestBodyFilter' | 'upstreamResponseBodyFilter' | 'responseBodyFilter' | 'responseTrailerFilter'
 
+/** Fields of an answer: a HeaderMap, or an object with a value or a list of values for each name. */
 export type ResponseFields = HeaderMap | Readonly<Record<string, string | readonly string[]>>
 /** A body to answer with; text is sent as UTF-8. What is iterated is sent chunk by chunk, no faster than the client reads. */
 export type ResponseBody = string | Uint8Array | AsyncIterable<Uint8Array | string> | null
@@ -36,6 +37,10 @@ export type ResponseBody = string | Uint8Array | AsyncIterable<Uint8Array | stri
 /** What a field of the access log may hold; a number must be finite. */
 export type LogValue = string | number | boolean
 
+/**
+ * One request and its response, as hooks see them. It is theirs until `logging` has run; behind that its values stay, and its methods do
+ * nothing or throw.
+ */
 export interface Session {
   /**
    * As the client sent it (target resolved, absolute-form turned into Host and path). Filters may change it; what they change

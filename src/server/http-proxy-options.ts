@@ -12,6 +12,7 @@ import type { AccessLogSink } from '../telemetry/access-record.ts'
 import { isUpgradeProtocol } from '../protocols/websocket/handshake.ts'
 import type { Tracer } from '../telemetry/tracer.ts'
 
+/** What `httpProxyService` takes besides the application. Limits of listeners and peers stand there; these hold for the service. */
 export interface HttpProxyOptions extends ForwardedOptions {
   /** Unique in the server; names its listeners, log lines and metrics. @default 'http-proxy' */
   name?: string

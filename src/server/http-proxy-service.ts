@@ -12,14 +12,21 @@ import { HttpProxyCore } from './http-proxy-core.ts'
 import type { HttpProxyOptions } from './http-proxy-options.ts'
 import { HTTP_PROTOCOLS } from './http-protocols.ts'
 import { ListeningBase } from './listening-base.ts'
-import type { ServiceParts, TestedConnection } from './service.ts'
+import type { HttpProxyService, ServiceParts, TestedConnection } from './service.ts'
 
-/** A service that proxies HTTP as `app` says. Listeners are added to it: `httpProxyService(app).addTcp('0.0.0.0:6188')`. */
-export function httpProxyService<Ctx>(app: ProxyHttp<Ctx>, options: HttpProxyOptions = {}): HttpProxyService<Ctx> {
-  return new HttpProxyService(app, options)
+/**
+ * A service that proxies HTTP as `app` says. Give it listeners and add it to a server:
+ *
+ *   server.addService(httpProxyService(app).addTcp('0.0.0.0:6188'))
+ *
+ * @throws OptionError with every option that would not do, TypeError with every hook that would not
+ */
+export function httpProxyService<Ctx>(app: ProxyHttp<Ctx>, options: HttpProxyOptions = {}): HttpProxyService {
+  return new HttpProxy(app, options)
 }
 
-export class HttpProxyService<Ctx> extends ListeningBase<HttpListenerOptions, ResolvedHttpListenerOptions> {
+/** The service as the server and the worker around it see it. */
+export class HttpProxy<Ctx> extends ListeningBase<HttpListenerOptions, ResolvedHttpListenerOptions> {
   readonly #core: HttpProxyCore<Ctx>
 
   /**

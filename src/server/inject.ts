@@ -21,7 +21,7 @@ import { MemoryStream } from '../protocols/memory-stream.ts'
 import type { FaultWatcher } from '../proxy/fault-watcher.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
 import type { HttpProxyOptions } from './http-proxy-options.ts'
-import { HttpProxyService } from './http-proxy-service.ts'
+import { HttpProxy } from './http-proxy-service.ts'
 import { admit } from './listening-base.ts'
 import { memoryTransport, toBuffer, toHeaders, toTrailers, type Fields, type MemoryOrigin } from './memory-origin.ts'
 import { SERVER_CONTEXT_DEFAULTS } from './server-context.ts'
@@ -30,6 +30,7 @@ export type { OriginAnswer, OriginRequest } from './memory-origin.ts'
 /** What stands in for every upstream. */
 export type InjectOrigin = MemoryOrigin
 
+/** The request that `inject` sends; every part has a default. */
 export interface InjectRequest {
   /** @default 'GET' */
   method?: string
@@ -44,6 +45,7 @@ export interface InjectRequest {
   trailers?: Fields
 }
 
+/** What the client of `inject` got. */
 export interface InjectResponse {
   readonly status: number
   readonly reason: string
@@ -64,6 +66,7 @@ export interface InjectResponse {
   readonly errors: readonly ProxyError[]
 }
 
+/** How `inject` runs its request. */
 export interface InjectOptions {
   /** Answers instead of whatever `upstreamPeer` names; null dials the peer. @default null */
   origin?: InjectOrigin | null
@@ -112,7 +115,7 @@ export async function inject<Ctx>(app: ProxyHttp<Ctx>, request: InjectRequest = 
     ticker, ...(origin === null ? {} : { transport: memoryTransport(origin, ticker, 'inject-origin', faults.originThrew) }),
   })
   const settings = { accessLog: null, hookTimeoutMs: HOOK_TIMEOUT_MS, ...options.service, connector }
-  const service = new HttpProxyService(app, settings, faults).addTcp('inject.test:0', options.listener)
+  const service = new HttpProxy(app, settings, faults).addTcp('inject.test:0', options.listener)
   await service.start({ ...SERVER_CONTEXT_DEFAULTS, log: options.log ?? textLog('inject') })
   const [near, far] = MemoryStream.pair('inject')
   const client = new Http1ClientSession(near, ticker)

@@ -19,11 +19,13 @@ export type Fields = HeaderMap | Readonly<Record<string, string | readonly strin
 
 /** What stands in for every upstream. One that throws is an origin that breaks the connection. */
 export type MemoryOrigin = (request: OriginRequest) => OriginAnswer | Promise<OriginAnswer>
+/** A request, as it reached the function that stands in for an origin. */
 export interface OriginRequest {
   readonly head: RequestHead
   readonly body: Buffer
   readonly peer: Peer
 }
+/** What that function answers. */
 export interface OriginAnswer {
   status?: number
   headers?: Fields

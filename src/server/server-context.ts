@@ -7,6 +7,7 @@ import type { AcceptCall } from '../listener/acceptor.ts'
 import { SILENT_LOG, type ProcessLog } from '../ipc/process-log.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
 
+/** What the process gives its services when they start. */
 export interface ServerContext {
   /** Told of hooks that throw, of requests that fail inside the proxy, and of what is odd about the process. @default silent */
   readonly log: ProcessLog

@@ -30,12 +30,13 @@ import { Admission, systemSupply } from './admission.ts'
 import { currentRunHost } from './run-host.ts'
 import { runSelfTest } from './self-test.ts'
 import { SERVER_CONTEXT_DEFAULTS, type ServerContext, type StartContext } from './server-context.ts'
-import type { DrainRequest, ListenerSpec, ListeningService, RunningListener, Service } from './service.ts'
+import type { DrainRequest, HttpProxyService, ListenerSpec, ListeningService, RunningListener, Service } from './service.ts'
 import { startOrder } from './start-order.ts'
 
 /** Accept queue of a listener that does not say. 4096: what the kernel allows at most by default (somaxconn). */
 export const DEFAULT_BACKLOG = 4096
 
+/** The request that a fresh worker has to answer before it gets traffic, and what passes: what `server.selfTest()` takes. */
 export interface SelfTestOptions {
   /** Method of the request. @default 'GET' */
   method?: string
@@ -77,9 +78,12 @@ function isExpectation(value: unknown): boolean {
 
 /** What `addService` returns: says what must be ready before the service starts. */
 export class ServiceHandle {
+  /** The name of the service. */
   readonly name: string
+  /** @internal */
   readonly dependencies: string[] = []
 
+  /** @internal */
   constructor(name: string) { this.name = name }
 
   /** The named services are ready before this one starts. */
@@ -120,6 +124,13 @@ interface AddedService {
 /** What one worker may say in each heartbeat. */
 const MAX_NOTICES = 16
 const MAX_NOTICE_LENGTH = 200
+/**
+ * The services of an application, the order in which they start, and one life for all of them.
+ *
+ *   const server = new Server()
+ *   server.addService(httpProxyService(app).addTcp('0.0.0.0:6188'))
+ *   await server.runForever()        // or `await server.start()` within a program or a test of your own
+ */
 export class Server {
   #state: ServerState = ServerState.Created
   readonly #services: AddedService[] = []
@@ -132,9 +143,17 @@ export class Server {
   #acceptors: Acceptor[] = []
   #unixPaths: string[] = []
 
+  /** @internal Where it stands in its life. */
   get state(): ServerState { return this.#state }
 
-  addService(service: Service): ServiceHandle {
+  /**
+   * Adds what the server is to run, before it starts. What is returned says what has to be ready before the service starts.
+   * @throws Error for a name that is taken and behind the start, TypeError for what is no service
+   */
+  addService(service: Service | HttpProxyService): ServiceHandle {
+    if (!isService(service)) {
+      throw new TypeError('addService was given no service; use httpProxyService(app), or an object with kind, name and start()')
+    }
     const { name } = service
     if (this.#state !== ServerState.Created) {
       throw new Error(`service '${name}' was added after the server had started; add it before start() or runForever()`)
@@ -165,7 +184,7 @@ export class Server {
     return this
   }
 
-  /** Plain JSON: what there is to bind and start. Starts nothing. Throws when the services cannot be put in order. */
+  /** @internal Plain JSON: what there is to bind and start. Starts nothing. Throws when the services cannot be put in order. */
   describe(): ServerDescription {
     const ordered = startOrder(this.#services)
     const listeners = ordered.flatMap(({ name, service }) => service.kind !== 'listening' ? [] : service.listeners.map(spec => ({
@@ -187,6 +206,7 @@ export class Server {
   }
 
   /**
+   * @internal
    * Starts every service in order; when it resolves, `listeners()` may accept. A rejection leaves the server closed.
    * @param context what the process gives the services; left out: nothing
    */
@@ -213,10 +233,10 @@ export class Server {
     if (!this.#moveTo(ServerState.Ready)) throw new Error('this server was closed while it started')
   }
 
-  /** What can be listened on; empty before `prepare()`. */
+  /** @internal What can be listened on; empty before `prepare()`. */
   listeners(): readonly RunningListener[] { return this.#running }
 
-  /** Sends the self-test's request through the first service that can serve it, accepting or not. Never rejects. */
+  /** @internal Sends the self-test's request through the first service that can serve it, accepting or not. Never rejects. */
   async runSelfTest(): Promise<SelfTestOutcome> {
     const service = this.#listening().find(one => one.acceptSelfTest !== undefined && one.listeners.length > 0)
     if (service === undefined) return { passed: true, detail: 'nothing to test' }
@@ -225,6 +245,7 @@ export class Server {
   }
 
   /**
+   * @internal
    * Finishes what is in flight; what listens has stopped accepting. Resolves when nothing is open any more. Asked again with
    * shorter times, it takes those.
    */
@@ -234,13 +255,14 @@ export class Server {
     return { cut: results.reduce((sum, result) => sum + result.cut, 0) }
   }
 
+  /** What all services have open, and have done so far. */
   stats(): OpenCounts {
     const parts = new Set<Counted>(this.#admission === null ? [] : [this.#admission])
     for (const { service } of this.#services) for (const part of service.counted?.() ?? []) parts.add(part)
     return sumCounts([...this.#listening().map(service => service.stats()), ...[...parts].map(part => part.counts())])
   }
 
-  /** What an operator should know of the services now, a line each: a few lines, and how many more there are. */
+  /** @internal What an operator should know of the services now, a line each: a few lines, and how many more there are. */
   notices(): string[] {
     const notices: string[] = []
     let more = 0
@@ -339,6 +361,10 @@ function resolveSelfTest(options: SelfTestOptions): SelfTest {
   const { expect, ...rest } = resolveOptions<SelfTestOptions>('selfTest', SELF_TEST_OPTIONS, options, SELF_TEST_DEFAULTS)
   const [statusMin, statusMax] = typeof expect === 'number' ? [expect, expect] : expect
   return { ...rest, expect: { statusMin, statusMax } }
+}
+
+function isService(given: Service | HttpProxyService): given is Service {
+  return typeof given === 'object' && given !== null && 'kind' in given && typeof given.start === 'function'
 }
 
 export function backlogOf(spec: ListenerSpec): number { return spec.options.backlog ?? DEFAULT_BACKLOG }

@@ -8,10 +8,12 @@ import type { DrainRequest } from '../ipc/drain-times.ts'
 import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
 import type { DescribedAddress, DescribedService } from '../ipc/server-description.ts'
 import type { Acceptor } from '../listener/acceptor.ts'
+import type { HttpListenerOptions } from '../listener/http-listener-options.ts'
 import type { ListenerOptions } from '../listener/listener-options.ts'
 import type { Admission } from './admission.ts'
 import type { ServerContext } from './server-context.ts'
 
+/** A listener as its service describes it. */
 export interface ListenerSpec<Options extends ListenerOptions = ListenerOptions> {
   /** Unique in the server: `<service>/<address as written>`; `:port` gives two listeners. */
   readonly name: string
@@ -44,6 +46,10 @@ export interface TestedConnection {
   readonly namedNoPeer: boolean
 }
 
+/**
+ * A service with listeners. `httpProxyService` makes them; write one for another protocol. The server, or the worker around it, calls
+ * what stands here.
+ */
 export interface ListeningService {
   readonly kind: 'listening'
   readonly name: string
@@ -68,6 +74,10 @@ export interface ListeningService {
   close(): void
 }
 
+/**
+ * A task that runs beside the listeners: `LoadBalancer.asBackgroundService()`, or one of your own. A rejection of `start` ends the start
+ * of the server.
+ */
 export interface BackgroundService {
   readonly kind: 'background'
   readonly name: string
@@ -82,4 +92,20 @@ export interface BackgroundService {
   notices?(): Iterable<string>
 }
 
+/** What a server runs. */
 export type Service = ListeningService | BackgroundService
+
+/** What an application does with a proxy service before it adds it to a server. */
+export interface HttpProxyService {
+  /** Unique in the server: option `name`. */
+  readonly name: string
+  /**
+   * Listens on `host:port`, `[v6]:port` or `:port` (both families). Port 0 is one that is free.
+   * @throws OptionError on an address or option that would not do
+   */
+  addTcp(address: string, options?: HttpListenerOptions): this
+  /** Listens on a path, or `unix:/path?mode=660`. @throws OptionError on an address or option that would not do */
+  addUnix(path: string, options?: HttpListenerOptions): this
+  /** What it has open, and has done so far. */
+  stats(): ServiceStats
+}

@@ -21,6 +21,10 @@ export interface LoggedExchange extends Session {
   readonly logFields: ReadonlyMap<string, LogValue> | null
 }
 
+/**
+ * Where finished requests are written: `AccessLog`, or an object of your own. Called once per request; it must not block, and what it
+ * throws changes nothing.
+ */
 export interface AccessLogSink {
   /** @param atMs wall-clock time of its end */
   exchange(exchange: LoggedExchange, atMs: number): void

@@ -32,6 +32,7 @@ export interface ExchangeEvent {
   readonly requestId: string
 }
 
+/** A request came. */
 export interface ExchangeStarted extends ExchangeEvent {
   /** The request as it came: no hook has seen it. For a peer's tracer, which hears of it later: as filters left it so far. */
   readonly request: Readonly<RequestHead>
@@ -56,11 +57,13 @@ export interface AttemptEvent extends ExchangeEvent {
   readonly peer: string
 }
 
+/** A peer was chosen for an attempt. */
 export interface AttemptStarted extends AttemptEvent {
   /** When the peer was chosen; a connection is asked for next. */
   readonly startedAt: number
 }
 
+/** An attempt has its connection. */
 export interface AttemptConnected extends AttemptEvent {
   /** The connection had carried exchanges before. */
   readonly reused: boolean
@@ -71,6 +74,7 @@ export interface AttemptConnected extends AttemptEvent {
   readonly connectedAt: number
 }
 
+/** An origin's final head is there. */
 export interface AttemptResponded extends AttemptEvent {
   /** What the origin sent, before any filter. */
   readonly status: number
@@ -78,6 +82,7 @@ export interface AttemptResponded extends AttemptEvent {
   readonly firstByteAt: number
 }
 
+/** An attempt is over. */
 export interface AttemptEnded extends AttemptEvent {
   readonly reused: boolean
   /** What the origin sent, before any filter; 0: no final head. */
@@ -100,6 +105,7 @@ export interface AttemptEnded extends AttemptEvent {
   readonly retried: boolean
 }
 
+/** An attempt failed and another one follows. */
 export interface ExchangeRetried extends AttemptEvent {
   /** Why the attempt failed. */
   readonly error: ProxyError
@@ -159,6 +165,7 @@ export interface RequestRefused {
   readonly refusedWallMs: number
 }
 
+/** What every event of a connection to an origin has. */
 export interface UpstreamEvent {
   /** Name of the peer for which the connection was opened; for `upstreamReused`, of the one that uses it now. */
   readonly peer: string
@@ -166,6 +173,7 @@ export interface UpstreamEvent {
   readonly connection: StreamDigest
 }
 
+/** A new connection to an origin can carry exchanges. */
 export interface UpstreamConnected extends UpstreamEvent {
   /** 'h1', 'h2'. */
   readonly protocol: string
@@ -175,6 +183,7 @@ export interface UpstreamConnected extends UpstreamEvent {
   readonly addressesTried: number
 }
 
+/** A dial failed. */
 export interface UpstreamConnectFailed {
   readonly peer: string
   readonly error: ProxyError
@@ -183,8 +192,10 @@ export interface UpstreamConnectFailed {
   readonly addressesTried: number
 }
 
+/** A connection that was there before is lent to an attempt. */
 export type UpstreamReused = UpstreamEvent
 
+/** A connection to an origin is gone. */
 export interface UpstreamClosed extends UpstreamEvent {
   readonly protocol: string
   /** Exchanges that it carried. */
@@ -201,6 +212,7 @@ export interface UpstreamClosed extends UpstreamEvent {
   readonly error: Error | null
 }
 
+/** A client was let in. */
 export interface DownstreamAccepted {
   readonly listener: string
   readonly client: StreamDigest
@@ -209,6 +221,7 @@ export interface DownstreamAccepted {
 /** The option of the listener that said no. */
 export type RefusalReason = 'max-connections' | 'max-connections-per-client' | 'connection-filter' | 'memory-budget'
 
+/** A client was turned away. */
 export interface DownstreamRefused {
   readonly listener: string
   /** '' for a Unix socket, or when the kernel did not say. */
@@ -216,6 +229,7 @@ export interface DownstreamRefused {
   readonly reason: RefusalReason
 }
 
+/** A client's connection is gone. */
 export interface DownstreamClosed extends DownstreamAccepted {
   /** 'h1', 'h2'; '' when it ended before that was known. */
   readonly protocol: string
@@ -227,6 +241,10 @@ export interface DownstreamClosed extends DownstreamAccepted {
   readonly openMs: number
 }
 
+/**
+ * Watches exchanges, attempts and connections; every callback may be left out. It cannot change or fail anything: what it throws is
+ * counted in `tracerFaults`. It runs inside the exchange, so it must be quick.
+ */
 export interface Tracer {
   /** First of an exchange, once: before any hook. For a peer's tracer: before the first attempt at that peer. */
   exchangeStarted?(event: ExchangeStarted): void

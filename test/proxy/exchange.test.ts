@@ -7,7 +7,7 @@ import { HttpPeer } from '../../src/peer/http-peer.ts'
 import type { Peer } from '../../src/peer/peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import type { ProxyHttp } from '../../src/proxy/proxy-http.ts'
-import { HttpProxyService } from '../../src/server/http-proxy-service.ts'
+import { HttpProxy } from '../../src/server/http-proxy-service.ts'
 import { admit } from '../../src/server/listening-base.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { MemoryPair, WireEnd } from '../support/memory-stream.ts'
@@ -18,7 +18,7 @@ interface Bench {
   /** The origin's ends, in the order of dialling. */
   readonly origins: { readonly pair: MemoryPair; readonly end: WireEnd }[]
   readonly peers: { reports: number; releases: number }[]
-  readonly service: HttpProxyService<undefined>
+  readonly service: HttpProxy<undefined>
   choosePeer(): Peer
   /** Promises, ticks, and all bytes both ways. */
   settle(): Promise<void>
@@ -53,7 +53,7 @@ function bench(hooks: (bench: Bench) => Partial<ProxyHttp<undefined>>): Bench {
       },
     },
   })
-  made.service = new HttpProxyService<undefined>({
+  made.service = new HttpProxy<undefined>({
     newCtx: () => undefined,
     upstreamPeer: () => made.choosePeer(),
     suppressErrorLog: () => true,

@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import type { HttpModule } from '../../src/modules/http-module.ts'
 import { HttpPeer } from '../../src/peer/http-peer.ts'
 import { HOOKS, type ProxyHttp } from '../../src/proxy/proxy-http.ts'
-import { httpProxyService } from '../../src/server/http-proxy-service.ts'
+import { HttpProxy, httpProxyService } from '../../src/server/http-proxy-service.ts'
 import type { Tracer } from '../../src/telemetry/tracer.ts'
 
 const app = { newCtx: () => undefined, upstreamPeer: () => new HttpPeer('127.0.0.1:1') }
@@ -108,7 +108,8 @@ test('hook names: a misspelt callback of a tracer is refused', () => {
 
 test('hook names: a service says which hooks and modules it has, and which methods are none', () => {
   const module: HttpModule = { name: 'm', order: 1, newState: () => 0, responseFilter() {} }
-  const service = httpProxyService({ ...app, requestFilter: () => 'continue', lookUp() {}, _private() {}, modules: [module] } as ProxyHttp)
+  const given = { ...app, requestFilter: () => 'continue', lookUp() {}, _private() {}, modules: [module] }
+  const service = new HttpProxy(given as ProxyHttp, {})
   assert.deepEqual(service.parts(), {
     hooks: ['newCtx', 'requestFilter', 'upstreamPeer'], otherMethods: ['lookUp'],
     modules: [{ name: 'm', hooks: ['newState', 'responseFilter'], otherMethods: [] }],

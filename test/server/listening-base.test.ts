@@ -1,7 +1,8 @@
 /** What users see of a service, and what the process gives it. How it accepts is in accepting-model.test.ts, drains in drain.test.ts. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { HttpPeer, httpProxyService, inject, Server, SILENT_LOG, type HttpProxyService, type ProxyHttp } from '../../src/index.ts'
+import { HttpPeer, httpProxyService, inject, Server, SILENT_LOG, type ProxyHttp } from '../../src/index.ts'
+import { HttpProxy } from '../../src/server/http-proxy-service.ts'
 import type { ProcessLog } from '../../src/ipc/process-log.ts'
 import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
 import { RawClient } from '../support/raw-client.ts'
@@ -24,7 +25,7 @@ function membersOf(object: object): string[] {
 
 test('listening service: it shows what adds listeners and what a server needs, and nothing else', () => {
   const service = httpProxyService(app)
-  type Member = keyof HttpProxyService<undefined>
+  type Member = keyof HttpProxy<undefined>
   const forServer: readonly Member[] = [
     'acceptSelfTest', 'bind', 'close', 'counted', 'drain', 'kind', 'listeners', 'parts', 'start', 'stats',
   ]
@@ -67,7 +68,7 @@ test('listening service: an embedded server that is given no log tells stderr, a
 })
 
 test('listening service: what an operator sets counts over what the code says', async () => {
-  const service = httpProxyService(app).addTcp('127.0.0.1:0', { maxUriBytes: 4000 }).addTcp('127.0.0.2:0')
+  const service = new HttpProxy(app, {}).addTcp('127.0.0.1:0', { maxUriBytes: 4000 }).addTcp('127.0.0.2:0')
   const silent = { log: { info() {}, warn() {}, error() {} }, accessLog: null, accept: null, workers: 1 }
   const listeners = { '*': { maxHeaderCount: 7 }, 'http-proxy/127.0.0.1:0': { maxUriBytes: 500 } }
   await service.start({ ...silent, settings: { limits: {}, listeners } })

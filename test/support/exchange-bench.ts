@@ -8,7 +8,7 @@ import { HttpPeer, type HttpPeerOptions } from '../../src/peer/http-peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import type { ProxyHttp } from '../../src/proxy/proxy-http.ts'
 import type { HttpProxyOptions } from '../../src/server/http-proxy-options.ts'
-import { HttpProxyService } from '../../src/server/http-proxy-service.ts'
+import { HttpProxy } from '../../src/server/http-proxy-service.ts'
 import { admit } from '../../src/server/listening-base.ts'
 import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
 import type { AccessRecord } from '../../src/telemetry/exporters/access-line.ts'
@@ -41,7 +41,7 @@ export class ExchangeBench {
   readonly origins: WireEnd[] = []
   readonly lines: readonly AccessRecord[]
   readonly told: Told = { started: [], attempts: [], ended: [] }
-  readonly service: HttpProxyService<undefined>
+  readonly service: HttpProxy<undefined>
   readonly #pairs: MemoryPair[] = []
 
   constructor(
@@ -76,7 +76,7 @@ export class ExchangeBench {
       suppressErrorLog: () => true,
       ...hooks,
     }
-    this.service = new HttpProxyService(app, { connector, accessLog, tracers: [tracer], ...options }).addTcp('127.0.0.1:0')
+    this.service = new HttpProxy(app, { connector, accessLog, tracers: [tracer], ...options }).addTcp('127.0.0.1:0')
     // What has to be there for a connection is there at once; the rest is of no interest here.
     void this.service.start({ ...SERVER_CONTEXT_DEFAULTS, log })
     admit(this.service, down.near, this.service.listeners[0]!.name)

@@ -21,7 +21,7 @@ import { Ticker, TICK_MS } from '../../src/primitives/clock.ts'
 import type { StreamDigest, StreamOwner } from '../../src/protocols/byte-stream.ts'
 import type { ProxyHttp } from '../../src/proxy/proxy-http.ts'
 import type { Session } from '../../src/proxy/session.ts'
-import { HttpProxyService } from '../../src/server/http-proxy-service.ts'
+import { HttpProxy } from '../../src/server/http-proxy-service.ts'
 import { admit } from '../../src/server/listening-base.ts'
 import type {
   AttemptConnected, AttemptEnded, AttemptResponded, AttemptStarted, DownstreamAccepted, DownstreamClosed, ExchangeEnded,
@@ -347,7 +347,7 @@ export class TracedWorld {
   refusedHeads = 0
   /** Where the last step of the clock began. */
   stepFrom = 0
-  readonly #service: HttpProxyService<undefined>
+  readonly #service: HttpProxy<undefined>
   readonly #peerOptions: Readonly<Record<PeerName, readonly [usual: HttpPeerOptions, hasty: HttpPeerOptions]>>
   readonly #connector: HttpConnector
   readonly #faultsBefore = tracerFaults.count
@@ -359,7 +359,7 @@ export class TracedWorld {
       ticker: this.ticker, maxIdlePerKey: 2,
       transport: { dial: (peer, waiter) => this.#dial(peer, waiter) },
     })
-    this.#service = new HttpProxyService<undefined>(this.#application(), {
+    this.#service = new HttpProxy<undefined>(this.#application(), {
       connector: this.#connector, accessLog: null, upgrades: ['model'], tracers: [this.#tracer(this.byService), both],
       listener: { keepAliveTimeoutMs: LONG_MS, bodyIdleTimeoutMs: LONG_MS, headTimeoutMs: LONG_MS },
     }).addTcp('127.0.0.1:0')

@@ -6,6 +6,7 @@
 import { choice, count, defaultsOf, duration, size, type OptionTable } from '../../primitives/option-table.ts'
 import { HTTP_SERVER_OPTIONS, ORIGIN_TIMES, type HalfClose, type HttpServerOptions } from '../http-options.ts'
 
+/** The same with what only HTTP/1 knows. */
 export interface Http1ServerOptions extends HttpServerOptions {
   /** Chunk size line with its extensions, in bytes; past it 400. At least 18. @default 256 */
   maxChunkLineBytes?: number

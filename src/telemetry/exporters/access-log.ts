@@ -10,6 +10,7 @@ import { formatRecord, type AccessRecord } from './access-line.ts'
 import { formatText } from './access-text.ts'
 import { LINE_SINK_OPTIONS, LineSink, type LineDestination, type LineSinkOptions } from './line-sink.ts'
 
+/** What an AccessLog may be told. */
 export interface AccessLogOptions extends LineSinkOptions {
   /** Worker of every line. @default '' */
   worker?: string
@@ -28,6 +29,7 @@ export const ACCESS_LOG_OPTIONS = {
 
 export const ACCESS_LOG_DEFAULTS: Readonly<Required<AccessLogOptions>> = defaultsOf<AccessLogOptions>(ACCESS_LOG_OPTIONS)
 
+/** The access log as JSON lines, or as text for people: to stdout, stderr or a file. docs/access-log.md has its fields. */
 export class AccessLog implements AccessLogSink {
   readonly #sink: LineSink
   readonly #worker: string
@@ -49,11 +51,12 @@ export class AccessLog implements AccessLogSink {
   get dropped(): number { return this.#sink.dropped }
   /** Writes and reopenings that failed. */
   get faults(): number { return this.#sink.faults }
-  /** What keeps lines from being written; '' while nothing does. */
+  /** @internal What keeps lines from being written; '' while nothing does. */
   get trouble(): string { return this.#sink.trouble }
-  /** Called when a line was dropped or a write failed: often, while that lasts. */
+  /** @internal Called when a line was dropped or a write failed: often, while that lasts. */
   set onTrouble(listener: () => void) { this.#sink.onTrouble = listener }
 
+  /** As `AccessLogSink` has it. */
   exchange(exchange: LoggedExchange, atMs: number): void {
     const { request, digest, error, clientIp, startedAt, connectedAt, sentAt, firstByteAt, durationMs, peer } = exchange
     this.write({
@@ -72,6 +75,7 @@ export class AccessLog implements AccessLogSink {
     })
   }
 
+  /** As `AccessLogSink` has it. */
   refused(listener: string, clientIp: string, error: ProxyError, flag: string, atMs: number): void {
     this.write({
       ts: atMs, id: '', listener, client: clientIp, peer: '', method: '', scheme: '', host: '', path: '', query: '', proto: '',
@@ -81,13 +85,15 @@ export class AccessLog implements AccessLogSink {
     })
   }
 
-  /** @returns false when the line was dropped. */
+  /** @internal @returns false when the line was dropped. */
   write(record: AccessRecord): boolean {
     const line = this.#format(record, this.#sink.maxLineLength)
     return this.#sink.write(line, line.length)
   }
 
+  /** Goes on in a new file of the same name, after somebody renamed the old one. */
   reopen(): void { this.#sink.reopen() }
+  /** Writes what waits and closes the file. Resolves within a few seconds, whatever becomes of it. */
   close(): Promise<void> { return this.#sink.close() }
 }
 

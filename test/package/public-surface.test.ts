@@ -1,0 +1,131 @@
+/**
+ * What an editor shows of the package: every exported name and every member of an exported class says what it is, and a class has
+ * the members below and no others. One that is added is meant to be called by applications; any other is marked `@internal`,
+ * which keeps it out of the declarations.
+ */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { after, before, test } from 'node:test'
+import { declaredNames, writeDeclarations, type DeclaredName } from '../support/declared-surface.ts'
+import { writeTree } from '../support/temporary-folder.ts'
+
+const ROOT = path.join(import.meta.dirname, '../..')
+
+/** Members that applications may use, besides constructors. */
+const MEMBERS: Readonly<Record<string, string>> = {
+  AccessLog: 'close dropped exchange faults refused reopen',
+  Backend: 'enabled ext failures healthy hostName inFlight name origin peer peerAddress ready release report selected status weight',
+  BasicPeer: '',
+  HeaderMap: '[Symbol.iterator] append clone contentLength delete from get getAll has set size toObject',
+  HttpConnector: 'close closeIdle stats',
+  HttpHealthCheck: 'close options probe',
+  HttpPeer: 'address backend clientCert connectProxy name options release report reuseKey sni tls',
+  HttpProxyService: 'addTcp addUnix name stats',
+  KetamaSelection: 'build keyed name',
+  LoadBalancer: 'asBackgroundService backends from options select selectFor selectPeer selectPeerFor selectWith setEnabled trySelect ' +
+    'update',
+  OptionError: 'mistakes of',
+  ProxyError: 'kind limit retry source status',
+  RequestHead: 'authority build check clone headers host method path query scheme target version',
+  Resolver: 'options resolve',
+  ResponseHead: 'build check clone headers reason status version',
+  Server: 'addService close limits runForever selfTest start stats stop',
+  ServiceHandle: 'dependsOn name',
+  SharedHealthCheck: 'close options probe',
+  TcpAcceptor: 'attach close listen',
+  TcpHealthCheck: 'options probe',
+  TransportConnector: 'connect dial',
+}
+
+const folder = realpathSync(mkdtempSync(path.join(os.tmpdir(), 'cirque-')))
+let names: readonly DeclaredName[] = []
+/** Those with members that are called. */
+let called: readonly DeclaredName[] = []
+before(() => {
+  const dist = path.join(folder, 'node_modules/cirque/dist')
+  writeDeclarations(dist)
+  names = declaredNames(dist)
+  called = names.filter(({ kind, name }) => kind === 'class' || name === 'HttpProxyService')
+})
+after(() => rmSync(folder, { recursive: true, force: true, maxRetries: 3 }))
+
+test('public surface: every exported name says what it is', () => {
+  assert.ok(names.length > 100, `${names.length} names`)
+  assert.deepEqual(names.filter(({ doc }) => doc === '').map(({ name }) => name), [])
+})
+
+test('public surface: every member of an exported class says what it is', () => {
+  const silent = called.flatMap(({ name, members }) => members.filter(({ doc }) => doc === '').map(member => `${name}.${member.name}`))
+  assert.deepEqual(silent, [])
+})
+
+test('public surface: a class has the members that applications may use, and no others', () => {
+  const found = called.map(({ name, members }) => {
+    return [name, members.map(member => member.name).filter(member => member !== 'constructor').toSorted().join(' ')]
+  })
+  assert.deepEqual(Object.fromEntries(found), MEMBERS)
+})
+
+test('public surface: options have a default each, or say that they must be given', () => {
+  for (const { name, kind, members } of names) {
+    if (kind !== 'interface' || !name.endsWith('Options')) continue
+    for (const member of members) {
+      const says = member.doc.includes('@default') || (name === 'BackendOptions' && member.name === 'address') ||
+        (name === 'ConnectProxyOptions' && member.name === 'nextHop')
+      assert.ok(says, `${name}.${member.name}`)
+    }
+  }
+})
+
+test('public surface: the declarations hold by themselves, and an application compiles against them alone', () => {
+  const project = path.join(folder, 'project')
+  writeTree(folder, {
+    'node_modules/cirque/package.json': JSON.stringify({
+      name: 'cirque', type: 'module', exports: { '.': { types: './dist/src/index.d.ts', default: './dist/src/index.js' } },
+    }),
+    'project/package.json': '{ "type": "module" }',
+    // Neither `types` nor `skipLibCheck`: the package asks for the types of Node.js by itself.
+    'project/tsconfig.json': JSON.stringify({
+      compilerOptions: { target: 'esnext', lib: ['esnext'], module: 'nodenext', strict: true, noEmit: true }, include: ['*.ts'],
+    }),
+    'project/app.ts': `
+import {
+  AccessLog, functionDiscovery, HttpConnector, HttpHealthCheck, HttpPeer, httpProxyService, inject, KetamaSelection, LoadBalancer, Server,
+  TcpHealthCheck, type HttpModule, type ProxyHttp,
+} from 'cirque'
+
+const balancer = new LoadBalancer(functionDiscovery(() => ['10.0.0.1:8080']), {
+  healthCheck: new HttpHealthCheck(), selection: new KetamaSelection(), peer: backend => new HttpPeer(backend),
+})
+new TcpHealthCheck({ intervalMs: 1000 })
+const louder: HttpModule = { name: 'louder', bodyUse: () => 'pass', responseBodyFilter: (_session, chunk) => chunk }
+const app: ProxyHttp = {
+  modules: [louder],
+  earlyRequestFilter(session) {
+    session.setLimits({ maxRequestBodyBytes: 10 })
+    session.inAccessLog = false
+    session.logField('tenant', 'acme')
+  },
+  upstreamPeer: session => balancer.selectPeerFor(session),
+  upstreamResponseFilter: (session, response) => response.status === 503 && !session.signal.aborted ? 'retry' : 'continue',
+}
+const service = httpProxyService(app, { connector: new HttpConnector(), accessLog: new AccessLog('stdout') }).addTcp(':8080')
+const server = new Server()
+server.addService(balancer.asBackgroundService())
+server.addService(service).dependsOn('upstream')
+void inject(app, {}, { origin: () => ({ body: 'ok' }) })
+// @ts-expect-error What only a server and its worker call is not offered.
+service.bind
+// @ts-expect-error The same of the map of fields.
+void inject(app).then(({ headers }) => headers.mask)
+`,
+  })
+  for (const name of ['@types', 'undici-types']) {
+    symlinkSync(path.join(ROOT, 'node_modules', name), path.join(folder, 'node_modules', name))
+  }
+  const { status, stdout } = spawnSync(path.join(ROOT, 'node_modules/.bin/tsc'), ['--project', project], { encoding: 'utf8' })
+  assert.equal(status, 0, stdout)
+})

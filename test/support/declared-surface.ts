@@ -1,0 +1,89 @@
+/**
+ * What the declarations of the published package offer: every name of its entry, with the comment above it and the members that
+ * an editor would show. The declarations are made as `npm run build` makes them; they are read as text, line by line, which
+ * the compiler writes in one form only.
+ */
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+
+const ROOT = path.join(import.meta.dirname, '../..')
+
+export interface DeclaredName {
+  readonly name: string
+  /** `class`, `interface`, `type`, `function`, `const`. */
+  readonly kind: string
+  /** File of the declarations that it stands in. */
+  readonly file: string
+  /** The comment right above it; '' when there is none. */
+  readonly doc: string
+  /** What stands in its body at the first level, in order, an overloaded one once. */
+  readonly members: readonly DeclaredMember[]
+  /** The declaration itself. */
+  readonly text: string
+}
+
+export interface DeclaredMember {
+  readonly name: string
+  readonly doc: string
+}
+
+/** Writes the declarations to `folder`. @throws with the compiler's own words */
+export function writeDeclarations(folder: string): void {
+  const tsc = path.join(ROOT, 'node_modules/.bin/tsc')
+  const args = ['--project', 'tsconfig.build.json', '--emitDeclarationOnly', '--outDir', folder]
+  const { status, stdout } = spawnSync(tsc, args, { cwd: ROOT, encoding: 'utf8' })
+  if (status !== 0) throw new Error(`no declarations:\n${stdout}`)
+}
+
+/** Every name of the entry in `folder`, in its order. */
+export function declaredNames(folder: string): DeclaredName[] {
+  const entry = path.join(folder, 'src/index.d.ts')
+  const names: DeclaredName[] = []
+  for (const [, list, from] of readFileSync(entry, 'utf8').matchAll(/export (?:type )?\{([^}]*)\} from '([^']+)'/g)) {
+    for (const written of list!.split(',')) {
+      const name = written.replace(/\btype\b/, '').trim()
+      if (name !== '') names.push(declarationOf(path.join(path.dirname(entry), from!.replace(/\.[jt]s$/, '.d.ts')), name))
+    }
+  }
+  return names
+}
+
+function declarationOf(file: string, name: string): DeclaredName {
+  const text = readFileSync(file, 'utf8')
+  const found = new RegExp(`^export (?:declare )?(?:abstract )?(class|interface|type|function|const|let) ${name}\\b`, 'm').exec(text)
+  if (found === null) {
+    const passedOn = new RegExp(`export (?:type )?\\{[^}]*\\b${name}\\b[^}]*\\} from '([^']+)'`).exec(text)
+    const imported = new RegExp(`import (?:type )?\\{[^}]*\\b${name}\\b[^}]*\\} from '([^']+)'`).exec(text)
+    const from = (passedOn ?? imported)?.[1]
+    if (from === undefined) throw new Error(`${file} does not declare ${name}`)
+    return declarationOf(path.join(path.dirname(file), from.replace(/\.[jt]s$/, '.d.ts')), name)
+  }
+  const declaration = text.slice(found.index), end = /^\}.*$|;$/m.exec(declaration)!
+  const body = declaration.slice(0, /\{$/m.test(declaration.split('\n')[0]!) ? declaration.search(/^\}/m) : end.index)
+  return { name, kind: found[1]!, file, doc: docAbove(text.slice(0, found.index)), members: membersOf(body), text: body }
+}
+
+/** The comment that ends where `before` does. */
+function docAbove(before: string): string {
+  if (!before.endsWith('*/\n')) return ''
+  return before.slice(before.lastIndexOf('/**')).trim()
+}
+
+/** A member at the first level, behind what modifies it. */
+const MEMBER = /^ {4}(?:(?:static|readonly|abstract|protected|private|get|set) )*(\[[\w.]+\]|[\w$]+)\??(?: =|[(:<;])/
+
+function membersOf(body: string): DeclaredMember[] {
+  const members = new Map<string, string>()
+  let doc: string[] = []
+  for (const line of body.split('\n')) {
+    if (/^ {4}(?: ?\*|\/\*\*)/.test(line)) {
+      doc.push(line.trim())
+      continue
+    }
+    const name = MEMBER.exec(line)?.[1]
+    if (name !== undefined && !line.includes('#private') && !members.has(name)) members.set(name, doc.join('\n'))
+    if (/^ {4}\S/.test(line)) doc = []
+  }
+  return [...members].map(([name, text]) => ({ name, doc: text }))
+}
