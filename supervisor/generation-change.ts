@@ -188,8 +188,9 @@ export class GenerationChange {
     while (keep === null && !roster.stopping) {
       keep = await this.#forkAgain(slot, to) ?? this.#tookOver(slot, places)
       // While another worker accepts here there is time to try on. Without one, this is an ordinary restart.
-      if (keep !== null || !others.some(worker => worker.state === WorkerState.Accepting)) break
-      await new Promise<void>(resolve => { roster.host.after(this.#starts.backOffMs(slot), resolve) })
+      const accepting = others.filter(worker => worker.state === WorkerState.Accepting)
+      if (keep !== null || accepting.length === 0) break
+      await this.#whileTheyAccept(accepting, this.#starts.backOffMs(slot))
     }
     if (keep === null && narrow !== null && narrow.alive && await this.#retirement.resume(narrow)) keep = narrow
     slot.current = keep
@@ -221,6 +222,14 @@ export class GenerationChange {
       // Its end is logged where it is seen; the caller decides what follows.
       return null
     }
+  }
+
+  /** Waits so long, and no longer than until one of them serves no more. */
+  async #whileTheyAccept(workers: readonly WorkerProcess[], ms: number): Promise<void> {
+    const over = Promise.withResolvers<void>()
+    const cancel = this.#roster.host.after(ms, over.resolve)
+    await Promise.race([over.promise, ...workers.map(worker => worker.lost)])
+    cancel()
   }
 
   /** A spare that has taken the slot over meanwhile. */

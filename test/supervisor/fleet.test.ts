@@ -685,6 +685,31 @@ test('fleet: a worker that should take its place back is not waited for once not
   assert.equal(slot!.state, 'serving')
 })
 
+test('fleet: a roll-back that waits to try again goes on when the worker that served meanwhile has ended', async () => {
+  const f = fixture({}, 1)
+  await f.started
+  const [first] = f.host.workers as [FakeWorker]
+  const next: Generation = { ...generation(1), number: 8 }
+  const [slot] = f.fleet.slots
+  f.fleet.expect(next, f.fleet.options)
+  await f.fleet.introduce(slot!, next)
+  await f.fleet.takeOver(slot!)
+  const serving = f.host.newest(0)
+  first.exit({ signal: 'SIGKILL' })
+  for (let death = 0; death < 10; death++) slot!.recordDeath({ acceptingSinceMs: null, diedAtMs: f.host.nowMs() })
+  f.host.onFork = worker => { worker.exit({ problem: 'EAGAIN' }) }
+  const reverted = f.fleet.revert(f.fleet.generation)
+  await settle()
+  await settle()
+  f.host.onFork = f.autostart
+  const before = f.host.workers.length
+  serving.exit({ signal: 'SIGKILL' })
+  await reverted
+  // No time has passed: the wait would have been half a minute.
+  assert.equal(f.host.workers.length, before + 1)
+  assert.equal(slot!.state, 'serving')
+})
+
 test('fleet: when a generation that goes back leaves no worker, the next one is not kept waiting by earlier deaths', async () => {
   const f = fixture({}, 1)
   await f.started
