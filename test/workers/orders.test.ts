@@ -115,7 +115,9 @@ test('orders: a worker tests itself before it accepts, again while it does, and 
     assert.match(detail, /^GET \/ answered 204 in \d+ ms$/)
     assert.equal(passed, true)
   }
-  const before = worker.sockets
+  // Those of its stderr, of the control connection and of the listener. What the start tried out may still be closing.
+  const before = 3
+  await waitFor('the sockets of the start to be gone', () => worker.sockets === before)
   await passed()
   await waitFor('the private socket to be gone', () => worker.sockets === before)
   assert.equal(worker.holds(worker.descriptor(0)), 1)
