@@ -86,10 +86,13 @@ export class Retirement {
       if (this.#roster.stopping || (old.state !== WorkerState.Accepting && !old.paused)) return
       await new Promise<void>(resolve => { this.#roster.host.after(this.#roster.options.heartbeatMs, resolve) })
     }
+    // No other worker has its sockets: recovery empties their queues before it drains.
+    if (old.intent === Intent.Dissolve) return
     if (!old.moveTo(WorkerState.Paused) && old.state !== WorkerState.Paused) return
     if (!await this.#orders.askOrKill(old, { tag: 'stop-accept' })) return
     // When it came back meanwhile it said that it accepts.
-    if (old.moveTo(WorkerState.Paused) || old.state === WorkerState.Paused) this.drain(old)
+    const paused = old.moveTo(WorkerState.Paused) || old.state === WorkerState.Paused
+    if (paused && old.intent !== Intent.Dissolve) this.drain(old)
   }
 
   /**

@@ -85,7 +85,8 @@ export type Intent = (typeof Intent)[keyof typeof Intent]
 const INTENT_MOVES: Readonly<Record<Intent, readonly Intent[]>> = {
   trial: [Intent.Serve, Intent.Retire, Intent.Dissolve],
   serve: [Intent.Retire, Intent.Dissolve],
-  retire: [],
+  // A supervisor that adopts learns after it has retired a worker that the worker's sockets did not come back.
+  retire: [Intent.Dissolve],
   dissolve: [],
 }
 

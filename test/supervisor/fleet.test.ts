@@ -9,11 +9,13 @@ import { NO_COUNTS, NOTHING_DONE } from '../../src/ipc/open-counts.ts'
 import { SILENT_LOG } from '../../src/ipc/process-log.ts'
 import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'
 import type { DescribedListener } from '../../src/ipc/server-description.ts'
+import type { WorkerPhase } from '../../src/ipc/worker-phase.ts'
 import { Fleet } from '../../supervisor/fleet.ts'
 import type { Generation } from '../../supervisor/generation.ts'
 import { Refused, StartFailed } from '../../supervisor/refusals.ts'
 import type { FleetRecord, FleetSetup } from '../../supervisor/roster.ts'
-import type { WorkerLink, WorkerRecord } from '../../supervisor/worker-process.ts'
+import { Contact } from '../../supervisor/worker-process.ts'
+import type { WorkerLink, WorkerProcess, WorkerRecord } from '../../supervisor/worker-process.ts'
 import type { SlotRecord } from '../../supervisor/worker-slot.ts'
 import { FakeProcessHost, settle } from '../support/fake-process-host.ts'
 import type { FakeWorker } from '../support/fake-process-host.ts'
@@ -845,7 +847,10 @@ test('fleet: a worker that was paused, and drains as an orphan when the next sup
   fleet.force()
 })
 
-test('fleet: a worker that drains and has not come back is waited for before the last holder of a lost socket lets go', async () => {
+interface Left { readonly fleet: Fleet; readonly host: FakeProcessHost; readonly orders: Map<string, string[]>; tick(): Promise<void> }
+
+/** The fleet of a killed supervisor with one slot and one listener, whose socket no worker gave back. Not settled yet. */
+function leftWithoutSocket(workers: readonly Pick<SlotRecord['workers'][number], 'n' | 'phase' | 'place'>[]): Left {
   const host = new FakeProcessHost()
   const plain = generation(7)
   const address = { kind: 'tcp', host: '127.0.0.1', port: 80 } as unknown as DescribedListener['address']
@@ -855,39 +860,69 @@ test('fleet: a worker that drains and has not come back is waited for before the
     host, options: resolveSupervisorOptions({ workers: 1 }), log: SILENT_LOG, generation: committed,
     descriptors: () => [21], controlPath: '/w.sock', onChange() {},
   }
-  const known = (n: number, phase: 'accepting' | 'draining'): SlotRecord['workers'][number] => ({
-    generation: 7, slot: 0, n, token: `secret-${n}`, pid: 900 + n, startTime: '9', phase, intent: 'serve',
-    place: phase === 'accepting' ? 'current' : 'draining', startedAt: 0, acceptingSince: 0, drainingSince: 0, drainEndsAt: 30_000,
-    exchanges: 0, ownFaults: 0, slotsHeld: 1,
-  })
-  // Worker 0 was told to drain when the supervisor ended, and stands still: whether the order reached it is not known.
   const slot: SlotRecord = {
-    hasQueue: true, surplus: false, restarts: 0, nextN: 2, standIn: '', workers: [known(1, 'accepting'), known(0, 'draining')],
+    hasQueue: true, surplus: false, restarts: 0, nextN: workers.length, standIn: '', workers: workers.map(worker => ({
+      ...worker, generation: 7, slot: 0, token: `secret-${worker.n}`, pid: 900 + worker.n, startTime: '9', intent: 'serve',
+      startedAt: 0, acceptingSince: 0, drainingSince: 0, drainEndsAt: 30_000, exchanges: 0, ownFaults: 0, slotsHeld: 1,
+    })),
   }
   const fleet = Fleet.restore(setup, { committed: 7, generations: [committed], slots: [slot], buried: NOTHING_DONE }, 0)
-  fleet.lost('127.0.0.1:80', 0)
   host.onFork = worker => {
     worker.connect(fleet)
     worker.say(fleet, { tag: 'ready' })
   }
-  fleet.settle(false)
-  const orders: string[] = []
-  const link: WorkerLink = { ask: order => { orders.push(order.tag); return Promise.resolve(null) }, send() {}, close() {} }
-  const hello = { tag: 'hello', protocol: 1, worker: '7.0.1', token: 'secret-1', pid: 901, phase: 'accepting' } as const
-  const holder = fleet.hello(hello, link)!
+  const orders = new Map<string, string[]>()
   const tick = async (): Promise<void> => {
-    fleet.onMessage(holder, { tag: 'heartbeat', seq: 0, loopLagMs: 0, utilization: 0, rssBytes: 1, open: NO_COUNTS })
-    for (const worker of host.living) worker.heartbeat(fleet)
+    for (const worker of fleet.workers()) {
+      const heartbeat = { tag: 'heartbeat', seq: 0, loopLagMs: 0, utilization: 0, rssBytes: 1, open: NO_COUNTS } as const
+      if (worker.contact === Contact.Connected) fleet.onMessage(worker, heartbeat)
+    }
     host.clock.advance(fleet.options.heartbeatMs)
     await settle()
   }
-  for (let count = 0; count < 3; count++) await tick()
-  assert.deepEqual(orders, [])
-  const back = { ...hello, worker: '7.0.0', token: 'secret-0', pid: 900, phase: 'draining' } as const
-  fleet.hello(back, { ...link, ask: () => Promise.resolve(null) })
-  await tick()
-  assert.deepEqual(orders, ['accept', 'close-listeners', 'drain'])
-  fleet.force()
+  return { fleet, host, orders, tick }
+}
+
+/** A worker of it says hello and obeys from now on. */
+function comesBack({ fleet, orders }: Left, n: number, phase: WorkerPhase): WorkerProcess {
+  const told: string[] = []
+  orders.set(`7.0.${n}`, told)
+  const link: WorkerLink = {
+    ask: order => { told.push(order.tag); return Promise.resolve(null) },
+    send: order => { told.push(order.tag) },
+    close() {},
+  }
+  return fleet.hello({ tag: 'hello', protocol: 1, worker: `7.0.${n}`, token: `secret-${n}`, pid: 900 + n, phase }, link)!
+}
+
+test('fleet: a worker that drains and has not come back is waited for before the last holder of a lost socket lets go', async () => {
+  // Worker 0 was told to drain when the supervisor ended, and stands still: whether the order reached it is not known.
+  const left = leftWithoutSocket([{ n: 1, phase: 'accepting', place: 'current' }, { n: 0, phase: 'draining', place: 'draining' }])
+  left.fleet.lost('127.0.0.1:80', 0)
+  left.fleet.settle(false)
+  comesBack(left, 1, 'accepting')
+  for (let count = 0; count < 3; count++) await left.tick()
+  assert.deepEqual(left.orders.get('7.0.1'), [])
+  comesBack(left, 0, 'draining')
+  await left.tick()
+  assert.deepEqual(left.orders.get('7.0.1'), ['accept', 'close-listeners', 'drain'])
+  left.fleet.force()
+})
+
+test('fleet: a holder of a lost socket that was retired while it stood still empties its queue before it drains', async () => {
+  // Its replacement was ready when the supervisor ended, accepts before the fleet is settled, and then fails.
+  const left = leftWithoutSocket([{ n: 0, phase: 'accepting', place: 'current' }, { n: 1, phase: 'starting', place: 'incoming' }])
+  const replacement = comesBack(left, 1, 'starting')
+  left.fleet.onMessage(replacement, { tag: 'ready' })
+  await settle()
+  left.fleet.onMessage(replacement, { tag: 'failed', message: 'thrown', stack: '', endsInMs: 5_000 })
+  left.fleet.lost('127.0.0.1:80', 0)
+  left.fleet.settle(false)
+  for (let count = 0; count < 3; count++) await left.tick()
+  comesBack(left, 0, 'accepting')
+  for (let count = 0; count < 3; count++) await left.tick()
+  assert.deepEqual(left.orders.get('7.0.0'), ['accept', 'close-listeners', 'drain'])
+  left.fleet.force()
 })
 
 test('fleet: the last holder of a lost socket empties its queue, although another of its listeners is shut already', async () => {
