@@ -78,7 +78,7 @@ export class GenerationChange {
     slot.current = incoming
     slot.incoming = null
     this.#standIns.reconcile()
-    if (old !== null) await this.#whileItLives(incoming, this.#retirement.pause(slot, old, this.#goneFor(old, incoming)))
+    if (old !== null) await this.#whileItLives(incoming, this.#retirement.pause(slot, old))
     this.#roster.setup.onChange()
   }
 
@@ -105,8 +105,7 @@ export class GenerationChange {
       slot.staff()
       throw new Refused(`slot ${slot.index} is not needed any more, but no sibling could accept for it`)
     }
-    const heir = slot.standIn.worker
-    await this.#retirement.pause(slot, old, heir === null ? [] : this.#goneFor(old, heir))
+    await this.#retirement.pause(slot, old)
     this.#roster.setup.onChange()
   }
 
@@ -154,11 +153,6 @@ export class GenerationChange {
   async #accept(incoming: WorkerProcess): Promise<boolean> {
     if (!await this.#orders.askOrKill(incoming, { tag: 'accept' })) return false
     return incoming.markAccepting(this.#roster.host.nowMs()) && incoming.intend(Intent.Serve)
-  }
-
-  /** Names of the old worker's listeners that its heir does not have. */
-  #goneFor(old: WorkerProcess, heir: WorkerProcess): string[] {
-    return goneListeners(this.#roster.generationOf(old), this.#roster.generationOf(heir))
   }
 
   /**

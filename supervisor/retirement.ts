@@ -28,11 +28,11 @@ export class Retirement {
   }
 
   /**
-   * It stops accepting, able to resume: the slot's `previous` until the generation on trial is committed.
-   * @param except names of listeners on which it goes on, because its successor does not have them.
+   * It stops accepting, able to resume: the slot's `previous` until the generation on trial is committed. On listeners that a
+   * worker which accepts in its place does not have it goes on.
    * @throws Refused when no other worker could accept what it accepts
    */
-  async pause(slot: WorkerSlot, old: WorkerProcess, except: readonly string[]): Promise<void> {
+  async pause(slot: WorkerSlot, old: WorkerProcess): Promise<void> {
     if (!old.alive) return
     if (old.coming || old.state === WorkerState.Draining) {
       if (slot.previous === old) slot.previous = null
@@ -43,10 +43,12 @@ export class Retirement {
     slot.previous = old
     if (old.state === WorkerState.Paused) return
     const successor = slot.current
+    const accepted = this.#standIns.acceptedBy(old)
     const served = await this.#standIns.othersServe(old)
     // The successor has ended meanwhile, and with it the step that this belongs to.
     if (slot.current !== successor) return
     if (!served && !this.#roster.stopping) throw new Refused(`no other worker could accept what worker ${old.id} accepts`)
+    const except = this.#goneFor(old, accepted)
     const state = except.length > 0 ? WorkerState.PausedInPart : WorkerState.Paused
     if (!old.moveTo(state)) return
     const stopped = this.#orders.askOrKill(old, { tag: 'stop-accept', except })
@@ -86,13 +88,12 @@ export class Retirement {
       if (this.#roster.stopping || (old.state !== WorkerState.Accepting && !old.paused)) return
       await new Promise<void>(resolve => { this.#roster.host.after(this.#roster.options.heartbeatMs, resolve) })
     }
-    // No other worker has its sockets: recovery empties their queues before it drains.
-    if (old.intent === Intent.Dissolve) return
+    if (this.#dissolves(old)) return
     if (!old.moveTo(WorkerState.Paused) && old.state !== WorkerState.Paused) return
     if (!await this.#orders.askOrKill(old, { tag: 'stop-accept' })) return
     // When it came back meanwhile it said that it accepts.
     const paused = old.moveTo(WorkerState.Paused) || old.state === WorkerState.Paused
-    if (paused && old.intent !== Intent.Dissolve) this.drain(old)
+    if (paused && !this.#dissolves(old)) this.drain(old)
   }
 
   /**
@@ -152,6 +153,18 @@ export class Retirement {
       this.#roster.log.warn(`worker ${oldest.id} is cut: more than ${max} retired workers in slot ${slot.index}`)
       this.drain(oldest, cut)
     }
+  }
+
+  /** No other worker has its sockets, as was found meanwhile: recovery empties their queues before it drains. */
+  #dissolves(worker: WorkerProcess): boolean { return worker.intent === Intent.Dissolve }
+
+  /** Names of listeners of a worker that its heirs in these slots do not have. */
+  #goneFor(worker: WorkerProcess, slots: readonly WorkerSlot[]): string[] {
+    const roster = this.#roster
+    const heirs = slots.map(({ current, standIn }) => roster.serves(current) ? current : standIn.worker ?? current)
+    const generations = new Set(heirs.filter(heir => heir !== null).map(heir => roster.generationOf(heir)))
+    const gone = [...generations].flatMap(generation => goneListeners(roster.generationOf(worker), generation))
+    return [...new Set(gone)]
   }
 
   /**

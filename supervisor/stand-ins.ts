@@ -83,7 +83,7 @@ export class StandIns {
   async othersServe(worker: WorkerProcess): Promise<boolean> {
     const roster = this.#roster
     if (!roster.hasOwnSockets()) return roster.slots.some(({ current }) => current !== worker && roster.serves(current))
-    const concerned = roster.slots.filter(slot => slot.hasQueue && this.#mayAccept(worker, slot))
+    const concerned = this.acceptedBy(worker)
     for (const { standIn } of concerned) if (standIn.worker === worker) standIn.dismiss()
     // The one that is being asked may be the worker itself.
     await Promise.all(concerned.map(({ standIn }) => standIn.answer))
@@ -93,6 +93,11 @@ export class StandIns {
     }
     this.reconcile()
     return concerned.every(slot => this.served(slot))
+  }
+
+  /** Slots in which a worker accepts or may do so: its own, and those where it stands in. */
+  acceptedBy(worker: WorkerProcess): WorkerSlot[] {
+    return this.#roster.slots.filter(slot => slot.hasQueue && this.#mayAccept(worker, slot))
   }
 
   /** A worker has ended, and stands in nowhere any more. */

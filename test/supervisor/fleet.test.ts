@@ -16,7 +16,7 @@ import { Refused, StartFailed } from '../../supervisor/refusals.ts'
 import type { FleetRecord, FleetSetup } from '../../supervisor/roster.ts'
 import { Contact } from '../../supervisor/worker-process.ts'
 import type { WorkerLink, WorkerProcess, WorkerRecord } from '../../supervisor/worker-process.ts'
-import type { SlotRecord } from '../../supervisor/worker-slot.ts'
+import type { SlotRecord, WorkerSlot } from '../../supervisor/worker-slot.ts'
 import { FakeProcessHost, settle } from '../support/fake-process-host.ts'
 import type { FakeWorker } from '../support/fake-process-host.ts'
 
@@ -46,9 +46,18 @@ const generation = (slots: number): Generation => ({
   },
 })
 
+/** The same with listeners on these ports. */
+function listeningOn(ports: readonly number[], plain: Generation): Generation {
+  const listeners = ports.map((port): DescribedListener => {
+    const address = { kind: 'tcp', host: '127.0.0.1', port } as unknown as DescribedListener['address']
+    return { name: `app/${port}`, service: 'app', address, canonical: `127.0.0.1:${port}`, backlog: 511 }
+  })
+  return { ...plain, description: { ...plain.description, listeners } }
+}
+
 interface Fixture { host: FakeProcessHost; fleet: Fleet; log: string[]; started: Promise<void>; autostart(worker: FakeWorker): void }
 
-function fixture(options: SupervisorOptions = {}, slots = 2): Fixture {
+function fixture(options: SupervisorOptions = {}, slots = 2, first = generation(slots)): Fixture {
   const host = new FakeProcessHost()
   const lines: string[] = []
   const write = (level: string) => (message: string, fields?: LogFields): void => {
@@ -58,7 +67,7 @@ function fixture(options: SupervisorOptions = {}, slots = 2): Fixture {
   const log: ProcessLog = { info: write('info'), warn: write('warn'), error: write('error') }
   const resolved = resolveSupervisorOptions({ workers: slots, heartbeatMs: 1_000, standInAfterSilenceMs: 3_000, ...options })
   const fleet = new Fleet({
-    host, options: resolved, log, generation: generation(slots),
+    host, options: resolved, log, generation: first,
     descriptors: () => [21, 22], controlPath: '/w.sock', onChange() {},
   })
   /** A worker that connects, is ready and obeys. */
@@ -80,6 +89,15 @@ async function seconds(f: Fixture, count: number, alive: (worker: FakeWorker) =>
       f.host.clock.advance(250)
       await settle()
     }
+  }
+}
+
+/** A generation on trial takes these slots over, one after the other. */
+async function takesOver({ fleet }: Fixture, next: Generation, slots: readonly WorkerSlot[]): Promise<void> {
+  fleet.expect(next, fleet.options)
+  for (const slot of slots) {
+    await fleet.introduce(slot, next)
+    await fleet.takeOver(slot)
   }
 }
 
@@ -601,10 +619,7 @@ test('fleet: a spare that takes over while a generation goes back keeps the slot
   await seconds(f, 1)
   const [first, spare] = f.host.workers as [FakeWorker, FakeWorker]
   f.host.onFork = f.autostart
-  const next: Generation = { ...generation(1), number: 8 }
-  f.fleet.expect(next, f.fleet.options)
-  await f.fleet.introduce(f.fleet.slots[0]!, next)
-  await f.fleet.takeOver(f.fleet.slots[0]!)
+  await takesOver(f, { ...generation(1), number: 8 }, f.fleet.slots)
   // The worker that would take its place back is gone. Another one cannot be started, and by then the spare is ready.
   first.exit({ signal: 'SIGKILL' })
   f.host.newest(0).exit({ signal: 'SIGKILL' })
@@ -667,15 +682,30 @@ test('fleet: the old worker is not told to stop by a step that has failed meanwh
   f.fleet.force()
 })
 
+test('fleet: a worker goes on at a listener that any of those who accept in its place does not have', async () => {
+  const f = fixture({}, 5, listeningOn([80, 81], generation(5)))
+  await f.started
+  const workers = [...f.host.workers]
+  f.host.onFork = () => {}
+  for (const worker of workers.slice(3)) worker.exit({ signal: 'SIGKILL' })
+  await settle()
+  assert.deepEqual(f.fleet.slots.map(slot => slot.standIn.worker?.slot), [undefined, undefined, undefined, 0, 1])
+  const next = listeningOn([80], { ...generation(5), number: 8, workers: 1 })
+  f.host.onFork = f.autostart
+  await takesOver(f, next, f.fleet.slots.slice(0, 1))
+  // For its own slot its heir is of its own generation; where it stands in it is the new worker.
+  await f.fleet.vacate(f.fleet.slots[1]!)
+  assert.deepEqual(f.fleet.slots.map(slot => slot.standIn.worker?.id), [undefined, '7.2.0', undefined, '8.0.1', '8.0.1'])
+  assert.deepEqual(workers[1]!.ordered('stop-accept'), [{ tag: 'stop-accept', except: ['app/81'] }])
+  f.fleet.force()
+})
+
 test('fleet: a worker that should take its place back is not waited for once nothing is heard of it', async () => {
   const f = fixture({ ackTimeoutMs: 60_000 }, 1)
   await f.started
   const [first] = f.host.workers as [FakeWorker]
-  const next: Generation = { ...generation(1), number: 8 }
   const [slot] = f.fleet.slots
-  f.fleet.expect(next, f.fleet.options)
-  await f.fleet.introduce(slot!, next)
-  await f.fleet.takeOver(slot!)
+  await takesOver(f, { ...generation(1), number: 8 }, [slot!])
   first.obey = () => new Promise(() => {})
   f.host.newest(0).exit({ signal: 'SIGKILL' })
   const reverted = f.fleet.revert(f.fleet.generation)
@@ -691,11 +721,8 @@ test('fleet: a roll-back that waits to try again goes on when the worker that se
   const f = fixture({}, 1)
   await f.started
   const [first] = f.host.workers as [FakeWorker]
-  const next: Generation = { ...generation(1), number: 8 }
   const [slot] = f.fleet.slots
-  f.fleet.expect(next, f.fleet.options)
-  await f.fleet.introduce(slot!, next)
-  await f.fleet.takeOver(slot!)
+  await takesOver(f, { ...generation(1), number: 8 }, [slot!])
   const serving = f.host.newest(0)
   first.exit({ signal: 'SIGKILL' })
   for (let death = 0; death < 10; death++) slot!.recordDeath({ acceptingSinceMs: null, diedAtMs: f.host.nowMs() })
@@ -715,12 +742,7 @@ test('fleet: a roll-back that waits to try again goes on when the worker that se
 test('fleet: when a generation that goes back leaves no worker, the next one is not kept waiting by earlier deaths', async () => {
   const f = fixture({}, 1)
   await f.started
-  const next: Generation = { ...generation(2), number: 8 }
-  f.fleet.expect(next, f.fleet.options)
-  for (const slot of f.fleet.slots) {
-    await f.fleet.introduce(slot, next)
-    await f.fleet.takeOver(slot)
-  }
+  await takesOver(f, { ...generation(2), number: 8 }, f.fleet.slots)
   const [slot] = f.fleet.slots
   for (let death = 0; death < 10; death++) slot!.recordDeath({ acceptingSinceMs: null, diedAtMs: f.host.nowMs() })
   f.host.onFork = worker => { worker.exit({ problem: 'EAGAIN' }) }
@@ -852,10 +874,7 @@ interface Left { readonly fleet: Fleet; readonly host: FakeProcessHost; readonly
 /** The fleet of a killed supervisor with one slot and one listener, whose socket no worker gave back. Not settled yet. */
 function leftWithoutSocket(workers: readonly Pick<SlotRecord['workers'][number], 'n' | 'phase' | 'place'>[]): Left {
   const host = new FakeProcessHost()
-  const plain = generation(7)
-  const address = { kind: 'tcp', host: '127.0.0.1', port: 80 } as unknown as DescribedListener['address']
-  const listener: DescribedListener = { name: 'app/80', service: 'app', address, canonical: '127.0.0.1:80', backlog: 511 }
-  const committed: Generation = { ...plain, description: { ...plain.description, listeners: [listener] } }
+  const committed = listeningOn([80], generation(1))
   const setup: FleetSetup = {
     host, options: resolveSupervisorOptions({ workers: 1 }), log: SILENT_LOG, generation: committed,
     descriptors: () => [21], controlPath: '/w.sock', onChange() {},
@@ -927,16 +946,8 @@ test('fleet: a holder of a lost socket that was retired while it stood still emp
 
 test('fleet: the last holder of a lost socket empties its queue, although another of its listeners is shut already', async () => {
   const host = new FakeProcessHost()
-  const listener = (port: number): DescribedListener => {
-    const address = { kind: 'tcp', host: '127.0.0.1', port } as unknown as DescribedListener['address']
-    return { name: `app/${port}`, service: 'app', address, canonical: `127.0.0.1:${port}`, backlog: 511 }
-  }
-  const described = (number: number, ports: readonly number[]): Generation => {
-    const plain = generation(1)
-    return { ...plain, number, description: { ...plain.description, listeners: ports.map(listener) } }
-  }
   // Generation 8 was on trial and went back: the socket of its second listener is shut.
-  const [committed, reverted] = [described(7, [80]), described(8, [80, 90])]
+  const [committed, reverted] = [listeningOn([80], generation(1)), listeningOn([80, 90], { ...generation(1), number: 8 })]
   const setup: FleetSetup = {
     host, options: resolveSupervisorOptions({ workers: 1 }), log: SILENT_LOG, generation: committed,
     descriptors: () => [21], controlPath: '/w.sock', onChange() {},
