@@ -347,30 +347,42 @@ export class Fleet {
 
   async #replace(slot: WorkerSlot): Promise<void> {
     let reason = ''
-    slot.hold()
     try {
       for (let attempt = 1; attempt <= REPLACE_ATTEMPTS; attempt++) {
-        // One that is just starting is new enough, but the operator who asked wants one that is newer.
+        // One that is just starting is new enough, but the operator who asked wants one that is newer. It may hang: until it
+        // accepts or is gone the slot is not held, so that it gets another worker when it has none.
         if (slot.current?.coming === true) await slot.current.accepting.catch(() => {})
         if (this.stopping) throw new Refused('the server is stopping')
-        const incoming = this.#starts.fork(slot, this.generation)
-        slot.incoming = incoming
+        slot.hold()
         try {
-          await incoming.accepting
+          reason = await this.#forkReplacement(slot, attempt)
+        } finally {
+          slot.release()
+        }
+        if (reason === '') {
           // As new as the one that serves.
           this.#spares.retire(slot)
           return
-        } catch (error) {
-          reason = messageOf(error)
-          const stack = incoming.failure?.stack
-          this.#roster.log.warn(`replacement ${incoming.id} for slot ${slot.index} failed`, { attempt, reason, stack })
         }
       }
     } finally {
-      slot.release()
       if (slot.vacant) this.#starts.restartLater(slot)
     }
     throw new Refused(`slot ${slot.index}: the replacement failed ${REPLACE_ATTEMPTS} times, the worker before it serves on: ${reason}`)
+  }
+
+  /** @returns '' when the new worker accepts, otherwise why it does not. */
+  async #forkReplacement(slot: WorkerSlot, attempt: number): Promise<string> {
+    const incoming = this.#starts.fork(slot, this.generation)
+    slot.incoming = incoming
+    try {
+      await incoming.accepting
+      return ''
+    } catch (error) {
+      const reason = messageOf(error)
+      this.#roster.log.warn(`replacement ${incoming.id} for slot ${slot.index} failed`, { attempt, reason, stack: incoming.failure?.stack })
+      return reason
+    }
   }
 
   #onGone(worker: WorkerProcess, report: ExitReport): void {

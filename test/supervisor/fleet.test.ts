@@ -544,6 +544,28 @@ test('fleet: when every worker hangs a spare is started, accepts for all slots, 
   assert.equal(f.fleet.slots[1]!.current!.id, '7.1.0')
 })
 
+test('fleet: while an operator who asked to replace a worker that hangs waits, its slot gets another worker when it has none', async () => {
+  const f = fixture({ ackTimeoutMs: 60_000, abortAfterSilenceMs: 60_000 }, 1)
+  await f.started
+  // The next worker is told to accept, and nothing is heard of it again.
+  f.host.onFork = worker => {
+    worker.obey = () => new Promise(() => {})
+    f.autostart(worker)
+  }
+  f.host.workers[0]!.exit({ signal: 'SIGKILL' })
+  await seconds(f, 1)
+  const hanging = f.host.newest(0)
+  f.host.onFork = f.autostart
+  f.fleet.restart('').catch(() => {})
+  await seconds(f, 4, worker => worker !== hanging)
+  const [, spare] = f.host.living
+  assert.equal(f.fleet.slots[0]!.current?.id, spare!.id)
+  spare!.exit({ signal: 'SIGKILL' })
+  await seconds(f, 1, worker => worker !== hanging)
+  assert.equal(f.fleet.slots[0]!.state, 'serving')
+  f.fleet.force()
+})
+
 test('fleet: a spare that was started because all hung ends unused when one is heard of before it is ready', async () => {
   const f = fixture({}, 1)
   await f.started
