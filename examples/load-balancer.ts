@@ -5,19 +5,21 @@
  *
  * Somewhere else: `npm start -- 127.0.0.1:8080`.
  *
- * The origins come with the example (demo-origins.ts), so nothing else has to be running. With origins of your own,
- * `#upstreams` is one line: `readonly #upstreams = LoadBalancer.from(['10.0.0.1:8080', '10.0.0.2:8080'])`.
+ * The origins come with the example (demo-origins.ts), so nothing else has to be running. Origins of your own are known from the
+ * start: `readonly #upstreams = LoadBalancer.from(['10.0.0.1:8080', '10.0.0.2:8080'], { peer: backend => new HttpPeer(backend) })`.
  */
 import { HttpPeer, LoadBalancer, Server, httpProxyService, type ProxyHttp, type RequestHead, type Session } from '../src/index.ts'
 import { DemoOrigins } from './demo-origins.ts'
 
-class Balance implements ProxyHttp<undefined> {
+class Balance implements ProxyHttp {
   /** Set before the first request: the service below depends on the origins. */
-  #upstreams!: LoadBalancer
+  #upstreams!: LoadBalancer<HttpPeer>
 
-  useOrigins(addresses: readonly string[]): void { this.#upstreams = LoadBalancer.from(addresses, { selection: 'round-robin' }) }
-  newCtx(): undefined { return undefined }
-  upstreamPeer(session: Session): HttpPeer { return new HttpPeer(this.#upstreams.selectFor(session)) }
+  /** One peer for each origin, made once. */
+  useOrigins(addresses: readonly string[]): void {
+    this.#upstreams = LoadBalancer.from(addresses, { peer: backend => new HttpPeer(backend) })
+  }
+  upstreamPeer(session: Session): HttpPeer { return this.#upstreams.selectPeerFor(session) }
   upstreamRequestFilter(_session: Session, request: RequestHead): void { request.headers.set('host', 'demo.invalid') }
 }
 

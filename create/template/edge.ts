@@ -4,14 +4,12 @@
  */
 import { HttpPeer, type ProxyHttp, type ResponseHead, type Session, type Verdict } from 'cirque'
 
-export class Edge implements ProxyHttp<undefined> {
-  readonly #origin: string
+export class Edge implements ProxyHttp {
+  /** Where the origin is, and how to connect to it: made once, for all requests. */
+  readonly #origin: HttpPeer
 
   /** @param origin `host:port` of the application behind the edge */
-  constructor(origin: string) { this.#origin = origin }
-
-  /** State of one request; this edge needs none. */
-  newCtx(): undefined { return undefined }
+  constructor(origin: string) { this.#origin = new HttpPeer(origin) }
 
   /** The first look at a request: answer it here, or let it go on. */
   requestFilter(session: Session): Verdict {
@@ -20,7 +18,7 @@ export class Edge implements ProxyHttp<undefined> {
   }
 
   /** Where it goes. */
-  upstreamPeer(): HttpPeer { return new HttpPeer(this.#origin) }
+  upstreamPeer(): HttpPeer { return this.#origin }
 
   /** What the origin answered, on its way to the client. */
   responseFilter(_session: Session, response: ResponseHead): void { response.headers.set('x-edge', 'PROJECT') }

@@ -1,8 +1,9 @@
 /**
  * The peer that HTTP applications return from `upstreamPeer`: an address, perhaps TLS, perhaps a CONNECT proxy on the way.
  *
- * Made anew for every request, so it must cost little: what an address amounts to (its name, its part of the reuse key)
- * is worked out once and kept beside it, and so are options that are the defaults or one frozen object.
+ * An application keeps one for each origin. One that makes them anew for every request must not pay much for it either: what an
+ * address amounts to (its name, its part of the reuse key) is worked out once and kept beside it, and so are options that are the
+ * defaults or one frozen object.
  *
  * The reuse key is a list of parts that each either have a fixed form or start with their length, so that no two
  * different peers can share one:

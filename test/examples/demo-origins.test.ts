@@ -8,11 +8,11 @@ import { HttpPeer, LoadBalancer, Server, httpProxyService } from '../../src/inde
 
 /** The origins behind a proxy, as the examples have them. */
 const server = new Server()
-let upstreams!: LoadBalancer
-const origins = server.addService(new DemoOrigins(['left', 'right'], addresses => { upstreams = LoadBalancer.from(addresses) }))
-server.addService(
-  httpProxyService({ newCtx: () => undefined, upstreamPeer: () => new HttpPeer(upstreams.select()) }).addTcp('127.0.0.1:0'),
-).dependsOn(origins)
+let upstreams!: LoadBalancer<HttpPeer>
+const origins = server.addService(new DemoOrigins(['left', 'right'], addresses => {
+  upstreams = LoadBalancer.from(addresses, { peer: backend => new HttpPeer(backend) })
+}))
+server.addService(httpProxyService({ upstreamPeer: () => upstreams.selectPeer() }).addTcp('127.0.0.1:0')).dependsOn(origins)
 let base = ''
 
 before(async () => {
