@@ -73,7 +73,7 @@ export class WorkerOrders {
   }
 
   /**
-   * For who goes on without the answer of a worker that is late, or of which nothing is heard any more.
+   * For a step that goes on without the answer of a worker that is late, of which nothing is heard any more, or that has failed.
    * @returns what came of the order; false: nothing yet.
    */
   async inTime(worker: WorkerProcess, obeyed: Promise<boolean>): Promise<boolean> {
@@ -83,7 +83,7 @@ export class WorkerOrders {
     const cancel = host.after(options.ackTimeoutMs, giveUp)
     const patience = { worker, giveUp }
     this.#patience.add(patience)
-    const outcome = await Promise.race([obeyed, late.promise])
+    const outcome = await Promise.race([obeyed, late.promise, worker.lost.then(() => false)])
     cancel()
     this.#patience.delete(patience)
     return outcome

@@ -98,6 +98,11 @@ export class ControlPaths {
     }
   }
 
+  /** No image has taken it yet: it belongs to the socket, and outlives an image whose socket goes on. */
+  waits(end: SimEnd): boolean {
+    return [...this.#descriptors.values()].some(socket => socket.waiting.some(waiting => waiting.end === end))
+  }
+
   /** @returns null when nothing listens there. */
   dial(path: string, tap: SimEnd['tap']): Dialled | null {
     const socket = this.#paths.get(path)

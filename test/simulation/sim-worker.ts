@@ -55,6 +55,8 @@ export class SimWorker implements Acceptor, WorkerWorld {
   report: ExitReport = { code: null, signal: null, problem: '' }
   /** By SIGSTOP; what would run waits. */
   stopped = false
+  /** While it was stopped it was sent a SIGABRT, which it gets when it goes on. */
+  aborts = false
   /** Has run its first line: outlives its supervisor from here on. */
   booted = false
   /** It has met an error that nothing caught. */
@@ -175,6 +177,7 @@ export class SimWorker implements Acceptor, WorkerWorld {
 
   resume(): void {
     this.stopped = false
+    if (this.aborts) { this.die({ signal: 'SIGABRT' }); return }
     const backlog = this.#backlog
     this.#backlog = []
     for (const run of backlog) this.#run(run)

@@ -330,8 +330,8 @@ export class World implements Wire {
     this.log(() => `${signal} to worker ${worker.id}`)
     if (!worker.alive) return true
     checkKill(this, image, worker, signal)
-    if (signal === 'SIGKILL') worker.die({ signal })
-    else if (signal === 'SIGABRT' && !worker.stopped) worker.die({ signal })
+    if (signal === 'SIGABRT' && worker.stopped) worker.aborts = true
+    else if (signal === 'SIGKILL' || signal === 'SIGABRT') worker.die({ signal })
     return true
   }
 
@@ -432,8 +432,9 @@ export class World implements Wire {
   }
 
   #dropConnections(): void {
-    for (const { serverEnd } of this.#connections) serverEnd.die()
-    this.#connections = []
+    const waiting = this.#connections.filter(({ serverEnd }) => this.control.waits(serverEnd))
+    for (const known of this.#connections) if (!waiting.includes(known)) known.serverEnd.die()
+    this.#connections = waiting
   }
 
   /** Exec in place: the process and the descriptors that are named go on. */
@@ -726,10 +727,10 @@ export class World implements Wire {
       return
     }
     if (this.gap) return
-    // Only its holder could have kept it: it was killed, cannot accept, or had answered all that waited.
+    // Only its holder could have kept it: it was killed, has met an uncaught error, cannot accept, or had answered all that waited.
     const holder = this.closing
     const wasAlone = how === 'last holder' && holder !== null && this.#soleHolders.has(holder.id)
-    if (wasAlone && (dials.length === 0 || !holder.alive || !holder.able || holder.obeysTheDead)) {
+    if (wasAlone && (dials.length === 0 || !holder.alive || holder.threw || !holder.able || holder.obeysTheDead)) {
       // On what was bound beside, no worker may have listened yet.
       this.gap = true
       return

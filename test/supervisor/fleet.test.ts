@@ -739,6 +739,24 @@ test('fleet: a worker that should take its place back is not waited for once not
   assert.equal(slot!.state, 'serving')
 })
 
+test('fleet: a worker that should take its place back is not waited for once it has failed', async () => {
+  const f = fixture({}, 1)
+  await f.started
+  const [first] = f.host.workers as [FakeWorker]
+  const [slot] = f.fleet.slots
+  await takesOver(f, { ...generation(1), number: 8 }, [slot!])
+  first.obey = () => new Promise(() => {})
+  f.host.newest(0).exit({ signal: 'SIGKILL' })
+  const reverted = f.fleet.revert(f.fleet.generation)
+  await settle()
+  first.say(f.fleet, { tag: 'failed', message: 'thrown', stack: '', endsInMs: 30_000 })
+  await reverted
+  // No time has passed.
+  assert.notEqual(slot!.current!.id, first.id)
+  assert.equal(slot!.state, 'serving')
+  f.fleet.force()
+})
+
 test('fleet: a roll-back that waits to try again goes on when the worker that served meanwhile has ended', async () => {
   const f = fixture({}, 1)
   await f.started
