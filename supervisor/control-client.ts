@@ -1,4 +1,4 @@
-/** The command line's end of the control socket: one question, one answer. */
+/** The command line's end of the control socket: one question, one answer, and meanwhile another one again and again. */
 import net from 'node:net'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -21,16 +21,27 @@ export class NotRunning extends Error {
 /** A supervisor that replaces itself drops its connections, with what it had not read: the next image is asked again, so often. */
 const ASK_AGAIN = 2
 
+/** A question that is asked on the same connection while the answer to another one is waited for. */
+export interface Watch {
+  readonly message: FromOperator
+  /** From an answer to the next question. */
+  readonly everyMs: number
+  onAnswer(result: unknown): void
+}
+
 /**
  * Asks and waits for the outcome, however long that takes.
  * @param untilClosed also wait until the supervisor has closed the connection, which is its last act.
+ * @param watch asked meanwhile; null: nothing
  * @throws NotRunning, or ChannelError when it refused or went away.
  */
-export async function askSupervisor(folder: string, message: FromOperator, untilClosed = false): Promise<unknown> {
+export async function askSupervisor(
+  folder: string, message: FromOperator, untilClosed = false, watch: Watch | null = null,
+): Promise<unknown> {
   let lost: unknown = null
   for (let again = 0; ; again++) {
     try {
-      return await askOnce(folder, message, untilClosed)
+      return await askOnce(folder, message, untilClosed, watch)
     } catch (error) {
       // The supervisor is gone: why the first connection was lost says more.
       if (lost !== null && error instanceof NotRunning) throw lost
@@ -40,7 +51,7 @@ export async function askSupervisor(folder: string, message: FromOperator, until
   }
 }
 
-async function askOnce(folder: string, message: FromOperator, untilClosed: boolean): Promise<unknown> {
+async function askOnce(folder: string, message: FromOperator, untilClosed: boolean, watch: Watch | null): Promise<unknown> {
   const socket = net.connect({ path: path.join(folder, CONTROL_SOCKET) })
   await new Promise<void>((resolve, reject) => {
     socket.once('connect', resolve)
@@ -55,7 +66,9 @@ async function askOnce(folder: string, message: FromOperator, untilClosed: boole
     onMessage() {}, onClose: () => closed.resolve(),
   })
   try {
-    const result = await channel.ask(message, null)
+    const answer = channel.ask(message, null)
+    if (watch !== null) void keepAsking(channel, watch)
+    const result = await answer
     if (untilClosed) await closed.promise
     return result
   } finally {
@@ -63,16 +76,30 @@ async function askOnce(folder: string, message: FromOperator, untilClosed: boole
   }
 }
 
+/** Until the connection ends. */
+async function keepAsking(channel: Channel<FromOperator, never>, { message, everyMs, onAnswer }: Watch): Promise<void> {
+  while (channel.open) {
+    let result: unknown
+    // A refusal says as little as an end: what is watched is not what was asked for.
+    try { result = await channel.ask(message, null) } catch { return }
+    onAnswer(result)
+    await delay(everyMs, null, { ref: false })
+  }
+}
+
 /** How often, and for how long, a supervisor that went away in the middle of an operation is looked for again, in ms. */
 const LOOK_AGAIN_MS = 50
 const LOOK_FOR_MS = 15_000
 
-/** How an operation ended. The supervisor that works on it may replace itself meanwhile, or be killed and started again. */
-export async function awaitOutcome(folder: string, id: string): Promise<OperationOutcome> {
+/**
+ * How an operation ended. The supervisor that works on it may replace itself meanwhile, or be killed and started again.
+ * @param watch asked meanwhile; null: nothing
+ */
+export async function awaitOutcome(folder: string, id: string, watch: Watch | null = null): Promise<OperationOutcome> {
   let lostAtMs = 0
   for (;;) {
     try {
-      return await askSupervisor(folder, { tag: 'outcome', id }) as OperationOutcome
+      return await askSupervisor(folder, { tag: 'outcome', id }, false, watch) as OperationOutcome
     } catch (error) {
       const away = error instanceof NotRunning || (error instanceof ChannelError && error.code === 'closed')
       lostAtMs ||= performance.now()
