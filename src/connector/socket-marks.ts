@@ -9,6 +9,7 @@ import { isIP } from 'node:net'
 import { ProxyError } from '../errors/proxy-error.ts'
 import { loadSystemCalls, type SystemCallsState } from '../ipc/system-calls.ts'
 import type { Peer } from '../peer/peer.ts'
+import { handleOf } from '../protocols/tcp/stream-handle.ts'
 import type { TcpStream } from '../protocols/tcp/tcp-stream.ts'
 
 /** Null: they are being loaded, or nobody has asked. */
@@ -38,8 +39,7 @@ export async function whenMarksAreKnown(): Promise<void> { state = await (loadin
  */
 export function setMarks(stream: TcpStream, { options }: Peer): void {
   const { dscp, tcpUserTimeoutMs } = options
-  // Not public; a public way to the descriptor of a connected socket there is not.
-  const fd = (stream.socket as unknown as { _handle: { fd: number } | null })._handle?.fd ?? -1
+  const fd = handleOf(stream.socket)?.fd ?? -1
   if (state === null || !state.available || fd < 0) return
   if (dscp !== 0) state.calls.setDscp(fd, isIP(stream.socket.remoteAddress ?? '') === 6 ? 6 : 4, dscp)
   if (tcpUserTimeoutMs !== 0) state.calls.setUserTimeout(fd, tcpUserTimeoutMs)

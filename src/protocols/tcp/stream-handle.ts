@@ -7,6 +7,8 @@ import net from 'node:net'
 
 export interface StreamHandle {
   readonly fd: number
+  /** Bytes that were given to it and not yet to the kernel. */
+  readonly writeQueueSize?: number
   /** 0 when it took the descriptor over. */
   open(descriptor: number): number
   /** Fills in the other end of a TCP connection; absent for Unix sockets. Not 0 when the other end is gone already. */

@@ -20,7 +20,7 @@ import { systemClock } from '../../primitives/clock.ts'
 import { heldBytes } from '../../primitives/held-bytes.ts'
 import { BUFFER_RESERVE, type ByteStream, type ReceiveBuffer, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
 import { DialledSocket, type SocketReader } from './dialled-socket.ts'
-import { takeHandle, type RemoteEnd, type StreamHandle } from './stream-handle.ts'
+import { handleOf, takeHandle, type RemoteEnd, type StreamHandle } from './stream-handle.ts'
 
 /** Bytes read at once. 32 to 256 KiB made no measurable difference. */
 const READ_BYTES = 65_536
@@ -223,7 +223,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
   get bytesQueued(): number { return this.lostReader === null ? this.socket.writableLength : 0 }
   get bytesTaken(): number {
     // Within one large write only the handle knows how far the kernel is.
-    const queue = (this.socket as unknown as { _handle: { writeQueueSize?: number } | null })._handle?.writeQueueSize
+    const queue = handleOf(this.socket)?.writeQueueSize
     return this.bytesWritten - (queue ?? this.socket.writableLength)
   }
   get destroyed(): boolean { return this.socket.destroyed }
