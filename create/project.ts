@@ -99,7 +99,10 @@ function filesOf(name: string, dependency: string, source: Package): readonly (r
 function manifestOf(name: string, dependency: string): string {
   return `${JSON.stringify({
     name, version: '0.1.0', private: true, type: 'module',
-    scripts: { start: 'exec cirque run app.ts', test: 'node --test', types: 'tsc', origin: 'exec node origin.ts' },
+    scripts: {
+      dev: 'exec cirque dev app.ts', start: 'exec cirque run app.ts', origin: 'exec node origin.ts',
+      test: 'tsc && node --test', types: 'tsc',
+    },
     dependencies: { cirque: dependency },
     optionalDependencies: RUNTIMES,
     devDependencies: TOOLS,

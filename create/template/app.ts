@@ -1,4 +1,4 @@
-/** Where the edge listens, and where its origin is. Cirque runs this file in every worker: `npm start`. */
+/** Where the edge listens, and where its origin is. Cirque runs this file in every worker: `npm run dev`, `npm start`. */
 import { Server, httpProxyService } from 'cirque'
 import { Edge } from './edge.ts'
 
