@@ -95,8 +95,8 @@ function cirque(name: string, root: string, form: CirqueForm, profile: boolean):
 }
 
 /** The same with an access log to a file. */
-function cirqueLog(name: string, root: string): Contender {
-  const plain = cirque(name, root, 'supervised', false)
+function cirqueLog(name: string, root: string, profile: boolean): Contender {
+  const plain = cirque(name, root, 'supervised', profile)
   return {
     ...plain,
     onlyWhereNamed: true,
@@ -388,7 +388,7 @@ export const NGINX_TWO = 'nginx-two'
 function cirques(root: string, suffix: string, { form, profile }: ContenderOptions): Contender[] {
   return [
     cirque(`${AFTER}${suffix}`, root, form, profile),
-    cirqueLog(`${AFTER}-log${suffix}`, root),
+    cirqueLog(`${AFTER}-log${suffix}`, root, profile),
     cirqueDefault(`${AFTER}-default${suffix}`, root, { workers: 1, onlyWhereNamed: false }),
     cirqueDefault(`${CIRQUE_TWO}${suffix}`, root, { workers: 2, onlyWhereNamed: true }),
     cirqueDefault(`${CIRQUE_SPARE}${suffix}`, root, { workers: 2, onlyWhereNamed: true, env: { CIRQUE_SUPERVISOR_SPARE_WORKERS: '2' } }),

@@ -13,12 +13,14 @@ import type { Workload } from './workloads.ts'
 import { runWrk } from './wrk.ts'
 
 const HOTTEST = 10
+/** Those that run an application of the bench which listens for the signal (worker-profile.ts). */
+const PROFILED = new Set(['cirque', 'cirque-log'])
 
 /** Leaves `<contender>-<workload>.cpuprofile` in the current folder, for the developer tools of a browser. */
 export async function profileRun(
   contender: Contender, origin: Origin, workload: Workload, options: BenchOptions, cores: Cores,
 ): Promise<void> {
-  if (contender.kind !== 'cirque') throw new Error(`--profile works for cirque only; use --perf for ${contender.name}`)
+  if (!PROFILED.has(contender.name)) throw new Error(`--profile works for ${[...PROFILED].join(' and ')}; use --perf for ${contender.name}`)
   const running = await startContender(contender, origin, cores)
   try {
     await checkAnswer(running, workload)
