@@ -72,11 +72,15 @@ export class ControlPaths {
     const socket = this.#descriptors.get(fd)
     if (socket === undefined) throw Object.assign(new Error('listen EBADF'), { code: 'EBADF' })
     socket.accept = accept
-    for (const { end, backlog } of socket.waiting.splice(0)) {
-      end.through = run => { run() }
-      accept(end)
-      for (const run of backlog) run()
-    }
+    // The event loop takes them, and so after the call.
+    this.#wire.at(this.#wire.arrivalMs(), () => {
+      if (socket.accept !== accept) return
+      for (const { end, backlog } of socket.waiting.splice(0)) {
+        end.through = run => { run() }
+        accept(end)
+        for (const run of backlog) run()
+      }
+    })
     return () => { socket.accept = null }
   }
 
