@@ -1,9 +1,13 @@
 /**
- * Small origin servers for the examples, on ports of their own on the loopback interface, so that every example runs
- * by itself. Each worker has its own; they end with it. Real origins are somebody else's processes.
+ * Small origin servers for the examples, on the loopback interface. Real origins are somebody else's processes.
+ *
+ * `npm run origins` starts three of them, `left`, `right` and `spare`, at 127.0.0.1:3001, 3002 and 3003, where the recipes look for
+ * theirs. The load balancer has its own instead, on free ports: each worker starts them, and they end with it.
  *
  *   /                   a few lines: which origin answered, in which worker
  *   /slow[?ms=N]        the same after a while (2 s)
+ *   /status?code=N      that status; with &of=NAME from the origin of that name alone, and 200 from the others
+ *   /page               a page of HTML with links to http://app.internal/
  *   /headers            the request as the origin received it, as JSON
  *   /echo               the request's body, with its type
  *   /upload             how many bytes came, and their SHA-256
@@ -16,10 +20,14 @@ import { once } from 'node:events'
 import type http from 'node:http'
 import type net from 'node:net'
 import type { Duplex } from 'node:stream'
-import type { BackgroundService } from '../src/index.ts'
+import type { BackgroundService } from 'cirque'
 
+/** Of `npm run origins`. */
+const PORTS = { left: 3001, right: 3002, spare: 3003 }
 const MAX_DELAY_MS = 60_000
 const MAX_DOWNLOAD_BYTES = 1_073_741_824
+const MIN_STATUS = 200
+const MAX_STATUS = 599
 const PIECE = Buffer.alloc(65_536, 'cirque ')
 /** RFC 6455 1.3. */
 const WEBSOCKET_GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
@@ -75,6 +83,17 @@ async function answer(name: string, request: http.IncomingMessage, response: htt
       await delay(numberIn(url, 'ms', 2000, MAX_DELAY_MS), response)
       sayHello(name, response)
       return
+    case '/status': {
+      const of = url.searchParams.get('of') ?? name
+      if (of === name) response.statusCode = Math.max(numberIn(url, 'code', 200, MAX_STATUS), MIN_STATUS)
+      sayHello(name, response)
+      return
+    }
+    case '/page':
+      response.setHeader('content-type', 'text/html; charset=utf-8')
+      response.write(`<!doctype html><title>${name}</title>\n`)
+      response.end('<a href="http://app.internal/">Home</a> <a href="http://app.internal/page">Page</a>\n')
+      return
     case '/headers':
       response.setHeader('content-type', 'application/json; charset=utf-8')
       const { method, url: target, httpVersion: version, headers } = request
@@ -104,13 +123,13 @@ async function answer(name: string, request: http.IncomingMessage, response: htt
       return
     default:
       response.writeHead(404, { 'content-type': 'text/plain; charset=utf-8' })
-      response.end(`${name} knows no ${url.pathname}; try /, /slow, /headers, /echo, /upload, /download, /events or /ws\n`)
+      response.end(`${name} knows no ${url.pathname}; try /, /slow, /status, /page, /headers, /echo, /upload, /download, /events or /ws\n`)
   }
 }
 
 function sayHello(name: string, response: http.ServerResponse): void {
   response.setHeader('content-type', 'text/plain; charset=utf-8')
-  const more = '/slow /headers /echo /upload /download?bytes=1000 /events /ws'
+  const more = '/slow /status?code=503 /page /headers /echo /upload /download?bytes=1000 /events /ws'
   response.end(`Hello from origin ${name}, in process ${process.pid}, through Cirque.\nMore: ${more}\n`)
 }
 
@@ -232,4 +251,10 @@ function writeFrame(first: number, payload: Buffer): Buffer {
   if (head.length === 4) head.writeUInt16BE(size, 2)
   else if (head.length === 10) head.writeBigUInt64BE(BigInt(size), 2)
   return Buffer.concat([head, payload])
+}
+
+if (import.meta.main) {
+  for (const [name, port] of Object.entries(PORTS)) {
+    createOrigin(name).listen(port, '127.0.0.1', () => { console.log(`${name} answers on http://127.0.0.1:${port}/`) })
+  }
 }

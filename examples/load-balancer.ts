@@ -8,7 +8,7 @@
  * The origins come with the example (demo-origins.ts), so nothing else has to be running. Origins of your own are known from the
  * start: `readonly #upstreams = LoadBalancer.from(['10.0.0.1:8080', '10.0.0.2:8080'], { peer: backend => new HttpPeer(backend) })`.
  */
-import { HttpPeer, LoadBalancer, Server, httpProxyService, type ProxyHttp, type RequestHead, type Session } from '../src/index.ts'
+import { HttpPeer, LoadBalancer, Server, httpProxyService, type ProxyHttp, type RequestHead, type Session } from 'cirque'
 import { DemoOrigins } from './demo-origins.ts'
 
 class Balance implements ProxyHttp {

@@ -1,14 +1,14 @@
 /**
  * `npm run build`: writes build/package/, the folder that is packed and published. Node refuses TypeScript under
  * node_modules, so what is published is JavaScript with declarations: dist/{create,examples,src,supervisor,workers} as they
- * lie here. The examples come as TypeScript as well, to be read and copied: there they import the package by its name.
+ * lie here. The examples come as TypeScript as well, to be read and copied.
  * Its package.json is made from ours, less what belongs to the repository: scripts, tools, and the pinned runtime, which
  * would come first in the PATH of an application's own npm scripts. Pages keep their places, so that their links lead to
  * one another; a link to a file that is not published becomes plain text.
  */
 import '../src/runtime-check.ts'
 import { spawnSync } from 'node:child_process'
-import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { listPages, withoutDeadLinks } from './page-links.ts'
 
@@ -68,10 +68,6 @@ export function buildPackage(target: string): void {
     const file = path.join(target, page)
     const text = readFileSync(file, 'utf8')
     writeFileSync(file, withoutDeadLinks(page, text, name => existsSync(path.join(target, name))))
-  }
-  for (const name of readdirSync(path.join(target, 'examples'))) {
-    const file = path.join(target, 'examples', name)
-    writeFileSync(file, readFileSync(file, 'utf8').replaceAll("'../src/index.ts'", "'cirque'"))
   }
   chmodSync(path.join(target, 'bin/cirque'), 0o755)
 }

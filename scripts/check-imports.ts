@@ -67,7 +67,8 @@ export const ROWS: readonly Row[] = [
     may: [...FOUNDATION.filter(folder => folder !== 'src/http/'), 'create/', 'src/telemetry/exporters/', 'src/telemetry/metric-slots.ts'],
   },
   { where: ['workers/'], may: ['src/'] },
-  { where: ['examples/'], may: ['src/index.ts'] },
+  // As applications do: by the name of the package (VENDORS).
+  { where: ['examples/'], may: [] },
   { where: ['test/', 'scripts/'], may: ['create/', 'src/', 'supervisor/', 'workers/', 'examples/', 'test/', 'scripts/'] },
 ]
 
@@ -91,7 +92,7 @@ export const CLOSED_WAYS: readonly ClosedWay[] = [
  */
 const OPEN_TYPES = ['src/telemetry/tracer.ts', 'src/proxy/session.ts']
 /** Only these may name the package's edge. */
-const EDGE_READERS = ['examples/', 'test/', 'scripts/']
+const EDGE_READERS = ['test/', 'scripts/']
 /** Exporters name vendors, so they are wired in from outside: only these may import them. */
 const EXPORTERS = ['src/telemetry/exporters/']
 const EXPORTER_READERS = ['supervisor/', 'workers/', ...EDGE_READERS, 'src/proxy/', 'src/server/', 'src/index.ts']
@@ -105,6 +106,7 @@ const VENDORS: Readonly<Record<string, readonly string[]>> = {
   'prom-client': ['src/telemetry/exporters/'],
   '@sentry/*': ['src/telemetry/exporters/'],
   '@opentelemetry/*': ['src/telemetry/exporters/', 'workers/instrument.ts'],
+  'cirque': ['examples/'],
   'zod': ['src/config/'],
   'yaml': ['src/config/'],
   'commander': ['supervisor/cli.ts', 'supervisor/commands/'],

@@ -61,6 +61,16 @@ test('demo origins: the origin\'s view of a request, a slow answer, an unknown p
   assert.match(await unknown.text(), /knows no \/nothing/)
 })
 
+test('demo origins: a status is what was asked for, from one origin alone where it is named; a page has links to the inside', async () => {
+  assert.equal((await fetch(`${base}/status?code=503`)).status, 503)
+  assert.equal((await fetch(`${base}/status?code=9999`)).status, 599)
+  assert.equal((await fetch(`${base}/status?code=1`)).status, 200)
+  const statuses: number[] = []
+  for (let index = 0; index < 2; index++) statuses.push((await fetch(`${base}/status?code=500&of=left`)).status)
+  assert.deepEqual(statuses.toSorted(), [200, 500])
+  assert.match(await (await fetch(`${base}/page`)).text(), /^<!doctype html>.*"http:\/\/app\.internal\/"/s)
+})
+
 test('demo origins: events arrive one by one', async () => {
   const stop = new AbortController()
   const { body, headers } = await fetch(`${base}/events`, { signal: stop.signal })

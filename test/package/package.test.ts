@@ -109,7 +109,8 @@ test('package: its package.json has the dependencies, and neither the runtime no
 })
 
 test('package: every package that it imports is one of its dependencies', () => {
-  const { dependencies } = JSON.parse(readFileSync(path.join(installed, 'package.json'), 'utf8')) as {
+  const { name: itself, dependencies } = JSON.parse(readFileSync(path.join(installed, 'package.json'), 'utf8')) as {
+    name: string
     dependencies: Record<string, string>
   }
   const imported = new Set<string>()
@@ -121,7 +122,8 @@ test('package: every package that it imports is one of its dependencies', () => 
       if (!specifier.startsWith('.') && !specifier.startsWith('node:')) imported.add(specifier)
     }
   }
-  assert.deepEqual([...imported].filter(name => !Object.hasOwn(dependencies, name)), [])
+  // Its examples import it by name, as a user's copies of them do.
+  assert.deepEqual([...imported].filter(name => name !== itself && !Object.hasOwn(dependencies, name)), [])
 })
 
 test('package: a JavaScript project imports the same names as the source exports, and runs a request', () => {

@@ -30,7 +30,7 @@ import { exchange } from '../src/proxy/exchange.ts'
 import cluster from 'node:cluster'
 void [exchange, cluster]
 `,
-  'examples/app.ts': 'import { exchange } from \'../src/index.ts\'\nvoid exchange\n',
+  'examples/app.ts': 'import { exchange } from \'cirque\'\nvoid exchange\n',
   'test/head.test.ts': 'import fc from \'fast-check\'\nimport { head } from \'../src/http/head.ts\'\nvoid [fc, head]\n',
 }
 
@@ -181,7 +181,10 @@ test('imports: the package\'s edge, missing files and unknown folders are named'
   )
   assert.match(
     findingsIn(t, { 'examples/app.ts': 'import \'../src/proxy/exchange.ts\'\n' })[0] ?? '',
-    /^examples\/app\.ts:1: imports src\/proxy\/exchange\.ts; examples\/ may import src\/index\.ts$/,
+    /^examples\/app\.ts:1: imports src\/proxy\/exchange\.ts; examples\/ may import nothing else of ours$/,
+  )
+  assert.match(
+    findingsIn(t, { 'src/http/head.ts': 'import \'cirque\'\n' })[0] ?? '', /imports the package cirque; only examples\/ may name it$/,
   )
   assert.match(findingsIn(t, { 'src/http/head.ts': 'import \'./gone.js\'\n' })[0] ?? '', /imports \.\/gone\.js, which is no file/)
   assert.match(findingsIn(t, { 'src/misc/thing.ts': '' })[0] ?? '', /^src\/misc\/thing\.ts:1: stands in no row/)
