@@ -31,6 +31,7 @@ export type {
 } from './proxy/proxy-http.ts'
 export type { LogValue, ResponseBody, ResponseFields, Session } from './proxy/session.ts'
 export type { SessionLimits } from './proxy/session-limits.ts'
+export { statusOf } from './proxy/fail-to-proxy.ts'
 export type { ForwardedOptions } from './proxy/forwarded-options.ts'
 export type { HttpModule } from './modules/http-module.ts'
 export { HeaderMap } from './http/header-map.ts'

@@ -10,9 +10,8 @@ const VALUES = [
   'AccessLog', 'Backend', 'BasicPeer', 'ERROR_KINDS', 'fanOut', 'functionDiscovery', 'HeaderMap', 'HttpConnector',
   'HttpHealthCheck', 'HttpPeer', 'httpProxyService', 'inject', 'KetamaSelection', 'LoadBalancer',
   'OptionError', 'PEER_DEFAULTS', 'ProxyError', 'RequestHead',
-  'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'SharedHealthCheck', 'SILENT_LOG', 'staticDiscovery', 'TcpAcceptor',
-  'TcpHealthCheck',
-  'tracerFaults', 'TransportConnector',
+  'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'SharedHealthCheck', 'SILENT_LOG', 'staticDiscovery', 'statusOf',
+  'TcpAcceptor', 'TcpHealthCheck', 'tracerFaults', 'TransportConnector',
 ] as const satisfies readonly (keyof typeof cirque)[]
 
 /** One property a type, so that each of them has to be there. */

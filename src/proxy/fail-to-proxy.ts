@@ -7,7 +7,10 @@ import type { ErrorKind, ProxyError } from '../errors/proxy-error.ts'
 import { HeaderMap } from '../http/header-map.ts'
 import { REASONS, ResponseHead } from '../http/message-head.ts'
 
-/** Status to answer with; 0 when nobody is left to answer to. */
+/**
+ * Status that a failed exchange is answered with when `failToProxy` does not say otherwise: what a page of your own has to say. 0 when
+ * nobody is left to answer to, and then `failToProxy` is not called.
+ */
 export function statusOf(error: ProxyError): number {
   if (error.status !== 0) return error.status
   switch (error.source) {
