@@ -29,19 +29,24 @@ export interface Watch {
   onAnswer(result: unknown): void
 }
 
-/**
- * Asks and waits for the outcome, however long that takes.
- * @param untilClosed also wait until the supervisor has closed the connection, which is its last act.
- * @param watch asked meanwhile; null: nothing
- * @throws NotRunning, or ChannelError when it refused or went away.
- */
-export async function askSupervisor(
-  folder: string, message: FromOperator, untilClosed = false, watch: Watch | null = null,
-): Promise<unknown> {
+export interface AskOptions {
+  /** Also wait until the supervisor has closed the connection, which is its last act. @default false */
+  untilClosed?: boolean
+  /** Asked meanwhile; null: nothing. @default null */
+  watch?: Watch | null
+  /** How long to wait for the answer, in ms. null: however long that takes. @default null */
+  timeoutMs?: number | null
+}
+export type ResolvedAskOptions = Readonly<Required<AskOptions>>
+export const ASK_DEFAULTS: ResolvedAskOptions = { untilClosed: false, watch: null, timeoutMs: null }
+
+/** Asks and waits for the outcome. @throws NotRunning, or ChannelError when it refused, went away or was too late. */
+export async function askSupervisor(folder: string, message: FromOperator, options: AskOptions = {}): Promise<unknown> {
+  const asked = { ...ASK_DEFAULTS, ...options }
   let lost: unknown = null
   for (let again = 0; ; again++) {
     try {
-      return await askOnce(folder, message, untilClosed, watch)
+      return await askOnce(folder, message, asked)
     } catch (error) {
       // The supervisor is gone: why the first connection was lost says more.
       if (lost !== null && error instanceof NotRunning) throw lost
@@ -51,7 +56,7 @@ export async function askSupervisor(
   }
 }
 
-async function askOnce(folder: string, message: FromOperator, untilClosed: boolean, watch: Watch | null): Promise<unknown> {
+async function askOnce(folder: string, message: FromOperator, { untilClosed, watch, timeoutMs }: ResolvedAskOptions): Promise<unknown> {
   const socket = net.connect({ path: path.join(folder, CONTROL_SOCKET) })
   await new Promise<void>((resolve, reject) => {
     socket.once('connect', resolve)
@@ -66,7 +71,7 @@ async function askOnce(folder: string, message: FromOperator, untilClosed: boole
     onMessage() {}, onClose: () => closed.resolve(),
   })
   try {
-    const answer = channel.ask(message, null)
+    const answer = channel.ask(message, timeoutMs)
     if (watch !== null) void keepAsking(channel, watch)
     const result = await answer
     if (untilClosed) await closed.promise
@@ -99,7 +104,7 @@ export async function awaitOutcome(folder: string, id: string, watch: Watch | nu
   let lostAtMs = 0
   for (;;) {
     try {
-      return await askSupervisor(folder, { tag: 'outcome', id }, false, watch) as OperationOutcome
+      return await askSupervisor(folder, { tag: 'outcome', id }, { watch }) as OperationOutcome
     } catch (error) {
       const away = error instanceof NotRunning || (error instanceof ChannelError && error.code === 'closed')
       lostAtMs ||= performance.now()

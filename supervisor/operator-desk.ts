@@ -26,6 +26,8 @@ export interface SupervisorStatus {
   readonly node: string
   readonly state: string
   readonly application: string
+  /** Folder in which Cirque was started. Left out by a supervisor of an older build. */
+  readonly startedIn?: string
   /** Folder of the release that serves, and of the one that `rollback` goes back to; ''. */
   readonly release: string
   readonly previousRelease: string
@@ -207,7 +209,7 @@ export class OperatorDesk {
     const { table, controlPath, adminAddress, systemCallsText } = this.#holdings
     return {
       version: own.version, protocol: PROTOCOL_VERSION, pid: own.pid, node: own.nodeVersion, state: SUPERVISOR_STATE_NAMES[state],
-      application: this.#setup.application,
+      application: this.#setup.application, startedIn: this.#setup.origin.folder,
       release: fleet?.generation.release.folder ?? '', previousRelease: upgrades?.previousFolder ?? '',
       generation: fleet?.generation.number ?? this.#releases.number,
       startedAt: new Date(startedAt).toISOString(), uptimeMs: this.#world.wallMs() - startedAt,

@@ -1,24 +1,53 @@
-/** Which running supervisor a command is for: the one that was named, else the only one of this user. */
-import { askSupervisor } from '../control-client.ts'
+/**
+ * Which running supervisor a command is for: the one that was named, else the only one of this user, else the only one
+ * that was started from here.
+ */
+import path from 'node:path'
+import { askSupervisor, type AskOptions } from '../control-client.ts'
 import { EXIT } from '../exit-codes.ts'
-import { runningFolders } from '../state-folder.ts'
+import type { SupervisorStatus } from '../operator-desk.ts'
+import { ownFolder, runningFolders } from '../state-folder.ts'
 import { Failure } from './shared-options.ts'
 import type { Shared } from './shared-options.ts'
+import { briefText } from './status-text.ts'
 
-/** Asks it. @param untilClosed also wait until it has closed the connection, which is its last act. */
-export async function ask(options: Shared, message: Parameters<typeof askSupervisor>[1], untilClosed = false): Promise<unknown> {
-  return askSupervisor(await chosenFolder(options), message, untilClosed)
+/** One that does not say what it is by then is listed without, in ms. */
+const INTRODUCTION_MS = 2_000
+
+/** Asks it. */
+export async function ask(options: Shared, message: Parameters<typeof askSupervisor>[1], how: AskOptions = {}): Promise<unknown> {
+  return askSupervisor(await chosenFolder(options), message, how)
 }
 
-/** Its state folder. @throws Failure when there is none, or several */
+/** Its state folder. @throws Failure when there is none, or several of which none or several are from here */
 export async function chosenFolder(options: Shared): Promise<string> {
-  const stateDir = options.stateDir ?? process.env['CIRQUE_SUPERVISOR_STATE_DIR'] ?? ''
+  const stateDir = stateDirOf(options)
   const folders = await runningFolders(stateDir)
   if (folders.length === 1) return folders[0]!
   if (folders.length === 0) {
     const nothing = 'no supervisor of this user is running; `cirque run APP` starts one'
     throw new Failure(EXIT.running, stateDir === '' ? nothing : `no supervisor is running in ${stateDir}`)
   }
-  const names = folders.map(folder => `  ${folder}`).join('\n')
-  throw new Failure(EXIT.usage, `several supervisors are running; say which with --state-dir:\n${names}`)
+  const running = await Promise.all(folders.map(async folder => ({ folder, status: await introduction(folder) })))
+  const fromHere = running.filter(({ status }) => status !== null && isFromHere(status))
+  if (fromHere.length === 1) return fromHere[0]!.folder
+  const lines = running.map(({ folder, status }) => `  --state-dir ${folder}  ${status === null ? 'does not answer' : briefText(status)}`)
+  throw new Failure(EXIT.usage, `several supervisors are running; say which:\n${lines.join('\n')}`)
+}
+
+/** Whether somebody has said which supervisor is meant: the operator, or systemd by its folder. */
+export function isNamed(options: Shared): boolean { return !ownFolder(stateDirOf(options)) }
+
+/** Whether it was started in the current folder, or runs a release that the current folder is part of. */
+export function isFromHere({ startedIn, release }: Pick<SupervisorStatus, 'startedIn' | 'release'>, here = process.cwd()): boolean {
+  if (here === startedIn) return true
+  return release !== '' && (here === release || here.startsWith(path.join(release, path.sep)))
+}
+
+function stateDirOf({ stateDir }: Shared): string { return stateDir ?? process.env['CIRQUE_SUPERVISOR_STATE_DIR'] ?? '' }
+
+async function introduction(folder: string): Promise<SupervisorStatus | null> {
+  try {
+    return await askSupervisor(folder, { tag: 'status' }, { timeoutMs: INTRODUCTION_MS }) as SupervisorStatus
+  } catch { return null }
 }

@@ -10,24 +10,13 @@ import type { OperationOutcome } from '../../src/ipc/messages.ts'
 import type { SupervisorStatus } from '../operator-desk.ts'
 import type { OperationProgress } from '../upgrade.ts'
 import { duration, elapsed } from './duration-text.ts'
-
-/** Where it is shown. */
-export interface Screen {
-  /** Lines can be written again. */
-  readonly rewritable: boolean
-  /** Width in characters; read at each line, as a window may change. */
-  readonly columns: number
-  write(text: string): void
-}
+import type { Screen } from './terminal.ts'
 
 /** What of a status is looked at. The fields that are optional are left out by supervisors of older builds. */
 export type SeenStatus = Pick<SupervisorStatus, 'progress'> & { readonly slots: readonly SeenSlot[] }
 interface SeenSlot { readonly slot: number; readonly worker: { readonly generation?: number } | null }
 
 type Step = OperationProgress['steps'][number]
-
-/** Goes to the first column and empties the line. */
-const ERASE_LINE = '\r\u001B[2K'
 
 export class ProgressView {
   readonly #id: string
@@ -66,19 +55,19 @@ export class ProgressView {
 
   /** Leaves the place where the next output begins. */
   interrupt(): void {
-    if (this.#line !== '' && this.#screen.rewritable) this.#screen.write(ERASE_LINE)
+    if (this.#line !== '' && this.#screen.rewritable) this.#screen.rewrite('')
     this.#line = ''
   }
 
   #finish(steps: readonly Step[], gaveUp: boolean): void {
+    const { rewritable } = this.#screen
     for (const [index, { step, ms }] of steps.entries()) {
       if (index < this.#over) continue
       this.#over = index + 1
-      const seen = this.#step === step
       const end = gaveUp && index === steps.length - 1 ? 'given up after' : 'done in'
-      if (this.#screen.rewritable) this.#write(`${step}: ${end} ${elapsed(ms)}`, '\n')
-      // Its line is there already.
-      else if (!seen) this.#write(`${step}: ${end} ${elapsed(ms)}`, '')
+      // What was seen while it went on has its line already, where lines stay as they are.
+      if (rewritable || this.#step !== step) this.#write(`${step}: ${end} ${elapsed(ms)}`)
+      if (rewritable) this.#screen.write('\n')
       this.#line = ''
     }
   }
@@ -87,16 +76,14 @@ export class ProgressView {
     const line = detail === '' ? step : `${step}: ${detail}`
     this.#step = step
     if (line === this.#line) return
-    this.#write(line, '')
+    this.#write(line)
     this.#line = line
   }
 
-  /** @param ending of a line that is not written again, on a terminal */
-  #write(text: string, ending: string): void {
-    const { rewritable, columns } = this.#screen
+  #write(text: string): void {
     const line = `${this.#id}: ${text}`
-    // A line that wraps could not be erased.
-    this.#screen.write(rewritable ? `${ERASE_LINE}${line.slice(0, Math.max(0, columns - 1))}${ending}` : `${line}\n`)
+    if (this.#screen.rewritable) this.#screen.rewrite(line)
+    else this.#screen.write(`${line}\n`)
   }
 }
 

@@ -1,4 +1,4 @@
-/** What `status` and `workers ls` show to people. Pure. */
+/** What `status` and `workers ls` show to people, and what other commands say of a server in a line. Pure. */
 import type { SupervisorStatus } from '../operator-desk.ts'
 import { duration } from './duration-text.ts'
 import { outcomeText } from './outcome-text.ts'
@@ -61,6 +61,24 @@ export function statusText(status: SupervisorStatus): string {
     workersText(status),
   ].join('\n')
 }
+
+/** Which server that is, in a line: `/srv/app.ts, pid 4711, 4 workers, 17 connections open`. */
+export function briefText({ application, pid, slots, totals }: SupervisorStatus): string {
+  const workers = (slots as ShownSlot[]).filter(({ worker }) => worker !== null).length
+  const { connections = 0 } = totals as ShownTotals
+  return `${application}, pid ${pid}, ${count(workers, 'worker')}, ${count(connections, 'connection')} open`
+}
+
+/** What a server that ends waits for, and how long it may. */
+export function openText({ slots, totals }: SupervisorStatus): string {
+  const { connections = 0, activeExchanges = 0 } = totals as ShownTotals
+  const ends = (slots as ShownSlot[]).flatMap(({ draining, worker, previous }) => [...draining, worker, previous])
+    .flatMap(worker => worker?.drainEndsInMs ?? [])
+  const open = `${count(connections, 'connection')}, ${count(activeExchanges, 'request')} open`
+  return ends.length === 0 ? open : `${open}; what is left is cut in ${duration(Math.max(...ends))}`
+}
+
+function count(many: number, what: string): string { return `${many} ${what}${many === 1 ? '' : 's'}` }
 
 /** What workers want to have known, each once, with those who say so. */
 function noticesText(slots: readonly ShownSlot[]): string[] {

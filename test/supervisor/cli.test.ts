@@ -149,7 +149,7 @@ test('cli: status, workers and stop of a running one', async t => {
   const begun = cirque(['workers', 'restart', '--no-wait', '--json', ...where], app.folder)
   assert.deepEqual(JSON.parse(begun.out), { operation: 'restart-workers' })
   const stop = cirque(['stop', ...where], app.folder)
-  assert.deepEqual([stop.code, stop.out], [0, 'stopped\n'])
+  assert.deepEqual([stop.code, stop.out], [0, `stopped ${PLAIN}, pid ${app.pid}, 2 workers, 0 connections open\n`])
   assert.deepEqual(await app.end(1_000), { code: 0, signal: null })
   assert.equal(cirque(['stop', ...where], app.folder).code, 3)
 })

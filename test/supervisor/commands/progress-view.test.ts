@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { ProgressView, type Screen, type SeenStatus } from '../../../supervisor/commands/progress-view.ts'
+import { ProgressView, type SeenStatus } from '../../../supervisor/commands/progress-view.ts'
+import { screenOn, type Screen } from '../../../supervisor/commands/terminal.ts'
 import type { OperationProgress } from '../../../supervisor/upgrade.ts'
 import { leftOnScreen } from '../../support/screen-text.ts'
 
@@ -17,8 +18,10 @@ function at(step: string, more: Partial<OperationProgress> = {}, generations: re
   return { progress: { ...PROGRESS, ...READ, step, ...more }, slots }
 }
 
-function screen(rewritable: boolean, columns = 80): Screen & { text: string } {
-  return { rewritable, columns, text: '', write(text) { this.text += text } }
+function screen(isTTY: boolean, columns = 80): Screen & { readonly text: string } {
+  let text = ''
+  const on = screenOn({ isTTY, columns, write(piece) { text += piece } }, 'xterm')
+  return { ...on, get text() { return text } }
 }
 
 test('progress: on a terminal a step has one line, which counts down and ends with how long it took', () => {
