@@ -17,6 +17,7 @@ import { addStatusCommand } from './commands/status-command.ts'
 import { addStopCommand } from './commands/stop-command.ts'
 import { addValidateCommand } from './commands/validate-command.ts'
 import { addWorkerCommands } from './commands/worker-commands.ts'
+import { errorText } from './code-frame.ts'
 import { NotRunning } from './control-client.ts'
 import { DescribeFailed } from './describe-application.ts'
 import { EXIT } from './exit-codes.ts'
@@ -63,19 +64,8 @@ export function outcomeOf(error: unknown): { code: number; message: string } {
   if (isMistake(error)) return { code: EXIT.usage, message }
   if (error instanceof NotRunning) return { code: EXIT.running, message }
   if (error instanceof ChannelError) return { code: error.code === 'superseded' ? EXIT.superseded : EXIT.failed, message }
-  if (error instanceof DescribeFailed) {
-    return { code: EXIT.failed, message: withStack(message, error.applicationStack) }
-  }
+  if (error instanceof DescribeFailed) return { code: EXIT.failed, message: errorText(message, error.applicationStack) }
   return { code: EXIT.failed, message: error instanceof Error ? error.stack ?? message : message }
-}
-
-/** A stack repeats the message that it belongs to, which may be many lines: what `message` ends with is not printed again. */
-function withStack(message: string, stack: string): string {
-  const frames = stack.search(/^ {4}at /m)
-  const head = frames === -1 ? stack : stack.slice(0, frames)
-  const said = head.slice(head.indexOf(': ') + 2).trimEnd()
-  const rest = said !== '' && message.endsWith(said) ? stack.slice(head.length) : stack
-  return rest === '' ? message : `${message}\n${rest}`
 }
 
 if (import.meta.main) process.exitCode = await main(process.argv.slice(2))

@@ -1,13 +1,17 @@
 /**
- * The lines of source around the place where an error came from, with that place marked:
+ * An error of an application as a person at a terminal wants to see it: what is wrong, the lines of source around its place with
+ * that place marked, and the stack.
  *
+ *     no
  *     app.ts:3:7
  *       2 | const server = new Server()
  *     > 3 | throw new Error('no')
  *         |       ^
+ *     Error: no
+ *         at file:///srv/app.ts:3:7
  *
- * The place is the first one in the stack that is no part of Node.js, of a package or of Cirque. Node.js itself shows the line of what
- * it could not parse, at the head of the stack: then there is nothing to add.
+ * The place is where Node.js could not go on reading, which stands at the head of a stack; otherwise the first one that is no
+ * part of Node.js, of a package or of Cirque.
  */
 import fs from 'node:fs'
 import path from 'node:path'
@@ -21,13 +25,28 @@ const LINES_AFTER = 1
 const MAX_LINE_LENGTH = 160
 const MAX_FILE_BYTES = 4 * 1024 * 1024
 
-interface Place { readonly file: string; readonly line: number; readonly column: number }
+/** A place in a source; line and column count from 1. */
+export interface SourcePlace { readonly file: string; readonly line: number; readonly column: number }
 
-/** @param readSource @throws when it cannot be read. @returns '' when the stack names no place that can be shown */
+/** @param stack '' when the application said nothing. @param readSource @throws when it cannot be read. */
+export function errorText(message: string, stack: string, readSource = readFile): string {
+  return [message, errorDetail(stack, readSource, message)].filter(part => part !== '').join('\n')
+}
+
+/**
+ * What belongs below the message of an error: the lines of source and the stack, as far as there are any.
+ * @param message said already: what it ends with is not repeated
+ */
+export function errorDetail(stack: string, readSource = readFile, message = ''): string {
+  const rest = withoutMessage(stack.slice(headOf(stack).length), message).replaceAll(TELLS_NOTHING, '').trimEnd()
+  return [codeFrame(stack, readSource), rest].filter(part => part !== '').join('\n')
+}
+
+/** Lines of a stack from which nobody who writes an application learns anything: Node.js itself, and what loads an application. */
+const TELLS_NOTHING = /^ {4}at .*(?:\bnode:internal\/|\/workers\/(?:describe|run-worker|worker-life)\.[jt]s:).*(?:\n|$)/gm
+
+/** @returns '' when the stack names no place that can be shown */
 export function codeFrame(stack: string, readSource = readFile): string {
-  const first = /^(?:file:\/\/)?\/.+:\d+$/m.exec(stack)
-  const frames = stack.search(/^ {4}at /m)
-  if (first !== null && (frames === -1 || first.index < frames)) return ''
   const place = placeIn(stack)
   if (place === null) return ''
   const { file, line, column } = place
@@ -46,18 +65,54 @@ export function codeFrame(stack: string, readSource = readFile): string {
   return out.join('\n')
 }
 
-function placeIn(stack: string): Place | null {
+/** @returns null when the stack names none of the application's own. */
+export function placeIn(stack: string): SourcePlace | null {
+  const head = headOf(stack)
+  if (head !== '') {
+    const [where, ...lines] = head.trimEnd().split('\n')
+    const [, at, line] = HEAD_PLACE.exec(where!)!
+    const mark = lines.find(text => MARK.test(text)) ?? ''
+    const file = fileOf(at!)
+    return file === null ? null : { file, line: Number(line), column: Math.max(0, mark.indexOf('^')) + 1 }
+  }
   for (const [, where] of stack.matchAll(/^ {4}at (.+)$/gm)) {
     const match = /(?:^|\()(?:async )?((?:file:\/\/)?\/.+?):(\d+):(\d+)\)?$/.exec(where!)
     if (match === null) continue
     const [, at, line, column] = match
     if (at!.includes('/node_modules/')) continue
-    let file: string
-    try { file = at!.startsWith('file:') ? fileURLToPath(at!) : at! } catch { continue }
-    if (OWN_FOLDERS.some(folder => file.startsWith(folder))) continue
+    const file = fileOf(at!)
+    if (file === null || OWN_FOLDERS.some(folder => file.startsWith(folder))) continue
     return { file, line: Number(line), column: Number(column) }
   }
   return null
+}
+
+const HEAD_PLACE = /^((?:file:\/\/)?\/.+):(\d+)$/
+/** The line below the source that marks its fault. */
+const MARK = /^\s*\^+\s*$/
+
+/**
+ * What Node.js puts before the message of what it could not parse: the place, lines of source, and a mark below one of them. Often
+ * a blank line ends it. '' when there is none.
+ */
+function headOf(stack: string): string {
+  const lines = stack.split('\n')
+  if (!HEAD_PLACE.test(lines[0]!)) return ''
+  const mark = lines.findIndex(line => MARK.test(line))
+  const message = lines.findIndex((line, index) => index > mark && /^\w*Error\b/.test(line))
+  return mark === -1 || message === -1 ? '' : lines.slice(0, message).map(line => `${line}\n`).join('')
+}
+
+/** A stack repeats the message that it belongs to, which may be many lines. */
+function withoutMessage(stack: string, message: string): string {
+  const frames = stack.search(/^ {4}at /m)
+  const head = frames === -1 ? stack : stack.slice(0, frames)
+  const said = head.slice(head.indexOf(': ') + 2).trimEnd()
+  return said !== '' && message.endsWith(said) ? stack.slice(head.length) : stack
+}
+
+function fileOf(at: string): string | null {
+  try { return at.startsWith('file:') ? fileURLToPath(at) : at } catch { return null }
 }
 
 function readFile(file: string): string {

@@ -13,10 +13,9 @@ import { styleText } from 'node:util'
 import { CONFIG_FILE } from '../src/config/server-config.ts'
 import type { ServerConfig } from '../src/config/server-config.ts'
 import type { OperationStarted } from '../src/ipc/messages.ts'
+import { errorDetail } from './code-frame.ts'
 import { askSupervisor, awaitOutcome } from './control-client.ts'
-import { DescribeFailed } from './describe-application.ts'
 import { onSignals } from './early-signals.ts'
-import { codeFrame } from './code-frame.ts'
 import { EXIT } from './exit-codes.ts'
 import { FileWatch } from './file-watch.ts'
 import type { ConfigOrigin } from './journal.ts'
@@ -122,14 +121,6 @@ class DevSession implements LifeWatcher {
     this.#watchFiles()
   }
 
-  onNotLoaded(error: unknown): void {
-    if (!(error instanceof DescribeFailed)) return
-    const frame = codeFrame(error.applicationStack)
-    // At a start the stack is in the log.
-    const shown = [frame, this.served ? error.applicationStack.trimEnd() : ''].filter(part => part !== '')
-    if (shown.length > 0) process.stderr.write(`${shown.join('\n')}\n`)
-  }
-
   onServing(status: SupervisorStatus, config: ServerConfig): void {
     this.#stateDir = status.stateDir
     process.stderr.write(firstScreen(status, config, `save ${this.#watched()}`))
@@ -159,11 +150,15 @@ class DevSession implements LifeWatcher {
     const sinceMs = performance.now()
     try {
       const { id } = await askSupervisor(this.#stateDir, { tag: 'reload', soakMs: 0 }) as OperationStarted
-      const { result } = await awaitOutcome(this.#stateDir, id)
+      const { result, applicationStack = '' } = await awaitOutcome(this.#stateDir, id)
       const seconds = ((performance.now() - sinceMs) / 1000).toFixed(1)
       if (result === 'committed') say(styleText('green', `reloaded in ${seconds} s: ${files}`, TO_STDERR))
-      // Why not is in the log.
-      else if (result !== 'superseded') say(styleText('red', `the version before ${files} was saved serves on`, TO_STDERR))
+      else if (result !== 'superseded') {
+        // Why not is in the log, but for what takes many lines.
+        const detail = errorDetail(applicationStack)
+        if (detail !== '') process.stderr.write(`${detail}\n`)
+        say(styleText('red', `the version before ${files} was saved serves on`, TO_STDERR))
+      }
     } catch (error) {
       say(error instanceof Error ? error.message : String(error))
     }

@@ -2,9 +2,23 @@
 
 /** An operation that an operator asked for was not done, and everything is as it was before. */
 export class Refused extends Error {
-  constructor(message: string) {
+  /** Of the application, when it is the reason; ''. */
+  readonly applicationStack: string
+  constructor(message: string, applicationStack = '') {
     super(message)
     this.name = 'Refused'
+    this.applicationStack = applicationStack
+  }
+}
+
+/** A worker ended that something was wanted of. */
+export class WorkerEnded extends Error {
+  /** What it said of its end; ''. */
+  readonly applicationStack: string
+  constructor(message: string, applicationStack: string) {
+    super(message)
+    this.name = 'WorkerEnded'
+    this.applicationStack = applicationStack
   }
 }
 
@@ -17,4 +31,13 @@ export class StartFailed extends Error {
     this.name = 'StartFailed'
     this.applicationStack = applicationStack
   }
+}
+
+/** More of a stack travels to no one, in characters: the place is at its beginning. */
+const MAX_STACK_LENGTH = 16_384
+
+/** The application's own stack, when an error is about the application; ''. */
+export function applicationStackOf(error: unknown): string {
+  const { applicationStack } = (error ?? {}) as { readonly applicationStack?: unknown }
+  return typeof applicationStack === 'string' ? applicationStack.slice(0, MAX_STACK_LENGTH) : ''
 }

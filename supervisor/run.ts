@@ -54,8 +54,6 @@ export function originOf(file: string | undefined, flags: Readonly<Record<string
 export interface LifeWatcher {
   /** Files that the application was loaded from; `complete` when it could be loaded. */
   onFiles(files: readonly string[], complete: boolean): void
-  /** The application could not be loaded; the log says so, too. */
-  onNotLoaded(error: unknown): void
   /** Once, when every slot accepts. */
   onServing(status: SupervisorStatus, config: ServerConfig): void
 }
@@ -157,7 +155,6 @@ function watchedWorld(stateFolder: string, watcher: LifeWatcher): SupervisorWorl
         return description
       } catch (error) {
         watcher.onFiles(files, false)
-        watcher.onNotLoaded(error)
         throw error
       }
     },

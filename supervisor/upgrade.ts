@@ -21,7 +21,7 @@ import type { Fleet } from './fleet.ts'
 import type { Generation } from './generation.ts'
 import { Judge } from './judge.ts'
 import type { ProcessHost } from './process-host.ts'
-import { Refused } from './refusals.ts'
+import { applicationStackOf, Refused } from './refusals.ts'
 import { WorkerState } from './worker-process.ts'
 import type { WorkerProcess } from './worker-process.ts'
 import type { WorkerSlot } from './worker-slot.ts'
@@ -172,7 +172,8 @@ export class Upgrades {
       generation: plan?.generation.number ?? null, workers: plan?.generation.workers ?? null,
     }
   }
-  get outcomes(): readonly OperationOutcome[] { return this.#outcomes }
+  /** A stack is for those who ask for that one outcome. */
+  get outcomes(): readonly OperationOutcome[] { return this.#outcomes.map(({ applicationStack: _, ...outcome }) => outcome) }
   get previousFolder(): string { return this.#previousFolder }
 
   record(): UpgradesRecord {
@@ -180,7 +181,7 @@ export class Upgrades {
     return {
       running: running === null ? null : recordOf(running),
       waiting: this.#waiting,
-      outcomes: this.#outcomes,
+      outcomes: this.outcomes,
       lastNumber: this.#world.number,
       lastId: this.#lastId,
       previousFolder: this.#previousFolder,
@@ -303,7 +304,7 @@ export class Upgrades {
       operation.plan = await this.#world.bind(plan)
     } catch (error) {
       const superseded = error instanceof Superseded || operation.superseded.signal.aborted
-      this.#finish(id, request, operation, superseded ? 'superseded' : 'refused', reasonOf(operation, error), isConfiguration(error))
+      this.#finish(id, request, operation, superseded ? 'superseded' : 'refused', reasonOf(operation, error), error)
       return
     }
     const { plan } = operation
@@ -317,7 +318,7 @@ export class Upgrades {
       const reason = reasonOf(operation, error)
       this.#log.error(`${id}: going back: ${reason}`)
       await this.#goBack(operation)
-      this.#finish(id, request, operation, error instanceof Superseded ? 'superseded' : 'rolled-back', reason)
+      this.#finish(id, request, operation, error instanceof Superseded ? 'superseded' : 'rolled-back', reason, error)
       return
     }
     await this.#committed(operation, plan)
@@ -370,7 +371,7 @@ export class Upgrades {
         const reason = error instanceof Error ? error.message : String(error)
         this.#log.warn(`${operation.id}: a new worker for slot ${slot.index} did not come up`, { attempt, reason })
         const last = error instanceof Refused || attempt === BRING_UP_ATTEMPTS
-        if (last) throw new Refused(`no new worker came up in slot ${slot.index}: ${reason}`)
+        if (last) throw new Refused(`no new worker came up in slot ${slot.index}: ${reason}`, applicationStackOf(error))
         this.#checkGoingOn(operation)
       }
     }
@@ -388,7 +389,7 @@ export class Upgrades {
       this.#checkGoingOn(operation)
       await Promise.race([elapsed.promise, stopped.promise, ...workers.map(async worker => {
         if (worker === null) throw new Refused('a new worker died')
-        throw new Refused(`worker ${worker.id} died: ${await worker.lost}`)
+        throw new Refused(`worker ${worker.id} died: ${await worker.lost}`, worker.failure?.stack)
       })])
     } finally {
       cancel()
@@ -446,13 +447,13 @@ export class Upgrades {
 
   #finish(
     id: string, request: OperationRequest, operation: Operation | null,
-    result: OperationOutcome['result'], reason: string, configuration = false,
+    result: OperationOutcome['result'], reason: string, error: unknown = null,
   ): void {
     // Given up meanwhile: its outcome has been told.
     if (this.#outcomes.some(outcome => outcome.id === id)) return
     const here = this.#fleet.generation.release.folder
     const outcome: OperationOutcome = {
-      id, kind: request.kind, result, reason, configuration,
+      id, kind: request.kind, result, reason, applicationStack: applicationStackOf(error), configuration: isConfiguration(error),
       from: operation?.plan?.from ?? here,
       to: operation?.plan?.to ?? (request.folder === '' ? here : request.folder),
       generation: this.#fleet.generation.number,

@@ -29,6 +29,7 @@ import { doneOf, NO_COUNTS } from '../src/ipc/open-counts.ts'
 import type { OpenCounts } from '../src/ipc/open-counts.ts'
 import { PHASE_MOVES, WorkerPhase } from '../src/ipc/worker-phase.ts'
 import type { ExitReport } from './process-host.ts'
+import { WorkerEnded } from './refusals.ts'
 
 export const WorkerState = { Starting: 0, Ready: 1, Accepting: 2, Paused: 3, PausedInPart: 4, Draining: 5, Gone: 6 } as const
 export type WorkerState = (typeof WorkerState)[keyof typeof WorkerState]
@@ -319,7 +320,7 @@ export class WorkerProcess {
     this.link?.close()
     this.link = null
     this.contact = Contact.Lost
-    const reason = new Error(this.endReason(report))
+    const reason = new WorkerEnded(this.endReason(report), this.failure?.stack ?? '')
     this.#lost.resolve(reason.message)
     this.#ready.reject(reason)
     this.#accepting.reject(reason)

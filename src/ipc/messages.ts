@@ -151,6 +151,11 @@ export interface OperationOutcome {
   readonly result: 'committed' | 'refused' | 'rolled-back' | 'superseded'
   /** Why it did not commit; ''. */
   readonly reason: string
+  /**
+   * Of the application's own error, when that is why; otherwise ''. At most 16 KiB. Only in the answer to `outcome`: `status`, the
+   * journal and older builds leave it out.
+   */
+  readonly applicationStack?: string
   /** Found in the configuration: the operator who asked has something to mend. */
   readonly configuration: boolean
   /** Folders of the releases. */

@@ -5,6 +5,7 @@ import type { Command } from 'commander'
 import { parseDuration } from '../../src/config/units.ts'
 import type { FromOperator, OperationOutcome, OperationStarted } from '../../src/ipc/messages.ts'
 import { OptionError } from '../../src/primitives/option-table.ts'
+import { errorText } from '../code-frame.ts'
 import { askSupervisor, awaitOutcome } from '../control-client.ts'
 import { EXIT } from '../exit-codes.ts'
 import { chosenFolder } from './chosen-supervisor.ts'
@@ -62,7 +63,8 @@ async function operate(options: ChangeFlags, message: BeginOperation): Promise<v
   if (outcome.result === 'committed') { say(options, outcome, () => outcomeText(outcome)); return }
   if (options.json === true) say(options, outcome, () => '')
   const failed = outcome.configuration ? EXIT.usage : EXIT.failed
-  throw new Failure(outcome.result === 'superseded' ? EXIT.superseded : failed, outcomeText(outcome))
+  const text = errorText(outcomeText(outcome), outcome.applicationStack ?? '')
+  throw new Failure(outcome.result === 'superseded' ? EXIT.superseded : failed, text)
 }
 
 /** Waits for the end and shows the steps. The operation is the supervisor's: Ctrl-C ends the wait, not the operation. */

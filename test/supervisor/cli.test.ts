@@ -3,13 +3,16 @@ import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import test from 'node:test'
+import { pathToFileURL } from 'node:url'
 import { OptionError } from '../../src/primitives/option-table.ts'
 import { ConfigError } from '../../src/config/server-config.ts'
 import type { ServerDescription } from '../../src/ipc/server-description.ts'
 import { ChannelError } from '../../src/ipc/channel.ts'
+import type { OperationOutcome } from '../../src/ipc/messages.ts'
 import { outcomeOf } from '../../supervisor/cli.ts'
 import { NotRunning } from '../../supervisor/control-client.ts'
 import { DescribeFailed } from '../../supervisor/describe-application.ts'
+import type { SupervisorStatus } from '../../supervisor/operator-desk.ts'
 import { SupervisedApp } from '../support/supervised-app.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 
@@ -66,7 +69,8 @@ test('cli: validate loads an application and binds nothing', t => {
   assert.match(bad.err, /bad\.ts could not be loaded: Cannot find module/)
   fs.writeFileSync(path.join(folder, 'mistakes.ts'), `throw new TypeError('first mistake\\nsecond mistake')\n`)
   const mistakes = cirque(['validate', 'mistakes.ts'], folder).err
-  assert.match(mistakes, /mistakes\.ts could not be loaded: first mistake\nsecond mistake\n {4}at .*mistakes\.ts:1/, 'said once')
+  const once = /mistakes\.ts could not be loaded: first mistake\nsecond mistake\nmistakes\.ts:1:7\n> 1 .*\n.*\^\n {4}at/
+  assert.match(mistakes, once)
   fs.writeFileSync(path.join(folder, 'ends.ts'), 'console.log(1)\n')
   assert.match(cirque(['validate', 'ends.ts'], folder).err, /ended without calling server\.runForever\(\)/)
   fs.writeFileSync(path.join(folder, 'aborts.ts'), 'process.abort()\n')
@@ -152,4 +156,46 @@ test('cli: status, workers and stop of a running one', async t => {
   assert.deepEqual([stop.code, stop.out], [0, `stopped ${PLAIN}, pid ${app.pid}, 2 workers, 0 connections open\n`])
   assert.deepEqual(await app.end(1_000), { code: 0, signal: null })
   assert.equal(cirque(['stop', ...where], app.folder).code, 3)
+})
+
+test('cli: a refused reload says on the terminal what validate says, and one line of it in log, journal and status', async t => {
+  const folder = temporaryFolder(t), file = path.join(folder, 'app.ts')
+  const save = (...lines: readonly string[]): void => {
+    const app = fs.readFileSync(PLAIN, 'utf8').replaceAll(/'\.\.\/(\.\.\/\.\.\/src\/[^']+|[^']+)'/g, (_, from: string) => {
+      return JSON.stringify(path.resolve(path.dirname(PLAIN), '..', from))
+    })
+    fs.writeFileSync(file, [...lines, app].join('\n'))
+  }
+  save()
+  const app = await SupervisedApp.start(t, { file, folder, options: { upgrade: { soakMs: 0 } } })
+  const where = ['--state-dir', app.stateDir]
+
+  save('const answer = 42', 'throw new Error(`no ${answer}`)')
+  const frame = [
+    'app.ts:2:7',
+    '  1 | const answer = 42',
+    '> 2 | throw new Error(`no ${answer}`)',
+    '    |       ^',
+    '  3 | /** The plain service on the addresses of $PLAIN_LISTEN (space between, default one free port). */',
+    `    at ${pathToFileURL(file).href}:2:7`,
+  ].join('\n')
+  assert.equal(cirque(['validate', 'app.ts'], folder).err.trimEnd(), `cirque: ${file} could not be loaded: no 42\n${frame}`)
+  const reload = cirque(['reload', ...where], folder)
+  assert.deepEqual([reload.code, reload.err.trimEnd()], [1, `cirque: reload-1: refused, nothing was changed: no 42\n${frame}`])
+
+  // Only a worker runs this.
+  save('import cluster from "node:cluster"', 'if (cluster.isWorker) throw new Error(\'not here\')')
+  const upgrade = cirque(['upgrade', '--json', ...where], folder)
+  const outcome = JSON.parse(upgrade.out) as OperationOutcome
+  assert.deepEqual([outcome.result, outcome.reason], ['rolled-back', 'no new worker came up in slot 0: not here'])
+  assert.match(outcome.applicationStack!, /^Error: not here\n {4}at .*app\.ts:2:29\n/)
+  assert.match(upgrade.err, /not here\\napp\.ts:2:29\\n {2}1 \| import cluster/)
+
+  const { outcomes } = await app.ask({ tag: 'status' }) as SupervisorStatus
+  assert.deepEqual(outcomes.map(({ reason, applicationStack }) => [reason, applicationStack]), [
+    ['no 42', undefined], ['no new worker came up in slot 0: not here', undefined],
+  ])
+  const journal = fs.readFileSync(path.join(app.stateDir, 'journal.json'), 'utf8')
+  assert.ok(journal.includes('no 42') && !journal.includes('applicationStack'))
+  assert.equal((await app.line('reload-1: refused: no 42'))['stack'], undefined)
 })

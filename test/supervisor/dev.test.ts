@@ -63,7 +63,7 @@ const TITLE = 'dev: a save replaces the worker, one that is no good is shown wit
 test(TITLE, async t => {
   const app = new Writing(t)
   // Nothing serves yet: a first start that fails is tried again.
-  await app.says(/text\.ts:1\n.*export const text = = 1\n +.*\^/)
+  await app.says(/text\.ts:1:21\n +> 1 \| export const text = = 1\n +\| {21}\^\n/)
   await app.says(/waiting for the next save of app\.ts/)
   app.save('text.ts', 'export const text = \'one\'\n')
   await app.says(/open +http:/)
