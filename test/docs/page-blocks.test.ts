@@ -13,7 +13,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { after, before, test } from 'node:test'
 import { pathToFileURL } from 'node:url'
-import { format } from 'node:util'
+import { format, inspect, isDeepStrictEqual } from 'node:util'
 import type { Command } from 'commander'
 import { parseAllDocuments } from 'yaml'
 import { createProject } from '../../create/project.ts'
@@ -119,27 +119,32 @@ test('pages: TypeScript runs, its servers can be started, and it prints what it 
   })
   const printed: string[] = []
   t.mock.method(console, 'log', (...values: unknown[]) => { printed.push(...format(...values).split('\n')) })
+  const faults: string[] = []
   for (const sample of SAMPLES) {
     printed.length = 0
-    const file = path.join(folder, fileOf(sample))
+    const file = path.join(folder, fileOf(sample)), place = placeOf(sample.block)
     if (/ from 'node:test'/.test(sample.text)) {
-      runTests(sample, file)
+      faults.push(...runTests(file).map(fault => `${place}: ${fault}`))
       continue
     }
     try {
       await import(pathToFileURL(file).href)
     } catch (error) {
-      if (error !== loaded) throw new Error(`${placeOf(sample.block)} does not run`, { cause: error })
+      if (error !== loaded) faults.push(`${place}: ${inspect(error)}`)
     }
-    if (sample.prints !== null) assert.deepEqual(printed, sample.prints, placeOf(sample.block))
+    if (sample.prints === null || isDeepStrictEqual(printed, sample.prints)) continue
+    faults.push(`${place}: prints ${inspect(printed)}, and says ${inspect(sample.prints)}`)
   }
+  assert.equal(faults.join('\n'), '')
 })
 
-function runTests({ block }: SampleFile, file: string): void {
+/** A file of tests is a process of its own. @returns what is wrong */
+function runTests(file: string): string[] {
   const { NODE_TEST_CONTEXT: _, ...env } = process.env
-  const { status, stdout } = spawnSync(process.execPath, [file], { cwd: folder, encoding: 'utf8', env, timeout: RUN_MAX_MS })
-  assert.equal(status, 0, `${placeOf(block)}:\n${stdout}`)
-  assert.match(stdout, /^ℹ pass [1-9]|^# pass [1-9]/m, placeOf(block))
+  const { status, stdout } = spawnSync(process.execPath, ['--test-reporter', 'tap', file], {
+    cwd: folder, encoding: 'utf8', env, timeout: RUN_MAX_MS,
+  })
+  return status === 0 && /^# pass [1-9]/m.test(stdout) ? [] : [stdout]
 }
 
 test('pages: a configuration is one that Cirque reads, also inside a ConfigMap', t => {

@@ -1,6 +1,6 @@
 /**
- * The fenced blocks of a page, and what its reader is not told because it can be seen: a block of TypeScript without imports takes
- * what it names from the package, one that begins with `// app.ts` is that file of the reader's, and a comment behind
+ * The fenced blocks of a page, and what its reader is not told because it can be seen: a block of TypeScript that imports nothing from
+ * the package is given what it names of it, one that begins with `// app.ts` is that file of the reader's, and a comment behind
  * `console.log(...)` is what that line prints.
  */
 import { readFileSync } from 'node:fs'
@@ -72,8 +72,8 @@ export function sampleOf(block: PageBlock, exported: ReadonlyMap<string, 'type' 
 }
 
 function withImports(text: string, code: string, exported: ReadonlyMap<string, 'type' | 'value'>): string {
-  if (importsOf(text).length > 0) return text
-  const words = new Set(code.match(/(?<![.\w$#])[A-Za-z_]\w*/g))
+  if (importsOf(text).some(({ specifier }) => specifier === 'cirque')) return text
+  const words = new Set(code.match(/(?<![\w$#]|(?<!\.\.)\.)[A-Za-z_]\w*/g))
   const declared = new Set([...code.matchAll(/\b(?:class|const|function|interface|let|type) (\w+)/g)].map(match => match[1]))
   const names = [...exported].filter(([name]) => words.has(name) && !declared.has(name))
   const written = names.map(([name, kind]) => kind === 'type' ? `type ${name}` : name)
