@@ -265,20 +265,28 @@ export class LoadBalancer<P extends Peer = Peer> {
    */
   selectFor(session: TriesPeers, key: HashKey = ''): Backend {
     const { triedPeers } = session
-    const untried = triedPeers.length === 0 ? null : this.#choose(this.#turn, key, 0, triedPeers, null)
+    const untried = triedPeers.length === 0 ? null : this.#choose(this.#turn, key, 0, triedPeers, null, true)
     return untried ?? this.select(key)
+  }
+
+  /**
+   * As `selectFor`, but null when there is none that is well and that the request has not tried: the place to turn to a backup. One
+   * that is out for failed attempts is chosen for its trial, and never because nothing else is left.
+   */
+  trySelectFor(session: TriesPeers, key: HashKey = ''): Backend | null {
+    return this.#choose(this.#turn, key, 0, session.triedPeers, null, false)
   }
 
   /** As `select`, but null when there is none. */
   trySelect(key: HashKey = '', options: SelectOptions = SELECT_DEFAULTS): Backend | null {
-    return this.#choose(this.#turn, key, options.maxSteps ?? 0, options.exclude ?? null, null)
+    return this.#choose(this.#turn, key, options.maxSteps ?? 0, options.exclude ?? null, null, true)
   }
 
   /** As `select`, among those that `accept` agrees to. It is asked for ready candidates only, each once or twice, and must not wait. */
   selectWith(key: HashKey, accept: (backend: Backend) => boolean, options: SelectOptions = SELECT_DEFAULTS): Backend {
     // `accept` may select in its turn, so this turn is its own.
     const decide = (candidate: Backend): boolean => decisionOf(accept(candidate))
-    const backend = this.#choose(new Turn(), key, options.maxSteps ?? 0, options.exclude ?? null, decide)
+    const backend = this.#choose(new Turn(), key, options.maxSteps ?? 0, options.exclude ?? null, decide, true)
     if (backend === null) throw this.#noneLeft()
     return backend
   }
@@ -293,6 +301,13 @@ export class LoadBalancer<P extends Peer = Peer> {
   selectPeerFor(session: TriesPeers, key: HashKey = ''): P {
     const build = this.#buildPeer()
     return this.#peerOf(this.selectFor(session, key), build)
+  }
+
+  /** As `trySelectFor`, as the peer that the `peer` option makes. */
+  trySelectPeerFor(session: TriesPeers, key: HashKey = ''): P | null {
+    const build = this.#buildPeer()
+    const backend = this.trySelectFor(session, key)
+    return backend === null ? null : this.#peerOf(backend, build)
   }
 
   #buildPeer(): (backend: Backend) => P {
@@ -523,11 +538,14 @@ export class LoadBalancer<P extends Peer = Peer> {
     this.#spreadChoices = 0
   }
 
-  #choose(turn: Turn, key: HashKey, maxSteps: number, exclude: Tried | null, accept: Acceptance | null): Backend | null {
-    if (this.#readyCount === 0 && !this.#giveAllAnotherChance()) return null
+  /** @param evenOut whether one that is out for failed attempts will do when nothing else is left */
+  #choose(
+    turn: Turn, key: HashKey, maxSteps: number, exclude: Tried | null, accept: Acceptance | null, evenOut: boolean,
+  ): Backend | null {
+    if (this.#readyCount === 0 && (evenOut ? !this.#giveAllAnotherChance() : this.#passive.size === 0)) return null
     turn.begin(maxSteps === 0 ? this.options.maxSteps : maxSteps, exclude, accept)
     let backend = this.#search(turn, key, maxSteps === 0)
-    if (backend === null && maxSteps === 0 && this.#passive.size !== 0) backend = this.#lastResort(turn)
+    if (backend === null && evenOut && maxSteps === 0 && this.#passive.size !== 0) backend = this.#lastResort(turn)
     if (backend === null) return null
     backend.inFlight++
     backend.selected++

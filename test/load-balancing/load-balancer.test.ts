@@ -186,6 +186,29 @@ test('load balancer: an attempt passes over the peers that the request has tried
   }
 })
 
+test('load balancer: where there is a backup, one that is out is chosen for its trial alone', () => {
+  for (const selection of SELECTIONS) {
+    const { balancer, clock } = balance(ABC, { selection, failTimeoutMs: 1000, peer: backend => new HttpPeer(backend) })
+    const fresh = { triedPeers: [] }
+    const peer = balancer.trySelectPeerFor(fresh, 'k')
+    assert.equal(peer, named(balancer, peer!.name).peer)
+    for (const name of ABC) failAt(balancer, name)
+    assert.equal(balancer.trySelectFor(fresh, 'k'), null, selection)
+    clock.advance(1000)
+    // Each is tried once, by a request of its own, and the others go to the backup meanwhile.
+    const trials = ABC.map(() => balancer.trySelectFor(fresh, 'k')!)
+    assert.deepEqual(trials.map(({ name }) => name).toSorted(), ABC, selection)
+    assert.equal(balancer.trySelectFor(fresh, 'k'), null, selection)
+    trials[0]!.report(true)
+    assert.equal(balancer.trySelectFor(fresh, 'k'), trials[0], selection)
+    assert.equal(balancer.trySelectPeerFor({ triedPeers: [trials[0]!] }, 'k'), null, selection)
+    balancer.setEnabled(trials[0]!.name, false)
+    assert.equal(balancer.trySelectFor(fresh, 'k'), null, selection)
+    // Where there is no backup any of them is better than no answer.
+    assert.notEqual(balancer.selectFor(fresh, 'k'), trials[0])
+  }
+})
+
 test('load balancer: fresh balancers do not all begin with the same backend', () => {
   for (const selection of ['round-robin', 'least-in-flight', 'ketama'] as const) {
     const begins = (random: number): string => balance(ABC, { selection, random: () => random }).balancer.select().name

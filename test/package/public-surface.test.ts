@@ -26,7 +26,7 @@ const MEMBERS: Readonly<Record<string, string>> = {
   HttpProxyService: 'addTcp addUnix name stats',
   KetamaSelection: 'build keyed name',
   LoadBalancer: 'asBackgroundService backends from options select selectFor selectPeer selectPeerFor selectWith setEnabled trySelect ' +
-    'update',
+    'trySelectFor trySelectPeerFor update',
   OptionError: 'mistakes of',
   ProxyError: 'kind limit retry source status',
   RequestHead: 'authority build check clone headers host method path query scheme target version',
