@@ -42,7 +42,11 @@ export function publishedManifest(manifest: Manifest): Record<string, unknown> {
     name, version, description, license,
     type: 'module',
     bin: { cirque: 'bin/cirque' },
-    exports: { '.': { types: './dist/src/index.d.ts', default: './dist/src/index.js' }, './package.json': './package.json' },
+    exports: {
+      '.': { types: './dist/src/index.d.ts', default: './dist/src/index.js' },
+      './kit': { types: './dist/src/kit/index.d.ts', default: './dist/src/kit/index.js' },
+      './package.json': './package.json',
+    },
     files: ['bin', 'dist', ...PAGES],
     engines: INSTALLS_WITH, dependencies,
     // The declarations name types of Node.js: said, and for who writes plain JavaScript not asked for.

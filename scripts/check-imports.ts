@@ -59,6 +59,7 @@ export const ROWS: readonly Row[] = [
   { where: ['src/load-balancing/', 'src/limits/', 'src/cache/', 'src/modules/'], may: TRANSPORT },
   { where: ['src/proxy/'], may: CAPABILITIES },
   { where: ['src/server/'], may: [...CAPABILITIES, 'src/proxy/'] },
+  { where: ['src/kit/'], may: [...BASE, 'src/http/', 'src/modules/'] },
   { where: ['src/index.ts'], may: ['src/'] },
   { where: ['create/template/'], may: [] },
   { where: ['create/'], may: [] },
@@ -98,7 +99,7 @@ const EXPORTERS = ['src/telemetry/exporters/']
 const EXPORTER_READERS = ['supervisor/', 'workers/', ...EDGE_READERS, 'src/proxy/', 'src/server/', 'src/index.ts']
 
 /** Where processes and users enter: too old a Node.js must be told before anything else of ours runs. */
-const ENTRIES = ['src/index.ts', 'supervisor/cli.ts', 'supervisor/main.ts', 'workers/main.ts', 'workers/describe.ts']
+const ENTRIES = ['src/index.ts', 'src/kit/index.ts', 'supervisor/cli.ts', 'supervisor/main.ts', 'workers/main.ts', 'workers/describe.ts']
 const ENTRY_GUARD = 'src/runtime-check.ts'
 
 /** Vendors by package name, `scope/*` for a whole scope; whatever is not here is for test/, scripts/ and what a project is made from. */

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as cirque from '../src/index.ts'
+import * as kit from '../src/kit/index.ts'
 
 const VALUES = [
   'AccessLog', 'Backend', 'BasicPeer', 'ERROR_KINDS', 'fanOut', 'functionDiscovery', 'HeaderMap', 'HttpConnector',
@@ -13,6 +14,11 @@ const VALUES = [
   'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'SharedHealthCheck', 'SILENT_LOG', 'staticDiscovery', 'statusOf',
   'TcpAcceptor', 'TcpHealthCheck', 'tracerFaults', 'TransportConnector',
 ] as const satisfies readonly (keyof typeof cirque)[]
+
+const KIT_VALUES = [
+  'basicAuth', 'basicCredentials', 'bearerAuth', 'cookiesOf', 'hostOf', 'Hosts', 'localPath', 'Networks', 'queryOf', 'readJson',
+  'redirect', 'respondJson', 'Router', 'sameSecret', 'setCookie', 'setQuery',
+] as const satisfies readonly (keyof typeof kit)[]
 
 /** One property a type, so that each of them has to be there. */
 export interface Types {
@@ -48,11 +54,14 @@ export interface Types {
   upstreamEvents: cirque.UpstreamConnected | cirque.UpstreamConnectFailed | cirque.UpstreamReused | cirque.UpstreamClosed
   downstreamEvents: cirque.DownstreamAccepted | cirque.DownstreamRefused | cirque.DownstreamClosed | cirque.RefusalReason
   watching: cirque.Tracer
+  kit: kit.CookieOptions | kit.RouteMatch<string> | kit.MatchedRoute<string> | kit.UnmatchedRoute | kit.RouteParams | kit.RedirectStatus
+  guards: kit.Guard | kit.BasicAuthOptions | kit.PasswordCheck | kit.BearerAuthOptions | kit.TokenCheck | kit.TokenVerdict
   accessLog: cirque.AccessLogSink | cirque.LoggedExchange | cirque.AccessLogOptions | cirque.LineDestination
 }
 
 test('package: the values that it exports are these', () => {
   assert.deepEqual(Object.keys(cirque).toSorted(), [...VALUES].toSorted())
+  assert.deepEqual(Object.keys(kit).toSorted(), [...KIT_VALUES].toSorted())
 })
 
 test('package: what a health check, a balancer and a connector are made of can be put together from the edge', () => {

@@ -5,17 +5,18 @@
  * The part that is the same for every request of a connection is built once per connection.
  */
 import { randomBytes } from 'node:crypto'
-import net from 'node:net'
+import type net from 'node:net'
 import { withoutZone } from '../http/authority.ts'
 import { FieldLines, FieldName } from '../http/field-lines.ts'
 import { FieldKind, isToken, type HeaderMap } from '../http/header-map.ts'
 import { FORWARDED_FIELDS } from '../http/hop-by-hop.ts'
 import type { HttpVersion, RequestHead, ResponseHead } from '../http/message-head.ts'
+import { blockListOf } from '../primitives/address-blocks.ts'
 import { resolveOptions } from '../primitives/option-table.ts'
 import type { StreamDigest } from '../protocols/byte-stream.ts'
 import { clientBehind } from './client-address.ts'
 import { LoopMark } from './loop-mark.ts'
-import { FORWARDED_DEFAULTS, FORWARDED_OPTIONS, parseAddressBlock, type ForwardedOptions } from './forwarded-options.ts'
+import { FORWARDED_DEFAULTS, FORWARDED_OPTIONS, type ForwardedOptions } from './forwarded-options.ts'
 
 /** What is known of a client's connection, once per connection. */
 export interface ConnectionFacts {
@@ -75,7 +76,7 @@ export class ForwardedFields {
     this.#setVersion('1.1')
     this.#style = resolved.forwarded
     this.#sendsId = resolved.requestId
-    this.#trusted = resolved.trustedHops.length === 0 ? null : blockList(resolved.trustedHops)
+    this.#trusted = resolved.trustedHops.length === 0 ? null : blockListOf(resolved.trustedHops)
   }
 
   /** Which instance this process belongs to; said before it serves, or never. */
@@ -224,12 +225,3 @@ function joined(chain: string, own: string, trusted: boolean): string {
 
 /** An address as RFC 7239 6 wants it: IPv6 in brackets and quotes. */
 function nodeName(ip: string): string { return ip.includes(':') ? `"[${ip}]"` : ip }
-
-function blockList(entries: readonly string[]): net.BlockList {
-  const list = new net.BlockList()
-  for (const entry of entries) {
-    const { address, family, prefix } = parseAddressBlock(entry)!
-    list.addSubnet(address, prefix, family)
-  }
-  return list
-}

@@ -1,7 +1,7 @@
 /** What the proxy may be told about the fields that say whose request it is; part of the options of a service. */
-import { isIP } from 'node:net'
 import { isAuthority } from '../http/authority.ts'
 import { isToken } from '../http/header-map.ts'
+import { parseAddressBlock } from '../primitives/address-blocks.ts'
 import { choice, code, defaultsOf, flag, list, orText, text, type OptionTable } from '../primitives/option-table.ts'
 
 /** Which fields tell origins and clients who asked and what passed on the way, and whose such fields are believed. */
@@ -44,24 +44,6 @@ export const FORWARDED_OPTIONS = {
 } satisfies OptionTable<ForwardedOptions>
 
 export const FORWARDED_DEFAULTS: ResolvedForwardedOptions = defaultsOf<ForwardedOptions>(FORWARDED_OPTIONS)
-
-export interface AddressBlock {
-  readonly address: string
-  readonly family: 'ipv4' | 'ipv6'
-  readonly prefix: number
-}
-
-/** An address, or a block of them such as 10.0.0.0/8; null for anything else. */
-export function parseAddressBlock(entry: string): AddressBlock | null {
-  const slash = entry.indexOf('/')
-  const address = slash === -1 ? entry : entry.slice(0, slash)
-  const version = isIP(address)
-  if (version === 0) return null
-  const whole = version === 4 ? 32 : 128
-  const digits = slash === -1 ? String(whole) : entry.slice(slash + 1)
-  if (!/^\d{1,3}$/.test(digits) || Number(digits) > whole) return null
-  return { address, family: version === 4 ? 'ipv4' : 'ipv6', prefix: Number(digits) }
-}
 
 /** cdn-id of RFC 8586 2: a host with an optional port, or a pseudonym. */
 function isLoopName(value: unknown): boolean {

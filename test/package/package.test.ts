@@ -16,6 +16,7 @@ import { buildCreator, buildPackage, type publishedManifest } from '../../script
 import { linkTarget } from '../../scripts/page-links.ts'
 import { importsOf } from '../../scripts/source-text.ts'
 import * as source from '../../src/index.ts'
+import * as kit from '../../src/kit/index.ts'
 import { olderNode } from '../support/clean-clone.ts'
 import { temporaryFolder, writeTree } from '../support/temporary-folder.ts'
 
@@ -56,8 +57,8 @@ before(() => {
   const { dependencies } = JSON.parse(readFileSync(path.join(installed, 'package.json'), 'utf8')) as {
     dependencies: Record<string, string>
   }
-  mkdirSync(path.join(project, 'node_modules/@types'))
   for (const name of [...Object.keys(dependencies), '@types/node']) {
+    mkdirSync(path.dirname(path.join(project, 'node_modules', name)), { recursive: true })
     symlinkSync(path.join(ROOT, 'node_modules', name), path.join(project, 'node_modules', name))
   }
   writeTree(project, { 'package.json': '{ "name": "project", "private": true, "type": "module" }' })
@@ -128,7 +129,10 @@ test('package: every package that it imports is one of its dependencies', () => 
 
 test('package: a JavaScript project imports the same names as the source exports, and runs a request', () => {
   writeTree(project, {
-    'names.js': 'import * as cirque from "cirque"\nconsole.log(JSON.stringify(Object.keys(cirque).sort()))\n',
+    'names.js': `
+      import * as cirque from 'cirque'
+      import * as kit from 'cirque/kit'
+      console.log(JSON.stringify([cirque, kit].map(names => Object.keys(names).sort())))`,
     'request.js': `
       import http from 'node:http'
       import { once } from 'node:events'
@@ -144,7 +148,7 @@ test('package: a JavaScript project imports the same names as the source exports
       origin.close()
       origin.closeAllConnections()`,
   })
-  assert.deepEqual(JSON.parse(run(process.execPath, ['names.js'])), Object.keys(source).toSorted())
+  assert.deepEqual(JSON.parse(run(process.execPath, ['names.js'])), [source, kit].map(names => Object.keys(names).toSorted()))
   assert.equal(run(process.execPath, ['request.js']), 'from the origin: /path\n')
 })
 

@@ -5,14 +5,16 @@
  */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
+import { mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { after, before, test } from 'node:test'
+import { publishedManifest } from '../../scripts/build-package.ts'
 import { declaredNames, writeDeclarations, type DeclaredName } from '../support/declared-surface.ts'
 import { writeTree } from '../support/temporary-folder.ts'
 
 const ROOT = path.join(import.meta.dirname, '../..')
+const OURS = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as Parameters<typeof publishedManifest>[0]
 
 /** Members that applications may use, besides constructors. */
 const MEMBERS: Readonly<Record<string, string>> = {
@@ -20,6 +22,7 @@ const MEMBERS: Readonly<Record<string, string>> = {
   Backend: 'enabled ext failures healthy hostName inFlight name origin peer peerAddress ready release report selected status weight',
   BasicPeer: '',
   HeaderMap: '[Symbol.iterator] append clone contentLength delete from get getAll has set size toObject',
+  Hosts: 'of',
   HttpConnector: 'close closeIdle stats',
   HttpHealthCheck: 'close options probe',
   HttpPeer: 'address backend clientCert connectProxy name options release report reuseKey sni tls',
@@ -27,11 +30,13 @@ const MEMBERS: Readonly<Record<string, string>> = {
   KetamaSelection: 'build keyed name',
   LoadBalancer: 'asBackgroundService backends from options select selectFor selectPeer selectPeerFor selectWith setEnabled trySelect ' +
     'trySelectFor trySelectPeerFor update',
+  Networks: 'has',
   OptionError: 'mistakes of',
   ProxyError: 'kind limit retry source status',
   RequestHead: 'authority build check clone headers host method path query scheme target version',
   Resolver: 'options resolve',
   ResponseHead: 'build check clone headers reason status version',
+  Router: 'add match',
   Server: 'addService close limits runForever selfTest start stats stop',
   ServiceHandle: 'dependsOn name',
   SharedHealthCheck: 'close options probe',
@@ -47,7 +52,7 @@ let called: readonly DeclaredName[] = []
 before(() => {
   const dist = path.join(folder, 'node_modules/cirque/dist')
   writeDeclarations(dist)
-  names = declaredNames(dist)
+  names = [...declaredNames(dist), ...declaredNames(dist, 'src/kit/index.d.ts')]
   called = names.filter(({ kind, name }) => kind === 'class' || name === 'HttpProxyService')
 })
 after(() => rmSync(folder, { recursive: true, force: true, maxRetries: 3 }))
@@ -84,7 +89,7 @@ test('public surface: the declarations hold by themselves, and an application co
   const project = path.join(folder, 'project')
   writeTree(folder, {
     'node_modules/cirque/package.json': JSON.stringify({
-      name: 'cirque', type: 'module', exports: { '.': { types: './dist/src/index.d.ts', default: './dist/src/index.js' } },
+      name: 'cirque', type: 'module', exports: publishedManifest(OURS)['exports'],
     }),
     'project/package.json': '{ "type": "module" }',
     // Neither `types` nor `skipLibCheck`: the package asks for the types of Node.js by itself.
@@ -96,6 +101,7 @@ import {
   AccessLog, functionDiscovery, HttpConnector, HttpHealthCheck, HttpPeer, httpProxyService, inject, KetamaSelection, LoadBalancer, Server,
   TcpHealthCheck, type HttpModule, type ProxyHttp,
 } from 'cirque'
+import { basicAuth, cookiesOf, Networks, Router, type RouteMatch } from 'cirque/kit'
 
 const balancer = new LoadBalancer(functionDiscovery(() => ['10.0.0.1:8080']), {
   healthCheck: new HttpHealthCheck(), selection: new KetamaSelection(), peer: backend => new HttpPeer(backend),
@@ -112,6 +118,8 @@ const app: ProxyHttp = {
   upstreamPeer: session => balancer.selectPeerFor(session),
   upstreamResponseFilter: (session, response) => response.status === 503 && !session.signal.aborted ? 'retry' : 'continue',
 }
+const match: RouteMatch<number> = new Router<number>().add('/api/*', 1).match({} as never)
+if (match.found) void [match.value, match.params['id'], basicAuth({ users: { ada: 'secret' } }), cookiesOf, new Networks([]).has('')]
 const service = httpProxyService(app, { connector: new HttpConnector(), accessLog: new AccessLog('stdout') }).addTcp(':8080')
 const server = new Server()
 server.addService(balancer.asBackgroundService())

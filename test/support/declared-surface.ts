@@ -36,9 +36,9 @@ export function writeDeclarations(folder: string): void {
   if (status !== 0) throw new Error(`no declarations:\n${stdout}`)
 }
 
-/** Every name of the entry in `folder`, in its order. */
-export function declaredNames(folder: string): DeclaredName[] {
-  const entry = path.join(folder, 'src/index.d.ts')
+/** Every name of an entry in `folder`, in its order. @param file `src/index.d.ts`, or another entry */
+export function declaredNames(folder: string, file = 'src/index.d.ts'): DeclaredName[] {
+  const entry = path.join(folder, file)
   const names: DeclaredName[] = []
   for (const [, list, from] of readFileSync(entry, 'utf8').matchAll(/export (?:type )?\{([^}]*)\} from '([^']+)'/g)) {
     for (const written of list!.split(',')) {

@@ -1,0 +1,23 @@
+/// <reference types="node" preserve="true" />
+/**
+ * `cirque/kit`: small things that most applications need, each by itself. They stand on what every application can call (`Session`,
+ * `HeaderMap`, modules) and on nothing else, and whoever imports none of them pays for none.
+ */
+import '../runtime-check.ts'
+
+// What a request says.
+export { queryOf, setQuery } from './query.ts'
+export { cookiesOf, setCookie, type CookieOptions } from './cookies.ts'
+export { readJson, respondJson } from './json.ts'
+export { hostOf, Hosts } from './hosts.ts'
+export { Networks } from './networks.ts'
+
+// Where it goes.
+export { Router, type MatchedRoute, type RouteMatch, type RouteParams, type UnmatchedRoute } from './router.ts'
+export { localPath, redirect, type RedirectStatus } from './redirect.ts'
+
+// Who may.
+export type { Guard } from './credentials.ts'
+export { sameSecret } from './credentials.ts'
+export { basicAuth, basicCredentials, type BasicAuthOptions, type PasswordCheck } from './basic-auth.ts'
+export { bearerAuth, type BearerAuthOptions, type TokenCheck, type TokenVerdict } from './bearer-auth.ts'
