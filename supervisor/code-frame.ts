@@ -43,7 +43,10 @@ export function errorDetail(stack: string, readSource = readFile, message = ''):
 }
 
 /** Lines of a stack from which nobody who writes an application learns anything: Node.js itself, and what loads an application. */
-const TELLS_NOTHING = /^ {4}at .*(?:\bnode:internal\/|\/workers\/(?:describe|run-worker|worker-life)\.[jt]s:).*(?:\n|$)/gm
+const TELLS_NOTHING = new RegExp([
+  String.raw`^ {4}at .*(?:\bnode:internal\/|\/workers\/(?:describe|imported-files|run-worker|worker-life)\.[jt]s:`,
+  String.raw`|\/src\/ipc\/own-imports\.[jt]s:).*(?:\n|$)`,
+].join(''), 'gm')
 
 /** @returns '' when the stack names no place that can be shown */
 export function codeFrame(stack: string, readSource = readFile): string {

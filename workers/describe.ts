@@ -7,10 +7,10 @@ import { role } from './keep-alive-without-supervisor.ts'
 import '../src/ipc/own-imports.ts'
 import fs from 'node:fs'
 import { pathToFileURL } from 'node:url'
-import { describeError } from '../src/errors/describe-error.ts'
+import { describeLoadError } from '../src/errors/load-error.ts'
 import type { DescribeOutcome } from '../src/ipc/server-description.ts'
 import { claimRunHost } from '../src/server/run-host.ts'
-import { listImportedFiles } from './imported-files.ts'
+import { listImportedFiles, lookAtLoadedFiles } from './imported-files.ts'
 
 const OUTCOME_FD = 3
 let finished = false
@@ -20,6 +20,7 @@ if (role === null || role.role !== 'describe') {
   process.exit(1)
 }
 
+const lastLoaded = lookAtLoadedFiles()
 const files = role.listFiles === true ? listImportedFiles() : null
 process.argv.splice(1, 2, role.application)
 process.on('uncaughtException', fail)
@@ -45,6 +46,6 @@ function finish(outcome: DescribeOutcome): void {
 }
 
 function fail(error: unknown): void {
-  finish({ ok: false, ...describeError(error) })
+  finish({ ok: false, ...describeLoadError(error, lastLoaded()) })
   process.exit(1)
 }

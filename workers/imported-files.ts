@@ -8,6 +8,18 @@ import { fileURLToPath } from 'node:url'
 
 const PACKAGES = `${path.sep}node_modules${path.sep}`
 
+/** From now on. @returns the file that was read last, which Node.js parses before it reads another; '' before the first one. */
+export function lookAtLoadedFiles(): () => string {
+  let last = ''
+  registerHooks({
+    load(url, context, next) {
+      if (url.startsWith('file:')) last = fileURLToPath(url)
+      return next(url, context)
+    },
+  })
+  return () => last
+}
+
 /** From now on. @returns the files so far, in order; it grows. */
 export function listImportedFiles(): ReadonlySet<string> {
   const files = new Set<string>()

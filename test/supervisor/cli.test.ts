@@ -66,7 +66,7 @@ test('cli: validate loads an application and binds nothing', t => {
   fs.writeFileSync(path.join(folder, 'bad.ts'), 'import "./nothing.ts"\n')
   const bad = cirque(['validate', 'bad.ts'], folder)
   assert.equal(bad.code, 1)
-  assert.match(bad.err, /bad\.ts could not be loaded: Cannot find module/)
+  assert.match(bad.err, /bad\.ts could not be loaded: bad\.ts:1: there is no nothing\.ts\nbad\.ts:1:8\n> 1 \| import/)
   fs.writeFileSync(path.join(folder, 'mistakes.ts'), `throw new TypeError('first mistake\\nsecond mistake')\n`)
   const mistakes = cirque(['validate', 'mistakes.ts'], folder).err
   const once = /mistakes\.ts could not be loaded: first mistake\nsecond mistake\nmistakes\.ts:1:7\n> 1 .*\n.*\^\n {4}at/
