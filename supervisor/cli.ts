@@ -9,6 +9,7 @@ import './early-signals.ts'
 import { Command, CommanderError } from 'commander'
 import { ChannelError } from '../src/ipc/channel.ts'
 import { addChangeCommands } from './commands/change-commands.ts'
+import { addCompletionsCommand } from './commands/completions-command.ts'
 import { addInitCommand } from './commands/init-command.ts'
 import { addProveCommand } from './commands/prove-command.ts'
 import { addRunCommands } from './commands/run-commands.ts'
@@ -39,6 +40,7 @@ export function createCommandLine(): Command {
   addValidateCommand(program)
   addWorkerCommands(program)
   addProveCommand(program)
+  addCompletionsCommand(program)
   return program
 }
 

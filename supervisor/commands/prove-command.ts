@@ -1,16 +1,16 @@
 /** `cirque prove`. */
-import type { Command } from 'commander'
+import { Argument, type Command } from 'commander'
 import { proveOptionsFromFlags, type ProveFlags } from '../../src/config/prove-options.ts'
 import { EXIT } from '../exit-codes.ts'
-import { listenerUrl, prove, PROVE_ACTIONS, proveText } from '../prove.ts'
+import { listenerUrl, prove, PROVE_ACTIONS, proveText, type ProveAction } from '../prove.ts'
 import { chosenFolder } from './chosen-supervisor.ts'
 import { Failure, say, shared } from './shared-options.ts'
 import type { Shared } from './shared-options.ts'
 
 export function addProveCommand(program: Command): void {
   shared(program.command('prove').description('count, with clients that never retry, what an action loses'))
-    .argument('<action>', 'upgrade: replace workers and supervisor; reload: workers and configuration; '
-      + 'crash: kill -9 a worker; watch: only look')
+    .addArgument(new Argument('<action>', 'upgrade: replace workers and supervisor; reload: workers and configuration; '
+      + 'crash: kill -9 a worker; watch: only look').choices(PROVE_ACTIONS))
     .option('--url <url>', 'where the proxy listens (default: its first TCP listener)')
     .option('--path <path>', 'what fresh and keep-alive connections ask for (default: /)')
     .option('--ws <path>', 'a WebSocket that sends everything back')
@@ -19,9 +19,7 @@ export function addProveCommand(program: Command): void {
     .option('--for <duration>', 'how long to watch after the action, and at most 2s before (default: 3s)')
     .option('--rate <n>', 'requests a second of each kind of client (default: 100)')
     .option('--connections <n>', 'keep-alive connections (default: 20)')
-    .action(async (name: string, options: Shared & ProveFlags) => {
-      const action = PROVE_ACTIONS.find(each => each === name)
-      if (action === undefined) throw new Failure(EXIT.usage, `prove ${name}? use one of ${PROVE_ACTIONS.join(', ')}`)
+    .action(async (action: ProveAction, options: Shared & ProveFlags) => {
       const folder = action === 'watch' && options.url !== undefined ? '' : await chosenFolder(options)
       const url = options.url ?? await listenerUrl(folder)
       if (url === '') throw new Failure(EXIT.usage, 'there is no TCP listener; say where to look with --url')

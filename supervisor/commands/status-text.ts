@@ -89,6 +89,11 @@ function noticesText(slots: readonly ShownSlot[]): string[] {
   return [...saidBy].map(([notice, workers]) => `notice        ${notice} (worker ${workers.join(', ')})`)
 }
 
+/** Of the workers that serve. */
+export function workerIds({ slots }: SupervisorStatus): string[] {
+  return (slots as ShownSlot[]).flatMap(({ worker }) => worker === null ? [] : [worker.id])
+}
+
 export function workersText(status: SupervisorStatus): string {
   const rows: string[][] = [['WORKER', 'PID', 'STATE', 'AGE', 'CONNECTIONS', 'REQUESTS', 'LAG', 'MEMORY', 'RESTARTS']]
   for (const slot of status.slots as ShownSlot[]) {

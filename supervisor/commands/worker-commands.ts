@@ -4,16 +4,17 @@ import type { SupervisorStatus } from '../operator-desk.ts'
 import { ask } from './chosen-supervisor.ts'
 import { say, shared } from './shared-options.ts'
 import type { Shared } from './shared-options.ts'
-import { workersText } from './status-text.ts'
+import { workerIds, workersText } from './status-text.ts'
 
 interface ReplacedWorker { slot: number; from: string; to: string }
 
 export function addWorkerCommands(program: Command): void {
   const workers = program.command('workers').description('look at workers and replace them')
   shared(workers.command('ls').description('list workers'))
-    .action(async (options: Shared) => {
+    .option('-q, --quiet', 'only the ids of those that serve')
+    .action(async (options: Shared & { quiet?: boolean }) => {
       const status = await ask(options, { tag: 'status' }) as SupervisorStatus
-      say(options, status.slots, () => workersText(status))
+      say(options, status.slots, () => options.quiet === true ? workerIds(status).join('\n') : workersText(status))
     })
   shared(workers.command('restart').description('replace workers one slot at a time, without losing a request'))
     .argument('[worker]', 'id or slot number; all when left out')

@@ -27,21 +27,25 @@ export class Terminal {
   }
 
   /** `cirque ARGUMENTS`. @returns null after the test was skipped, for want of what makes a terminal */
-  static cirque(t: TestContext, args: readonly string[], { cwd, env = {} }: TerminalOptions): Terminal | null {
+  static cirque(t: TestContext, args: readonly string[], options: TerminalOptions): Terminal | null {
+    return Terminal.start(t, [process.execPath, '--disable-warning=ExperimentalWarning', CLI, ...args], options)
+  }
+
+  /** @returns as `cirque` does */
+  static start(t: TestContext, command: readonly string[], { cwd, env = {} }: TerminalOptions): Terminal | null {
     const python = requireProgram(t, 'python3')
     if (python === null) return null
-    const argv = [SCRIPT, process.execPath, '--disable-warning=ExperimentalWarning', CLI, ...args]
-    const child = spawn(python, argv, { cwd, env: { ...process.env, TERM: 'xterm', ...env }, stdio: 'pipe' })
+    const child = spawn(python, [SCRIPT, ...command], { cwd, env: { ...process.env, TERM: 'xterm', ...env }, stdio: 'pipe' })
     t.after(() => { if (child.exitCode === null) child.kill('SIGTERM') })
     return new Terminal(child)
   }
 
   type(keys: string): void { this.#child.stdin!.write(keys) }
 
-  /** Resolves when it has shown that. */
-  async shows(pattern: RegExp): Promise<RegExpExecArray> {
-    const seen = (): string => this.shown
-    return await waitFor(`${String(pattern)} in the terminal`, () => pattern.exec(this.shown), { deadlineMs: LONG_MS, seen })
+  /** Resolves when it has shown that. @param from where in what was shown it is looked for */
+  async shows(pattern: RegExp, from = 0): Promise<RegExpExecArray> {
+    const seen = (): string => this.shown.slice(from)
+    return await waitFor(`${String(pattern)} in the terminal`, () => pattern.exec(seen()), { deadlineMs: LONG_MS, seen })
   }
 
   /** @returns the exit code; 128 and more: it ended by a signal. */
