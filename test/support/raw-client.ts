@@ -6,7 +6,8 @@ import { readFile } from 'node:fs/promises'
 import net from 'node:net'
 import { waitFor, within } from './wait-for.ts'
 
-export type Address = { readonly host: string; readonly port: number } | { readonly path: string }
+/** `localAddress`: where the client comes from. */
+export type Address = { readonly host: string; readonly port: number; readonly localAddress?: string } | { readonly path: string }
 
 export interface RawResponse {
   readonly version: string

@@ -30,8 +30,9 @@ export class Recipe {
 
   get authority(): string { return `127.0.0.1:${this.#port}` }
 
-  async connect(): Promise<RawClient> {
-    const client = await RawClient.connect({ host: '127.0.0.1', port: this.#port })
+  /** @param from another address of the loopback network, for another client; Linux has all of 127.0.0.0/8 */
+  async connect(from = '127.0.0.1'): Promise<RawClient> {
+    const client = await RawClient.connect({ host: '127.0.0.1', port: this.#port, localAddress: from })
     this.#clients.push(client)
     return client
   }
