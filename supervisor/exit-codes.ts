@@ -2,7 +2,7 @@
 import path from 'node:path'
 import { ConfigError, formatMistake } from '../src/config/server-config.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
-import { errorDetail } from './code-frame.ts'
+import { errorDetail } from '../src/errors/code-frame.ts'
 import { DescribeFailed } from './describe-application.ts'
 import { BindError } from './listener-table.ts'
 import { StartFailed } from './refusals.ts'

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { codeFrame, errorDetail, errorText, placeIn } from '../../supervisor/code-frame.ts'
+import { codeFrame, errorDetail, errorText, placeIn } from '../../src/errors/code-frame.ts'
 
 const SOURCE = ['import x from \'x\'', '', 'const port = 1', '\tthrow new Error(\'no\')\x1B', 'last()', 'unseen()'].join('\n')
 const read = (file: string): string => {

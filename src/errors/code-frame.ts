@@ -17,7 +17,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-const ROOT = new URL('../', import.meta.url)
+const ROOT = new URL('../../', import.meta.url)
 const OWN_FOLDERS = ['src/', 'supervisor/', 'workers/'].map(name => fileURLToPath(new URL(name, ROOT)))
 const LINES_BEFORE = 2
 const LINES_AFTER = 1
