@@ -11,6 +11,7 @@ import { describeLoadError } from '../src/errors/load-error.ts'
 import type { DescribeOutcome } from '../src/ipc/server-description.ts'
 import { claimRunHost } from '../src/server/run-host.ts'
 import { listImportedFiles, lookAtLoadedFiles } from './imported-files.ts'
+import { onSharedPort } from './own-ports.ts'
 
 const OUTCOME_FD = 3
 let finished = false
@@ -24,6 +25,7 @@ const lastLoaded = lookAtLoadedFiles()
 const files = role.listFiles === true ? listImportedFiles() : null
 process.argv.splice(1, 2, role.application)
 process.on('uncaughtException', fail)
+onSharedPort(fail)
 process.on('exit', () => finish({ ok: false, message: 'the application ended without calling server.runForever()', stack: '' }))
 
 claimRunHost({

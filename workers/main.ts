@@ -4,5 +4,7 @@
 import '../src/runtime-check.ts'
 import './keep-alive-without-supervisor.ts'
 import '../src/ipc/own-imports.ts'
+import { refuseSharedPorts } from './own-ports.ts'
 
+refuseSharedPorts()
 await import('./run-worker.ts')

@@ -42,6 +42,8 @@ export interface OrderedWorkerOptions {
   copies?: number
   env?: Readonly<Record<string, string>>
   welcome?: Partial<Welcome>
+  /** What it says first. @default 'ready' */
+  says?: FromWorker['tag']
 }
 
 type Hello = Extract<FromWorker, { tag: 'hello' }>
@@ -78,7 +80,7 @@ export class OrderedWorker {
     this.ended = new Promise(resolve => { child.once('exit', (code, signal) => resolve({ code, signal })) })
   }
 
-  /** Resolves when the worker is ready. */
+  /** Resolves when the worker is ready, or has said something else that was wanted. */
   static async start(t: TestContext, options: OrderedWorkerOptions): Promise<OrderedWorker> {
     const controlPath = path.join(temporaryFolder(t), 'worker.sock')
     const { slots = 1, copies = 1 } = options
@@ -107,7 +109,7 @@ export class OrderedWorker {
       worker.leave()
       for (const socket of sockets) socket.close()
     })
-    await worker.said('ready')
+    await worker.said(options.says ?? 'ready')
     return worker
   }
 
