@@ -31,6 +31,7 @@ export function createCommandLine(): Command {
     .version(packageVersion(), '--version')
     .exitOverride()
     .configureHelp({ sortSubcommands: false })
+  program.configureOutput({ outputError: (text, write) => { write(withPlaceOfOptions(text, program)) } })
 
   addInitCommand(program)
   addRunCommands(program)
@@ -42,6 +43,19 @@ export function createCommandLine(): Command {
   addProveCommand(program)
   addCompletionsCommand(program)
   return program
+}
+
+/**
+ * Options belong to commands and stand behind them; one that a command has, and that stands before all of them, is told
+ * where it goes. @param text what commander says, with its line end
+ */
+function withPlaceOfOptions(text: string, { args, commands }: Command): string {
+  const option = /^error: unknown option '(--?[\w-]+)/.exec(text)?.[1]
+  const owners = commands.filter(({ options }) => options.some(({ short, long }) => option === short || option === long))
+  if (option === undefined || args[0]?.startsWith('-') !== true || owners.length === 0) return text
+  const at = args.findIndex(arg => commands.some(command => command.name() === arg))
+  const [before, behind] = at === -1 ? [args, [owners[0]!.name()]] : [args.slice(0, at), args.slice(at)]
+  return `${text.trimEnd()} before the command; use cirque ${[...behind, ...before].join(' ')}\n`
 }
 
 /** @returns the exit code; `run` does not return. */

@@ -57,6 +57,15 @@ test('cli: wrong usage is 2, nothing running is 3, help is 0', t => {
   assert.deepEqual(JSON.parse(status.err), { ok: false, exitCode: 3, error })
 })
 
+test('cli: an option before the command is told where it goes', t => {
+  const folder = temporaryFolder(t)
+  const before = cirque(['--state-dir', '/run/cirque', 'workers', 'ls'], folder)
+  const place = "error: unknown option '--state-dir' before the command; use cirque workers ls --state-dir /run/cirque\n"
+  assert.deepEqual([before.code, before.err], [2, place])
+  assert.equal(cirque(['--bogus', 'status'], folder).err, "error: unknown option '--bogus'\n")
+  assert.equal(cirque(['status', '--soak', '3s'], folder).err, "error: unknown option '--soak'\n", 'it stands where it should')
+})
+
 test('cli: validate loads an application and binds nothing', t => {
   const folder = temporaryFolder(t)
   const good = cirque(['validate', PLAIN, '--json'], folder)
