@@ -54,3 +54,8 @@ for (const { page, source, declaration, hooks } of DESCRIBED) {
     }
   })
 }
+
+test('pages: docs/from-pingora.md leads to every hook', () => {
+  const page = textOf('docs/from-pingora.md')
+  for (const hook of HOOKS) assert.ok(page.includes(`[\`${hook}\`](hooks.md#${hook.toLowerCase()})`), hook)
+})
