@@ -8,7 +8,7 @@
  */
 import type { HeaderMap } from '../http/header-map.ts'
 import type { ResponseHead } from '../http/message-head.ts'
-import { BODY_UNKNOWN, type DownstreamSession } from '../protocols/http-session.ts'
+import type { DownstreamSession } from '../protocols/http-session.ts'
 import { BodyPipe } from './body-pipe.ts'
 import { hookLate, HookWatch, type HookHost, type HookWaiter } from './hook-watch.ts'
 import type { PhaseSubject, ResponseOrigin } from './phases.ts'
@@ -43,7 +43,7 @@ const OWN_BODY = 'the body given to respond()'
 export class OwnAnswer implements ResponseSource, HookWaiter {
   readonly kind = 'own'
   readonly head: ResponseHead
-  /** Bytes, or BODY_UNKNOWN. */
+  /** Bytes, or BODY_UNKNOWN: of what is iterated, the length that the head announces. */
   readonly length: number
   readonly #host: HookHost
   readonly #bytes: Buffer | null
@@ -71,7 +71,8 @@ export class OwnAnswer implements ResponseSource, HookWaiter {
     this.#host = host
     this.#bytes = bytes
     this.#body = bytes === null ? body as AsyncIterable<Uint8Array | string> : null
-    this.length = bytes === null ? BODY_UNKNOWN : bytes.length
+    // Who knows the length of what is iterated says it in the head, and is held to it.
+    this.length = bytes === null ? head.headers.contentLength() : bytes.length
     // A stream may fail before it is read, or behind the last reader: then nobody else would listen.
     if (isEmitter(this.#body)) this.#body.on('error', ignore)
   }

@@ -106,7 +106,8 @@ export interface Session {
   /**
    * Answers instead of an origin; written as `return session.respond(403)`. In every hook from `earlyRequestFilter` to
    * `upstreamRequestFilter`, in `upstreamResponseFilter` and `responseFilter` (whose answer it replaces), and in `failToProxy`.
-   * Content-Length is added for text and bytes, and the response filters of modules run.
+   * Content-Length is added for text and bytes; of what is iterated it may be among the fields, and a body that then turns out shorter
+   * is cut, a longer one ends there. The response filters of modules run.
    * @throws Error, which says what would do, in other hooks and when there is an answer already; TypeError on a status, field or body
    * that must not be written.
    */

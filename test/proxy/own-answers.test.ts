@@ -92,6 +92,30 @@ test('own answers: an iterated body is asked for piece by piece, passes the modu
   assert.deepEqual([pieces, ended], [0, 'given up'])
 })
 
+test('own answers: the length of an iterated body may be said, and is held to', async () => {
+  async function* body(): AsyncGenerator<string> {
+    yield 'hel'
+    yield 'lo'
+  }
+  const answering = (length: string): Partial<ProxyHttp<undefined>> => {
+    return { suppressErrorLog: () => true, requestFilter: session => session.respond(200, { 'Content-Length': length }, body()) }
+  }
+  const whole = await ask(answering('5'))
+  assert.deepEqual([whole.body.toString(), whole.headers.get('content-length')], ['hello', '5'])
+  assert.equal(whole.headers.get('transfer-encoding'), undefined)
+  assert.equal((await ask(answering('5'), 'HEAD')).headers.get('content-length'), '5')
+  // What follows would be read as the next answer.
+  assert.equal((await ask(answering('3'))).body.toString(), 'hel')
+  await assert.rejects(ask(answering('6')), /CLOSED_EARLY|CONNECTION_RESET/)
+  // What is no length says nothing.
+  for (const odd of ['x', '-1', '5, 5']) {
+    const chunked = await ask(answering(odd))
+    assert.deepEqual([chunked.body.toString(), chunked.headers.get('transfer-encoding')], ['hello', 'chunked'], odd)
+  }
+  // A filter that may change it keeps no promise of others.
+  assert.equal((await ask({ ...answering('5'), modules: [{ ...shout, keepsLength: false }] })).headers.get('transfer-encoding'), 'chunked')
+})
+
 test('own answers: a body that is never wanted is not asked for', async () => {
   let asked = false
   // oxlint-disable-next-line require-yield -- what matters is whether it starts
