@@ -110,6 +110,7 @@ const VENDORS: Readonly<Record<string, readonly string[]>> = {
   'cirque': ['examples/'],
   'zod': ['src/config/'],
   'yaml': ['src/config/'],
+  '@fastify/send': ['src/kit/static-files.ts'],
   'commander': ['supervisor/cli.ts', 'supervisor/commands/'],
 }
 const VENDOR_FREE = ['create/template/', 'test/', 'scripts/']

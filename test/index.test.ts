@@ -3,6 +3,7 @@
  * that is no longer exported, or is no longer what it was, fails the check of types.
  */
 import assert from 'node:assert/strict'
+import { createRequire } from 'node:module'
 import { test } from 'node:test'
 import * as cirque from '../src/index.ts'
 import * as kit from '../src/kit/index.ts'
@@ -16,8 +17,9 @@ const VALUES = [
 ] as const satisfies readonly (keyof typeof cirque)[]
 
 const KIT_VALUES = [
-  'basicAuth', 'basicCredentials', 'bearerAuth', 'cookiesOf', 'hostOf', 'Hosts', 'localPath', 'Networks', 'queryOf', 'readJson',
-  'redirect', 'respondJson', 'Router', 'sameSecret', 'setCookie', 'setQuery',
+  'basicAuth', 'basicCredentials', 'bearerAuth', 'canonicalHost', 'cookiesOf', 'cors', 'hostOf', 'Hosts', 'localPath', 'Networks',
+  'queryOf', 'readJson', 'redirect', 'respondJson', 'Router', 'sameSecret', 'schemeOf', 'securityHeaders', 'setCookie', 'setQuery',
+  'staticFiles',
 ] as const satisfies readonly (keyof typeof kit)[]
 
 /** One property a type, so that each of them has to be there. */
@@ -56,12 +58,18 @@ export interface Types {
   watching: cirque.Tracer
   kit: kit.CookieOptions | kit.RouteMatch<string> | kit.MatchedRoute<string> | kit.UnmatchedRoute | kit.RouteParams | kit.RedirectStatus
   guards: kit.Guard | kit.BasicAuthOptions | kit.PasswordCheck | kit.BearerAuthOptions | kit.TokenCheck | kit.TokenVerdict
+  fields: kit.CorsOptions | kit.OriginCheck | kit.SecurityHeaderOptions
+  files: kit.StaticFiles | kit.StaticFilesOptions | kit.CanonicalHostOptions
   accessLog: cirque.AccessLogSink | cirque.LoggedExchange | cirque.AccessLogOptions | cirque.LineDestination
 }
 
 test('package: the values that it exports are these', () => {
   assert.deepEqual(Object.keys(cirque).toSorted(), [...VALUES].toSorted())
   assert.deepEqual(Object.keys(kit).toSorted(), [...KIT_VALUES].toSorted())
+})
+
+test('package: the library behind static files is loaded with the first folder, and not with the kit', () => {
+  assert.deepEqual(Object.keys(createRequire(import.meta.url).cache).filter(file => file.includes('fastify')), [])
 })
 
 test('package: what a health check, a balancer and a connector are made of can be put together from the edge', () => {

@@ -16,6 +16,13 @@ export { Networks } from './networks.ts'
 export { Router, type MatchedRoute, type RouteMatch, type RouteParams, type UnmatchedRoute } from './router.ts'
 export { localPath, redirect, type RedirectStatus } from './redirect.ts'
 
+// What is answered.
+export { staticFiles, type StaticFiles, type StaticFilesOptions } from './static-files.ts'
+export { canonicalHost, type CanonicalHostOptions } from './canonical-host.ts'
+export { schemeOf } from './client-scheme.ts'
+export { cors, type CorsOptions, type OriginCheck } from './cors.ts'
+export { securityHeaders, type SecurityHeaderOptions } from './security-headers.ts'
+
 // Who may.
 export type { Guard } from './credentials.ts'
 export { sameSecret } from './credentials.ts'

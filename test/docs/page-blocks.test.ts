@@ -48,8 +48,9 @@ const installed = path.join(folder, 'node_modules/cirque')
 
 before(() => {
   buildPackage(installed)
-  mkdirSync(path.join(folder, 'node_modules/@types'))
-  for (const name of ['@types/node', 'commander', 'yaml', 'zod']) {
+  const { dependencies } = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as { dependencies: object }
+  for (const name of ['@types/node', ...Object.keys(dependencies)]) {
+    mkdirSync(path.dirname(path.join(folder, 'node_modules', name)), { recursive: true })
     symlinkSync(path.join(ROOT, 'node_modules', name), path.join(folder, 'node_modules', name))
   }
   const template = readFileSync(path.join(ROOT, 'create/template/tsconfig.json'), 'utf8')
