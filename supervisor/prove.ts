@@ -167,6 +167,18 @@ const FAULT_NAMES: Readonly<Record<Fault, string>> = {
   unable: 'UNABLE',
 }
 
+const EXPLAINED_TEXT = 'EXPLAINED  faults on connections that the killed worker had accepted: they went with it'
+
+/** What a column counts whose name does not say it. @param action null: all that any action shows */
+export function columnsText(lineDelayMs: number, action: ProveAction | null): string[] {
+  const ownLine = `; of keep-alive and WebSocket echo ${2 * lineDelayMs} ms are the client's own line, ${lineDelayMs} ms each way`
+  return [
+    ...action === null || action === 'crash' ? [EXPLAINED_TEXT] : [],
+    'CLOSED     connections that the server ended in order; a WebSocket message that met its Close is neither lost nor OK',
+    `P99        from when an attempt was due to its whole answer${lineDelayMs === 0 ? '' : ownLine}`,
+  ]
+}
+
 export function proveText({ action, acted, actionLines, report, verdict }: ProveOutcome): string {
   if (report === null) return ''
   const phases = PHASES.filter(phase => report.phasesMs[phase] > 0)
@@ -201,9 +213,9 @@ export function proveText({ action, acted, actionLines, report, verdict }: Prove
     ...actionLines.map(line => acted ? line : `${action} failed: ${line}`),
     '',
     ...rows.map(row => rowText(row, widths)),
+    ...columnsText(report.lineDelayMs, action),
     '',
     `longest time in which a fresh connection was tried and none was answered: ${gaps}`,
-    ...explainedLines(action, report.explained),
     ...report.losses.filter(loss => !loss.explained).slice(0, SHOWN_LOSSES_MAX).map(lossLine),
     ...report.lost > SHOWN_LOSSES_MAX ? [`  and ${report.lost - SHOWN_LOSSES_MAX} more`] : [],
     // Anything else goes to stderr, as with every command that fails.
@@ -218,11 +230,6 @@ function rowText(row: readonly string[], widths: readonly number[]): string {
     return toTheLeft ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)
   })
   return cells.join('  ').trimEnd()
-}
-
-function explainedLines(action: ProveAction, explained: number): string[] {
-  if (action !== 'crash' || explained === 0) return []
-  return [`${explained} attempts were on connections that the killed worker had accepted; they go with it`]
 }
 
 function lossLine({ atMs, phase, population, fault, detail, connectionAgeMs }: LossReport): string {

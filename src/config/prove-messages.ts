@@ -68,6 +68,8 @@ export interface ProofReport {
   readonly url: string
   /** How long each phase was; 0: there was none. */
   readonly phasesMs: Readonly<Record<Phase, number>>
+  /** How long the client itself held what it sent, and again what it got, on connections that are kept and on WebSockets. */
+  readonly lineDelayMs: number
   /** Those that have no path are not here. */
   readonly populations: readonly PopulationReport[]
   /** Longest time in which no fresh connection got a first byte of its answer while one was being tried; null: none was tried. */

@@ -83,6 +83,7 @@ export class Proof {
     return {
       url: this.#setting.options.url,
       phasesMs: { ...this.#phasesMs },
+      lineDelayMs: this.#setting.options.delayMs,
       populations,
       longestGapMs: { ...this.#setting.gap.longestMs },
       attempted: populations.reduce((sum, { attempted }) => sum + attempted, 0),

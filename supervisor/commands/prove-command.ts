@@ -1,8 +1,8 @@
 /** `cirque prove`. */
 import { Argument, type Command } from 'commander'
-import { proveOptionsFromFlags, type ProveFlags } from '../../src/config/prove-options.ts'
+import { PROVE_DEFAULTS, proveOptionsFromFlags, type ProveFlags } from '../../src/config/prove-options.ts'
 import { EXIT } from '../exit-codes.ts'
-import { listenerUrl, prove, PROVE_ACTIONS, proveText, type ProveAction } from '../prove.ts'
+import { columnsText, listenerUrl, prove, PROVE_ACTIONS, proveText, type ProveAction } from '../prove.ts'
 import { chosenFolder } from './chosen-supervisor.ts'
 import { Failure, say, shared } from './shared-options.ts'
 import type { Shared } from './shared-options.ts'
@@ -19,6 +19,7 @@ export function addProveCommand(program: Command): void {
     .option('--for <duration>', 'how long to watch after the action, and at most 2s before (default: 3s)')
     .option('--rate <n>', 'requests a second of each kind of client (default: 100)')
     .option('--connections <n>', 'keep-alive connections (default: 20)')
+    .addHelpText('after', `\nColumns of the table:\n${columnsText(PROVE_DEFAULTS.delayMs, null).map(line => `  ${line}`).join('\n')}`)
     .action(async (action: ProveAction, options: Shared & ProveFlags) => {
       const folder = action === 'watch' && options.url !== undefined ? '' : await chosenFolder(options)
       const url = options.url ?? await listenerUrl(folder)
