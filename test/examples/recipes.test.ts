@@ -21,8 +21,8 @@ for (const name of RECIPES) {
   test(`recipes: ${name} says how it is tried, is short, and has a test`, () => {
     const text = read(`examples/${name}.ts`)
     const [header = ''] = /^\/\*\*\n.*?\*\/\n/s.exec(text) ?? []
-    assert.match(header, new RegExp(String.raw`^ \*   (?:[A-Z]+=\S+ )*npx cirque run examples/${name}\.ts( |$)`, 'm'))
-    assert.match(header, /^ \*   curl .*http:\/\/127\.0\.0\.1:6188\//m)
+    assert.match(header, new RegExp(String.raw`^ \*   (?:[A-Z_]+=\S+ )*npx cirque run examples/${name}\.ts( |$)`, 'm'))
+    assert.match(header, /^ \*   .*curl .*http:\/\/127\.0\.0\.1:6188\//m)
     assert.match(header, /^ \* Change /m)
     const lines = text.slice(header.length).split('\n').length - 1
     assert.ok(lines <= LINES_MAX, `${lines} lines`)
