@@ -6,7 +6,7 @@ import { role } from './keep-alive-without-supervisor.ts'
 import { pathToFileURL } from 'node:url'
 import { keepCompiled } from '../src/ipc/compile-cache.ts'
 import { loadSystemCalls } from '../src/ipc/system-calls.ts'
-import type { AcceptCall } from '../src/listener/acceptor.ts'
+import type { AcceptCall, ListenerCalls } from '../src/listener/acceptor.ts'
 import { claimRunHost } from '../src/server/run-host.ts'
 import { RepeatedLines } from '../src/telemetry/repeated-lines.ts'
 import { LoopWatch } from './loop-watch.ts'
@@ -27,11 +27,12 @@ const telemetry = new WorkerTelemetry({ id: role.worker, generation: Number.pars
 let kept = false
 const watch = new LoopWatch(`worker ${role.worker}`, telemetry.log)
 const systemCalls = await loadSystemCalls()
-const accept = systemCalls.available ? takeRest(systemCalls.calls.accept) : null
+const calls = systemCalls.available ? systemCalls.calls : null
+const listenerCalls: ListenerCalls | null = calls === null ? null : { accept: takeRest(calls.accept), hasUnread: calls.hasUnread }
 const workers = role.layout.slots
 const life = new WorkerLife(role, {
   world: systemWorld,
-  calls: systemCalls.available ? systemCalls.calls : null,
+  calls,
   log: telemetry.log,
   lines: new RepeatedLines(telemetry.log),
   flushLogs: () => telemetry.close(),
@@ -49,7 +50,7 @@ const life = new WorkerLife(role, {
   configure: settings => {
     const logs = telemetry.configure(settings.log)
     watch.configure(settings.log)
-    return { ...logs, accept, workers, settings }
+    return { ...logs, calls: listenerCalls, workers, settings }
   },
   load: application => import(pathToFileURL(application).href),
 })

@@ -4,6 +4,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 /** Dials under way at once. */
 const DIALS_AT_ONCE = 64
+/** What stays open is the attack; how new connections fare in a burst is a row of the bench. */
+const DIALS_PER_SECOND = 1000
 const ANSWER_MAX_MS = 10_000
 
 /** A connection that never complains: whoever attacks expects to be cut. */
@@ -24,10 +26,12 @@ export function connected(socket: net.Socket): Promise<boolean> {
 /** @returns those that got in. Each is given to `onOpen` as soon as it is there. */
 export async function dialMany(port: number, count: number, onOpen: (socket: net.Socket) => void): Promise<net.Socket[]> {
   const sockets: net.Socket[] = []
+  const startMs = performance.now()
   let begun = 0
   async function dialer(): Promise<void> {
     while (begun < count) {
-      begun++
+      const dueMs = startMs + begun++ * 1000 / DIALS_PER_SECOND
+      if (dueMs > performance.now()) await delay(dueMs - performance.now())
       const socket = dial(port)
       if (!await connected(socket)) continue
       sockets.push(socket)

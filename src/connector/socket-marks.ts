@@ -9,7 +9,6 @@ import { isIP } from 'node:net'
 import { ProxyError } from '../errors/proxy-error.ts'
 import { loadSystemCalls, type SystemCallsState } from '../ipc/system-calls.ts'
 import type { Peer } from '../peer/peer.ts'
-import { handleOf } from '../protocols/tcp/stream-handle.ts'
 import type { TcpStream } from '../protocols/tcp/tcp-stream.ts'
 
 /** Null: they are being loaded, or nobody has asked. */
@@ -39,7 +38,7 @@ export async function whenMarksAreKnown(): Promise<void> { state = await (loadin
  */
 export function setMarks(stream: TcpStream, { options }: Peer): void {
   const { dscp, tcpUserTimeoutMs } = options
-  const fd = handleOf(stream.socket)?.fd ?? -1
+  const fd = stream.descriptor
   if (state === null || !state.available || fd < 0) return
   if (dscp !== 0) state.calls.setDscp(fd, isIP(stream.socket.remoteAddress ?? '') === 6 ? 6 : 4, dscp)
   if (tcpUserTimeoutMs !== 0) state.calls.setUserTimeout(fd, tcpUserTimeoutMs)

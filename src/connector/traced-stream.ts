@@ -40,6 +40,7 @@ export class TracedStream implements ByteStream, StreamOwner {
   get bytesWritten(): number { return this.#stream.bytesWritten }
   get bytesTaken(): number { return this.#stream.bytesTaken }
   get destroyed(): boolean { return this.#stream.destroyed }
+  get descriptor(): number { return this.#stream.descriptor }
   get digest(): StreamDigest { return this.#stream.digest }
   get paused(): boolean { return this.#stream.paused && !this.#resuming }
   get receiveBuffer(): ReceiveBuffer | null { return this.#stream.receiveBuffer }

@@ -28,6 +28,8 @@ export interface SystemCalls {
   shutdown(fd: number): void
   /** Whether a listening socket has connections in its queue. */
   hasQueued(fd: number): boolean
+  /** Whether a connection has sent something, or its end, that was not read yet. @throws SystemCallError */
+  hasUnread(fd: number): boolean
   /**
    * Takes a connection from the queue of a listening socket that does not block. Those that their clients have given up in it
    * are passed over. -1: the queue is empty, or is taken from otherwise on this system. @throws SystemCallError: EMFILE …
@@ -278,6 +280,15 @@ async function load(): Promise<SystemCalls> {
   }
   const close = (fd: number): void => { if (call.close(fd) !== 0) fail('close', fd) }
 
+  const isReadable = (fd: number): boolean => {
+    pollFd.writeInt32LE(fd, 0)
+    pollFd.writeInt16LE(POLLIN, 4)
+    pollFd.writeInt16LE(0, 6)
+    const ready = call.poll(pollFd, 1n, 0)
+    if (ready < 0) fail('poll', fd)
+    return ready > 0 && (pollFd.readInt16LE(6) & POLLIN) !== 0
+  }
+
   const setOption = (fd: number, level: number, name: number, value: number): void => {
     int32.writeInt32LE(value)
     if (call.setsockopt(fd, level, name, int32, int32.length) < 0) fail('setsockopt', fd)
@@ -387,14 +398,8 @@ async function load(): Promise<SystemCalls> {
       if (call.flock(fd, LOCK_EX | LOCK_NB) === 0) return true
       return errno() === EAGAIN ? false : fail('flock', fd)
     },
-    hasQueued(fd) {
-      pollFd.writeInt32LE(fd, 0)
-      pollFd.writeInt16LE(POLLIN, 4)
-      pollFd.writeInt16LE(0, 6)
-      const ready = call.poll(pollFd, 1n, 0)
-      if (ready < 0) fail('poll', fd)
-      return ready > 0 && (pollFd.readInt16LE(6) & POLLIN) !== 0
-    },
+    hasQueued: isReadable,
+    hasUnread: isReadable,
     accept(fd) {
       if (call.accept4 === undefined) return -1
       for (;;) {

@@ -28,6 +28,13 @@ export interface Acceptor {
  */
 export type AcceptCall = (listening: number) => number
 
+/** What listeners ask of the C library. */
+export interface ListenerCalls {
+  readonly accept: AcceptCall
+  /** Whether a connection has sent something, or its end, that was not read yet. */
+  hasUnread(connection: number): boolean
+}
+
 /** Where an acceptor listens. */
 export interface ListeningAt {
   /** '' for a Unix path. */

@@ -46,6 +46,8 @@ export interface ByteStream {
   /** Bytes that the kernel has taken so far, as exactly as the transport can tell: how a slow reader is told from a stuck one. */
   readonly bytesTaken: number
   readonly destroyed: boolean
+  /** Of the socket below it; -1 without one, and once that is closed. */
+  readonly descriptor: number
   readonly digest: StreamDigest
 
   /** Appends latin1 text. It is written together with what follows in this turn; `flush()` sends it now. */

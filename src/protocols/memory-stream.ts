@@ -17,6 +17,7 @@ export class MemoryStream implements ByteStream {
   bytesRead = 0
   bytesWritten = 0
   destroyed = false
+  readonly descriptor = -1
   paused = false
   /** The reader may keep what it was given: every delivery has a buffer of its own. */
   readonly receiveBuffer = null

@@ -19,11 +19,16 @@ import type { Evictable } from './admission.ts'
 
 /** Hears of connections that come and go: of each once, when the book has it, and when it has forgotten it. */
 export interface BookOwner {
+  /** It has sent something that was not read yet, so that an answer would be missed. */
+  hasUnread?(connection: DownstreamConnection): boolean
   /** One is about to be cut for want of room. */
   onEvicted?(connection: DownstreamConnection): void
   onCame(): void
   onLeft(connection: DownstreamConnection): void
 }
+
+/** So many are asked whether they have sent something meanwhile; each costs a system call. */
+const ASKED_AT_MOST = 16
 
 /** What connections in the list wait for, and how many do. */
 interface Waiting { size: number }
@@ -134,14 +139,29 @@ export class ConnectionBook implements AcceptingListener, Evictable {
    * descriptor is free.
    */
   evict(): boolean {
-    const { oldest } = this.#waiting
-    if (oldest === null) return false
+    const connection = this.#leastMissed()
+    if (connection === null) return false
     this.evicted++
-    this.#owner.onEvicted?.(oldest)
-    oldest.destroy()
+    this.#owner.onEvicted?.(connection)
+    connection.destroy()
     // A stream reports its end later than it ends.
-    if (oldest.acceptedBy === this) this.onClosed(oldest)
+    if (connection.acceptedBy === this) this.onClosed(connection)
     return true
+  }
+
+  /**
+   * An event loop that takes in many connections is late to read: what it takes for idle may have asked already. Where all of the
+   * oldest have, as clients do that send more than they may, the oldest has to go.
+   */
+  #leastMissed(): DownstreamConnection | null {
+    const owner = this.#owner, { oldest } = this.#waiting
+    if (owner.hasUnread === undefined) return oldest
+    let connection = oldest
+    for (let asked = 0; connection !== null && asked < ASKED_AT_MOST; asked++) {
+      if (!owner.hasUnread(connection)) return connection
+      connection = connection.listNewer
+    }
+    return oldest
   }
 
   /** All of them, as a copy: for rare walks that may end what they meet. */

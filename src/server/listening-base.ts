@@ -15,7 +15,7 @@ import type { DrainRequest } from '../ipc/drain-times.ts'
 import { parseListenAddress } from '../ipc/listen-address.ts'
 import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
 import { SILENT_LOG } from '../ipc/process-log.ts'
-import type { AcceptCall } from '../listener/acceptor.ts'
+import type { ListenerCalls } from '../listener/acceptor.ts'
 import type { ListenerOptions, ResolvedListenerOptions } from '../listener/listener-options.ts'
 import { TcpListener, type AcceptOwner } from '../listener/tcp-listener.ts'
 import type { Ticker } from '../primitives/clock.ts'
@@ -204,7 +204,7 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
   stages: readonly AcceptStage[] = []
   /** Its own until the service has started. */
   #admission = new Admission()
-  #accept: AcceptCall | null = null
+  #calls: ListenerCalls | null = null
   #lines = new RepeatedLines(SILENT_LOG)
   #deadlineMs = 0
   readonly #core: ServiceCore<Options, Resolved>
@@ -220,10 +220,10 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
   get name(): string { return this.spec.name }
 
   /** What an operator set counts over what code says. Before the first acceptor. */
-  begin({ settings: { listeners }, accept }: ServerContext, lines: RepeatedLines, admission: Admission): void {
+  begin({ settings: { listeners }, calls }: ServerContext, lines: RepeatedLines, admission: Admission): void {
     const core = this.#core
     this.#lines = lines
-    this.#accept = accept
+    this.#calls = calls
     this.#admission = admission
     const options = core.resolve(overridesFor(listeners, this.name), this.spec.options)
     this.spec = { ...this.spec, options }
@@ -232,7 +232,7 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
   }
 
   /** With the options that hold since the start. */
-  get tcp(): TcpListener { return this.#tcp ??= new TcpListener(this.spec.options, this, this.#accept) }
+  get tcp(): TcpListener { return this.#tcp ??= new TcpListener(this.spec.options, this, this.#calls?.accept ?? null) }
 
   onAccepted(stream: ByteStream, countedAs: string): void {
     const { tracers } = this.#core
@@ -257,6 +257,11 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
     const { book } = this
     if (maxConnections !== 0 && book.size >= maxConnections && !book.evict()) return 'max-connections'
     return this.#admission.refusal(book)
+  }
+
+  hasUnread({ stream }: DownstreamConnection): boolean {
+    const { descriptor } = stream
+    return this.#calls !== null && descriptor >= 0 && this.#calls.hasUnread(descriptor)
   }
 
   onEvicted({ stream }: DownstreamConnection): void {

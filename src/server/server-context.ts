@@ -3,7 +3,7 @@
  * over what the code of a service says, except where a service has an access log of its own.
  */
 import type { WorkerSettings } from '../config/worker-settings.ts'
-import type { AcceptCall } from '../listener/acceptor.ts'
+import type { ListenerCalls } from '../listener/acceptor.ts'
 import { SILENT_LOG, type ProcessLog } from '../ipc/process-log.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
 
@@ -14,10 +14,10 @@ export interface ServerContext {
   /** Where services without an access log of their own write finished requests; null writes them nowhere. @default null */
   readonly accessLog: AccessLogSink | null
   /**
-   * How listeners take what waits behind the connection that Node.js accepted, which takes one in each turn of its event loop;
-   * null leaves it at that. @default null
+   * With these, listeners take what waits behind the connection that Node.js accepted, which takes one in each turn of its event
+   * loop, and do not cut for want of room what has sent a request by then. @default null: there are none
    */
-  readonly accept: AcceptCall | null
+  readonly calls: ListenerCalls | null
   /** Processes that share the memory of the machine with this one, itself included. @default 1 */
   readonly workers: number
   /** Options that an operator set. @default none */
@@ -27,11 +27,11 @@ export interface ServerContext {
 }
 
 export const SERVER_CONTEXT_DEFAULTS: ServerContext = {
-  log: SILENT_LOG, accessLog: null, accept: null, workers: 1, settings: { limits: {}, listeners: {} },
+  log: SILENT_LOG, accessLog: null, calls: null, workers: 1, settings: { limits: {}, listeners: {} },
 }
 
 /** What `Server.start` is told. The process belongs to somebody else, so nothing native is called there unless they say so. */
-export interface StartContext extends Partial<Omit<ServerContext, 'settings' | 'accept'>> {
+export interface StartContext extends Partial<Omit<ServerContext, 'settings' | 'calls'>> {
   /**
    * Whether listeners take all that waits in a queue at once, as workers do. Without, Node.js takes one connection in each turn
    * of the event loop, so that new clients wait when those that are there are busy. It is a call of the C library through

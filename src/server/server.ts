@@ -14,7 +14,7 @@ import { fileURLToPath } from 'node:url'
 import { resolveLimitOptions, type LimitOptions } from '../config/limit-options.ts'
 import { DRAIN_DEFAULTS } from '../config/supervisor-options.ts'
 import { isToken } from '../http/header-map.ts'
-import type { AcceptCall, Acceptor } from '../listener/acceptor.ts'
+import type { Acceptor, ListenerCalls } from '../listener/acceptor.ts'
 import { withCompileCache } from '../ipc/compile-cache.ts'
 import { loadSystemCalls } from '../ipc/system-calls.ts'
 import { SUPERVISOR_FLAGS } from '../ipc/supervisor-flags.ts'
@@ -294,8 +294,8 @@ export class Server {
    */
   async start(context: StartContext = {}): Promise<readonly BoundAddress[]> {
     const { systemCalls = false, log = stderrLog('cirque'), ...given } = context
-    const accept = systemCalls ? await loadAcceptCall(log) : null
-    await this.prepare({ ...SERVER_CONTEXT_DEFAULTS, ...given, log, accept })
+    const calls = systemCalls ? await loadListenerCalls(log) : null
+    await this.prepare({ ...SERVER_CONTEXT_DEFAULTS, ...given, log, calls })
     try {
       const bound: BoundAddress[] = []
       for (const running of this.#running) bound.push(await this.#listen(running))
@@ -370,9 +370,9 @@ function isService(given: Service | HttpProxyService): given is Service {
 export function backlogOf(spec: ListenerSpec): number { return spec.options.backlog ?? DEFAULT_BACKLOG }
 
 /** Null, and the log knows why, where there are no system calls. */
-async function loadAcceptCall(log: ProcessLog): Promise<AcceptCall | null> {
+async function loadListenerCalls(log: ProcessLog): Promise<ListenerCalls | null> {
   const loaded = await loadSystemCalls()
-  if (loaded.available) return loaded.calls.accept
+  if (loaded.available) return loaded.calls
   log.warn('listeners take one connection in each turn of the event loop: there are no system calls', { reason: loaded.reason })
   return null
 }

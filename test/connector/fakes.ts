@@ -14,6 +14,7 @@ export class FakeStream implements ByteStream {
   bytesWritten = 0
   bytesTaken = 0
   destroyed = false
+  readonly descriptor = -1
   resetSent = false
   paused = false
   readonly receiveBuffer = null

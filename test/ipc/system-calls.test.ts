@@ -8,6 +8,7 @@ import path from 'node:path'
 import test from 'node:test'
 import { loadSystemCalls, MAX_DATAGRAM_BYTES, MAX_DATAGRAM_DESCRIPTORS } from '../../src/ipc/system-calls.ts'
 import type { SystemCalls } from '../../src/ipc/system-calls.ts'
+import { handleOf } from '../../src/protocols/tcp/stream-handle.ts'
 import '../support/no-process-left.ts'
 import { requireProgram } from '../support/programs.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
@@ -136,6 +137,27 @@ for (const host of ['127.0.0.1', '::1']) {
     assert.throws(() => calls.ignoreDials(999_999), { code: 'EBADF' })
   })
 }
+
+test('system calls: what a connection has sent is seen before it is read, and so is its end', linux, async t => {
+  const calls = systemCalls()
+  const server = net.createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1')
+  t.after(() => { server.close() })
+  await once(server, 'listening')
+  const sayings: ((client: net.Socket) => void)[] = [client => { client.write('x') }, client => { client.end() }]
+  for (const says of sayings) {
+    const accepted = once(server, 'connection')
+    const client = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1')
+    const [connection] = await accepted as [net.Socket]
+    t.after(() => {
+      client.destroy()
+      connection.destroy()
+    })
+    const { fd } = handleOf(connection)!
+    assert.equal(calls.hasUnread(fd), false)
+    says(client)
+    await waitFor('what it said', () => calls.hasUnread(fd))
+  }
+})
 
 test('system calls: a copy is another descriptor of the same socket; a queue is seen; shutdown refuses', linux, async () => {
   const calls = systemCalls()

@@ -86,6 +86,27 @@ test('connection book: whatever happens, it holds what came and did not leave, a
   }))
 })
 
+test('connection book: of those that wait the oldest goes that has sent nothing, and the oldest when all of the oldest have', () => {
+  const sent = new Set<DownstreamConnection>()
+  let asked = 0
+  const hasUnread = (one: DownstreamConnection): boolean => {
+    asked++
+    return sent.has(one)
+  }
+  const book = new ConnectionBook({ onCame() {}, onLeft() {}, hasUnread })
+  const all = Array.from({ length: 40 }, (_, at) => connection(at))
+  for (const one of all) book.add(one, '')
+  for (const at of [0, 1, 3]) sent.add(all[at]!)
+  book.evict()
+  book.evict()
+  assert.deepEqual(all.flatMap(one => one.ended > 0 ? [one.name] : []), [2, 4])
+  for (const one of all) sent.add(one)
+  asked = 0
+  book.evict()
+  assert.deepEqual(all.flatMap(one => one.ended > 0 ? [one.name] : []), [0, 2, 4])
+  assert.equal(asked, 16)
+})
+
 test('connection book: half heads that fill a listener do not push out those that come', () => {
   const book = new ConnectionBook({ onCame() {}, onLeft() {} })
   const halves = Array.from({ length: 3 }, (_, at) => connection(at))

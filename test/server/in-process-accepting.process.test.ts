@@ -6,6 +6,7 @@ import path from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { HttpPeer, httpProxyService, Server, SILENT_LOG, type StartContext } from '../../src/index.ts'
 import { get } from '../support/proxy.ts'
+import { RawClient } from '../support/raw-client.ts'
 import { temporaryFolder, writeTree } from '../support/temporary-folder.ts'
 import { waitFor } from '../support/wait-for.ts'
 
@@ -44,6 +45,41 @@ async function mostInOneTurn(t: TestContext, context: StartContext): Promise<num
 test('server: in another process it takes what waits in one turn of the loop when it may call the system', LINUX_ONLY, async t => {
   const most = await mostInOneTurn(t, { systemCalls: true })
   assert.ok(most > CLIENTS / 2, `${most} in one turn`)
+})
+
+test('server: a connection whose request waits to be read is not cut for want of room', LINUX_ONLY, async t => {
+  let writes = (): void => {}
+  const connectionFilter = (): boolean => {
+    writes()
+    return true
+  }
+  const server = new Server()
+  server.addService(httpProxyService({
+    upstreamPeer: () => new HttpPeer('127.0.0.1:1'),
+    requestFilter: session => session.respond(200, {}, 'hello'),
+  }).addTcp('127.0.0.1:0', { connectionFilter, maxConnections: 2 }))
+  const [bound] = await server.start({ log: SILENT_LOG, systemCalls: true })
+  t.after(() => { server.close() })
+  const clients: RawClient[] = []
+  for (let dialled = 0; dialled < 2; dialled++) {
+    const client = await RawClient.connect(bound!)
+    t.after(() => client.destroy())
+    await client.write(get())
+    await client.readResponse()
+    clients.push(client)
+  }
+  const [patient, busy] = clients as [RawClient, RawClient]
+  // Within the turn in which the server lets two others in, a request of the second client is on its way.
+  writes = () => {
+    writes = () => {}
+    busy.socket.write(get())
+  }
+  const others = [0, 1].map(() => net.connect(bound!.port, bound!.host))
+  t.after(() => { for (const other of others) other.destroy() })
+  for (const other of others) other.on('error', () => { /* One of them may be cut. */ })
+  assert.equal((await busy.readResponse()).status, 200)
+  await waitFor('room for both', () => server.stats().evicted === 2)
+  assert.deepEqual([patient.closed, busy.closed], [true, false])
 })
 
 test('server: in another process it calls nothing native unasked, and takes one connection in each turn of the loop', async t => {

@@ -34,6 +34,7 @@ export class MemoryStream implements ByteStream {
   bytesRead = 0
   bytesWritten = 0
   destroyed = false
+  readonly descriptor = -1
   paused = false
   readonly digest: StreamDigest
   /** Set by MemoryPair. */

@@ -7,14 +7,12 @@ const MAX_CONNECTIONS = 500
 const WORKERS = 2
 /** One more may be accepted before another is evicted. */
 const MARGIN = 50
-/** Idle connections make room; one is reset now and then in the moment in which its next request leaves. */
-const RACES = 4
 
 export const halfHeads: Attack = {
   name: 'half-heads',
   title: `1500 half heads, then 5000 that wait after one request, with maxConnections ${MAX_CONNECTIONS}`,
   env: { ABUSE_MAX_CONNECTIONS: String(MAX_CONNECTIONS) },
-  bounds: { connections: MAX_CONNECTIONS * WORKERS + MARGIN, unserved: RACES },
+  bounds: { connections: MAX_CONNECTIONS * WORKERS + MARGIN },
   async strike({ port, seconds }) {
     const halves = await dialMany(port, 1500, (socket) => {
       socket.resume()

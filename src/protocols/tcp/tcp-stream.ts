@@ -227,6 +227,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
     return this.bytesWritten - (queue ?? this.socket.writableLength)
   }
   get destroyed(): boolean { return this.socket.destroyed }
+  get descriptor(): number { return handleOf(this.socket)?.fd ?? -1 }
   get receiveBuffer(): ReceiveBuffer { return this }
   get digest(): StreamDigest { return this.#digest ??= this.#digestNow() }
   #digestNow(): StreamDigest {

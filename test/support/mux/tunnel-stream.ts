@@ -14,6 +14,7 @@ export class TunnelStream implements ByteStream, StreamReceiver {
   bytesRead = 0
   bytesWritten = 0
   destroyed = false
+  readonly descriptor = -1
   readonly digest: StreamDigest
   /** What waits while the stream is paused is a copy, and what is passed on at once is borrowed: no buffer is changed. */
   readonly receiveBuffer = null
