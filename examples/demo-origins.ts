@@ -6,6 +6,7 @@
  *
  *   /                   a few lines: which origin answered, in which worker
  *   /slow[?ms=N]        the same after a while (2 s)
+ *   /health             ok
  *   /status?code=N      that status; with &of=NAME from the origin of that name alone, and 200 from the others
  *   /page               a page of HTML with links to http://app.internal/
  *   /headers            the request as the origin received it, as JSON
@@ -82,6 +83,9 @@ async function answer(name: string, request: http.IncomingMessage, response: htt
     case '/slow':
       await delay(numberIn(url, 'ms', 2000, MAX_DELAY_MS), response)
       sayHello(name, response)
+      return
+    case '/health':
+      response.end('ok\n')
       return
     case '/status': {
       const of = url.searchParams.get('of') ?? name

@@ -17,7 +17,7 @@ const addressesIn = (name: string, usual: string): string[] => (process.env[name
 const main = LoadBalancer.from(addressesIn('MAIN', '127.0.0.1:3001,127.0.0.1:3002'), {
   name: 'main',
   failTimeoutMs: 10_000,
-  healthCheck: new HttpHealthCheck({ path: '/', intervalMs: 2_000 }),
+  healthCheck: new HttpHealthCheck({ path: '/health', intervalMs: 2_000 }),
   peer: backend => new HttpPeer(backend),
 })
 const backup = LoadBalancer.from(addressesIn('BACKUP', '127.0.0.1:3003'), { name: 'backup', peer: backend => new HttpPeer(backend) })

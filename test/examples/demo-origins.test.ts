@@ -68,6 +68,7 @@ test('demo origins: a status is what was asked for, from one origin alone where 
   const statuses: number[] = []
   for (let index = 0; index < 2; index++) statuses.push((await fetch(`${base}/status?code=500&of=left`)).status)
   assert.deepEqual(statuses.toSorted(), [200, 500])
+  assert.equal(await (await fetch(`${base}/health`)).text(), 'ok\n')
   assert.match(await (await fetch(`${base}/page`)).text(), /^<!doctype html>.*"http:\/\/app\.internal\/"/s)
 })
 

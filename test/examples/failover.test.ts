@@ -17,7 +17,7 @@ async function start(t: TestContext, count = 1): Promise<World> {
 
 async function bodyOf(recipe: Recipe, bytes = get('/a')): Promise<string> { return (await recipe.exchange(bytes)).body.toString() }
 /** Those of clients: health checks ask for something else. */
-function targetsAt({ requests }: ScriptedOrigin): string[] { return requests.map(({ target }) => target).filter(target => target !== '/') }
+function targetsAt({ requests }: ScriptedOrigin): string[] { return requests.map(({ target }) => target).filter(target => target !== '/health') }
 
 test('failover: while main origins are well they share the requests, and the backup has none', async t => {
   const { recipe, backup } = await start(t, 2)
@@ -44,7 +44,7 @@ test('failover: with all of them down the backup serves, the first requests and 
 test('failover: a request that was sent goes elsewhere only when it may happen twice', async t => {
   const { recipe, main, backup } = await start(t)
   const probed = main[0]!.script
-  main[0]!.script = exchange => exchange.request.target === '/' ? probed(exchange) : exchange.destroy()
+  main[0]!.script = exchange => exchange.request.target === '/health' ? probed(exchange) : exchange.destroy()
   const posted = await recipe.exchange(post('order', '/order'))
   assert.equal(posted.status, 502)
   assert.deepEqual([targetsAt(main[0]!), targetsAt(backup)], [['/order'], []])
