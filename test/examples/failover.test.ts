@@ -17,7 +17,9 @@ async function start(t: TestContext, count = 1): Promise<World> {
 
 async function bodyOf(recipe: Recipe, bytes = get('/a')): Promise<string> { return (await recipe.exchange(bytes)).body.toString() }
 /** Those of clients: health checks ask for something else. */
-function targetsAt({ requests }: ScriptedOrigin): string[] { return requests.map(({ target }) => target).filter(target => target !== '/health') }
+function targetsAt({ requests }: ScriptedOrigin): string[] {
+  return requests.map(({ target }) => target).filter(target => target !== '/health')
+}
 
 test('failover: while main origins are well they share the requests, and the backup has none', async t => {
   const { recipe, backup } = await start(t, 2)
