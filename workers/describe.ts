@@ -30,7 +30,12 @@ process.on('exit', () => finish({ ok: false, message: 'the application ended wit
 
 claimRunHost({
   run(server) {
-    finish({ ok: true, description: server.describe() })
+    try {
+      finish({ ok: true, description: server.describe() })
+    } catch (error) {
+      // Not to the application, which may catch it.
+      fail(error)
+    }
     process.exit(0)
   },
 })

@@ -121,6 +121,9 @@ interface AddedService {
 }
 
 
+/** What a message shows of one that can be reached. */
+const EXAMPLE_SERVICE = 'httpProxyService(app).addTcp(\'127.0.0.1:8080\')'
+
 /** What one worker may say in each heartbeat. */
 const MAX_NOTICES = 16
 const MAX_NOTICE_LENGTH = 200
@@ -151,9 +154,7 @@ export class Server {
    * @throws Error for a name that is taken and behind the start, TypeError for what is no service
    */
   addService(service: Service | HttpProxyService): ServiceHandle {
-    if (!isService(service)) {
-      throw new TypeError('addService was given no service; use httpProxyService(app), or an object with kind, name and start()')
-    }
+    if (!isService(service)) throw new TypeError(`addService was given ${notAService(service)}`)
     const { name } = service
     if (this.#state !== ServerState.Created) {
       throw new Error(`service '${name}' was added after the server had started; add it before start() or runForever()`)
@@ -184,8 +185,12 @@ export class Server {
     return this
   }
 
-  /** @internal Plain JSON: what there is to bind and start. Starts nothing. Throws when the services cannot be put in order. */
+  /**
+   * @internal Plain JSON: what there is to bind and start. Starts nothing. Throws when there is nothing that could be reached, and
+   * when the services cannot be put in order.
+   */
   describe(): ServerDescription {
+    this.#checkServes()
     const ordered = startOrder(this.#services)
     const listeners = ordered.flatMap(({ name, service }) => service.kind !== 'listening' ? [] : service.listeners.map(spec => ({
       name: spec.name, service: name, address: spec.address, canonical: canonicalAddress(spec.address), backlog: backlogOf(spec),
@@ -291,8 +296,10 @@ export class Server {
    * @param context where services write to. `log` left out is stderr (`SILENT_LOG` is silence); no request is logged unless
    *   `accessLog` says where
    * @returns where it listens (port 0 was replaced)
+   * @throws Error for a server without services, or a service without a listener
    */
   async start(context: StartContext = {}): Promise<readonly BoundAddress[]> {
+    this.#checkServes()
     const { systemCalls = false, log = stderrLog('cirque'), ...given } = context
     const calls = systemCalls ? await loadListenerCalls(log) : null
     await this.prepare({ ...SERVER_CONTEXT_DEFAULTS, ...given, log, calls })
@@ -332,6 +339,17 @@ export class Server {
     return this.#services.flatMap(({ service }) => service.kind === 'listening' ? [service] : [])
   }
 
+  /** A server that nobody can reach would look as if it ran. Tasks beside the listeners are none the less a server. */
+  #checkServes(): void {
+    if (this.#services.length === 0) {
+      throw new Error(`the server has no services, so it would do nothing; add one: server.addService(${EXAMPLE_SERVICE})`)
+    }
+    const unreachable = this.#listening().find(service => service.listeners.length === 0)
+    if (unreachable === undefined) return
+    const remedy = `give it an address where you make it: ${EXAMPLE_SERVICE}`
+    throw new Error(`service '${unreachable.name}' has no listener, so no client could reach it; ${remedy}`)
+  }
+
   async #listen(running: RunningListener): Promise<BoundAddress> {
     const { name, address } = running.spec
     const acceptor = running.createAcceptor()
@@ -365,6 +383,14 @@ function resolveSelfTest(options: SelfTestOptions): SelfTest {
 
 function isService(given: Service | HttpProxyService): given is Service {
   return typeof given === 'object' && given !== null && 'kind' in given && typeof given.start === 'function'
+}
+
+/** In words, with what would do. */
+function notAService(given: unknown): string {
+  const members = (typeof given === 'object' ? given ?? {} : {}) as Readonly<Record<string, unknown>>
+  if (typeof members['asBackgroundService'] === 'function') return 'what is no service itself; use its asBackgroundService()'
+  if (typeof members['upstreamPeer'] === 'function') return 'an application; use httpProxyService(app), with a listener'
+  return 'no service; use httpProxyService(app), or an object with kind, name and start()'
 }
 
 export function backlogOf(spec: ListenerSpec): number { return spec.options.backlog ?? DEFAULT_BACKLOG }

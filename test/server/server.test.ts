@@ -3,6 +3,7 @@ import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import test from 'node:test'
+import { LoadBalancer } from '../../src/load-balancing/load-balancer.ts'
 import { claimRunHost } from '../../src/server/run-host.ts'
 import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
 import { Server } from '../../src/server/server.ts'
@@ -44,6 +45,34 @@ test('server: circles, missing services and doubled names are refused by name', 
   missing.addService(background('a', [])).dependsOn('c')
   assert.throws(() => missing.describe(), /'a' depends on 'c', which was not added/)
   assert.throws(() => missing.addService(background('a', [])), /two services are called 'a'/)
+})
+
+test('server: one that no client could reach is refused with what would do, described and started; tasks alone are a server', async t => {
+  const nothing = /^Error: the server has no services, so it would do nothing; add one: server\.addService\(httpProxyService\(app\)/
+  assert.throws(() => new Server().describe(), nothing)
+  await assert.rejects(new Server().start(), nothing)
+  const unreachable = new Server(), started: string[] = []
+  unreachable.addService(background('task', started))
+  unreachable.addService(new PlainService('web'))
+  const remedy = /^Error: service 'web' has no listener, so no client could reach it; give it an address where you make it: /
+  assert.throws(() => unreachable.describe(), remedy)
+  await assert.rejects(unreachable.start(), remedy)
+  assert.deepEqual(started, [])
+  const tasks = new Server()
+  t.after(() => { tasks.close() })
+  tasks.addService(background('task', []))
+  assert.deepEqual([tasks.describe().listeners, await tasks.start()], [[], []])
+})
+
+test('server: what is no service is refused with what was meant', () => {
+  const refusal = (given: unknown): string => {
+    try { new Server().addService(given as BackgroundService) } catch (error) { return (error as Error).message }
+    return 'taken'
+  }
+  assert.equal(refusal({ upstreamPeer() {} }), 'addService was given an application; use httpProxyService(app), with a listener')
+  assert.equal(refusal(LoadBalancer.from(['127.0.0.1:1'])), 'addService was given what is no service itself; use its asBackgroundService()')
+  const none = 'addService was given no service; use httpProxyService(app), or an object with kind, name and start()'
+  for (const other of [null, undefined, 1, {}, () => {}]) assert.equal(refusal(other), none)
 })
 
 test('server: describe is plain JSON and starts nothing', () => {
