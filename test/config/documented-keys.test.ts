@@ -1,6 +1,6 @@
 /**
- * What pages, help and messages say of the configuration is so: each block of YAML is accepted as it stands, each key is
- * one, and operators are told the names that they write (`drain.hardDrain: 60s`), not those of the code (`hardDrainMs`).
+ * What pages, help and messages say of the configuration is so: each key is one, and operators are told the names that they
+ * write (`drain.hardDrain: 60s`), not those of the code (`hardDrainMs`). Blocks of YAML are read in test/docs/page-blocks.test.ts.
  */
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
@@ -8,12 +8,10 @@ import path from 'node:path'
 import test from 'node:test'
 import { listPages } from '../../scripts/page-links.ts'
 import { listTypeScript } from '../../scripts/source-text.ts'
-import { loadConfig } from '../../src/config/load-config.ts'
 import { CONFIG_KEYS, SECTIONS } from '../../src/config/server-config.ts'
 import { writtenValue } from '../../src/config/written-options.ts'
 import { createCommandLine } from '../../supervisor/cli.ts'
 import { completedCommands } from '../../supervisor/commands/completed-commands.ts'
-import { temporaryFolder } from '../support/temporary-folder.ts'
 
 const ROOT = path.join(import.meta.dirname, '../..')
 const read = (file: string): string => fs.readFileSync(path.join(ROOT, file), 'utf8')
@@ -45,19 +43,6 @@ function codeNames(text: string): string[] {
     return key === undefined ? [] : [`${name}, which is written ${key}`]
   })
 }
-
-test('configuration: each block of YAML in the pages is accepted as it stands', t => {
-  const file = path.join(temporaryFolder(t), 'cirque.yaml')
-  const blocks = listPages(ROOT).flatMap(page => {
-    return [...read(page).matchAll(/^```ya?ml\n(.*?)^```$/gms)].map(([, yaml = '']) => ({ page, yaml }))
-  })
-  assert.ok(blocks.length > 0)
-  const template = 'create/template/cirque.yaml'
-  for (const { page, yaml } of [...blocks, { page: template, yaml: read(template) }]) {
-    fs.writeFileSync(file, yaml)
-    assert.doesNotThrow(() => loadConfig({ file, env: {} }), page)
-  }
-})
 
 test('configuration: each key that a page, a comment or a message names is one', () => {
   const sources = ['create', 'src', 'supervisor', 'workers'].flatMap(folder => {
