@@ -18,9 +18,9 @@ const read = (file: string): string => fs.readFileSync(path.join(ROOT, file), 'u
 
 /** Pages for those who run a server; others speak to those who write code. */
 const FOR_OPERATORS = [
-  'docs/access-log.md', 'docs/configuration.md', 'docs/operating.md', 'docs/start.md', 'scripts/systemd/README.md', 'supervisor/README.md',
-  'create/template/README.md',
-].filter(file => fs.existsSync(path.join(ROOT, file)))
+  'docs/access-log.md', 'docs/configuration.md', 'docs/containers.md', 'docs/operating.md', 'docs/start.md', 'scripts/systemd/README.md',
+  'supervisor/README.md', 'create/template/README.md',
+]
 
 const SECTION_NAMES = [...SECTIONS.map(({ name }) => name), 'listeners']
 /** `drain.hardDrain`, `listeners.*.maxHead`; not `upgrade.ts`, nor a call. */
