@@ -12,6 +12,7 @@
 import dns from 'node:dns/promises'
 import fs from 'node:fs'
 import net from 'node:net'
+import { dirname } from 'node:path'
 import { canonicalAddress, hostAndPort } from '../src/ipc/server-description.ts'
 import type { DescribedAddress, DescribedListener } from '../src/ipc/server-description.ts'
 import type { DescriptorLayout } from '../src/ipc/descriptor-layout.ts'
@@ -410,6 +411,8 @@ export const SYSTEM_BINDER: SocketBinder = {
   reusePort: process.platform === 'linux',
   bindTcp: (host, port, ipv6Only, reusePort) => new net.BoundSocket({ host, port, ipv6Only, reusePort }),
   bindUnix(path, mode) {
+    // Without one the system call is said to lack a permission.
+    if (!fs.existsSync(dirname(path))) throw Object.assign(new Error('no folder'), { code: 'ENOENT' })
     const socket = new net.BoundSocket({ path } as unknown as net.BoundSocketOptions)
     fs.chmodSync(path, mode)
     return socket

@@ -21,7 +21,7 @@ if (role === null || role.role !== 'describe') {
   process.exit(1)
 }
 
-const lastLoaded = lookAtLoadedFiles()
+const loaded = lookAtLoadedFiles()
 const files = role.listFiles === true ? listImportedFiles() : null
 process.argv.splice(1, 2, role.application)
 process.on('uncaughtException', fail)
@@ -53,6 +53,6 @@ function finish(outcome: DescribeOutcome): void {
 }
 
 function fail(error: unknown): void {
-  finish({ ok: false, ...describeLoadError(error, lastLoaded()) })
+  finish({ ok: false, ...describeLoadError(error, loaded) })
   process.exit(1)
 }

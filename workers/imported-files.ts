@@ -8,16 +8,16 @@ import { fileURLToPath } from 'node:url'
 
 const PACKAGES = `${path.sep}node_modules${path.sep}`
 
-/** From now on. @returns the file that was read last, which Node.js parses before it reads another; '' before the first one. */
-export function lookAtLoadedFiles(): () => string {
-  let last = ''
+/** From now on. @returns the files that were read, packages included; Node.js parses the last one before it reads another. It grows. */
+export function lookAtLoadedFiles(): readonly string[] {
+  const files: string[] = []
   registerHooks({
     load(url, context, next) {
-      if (url.startsWith('file:')) last = fileURLToPath(url)
+      if (url.startsWith('file:')) files.push(fileURLToPath(url))
       return next(url, context)
     },
   })
-  return () => last
+  return files
 }
 
 /** From now on. @returns the files so far, in order; it grows. */

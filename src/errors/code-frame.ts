@@ -96,14 +96,14 @@ const MARK = /^\s*\^+\s*$/
 
 /**
  * What Node.js puts before the message of what it could not parse: the place, lines of source, and a mark below one of them. Often
- * a blank line ends it. '' when there is none.
+ * a blank line ends it, which alone it is where the file ends too early. '' when there is none.
  */
 function headOf(stack: string): string {
   const lines = stack.split('\n')
   if (!HEAD_PLACE.test(lines[0]!)) return ''
-  const mark = lines.findIndex(line => MARK.test(line))
-  const message = lines.findIndex((line, index) => index > mark && /^\w*Error\b/.test(line))
-  return mark === -1 || message === -1 ? '' : lines.slice(0, message).map(line => `${line}\n`).join('')
+  const end = lines.findIndex((line, index) => index > 1 && (MARK.test(line) || line === ''))
+  const message = lines.findIndex((line, index) => index > end && /^\w*Error\b/.test(line))
+  return end === -1 || message === -1 ? '' : lines.slice(0, message).map(line => `${line}\n`).join('')
 }
 
 /** A stack repeats the message that it belongs to, which may be many lines. */

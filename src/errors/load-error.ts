@@ -4,20 +4,22 @@
  * Tests load such files and compare what is said here, so that another wording of Node.js is noticed.
  */
 import fs from 'node:fs'
-import { stripTypeScriptTypes } from 'node:module'
+import { createRequire, stripTypeScriptTypes } from 'node:module'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describeError, type ErrorText } from './describe-error.ts'
 import { nearestWord } from '../primitives/nearest-word.ts'
+import { showValue } from '../primitives/option-table.ts'
 
 /**
  * What the author of a module that could not be loaded needs to know: an error's message with its place, why and the cure where those
  * can be said, and its stack. Never throws.
- * @param lastLoaded the file that was read last, which is the one that could not be parsed where a SyntaxError names none; '' when unknown
+ * @param loaded files that were read so far, as far as they are known: the last one could not be parsed where a SyntaxError names none
  */
-export function describeLoadError(error: unknown, lastLoaded = ''): ErrorText {
+export function describeLoadError(error: unknown, loaded: readonly string[] = []): ErrorText {
   const { message, stack } = describeError(error)
-  const fault = { message, stack, ...codeAndUrl(error), lastLoaded }
+  if (!(error instanceof Error)) return { message: `it threw ${showValue(error)}, which is no Error and says of no place`, stack }
+  const fault = { message, stack, ...codeAndUrl(error), loaded }
   for (const explain of EXPLANATIONS) {
     // A file may be gone, or may not be read: then Node.js has the last word.
     let explained: string | ErrorText | null
@@ -27,7 +29,7 @@ export function describeLoadError(error: unknown, lastLoaded = ''): ErrorText {
   return { message, stack }
 }
 
-interface LoadFault extends ErrorText { readonly code: string; readonly url: string; readonly lastLoaded: string }
+interface LoadFault extends ErrorText { readonly code: string; readonly url: string; readonly loaded: readonly string[] }
 
 /** @returns the whole message, and the stack where that is another; null when it is about other faults. */
 type Explanation = (fault: LoadFault) => string | ErrorText | null
@@ -129,8 +131,28 @@ function notExported({ message, stack }: LoadFault): string | null {
   // What it exports in the syntax of modules is then not seen.
   const where = whereIn(stack)
   if (why !== null) return `${where}: ${message}; ${shown(file)} is loaded as CommonJS, ${why}`
+  const offered = exportsOf(place.file, from)
+  if (name === 'default') return `${where}: ${message}${offered.length === 0 ? '' : `; name what you want: ${inBraces(offered, from)}`}`
+  const near = nearestWord(name, offered)
+  if (near !== null) return `${where}: ${message}; it has ${near}`
   if (!/\.m?ts$/.test(place.file)) return `${where}: ${message}`
   return `${where}: ${message}; if it is a type, say so, because types are gone when it runs: \`import { type ${name} } from '${from}'\``
+}
+
+function inBraces(names: readonly string[], from: string): string {
+  const shownNames = names.length > MAX_OFFERED ? `${names.slice(0, MAX_OFFERED).join(', ')}, ...` : names.join(', ')
+  return `\`import { ${shownNames} } from '${from}'\``
+}
+
+/** More names help nobody. */
+const MAX_OFFERED = 4
+
+/** What a module that is there has of values. It is run for that, as it would have been; [] when that does not work. */
+function exportsOf(importer: string, specifier: string): readonly string[] {
+  try {
+    const module: unknown = createRequire(importer)(specifier)
+    return Object.keys(module as object).filter(name => name !== 'default')
+  } catch { return [] }
 }
 
 /** A specifier that is a path and no name of a package. */
@@ -144,8 +166,7 @@ function notFound({ message, stack, code, url }: LoadFault): ErrorText | null {
   if (importer === undefined || !url.startsWith('file:')) return null
   const wanted = fileURLToPath(url)
   const what = isDirectory ? `${shown(wanted)} is a folder` : `there is no ${shown(wanted)}`
-  const imports = (specifier: string): boolean => PATH.test(specifier) && path.resolve(path.dirname(importer), specifier) === wanted
-  return atImport(importer, imports, what + insteadOf(wanted, importer), stack)
+  return atImport(importer, specifier => pathOf(specifier, importer) === wanted, what + insteadOf(wanted, importer), stack)
 }
 
 function insteadOf(wanted: string, importer: string): string {
@@ -176,8 +197,28 @@ function packageMissing({ message, stack, code }: LoadFault): ErrorText | null {
   return atImport(importer, imports, `there is no package ${name}; run \`npm install ${name}\`${where}`, stack)
 }
 
+/** '' when it is the name of a package. */
+function pathOf(specifier: string, importer: string): string {
+  return PATH.test(specifier) ? path.resolve(path.dirname(importer), specifier) : ''
+}
+
 /** The message with the place of the import, which no stack of Node.js has. @param imports whether a specifier is the one */
 function atImport(importer: string, imports: (specifier: string) => boolean, message: string, stack: string): ErrorText {
+  return importIn(importer, imports, message, stack) ?? { message: `${shown(importer)}: ${message}`, stack }
+}
+
+/** The same of what one of the files that were read imports, when Node.js does not say which; the last ones first. */
+function atImportOf(wanted: string, { loaded, stack }: LoadFault, message: string): ErrorText {
+  for (const importer of loaded.toReversed()) {
+    if (importer.includes('/node_modules/')) continue
+    const found = importIn(importer, specifier => pathOf(specifier, importer) === wanted, message, stack)
+    if (found !== null) return found
+  }
+  return { message, stack }
+}
+
+/** @returns null when there is no such import in plain words. */
+function importIn(importer: string, imports: (specifier: string) => boolean, message: string, stack: string): ErrorText | null {
   const lines = fs.readFileSync(importer, 'utf8').split('\n')
   for (const [index, line] of lines.entries()) {
     for (const { 0: quoted, index: column } of line.matchAll(/'[^']*'|"[^"]*"/g)) {
@@ -186,17 +227,20 @@ function atImport(importer: string, imports: (specifier: string) => boolean, mes
       return { message: `${shown(importer)}:${index + 1}: ${message}`, stack: head + stack }
     }
   }
-  return { message: `${shown(importer)}: ${message}`, stack }
+  return null
 }
 
-function attributeMissing({ message, code }: LoadFault): string | null {
-  return code === 'ERR_IMPORT_ATTRIBUTE_MISSING' ? `${message}: import it \`with { type: 'json' }\`` : null
+function attributeMissing(fault: LoadFault): ErrorText | null {
+  const [, url = ''] = /^Module "(file:.+)" needs an import attribute of "type: json"$/.exec(fault.message) ?? []
+  if (fault.code !== 'ERR_IMPORT_ATTRIBUTE_MISSING' || url === '') return null
+  const file = fileURLToPath(url)
+  return atImportOf(file, fault, `${fault.message}: import it \`with { type: 'json' }\``)
 }
 
-function unknownEnding({ message, code }: LoadFault): string | null {
-  const [, ending = ''] = /^Unknown file extension "(.+?)"/.exec(message) ?? []
-  if (code !== 'ERR_UNKNOWN_FILE_EXTENSION' || !/^\.[jt]sx$/.test(ending)) return null
-  return `${message}; Node.js runs no JSX: call it ${ending.slice(0, -1)} when there is none in it`
+function unknownEnding(fault: LoadFault): ErrorText | null {
+  const [, ending = '', file = ''] = /^Unknown file extension "(.+?)" for (.+)$/.exec(fault.message) ?? []
+  if (fault.code !== 'ERR_UNKNOWN_FILE_EXTENSION' || !/^\.[jt]sx$/.test(ending)) return null
+  return atImportOf(file, fault, `${fault.message}; Node.js runs no JSX: call it ${ending.slice(0, -1)} when there is none in it`)
 }
 
 // TypeScript that is more than types, and what cannot be parsed.
@@ -211,17 +255,23 @@ const WITHOUT: readonly (readonly [RegExp, string])[] = [
 ]
 
 function typescriptBeyondTypes({ message, code, stack }: LoadFault): string | null {
-  if (code === 'ERR_INVALID_TYPESCRIPT_SYNTAX') return `${whereIn(stack)}: ${message}`
-  const place = code === 'ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX' ? placeOf(stack) : null
+  const isPlain = code === 'ERR_INVALID_TYPESCRIPT_SYNTAX'
+  const place = isPlain || code === 'ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX' ? placeOf(stack) : null
   if (place === null) return null
+  if (isPlain) {
+    const line = fs.readFileSync(place.file, 'utf8').split('\n')[place.line - 1] ?? ''
+    return `${whereIn(stack)}: ${message}${/<\/?[\w.]+[^<>]*>/.test(line) ? '; if this is JSX, Node.js runs none' : ''}`
+  }
+  if (message.includes('Instead, ')) return `${whereIn(stack)}: ${message}`
   const instead = WITHOUT.find(([construct]) => construct.test(message))?.[1] ?? 'use what plain JavaScript has'
   return `${whereIn(stack)}: ${message}: Node.js only takes the types out; ${instead}`
 }
 
 /** Node.js does not say which file it was that V8 could not parse: JavaScript, or what was left when the types were out. */
-function unplacedSyntax({ message, stack, lastLoaded }: LoadFault): ErrorText | null {
+function unplacedSyntax({ message, stack, loaded }: LoadFault): ErrorText | null {
   const isUnplaced = /^ {4}at (.*)$/m.exec(stack)?.[1]?.startsWith('compileSourceTextModule (node:')
-  if (isUnplaced !== true || lastLoaded === '') return null
+  const lastLoaded = loaded.at(-1)
+  if (isUnplaced !== true || lastLoaded === undefined) return null
   const source = fs.readFileSync(lastLoaded, 'utf8')
   const lines = source.split('\n')
   const decorated = lines.findIndex(line => /^\s*@[\w$]/.test(line))

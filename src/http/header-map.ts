@@ -150,7 +150,7 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
       return map
     }
     for (const [name, value] of Object.entries(fields)) {
-      for (const one of typeof value === 'string' ? [value] : value) map.append(name, one)
+      for (const one of Array.isArray(value) ? value as readonly string[] : [value as string]) map.append(name, one)
     }
     return map
   }

@@ -4,6 +4,7 @@
  * sends a head calls right before. It compares with what a parser made, or what the last check found sound, so that it costs
  * a head that nobody changed a few comparisons, and no hook can be forgotten.
  */
+import { showValue } from '../primitives/option-table.ts'
 import { isAuthority } from './authority.ts'
 import { FieldKind, HeaderMap, isToken } from './header-map.ts'
 
@@ -197,7 +198,7 @@ export class ResponseHead {
     const { status, reason, version } = this
     if (status !== this.#soundStatus) {
       if (!Number.isInteger(status) || status < 100 || status > 999) {
-        throw new TypeError(`status ${String(status)} is not between 100 and 999`)
+        throw new TypeError(`status is ${showValue(status)}; use a whole number from 100 to 999`)
       }
       this.#soundStatus = status
     }

@@ -19,6 +19,7 @@ const FORMS = "use 'host:port', '[v6]:port', ':port' or 'unix:/path?mode=660'"
  * @throws OptionError
  */
 export function parseListenAddress(text: string, path = 'address'): readonly DescribedAddress[] {
+  if (typeof text !== 'string') throw OptionError.of(path, text, FORMS)
   if (text.startsWith('unix:')) return [parseUnix(text, path)]
   const match = /^(?:\[([^\]]*)\]|([^:[\]\s]*)):(\d{1,5})$/.exec(text)
   if (match === null) throw OptionError.of(path, text, FORMS)

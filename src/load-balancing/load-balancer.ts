@@ -26,7 +26,7 @@ import { catchLater, decisionOf, isPromise } from '../primitives/application-cal
 import { systemClock, type Clock } from '../primitives/clock.ts'
 import type { HashKey } from '../primitives/hash.ts'
 import {
-  callback, choice, code, count, defaultsOf, duration, flag, object, orChoice, resolveOptions, text,
+  callback, choice, code, count, defaultsOf, duration, flag, orChoice, resolveOptions, text,
   type OptionTable,
 } from '../primitives/option-table.ts'
 import { RepeatedLines } from '../telemetry/repeated-lines.ts'
@@ -113,7 +113,7 @@ export const LOAD_BALANCER_OPTIONS = {
   failTimeoutMs: duration(10_000),
   maxSteps: count(256, { max: MAX_CANDIDATES }),
   maxBackends: count(65_536, { max: MAX_CANDIDATES }),
-  healthCheck: object<HealthCheck>('a health check'),
+  healthCheck: code<HealthCheck | null>(null, 'a health check, such as new HttpHealthCheck(), or null', isHealthCheck),
   updateIntervalMs: duration(0, { zero: 'asks only once' }),
   updateTimeoutMs: duration(30_000),
   allowEmpty: flag(false),
@@ -131,6 +131,12 @@ export const LOAD_BALANCER_DEFAULTS: ResolvedLoadBalancerOptions<never> = defaul
 function isSelection(value: unknown): boolean {
   if (SELECTION_NAMES.includes(value as string)) return true
   return typeof value === 'object' && typeof (value as Selection | null)?.build === 'function'
+}
+
+function isHealthCheck(value: unknown): boolean {
+  if (value === null) return true
+  const { probe, options } = Object(value) as Partial<HealthCheck>
+  return typeof probe === 'function' && typeof options === 'object'
 }
 
 function isNameResolver(value: unknown): boolean { return value === null || typeof Object(value).resolve === 'function' }

@@ -19,6 +19,7 @@ const BRACKETS = 'write an IPv6 address in brackets, as in [::1]:8080'
 /** @throws TypeError that says what would do. */
 export function parseAddress(text: string): PeerAddress {
   if (typeof text !== 'string') throw new TypeError(`address is ${String(text)}; ${FORMS}`)
+  if (/^[a-z][a-z\d+.-]*:\/\//i.test(text)) throw new TypeError(`address ${JSON.stringify(text)} is a URL; ${FORMS}`)
   if (text.startsWith('unix:')) return checkAddress({ kind: 'unix', path: text.slice(5) })
   const colon = text.lastIndexOf(':')
   if (colon === -1) throw new TypeError(`address ${JSON.stringify(text)} has no port; ${FORMS}`)
@@ -38,6 +39,7 @@ export function parseAddress(text: string): PeerAddress {
 
 /** The address with its host in lower case. @throws TypeError when it could not be dialled. */
 export function checkAddress(address: PeerAddress): PeerAddress {
+  if (typeof address !== 'object' || address === null) throw new TypeError(`address is ${String(address)}; ${FORMS}`)
   if (address.kind === 'unix') {
     const path = address.path
     if (typeof path !== 'string' || path.charCodeAt(0) !== 0x2f || path.includes('\0')) {

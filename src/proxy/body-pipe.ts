@@ -14,6 +14,7 @@
  */
 import type { HeaderMap } from '../http/header-map.ts'
 import { isPromise } from '../primitives/application-call.ts'
+import { showValue } from '../primitives/option-table.ts'
 import { BUFFER_RESERVE } from '../protocols/byte-stream.ts'
 import { hookLate, HookWatch, type HookHost, type HookWaiter } from './hook-watch.ts'
 import type { BodyStage } from './body-stage.ts'
@@ -181,11 +182,11 @@ export abstract class BodyPipe<Subject> implements HookWaiter {
       this.#piece = result
       return
     }
-    if (typeof result !== 'object') throw new TypeError('it returned neither a Buffer, nor null, nor { chunk, delayMs }')
+    if (typeof result !== 'object') throw new TypeError(`it returned ${showValue(result)}; use a Buffer, null or { chunk, delayMs }`)
     const { chunk, delayMs } = result
-    if (chunk !== null && !Buffer.isBuffer(chunk)) throw new TypeError('it returned a chunk that is neither a Buffer nor null')
+    if (chunk !== null && !Buffer.isBuffer(chunk)) throw new TypeError(`it returned the chunk ${showValue(chunk)}; use a Buffer or null`)
     if (typeof delayMs !== 'number' || !(delayMs >= 0 && delayMs <= DELAY_MS_MAX)) {
-      throw new TypeError(`it returned a delayMs that is not between 0 and ${DELAY_MS_MAX}`)
+      throw new TypeError(`it returned the delayMs ${showValue(delayMs)}; use a number from 0 to ${DELAY_MS_MAX}`)
     }
     this.#piece = chunk
     this.#delayMs += delayMs
@@ -285,7 +286,7 @@ export abstract class BodyPipe<Subject> implements HookWaiter {
   }
 
   #endWith(body: Buffer | void, trailers: HeaderMap): void {
-    if (body !== undefined && !Buffer.isBuffer(body)) throw new TypeError('it returned something else than a Buffer')
+    if (body !== undefined && !Buffer.isBuffer(body)) throw new TypeError(`it returned ${showValue(body)}; use a Buffer, or nothing`)
     this.#state = State.Done
     if (body === undefined || body.length === 0) {
       this.endSink(trailers)

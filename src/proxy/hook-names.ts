@@ -9,6 +9,7 @@
 import { MODULE_HOOKS, type HttpModule } from '../modules/http-module.ts'
 import { membersOf, misspeltName } from '../primitives/misspelt-name.ts'
 import { nearestWord } from '../primitives/nearest-word.ts'
+import { showValue } from '../primitives/option-table.ts'
 import { HOOKS, type ProxyHttp } from './proxy-http.ts'
 
 /** What an object is made of, as an operator wants to see it. */
@@ -137,7 +138,7 @@ function kindOf(value: unknown): Kind {
   }
 }
 
-function shown(value: unknown): string { return value === null || typeof value !== 'object' ? String(value) : 'an object' }
+function shown(value: unknown): string { return typeof value === 'object' && value !== null ? 'an object' : showValue(value) }
 
 function classGiven({ name }: Function): string {
   return `a class or function; use an object${name === '' ? '' : `: new ${name}()`}`

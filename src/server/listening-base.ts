@@ -96,13 +96,13 @@ export class ListeningBase<Options extends ListenerOptions, Resolved extends Res
 
   /** `host:port`, `[v6]:port` or `:port` (both families). @throws OptionError on an address or option that would not do. */
   addTcp(address: string, options?: Options): this {
-    if (address.startsWith('unix:')) throw new TypeError(`addTcp was given ${address}; use addUnix`)
+    if (String(address).startsWith('unix:')) throw new TypeError(`addTcp was given ${address}; use addUnix`)
     return this.#add(address, options)
   }
 
   /** A path, or `unix:/path?mode=660`. @throws OptionError on an address or option that would not do. */
   addUnix(path: string, options?: Options): this {
-    return this.#add(path.startsWith('unix:') ? path : `unix:${path}`, options)
+    return this.#add(String(path).startsWith('unix:') ? path : `unix:${path}`, options)
   }
 
   #add(address: string, given: Options | undefined): this {

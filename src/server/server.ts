@@ -197,7 +197,7 @@ export class Server {
     })))
     const names = new Set<string>()
     for (const listener of listeners) {
-      if (names.has(listener.name)) throw new Error(`two listeners are called '${listener.name}'`)
+      if (names.has(listener.name)) throw new Error(`two listeners are called '${listener.name}'; add each address once`)
       names.add(listener.name)
     }
     return {

@@ -152,7 +152,7 @@ for (const [title, { files, says }] of Object.entries(APPS)) {
     const folder = temporaryFolder(t)
     writeTree(folder, files)
     const { error, lastLoaded } = await errorOf(path.join(folder, Object.keys(files).find(name => name.includes('app.'))!))
-    const { message, stack } = describeLoadError(error, lastLoaded)
+    const { message, stack } = describeLoadError(error, [lastLoaded])
     assert.equal(message.replaceAll(pathToFileURL(`${folder}/`).href, '').replaceAll(`${folder}/`, '').replaceAll(folder, '.'), says)
     assert.ok(stack.endsWith((error as Error).stack ?? ''))
   })
@@ -180,7 +180,7 @@ test('load error: where Node.js could not go on reading stands before the stack,
   const folder = temporaryFolder(t)
   writeTree(folder, { 'package.json': MODULE, 'app.js': 'export const a = 1\nconst = 2\n' })
   const { error, lastLoaded } = await errorOf(path.join(folder, 'app.js'))
-  const { stack } = describeLoadError(error, lastLoaded)
+  const { stack } = describeLoadError(error, [lastLoaded])
   assert.equal(stack, `${folder}/app.js:2\nconst = 2\n      ^\n\n${(error as Error).stack}`)
 })
 
@@ -189,7 +189,7 @@ test('load error: the import that finds nothing stands before the stack', async 
   const line = 'import { a } from \'./a.ts\'; import \'./b\''
   writeTree(folder, { 'package.json': MODULE, 'app.ts': `\n${line}\n`, 'a.ts': 'export const a = 1\n', 'b.ts': '' })
   const { error, lastLoaded } = await errorOf(path.join(folder, 'app.ts'))
-  const { stack } = describeLoadError(error, lastLoaded)
+  const { stack } = describeLoadError(error, [lastLoaded])
   assert.equal(stack, `${folder}/app.ts:2\n${line}\n${' '.repeat(line.indexOf('\'./b'))}^\n\n${(error as Error).stack}`)
   // An import whose specifier is computed is somewhere in the file.
   writeTree(folder, { 'computed.ts': 'await import(\'./\' + \'c\')\n' })
@@ -204,5 +204,5 @@ test('load error: what was thrown may be anything', () => {
   assert.equal(describeLoadError(Object.assign(new Error('x'), { code: 'ERR_MODULE_NOT_FOUND', url: 'file://%' })).message, 'x')
   // The file is gone meanwhile.
   const stack = 'SyntaxError: no\n    at compileSourceTextModule (node:internal/x:1:1)'
-  assert.equal(describeLoadError(Object.assign(new SyntaxError('no'), { stack }), '/gone/app.js').message, 'no')
+  assert.equal(describeLoadError(Object.assign(new SyntaxError('no'), { stack }), ['/gone/app.js']).message, 'no')
 })

@@ -76,7 +76,7 @@ test('hook names: an application that is none is said', () => {
   class Gateway { newCtx(): undefined { return undefined } }
   assert.deepEqual(refusals(Gateway), ['the application is a class or function; use an object: new Gateway()'])
   assert.deepEqual(refusals(undefined), ['the application is undefined; use an object with upstreamPeer'])
-  assert.deepEqual(refusals({ ...app, requestFilter: 'no' }), ['requestFilter of the application is no; use a method'])
+  assert.deepEqual(refusals({ ...app, requestFilter: 'no' }), ['requestFilter of the application is "no"; use a method'])
   const line = 'keepsLength of the application has respose; use request and response'
   assert.deepEqual(refusals({ ...app, keepsLength: { respose: true } }), [line])
 })
