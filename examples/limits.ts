@@ -10,7 +10,8 @@
  *
  * Change the numbers, and what a client is: the key of a user that was checked is better than an address, which many people may share.
  */
-import { HttpPeer, Server, httpProxyService, type ProxyHttp, type Session } from 'cirque'
+import { HttpPeer, Server, httpProxyService, type ProxyHttp } from 'cirque'
+import { clientNetwork } from 'cirque/kit'
 
 /** For each client: 10 requests a second, 50 of them at once, 20 in progress. */
 const MS_PER_REQUEST = 100, BURST = 50, IN_PROGRESS = 20
@@ -31,7 +32,7 @@ const app: ProxyHttp<{ counted: string | null }> = {
   },
 
   requestFilter(session, ctx) {
-    const client = clientOf(session), waitMs = waitOf(client), count = inProgress.get(client) ?? 0
+    const client = clientNetwork(session.clientIp), waitMs = waitOf(client), count = inProgress.get(client) ?? 0
     if (waitMs > 0 || count >= IN_PROGRESS) return session.respond(429, { 'retry-after': String(Math.ceil(waitMs / 1000) || 1) })
     inProgress.set(ctx.counted = client, count + 1)
     return 'continue'
@@ -46,14 +47,6 @@ const app: ProxyHttp<{ counted: string | null }> = {
     if (left > 0) inProgress.set(counted, left)
     else inProgress.delete(counted)
   },
-}
-
-/** A client of IPv6 has a /64, and with it as many addresses as it wants. */
-function clientOf({ clientIp }: Session): string {
-  if (!clientIp.includes(':')) return clientIp
-  const [head = '', tail = ''] = clientIp.split('::')
-  const before = head.split(':'), behind = tail.split(':')
-  return [...before, ...Array<string>(Math.max(0, 8 - before.length - behind.length)).fill('0'), ...behind].slice(0, 4).join(':')
 }
 
 /** 0: it may ask, which is counted. Otherwise how long it should wait, in ms. */

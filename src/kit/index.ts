@@ -11,6 +11,7 @@ export { cookiesOf, setCookie, type CookieOptions } from './cookies.ts'
 export { readJson, respondJson } from './json.ts'
 export { hostOf, Hosts } from './hosts.ts'
 export { Networks } from './networks.ts'
+export { clientNetwork } from '../primitives/address-blocks.ts'
 
 // Where it goes.
 export { Router, type MatchedRoute, type RouteMatch, type RouteParams, type UnmatchedRoute } from './router.ts'

@@ -3,6 +3,7 @@
  * object per listener and worker; the acceptors that it makes come and go with hand-overs.
  */
 import net from 'node:net'
+import { clientNetwork } from '../primitives/address-blocks.ts'
 import { decisionOf } from '../primitives/application-call.ts'
 import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
 import { remoteEndOf, type StreamHandle } from '../protocols/tcp/stream-handle.ts'
@@ -150,17 +151,8 @@ export class TcpListener {
 /** An IPv4 client of a dual-stack listener is an IPv4 client. */
 function plainIp(ip: string): string { return ip.startsWith('::ffff:') ? ip.slice(7) : ip }
 
-/** Who counts as one client: an IPv4 address or an IPv6 /64; '' for loopback and Unix sockets, which are exempt. */
+/** Who counts as one client; '' for loopback and Unix sockets, which are exempt. */
 export function clientOf(ip: string): string {
-  if (ip === '' || ip.startsWith('127.') || ip === '::1' || ip.startsWith('::ffff:127.')) return ''
-  const plain = plainIp(ip)
-  if (!plain.includes(':')) return plain
-  const [head = '', tail] = ip.split('::')
-  const groups = head === '' ? [] : head.split(':')
-  if (tail !== undefined) {
-    const rest = tail === '' ? [] : tail.split(':')
-    while (groups.length + rest.length < 8) groups.push('0')
-    groups.push(...rest)
-  }
-  return groups.slice(0, 4).join(':')
+  if (ip.startsWith('127.') || ip === '::1' || ip.startsWith('::ffff:127.')) return ''
+  return clientNetwork(plainIp(ip))
 }

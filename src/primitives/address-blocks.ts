@@ -28,3 +28,19 @@ export function blockListOf(entries: readonly string[]): BlockList {
   }
   return list
 }
+
+/**
+ * What counts as one client: an address of IPv4, or the first 64 bits of one of IPv6, whose owner has as many addresses below them as it
+ * wants. For limits by client: `asked.get(clientNetwork(session.clientIp))`. The '' of a Unix socket stays ''.
+ */
+export function clientNetwork(address: string): string {
+  if (!address.includes(':')) return address
+  const [head = '', tail] = address.split('::')
+  const groups = head === '' ? [] : head.split(':')
+  if (tail !== undefined) {
+    const rest = tail === '' ? [] : tail.split(':')
+    while (groups.length + rest.length < 8) groups.push('0')
+    groups.push(...rest)
+  }
+  return groups.slice(0, 4).join(':')
+}

@@ -80,7 +80,7 @@ async function loadRecipe(name: string, env: Readonly<Record<string, string>>): 
       return new Promise<never>(() => { /* As in a worker. */ })
     },
   })
-  const before = { ...process.env }
+  const before = Object.keys(env).map(variable => [variable, process.env[variable]] as const)
   Object.assign(process.env, env)
   try {
     // Settles only when the file fails: it ends with `await server.runForever()`.
@@ -88,7 +88,12 @@ async function loadRecipe(name: string, env: Readonly<Record<string, string>>): 
       () => reject(new Error(`examples/${name}.ts ended without server.runForever()`)), reject,
     )
     return await within(`examples/${name}.ts to run`, promise)
-  } finally { process.env = before }
+  } finally {
+    for (const [variable, value] of before) {
+      if (value === undefined) delete process.env[variable]
+      else process.env[variable] = value
+    }
+  }
 }
 
 /** An origin that ends with `t`. */
