@@ -2,7 +2,6 @@
 import path from 'node:path'
 import { ConfigError, formatMistake } from '../src/config/server-config.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
-import { errorDetail } from '../src/errors/code-frame.ts'
 import { DescribeFailed } from './describe-application.ts'
 import { BindError } from './listener-table.ts'
 import { StartFailed } from './refusals.ts'
@@ -25,9 +24,9 @@ export function explainEnd(error: unknown, application: string, log: ProcessLog)
   }
   if (error instanceof BindError) log.error(error.message)
   else if (error instanceof DescribeFailed) {
-    log.error(`${file} could not be loaded: ${error.message}`, { stack: errorDetail(error.applicationStack) })
+    log.error(`${file} could not be loaded: ${error.message}`, { stack: error.applicationStack })
   } else if (error instanceof StartFailed) {
-    log.error(`${file} could not be started: no worker became ready: ${error.message}`, { stack: errorDetail(error.applicationStack) })
+    log.error(`${file} could not be started: no worker became ready: ${error.message}`, { stack: error.applicationStack })
   } else if (error instanceof Error) log.error(`the supervisor failed: ${error.message}`, { stack: error.stack })
   else log.error(`the supervisor failed: ${String(error)}`)
   return EXIT.failed

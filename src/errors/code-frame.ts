@@ -38,7 +38,9 @@ export function errorText(message: string, stack: string, readSource = readFile)
  * @param message said already: what it ends with is not repeated
  */
 export function errorDetail(stack: string, readSource = readFile, message = ''): string {
-  const rest = withoutMessage(stack.slice(headOf(stack).length), message).replaceAll(TELLS_NOTHING, '').trimEnd()
+  const told = withoutMessage(stack.slice(headOf(stack).length), message).replaceAll(TELLS_NOTHING, '')
+  // What called the application is no part of its error; in an error of ours it is all there is.
+  const rest = (placeIn(stack) === null ? told : told.replaceAll(FRAME, frame => isOwn(frame) ? '' : frame)).trimEnd()
   return [codeFrame(stack, readSource), rest].filter(part => part !== '').join('\n')
 }
 
@@ -47,6 +49,11 @@ const TELLS_NOTHING = new RegExp([
   String.raw`^ {4}at .*(?:\bnode:internal\/|\/workers\/(?:describe|imported-files|run-worker|worker-life)\.[jt]s:`,
   String.raw`|\/src\/ipc\/own-imports\.[jt]s:).*(?:\n|$)`,
 ].join(''), 'gm')
+
+const FRAME = /^ {4}at .*(?:\n|$)/gm
+
+/** A line of a stack that is in Cirque. */
+function isOwn(frame: string): boolean { return OWN_FOLDERS.some(folder => frame.includes(folder)) }
 
 /** @returns '' when the stack names no place that can be shown */
 export function codeFrame(stack: string, readSource = readFile): string {

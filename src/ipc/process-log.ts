@@ -4,6 +4,8 @@
  * The plain implementation writes to stderr: short text on a terminal, one JSON object a line otherwise.
  */
 
+import { errorDetail } from '../errors/code-frame.ts'
+
 export type LogFields = Readonly<Record<string, unknown>>
 
 /** A log of the process itself, not of its traffic. Give `server.start({ log })` your own to have its lines elsewhere. */
@@ -42,12 +44,13 @@ export function textLog(who: string): ProcessLog {
 /** Writes nothing. */
 export const SILENT_LOG: ProcessLog = { info() {}, warn() {}, error() {} }
 
-/** A stack is put on lines of its own, everything else behind the message as key=value. */
+/** A stack is put on lines of its own, below the lines of source that it begins in; everything else behind the message as key=value. */
 function textLine(who: string, level: string, message: string, fields: LogFields): string {
   const { stack, ...rest } = plain(fields)
   const shown = Object.entries(rest).map(([key, value]) => ` ${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`).join('')
   const mark = level === 'info' ? '' : level === 'warn' ? 'warning: ' : 'error: '
-  return `${who}: ${mark}${message}${shown}\n${typeof stack === 'string' && stack !== '' ? `${stack.replace(/^/gm, '    ')}\n` : ''}`
+  const detail = typeof stack === 'string' ? errorDetail(stack) : ''
+  return `${who}: ${mark}${message}${shown}\n${detail === '' ? '' : `${detail.replace(/^/gm, '    ')}\n`}`
 }
 
 function jsonLine(who: string, level: string, message: string, fields: LogFields): string {

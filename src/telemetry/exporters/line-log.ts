@@ -1,11 +1,12 @@
 /**
- * The process log: short text for a person at a terminal, one JSON object a line for everything else, with level, time, pid and
- * who first and msg last, as pino writes them. Written here because a logging library costs each process 28 ms of its start and
+ * The process log: short text for a person at a terminal, with the lines of source that an error came from, and one JSON object a
+ * line for everything else, with level, time, pid and who first and msg last, as pino writes them. Written here because a logging library costs each process 28 ms of its start and
  * 2 MB (**measured**), and fields are texts and numbers by the time they get here.
  * Nothing that came from outside can add a line or reach the terminal: control characters are escaped in both forms.
  * Lines go through a LineSink, so a stuck reader of stderr cannot stop the process.
  */
 import tty from 'node:tty'
+import { errorDetail } from '../../errors/code-frame.ts'
 import type { LogFields, ProcessLog } from '../../ipc/process-log.ts'
 import { choice, code, defaultsOf, resolveOptions, text, type OptionTable } from '../../primitives/option-table.ts'
 import { LINE_SINK_OPTIONS, LineSink, type LineDestination } from './line-sink.ts'
@@ -104,8 +105,9 @@ function textWriter(who: string, level: Level, sink: LineSink): Writer {
   return (weight, message, fields) => {
     if (WEIGHTS[weight] < WEIGHTS[level]) return
     const mark = weight === 'info' ? '' : weight === 'warn' ? 'warning: ' : `${weight}: `
+    const shownFields = typeof fields['stack'] === 'string' ? { ...fields, stack: errorDetail(fields['stack']) } : fields
     sink.write(fitting(sink, longest => {
-      const { stack, ...rest } = plain(fields, longest)
+      const { stack, ...rest } = plain(shownFields, longest)
       const shown = Object.entries(rest).map(([key, value]) => ` ${key}=${typeof value === 'string' ? value : json(value)}`).join('')
       const trace = typeof stack === 'string' && stack !== '' ? stack.split('\n') : []
       return [printable(`${who}: ${mark}${cut(message, longest)}${shown}`), ...trace.map(line => `    ${printable(line)}`), ''].join('\n')

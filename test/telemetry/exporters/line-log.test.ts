@@ -4,7 +4,7 @@ import { closeSync, constants, openSync, readFileSync, readSync, renameSync } fr
 import path from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { createLineLog, type LineLog, type LineLogOptions } from '../../../src/telemetry/exporters/line-log.ts'
-import { temporaryFolder } from '../../support/temporary-folder.ts'
+import { temporaryFolder, writeTree } from '../../support/temporary-folder.ts'
 
 async function written(t: TestContext, options: LineLogOptions, use: (log: LineLog) => void): Promise<string> {
   const file = path.join(temporaryFolder(t), 'process.log')
@@ -39,6 +39,24 @@ test('process log: text for a person, stacks on lines of their own', async t => 
     'worker 1.0.1: ready slot=3 listeners=["a"]', 'worker 1.0.1: warning: slow', 'worker 1.0.1: error: gone error=no',
     '    Error: no', '        at a', '',
   ].join('\n'))
+})
+
+test('process log: text shows the lines of source that an error came from, and no frame of ours; JSON has the stack as it is', async t => {
+  const folder = temporaryFolder(t)
+  writeTree(folder, { 'edge.ts': 'const a = 1\nfail()\n' })
+  const ours = new URL('../../../src/proxy/exchange.ts', import.meta.url).href
+  const stack = `TypeError: no\n    at hook (${folder}/edge.ts:2:1)\n    at #run (${ours}:9:9)\n    at node:internal/x:1:1`
+  const text = await written(t, { format: 'text' }, log => log.error('a hook failed', { stack }))
+  const place = path.relative('', path.join(folder, 'edge.ts'))
+  assert.deepEqual(text.split('\n'), [
+    'worker 1.0.1: error: a hook failed', `    ${place}:2:1`, '      1 | const a = 1', '    > 2 | fail()', '        | ^',
+    '    TypeError: no', `        at hook (${folder}/edge.ts:2:1)`, '',
+  ])
+  const json = JSON.parse(await written(t, { format: 'json' }, log => log.error('a hook failed', { stack }))) as { stack: string }
+  assert.equal(json.stack, stack)
+  // A fault of ours has no other place.
+  const own = await written(t, { format: 'text' }, log => log.error('failed', { stack: `Error: no\n    at #run (${ours}:9:9)` }))
+  assert.match(own, /^ {8}at #run \(.*exchange\.ts:9:9\)$/m)
 })
 
 test('process log: the level decides in both forms', async t => {
