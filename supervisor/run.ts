@@ -54,6 +54,8 @@ export function originOf(file: string | undefined, flags: Readonly<Record<string
 export interface LifeWatcher {
   /** Files that the application was loaded from; `complete` when it could be loaded. */
   onFiles(files: readonly string[], complete: boolean): void
+  /** What a supervisor says of itself. */
+  readonly log: ProcessLog
   /** Once, when every slot accepts. */
   onServing(status: SupervisorStatus, config: ServerConfig): void
 }
@@ -104,7 +106,7 @@ export function createSupervisor(
     process.stderr.write(`cirque: log.process is ${config.log.process}, which cannot be opened: ${why}\n`)
     process.exit(EXIT.usage)
   }
-  const log: ProcessLog = {
+  const log: ProcessLog = watcher?.log ?? {
     info: (message, fields) => logs.log.info(message, fields),
     warn: (message, fields) => logs.log.warn(message, fields),
     error: (message, fields) => logs.log.error(message, fields),
@@ -205,7 +207,7 @@ export function firstScreen(status: SupervisorStatus, config: Pick<ServerConfig,
 }
 
 /** What to type for the command line of this installation, from the folder that we are in. */
-function ownCommand(): string {
+export function ownCommand(): string {
   if (import.meta.filename.includes(`${path.sep}node_modules${path.sep}`)) return 'npx cirque'
   const candidates = ['../bin/cirque', '../../bin/cirque'].map(name => fileURLToPath(new URL(name, import.meta.url)))
   const found = candidates.find(name => fs.existsSync(name))
@@ -213,7 +215,7 @@ function ownCommand(): string {
 }
 
 /** Something to point a browser at; all addresses of a machine include this one. */
-function browsable(bound: string): string {
+export function browsable(bound: string): string {
   if (bound.startsWith('unix:')) return bound
   return `http://${bound.replace(/^0\.0\.0\.0:/, 'localhost:').replace(/^\[::\]:/, 'localhost:')}`
 }

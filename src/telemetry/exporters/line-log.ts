@@ -1,7 +1,7 @@
 /**
  * The process log: short text for a person at a terminal, with the lines of source that an error came from, and one JSON object a
- * line for everything else, with level, time, pid and who first and msg last, as pino writes them. Written here because a logging library costs each process 28 ms of its start and
- * 2 MB (**measured**), and fields are texts and numbers by the time they get here.
+ * line for everything else, with level, time, pid and who first and msg last, as pino writes them. Written here because a logging
+ * library costs each process 28 ms of its start and 2 MB (**measured**), and fields are texts and numbers by the time they get here.
  * Nothing that came from outside can add a line or reach the terminal: control characters are escaped in both forms.
  * Lines go through a LineSink, so a stuck reader of stderr cannot stop the process.
  */
