@@ -1,11 +1,10 @@
 /**
- * What the pages (*.md) of the repository lead to: their links to files, and the files that they name in backticks. Both
- * must be there, so that a page cannot go on speaking of a file that was moved or split.
+ * What the pages (*.md) of the repository lead to: their links to files and to headings, and the files that they name in
+ * backticks. All must be there, so that a page cannot go on speaking of what was moved, split or renamed.
  *
  * A name in backticks with a folder in it is looked for from the page's folder, from the root and from src/; one without
  * only where the page describes its own folder, that is, not at the root and not in docs/. A README.md with a table of the
- * files in its folder (headed `| file | |`) names all of them. Links to headings are not followed, links to other places are
- * left alone.
+ * files in its folder (headed `| file | |`) names all of them. Links to other places are left alone.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
@@ -41,6 +40,22 @@ export function linkTarget(page: string, link: string): string | null {
   return path.posix.join(path.posix.dirname(page), file)
 }
 
+/**
+ * What the headings of a page are called in links, as GitHub and the site of these pages have it: in lower case, without
+ * punctuation, blanks as hyphens; one that is there twice is numbered from its second place on.
+ */
+export function headingAnchors(text: string): string[] {
+  const anchors: string[] = [], times = new Map<string, number>()
+  for (const [, heading = ''] of text.replaceAll(/^```.*?^```/gms, '').matchAll(/^#{1,6} (.+)$/gm)) {
+    const shown = heading.replaceAll(LINK, '$1')
+    const anchor = shown.trim().toLowerCase().replaceAll(/[^\p{L}\p{N} _-]/gu, '').replaceAll(' ', '-')
+    const before = times.get(anchor) ?? 0
+    times.set(anchor, before + 1)
+    anchors.push(before === 0 ? anchor : `${anchor}-${before}`)
+  }
+  return anchors
+}
+
 export function checkPages(root: string): Finding[] {
   const findings: Finding[] = []
   for (const page of listPages(root)) {
@@ -69,6 +84,7 @@ function faultsOf(root: string, page: string, line: string): string[] {
   for (const [, , link = ''] of line.matchAll(LINK)) {
     const target = linkTarget(page, link)
     if (target !== null && !existsSync(path.join(root, target))) faults.push(`links to ${link}, which is not there; correct the link`)
+    else if (!hasHeading(root, target ?? page, link)) faults.push(`links to ${link}, a heading that is not there; correct the link`)
   }
   const folder = path.posix.dirname(page)
   const bareToo = folder !== '.' && folder !== 'docs'
@@ -78,6 +94,13 @@ function faultsOf(root: string, page: string, line: string): string[] {
     faults.push(`names the file ${name}, which is not there; name the file that took its place`)
   }
   return faults
+}
+
+/** Whether the heading that `link` names, if it names one, is on the page that it leads to. */
+function hasHeading(root: string, file: string, link: string): boolean {
+  const anchor = /^[a-z][a-z+.-]*:/i.test(link) ? undefined : link.split('#')[1]
+  if (anchor === undefined || !file.endsWith('.md')) return true
+  return headingAnchors(readFileSync(path.join(root, file), 'utf8')).includes(anchor)
 }
 
 /** The text of a page for a place that holds only some of the files: links to the others become their plain text. */
