@@ -78,7 +78,7 @@ test('public surface: options have a default each, or say that they must be give
   for (const { name, kind, members } of names) {
     if (kind !== 'interface' || !name.endsWith('Options')) continue
     for (const member of members) {
-      const says = /@default|\bMust\s+be\s+given\b/.test(member.doc) || (name === 'BackendOptions' && member.name === 'address') ||
+      const says = /@default|\bMust[\s*]+be[\s*]+given\b/.test(member.doc) || (name === 'BackendOptions' && member.name === 'address') ||
         (name === 'ConnectProxyOptions' && member.name === 'nextHop')
       assert.ok(says, `${name}.${member.name}`)
     }
