@@ -10,6 +10,7 @@ import type { TracerGroup } from '../telemetry/tracer-group.ts'
 import type { AttemptHost } from './attempt.ts'
 import type { ForwardedFields } from './forwarded-fields.ts'
 import type { HookHost } from './hook-watch.ts'
+import type { KeptBodies } from './kept-bodies.ts'
 import type { PhasePlan } from './phases.ts'
 import type { RetryBudget } from './retry-budget.ts'
 import type { Tunnel } from './tunnel.ts'
@@ -28,8 +29,7 @@ export interface ExchangeHost<Ctx> extends AttemptHost, HookHost {
   readonly tunnelIdleTimeoutMs: number
   readonly showsRequestId: boolean
   readonly draining: boolean
-  /** There is memory for bodies that another attempt may want. */
-  readonly keepsBodies: boolean
+  readonly keptBodies: KeptBodies
   tunnelOpened(tunnel: Tunnel): void
   tunnelClosed(tunnel: Tunnel): void
   /** An attempt failed, and another one follows. */

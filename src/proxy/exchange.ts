@@ -40,6 +40,7 @@ import { ExchangeTrace, type AttemptTrace, type TracedExchange } from './exchang
 import { errorPage, flagOf, OVERLOAD_RETRY_AFTER_S, statusOf, type Flag } from './fail-to-proxy.ts'
 import { MERGED_FIELDS, stripForwarded, type ConnectionFacts } from './forwarded-fields.ts'
 import { hookLate, HookWatch, type HookWaiter } from './hook-watch.ts'
+import type { KeptBodies } from './kept-bodies.ts'
 import { hookOfModule, type PhasePlan, type PhaseSubject, type ResponseOrigin } from './phases.ts'
 import type { FailToProxy } from './proxy-http.ts'
 import { bodyOnItsWay, NO_BODY, RequestBody, type RequestBodyOwner } from './request-body.ts'
@@ -222,7 +223,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   get clientPort(): number { return this.#down.digest.remotePort }
   get digest(): StreamDigest { return this.#down.digest }
   get trusted(): boolean { return this.#facts.trusted }
-  get keepsBodies(): boolean { return this.#host.keepsBodies }
+  get keptBodies(): KeptBodies { return this.#host.keptBodies }
   get isSelfTest(): boolean { return this.#facts.selfTest }
   get triedPeers(): readonly Peer[] { return this.#tried ?? [] }
   get peer(): Peer | null { return this.#attempt === null ? null : this.#attempt.peer }

@@ -15,6 +15,7 @@ import type { Attempt } from './attempt.ts'
 import { BodyPipe } from './body-pipe.ts'
 import type { BodyStage } from './body-stage.ts'
 import type { HookHost } from './hook-watch.ts'
+import type { KeptBodies, KeptBody } from './kept-bodies.ts'
 import type { PhaseSubject } from './phases.ts'
 
 const NOTHING = Buffer.alloc(0)
@@ -24,8 +25,7 @@ const JOINED_BYTES = 4096
 
 /** The exchange, as its request's body sees it. */
 export interface RequestBodyOwner {
-  /** There is memory for bodies that another attempt may want. */
-  readonly keepsBodies: boolean
+  readonly keptBodies: KeptBodies
   /** A filter (`hook`) threw or rejected; the pipe has stopped. */
   pipeFailed(thrown: unknown, hook: string): void
   /** What a hook read ahead is read. */
@@ -38,7 +38,9 @@ interface Reading {
   readonly reject: (error: ProxyError) => void
 }
 
-export class RequestBody<Ctx> {
+export class RequestBody<Ctx> implements KeptBody {
+  keptOlder: KeptBody | null = null
+  keptNewer: KeptBody | null = null
   readonly #down: DownstreamSession
   readonly #host: HookHost
   readonly #owner: RequestBodyOwner & PhaseSubject<Ctx>
@@ -52,6 +54,8 @@ export class RequestBody<Ctx> {
   #keptBytes = 0
   /** What `heldBytes` has of it. */
   #keptCounted = 0
+  /** It is in the list of those that are kept for another attempt. */
+  #listed = false
   /** The client was asked for it: from here on it is kept, or lost for another attempt. */
   #begun = false
   #ended = false
@@ -88,6 +92,7 @@ export class RequestBody<Ctx> {
       if (pipe !== null) pipe.chunk(body, 0, body.length)
       else session.writeBody(body, 0, body.length, true)
       if (this.#attempt !== attempt) return
+      this.#list()
     }
     if (this.#ended) this.#passEnd()
     else if (this.#down.awaitsContinue) this.#awaitContinue(attempt.peer.options.continueTimeoutMs)
@@ -180,12 +185,26 @@ export class RequestBody<Ctx> {
   #remember(buffer: Buffer, from: number, to: number, maxBytes: number): void {
     this.#keptBytes += to - from
     // It is kept for what may never happen: when memory is short, for nothing.
-    if (this.#keptBytes > maxBytes || !this.#owner.keepsBodies) this.#forget()
-    else this.#keep(buffer, from, to)
+    if (this.#keptBytes > maxBytes || !this.#owner.keptBodies.roomy) {
+      this.#forget()
+      return
+    }
+    this.#keep(buffer, from, to)
+    this.#list()
   }
+
+  #list(): void {
+    if (this.#listed || this.#kept === null) return
+    this.#listed = true
+    this.#owner.keptBodies.add(this)
+  }
+
+  spare(): void { if (this.#attempt !== null) this.#forget() }
 
   #forget(): void {
     this.#kept = null
+    if (this.#listed) this.#owner.keptBodies.remove(this)
+    this.#listed = false
     heldBytes.now -= this.#keptCounted
     this.#keptCounted = 0
   }

@@ -26,6 +26,7 @@ import type { FaultWatcher } from '../proxy/fault-watcher.ts'
 import { ForwardedFields, type ConnectionFacts } from '../proxy/forwarded-fields.ts'
 import { FORWARDED_OPTIONS, type ForwardedOptions } from '../proxy/forwarded-options.ts'
 import { foundHooks } from '../proxy/hook-names.ts'
+import { KeptBodies } from '../proxy/kept-bodies.ts'
 import { planPhases, type PhasePlan } from '../proxy/phases.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
 import { RetryBudget } from '../proxy/retry-budget.ts'
@@ -45,7 +46,7 @@ import type { ServerContext } from './server-context.ts'
 import { traceRefused } from './service-tracers.ts'
 import type { ListenerSpec, ServiceParts, TestedConnection } from './service.ts'
 
-/** Idle connections to origins that are closed at once when memory is short. */
+/** Idle connections to origins that are closed in each tick while memory is short, and bodies that are kept no longer. */
 const SPARED_AT_ONCE = 64
 
 type HttpListener = ListenerSpec<ResolvedHttpListenerOptions>
@@ -66,6 +67,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   readonly hookTimeoutMs: number
   readonly showsRequestId: boolean
   readonly judgesPeers = true
+  readonly keptBodies = new KeptBodies(() => this.#admission.memoryStage === MemoryStage.Free)
   readonly faults: FaultWatcher | null
   timed: boolean
   draining = false
@@ -266,8 +268,6 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
 
   tunnels(): readonly Tunnel[] { return [...this.#tunnels] }
 
-  get keepsBodies(): boolean { return this.#admission.memoryStage === MemoryStage.Free }
-
   // ---- life
 
   counts(): Partial<OpenCounts> {
@@ -286,7 +286,11 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   counted(): Iterable<Counted> { return this.connector.counted() }
 
   speaksForMany(clientIp: string): boolean { return this.forwarded.trusts(clientIp) }
-  spare(): void { this.connector.closeIdle(SPARED_AT_ONCE) }
+
+  spare(): void {
+    this.connector.closeIdle(SPARED_AT_ONCE)
+    this.keptBodies.spare(SPARED_AT_ONCE)
+  }
 
   close(): void {
     this.connector.close()

@@ -16,6 +16,7 @@ import type { DownstreamSession } from '../protocols/http-session.ts'
 import { Exchange } from '../proxy/exchange.ts'
 import type { ExchangeHost, FinishedExchange } from '../proxy/exchange-host.ts'
 import type { ConnectionFacts, ForwardedFields } from '../proxy/forwarded-fields.ts'
+import { KeptBodies } from '../proxy/kept-bodies.ts'
 import type { PhasePlan } from '../proxy/phases.ts'
 import { RetryBudget } from '../proxy/retry-budget.ts'
 import type { Tunnel } from '../proxy/tunnel.ts'
@@ -45,7 +46,7 @@ export class SelfTestHost<Ctx> implements ExchangeHost<Ctx>, ConnectionHost, Tes
   readonly showsRequestId: boolean
   readonly tracers = null
   readonly timed = false
-  readonly keepsBodies = true
+  readonly keptBodies = new KeptBodies()
   readonly judgesPeers: boolean
   readonly #service: TestedService<Ctx>
   readonly #upstream: boolean
