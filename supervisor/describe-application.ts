@@ -39,7 +39,10 @@ export async function describeApplication(
     throw new DescribeFailed(`its description cannot be used: ${read.problem}`, '')
   }
   // Nothing came: whatever it wrote to stderr is the best there is.
-  if (result.timedOut) throw new DescribeFailed(`it did not reach server.runForever() within ${timeoutMs} ms`, result.stderr)
+  if (result.timedOut) {
+    const why = 'it may await what never comes, or call server.start(), which is for programs and tests of your own'
+    throw new DescribeFailed(`it did not reach server.runForever() within ${timeoutMs} ms; ${why}`, result.stderr)
+  }
   if (result.problem !== '') {
     const remedy = /\bE[MN]FILE$/.test(result.problem) ? '; raise the limit of open files (ulimit -n, LimitNOFILE=)' : ''
     throw new DescribeFailed(result.problem + remedy, '')

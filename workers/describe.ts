@@ -14,7 +14,11 @@ import { listImportedFiles, lookAtLoadedFiles } from './imported-files.ts'
 import { onSharedPort } from './own-ports.ts'
 
 const OUTCOME_FD = 3
+/** Of Node.js, for a module that awaits what nothing is left to settle. */
+const EXIT_UNSETTLED = 13
 let finished = false
+/** What the application exports, once it has come to its end. */
+let evaluated: object | null = null
 
 if (role === null || role.role !== 'describe') {
   process.stderr.write('workers/describe is started by the supervisor; use `cirque validate`\n')
@@ -26,7 +30,7 @@ const files = role.listFiles === true ? listImportedFiles() : null
 process.argv.splice(1, 2, role.application)
 process.on('uncaughtException', fail)
 onSharedPort(fail)
-process.on('exit', () => finish({ ok: false, message: 'the application ended without calling server.runForever()', stack: '' }))
+process.on('exit', code => finish({ ok: false, message: whyNoServer(code), stack: '' }))
 
 claimRunHost({
   run(server) {
@@ -40,9 +44,28 @@ claimRunHost({
   },
 })
 try {
-  await import(pathToFileURL(role.application).href)
+  evaluated = await import(pathToFileURL(role.application).href) as object
 } catch (error) {
   fail(error)
+}
+
+/** The process ends, and no server was handed over. */
+function whyNoServer(code: number): string {
+  const ended = 'the application ended without calling server.runForever()'
+  if (evaluated !== null) {
+    const remedy = 'default' in evaluated ? 'a default export is run by nobody: make a Server of it, and end with' : 'let its last line be'
+    return `${ended}; ${remedy} \`await server.runForever()\``
+  }
+  if (code !== EXIT_UNSETTLED) return `${ended}: it called process.exit(${code})`
+  const lines = linesThatAwait()
+  const where = lines.length === 0 ? '' : `; it awaits in line ${lines.join(', ')}`
+  return `the application waits for a promise that nothing settles, before it calls server.runForever()${where}`
+}
+
+/** Lines of the application that begin at its top level and await something else than the server. */
+function linesThatAwait(): readonly number[] {
+  const lines = fs.readFileSync(process.argv[1]!, 'utf8').split('\n')
+  return lines.flatMap((line, index) => /^(?![\s/*]).*\bawait\b/.test(line) && !line.includes('.runForever(') ? [index + 1] : [])
 }
 
 function finish(outcome: DescribeOutcome): void {

@@ -3,7 +3,7 @@
  * and line, and with what would do. `says` is the place of the code frame, and the whole message.
  *
  * Hooks that fail are in wrong-hooks.test.ts. What can only be seen of a process (an application that never comes to runForever(), or
- * is killed) is in test/supervisor/cli.test.ts, and ports of the application's own are in test/workers/own-ports.test.ts.
+ * is killed) is in the test of describe-application, and ports of the application's own are in test/workers/own-ports.test.ts.
  * One idea in more than 500 lines: a table is read side by side.
  */
 import assert from 'node:assert/strict'

@@ -80,10 +80,6 @@ test('cli: validate loads an application and binds nothing', t => {
   const mistakes = cirque(['validate', 'mistakes.ts'], folder).err
   const once = /mistakes\.ts could not be loaded: first mistake\nsecond mistake\nmistakes\.ts:1:7\n> 1 .*\n.*\^\n {4}at/
   assert.match(mistakes, once)
-  fs.writeFileSync(path.join(folder, 'ends.ts'), 'console.log(1)\n')
-  assert.match(cirque(['validate', 'ends.ts'], folder).err, /ended without calling server\.runForever\(\)/)
-  fs.writeFileSync(path.join(folder, 'aborts.ts'), 'process.abort()\n')
-  assert.match(cirque(['validate', 'aborts.ts'], folder).err, /was ended by SIGABRT/)
 })
 
 test('cli: validate says what it found: services, listeners, hooks, modules, and methods that are no hooks', t => {
