@@ -362,9 +362,9 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   summary(): string {
     if (this.#plan.has.requestSummary) {
       try {
-        const summary = atOnce(this.#plan.app.requestSummary!(this, this.ctx), 'requestSummary')
+        const summary = atOnce(this.#plan.app.requestSummary!(this, this.ctx))
         if (typeof summary === 'string') return summary
-        throw new TypeError('it returned no text')
+        throw new TypeError(`it returned ${showValue(summary)}; use a text`)
       } catch (thrown) {
         this.#host.hookFailed('requestSummary', thrown)
       }
@@ -381,7 +381,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   suppressesLog(error: ProxyError): boolean {
     if (!this.#plan.has.suppressErrorLog) return false
     try {
-      return atOnce(this.#plan.app.suppressErrorLog!(this, error, this.ctx), 'suppressErrorLog') === true
+      return atOnce(this.#plan.app.suppressErrorLog!(this, error, this.ctx)) === true
     } catch (thrown) {
       this.#host.hookFailed('suppressErrorLog', thrown)
       return false
@@ -398,12 +398,12 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     if (tracers !== null && !this.#facts.selfTest) this.#trace = new ExchangeTrace(this, tracers, clock)
     let hook = 'newCtx'
     try {
-      if (this.#plan.has.newCtx) this.ctx = atOnce(app.newCtx!(), hook)
+      if (this.#plan.has.newCtx) this.ctx = atOnce(app.newCtx!())
       const kept = this.#facts.kept
       if (kept !== undefined) {
         this.#facts.kept = undefined
         hook = 'onConnectionReuse'
-        atOnce(app.onConnectionReuse?.(this, this.ctx, kept), hook)
+        atOnce(app.onConnectionReuse?.(this, this.ctx, kept))
       }
     } catch (thrown) {
       this.#fail(asProxyError(thrown, hook))
@@ -585,18 +585,21 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   #checkVerdict(verdict: unknown, tacit: boolean): void {
     const answered = this.#own !== null
     if (verdict === 'responded') {
-      if (!answered) throw new Error(`it said 'responded' without session.respond()`)
+      if (!answered) throw new Error(`it said 'responded' without session.respond(); return what that returns, or 'continue'`)
     } else if (verdict === 'retry') this.#checkRetry(answered)
     else if (tacit) return
-    else if (verdict !== 'continue') throw new TypeError(`it returned ${JSON.stringify(verdict)}; use 'continue' or 'responded'`)
-    else if (answered) throw new Error(`it called session.respond() and then said 'continue'`)
+    else if (verdict !== 'continue') {
+      const remedy = answered ? 'return what session.respond() returned' : "use 'continue' or 'responded'"
+      throw new TypeError(`it returned ${showValue(verdict)}; ${remedy}`)
+    }
+    else if (answered) throw new Error(`it called session.respond() and then said 'continue'; return what that returned`)
   }
 
   #checkRetry(answered: boolean): void {
     if (this.#step !== Step.ResponseApp) {
       throw new TypeError(`it returned 'retry', which upstreamResponseFilter of the application may; throw an error`)
     }
-    if (answered) throw new Error(`it called session.respond() and then said 'retry'`)
+    if (answered) throw new Error(`it called session.respond() and then said 'retry'; do one of the two`)
     this.#unwanted = true
   }
 
@@ -727,7 +730,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     const peer = this.#chosen
     this.#chosen = null
     if (peer === null || peer === undefined || typeof peer.reuseKey !== 'string' || typeof peer.options !== 'object') {
-      throw new TypeError('it returned no Peer')
+      throw new TypeError(`it returned ${showValue(peer)}; use a peer, such as new HttpPeer('127.0.0.1:8080')`)
     }
     const tracers = this.#host.tracersFor(peer)
     const trace = tracers === null ? null : this.#traceAttempt(peer, tracers)
@@ -759,7 +762,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     if (this.#plan.has.failToConnect) {
       this.#step = Step.Judging
       try {
-        final = chosenFault(this.#plan.app.failToConnect!(this, peer, error, this.ctx), error, 'failToConnect')
+        final = chosenFault(this.#plan.app.failToConnect!(this, peer, error, this.ctx), error)
       } catch (thrown) {
         final = asProxyError(thrown, 'failToConnect')
       }
@@ -795,7 +798,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     }
     if (this.#plan.has.interimResponseFilter) {
       try {
-        const result = atOnce(this.#plan.app.interimResponseFilter!(this, head, this.ctx), 'interimResponseFilter')
+        const result = atOnce(this.#plan.app.interimResponseFilter!(this, head, this.ctx))
         if (result === 'drop') return
         checkInterim(head.check().status)
       } catch (thrown) {
@@ -908,7 +911,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     this.#down.endResponse(trailers)
     for (const module of this.#plan.doneModules ?? []) {
       try {
-        atOnce(module.responseDone!(this, this.moduleState(module)), 'responseDone')
+        atOnce(module.responseDone!(this, this.moduleState(module)))
       } catch (thrown) {
         this.error ??= asProxyError(thrown, hookOfModule('responseDone', module))
       }
@@ -1009,7 +1012,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
       this.#step = Step.Judging
       try {
         const chosen = this.#plan.app.errorWhileProxy!(this, attempt.peer, final, this.ctx, attempt.reused)
-        final = chosenFault(chosen, final, 'errorWhileProxy')
+        final = chosenFault(chosen, final)
       } catch (thrown) {
         final = asProxyError(thrown, 'errorWhileProxy')
       }
@@ -1222,7 +1225,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     }
     if (has.persistConnectionContext) {
       try {
-        this.#facts.kept = atOnce(app.persistConnectionContext!(this, this.ctx), 'persistConnectionContext')
+        this.#facts.kept = atOnce(app.persistConnectionContext!(this, this.ctx))
       } catch (thrown) {
         host.hookFailed('persistConnectionContext', thrown)
       }
@@ -1235,17 +1238,17 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
 function overNow(): DOMException { return new DOMException('the exchange is over', 'AbortError') }
 
 /** The result of a hook that nothing waits for. A promise is refused, and what becomes of it is of no interest. */
-function atOnce<T>(result: T, hook: string): T {
+function atOnce<T>(result: T): T {
   if (!isPromise(result)) return result
   result.then(undefined, () => { /* It was refused. */ })
-  throw new TypeError(`${hook} returned a promise; its result is needed at once`)
+  throw new TypeError('it returned a promise; its result is needed at once')
 }
 
 /** The fault that a hook put in the place of `error`. */
-function chosenFault(result: ProxyError | void, error: ProxyError, hook: string): ProxyError {
+function chosenFault(result: ProxyError | void, error: ProxyError): ProxyError {
   if (result === undefined || result === null) return error
-  if (atOnce(result, hook) instanceof ProxyError) return result
-  throw new TypeError(`${hook} returned something else than a ProxyError`)
+  if (atOnce(result) instanceof ProxyError) return result
+  throw new TypeError(`it returned ${showValue(result)}; use a ProxyError, or nothing`)
 }
 
 function changedStatus(head: ResponseHead): TypeError {

@@ -123,10 +123,11 @@ test('respond: where nothing waits for an answer, later or in logging, it is ref
 })
 
 test('respond: words and deeds have to agree', async () => {
+  const unanswered = `it said 'responded' without session.respond(); return what that returns, or 'continue'`
   const CASES: readonly (readonly [keyof ProxyHttp, () => unknown, string])[] = [
-    ['requestFilter', () => 'responded', `it said 'responded' without session.respond()`],
-    ['upstreamPeer', () => 'responded', `it said 'responded' without session.respond()`],
-    ['connectedToUpstream', async () => 'responded', `it said 'responded' without session.respond()`],
+    ['requestFilter', () => 'responded', unanswered],
+    ['upstreamPeer', () => 'responded', unanswered],
+    ['connectedToUpstream', async () => 'responded', unanswered],
     ['requestFilter', () => undefined, `it returned undefined; use 'continue' or 'responded'`],
     ['proxyUpstreamFilter', () => true, `it returned true; use 'continue' or 'responded'`],
   ]

@@ -196,6 +196,6 @@ test(`retries: 'retry' in another hook, or behind an answer, is refused with a s
     `HOOK_FAILED (internal): requestFilter: ${wrong}`,
     `HOOK_FAILED (internal): earlyRequestFilter: ${wrong}`,
     `HOOK_FAILED (internal): responseFilter: ${wrong}`,
-    `HOOK_FAILED (internal): upstreamResponseFilter: it called session.respond() and then said 'retry'`,
+    `HOOK_FAILED (internal): upstreamResponseFilter: it called session.respond() and then said 'retry'; do one of the two`,
   ])
 })
