@@ -87,6 +87,12 @@ export class ProgressView {
   }
 }
 
+/** Where an operation is at this moment: `upgrade-3: soak: the first new worker serves alone, 7s left`. */
+export function progressText(progress: OperationProgress, slots: readonly object[]): string {
+  const detail = detailOf(progress, slots as readonly SeenSlot[], true)
+  return [progress.id, progress.step, ...detail === '' ? [] : [detail]].join(': ')
+}
+
 /** @param counting whether it is shown again and again, so that it may say how long it will take from now on */
 function detailOf({ step, stepMs, soakMs, generation, workers }: OperationProgress, slots: readonly SeenSlot[], counting: boolean): string {
   switch (step) {

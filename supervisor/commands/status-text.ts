@@ -2,6 +2,7 @@
 import type { SupervisorStatus } from '../operator-desk.ts'
 import { duration } from './duration-text.ts'
 import { outcomeText } from './outcome-text.ts'
+import { progressText } from './progress-view.ts'
 
 interface ShownWorker {
   id: string
@@ -44,12 +45,15 @@ export function statusText(status: SupervisorStatus): string {
   const { connections, activeExchanges, exchanges, upgraded, webSockets, oldestUpgradedMs } = status.totals as ShownTotals
   const webSocketsText = `${webSockets ?? 0} WebSockets, the oldest for ${duration(oldestUpgradedMs ?? 0)}`
   const upgradedText = (upgraded ?? 0) === 0 ? '' : `, ${upgraded} upgraded (${webSocketsText})`
-  const state = `${status.state}${status.operation === '' ? '' : ` (${status.operation})`}`
+  // Of an upgrade and its kin there is more to say than the name of the step.
+  const progress = status.progress ?? null
+  const state = `${status.state}${status.operation === '' || progress !== null ? '' : ` (${status.operation})`}`
   return [
     `cirque ${status.version}  ${state}  pid ${status.pid}  up ${duration(status.uptimeMs)}`,
     `application   ${status.application}`,
     `release       ${status.release}${status.previousRelease === '' ? '' : `  (rollback: ${status.previousRelease})`}`,
     `generation    ${status.generation}`,
+    ...progress === null ? [] : [`change        ${progressText(progress, status.slots)}`],
     ...status.outcomes.slice(-1).map(outcome => `last change   ${outcomeText(outcome)}`),
     ...status.listeners.map(listener => `listener      ${listener.bound}  ${listener.service}`),
     ...(status.admin === '' ? [] : [`admin         ${status.admin}`]),

@@ -49,7 +49,7 @@ class OtherBuild {
 }
 
 test('reload: a terminal shows each step, and the outcome in the end', async t => {
-  const server = await ReleasedApp.start(t, { upgrade: { soakMs: 300 } })
+  const server = await ReleasedApp.start(t, { upgrade: { soakMs: 300, maxLoopLagMs: 0 } })
   const terminal = Terminal.cirque(t, ['reload', '--state-dir', server.app.stateDir], { cwd: server.root.folder })
   if (terminal === null) return
   assert.equal(await terminal.ends(), 0, terminal.shown)
@@ -67,10 +67,11 @@ test('reload: a terminal shows each step, and the outcome in the end', async t =
 })
 
 test('reload: Ctrl-C ends the wait, says that the reload goes on, and it does', async t => {
-  const server = await ReleasedApp.start(t, { upgrade: { soakMs: 2_000 } })
+  const server = await ReleasedApp.start(t, { upgrade: { soakMs: 5_000, maxLoopLagMs: 0 } })
   const terminal = Terminal.cirque(t, ['reload', '--state-dir', server.app.stateDir], { cwd: server.root.folder })
   if (terminal === null) return
   await terminal.shows(/soak: the first new worker serves alone/)
+  assert.match((await server.cirque('status')).stdout, /^change {8}reload-1: soak: the first new worker serves alone, \ds left$/m)
   terminal.type(INTERRUPT)
   assert.equal(await terminal.ends(), 128 + 2, terminal.shown)
   assert.equal(leftOnScreen(terminal.shown).at(-1), 'cirque: reload-1 goes on without this command; cirque status says where it is')

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { ProgressView, type SeenStatus } from '../../../supervisor/commands/progress-view.ts'
+import { progressText, ProgressView, type SeenStatus } from '../../../supervisor/commands/progress-view.ts'
 import { screenOn, type Screen } from '../../../supervisor/commands/terminal.ts'
 import type { OperationProgress } from '../../../supervisor/upgrade.ts'
 import { leftOnScreen } from '../../support/screen-text.ts'
@@ -104,4 +104,10 @@ test('progress: a supervisor that does not say where it is shows nothing, and a 
   assert.equal(terminal.text, '')
   view.see(at('rehearsal'))
   assert.deepEqual(leftOnScreen(terminal.text), ['reload-2: rehearsal'])
+})
+
+test('progress: a status says where an operation is, and how long its soak will take', () => {
+  const { progress, slots } = at('soak', { stepMs: 2_600 })
+  assert.equal(progressText(progress!, slots), 'reload-2: soak: the first new worker serves alone, 8s left')
+  assert.equal(progressText({ ...progress!, step: 'rehearsal' }, slots), 'reload-2: rehearsal')
 })
