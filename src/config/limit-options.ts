@@ -16,10 +16,11 @@ export interface LimitOptions {
   /** Requests in flight at once in this worker; past it new ones are answered with 503. 0 turns it off. @default 10_000 */
   maxActiveRequests?: number
   /**
-   * Memory that connections and requests may hold in this worker, as it counts them: from 80 % of it on what only waits is cut
-   * and no body is kept for a retry, from 90 % on new requests get 503, from 95 % on new connections are reset, and at 100 %
-   * the worker is replaced. At least 1048576. 0 takes what the machine leaves: 80 % of its memory, or of its control group's,
-   * through the number of workers and less what one takes by itself, at most 1 GiB. @default 0
+   * Memory that connections and requests may hold in this worker, as it counts them. Bodies that are kept for a retry take a
+   * quarter of it at most; from 80 % of it on what only waits is cut and no body is kept for a retry, from 90 % on new requests
+   * get 503, from 95 % on new connections are reset, and at 100 % the worker is replaced. At least 1048576. 0 takes what the
+   * machine leaves: 80 % of its memory, or of its control group's, through the number of workers and less what one takes by
+   * itself, at most 1 GiB. @default 0
    */
   memoryBudgetBytes?: number
   /**

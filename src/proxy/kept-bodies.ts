@@ -11,22 +11,27 @@ export interface KeptBody {
   /** The list's own. */
   keptOlder: KeptBody | null
   keptNewer: KeptBody | null
+  /** What it keeps. */
+  readonly keptLength: number
   /** Keeps nothing any more, and has left the list. Nothing happens when the next attempt is about to send it. */
   spare(): void
 }
 
 export class KeptBodies {
-  readonly #roomy: () => boolean
+  readonly #roomy: (bytes: number) => boolean
   #oldest: KeptBody | null = null
   #newest: KeptBody | null = null
+  /** What all of them keep. */
+  bytes = 0
 
-  /** @param roomy whether there is memory for more */
-  constructor(roomy: () => boolean = () => true) { this.#roomy = roomy }
+  /** @param roomy whether there is memory for more than all of them keep so far */
+  constructor(roomy: (bytes: number) => boolean = () => true) { this.#roomy = roomy }
 
   /** There is memory for bodies that another attempt may want. */
-  get roomy(): boolean { return this.#roomy() }
+  get roomy(): boolean { return this.#roomy(this.bytes) }
 
   add(body: KeptBody): void {
+    this.bytes += body.keptLength
     const before = this.#newest
     body.keptOlder = before
     if (before === null) this.#oldest = body
@@ -34,7 +39,9 @@ export class KeptBodies {
     this.#newest = body
   }
 
+  /** Before it lets go of what it keeps. */
   remove(body: KeptBody): void {
+    this.bytes -= body.keptLength
     const { keptOlder, keptNewer } = body
     if (keptNewer === null) this.#newest = keptOlder
     else keptNewer.keptOlder = keptOlder

@@ -53,7 +53,7 @@ export class RequestBody<Ctx> implements KeptBody {
   #kept: Buffer[] | null = null
   #keptBytes = 0
   /** What `heldBytes` has of it. */
-  #keptCounted = 0
+  keptLength = 0
   /** It is in the list of those that are kept for another attempt. */
   #listed = false
   /** The client was asked for it: from here on it is kept, or lost for another attempt. */
@@ -205,16 +205,17 @@ export class RequestBody<Ctx> implements KeptBody {
     this.#kept = null
     if (this.#listed) this.#owner.keptBodies.remove(this)
     this.#listed = false
-    heldBytes.now -= this.#keptCounted
-    this.#keptCounted = 0
+    heldBytes.now -= this.keptLength
+    this.keptLength = 0
   }
 
   #keep(buffer: Buffer, from: number, to: number): void {
     const pieces = this.#kept!, last = pieces.length - 1, piece = buffer.subarray(from, to)
     if (last >= 0 && pieces[last]!.length + piece.length <= JOINED_BYTES) pieces[last] = Buffer.concat([pieces[last]!, piece])
     else pieces.push(Buffer.from(piece))
-    this.#keptCounted += piece.length
+    this.keptLength += piece.length
     heldBytes.now += piece.length
+    if (this.#listed) this.#owner.keptBodies.bytes += piece.length
   }
 
   // ---- read ahead

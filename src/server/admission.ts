@@ -3,7 +3,7 @@
  * hold. Each listener has limits of its own (listener/tcp-listener.ts); here is what they share.
  *
  *   memory held    below 80 %   Free
- *                  80 %         Sparing     connections that only wait are cut, little by little, and no body is kept for a retry
+ *                  80 %         Sparing     connections that only wait are cut, and bodies kept for retries given up, little by little
  *                  90 %         Shedding    new requests are answered with 503
  *                  95 %         Closed      new connections are reset
  *                  100 %        Exhausted   a worker is replaced; it finishes what it has

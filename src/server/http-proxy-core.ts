@@ -46,6 +46,8 @@ import type { ServerContext } from './server-context.ts'
 import { traceRefused } from './service-tracers.ts'
 import type { ListenerSpec, ServiceParts, TestedConnection } from './service.ts'
 
+/** Of the memory budget, for bodies that another attempt may want: what is given up later costs garbage first. */
+const KEPT_SHARE = 1 / 4
 /** Idle connections to origins that are closed in each tick while memory is short, and bodies that are kept no longer. */
 const SPARED_AT_ONCE = 64
 
@@ -67,7 +69,10 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   readonly hookTimeoutMs: number
   readonly showsRequestId: boolean
   readonly judgesPeers = true
-  readonly keptBodies = new KeptBodies(() => this.#admission.memoryStage === MemoryStage.Free)
+  readonly keptBodies = new KeptBodies(bytes => {
+    const { memoryStage, memoryBudgetBytes } = this.#admission
+    return memoryStage === MemoryStage.Free && bytes < KEPT_SHARE * memoryBudgetBytes
+  })
   readonly faults: FaultWatcher | null
   timed: boolean
   draining = false
