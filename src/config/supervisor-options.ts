@@ -139,7 +139,7 @@ export interface SupervisorOptions {
    */
   spareWorkers?: number
   /**
-   * Folder of the control sockets and the journal. '': $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/cirque/<name> or the
+   * Folder of the control sockets and the journal. '': `$RUNTIME_DIRECTORY`, `$XDG_RUNTIME_DIR/cirque/<name>` or the
    * system's temporary folder. @default ''
    */
   stateDir?: string
