@@ -74,7 +74,7 @@ test('package: it holds JavaScript and declarations, the command, its licence an
       name,
       new RegExp([
         String.raw`^(?:dist/(?:create|examples|src|supervisor|workers)/.*\.(?:[mc]?js|d\.ts)|bin/cirque|LICENSE|package\.json`,
-        String.raw`dist/create/template/.*|examples/[\w-]+\.ts`,
+        String.raw`dist/create/template/.*|examples/[\w-]+\.(?:ts|conf)`,
         String.raw`(?:docs|src/proxy|supervisor|scripts/systemd)/[\w-]+\.md|README\.md`,
         String.raw`scripts/systemd/[\w-]+\.(?:conf|service|socket))$`,
       ].join('|')),
@@ -169,7 +169,7 @@ test('package: its declarations and the TypeScript of README.md pass a strict ch
 })
 
 test('package: its examples are there to be copied, and run as they are', async t => {
-  const examples = packed.filter(name => name.startsWith('examples/'))
+  const examples = packed.filter(name => name.startsWith('examples/') && name.endsWith('.ts'))
   assert.ok(examples.length > 0)
   writeTree(project, Object.fromEntries(examples.map(name => [name, readFileSync(path.join(installed, name), 'utf8')])))
   run(path.join(ROOT, 'node_modules/.bin/tsc'), [

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { TestContext } from 'node:test'
-import { SILENT_LOG, type Server } from '../../src/index.ts'
+import { SILENT_LOG, type Server, type StartContext } from '../../src/index.ts'
 import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
 import { drainOrder } from '../../src/ipc/drain-times.ts'
 import { claimRunHost } from '../../src/server/run-host.ts'
@@ -61,12 +61,15 @@ export class Recipe {
 /**
  * Starts `examples/NAME.ts`; it ends with `t`.
  * @param env what the recipe reads; LISTEN is a free port
+ * @param context what the process would give it, such as an access log
  */
-export async function startRecipe(t: TestContext, name: string, env: Readonly<Record<string, string>>): Promise<Recipe> {
+export async function startRecipe(
+  t: TestContext, name: string, env: Readonly<Record<string, string>>, context: StartContext = {},
+): Promise<Recipe> {
   const server = await loadRecipe(name, { LISTEN: '127.0.0.1:0', ...env })
   // Other work on this machine may hold up the loop; what that does to requests has tests of its own.
   server.limits({ maxLoopDelayMs: 0 })
-  const [bound] = await server.start({ log: SILENT_LOG })
+  const [bound] = await server.start({ log: SILENT_LOG, ...context })
   const recipe = new Recipe(server, bound!.port)
   t.after(() => recipe.stop())
   return recipe
