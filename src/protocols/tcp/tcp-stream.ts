@@ -80,15 +80,15 @@ function flushAll(): void {
   unflushed.length = 0
 }
 
-/** So many reads lie between two looks at what is late: some milliseconds of work. */
+/** So many reads and ends lie between two looks at what is late: some milliseconds of work. */
 const READS_A_LOOK = 256
 let reads = 0
 let whenLooking = (): void => {}
 
 /**
- * Calls `run` every few milliseconds while streams are read. With more than 1,024 of them ready libuv goes from one batch to the
- * next, up to 48 times, before any timer has its turn: what waits for one may then be seconds late, and so would deadlines be,
- * which are looked at here as well. One `run` a process.
+ * Calls `run` every few milliseconds while streams are read or end. With more than 1,024 of them ready libuv goes from one
+ * batch to the next, up to 48 times, before any timer has its turn: what waits for one may then be seconds late, and so would
+ * deadlines be, which are looked at here as well. One `run` a process.
  */
 export function whileReading(run: () => void): void { whenLooking = run }
 
@@ -129,11 +129,13 @@ const onread = {
 // Shared listeners: `this` is the socket, so that a connection allocates none.
 function onEnd(this: OwnedSocket): void {
   this[STREAM].owner.onEnd()
+  if (++reads >= READS_A_LOOK) look()
   if (unflushed.length > 0) flushAll()
 }
 function onError(this: OwnedSocket, error: Error): void { this[STREAM].failure ??= error }
 function onClose(this: OwnedSocket): void {
   this[STREAM].closed()
+  if (++reads >= READS_A_LOOK) look()
   if (unflushed.length > 0) flushAll()
 }
 function onData(this: OwnedSocket, chunk: Buffer): void {

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import net from 'node:net'
 import { test, type TestContext } from 'node:test'
 import type { StreamOwner } from '../../../src/protocols/byte-stream.ts'
-import { dialTcp, selfTest, TcpStream } from '../../../src/protocols/tcp/tcp-stream.ts'
+import { dialTcp, selfTest, TcpStream, whileReading } from '../../../src/protocols/tcp/tcp-stream.ts'
 import { within } from '../../support/wait-for.ts'
 
 /** Both ways in which an accepted connection may be read. */
@@ -102,4 +102,20 @@ test('tcp stream: a cut in the same turn as a FIN still closes the connection', 
   stream.end()
   stream.destroy(true)
   assert.equal(await within('the end of the connection', closed.promise), null)
+})
+
+test('tcp stream: what is late is looked at while many connections end as well', async t => {
+  const ended: Promise<unknown>[] = []
+  const clients: net.Socket[] = []
+  for (let count = 0; count < 300; count++) {
+    const owner = new Collector(1)
+    ended.push(new Promise(resolve => { owner.onClosed = resolve }))
+    clients.push((await accept(t, owner, true)).client)
+  }
+  let looked = 0
+  whileReading(() => { looked++ })
+  t.after(() => whileReading(() => {}))
+  for (const client of clients) client.resetAndDestroy()
+  await within('every end', Promise.all(ended))
+  assert.ok(looked >= 1)
 })
