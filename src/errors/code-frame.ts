@@ -35,7 +35,7 @@ export function errorText(message: string, stack: string, readSource = readFile)
 
 /**
  * What belongs below the message of an error: the lines of source and the stack, as far as there are any.
- * @param message said already: what it ends with is not repeated
+ * @param message said already: what it says of the error is not repeated
  */
 export function errorDetail(stack: string, readSource = readFile, message = ''): string {
   const told = withoutMessage(stack.slice(headOf(stack).length), message).replaceAll(TELLS_NOTHING, '')
@@ -118,7 +118,7 @@ function withoutMessage(stack: string, message: string): string {
   const frames = stack.search(/^ {4}at /m)
   const head = frames === -1 ? stack : stack.slice(0, frames)
   const said = head.slice(head.indexOf(': ') + 2).trimEnd()
-  return said !== '' && message.endsWith(said) ? stack.slice(head.length) : stack
+  return said !== '' && message.includes(said) ? stack.slice(head.length) : stack
 }
 
 function fileOf(at: string): string | null {

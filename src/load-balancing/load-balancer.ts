@@ -222,6 +222,8 @@ export class LoadBalancer<P extends Peer = Peer> {
   #asked = false
   /** Null: there is no log. */
   #lines: RepeatedLines | null = null
+  /** It has checks or updates to make, and nobody has asked for the service that makes them. */
+  #forgotten: boolean
 
   /**
    * A balancer over a fixed list, ready to use at once. Host names in it and health checks need the background service.
@@ -238,7 +240,8 @@ export class LoadBalancer<P extends Peer = Peer> {
   /** A balancer that learns its backends from `discovery`: empty until `update()` or the background service has asked it. */
   constructor(discovery: Discovery, options: LoadBalancerOptions<P> = {}) {
     this.options = resolveLoadBalancerOptions(options)
-    const { clock, random, healthCheck, resolver, preferredFamily } = this.options
+    const { clock, random, healthCheck, resolver, preferredFamily, updateIntervalMs } = this.options
+    this.#forgotten = healthCheck !== null || updateIntervalMs !== 0
     this.#selection = typeof this.options.selection === 'string' ? selectionNamed(this.options.selection, random) : this.options.selection
     this.#spreadSelection = this.#selection.keyed ? new RoundRobinSelection(random) : this.#selection
     this.#passive = new PassiveHealth(this.options)
@@ -381,6 +384,7 @@ export class LoadBalancer<P extends Peer = Peer> {
    */
   asBackgroundService(name: string = this.options.name): LoadBalancerService {
     const { resolver } = this.options
+    this.#forgotten = false
     return {
       kind: 'background', name,
       start: (signal, context) => this.#start(signal, context?.log ?? null),
@@ -548,6 +552,7 @@ export class LoadBalancer<P extends Peer = Peer> {
   #choose(
     turn: Turn, key: HashKey, maxSteps: number, exclude: Tried | null, accept: Acceptance | null, evenOut: boolean,
   ): Backend | null {
+    if (this.#forgotten) this.#sayForgotten()
     if (this.#readyCount === 0 && (evenOut ? !this.#giveAllAnotherChance() : this.#passive.size === 0)) return null
     turn.begin(maxSteps === 0 ? this.options.maxSteps : maxSteps, exclude, accept)
     let backend = this.#search(turn, key, maxSteps === 0)
@@ -674,6 +679,15 @@ export class LoadBalancer<P extends Peer = Peer> {
     }))
     // The last place to report to; a throw from here would end a background loop.
     try { catchLater(this.options.onError?.(error, `${this.options.name}: ${context}`), () => {}) } catch { return }
+  }
+
+  /** Once: it serves, but does not do what it was told to. There is no log, since the service is what brings one. */
+  #sayForgotten(): void {
+    this.#forgotten = false
+    const { name, healthCheck } = this.options
+    const what = healthCheck === null ? 'is not updated' : 'checks no health'
+    const type = 'CirqueWarning'
+    process.emitWarning(`${name} ${what}, since its service does not run: server.addService(balancer.asBackgroundService())`, { type })
   }
 
   #noneLeft(): ProxyError {

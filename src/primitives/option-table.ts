@@ -345,6 +345,8 @@ export function faultOf(option: Option, value: unknown): string {
 
 /** What is wrong with a name that is in no table, as a clause. */
 export function unknownOption(name: string, table: AnyOptionTable): string {
+  const within = Object.keys(table).find(key => Object.hasOwn(table[key]!.table ?? {}, name))
+  if (within !== undefined) return `is not an option here; give it to ${within}`
   const near = nearestWord(name, Object.keys(table))
   return `is not an option; ${near === null ? 'leave it out' : `use ${near}`}`
 }

@@ -197,6 +197,16 @@ test('load error: the import that finds nothing stands before the stack', async 
   assert.match(describeLoadError(computed.error).message, /computed\.ts: there is no \S*c$/)
 })
 
+test('load error: causes are told below', () => {
+  const cause = new TypeError('no such file', { cause: 'the disk' })
+  const error = new Error('no configuration', { cause })
+  const { message, stack } = describeLoadError(error)
+  assert.deepEqual([message, stack], ['no configuration', `${error.stack}\nbecause of ${cause.stack}\nbecause of the disk`])
+  const circle: Error & { cause?: unknown } = new Error('again')
+  circle.cause = circle
+  assert.equal(describeLoadError(circle).stack.split('because of').length, 4)
+})
+
 test('load error: what was thrown may be anything', () => {
   for (const thrown of [null, undefined, 5, 'text', {}, Object.create(null)]) assert.equal(describeLoadError(thrown).stack, '')
   const hostile = Object.defineProperty(new Error('no'), 'code', { get() { throw new Error('never') } })

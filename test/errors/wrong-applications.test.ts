@@ -137,7 +137,7 @@ const OPTIONS: Loaded = {
   },
   'an option of a listener, given to the service': {
     app: service(', { maxConnections: 5 })'),
-    says: 'app.ts:3:1 httpProxy.maxConnections is not an option; leave it out',
+    says: 'app.ts:3:1 httpProxy.maxConnections is not an option here; give it to listener',
   },
   'options that are none': {
     app: service(', 5)'),

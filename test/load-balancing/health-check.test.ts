@@ -395,6 +395,26 @@ test('health check: probes that are aborted close their connections, whatever th
   await waitFor('no connection to be left', () => open === 0)
 })
 
+test('health check: a balancer whose service was forgotten says so at its first choice', async () => {
+  const warned: string[] = []
+  const note = ({ name, message }: Error): void => { if (name === 'CirqueWarning') warned.push(message) }
+  process.on('warning', note)
+  const choose = (options: LoadBalancerOptions, serve = false): void => {
+    const balancer = LoadBalancer.from(['127.0.0.1:1'], options)
+    if (serve) balancer.asBackgroundService()
+    for (let count = 0; count < 2; count++) balancer.select().release()
+  }
+  choose({})
+  choose({ healthCheck: new ScriptedCheck() }, true)
+  assert.deepEqual(warned, [])
+  choose({ name: 'api', healthCheck: new ScriptedCheck() })
+  choose({ name: 'web', updateIntervalMs: 1000 })
+  await new Promise(resolve => { setImmediate(resolve) })
+  process.off('warning', note)
+  const remedy = 'since its service does not run: server.addService(balancer.asBackgroundService())'
+  assert.deepEqual(warned, [`api checks no health, ${remedy}`, `web is not updated, ${remedy}`])
+})
+
 test('health check: what comes and goes is told to the log, once for each change, and so is discovery that fails', async () => {
   const said: string[] = []
   const note = (level: string) => (message: string, fields?: LogFields): void => {
