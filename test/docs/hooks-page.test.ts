@@ -3,8 +3,12 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { test } from 'node:test'
+import { SILENT_LOG } from '../../src/ipc/process-log.ts'
 import { MODULE_HOOKS } from '../../src/modules/http-module.ts'
-import { HOOKS } from '../../src/proxy/proxy-http.ts'
+import { HttpPeer } from '../../src/peer/http-peer.ts'
+import { HOOKS, type ProxyHttp } from '../../src/proxy/proxy-http.ts'
+import type { Session } from '../../src/proxy/session.ts'
+import { inject, type InjectOrigin } from '../../src/server/inject.ts'
 import { pageBlocks } from '../support/page-blocks.ts'
 
 const ROOT = path.join(import.meta.dirname, '../..')
@@ -53,6 +57,41 @@ for (const { page, source, declaration, hooks } of DESCRIBED) {
       assert.ok(samples.some(({ text }) => used.test(text)), `${page}: ${hook}`)
     }
   })
+}
+
+test('pages: docs/hooks.md has a row for each hook, which says what its section says', () => {
+  const signatures = signaturesOf('src/proxy/proxy-http.ts', 'ProxyHttp')
+  const rows = [...textOf('docs/hooks.md').matchAll(/^\| \[`(\w+)`\]\(#(\w+)\) \| .+ \| (yes|) \| (yes|) \|$/gm)]
+  assert.deepEqual(rows.map(([, hook]) => hook), HOOKS)
+  for (const [, hook = '', anchor, waits] of rows) {
+    assert.equal(anchor, hook.toLowerCase())
+    assert.equal(waits === 'yes', signatures.get(hook)!.endsWith('may wait'), hook)
+  }
+})
+
+test('pages: docs/hooks.md says of each hook whether it may answer', async () => {
+  const marked = [...textOf('docs/hooks.md').matchAll(/^\| \[`(\w+)`\].+\| yes \|$/gm)].map(([, hook]) => hook)
+  const answering: string[] = []
+  for (const hook of HOOKS) if (await mayAnswer(hook)) answering.push(hook)
+  assert.deepEqual(marked, answering)
+})
+
+/** Whether a request whose `hook` alone answers with 299 is answered so. */
+async function mayAnswer(hook: (typeof HOOKS)[number]): Promise<boolean> {
+  const peer = new HttpPeer('127.0.0.1:1', { maxAttempts: 1 })
+  // What has no session is no hook that could.
+  const answers = (session: unknown): unknown => (session as Session | undefined)?.respond(299)
+  const unanswered: ProxyHttp = { upstreamPeer: () => peer }
+  const request = { method: 'POST', chunks: ['body'], trailers: { 'x-t': '1' }, headers: { te: 'trailers' } }
+  const origin: InjectOrigin | null = hook === 'failToConnect' ? null : () => {
+    if (hook === 'errorWhileProxy' || hook === 'failToProxy') throw new Error('planned')
+    return { body: 'body', trailers: { 'x-t': '1' } }
+  }
+  try {
+    return (await inject({ ...unanswered, [hook]: answers }, request, { origin, log: SILENT_LOG })).status === 299
+  } catch {
+    return false
+  }
 }
 
 test('pages: docs/from-pingora.md leads to every hook', () => {
