@@ -123,7 +123,7 @@ export class WorkerOrders {
     } catch (error) {
       throw new Refused(`the self-test of worker ${worker.id} could not be run: ${await this.endOr(worker, messageOf(error))}`)
     }
-    if (outcome.passed !== true) throw new Refused(`worker ${worker.id} failed its self-test: ${outcome.detail}`)
+    if (outcome.passed !== true) throw new Refused(`worker ${worker.id} failed its self-test: ${outcome.detail}`, outcome.stack)
     return outcome.detail
   }
 

@@ -80,6 +80,8 @@ export interface SelfTestOutcome {
   readonly passed: boolean
   /** What was asked and what came, in a few words: `GET / answered 200 in 4 ms`. */
   readonly detail: string
+  /** Of what a hook threw, when that is why it failed; left out by an older build, and where there is none. */
+  readonly stack?: string
 }
 
 export interface SentDescriptors {

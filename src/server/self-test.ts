@@ -12,6 +12,8 @@ import type Http from 'node:http'
 import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
+import { describeError } from '../errors/describe-error.ts'
+import { ProxyError } from '../errors/proxy-error.ts'
 import type { SelfTestOutcome } from '../ipc/messages.ts'
 import type { SelfTest } from '../ipc/server-description.ts'
 import type { TestedConnection } from './service.ts'
@@ -45,7 +47,7 @@ export async function runSelfTest(test: SelfTest, accept: (socket: net.Socket) =
     const why = error === null ? '' : `: ${error.message}`
     if ((answer.status < statusMin || answer.status > statusMax) && !namedNoPeer) {
       const expected = statusMin === statusMax ? statusMin : `${statusMin} to ${statusMax}`
-      return { passed: false, detail: `${asked} answered ${answer.status}, expected ${expected}${why}` }
+      return { passed: false, detail: `${asked} answered ${answer.status}, expected ${expected}${why}`, ...stackOf(error) }
     }
     await answer.ended
     return { passed: true, detail: `${asked} answered ${answer.status} in ${Math.round(performance.now() - startedAt)} ms${why}` }
@@ -53,12 +55,18 @@ export async function runSelfTest(test: SelfTest, accept: (socket: net.Socket) =
     const begun = answer === null ? 'was not answered' : `answered ${answer.status}, but not to the end`
     if (limit.signal.aborted) return { passed: false, detail: `${asked} ${begun} within ${test.timeoutMs} ms${waitedFor}` }
     const why = line?.tested?.error ?? error
-    return { passed: false, detail: `${asked} ${begun}: ${why instanceof Error ? why.message : String(why)}` }
+    return { passed: false, detail: `${asked} ${begun}: ${why instanceof Error ? why.message : String(why)}`, ...stackOf(why) }
   } finally {
     clearTimeout(timer)
     line?.close()
     if (folder !== '') fs.rmSync(folder, { recursive: true, force: true })
   }
+}
+
+/** Of what a hook threw: it is the cause of the fault of its request. */
+function stackOf(error: unknown): Pick<SelfTestOutcome, 'stack'> {
+  const { stack } = describeError(error instanceof ProxyError && error.kind === 'HOOK_FAILED' ? error.cause : null)
+  return stack === '' ? {} : { stack }
 }
 
 /** A connection of this process to itself. */

@@ -96,6 +96,7 @@ test('self-test: a mistake of the application is found without an upstream, and 
     const outcome = await outcomeOf({ suppressErrorLog: () => true, ...hooks }, { timeoutMs })
     assert.match(outcome.detail, detail)
     assert.equal(outcome.passed, false, outcome.detail)
+    if (detail.source.includes('iterable')) assert.match(outcome.stack!, /^TypeError: peers is not iterable\n {4}at .*self-test\.test\.ts:/)
   }
 })
 
