@@ -6,7 +6,7 @@
 import fs from 'node:fs'
 
 /** How often files are looked at, in ms: a save is told within two looks. A look at a file costs some microseconds. */
-const LOOK_EVERY_MS = 100
+const LOOK_EVERY_MS = 50
 
 /** The disk and the time as they are watched; replaced in tests. */
 export interface WatchedWorld {

@@ -1,6 +1,6 @@
 /**
  * What the edge does with a request. Each method is a hook that Cirque calls at its place in the life of a request; those
- * that are left out cost nothing. All of them: node_modules/cirque/src/proxy/README.md
+ * that are left out cost nothing. All of them: node_modules/cirque/docs/hooks.md
  */
 import { HttpPeer, type ProxyHttp, type ResponseHead, type Session, type Verdict } from 'cirque'
 
