@@ -1,6 +1,7 @@
 /** Learns what an application is made of from a short-lived process, so that none of its code runs in the supervisor. */
 import { ConfigError } from '../src/config/server-config.ts'
-import { unknownListeners, type WorkerSettings } from '../src/config/worker-settings.ts'
+import type { ServerConfig } from '../src/config/server-config.ts'
+import { unknownListeners } from '../src/config/worker-settings.ts'
 import { ROLE_VARIABLE } from '../src/ipc/worker-role.ts'
 import type { DescribeRole } from '../src/ipc/worker-role.ts'
 import { readDescription } from '../src/ipc/server-description.ts'
@@ -52,12 +53,14 @@ export async function describeApplication(
 }
 
 /** An override for a listener that does not exist would be ignored in silence. @throws ConfigError */
-export function checkListenerNames(settings: Pick<WorkerSettings, 'listeners'>, description: ServerDescription): void {
+export function checkListenerNames(
+  { listeners, listenersAt = {} }: Pick<ServerConfig, 'listeners' | 'listenersAt'>, description: Pick<ServerDescription, 'listeners'>,
+): void {
   const names = description.listeners.map(listener => listener.name)
-  const unknown = unknownListeners(settings.listeners, names)
+  const unknown = unknownListeners(listeners, names)
   if (unknown.length === 0) return
-  const mistake = { found: 'the name of no listener', expected: `one of *, ${names.join(', ')}`, where: 'configuration' }
-  throw new ConfigError(unknown.map(name => ({ path: `listeners.${name}`, ...mistake })))
+  const mistake = { found: 'the name of no listener', expected: `one of *, ${names.join(', ')}` }
+  throw new ConfigError(unknown.map(name => ({ path: `listeners.${name}`, ...mistake, where: listenersAt[name] ?? 'configuration' })))
 }
 
 function readOutcome(output: string): DescribeOutcome | null {

@@ -163,7 +163,7 @@ export class ReleaseWorld implements UpgradeWorld {
     const description = await this.#world.describe(blueprint, config.supervisor.describeTimeoutMs, signal)
     this.#describedInMs = this.#world.host.nowMs() - sinceMs
     const settings = settingsOf(config)
-    checkListenerNames(settings, description)
+    checkListenerNames(config, description)
     return { number, ...blueprint, readAt, description, settings, workers: config.supervisor.workers, layout: NO_LAYOUT }
   }
 

@@ -67,11 +67,11 @@ export function loadConfig(sources: ConfigSources = {}): ServerConfig {
   const mistakes: ConfigMistake[] = []
   const file = findFile(sources.file ?? '', folder)
   const sections: Record<string, Record<string, unknown>> = Object.fromEntries(SECTIONS.map(({ name }) => [name, {}]))
-  const listeners = new Map<string, ListenerOverrides>()
+  const listeners = new Map<string, ListenerOverrides>(), listenersAt = new Map<string, string>()
   /** The layer that said each key last, for what only shows when all are put together. */
   const saidBy = new Map<string, Layer>()
   const take = (layer: Layer | null): void => {
-    if (layer !== null) takeLayer(layer, sections, listeners, saidBy, mistakes)
+    if (layer !== null) takeLayer(layer, sections, { listeners, listenersAt }, saidBy, mistakes)
   }
   if (file !== '') take(fileLayer(file, folder, sources.readAt ?? (named => named), mistakes))
   take(environmentLayer(sources.env ?? process.env, folder, mistakes))
@@ -83,6 +83,7 @@ export function loadConfig(sources: ConfigSources = {}): ServerConfig {
   const supervisor = resolveTogether(sections, saidBy)
   return freeze({
     file: file === '' ? '' : path.resolve(folder, file), supervisor, log, limits, listeners: Object.fromEntries(listeners),
+    ...listenersAt.size === 0 ? {} : { listenersAt: Object.fromEntries(listenersAt) },
   })
 }
 
@@ -236,7 +237,8 @@ function flagLayer(flags: NonNullable<ConfigSources['flags']>, folder: string, m
 // Checks.
 
 function takeLayer(
-  layer: Layer, sections: Record<string, Record<string, unknown>>, listeners: Map<string, ListenerOverrides>,
+  layer: Layer, sections: Record<string, Record<string, unknown>>,
+  { listeners, listenersAt }: { listeners: Map<string, ListenerOverrides>; listenersAt: Map<string, string> },
   saidBy: Map<string, Layer>, mistakes: ConfigMistake[],
 ): void {
   const { success, data, error } = SOURCE_SCHEMA.safeParse(layer.tree)
@@ -258,6 +260,7 @@ function takeLayer(
   }
   for (const [name, given] of Object.entries(said['listeners'] ?? {})) {
     listeners.set(name, readWritten(LISTENER_SECTION.table, given as Readonly<Record<string, unknown>>) as ListenerOverrides)
+    listenersAt.set(name, layer.where(['listeners', name], 'key'))
   }
 }
 

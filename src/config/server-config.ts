@@ -33,6 +33,8 @@ export interface ServerConfig {
   readonly limits: Readonly<LimitOptions>
   /** By name of the listener, `*` for all; a name counts more than `*`. */
   readonly listeners: Readonly<Record<string, ListenerOverrides>>
+  /** Where each of those names stands, `cirque.yaml:4:3`; left out when there are none. */
+  readonly listenersAt?: Readonly<Record<string, string>>
 }
 
 export interface ConfigMistake {

@@ -17,7 +17,8 @@ export function addValidateCommand(program: Command): void {
     .option('-c, --config <file>', 'configuration file (default: cirque.yaml, if it is there)')
     .option('--json', 'for programs')
     .action(async (application: string | undefined, args: string[], options: Shared & { config?: string }) => {
-      const { supervisor, log, limits, listeners } = configFrom(originOf(options.config))
+      const config = configFrom(originOf(options.config))
+      const { supervisor, log, limits, listeners } = config
       for (const name of unknownVariables(process.env)) process.stderr.write(`cirque: the variable ${name} sets nothing\n`)
       if (application === undefined && options.config !== undefined) {
         // Without the application only the names of its listeners stay unchecked.
@@ -27,7 +28,7 @@ export function addValidateCommand(program: Command): void {
       }
       const file = existingApplication(application)
       const description = await describe(file, args, supervisor)
-      checkListenerNames({ listeners }, description)
+      checkListenerNames(config, description)
       const valid = { ok: true, application: file, supervisor, log, limits, listeners, description }
       say(options, valid, () => descriptionText(file, description))
     })

@@ -540,7 +540,7 @@ const CONFIGURATIONS: Readonly<Record<string, readonly [yaml: string, says: stri
   ],
   'a listener that there is not': [
     'listeners:\n  http-proxy/127.0.0.1:81:\n    maxConnections: 5\n',
-    'configuration: listeners.http-proxy/127.0.0.1:81: found the name of no listener; expected one of *, http-proxy/127.0.0.1:80',
+    'cirque.yaml:2:3: listeners.http-proxy/127.0.0.1:81: found the name of no listener; expected one of *, http-proxy/127.0.0.1:80',
   ],
   'an unknown key of a listener': [
     'listeners:\n  http-proxy/127.0.0.1:80:\n    maxConection: 5\n',

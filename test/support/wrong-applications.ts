@@ -123,10 +123,10 @@ export class WrongFolder {
   configure(yaml: string, listeners: readonly string[]): string {
     writeTree(this.folder, { 'cirque.yaml': yaml })
     try {
-      const { listeners: overrides } = loadConfig({ file: '', folder: this.folder, flags: {} })
+      const config = loadConfig({ file: '', folder: this.folder, flags: {} })
       const address = { kind: 'unix', path: '', mode: 0 } as const
       const described = listeners.map(name => ({ name, service: '', canonical: '', backlog: 0, address }))
-      checkListenerNames({ listeners: overrides }, { format: 1, services: [], listeners: described, selfTest: null! })
+      checkListenerNames(config, { listeners: described })
       return ''
     } catch (error) {
       return (error as Error).message.replaceAll(`${this.folder}/`, '')
