@@ -3,8 +3,9 @@
  * so that each has been seen by the compiler with the inputs of the others, as it is in a worker. Rounds are interleaved.
  */
 import { FORWARDED_FIELDS, HOP_BY_HOP } from '../../src/http/hop-by-hop.ts'
-import type { HeaderMap } from '../../src/http/header-map.ts'
-import type { RequestHead } from '../../src/http/message-head.ts'
+import { HeaderMap } from '../../src/http/header-map.ts'
+import { RequestHead } from '../../src/http/message-head.ts'
+import { Router } from '../../src/kit/router.ts'
 import { LoadBalancer, type SelectionName } from '../../src/load-balancing/load-balancer.ts'
 import { HttpPeer } from '../../src/peer/http-peer.ts'
 import { ConnectionPool, PoolWaiter } from '../../src/pool/connection-pool.ts'
@@ -139,6 +140,41 @@ function selectionPart(selection: SelectionName): Part {
   }
 }
 
+/** Sites of one path each, as a flat list has them; the one that is asked for stands in the middle. */
+function routeNames(count: number): string[] { return Array.from({ length: count }, (_, at) => `/site-${at}`) }
+
+function routerPart(kind: 'exact' | 'prefix' | 'parameter', count: number): Part {
+  const tail = { exact: '', prefix: '/*', parameter: '/:id' }[kind], asked = { exact: '', prefix: '/a/b', parameter: '/7' }[kind]
+  const router = new Router<number>()
+  for (const [at, name] of routeNames(count).entries()) router.add(name + tail, at)
+  const request = new RequestHead('GET', `/site-${count >> 1}${asked}`, '1.1', new HeaderMap())
+  return {
+    name: `router: ${kind}, ${count} routes`,
+    run(times) {
+      let sum = 0
+      for (let i = 0; i < times; i++) if (router.match(request).found) sum++
+      return sum
+    },
+  }
+}
+
+/** What an application would write without a router, to compare with. */
+function listPart(kind: 'startsWith' | 'URLPattern', count: number): Part {
+  const target = `/site-${count >> 1}/a/b`, url = { pathname: target }
+  const list = routeNames(count).map((name): ((path: string) => boolean) => {
+    const pattern = kind === 'URLPattern' ? new URLPattern({ pathname: `${name}/*` }) : null
+    return pattern === null ? path => path.startsWith(`${name}/`) : () => pattern.test(url)
+  })
+  return {
+    name: `a list of ${kind}, ${count} routes`,
+    run(times) {
+      let sum = 0
+      for (let i = 0; i < times; i++) sum += list.findIndex(fits => fits(target))
+      return sum
+    },
+  }
+}
+
 function allParts(): Part[] {
   return [
     parserPart('small request', 'request', SMALL_REQUEST),
@@ -154,6 +190,8 @@ function allParts(): Part[] {
     selectionPart('hash'),
     selectionPart('ketama'),
     selectionPart('least-in-flight'),
+    ...(['exact', 'prefix', 'parameter'] as const).flatMap(kind => [10, 1000].map(count => routerPart(kind, count))),
+    ...(['startsWith', 'URLPattern'] as const).flatMap(kind => [10, 1000].map(count => listPart(kind, count))),
   ]
 }
 
