@@ -33,8 +33,7 @@ function decode(session: Session, hook: string): void {
   if (match?.[2] === hook) session.request.target = `/${decodeURIComponent(match[1] ?? '')}`
 }
 
-const app: ProxyHttp<undefined> = {
-  newCtx: () => undefined,
+const app: ProxyHttp = {
   requestFilter(session) {
     const { target } = session.request
     if (target.startsWith('/hook/reject')) void Promise.reject(new Error('nobody waits for this'))

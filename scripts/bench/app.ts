@@ -15,7 +15,7 @@ const peer = new HttpPeer(`127.0.0.1:${originPort}`)
 const connector = new HttpConnector()
 // `null`: below the supervisor the access log would otherwise be on.
 const log = process.env['BENCH_ACCESS_LOG'] === undefined ? { accessLog: null } : {}
-const service = httpProxyService({ newCtx: () => undefined, upstreamPeer: () => peer }, { connector, ...log })
+const service = httpProxyService({ upstreamPeer: () => peer }, { connector, ...log })
 const server = new Server()
 // No limit on requests per connection, as for the other contenders.
 server.addService(service.addTcp(`127.0.0.1:${listenPort}`, { maxRequestsPerConnection: 0 }))

@@ -10,6 +10,6 @@ const { HttpPeer, Server, httpProxyService } = await import(`${root}/src/index.t
 
 const peer = new HttpPeer(`127.0.0.1:${process.env['BENCH_ORIGIN_PORT']}`)
 const server = new Server()
-const service = httpProxyService({ newCtx: () => undefined, upstreamPeer: () => peer })
+const service = httpProxyService({ upstreamPeer: () => peer })
 server.addService(service.addTcp(`127.0.0.1:${process.env['BENCH_LISTEN_PORT']}`))
 await server.runForever()

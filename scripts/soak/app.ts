@@ -6,8 +6,7 @@ const good = new HttpPeer(`127.0.0.1:${SOAK_ORIGIN_PORT}`)
 const rough = new HttpPeer(`127.0.0.1:${SOAK_ROUGH_PORT}`)
 const PREFIX = '/rude'
 
-const service = httpProxyService<undefined>({
-  newCtx: () => undefined,
+const service = httpProxyService({
   upstreamPeer: (session) => (session.request.target.startsWith(PREFIX) ? rough : good),
   upstreamRequestFilter(_session, request) {
     if (request.target.startsWith(PREFIX)) request.target = request.target.slice(PREFIX.length)

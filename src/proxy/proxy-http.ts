@@ -38,9 +38,10 @@ type MaybePromise<T> = T | Promise<T>
  * run. Each may return a value or a promise, unless its type says a value alone. What it throws ends its exchange, as `failToProxy`
  * decides, and nothing else; a promise that gives nothing within `hookTimeoutMs` is such a throw.
  *
+ *   const origin = new HttpPeer('127.0.0.1:8080')
  *   const app: ProxyHttp = {
  *     requestFilter: session => session.request.path === '/private' ? session.respond(403) : 'continue',
- *     upstreamPeer: () => new HttpPeer('127.0.0.1:8080'),
+ *     upstreamPeer: () => origin,
  *   }
  */
 export interface ProxyHttp<Ctx = unknown> {
