@@ -6,7 +6,7 @@
  *
  * Invariant: all that is written is reachable, and every link of it leads to something that is written, or to the web.
  */
-import { cpSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { linkTarget } from '../page-links.ts'
 import { framePage, type Chapter } from './page-frame.ts'
@@ -17,7 +17,10 @@ const FIRST = 'README.md'
 const INDEX = 'docs/README.md'
 const STYLES = 'site.css'
 
-/** @throws Error that names the page, for a link that leads nowhere, and for what is no Markdown */
+/**
+ * @param target what a site before this one left there is replaced
+ * @throws Error that names the page, for a link that leads nowhere, and for what is no Markdown; for a folder with something else in it
+ */
 export function buildSite(root: string, target: string): { pages: number; files: number } {
   const rendered = new Map<string, RenderedPage>()
   const wanted = [FIRST, INDEX]
@@ -38,7 +41,7 @@ export function buildSite(root: string, target: string): { pages: number; files:
     }
     rendered.set(from, from.endsWith('.md') ? renderPage(from, text, hrefOf) : renderFile(from, text))
   }
-  rmSync(target, { recursive: true, force: true })
+  clear(target)
   const chapters = chaptersOf(readFileSync(path.join(root, INDEX), 'utf8'))
   for (const [file, page] of rendered) {
     const full = path.join(target, addressOf(file))
@@ -53,6 +56,14 @@ export function buildSite(root: string, target: string): { pages: number; files:
 function kindOf(root: string, name: string): 'file' | 'folder' | null {
   const found = name.startsWith('..') ? undefined : statSync(path.join(root, name), { throwIfNoEntry: false })
   return found === undefined ? null : found.isDirectory() ? 'folder' : 'file'
+}
+
+/** What is not a site is somebody's. */
+function clear(target: string): void {
+  if (existsSync(target) && readdirSync(target).length > 0 && !existsSync(path.join(target, STYLES))) {
+    throw new Error(`${target} has something else in it; name a folder that is empty, or holds a site`)
+  }
+  rmSync(target, { recursive: true, force: true })
 }
 
 /** Where a file is shown, from the root of the site. */

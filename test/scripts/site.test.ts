@@ -84,3 +84,15 @@ test('site: a link that leads nowhere, HTML, and a page without a heading are re
     assert.throws(() => site.read('index.html'), { code: 'ENOENT' })
   }
 })
+
+test('site: it takes the place of a site, and of nothing else', t => {
+  const root = temporaryFolder(t)
+  writeTree(root, {
+    'README.md': '# Cirque\n', 'docs/README.md': '# Guide\n', 'home/letter.txt': 'dear', 'site/site.css': '', 'site/old.html': '',
+  })
+  const refused = /home has something else in it; name a folder that is empty, or holds a site/
+  assert.throws(() => buildSite(root, path.join(root, 'home')), refused)
+  assert.deepEqual(filesOf(path.join(root, 'home')), ['letter.txt'])
+  buildSite(root, path.join(root, 'site'))
+  assert.deepEqual(filesOf(path.join(root, 'site')), ['docs/index.html', 'index.html', 'site.css'])
+})
