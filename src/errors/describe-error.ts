@@ -2,16 +2,34 @@
 
 export interface ErrorText {
   readonly message: string
-  /** '' when there is none. */
+  /** With those of its causes below it; '' when there is none. */
   readonly stack: string
 }
+
+/** Causes of causes say less and less. */
+const MAX_CAUSES = 3
 
 /** What an error says of itself, even one that was made to make trouble. */
 export function describeError(error: unknown): ErrorText {
   try {
     if (!(error instanceof Error)) return { message: String(error), stack: '' }
-    return { message: String(error.message), stack: typeof error.stack === 'string' ? error.stack : '' }
+    const stack = stackOf(error)
+    return { message: String(error.message), stack: stack === '' ? '' : stack + causesOf(error) }
   } catch {
     return { message: 'an error that cannot be shown', stack: '' }
   }
+}
+
+function stackOf({ stack }: Error): string { return typeof stack === 'string' ? stack : '' }
+
+/** What an error names as its cause, and so on. */
+function causesOf(error: Error): string {
+  let text = ''
+  let of: unknown = error
+  for (let count = 0; count < MAX_CAUSES && of instanceof Error && of.cause !== undefined && of.cause !== null; count++) {
+    of = of.cause
+    const said = of instanceof Error ? stackOf(of) || of.message : String(of)
+    text += `\nbecause of ${said}`
+  }
+  return text
 }

@@ -17,28 +17,6 @@ import { showValue } from '../primitives/option-table.ts'
  * @param loaded files that were read so far, as far as they are known: the last one could not be parsed where a SyntaxError names none
  */
 export function describeLoadError(error: unknown, loaded: readonly string[] = []): ErrorText {
-  const { message, stack } = explained(error, loaded)
-  return { message, stack: stack + causesOf(error) }
-}
-
-/** Causes of causes say less and less. */
-const MAX_CAUSES = 3
-
-/** What an error names as its cause, below its own stack. */
-function causesOf(error: unknown): string {
-  let text = ''
-  try {
-    let of = error
-    for (let count = 0; count < MAX_CAUSES && of instanceof Error && of.cause !== undefined; count++) {
-      of = of.cause
-      const { message, stack } = describeError(of)
-      text += `\nbecause of ${stack === '' ? message : stack}`
-    }
-  } catch { /* A cause that cannot be read is none. */ }
-  return text
-}
-
-function explained(error: unknown, loaded: readonly string[]): ErrorText {
   const { message, stack } = describeError(error)
   if (!(error instanceof Error)) return { message: `it threw ${showValue(error)}, which is no Error and says of no place`, stack }
   const fault = { message, stack, ...codeAndUrl(error), loaded }

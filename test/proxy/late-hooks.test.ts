@@ -272,7 +272,7 @@ test('late hooks: a delay that no timer can wait is refused', async () => {
   for (const delayMs of [NaN, -1, Infinity, 2 ** 31]) {
     const bench = new ExchangeBench({ requestBodyFilter: (_session, chunk) => ({ chunk, delayMs }) })
     await bench.send(POST)
-    assert.match(bench.told.ended[0]!.error!.message, /requestBodyFilter: it returned a delayMs/)
+    assert.match(bench.told.ended[0]!.error!.message, /requestBodyFilter: it returned the delayMs/)
     bench.close()
   }
 })
