@@ -15,7 +15,7 @@ export interface BasicAuthOptions {
   realm?: string
   /** A password for each user; compared in constant time. @default {} */
   users?: Readonly<Record<string, string>>
-  /** Asked for users that are not in `users`: a place for hashes, files and directories; null: nobody else comes in. @default null */
+  /** Asked for users that are not in `users`: a place for hashes, files and directories; null: there are no others. @default null */
   check?: PasswordCheck | null
   /** Whether the origin gets the credentials as well; otherwise they end here. @default false */
   forwards?: boolean
@@ -48,7 +48,7 @@ const CONTROL = /[\0-\x1f\x7f]/
 
 /**
  * User and password of the request's Authorization field, read as UTF-8; null when there are none, or none that make sense.
- * Nobody has looked at them: they are what a client claims.
+ * They are what the client claims, and are not checked.
  */
 export function basicCredentials(request: RequestHead): { user: string; password: string } | null {
   const given = credentialsOf(request, 'basic')
@@ -77,7 +77,7 @@ export function basicAuth(options: BasicAuthOptions): Guard {
   const digests = new Map(Object.entries(users).map(([user, password]) => [user, digestOf(password)]))
   if (digests.size === 0 && check === null) throw OptionError.of('basicAuth.users', users, 'use at least one user, or a check')
   const challenge = { 'WWW-Authenticate': `Basic realm=${quoted(realm)}, charset="UTF-8"` }
-  const nobody = digestOf('')
+  const unknown = digestOf('')
   const decide = (session: Session, user: string, allowed: boolean): Verdict => {
     if (!allowed) return session.respond(401, challenge)
     if (!forwards) session.request.headers.delete('authorization')
@@ -89,7 +89,7 @@ export function basicAuth(options: BasicAuthOptions): Guard {
     if (given === null) return session.respond(401, challenge)
     const { user, password } = given
     // An unknown user takes as long as a wrong password.
-    const known = digests.get(user), same = timingSafeEqual(digestOf(password), known ?? nobody)
+    const known = digests.get(user), same = timingSafeEqual(digestOf(password), known ?? unknown)
     if (known !== undefined || check === null) return decide(session, user, known !== undefined && same)
     const answer = check(user, password, session)
     if (!isPromise(answer)) return decide(session, user, answer === true)

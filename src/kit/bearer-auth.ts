@@ -73,7 +73,7 @@ export function bearerAuth(options: BearerAuthOptions): Guard {
   }
   return session => {
     const token = credentialsOf(session.request, 'bearer')
-    // Who did not try is told nothing but what would do (RFC 6750 3.1).
+    // A request without a token is told what would do, and no error (RFC 6750 3.1).
     if (token === null) return refuse(session, 401, '')
     if (!TOKEN.test(token)) return refuse(session, 400, 'invalid_request')
     const digest = digestOf(token)

@@ -1,6 +1,6 @@
 /**
- * One name for a site: whoever comes by another one is sent to it, or by http to https (RFC 9110 15.4.9). The name in the answer is
- * the application's; nothing that a client says of hosts goes into it.
+ * One name for a site: a client that comes by another one is sent to it, or from http to https (RFC 9110 15.4.9). The name in the
+ * answer is the application's; nothing that the client says of hosts goes into it.
  */
 import { isAuthority } from '../http/authority.ts'
 import { asciiLower } from '../http/header-map.ts'

@@ -2,13 +2,19 @@
 import { asciiLower } from '../http/header-map.ts'
 import type { Session } from '../proxy/session.ts'
 
+/** `proto` of the first element that has one. */
+const FORWARDED_PROTO = /(?:^|[;,])[ \t]*proto="?(https?)"?[ \t]*(?:[;,]|$)/i
+
 /**
- * The scheme that the client used: that of the connection, or what a trusted hop says of the one before it (X-Forwarded-Proto; of
- * several the first, which the hop nearest to the client wrote). A client that is no trusted hop cannot say it: the field is removed.
+ * The scheme that the client used: that of the connection, or what a trusted hop says of the one before it, in X-Forwarded-Proto or in
+ * Forwarded (RFC 7239); of several the first, which the hop nearest to the client wrote. A client that is no trusted hop cannot say it:
+ * these fields are removed.
  */
 export function schemeOf(session: Session): 'http' | 'https' {
   const { request } = session
   if (!session.trusted) return request.scheme
-  const said = asciiLower((request.headers.get('x-forwarded-proto') ?? '').split(',', 1)[0]!.trim())
+  const { headers } = request
+  const first = headers.get('x-forwarded-proto')?.split(',', 1)[0] ?? FORWARDED_PROTO.exec(headers.get('forwarded') ?? '')?.[1] ?? ''
+  const said = asciiLower(first.trim())
   return said === 'https' || said === 'http' ? said : request.scheme
 }

@@ -1,6 +1,6 @@
 /**
- * The CORS protocol (Fetch standard, "HTTP extensions"): which pages of other origins a browser lets read an answer. It keeps nobody
- * from asking: a form of another site is sent all the same, and what is no browser does not look at these fields.
+ * The CORS protocol (Fetch standard, "HTTP extensions"): which pages of other origins a browser lets read an answer. It stops no
+ * request: a form of another site is sent all the same, and what is no browser does not look at these fields.
  *
  * What an origin server says of it is removed: one place decides.
  */
@@ -12,7 +12,7 @@ import {
 } from '../primitives/option-table.ts'
 import type { Session } from '../proxy/session.ts'
 
-/** Decides at once whether pages of `origin` may read answers. 'null' is that of sandboxed frames and files: of anybody. */
+/** Decides at once whether pages of `origin` may read answers. 'null' is that of sandboxed frames, which any site can make. */
 export type OriginCheck = (origin: string, session: Session) => boolean
 
 /** Who may read what. */
@@ -83,7 +83,7 @@ export function cors(options: CorsOptions): HttpModule {
     resolveOptions<CorsOptions>('cors', CORS_OPTIONS, options, CORS_DEFAULTS)
   if (credentials && origins === '*') throw OptionError.of('cors.origins', origins, 'use a list of origins where credentials is true')
   const named = Array.isArray(origins) ? new Set<string>(origins) : null
-  // A page of anybody can be in a frame without an origin of its own.
+  // Any site can put its page into a frame that has this origin.
   if (credentials && named?.has('null') === true) throw OptionError.of('cors.origins', 'null', 'leave it out where credentials is true')
   const anyOrigin = origins === '*'
   const forPreflight = {

@@ -1,6 +1,6 @@
 /**
  * What Basic and Bearer have in common (RFC 9110 11): the Authorization field of a request, the challenge of an answer, and a comparison
- * that tells nobody how much of a secret was right.
+ * whose time does not tell how much of a secret was right.
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { asciiLower } from '../http/header-map.ts'

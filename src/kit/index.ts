@@ -1,7 +1,7 @@
 /// <reference types="node" preserve="true" />
 /**
  * `cirque/kit`: small things that most applications need, each by itself. They stand on what every application can call (`Session`,
- * `HeaderMap`, modules) and on nothing else, and whoever imports none of them pays for none.
+ * `HeaderMap`, modules) and on nothing else, and an application that imports none of them pays for none.
  */
 import '../runtime-check.ts'
 

@@ -1,6 +1,6 @@
 /**
  * Files of a folder as answers. Types, validators and streams come from @fastify/send, which answers no request by itself but says
- * status, fields and stream; it is loaded when the first folder is given, so that nobody else pays for it.
+ * status, fields and stream; it is loaded when the first folder is given, so that other applications do not pay for it.
  *
  * What it leaves open is decided here: links and what is no regular file must not lead out of the folder, and conditions are held to RFC
  * 9110. Its validators are weak ones, so If-Range by ETag never matches (13.1.5); a suffix longer than the file is the whole file, a Range

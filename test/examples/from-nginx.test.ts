@@ -305,7 +305,7 @@ both('auth_basic, auth_basic_user_file', 'one host asks for a password', async (
   assert.equal((await ask('/', login('ada:lovelace'))).status, 200)
 })
 
-both('allow, deny all', 'it is for some networks alone, whoever knows the password', async ({ ask }) => {
+both('allow, deny all', 'it is for some networks alone, the right password or not', async ({ ask }) => {
   const question = { host: 'admin.example.com', lines: ['Authorization: Basic YWRhOmxvdmVsYWNl'] }
   assert.equal((await ask('/', { ...question, from: '127.0.0.2' })).status, 200)
   assert.equal((await ask('/', { ...question, from: '127.0.0.9' })).status, 403)

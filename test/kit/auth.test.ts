@@ -29,7 +29,7 @@ test('basic auth: a user with the right password passes, and the credentials end
   assert.equal(forwarded(await through(kept, basic('ada', 'x'))), basic('ada', 'x'))
 })
 
-test('basic auth: whoever else comes is asked, with the realm as a quoted string', async () => {
+test('basic auth: every other request is asked, with the realm as a quoted string', async () => {
   const guard = basicAuth({ realm: 'say "hi" \\o/', users: { ada: 'secret' } })
   const latin1 = `Basic ${Buffer.from('ada:secr\xe9t', 'latin1').toString('base64')}`
   const bad = [

@@ -128,6 +128,9 @@ test('security headers: HSTS is promised to those who came by https alone (RFC 6
 test('scheme: a trusted hop says how the client came, and nobody else', async () => {
   const behind = (proto: string): string => schemeOf(trustedSession(requestOf('/', { 'X-Forwarded-Proto': proto })).session)
   assert.deepEqual(['https', 'HTTPS, http', 'http', 'ftp', ''].map(behind), ['https', 'https', 'http', 'http', 'http'])
+  const forwarded = (value: string): string => schemeOf(trustedSession(requestOf('/', { Forwarded: value })).session)
+  const values = ['for=192.0.2.1;proto=https', 'proto="HTTPS", for=10.0.0.1;proto=http', 'for=1;Proto=http', 'proto=ftp', '']
+  assert.deepEqual(values.map(forwarded), ['https', 'https', 'http', 'http', 'http'])
   await ask(session => {
     // As an earlier filter might have set it.
     session.request.headers.set('X-Forwarded-Proto', 'https')

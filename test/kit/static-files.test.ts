@@ -1,4 +1,4 @@
-/** Files of a folder, over a real one, against RFC 9110 and whoever wants another file. */
+/** Files of a folder, over a real one, against RFC 9110 and requests for what lies outside. */
 import assert from 'node:assert/strict'
 import { mkdirSync, renameSync, rmSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
