@@ -101,6 +101,11 @@ export function restoreSockets(
   table.restore(listeners, slots, (listener, index) => {
     const fds = found.get(listener.key)!
     const fd = fds[index]!
+    if (fd === null && listener.unixPath !== '' && fleet.holds(listener.canonical, index)) {
+      log.warn(`the socket at ${listener.bound} did not come back; another one takes its path`)
+      fleet.lost(listener.canonical, index)
+      return 'beside'
+    }
     if (fd !== null || listener.shared || !fds.some((other, slot) => other !== null || fleet.holds(listener.canonical, slot))) return fd
     if (fleet.holds(listener.canonical, index)) {
       log.warn(`the socket of slot ${index} at ${listener.bound} did not come back; another one is bound beside it`)

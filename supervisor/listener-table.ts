@@ -92,6 +92,8 @@ export class ListenerTable {
   slots: number
   #held: HeldListener[] = []
   #given: GivenSocket[] = []
+  /** Paths of sockets that were ours, did not come back, and that a worker may still hold: another one takes its place there. */
+  readonly #lostPaths = new Set<string>()
   readonly #binder: SocketBinder
   readonly #log: ProcessLog
 
@@ -154,7 +156,8 @@ export class ListenerTable {
   /**
    * The sockets that an image or a supervisor before us held.
    * @param socketOf a descriptor; 'beside' when the socket did not come back, but a worker may still hold it: another one is
-   * bound at the same address; null when the socket is lost: its listener is bound again.
+   * bound at the same address, that of a Unix path when its listener is bound; null when the socket is lost: its listener is
+   * bound again.
    */
   restore(
     records: readonly ListenerRecord[], slots: number,
@@ -164,7 +167,8 @@ export class ListenerTable {
     this.#held = records.flatMap(record => {
       const sockets = record.sockets.flatMap((_, index) => {
         const found = socketOf(record, index)
-        if (found === 'beside') return this.#bindBeside(record)
+        if (found === 'beside' && record.unixPath !== '') this.#lostPaths.add(record.unixPath)
+        if (found === 'beside') return record.shared ? [] : this.#bindBeside(record)
         return found === null ? [] : [this.#givenSocket(found)]
       })
       if (sockets.length === record.sockets.length) return [{ ...record, sockets }]
@@ -351,9 +355,12 @@ export class ListenerTable {
     if (given !== null) return { ...held, sockets: [given] }
     const problem = `${where} of service '${service}' cannot be bound`
     const found = await this.#binder.probeUnix(address.path)
-    if (found === 'live') throw new BindError('EADDRINUSE', `${problem}: another program listens there; stop it or choose another path`)
+    if (found === 'live' && !this.#lostPaths.has(address.path)) {
+      throw new BindError('EADDRINUSE', `${problem}: another program listens there; stop it or choose another path`)
+    }
+    this.#lostPaths.delete(address.path)
     if (found === 'other') throw new BindError('EEXIST', `${problem}: there is a file that is no socket; remove it or choose another path`)
-    if (found === 'stale') this.#binder.unlink(address.path)
+    if (found === 'stale' || found === 'live') this.#binder.unlink(address.path)
     try {
       const socket = this.#binder.bindUnix(address.path, address.mode)
       return { ...held, sockets: [boundSocket(socket)] }

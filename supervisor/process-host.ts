@@ -64,6 +64,8 @@ export interface ProcessHost {
 
 /** How often processes that were not forked here are looked at, in ms; for children SIGCHLD is faster. */
 const SWEEP_MS = 200
+/** A process that was killed is gone after this long, in ms, unless the machine is busy. */
+const KILLED_MS = 10
 
 interface Adopted {
   readonly startTime: string
@@ -145,6 +147,8 @@ export class SystemProcessHost implements ProcessHost {
 
   kill(pid: number, signal: NodeJS.Signals): boolean {
     if (pid <= 0) return false
+    // What follows from its end does not wait for the next sweep.
+    if (signal === 'SIGKILL' && this.#adopted.has(pid)) setTimeout(() => this.#sweep(), KILLED_MS)
     try { return process.kill(pid, signal) } catch { return false }
   }
 

@@ -130,7 +130,7 @@ export class Recovery {
 
   /**
    * Workers that alone hold some sockets end together: as long as one of them has a descriptor, the kernel queues
-   * connections there. The last one accepts from all of these queues, then empties and closes them; the sockets that were
+   * connections there. Each of them accepts from all of these queues, then empties and closes them; the sockets that were
    * bound beside have taken over by then.
    */
   async dissolve(): Promise<void> {
@@ -196,10 +196,10 @@ export class Recovery {
     } else if (incoming.contact === Contact.Awaited) {
       // What it does, and holds, it says when it is back.
       slot.displace(incoming)
-    } else if (current !== null) {
-      // It holds nothing.
+    } else if (current !== null && incoming.unused) {
       this.#orders.kill(incoming, 'SIGKILL')
     }
+    // Otherwise it was told to accept as soon as it was back, and takes its place with its answer.
   }
 
   #settleWorker(worker: WorkerProcess): void {
@@ -254,24 +254,33 @@ export class Recovery {
     else this.#retirement.drain(worker)
   }
 
-  async #dissolveAll(holders: WorkerProcess[]): Promise<void> {
+  /** From all queues of sockets that it has, whatever its slot. */
+  async #acceptEverywhere(worker: WorkerProcess): Promise<void> {
     const roster = this.#roster
-    const last = holders.sort((a, b) => b.slotsHeld - a.slotsHeld || SUITABILITY[b.state] - SUITABILITY[a.state])[0]!
-    const queues = roster.slots.filter(slot => slot.hasQueue && slot.index !== last.slot && slot.index < last.slotsHeld)
+    const queues = roster.slots.filter(slot => slot.hasQueue && slot.index !== worker.slot && slot.index < worker.slotsHeld)
     // A listener that nobody wants any more is shut: listening there would fail, and nothing waits in its queue.
-    const except = goneListeners(roster.generationOf(last), roster.generation)
+    const except = goneListeners(roster.generationOf(worker), roster.generation)
     const orders: ToWorker[] = [
       { tag: 'accept', except }, ...queues.map(slot => ({ tag: 'stand-in' as const, slot: slot.index, except })),
     ]
+    await Promise.all(orders.map(order => worker.link!.ask(order, roster.options.ackTimeoutMs)))
+  }
+
+  async #dissolveAll(holders: WorkerProcess[]): Promise<void> {
+    const roster = this.#roster
+    const last = holders.sort((a, b) => b.slotsHeld - a.slotsHeld || SUITABILITY[b.state] - SUITABILITY[a.state])[0]!
     const emptyThenDrain = (worker: WorkerProcess): Promise<void> => this.#retirement.emptyThenDrain(roster.slotOf(worker), worker)
-    try {
-      await Promise.all(orders.map(order => last.link!.ask(order, roster.options.ackTimeoutMs)))
-      await Promise.all(holders.map(worker => worker === last ? null : emptyThenDrain(worker)))
-    } catch (error) {
+    // Sockets may have been lost more than once, and then the last one has not those that others hold.
+    const able = holders.filter(worker => worker === last || worker.state !== WorkerState.Starting)
+    const asked = await Promise.allSettled(able.map(worker => this.#acceptEverywhere(worker)))
+    for (const outcome of asked) {
+      if (outcome.status === 'fulfilled') continue
+      const error: unknown = outcome.reason
       // Out of reach for the moment: the next tick tries again, with the holders that are left.
       if (!(error instanceof ChannelError) || error.code === 'closed' || error.code === 'timeout') return
       // It has closed them already, or cannot be helped: the others go on without it.
     }
+    await Promise.all(holders.map(worker => worker === last ? null : emptyThenDrain(worker)))
     await emptyThenDrain(last)
   }
 }

@@ -45,6 +45,8 @@ export class Retirement {
     const successor = slot.current
     const accepted = this.#standIns.acceptedBy(old)
     const served = await this.#standIns.othersServe(old)
+    // It goes on accepting, perhaps also where another one stands in for it by now.
+    if (slot.current !== successor || !served) this.#roster.suspectStray(old)
     // The successor has ended meanwhile, and with it the step that this belongs to.
     if (slot.current !== successor) return
     if (!served && !this.#roster.stopping) throw new Refused(`no other worker could accept what worker ${old.id} accepts`)

@@ -35,6 +35,8 @@ export class Spares {
   readonly #orders: WorkerOrders
   readonly #retirement: Retirement
   readonly #starts: WorkerStarts
+  /** Of a look that does not wait for the next tick. */
+  #cancelLook: () => void = () => {}
 
   constructor(roster: Roster, orders: WorkerOrders, retirement: Retirement, starts: WorkerStarts) {
     this.#roster = roster
@@ -132,7 +134,12 @@ export class Spares {
     })
     if (slot === undefined) return
     const lastMs = slot.spareDeaths.at(-1)?.diedAtMs ?? Number.NEGATIVE_INFINITY
-    if (host.nowMs() < lastMs + lastRestartDelayMs(slot.spareDeaths, options.restart)) return
+    const waitMs = lastMs + lastRestartDelayMs(slot.spareDeaths, options.restart) - host.nowMs()
+    if (waitMs > 0) {
+      this.#cancelLook()
+      this.#cancelLook = host.after(waitMs, () => this.reconcile())
+      return
+    }
     // A spare that is being killed holds nothing, and its end is not waited for.
     this.retire(slot)
     log.warn(`no worker serves: a spare is started for slot ${slot.index}`, { silent: (slot.current ?? slot.incoming)!.id })

@@ -60,6 +60,8 @@ export class ControlClient {
   /** The connection over which the last order came. */
   #orderedBy: ChannelEnd<FromWorker> | null = null
   #saidPhase: WorkerPhase = 'starting'
+  /** A hello is under way: a supervisor may hear it much later, with what else has come to its socket by then. */
+  #greeting = false
   #welcome: Welcome | null = null
   #lostAtMs: number
   #cancelRetry: () => void = () => {}
@@ -116,6 +118,7 @@ export class ControlClient {
   #sayHello(channel: ChannelEnd<FromWorker>): void {
     const { worker, token } = this.#role
     this.#saidPhase = this.#phase()
+    this.#greeting = true
     const hello: FromWorker = { tag: 'hello', protocol: PROTOCOL_VERSION, worker, token, pid: this.#world.pid, phase: this.#saidPhase }
     channel.ask(hello, HELLO_TIMEOUT_MS).then(
       result => this.#onWelcome(result as Welcome),
@@ -129,6 +132,7 @@ export class ControlClient {
 
   #onWelcome(welcome: Welcome): void {
     if (this.state === ControlState.Closed) return
+    this.#greeting = false
     this.#giveUpAtMs = Number.POSITIVE_INFINITY
     const awayMs = Math.round(this.#world.clock.exact() - this.#lostAtMs)
     if (this.state === ControlState.Orphaned) this.#log.info('a supervisor is back', { awayMs })
@@ -146,9 +150,12 @@ export class ControlClient {
    * The worker has obeyed an order. The supervisor that gave it knows the new phase from the answer; if another supervisor
    * has come meanwhile, that one knows only the phase of the last hello, so the worker says hello again.
    * Example: supervisor A orders `stop-accept` and is killed; B hears hello 'accepting'; then the order is done.
+   * So it does when a hello is under way, of which none knows when it will be heard.
    */
   phaseChanged(): void {
-    if (this.state === ControlState.Connected && this.#orderedBy !== null && this.#orderedBy !== this.#channel) this.#sayHelloAgain()
+    const ofAnother = this.#orderedBy !== null && this.#orderedBy !== this.#channel
+    const connected = this.state === ControlState.Connected
+    if (ofAnother && (connected || (this.#greeting && this.#phase() !== this.#saidPhase))) this.#sayHelloAgain()
   }
 
   #sayHelloAgain(): void { this.#channel?.destroy('it has more to say of itself than a hello said') }
@@ -156,6 +163,7 @@ export class ControlClient {
   #onClose(channel: ChannelEnd<FromWorker>, reason: string): void {
     if (this.state === ControlState.Closed || channel !== this.#channel) return
     const nowMs = this.#world.clock.exact()
+    this.#greeting = false
     if (this.state === ControlState.Connected) {
       this.state = ControlState.Orphaned
       this.#lostAtMs = nowMs

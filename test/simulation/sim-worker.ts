@@ -286,7 +286,8 @@ export class SimWorker implements Acceptor, WorkerWorld {
   #socketOf(fd: number): SimSocket {
     const socket = this.#descriptors.get(fd)
     if (socket !== undefined) return socket
-    this.#world.violation(`worker ${this.id} uses descriptor ${fd}, which is not open`)
+    // What has died in the middle of a turn runs to its end here.
+    if (this.alive) this.#world.violation(`worker ${this.id} uses descriptor ${fd}, which is not open`)
     throw Object.assign(new Error('EBADF'), { code: 'EBADF' })
   }
 

@@ -75,6 +75,8 @@ interface Family {
   watchers: Watcher[]
   /** Images that were told of its end. */
   readonly told: Set<SimSupervisor>
+  /** Image that killed it, and looks at once whether it is gone. */
+  killer: SimSupervisor | null
   /** What it accepted from when it died. */
   lastAccepted: ReadonlySet<SimSocket>
   /** Slots where it was last told to step back, and by which image. */
@@ -305,7 +307,8 @@ export class World implements Wire {
     const worker = new SimWorker(this, this.#nextPid++, request, request.descriptors.map(fd => this.kernel.socketOf(fd)))
     this.workers.add(worker)
     this.families.set(worker, {
-      parent: image.pid, by: image, watchers: [{ image, onExit }], told: new Set(), lastAccepted: new Set(), steppingBack: new Map(),
+      parent: image.pid, by: image, watchers: [{ image, onExit }], told: new Set(), killer: null,
+      lastAccepted: new Set(), steppingBack: new Map(),
     })
     this.count('forks')
     this.log(() => `fork ${worker.id} (pid ${worker.pid}, ${worker.behaviour})`)
@@ -330,6 +333,7 @@ export class World implements Wire {
     this.log(() => `${signal} to worker ${worker.id}`)
     if (!worker.alive) return true
     checkKill(this, image, worker, signal)
+    if (signal === 'SIGKILL') this.families.get(worker)!.killer = image
     if (signal === 'SIGABRT' && worker.stopped) worker.aborts = true
     else if (signal === 'SIGKILL' || signal === 'SIGABRT') worker.die({ signal })
     return true
@@ -368,7 +372,8 @@ export class World implements Wire {
     if (image.dead) return
     const family = this.families.get(worker)!
     const isChild = family.parent === image.pid
-    image.later(this.random.delay(isChild ? 5 : 200, 300), () => {
+    const usualMs = isChild ? 5 : family.killer === image ? 20 : 200
+    image.later(this.random.delay(usualMs, 300), () => {
       if (isChild) this.#reap(worker)
       family.told.add(image)
       onExit(isChild ? worker.report : { code: null, signal: null, problem: '' })

@@ -13,6 +13,7 @@ import type { WorkerPhase } from '../../src/ipc/worker-phase.ts'
 import { Fleet } from '../../supervisor/fleet.ts'
 import type { Generation } from '../../supervisor/generation.ts'
 import { Refused, StartFailed } from '../../supervisor/refusals.ts'
+import { lastRestartDelayMs } from '../../supervisor/restart-policy.ts'
 import type { FleetRecord, FleetSetup } from '../../supervisor/roster.ts'
 import { Contact } from '../../supervisor/worker-process.ts'
 import type { WorkerLink, WorkerProcess, WorkerRecord } from '../../supervisor/worker-process.ts'
@@ -595,6 +596,24 @@ test('fleet: a spare that hangs as well, and is being killed, does not delay the
   f.fleet.force()
 })
 
+test('fleet: when all hang and the spare that was coming has died, the next one does not wait for a tick as well', async () => {
+  const f = fixture({}, 1)
+  await f.started
+  const [first] = f.host.workers as [FakeWorker]
+  f.host.onFork = () => {}
+  await seconds(f, 3, worker => worker !== first)
+  const [slot] = f.fleet.slots
+  for (let death = 1; death <= 5; death++) {
+    const spare = f.host.newest(0)
+    assert.notEqual(spare, first)
+    spare.exit({ signal: 'SIGKILL' })
+    f.host.clock.advance(lastRestartDelayMs(slot!.spareDeaths, f.fleet.options.restart))
+    await settle()
+    assert.notEqual(f.host.newest(0), spare, `after ${death} deaths`)
+  }
+  f.fleet.force()
+})
+
 test('fleet: a spare that is kept takes over within the turn in which the worker dies, and the next one is started', async () => {
   const f = fixture({ spareWorkers: 1 }, 1)
   await f.started
@@ -701,6 +720,32 @@ test('fleet: the old worker is not told to stop by a step that has failed meanwh
   await seconds(f, 2)
   assert.deepEqual(first.ordered('stop-accept'), [])
   assert.equal(f.fleet.slots[0]!.current?.id, first.id)
+  f.fleet.force()
+})
+
+test('fleet: a worker that stood in and is not told to stop, because its step has failed, is sent back', async () => {
+  const f = fixture({}, 4)
+  await f.started
+  const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
+  const comesUp = (worker: FakeWorker): boolean => worker.role.slot !== 3
+  f.host.onFork = worker => { if (comesUp(worker)) f.autostart(worker) }
+  for (const worker of f.host.workers.slice(2, 4)) worker.exit({ signal: 'SIGKILL' })
+  await settle()
+  assert.deepEqual(second.ordered('stand-in'), [{ tag: 'stand-in', slot: 3 }])
+  await seconds(f, 1)
+  // Before the second worker stops the first one is asked to do that instead, and is late.
+  const asked = Promise.withResolvers<null>()
+  first.obey = order => order.tag === 'stand-in' ? asked.promise : Promise.resolve(null)
+  const takenOver = assert.rejects(takesOver(f, { ...generation(4), number: 8 }, [f.fleet.slots[1]!]), { name: 'Refused' })
+  await settle()
+  assert.deepEqual(first.ordered('stand-in').at(-1), { tag: 'stand-in', slot: 3 })
+  f.host.newest(1).exit({ code: 70 })
+  await takenOver
+  void f.fleet.revert(f.fleet.generation)
+  asked.resolve(null)
+  await seconds(f, 1)
+  assert.deepEqual([f.fleet.slots[3]!.standIn.worker?.id, second.ordered('stop-accept')], [first.id, []])
+  assert.ok(second.ordered('step-back').some(order => order.tag === 'step-back' && order.slot === 3))
   f.fleet.force()
 })
 
@@ -982,6 +1027,30 @@ test('fleet: a holder of a lost socket that was retired while it stood still emp
   comesBack(left, 0, 'accepting')
   for (let count = 0; count < 3; count++) await left.tick()
   assert.deepEqual(left.orders.get('7.0.0'), ['accept', 'close-listeners', 'drain'])
+  left.fleet.force()
+})
+
+test('fleet: all holders of lost sockets accept before they let go, since sockets may have been lost more than once', async () => {
+  const left = leftWithoutSocket([{ n: 0, phase: 'accepting', place: 'current' }, { n: 1, phase: 'accepting', place: 'previous' }])
+  left.fleet.lost('127.0.0.1:80', 0)
+  left.fleet.settle(false)
+  for (const n of [0, 1]) comesBack(left, n, 'accepting')
+  for (let count = 0; count < 3; count++) await left.tick()
+  assert.deepEqual([...left.orders.values()], [0, 1].map(() => ['accept', 'close-listeners', 'drain']))
+  left.fleet.force()
+})
+
+test('fleet: a replacement that was told to accept before its supervisor knew what it has takes its place', async () => {
+  const left = leftWithoutSocket([{ n: 0, phase: 'accepting', place: 'current' }, { n: 1, phase: 'starting', place: 'incoming' }])
+  comesBack(left, 0, 'accepting')
+  const replacement = comesBack(left, 1, 'starting')
+  left.fleet.onMessage(replacement, { tag: 'ready' })
+  assert.deepEqual(left.orders.get('7.0.1'), ['accept'])
+  // Its answer is on its way: it may hold connections.
+  left.fleet.settle(false)
+  assert.equal(replacement.fatalSignal, null)
+  await settle()
+  assert.equal(left.fleet.slots[0]!.current, replacement)
   left.fleet.force()
 })
 

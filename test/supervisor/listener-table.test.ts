@@ -126,6 +126,23 @@ test('listener table: a stale Unix path is replaced, a live one and a file are n
   await assert.rejects(new ListenerTable(1, SILENT_LOG, binder).bind(listeners('unix:/a')), /a file that is no socket/)
 })
 
+test('listener table: a path that was ours is taken from a worker that did not give its socket back, and no other path is', async () => {
+  const binder = new FakeBinder()
+  const before = new ListenerTable(1, SILENT_LOG, binder)
+  await before.bind(listeners('unix:/a'))
+  binder.unix = 'live'
+  for (const [came, problem] of [['beside', null], [null, /another program listens there/]] as const) {
+    const table = new ListenerTable(1, SILENT_LOG, binder)
+    table.restore(before.record(), 1, () => came)
+    assert.deepEqual([table.listeners, binder.unlinked], [[], []])
+    if (problem === null) {
+      await table.bind(listeners('unix:/a'))
+      assert.deepEqual(binder.unlinked.splice(0), ['/a'])
+      assert.equal(table.listeners.length, 1)
+    } else await assert.rejects(table.bind(listeners('unix:/a')), problem)
+  }
+})
+
 test('listener table: what is held stays, what is new is bound, more slots get sockets; on a fault all is as before', async () => {
   const binder = new FakeBinder()
   const table = new ListenerTable(1, SILENT_LOG, binder)

@@ -242,6 +242,21 @@ test('control client: an order of a supervisor that is gone, done under the next
   assert.equal(worker.lines.length, 3)
 })
 
+test('control client: an order that is done while a hello waits to be heard makes another hello at once', async () => {
+  const worker = await new Fixture().connected(KEEP)
+  worker.phase = 'accepting'
+  worker.line.handlers.onMessage({ tag: 'stop-accept' }, null)
+  worker.line.destroy('')
+  await worker.pass(20)
+  const waiting = worker.line
+  assert.equal(waiting.hello.phase, 'accepting')
+  worker.phase = 'paused'
+  worker.client.phaseChanged()
+  assert.equal(waiting.open, false)
+  await worker.pass(100)
+  assert.equal(worker.line.hello.phase, 'paused')
+})
+
 test('control client: a drain that begins while a hello is under way makes another hello; ready is a message of its own', async () => {
   const draining = new Fixture()
   void draining.client.start()
