@@ -26,7 +26,7 @@ test('phases: hooks of a class are found on its prototype', () => {
 test('phases: an application without its required hooks, or with one that is no function, is refused by name', () => {
   const { newCtx } = bare
   assert.throws(() => planPhases({ newCtx } as unknown as ProxyHttp), /upstreamPeer/)
-  assert.throws(() => planPhases({ ...bare, logging: 'yes' } as unknown as ProxyHttp), /logging of the application is yes; use a method/)
+  assert.throws(() => planPhases({ ...bare, logging: 'yes' } as unknown as ProxyHttp), /logging of the application is "yes"; use a method/)
 })
 
 test('phases: modules run in descending order, equal ones as given, and only where they have the hook', () => {
