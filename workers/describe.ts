@@ -7,9 +7,11 @@ import { role } from './keep-alive-without-supervisor.ts'
 import '../src/ipc/own-imports.ts'
 import fs from 'node:fs'
 import { pathToFileURL } from 'node:url'
+import { culpritOf } from '../src/errors/culprit.ts'
 import { describeLoadError } from '../src/errors/load-error.ts'
 import type { DescribeOutcome } from '../src/ipc/server-description.ts'
 import { claimRunHost } from '../src/server/run-host.ts'
+import { functionPlace } from './function-place.ts'
 import { listImportedFiles, lookAtLoadedFiles } from './imported-files.ts'
 import { onSharedPort } from './own-ports.ts'
 
@@ -76,6 +78,8 @@ function finish(outcome: DescribeOutcome): void {
 }
 
 function fail(error: unknown): void {
-  finish({ ok: false, ...describeLoadError(error, loaded) })
+  const { message, stack } = describeLoadError(error, loaded)
+  const culprit = culpritOf(error)
+  finish({ ok: false, message, stack: (culprit === null ? '' : functionPlace(culprit)) + stack })
   process.exit(1)
 }

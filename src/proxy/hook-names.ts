@@ -6,6 +6,7 @@
  * Invariant: nothing of the application is called, but for a getter that has the name of a hook. Methods of its own stay its own
  * (primitives/misspelt-name.ts says what a slip is), and are listed for whoever wants to look.
  */
+import { blame } from '../errors/culprit.ts'
 import { MODULE_HOOKS, type HttpModule } from '../modules/http-module.ts'
 import { membersOf, misspeltName } from '../primitives/misspelt-name.ts'
 import { nearestWord } from '../primitives/nearest-word.ts'
@@ -48,24 +49,24 @@ const MODULE: Shape = {
 
 /** @throws TypeError with a line for each name or value that would not do, and for each hook that has to be there and is not. */
 export function checkHooks<Ctx>(app: ProxyHttp<Ctx>): void {
-  const mistakes: string[] = []
+  const mistakes: string[] = [], misspelt: Function[] = []
   if (typeof app !== 'object' || app === null) {
     const found = typeof app === 'function' ? classGiven(app) : `${String(app)}; use an object with upstreamPeer`
     throw new TypeError(`the application is ${found}`)
   }
   const owner = ownerOf(app, 'the application')
-  look(owner, app, APPLICATION, mistakes)
+  look(owner, app, APPLICATION, mistakes, misspelt)
   demand(owner, app, 'upstreamPeer', 'upstreamPeer(session, ctx); it says where a request goes', mistakes)
   for (const name of Object.keys(app.keepsLength ?? {})) {
     if (name !== 'request' && name !== 'response') mistakes.push(`keepsLength of ${owner} has ${name}; use request and response`)
   }
   const modules: unknown = app.modules ?? []
   if (!Array.isArray(modules)) mistakes.push(`modules of ${owner} is ${shown(modules)}; use a list of modules`)
-  else for (const [at, module] of modules.entries()) checkModule(module, `modules[${at}] of ${owner}`, mistakes)
-  if (mistakes.length > 0) throw new TypeError(mistakes.join('\n'))
+  else for (const [at, module] of modules.entries()) checkModule(module, `modules[${at}] of ${owner}`, mistakes, misspelt)
+  if (mistakes.length > 0) throw blame(new TypeError(mistakes.join('\n')), misspelt[0] ?? null)
 }
 
-function checkModule(module: unknown, place: string, mistakes: string[]): void {
+function checkModule(module: unknown, place: string, mistakes: string[], misspelt: Function[]): void {
   if (typeof module !== 'object' || module === null) {
     const found = typeof module === 'function' ? classGiven(module) : `${shown(module)}; use a module`
     mistakes.push(`${place} is ${found}`)
@@ -76,7 +77,7 @@ function checkModule(module: unknown, place: string, mistakes: string[]): void {
     mistakes.push(`${place} has no name; messages name it by that`)
     return
   }
-  look(`module ${name}`, module, MODULE, mistakes)
+  look(`module ${name}`, module, MODULE, mistakes, misspelt)
 }
 
 /** What there is of hooks. Nothing is refused: `checkHooks` did. */
@@ -96,7 +97,10 @@ function found(members: ReadonlyMap<string, unknown>, { hooks, others }: Shape):
   }
 }
 
-function look(owner: string, object: object, { hooks, others, foreign, foreignOf }: Shape, mistakes: string[]): void {
+/** @param misspelt given the methods that have a name of their own by mistake */
+function look(
+  owner: string, object: object, { hooks, others, foreign, foreignOf }: Shape, mistakes: string[], misspelt: Function[],
+): void {
   const known = [...hooks, ...Object.keys(others)], members = membersOf(object)
   for (const hook of hooks) {
     const value = (object as Record<string, unknown>)[hook]
@@ -105,11 +109,13 @@ function look(owner: string, object: object, { hooks, others, foreign, foreignOf
   for (const [name, value] of members) {
     const isMethod = typeof value === 'function'
     if (isMethod && foreign.includes(name)) {
+      misspelt.push(value)
       mistakes.push(`${owner} has ${name}(), a hook that only ${foreignOf} has; call it _${name} if it is a method of your own`)
       continue
     }
     const meant = misspeltName(name, known, one => members.has(one))
     if (meant === null || kindOf(value) !== (others[meant] ?? 'function')) continue
+    if (isMethod) misspelt.push(value)
     const text = isMethod ? `${name}(), which is no hook; call it ${meant}, or _${name} if it is a method of your own`
       : `${name}, which nothing asks for; call it ${meant}`
     mistakes.push(`${owner} has ${text}`)

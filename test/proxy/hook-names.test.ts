@@ -1,6 +1,7 @@
 /** Names of hooks that are none, and values that are no hooks: refused when the service is made, by class and name. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { culpritOf } from '../../src/errors/culprit.ts'
 import type { HttpModule } from '../../src/modules/http-module.ts'
 import { HttpPeer } from '../../src/peer/http-peer.ts'
 import { HOOKS, type ProxyHttp } from '../../src/proxy/proxy-http.ts'
@@ -114,4 +115,21 @@ test('hook names: a service says which hooks and modules it has, and which metho
     hooks: ['newCtx', 'requestFilter', 'upstreamPeer'], otherMethods: ['lookUp'],
     modules: [{ name: 'm', hooks: ['newState', 'responseFilter'], otherMethods: [] }],
   })
+})
+
+test('hook names: an error about a method says which one it is, so that its place can be shown', () => {
+  const errorOf = (app: unknown): unknown => {
+    try { httpProxyService(app as ProxyHttp) } catch (error) { return error }
+    return null
+  }
+  const module = { name: 'm', responseFiler() {} }
+  const app = { requestFiler() {}, upstreamPear() {}, upstreamPeer() {} }
+  assert.equal(culpritOf(errorOf(app)), app.requestFiler)
+  assert.equal(culpritOf(errorOf({ upstreamPeer() {}, modules: [module] })), module.responseFiler)
+  for (const other of [null, {}, { upstreamPeer: 5 }, { upstreamPeer() {}, keepsLenght: {} }]) {
+    const error = errorOf(other)
+    assert.ok(error instanceof TypeError)
+    assert.equal(culpritOf(error), null)
+  }
+  assert.equal(culpritOf(null), null)
 })
