@@ -6,7 +6,7 @@
 import { socketCount } from '../src/ipc/descriptor-layout.ts'
 import type { SentDescriptors, ToWorker } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
-import type { DatagramInbox } from '../src/ipc/system-calls.ts'
+import type { DatagramInbox, SystemCalls } from '../src/ipc/system-calls.ts'
 import type { Fleet } from './fleet.ts'
 import type { JournalEntry } from './journal.ts'
 import type { ListenerRecord, ListenerTable, SocketBinder } from './listener-table.ts'
@@ -95,7 +95,7 @@ export async function collectDescriptors(
  * socket is left out, and bound again later unless another program has taken its address.
  */
 export function restoreSockets(
-  table: ListenerTable, fleet: Fleet, { listeners, slots }: JournalEntry, returned: ReturnedSockets, log: ProcessLog,
+  table: ListenerTable, fleet: Fleet, { listeners, slots }: JournalEntry, returned: ReturnedSockets, calls: SystemCalls, log: ProcessLog,
 ): void {
   const found = new Map(listeners.map(listener => [listener.key, listener.sockets.map((_, index) => returned.take(listener, index))]))
   table.restore(listeners, slots, (listener, index) => {
@@ -112,7 +112,7 @@ export function restoreSockets(
     }
     fleet.lost(listener.canonical, index)
     return 'beside'
-  })
+  }, calls.listen)
 }
 
 /** @returns how many sockets came. */

@@ -148,7 +148,7 @@ export class Holdings {
     const given = await collectDescriptors(fleet, this.#handoff(fleet, calls), binder, this.#log)
     // Copies: a start from nothing will want them, should this fail.
     for (const { fd } of this.serviceManager.inherited) given.add(calls.dup(fd))
-    restoreSockets(this.table, fleet, entry, given, this.#log)
+    restoreSockets(this.table, fleet, entry, given, calls, this.#log)
     given.close()
     const { description, layout } = fleet.generation
     await this.table.bind(description.listeners, Math.max(entry.slots, layout.slots))

@@ -94,6 +94,7 @@ export class ListenerTable {
   #given: GivenSocket[] = []
   /** Paths of sockets that were ours, did not come back, and that a worker may still hold: another one takes its place there. */
   readonly #lostPaths = new Set<string>()
+  #listen: (fd: number, backlog: number) => void = () => {}
   readonly #binder: SocketBinder
   readonly #log: ProcessLog
 
@@ -158,12 +159,15 @@ export class ListenerTable {
    * @param socketOf a descriptor; 'beside' when the socket did not come back, but a worker may still hold it: another one is
    * bound at the same address, that of a Unix path when its listener is bound; null when the socket is lost: its listener is
    * bound again.
+   * @param listen what takes the place of a Unix path queues from the beginning: dials went to a queue there until then.
    */
   restore(
     records: readonly ListenerRecord[], slots: number,
     socketOf: (listener: ListenerRecord, index: number) => number | 'beside' | null,
+    listen: (fd: number, backlog: number) => void = () => {},
   ): void {
     this.slots = slots
+    this.#listen = listen
     this.#held = records.flatMap(record => {
       const sockets = record.sockets.flatMap((_, index) => {
         const found = socketOf(record, index)
@@ -355,7 +359,8 @@ export class ListenerTable {
     if (given !== null) return { ...held, sockets: [given] }
     const problem = `${where} of service '${service}' cannot be bound`
     const found = await this.#binder.probeUnix(address.path)
-    if (found === 'live' && !this.#lostPaths.has(address.path)) {
+    const ours = this.#lostPaths.has(address.path)
+    if (found === 'live' && !ours) {
       throw new BindError('EADDRINUSE', `${problem}: another program listens there; stop it or choose another path`)
     }
     this.#lostPaths.delete(address.path)
@@ -363,6 +368,7 @@ export class ListenerTable {
     if (found === 'stale' || found === 'live') this.#binder.unlink(address.path)
     try {
       const socket = this.#binder.bindUnix(address.path, address.mode)
+      if (ours) this.#listen(socket.fd(), listener.backlog)
       return { ...held, sockets: [boundSocket(socket)] }
     } catch (error) {
       throw new BindError(codeOf(error), `${problem}: ${remedyOf(error)}`, error)

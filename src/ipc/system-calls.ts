@@ -26,6 +26,8 @@ export interface SystemCalls {
   setInheritable(fd: number, inheritable: boolean): void
   /** shutdown(fd, SHUT_RDWR). On a listening socket: later dials are refused, also where other processes hold copies. */
   shutdown(fd: number): void
+  /** A bound socket queues connections from now on, whether a process accepts them yet or not. @throws SystemCallError */
+  listen(fd: number, backlog: number): void
   /** Whether a listening socket has connections in its queue. */
   hasQueued(fd: number): boolean
   /** Whether a connection has sent something, or its end, that was not read yet. @throws SystemCallError */
@@ -207,6 +209,7 @@ interface CLibrary {
   close(fd: number): number
   fcntl(fd: number, command: number, argument: number): number
   shutdown(fd: number, how: number): number
+  listen(fd: number, backlog: number): number
   flock(fd: number, operation: number): number
   /** Linux only. */
   accept4?(fd: number, address: bigint, length: bigint, flags: number): number
@@ -246,6 +249,7 @@ async function load(): Promise<SystemCalls> {
     // Variadic in C. Declared as fixed it is called rightly on Linux; macOS on arm64 passes variadic arguments elsewhere, see below.
     fcntl: { arguments: ['int32', 'int32', 'int32'], return: 'int32' },
     shutdown: { arguments: ['int32', 'int32'], return: 'int32' },
+    listen: { arguments: ['int32', 'int32'], return: 'int32' },
     flock: { arguments: ['int32', 'int32'], return: 'int32' },
     poll: { arguments: ['buffer', 'uint64', 'int32'], return: 'int32' },
     waitpid: { arguments: ['int32', 'buffer', 'int32'], return: 'int32' },
@@ -398,6 +402,7 @@ async function load(): Promise<SystemCalls> {
       if (call.flock(fd, LOCK_EX | LOCK_NB) === 0) return true
       return errno() === EAGAIN ? false : fail('flock', fd)
     },
+    listen(fd, backlog) { if (call.listen(fd, backlog) !== 0) fail('listen', fd) },
     hasQueued: isReadable,
     hasUnread: isReadable,
     accept(fd) {
@@ -533,6 +538,7 @@ async function load(): Promise<SystemCalls> {
     close(marked)
   }
   prove('shutdown', call.shutdown(-1, SHUT_RDWR) === -1 && errno() === EBADF)
+  prove('listen', call.listen(-1, 1) === -1 && errno() === EBADF)
   prove('flock', call.flock(-1, LOCK_EX | LOCK_NB) === -1 && errno() === EBADF)
   prove('waitpid', calls.reap(process.pid) === 'not-a-child')
   const unbound = call.socket(AF_INET, SOCK_STREAM, 0)

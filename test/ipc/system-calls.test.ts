@@ -159,6 +159,21 @@ test('system calls: what a connection has sent is seen before it is read, and so
   }
 })
 
+test('system calls: a bound socket queues from the moment at which it is told to listen', linux, async t => {
+  const calls = systemCalls()
+  const file = path.join(temporaryFolder(t), 's')
+  const bound = new net.BoundSocket({ path: file } as unknown as net.BoundSocketOptions)
+  t.after(() => bound.close())
+  const [refusal] = await once(net.connect(file), 'error') as [NodeJS.ErrnoException]
+  assert.equal(refusal.code, 'ECONNREFUSED')
+  calls.listen(bound.fd(), 8)
+  const waiting = net.connect(file)
+  t.after(() => waiting.destroy())
+  await once(waiting, 'connect')
+  assert.equal(calls.hasQueued(bound.fd()), true)
+  assert.throws(() => calls.listen(999_999, 8), { code: 'EBADF' })
+})
+
 test('system calls: a copy is another descriptor of the same socket; a queue is seen; shutdown refuses', linux, async () => {
   const calls = systemCalls()
   const bound = new net.BoundSocket({ host: '127.0.0.1', port: 0 })

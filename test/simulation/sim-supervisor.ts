@@ -275,6 +275,7 @@ export class SimSupervisor implements ProcessHost {
   #calls(): SystemCalls {
     const calls: Partial<SystemCalls> = {
       shutdown: fd => this.#world.kernel.shutdown(fd),
+      listen: fd => { this.#world.kernel.socketOf(fd).listening = true },
       ignoreDials: fd => { this.#world.kernel.socketOf(fd).ignoresDials = true },
       openInbox: () => this.#world.openInbox(this.pid),
     }

@@ -133,12 +133,13 @@ test('listener table: a path that was ours is taken from a worker that did not g
   binder.unix = 'live'
   for (const [came, problem] of [['beside', null], [null, /another program listens there/]] as const) {
     const table = new ListenerTable(1, SILENT_LOG, binder)
-    table.restore(before.record(), 1, () => came)
+    const listened: number[] = []
+    table.restore(before.record(), 1, () => came, fd => { listened.push(fd) })
     assert.deepEqual([table.listeners, binder.unlinked], [[], []])
     if (problem === null) {
       await table.bind(listeners('unix:/a'))
       assert.deepEqual(binder.unlinked.splice(0), ['/a'])
-      assert.equal(table.listeners.length, 1)
+      assert.deepEqual(listened, table.allDescriptors)
     } else await assert.rejects(table.bind(listeners('unix:/a')), problem)
   }
 })
