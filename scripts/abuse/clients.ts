@@ -24,13 +24,15 @@ export function connected(socket: net.Socket): Promise<boolean> {
 }
 
 /** @returns those that got in. Each is given to `onOpen` as soon as it is there. */
-export async function dialMany(port: number, count: number, onOpen: (socket: net.Socket) => void): Promise<net.Socket[]> {
+export async function dialMany(
+  port: number, count: number, onOpen: (socket: net.Socket) => void, perSecond = DIALS_PER_SECOND,
+): Promise<net.Socket[]> {
   const sockets: net.Socket[] = []
   const startMs = performance.now()
   let begun = 0
   async function dialer(): Promise<void> {
     while (begun < count) {
-      const dueMs = startMs + begun++ * 1000 / DIALS_PER_SECOND
+      const dueMs = startMs + begun++ * 1000 / perSecond
       if (dueMs > performance.now()) await delay(dueMs - performance.now())
       const socket = dial(port)
       if (!await connected(socket)) continue
@@ -40,6 +42,16 @@ export async function dialMany(port: number, count: number, onOpen: (socket: net
   }
   await Promise.all(Array.from({ length: DIALS_AT_ONCE }, dialer))
   return sockets
+}
+
+/** They go as fast as they came. */
+export async function leave(sockets: readonly net.Socket[]): Promise<void> {
+  const startMs = performance.now()
+  for (const [at, socket] of sockets.entries()) {
+    const dueMs = startMs + at * 1000 / DIALS_PER_SECOND
+    if (dueMs > performance.now()) await delay(dueMs - performance.now())
+    socket.destroy()
+  }
 }
 
 /** Calls `each` so many times a second, for so long; what it returns is not waited for. @returns how often. */
