@@ -26,8 +26,9 @@ function nextSteps({ name, folder, dependency, files }: Project): string {
   return [
     `Made ${name} in ${folder}: ${files.length} files.`,
     '',
-    ...(enter === '' ? [] : [`  cd ${enter}`]),
+    ...(enter === '' ? [] : [`  cd ${forShell(enter)}`]),
     '  npm install      # the Node.js that Cirque needs comes with it',
+    '  npm run origin   # in a terminal of its own: a small application for the edge to stand before',
     '  npm run dev      # serves it while you write it: curl http://127.0.0.1:8080/hello',
     '  npm test         # checks the types, and asks the application without a socket',
     '',
@@ -35,4 +36,9 @@ function nextSteps({ name, folder, dependency, files }: Project): string {
     'What to edit and what else there is: README.md in that folder.',
     '',
   ].join('\n')
+}
+
+/** A path as one word of a shell. */
+function forShell(folder: string): string {
+  return /^[\w@%+=:,./-]+$/.test(folder) ? folder : `'${folder.replaceAll("'", String.raw`'\''`)}'`
 }

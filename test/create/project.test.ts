@@ -139,6 +139,15 @@ test('init: the folder that one is in will do as well, and says no cd', t => {
   assert.match(said, /^ *npm install /m)
 })
 
+test('init: what comes next can be pasted, whatever the folder is called', t => {
+  const folder = temporaryFolder(t)
+  const before = process.cwd()
+  process.chdir(folder)
+  t.after(() => process.chdir(before))
+  assert.match(init(['edge']), /^ {2}cd edge$/m)
+  assert.match(init(["Bob's edge"]), /^ {2}cd 'Bob'\\''s edge'$/m)
+})
+
 test('init: wrong usage makes nothing and says the right one', t => {
   const folder = temporaryFolder(t)
   const before = process.cwd()

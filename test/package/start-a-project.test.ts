@@ -126,13 +126,17 @@ test('start a project: every step of the page works as it stands there, with the
   const folder = temporaryFolder(t)
   const reader = new Reader(t, env, folder)
   const steps = guideSteps(readFileSync(PAGE, 'utf8'))
-  const started = performance.now()
+  const tookMs: (readonly [ms: number, step: string])[] = []
   for (const step of steps) {
+    const sinceMs = performance.now()
     if (step.kind === 'command') await reader.run(step)
     else if (step.kind === 'edit') reader.edit(step)
     else await reader.sees(step)
+    tookMs.push([performance.now() - sinceMs, step.kind === 'command' ? step.text : step.kind])
   }
-  t.diagnostic(`${steps.length} steps in ${((performance.now() - started) / 1000).toFixed(1)} s`)
+  const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`
+  const longest = tookMs.toSorted(([one], [other]) => other - one).slice(0, 5).map(([ms, step]) => `${seconds(ms)} ${step}`)
+  t.diagnostic(`${steps.length} steps in ${seconds(tookMs.reduce((sum, [ms]) => sum + ms, 0))}; longest: ${longest.join(', ')}`)
   // What was needed is on the page.
   const commands = steps.flatMap(step => step.kind === 'command' ? [step.text] : []).join('\n')
   for (const word of ['init', 'install', 'run dev', 'npm test', 'npm start', 'reload', 'upgrade', 'rollback', 'stop']) {
