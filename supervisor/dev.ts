@@ -110,6 +110,8 @@ class DevSession implements LifeWatcher {
   #files: readonly string[]
   /** Saved, and not read since. */
   #saved: readonly string[] = []
+  /** Saved, and read by a reload that a later one has superseded. */
+  readonly #overtaken: string[] = []
   #onSave: () => void = () => {}
   /** Of the supervisor that serves; '': none does. */
   #stateDir = ''
@@ -194,16 +196,20 @@ class DevSession implements LifeWatcher {
 
   /** Never rejects. A save while a reload is under way begins another one, which supersedes it or waits for it. */
   async #reload(): Promise<void> {
-    const files = this.#saved.map(file => path.relative('', file)).join(', ')
+    const saved = this.#saved
     this.#saved = []
     const sinceMs = performance.now()
     this.#beginPatience()
     try {
       const { id } = await askSupervisor(this.#stateDir, { tag: 'reload', soakMs: 0 }) as OperationStarted
       const outcome = await awaitOutcome(this.#stateDir, id)
-      // Another save came meanwhile, and says how it ended.
-      if (outcome.result === 'superseded') return
+      // Another save came meanwhile, and says how it ended for both.
+      if (outcome.result === 'superseded') {
+        this.#overtaken.push(...saved)
+        return
+      }
       this.#endPatience()
+      const files = [...new Set([...this.#overtaken.splice(0), ...saved])].map(file => path.relative('', file)).join(', ')
       if (outcome.result === 'committed') await this.#reloaded(files, performance.now() - sinceMs)
       else sayRefused(outcome)
     } catch (error) {

@@ -124,8 +124,18 @@ test('dev: a hook that throws is shown with its lines, a worker that is killed i
   await app.says(/^cirque: error: worker \S+ died: ended by SIGKILL\n/m, killed)
   assert.match(await app.get('/b'), /^500 /)
 
+  // One that is still being loaded when the next save comes is named by the report of that one.
   const elsewhere = app.stderr.length
-  app.save('app.ts', fs.readFileSync(path.join(app.folder, 'app.ts'), 'utf8').replace('127.0.0.1:0', '[::1]:0'))
+  const loading = path.join(app.folder, 'loading')
+  app.save('text.ts', `import fs from 'node:fs'
+fs.writeFileSync(${JSON.stringify(loading)}, '')
+await new Promise(() => { setInterval(() => {}, 1000) })
+export const text = 'never'
+`)
+  await waitFor('the new version to be loaded', () => fs.existsSync(loading), { deadlineMs: LONG_MS })
+  const source = fs.readFileSync(path.join(app.folder, 'app.ts'), 'utf8')
+  app.save('app.ts', source.replace('127.0.0.1:0', '[::1]:0').replace('import { text } from \'./text.ts\'', 'const text = \'two\''))
+  await app.says(/^cirque: reloaded in [\d.]+ s: text\.ts, app\.ts\n/m, elsewhere)
   await app.says(/^cirque: open now: http:\/\/\[::1\]:\d+\n/m, elsewhere)
 })
 
