@@ -33,18 +33,22 @@ export const BASIC_AUTH_OPTIONS = {
 
 export const BASIC_AUTH_DEFAULTS: Readonly<Required<BasicAuthOptions>> = defaultsOf<BasicAuthOptions>(BASIC_AUTH_OPTIONS)
 
+/** Not in names and passwords (RFC 7617 2). */
+const CONTROL = /[\0-\x1f\x7f]/
+
 function areUsers(value: unknown): boolean | string {
   if (typeof value !== 'object' || value === null) return false
   for (const [user, password] of Object.entries(value)) {
-    if (user.includes(':')) return 'names without a colon, which a client could not send'
+    if (user.includes(':') || CONTROL.test(user)) return 'names without a colon or a control character, which a client could not send'
     if (typeof password !== 'string' || password === '') return `a password of at least one character for ${user}`
+    // What is read from a file often has one, and would let nobody in.
+    if (CONTROL.test(password)) return `a password without a line break or another control character for ${user}`
   }
   return true
 }
 
 /** Standard base64, padded or not (RFC 7617 2, RFC 4648 4). */
 const BASE64 = /^[A-Za-z0-9+/]+={0,2}$/
-const CONTROL = /[\0-\x1f\x7f]/
 
 /**
  * User and password of the request's Authorization field, read as UTF-8; null when there are none, or none that make sense.

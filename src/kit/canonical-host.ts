@@ -22,13 +22,25 @@ export interface CanonicalHostOptions {
 }
 
 export const CANONICAL_HOST_OPTIONS = {
-  host: needed(text('', 'a host name, with a port perhaps', isAuthority)),
-  from: list([], 'host names', host => isAuthority(host) && !/:\d*$/.test(host)),
+  host: needed(text('', 'a host name as browsers write it, with a port perhaps', isWrittenName)),
+  from: list([], 'host names as browsers write them', host => isWrittenName(host) && withoutPort(host) === host),
   scheme: choice('keep', ['https', 'keep']),
   status: choice(308, [301, 302, 307, 308]),
 } satisfies OptionTable<CanonicalHostOptions>
 
 export const CANONICAL_HOST_DEFAULTS: Readonly<Required<CanonicalHostOptions>> = defaultsOf<CanonicalHostOptions>(CANONICAL_HOST_OPTIONS)
+
+/**
+ * What comes back as it is: a client that is sent to another form of a name (a dot at its end, an IPv6 address in full) asks for the usual
+ * one, and would be sent there again.
+ */
+function isWrittenName(host: string): boolean {
+  if (!isAuthority(host)) return false
+  const name = withoutPort(asciiLower(host)), url = URL.parse(`http://${name}/`)
+  return url !== null && url.hostname === name && !name.endsWith('.')
+}
+
+function withoutPort(host: string): string { return host.replace(/:\d*$/, '') }
 
 /**
  * A filter that sends to the one name of a site:
@@ -42,7 +54,7 @@ export const CANONICAL_HOST_DEFAULTS: Readonly<Required<CanonicalHostOptions>> =
 export function canonicalHost(options: CanonicalHostOptions): (session: Session) => Verdict {
   const { host, from, scheme, status } =
     resolveOptions<CanonicalHostOptions>('canonicalHost', CANONICAL_HOST_OPTIONS, options, CANONICAL_HOST_DEFAULTS)
-  const name = asciiLower(host).replace(/:\d*$/, ''), others = new Set(from.map(asciiLower))
+  const name = withoutPort(asciiLower(host)), others = new Set(from.map(asciiLower))
   return session => {
     const { request } = session, asked = hostOf(request), came = schemeOf(session)
     const isOther = asked !== name && (others.size === 0 || others.has(asked))

@@ -11,6 +11,7 @@ import {
   callback, code, count, defaultsOf, flag, list, needed, OptionError, resolveOptions, type OptionTable,
 } from '../primitives/option-table.ts'
 import type { Session } from '../proxy/session.ts'
+import { isMethodName } from './method-name.ts'
 
 /** Decides at once whether pages of `origin` may read answers. 'null' is that of sandboxed frames, which any site can make. */
 export type OriginCheck = (origin: string, session: Session) => boolean
@@ -22,9 +23,12 @@ export interface CorsOptions {
    * given.
    */
   origins: '*' | readonly string[] | OriginCheck
-  /** Methods besides GET, HEAD and POST, which need no leave. @default ['PUT', 'PATCH', 'DELETE'] */
+  /**
+   * Methods besides GET, HEAD and POST, which need no leave. '*' stands for all where `credentials` is false.
+   * @default ['PUT', 'PATCH', 'DELETE']
+   */
   methods?: readonly string[]
-  /** Fields of requests besides those that need no leave, such as Authorization. @default ['Content-Type'] */
+  /** Fields of requests besides those that need no leave, such as Authorization, which '*' does not stand for. @default ['Content-Type'] */
   headers?: readonly string[]
   /** Fields of answers that scripts may read besides the usual ones. @default [] */
   exposedHeaders?: readonly string[]
@@ -40,7 +44,7 @@ const ORIGIN_FORMS = "a list of origins such as https://app.example, a function,
 
 export const CORS_OPTIONS = {
   origins: needed(code<'*' | readonly string[] | OriginCheck>('*', ORIGIN_FORMS, areOrigins)),
-  methods: list(['PUT', 'PATCH', 'DELETE'], 'methods', isToken),
+  methods: list(['PUT', 'PATCH', 'DELETE'], 'methods in capitals', isMethodName),
   headers: list(['Content-Type'], 'field names', isToken),
   exposedHeaders: list([], 'field names', isToken),
   credentials: flag(false),
@@ -85,6 +89,12 @@ export function cors(options: CorsOptions): HttpModule {
   const named = Array.isArray(origins) ? new Set<string>(origins) : null
   // Any site can put its page into a frame that has this origin.
   if (credentials && named?.has('null') === true) throw OptionError.of('cors.origins', 'null', 'leave it out where credentials is true')
+  if (credentials) {
+    for (const [name, all] of Object.entries({ methods, headers, exposedHeaders })) {
+      // A browser would take it for a name there.
+      if (all.includes('*')) throw OptionError.of(`cors.${name}`, '*', 'use names where credentials is true')
+    }
+  }
   const anyOrigin = origins === '*'
   const forPreflight = {
     'Access-Control-Allow-Methods': ['GET', 'HEAD', 'POST', ...methods].join(', '),

@@ -26,7 +26,9 @@ export function respondJson(session: Session, status: number, value: unknown, fi
  * @throws ProxyError with that status
  */
 export async function readJson(session: Session, maxBytes: number): Promise<unknown> {
-  if (!JSON_TYPE.test(session.request.headers.get('content-type') ?? '')) {
+  const types = session.request.headers.getAll('content-type')
+  // Of two the origin could go by the other one.
+  if (types.length !== 1 || !JSON_TYPE.test(types[0]!)) {
     throw new ProxyError('STATUS', 'downstream', 'the body is not application/json', { status: 415 })
   }
   const body = await session.readBody(maxBytes)

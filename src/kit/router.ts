@@ -10,12 +10,14 @@
  *
  * Routes decide who is asked for a password, so a path must not match one of them here and mean another one behind us. Segments are
  * compared decoded (`/%61dmin` is `/admin`), empty ones between two slashes are none, and what origins read in different ways is
- * refused with 400: an encoded slash or backslash, and dot segments where the service leaves those alone. A path whose route does not
- * know the method is refused with 405 and does not fall to a wider route.
+ * refused with 400: an encoded slash or backslash, dot segments where the service leaves those alone, and a semicolon that decides.
+ * Servlet containers cut a segment at it (`/admin;x` is `/admin`, `/a/..;/admin` as well), others do not: such a path is let through
+ * where it has the same route either way. A path whose route does not know the method is refused with 405 and does not fall to a wider
+ * route. Capitals and small letters differ (RFC 3986 6.2.2.1), though not for every origin: docs/kit.md says what follows from it.
  */
-import { isToken } from '../http/header-map.ts'
 import type { RequestHead } from '../http/message-head.ts'
 import type { Session } from '../proxy/session.ts'
+import { isMethodName } from './method-name.ts'
 
 /** Values of the parameters of a route, by name. Decoded; one that is no UTF-8 stays as it was sent. */
 export type RouteParams = Readonly<Record<string, string>>
@@ -64,7 +66,7 @@ interface Node<T> {
 }
 
 /** What most paths have none of: whatever is not to be compared as it is. */
-const UNUSUAL = /%|\/\/|\/\./
+const UNUSUAL = /%|\/\/|\/\.|;/
 /** Slash and backslash, encoded; NUL has no place in a path (the parser refuses it, a filter may have set it). */
 const TWO_READINGS = /%(?:2f|5c|00)/i
 const NO_PARAMS: RouteParams = Object.freeze(Object.create(null) as RouteParams)
@@ -131,14 +133,16 @@ export class Router<T> {
     if (whole !== undefined && !UNUSUAL.test(path)) return matched(whole, method, NO_PARAMS, '')
     if (path.charCodeAt(0) !== 0x2f) return NOT_FOUND
     const sent = path.slice(1).split('/')
-    let segments = sent
+    let segments = sent, cut = sent
     if (UNUSUAL.test(path)) {
       if (TWO_READINGS.test(path)) return TWO_WAYS
       withoutEmpty(sent)
-      segments = sent.map(decoded)
-      if (segments.some(segment => segment === '.' || segment === '..')) return TWO_WAYS
+      segments = cut = sent.map(decoded)
+      if (segments.some(segment => segment.includes(';'))) withoutEmpty(cut = segments.map(beforeSemicolon))
+      if (cut.some(segment => segment === '.' || segment === '..')) return TWO_WAYS
     }
     const found = find(this.#root, segments, 0)
+    if (cut !== segments && find(this.#root, cut, 0)?.leaf !== found?.leaf) return TWO_WAYS
     if (found === null) return NOT_FOUND
     const { leaf, at, values } = found
     return matched(leaf, method, leaf.names.length === 0 ? NO_PARAMS : paramsOf(leaf.names, values), sent.slice(at).join('/'))
@@ -196,6 +200,12 @@ function withoutEmpty(segments: string[]): void {
   segments.length = kept
 }
 
+/** As a servlet container reads a segment: what stands behind the semicolon are parameters of it (RFC 3986 3.3). */
+function beforeSemicolon(segment: string): string {
+  const at = segment.indexOf(';')
+  return at === -1 ? segment : segment.slice(0, at)
+}
+
 function decoded(segment: string): string {
   if (!segment.includes('%')) return segment
   try {
@@ -223,10 +233,11 @@ function parseRoute(route: string): { methods: readonly string[]; path: string; 
   if (typeof route !== 'string') return refuse('is no text; use a path such as /api/*')
   const blank = route.indexOf(' ')
   const methods = blank === -1 ? [''] : route.slice(0, blank).split(','), path = route.slice(blank + 1)
-  const bad = blank === -1 ? undefined : methods.find(method => !isToken(method))
-  if (bad !== undefined) return refuse(`has ${JSON.stringify(bad)} before the path; use methods such as GET, with commas and no blanks`)
+  const bad = blank === -1 ? undefined : methods.find(method => !isMethodName(method))
+  if (bad !== undefined) return refuse(`has ${JSON.stringify(bad)} before the path; use methods in capitals, such as GET,POST`)
   if (!path.startsWith('/')) return refuse('does not begin with a slash; use a path such as /api/*')
   if (/[?#\\\0]/.test(path)) return refuse('has a ?, a #, a backslash or NUL; use a path, whose segments are written decoded')
+  if (path.includes(';')) return refuse('has a semicolon, at which some origins cut a segment; use :name or * for one that has it')
   const segments = path.slice(1).split('/')
   for (const [index, segment] of segments.entries()) {
     const last = index === segments.length - 1

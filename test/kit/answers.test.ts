@@ -27,7 +27,7 @@ test('json: a body is read once it says that it is JSON, and goes on to the orig
     read.push(await readJson(session, 100))
     return 'continue'
   }
-  const send = (type: string, body: string | Uint8Array): Promise<{ status: number }> => {
+  const send = (type: string | string[], body: string | Uint8Array): Promise<{ status: number }> => {
     return ask(filter, { method: 'POST', headers: { 'Content-Type': type }, body })
   }
   for (const type of ['application/json', 'application/json; charset=utf-8', 'Application/JSON', 'application/merge-patch+json']) {
@@ -37,6 +37,7 @@ test('json: a body is read once it says that it is JSON, and goes on to the orig
   for (const type of ['text/plain', 'application/jsonx', 'application/x-www-form-urlencoded', 'text/json+application/json']) {
     assert.equal((await send(type, '{}')).status, 415, type)
   }
+  assert.equal((await send(['application/json', 'text/plain'], '{}')).status, 415)
   for (const body of ['{', '', Buffer.from([0x22, 0xff, 0x22])]) assert.equal((await send('application/json', body)).status, 400)
   assert.equal((await send('application/json', '9'.repeat(101))).status, 413)
   assert.equal(read.length, 4)

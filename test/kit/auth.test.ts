@@ -73,9 +73,13 @@ test('basic auth: the name of who came in goes to the access log, unless it shal
 
 test('basic auth: what could let anybody in is refused when it is made, and no message shows a password', () => {
   assert.throws(() => basicAuth({}), /basicAuth\.users is a value of type object; use at least one user, or a check/)
-  for (const users of [{ 'a:b': 'x' }, { ada: '' }, { ada: 7 as unknown as string }, null as never]) {
+  for (const users of [{ 'a:b': 'x' }, { 'a\n': 'x' }, { ada: '' }, { ada: 7 as unknown as string }, null as never]) {
     assert.throws(() => basicAuth({ users }), error => error instanceof OptionError && !error.message.includes('"x"'))
   }
+  // As read from a file, which ends with a line break.
+  assert.throws(() => basicAuth({ users: { ada: 'sesame\n' } }), ({ message }) => {
+    return /a password without a line break .* for ada$/.test(message) && !message.includes('sesame')
+  })
   for (const realm of ['a\nb', 'ü']) assert.throws(() => basicAuth({ realm, users: { a: 'b' } }), OptionError)
 })
 

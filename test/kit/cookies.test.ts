@@ -22,6 +22,15 @@ test('cookies: what is no cookie is passed over, and costs no other one', () => 
   assert.deepEqual([...cookiesOf(requestOf('/', { cookie: '__proto__=1; constructor=2' }))], [['__proto__', '1'], ['constructor', '2']])
 })
 
+test('cookies: only blanks and tabs are around a name and a value, so that no other name becomes one with a prefix', () => {
+  // What another host of the domain may set: no browser reads a prefix in it.
+  assert.deepEqual(read('\xa0__Host-id=evil; \t __Host-id \t=\tgood '), { '\xa0__Host-id': 'evil', '__Host-id': 'good' })
+  // 0xa0 is the second byte of the letter à.
+  const letter = Buffer.from('à').toString('latin1')
+  assert.deepEqual(read(`town=${letter}; ${letter}=1`), { town: letter, [letter]: '1' })
+  assert.deepEqual(read(`a=${' '.repeat(5000)}; b= ${' \t'.repeat(2500)}x`), { a: '', b: 'x' })
+})
+
 test('cookies: those behind the four hundredth are not looked at', () => {
   const many = Array.from({ length: 5000 }, (_, index) => `c${index}=1`).join('; ')
   assert.equal(cookiesOf(requestOf('/', { cookie: many })).size, 400)
@@ -62,4 +71,13 @@ test('cookies: what browsers drop in silence is refused', () => {
   assert.throws(() => setCookie('__Secure-id', '', { secure: false }), /its prefix asks for secure: true/)
   assert.throws(() => setCookie('id', '', { secure: false, sameSite: 'None' }), /SameSite=None asks for secure/)
   assert.throws(() => setCookie('id', '', { secure: false, partitioned: true }), /partitioned asks for secure/)
+  for (const name of ['__Http-id', '__Host-Http-id']) {
+    assert.throws(() => setCookie(name, '', { httpOnly: false }), /its prefix asks for httpOnly: true/)
+    assert.throws(() => setCookie(name, '', { secure: false }), /its prefix asks for secure: true/)
+  }
+  assert.throws(() => setCookie('__Host-Http-id', '', { path: '/a' }), /__Host- asks for the path/)
+  assert.equal(setCookie('id', 'x'.repeat(4094)).length, 4097 + '; Path=/; Secure; HttpOnly; SameSite=Lax'.length)
+  assert.throws(() => setCookie('id', 'x'.repeat(4095)), /cookie id: name and value have 4097 bytes; browsers keep 4096 at most/)
+  assert.throws(() => setCookie('id', '', { path: `/${'x'.repeat(1024)}` }), OptionError)
+  assert.throws(() => setCookie('id', '', { domain: `${'a.'.repeat(126)}ab` }), OptionError)
 })

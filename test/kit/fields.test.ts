@@ -92,7 +92,9 @@ test('cors: options that would let anybody read with credentials are refused, an
   const wrong: readonly CorsOptions[] = [
     { origins: '*', credentials: true }, { origins: ['null'], credentials: true }, { origins: ['https://app.example/'] },
     { origins: ['app.example'] }, { origins: ['https://App.example'] }, { origins: ['*'] }, { origins: ['https://a.example:443'] },
-    { origins: [APP], methods: ['P UT'] }, { origins: [APP], maxAgeS: -1 }, {} as CorsOptions,
+    { origins: [APP], methods: ['P UT'] }, { origins: [APP], methods: ['patch'] },
+    { origins: [APP], credentials: true, headers: ['*'] }, { origins: [APP], credentials: true, exposedHeaders: ['X-A', '*'] },
+    { origins: [APP], credentials: true, methods: ['*'] }, { origins: [APP], maxAgeS: -1 }, {} as CorsOptions,
   ]
   for (const options of wrong) assert.throws(() => cors(options), OptionError, JSON.stringify(options))
 })
@@ -154,6 +156,17 @@ test('canonical host: others are sent to the one name, with path and query, and 
   assert.equal(await location('example.com', '//evil.example/'), 'http://www.example.com//evil.example/')
 })
 
+test('canonical host: a name that browsers write in another way is refused, as it would be sent to itself for ever', async () => {
+  for (const host of ['www.example.com.', 'www.example.com.:8443', '[0:0::1]', '0x7f.1', '%61.example']) {
+    assert.throws(() => canonicalHost({ host }), /canonicalHost\.host is .*; use a host name as browsers write it/, host)
+  }
+  for (const host of ['WWW.Example.com:8443', '[::1]:8443', '127.0.0.1', 'xn--bcher-kva.example', 'a_b.example']) {
+    const canonical = canonicalHost({ host }), sent = await ask(canonical, { headers: { host: 'other.example' } })
+    const { host: asked } = new URL(sent.headers.get('location')!)
+    assert.equal((await ask(canonical, { headers: { host: asked } })).status, 200, host)
+  }
+})
+
 test('canonical host: all others where none is named, and those who came by http where https is asked for', async () => {
   const secure = canonicalHost({ host: 'www.example.com:8443', scheme: 'https', status: 301 })
   const location = (host: string, proto: string): unknown => {
@@ -167,5 +180,5 @@ test('canonical host: all others where none is named, and those who came by http
   const options = await ask(secure, { method: 'OPTIONS', target: '*', headers: { host: 'evil.example' } })
   assert.equal(options.headers.get('location'), undefined)
   for (const host of ['', 'a b', 'a/b', 'http://a', 'user@a']) assert.throws(() => canonicalHost({ host }), OptionError)
-  assert.throws(() => canonicalHost({ host: 'a', from: ['a:80'] }), OptionError)
+  for (const from of ['a:80', 'a.example.']) assert.throws(() => canonicalHost({ host: 'a', from: [from] }), OptionError, from)
 })

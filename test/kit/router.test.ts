@@ -60,6 +60,24 @@ test('router: a guarded prefix is not passed by another way of writing the same 
   for (const target of ['/.well-known/x', '/...', '/a..b', '/..a']) assert.equal(match(router, target), '/*', target)
 })
 
+test('router: a semicolon, at which some origins cut a segment, does not lead past a guard', () => {
+  const router = routerOf('/*', '/admin/*', '/users/:id', '/users/me', '/open/*')
+  // Tomcat takes each of them for a path below /admin, /users/me or /users; to others they are the site's.
+  const twoWays = [
+    '/admin;x', '/admin;x=1/rota', '/%61dmin;x', '/admin%3bx', '/;x/admin', '/;/admin', '/open/..;/admin', '/open/%2e%2e;x/admin',
+    '/x/.;/y', '/users/me;v=1', '/users/;v=1', '/open/..%3b/admin',
+  ]
+  for (const target of twoWays) assert.equal(match(router, target), 400, target)
+  const sound = {
+    '/wiki/a;b': '/*', '/admin/a;b=1/c': '/admin/*', '/users/7;v=1': '/users/:id', '/open/a..;b': '/open/*', '/open;x=%': 400,
+    '/open/;': '/open/*',
+  }
+  for (const [target, route] of Object.entries(sound)) assert.equal(match(router, target), route, target)
+  assert.equal(match(routerOf('/a'), '/b;c'), 404)
+  const found = router.match(requestOf('/users/7;v=1'))
+  assert.deepEqual(found.found && { ...found.params }, { id: '7;v=1' })
+})
+
 test('router: a path without a route for the method is refused, and does not fall to a wider route', async () => {
   const router = routerOf('/*', 'GET /form', 'POST,PUT /form', 'DELETE /only/*', '/any', 'PATCH /any')
   assert.deepEqual(['GET', 'HEAD', 'POST', 'PUT'].map(method => match(router, '/form', method)),
@@ -82,6 +100,7 @@ test('router: a path without a route for the method is refused, and does not fal
 test('router: routes that make no sense, or stand there already, are refused with what would do', () => {
   const wrong: Record<string, RegExp> = {
     'a': /does not begin with a slash/, '': /does not begin/, '/a?b': /has a \?/, '/a#b': /has a \?, a #/, '/a\\b': /backslash/,
+    '/a;b': /has a semicolon/, 'get /a': /has "get" before the path; use methods in capitals/,
     '/a//b': /two slashes/, '/a/../b': /dot segment/, '/%61': /is encoded/, '/a*': /a \* that is not/, '/*/a': /a \* that is not/,
     '/:': /the parameter :/,
     '/:a-b': /letters, digits/, 'GET  /a': /does not begin/, 'GET, POST /a': /before the path/, '/:a/:a': /two parameters of one name/,
