@@ -146,7 +146,9 @@ export class Fleet {
     if (phase === 'accepting' || phase === 'paused') roster.slotOf(worker).hasQueue = true
     // It also comes back when it stopped accepting without our asking: as an orphan, or by an order of the supervisor before us.
     const stoppedByItself = worker.state === WorkerState.Accepting && (phase === 'paused' || phase === 'draining')
-    if (awaited || stoppedByItself) this.#recovery.cameBack(worker, phase)
+    // The order to accept was on its way when the supervisor before us ended, and done after the worker's first hello.
+    const acceptsForAnother = worker.unused && phase === 'accepting'
+    if (awaited || stoppedByItself || acceptsForAnother) this.#recovery.cameBack(worker, phase)
     return worker
   }
 

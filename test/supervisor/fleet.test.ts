@@ -1054,6 +1054,18 @@ test('fleet: a replacement that was told to accept before its supervisor knew wh
   left.fleet.force()
 })
 
+test('fleet: an order to accept that a supervisor before gave, and that is done after a hello, is learnt from the next hello', async () => {
+  const left = leftWithoutSocket([{ n: 0, phase: 'accepting', place: 'current' }, { n: 1, phase: 'starting', place: 'incoming' }])
+  comesBack(left, 0, 'accepting')
+  const replacement = comesBack(left, 1, 'ready')
+  comesBack(left, 1, 'accepting')
+  left.fleet.settle(false)
+  await settle()
+  assert.equal(replacement.fatalSignal, null)
+  assert.equal(left.fleet.slots[0]!.current, replacement)
+  left.fleet.force()
+})
+
 test('fleet: the last holder of a lost socket empties its queue, although another of its listeners is shut already', async () => {
   const host = new FakeProcessHost()
   // Generation 8 was on trial and went back: the socket of its second listener is shut.
