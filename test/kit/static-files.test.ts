@@ -1,6 +1,6 @@
 /** Files of a folder, over a real one, against RFC 9110 and requests for what lies outside. */
 import assert from 'node:assert/strict'
-import { mkdirSync, renameSync, rmSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
+import fs, { mkdirSync, renameSync, rmSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { test, type TestContext } from 'node:test'
 import fc from 'fast-check'
@@ -88,6 +88,74 @@ test('static files: below a prefix they are found by what is left of the path, a
   assert.equal((await below('/assets/digits.txt')).body.toString(), DIGITS)
   assert.equal((await below('/assets/docs')).headers.get('location'), '/assets/docs/')
   assert.equal((await below('/assets/../digits.txt')).status, 404)
+  const routed = (target: string): Promise<InjectResponse> => ask(session => files(session, session.request.path.slice(8)), { target })
+  // Without the slash the links of the index would lead beside the folder.
+  assert.equal((await routed('/assets?a=1')).headers.get('location'), '/assets/?a=1')
+  assert.equal((await routed('/assets/')).body.toString(), '<h1>home</h1>')
+  const named = await ask(session => files(session, 'docs'), { target: '/manual/' })
+  assert.deepEqual([named.status, named.body.toString()], [200, 'docs'])
+  assert.equal((await ask(session => files(session, 'no-index'), { target: '/manual/' })).status, 404)
+})
+
+/** Something happens to a file when it was looked at, and before it is opened. */
+function beforeOpening(t: TestContext, change: (opened: number) => void): void {
+  const create = fs.createReadStream
+  let opened = 0
+  t.mock.method(fs, 'createReadStream', (...args: Parameters<typeof create>) => {
+    change(++opened)
+    return create(...args)
+  })
+}
+
+test('static files: a file that a release replaces is the old one or the new one, with fields and length of its own', async t => {
+  const root = site(t), file = path.join(root, 'digits.txt'), get = getFrom({ root })
+  const old = await get('/digits.txt')
+  const replace = (content: string): void => {
+    writeFileSync(`${file}.new`, content)
+    renameSync(`${file}.new`, file)
+  }
+  beforeOpening(t, opened => { if (opened === 1) replace('a longer one') })
+  const answer = await get('/digits.txt')
+  assert.deepEqual([answer.status, answer.body.toString(), answer.headers.get('content-length')], [200, 'a longer one', '12'])
+  assert.notEqual(answer.headers.get('etag'), old.headers.get('etag'))
+  t.mock.restoreAll()
+  beforeOpening(t, opened => replace('x'.repeat(opened)))
+  const never = await get('/digits.txt')
+  assert.deepEqual([never.status, never.headers.get('retry-after')], [503, '1'])
+  t.mock.restoreAll()
+  // One that is written in place has the length that was announced.
+  beforeOpening(t, () => fs.appendFileSync(file, ' and more'))
+  assert.equal((await get('/digits.txt')).body.toString(), 'xxx')
+})
+
+test('static files: a file that goes before it is opened is not there', async t => {
+  const root = site(t), file = path.join(root, 'digits.txt')
+  beforeOpening(t, () => rmSync(file, { force: true }))
+  assert.equal((await getFrom({ root })('/digits.txt')).status, 404)
+  writeFileSync(file, DIGITS)
+  assert.match((await getFrom({ root, fallsThrough: true })('/digits.txt')).body.toString(), /^\["GET"/)
+})
+
+// Other systems do not say where an open file is.
+const ON_LINUX = { skip: process.platform !== 'linux' }
+
+test('static files: a link that takes the place of a file does not lead out of the folder', ON_LINUX, async t => {
+  const root = site(t), file = path.join(root, 'digits.txt'), secret = path.join(root, '../secret.txt')
+  // Length and time are those of the secret: only where it was opened tells the two apart.
+  const prepare = (): void => {
+    rmSync(file, { force: true })
+    writeFileSync(file, 'public')
+    for (const one of [file, secret]) utimesSync(one, new Date(MODIFIED), new Date(MODIFIED))
+  }
+  const swap = (): void => {
+    rmSync(file)
+    symlinkSync('../secret.txt', file)
+  }
+  prepare()
+  const get = getFrom({ root })
+  assert.equal((await get('/digits.txt')).body.toString(), 'public')
+  beforeOpening(t, swap)
+  assert.equal((await get('/digits.txt')).status, 404)
 })
 
 test('static files: conditions (RFC 9110 13)', async t => {
@@ -99,6 +167,13 @@ test('static files: conditions (RFC 9110 13)', async t => {
     [{ 'If-None-Match': '"x"' }, 200], [{ 'If-None-Match': '"x"', 'If-Modified-Since': later }, 200],
     [{ 'If-Modified-Since': MODIFIED }, 304], [{ 'If-Modified-Since': before }, 200], [{ 'If-Modified-Since': 'yesterday' }, 200],
     [{ 'If-Match': '"x"' }, 412], [{ 'If-Match': '*' }, 200], [{ 'If-Unmodified-Since': before }, 412],
+    // If-Match compares strongly, which a weak validator never stands; beside it If-Unmodified-Since is passed over (13.1.1, 13.1.4).
+    [{ 'If-Match': etag }, 412], [{ 'If-Match': etag.slice(2) }, 412], [{ 'If-Match': '' }, 412],
+    [{ 'If-Match': '*', 'If-Unmodified-Since': before }, 200],
+    // What is no date is no condition, and the oldest form names no zone: it is GMT.
+    [{ 'If-Modified-Since': '9999' }, 200], [{ 'If-Unmodified-Since': 'foo 1' }, 200],
+    [{ 'If-Modified-Since': 'Sat Aug  1 10:00:00 2026' }, 304], [{ 'If-Modified-Since': 'Sat Aug  1 09:59:59 2026' }, 200],
+    [{ 'If-Modified-Since': 'Saturday, 01-Aug-26 10:00:00 GMT' }, 304],
     [{ 'If-Unmodified-Since': later }, 200], [{ 'If-None-Match': etag, Range: 'bytes=0-1' }, 304],
   ]
   for (const [headers, status] of cases) assert.equal((await get('/digits.txt', headers)).status, status, JSON.stringify(headers))
@@ -162,7 +237,9 @@ test('static files: a link is followed within the folder and not out of it, and 
   symlinkSync('loop', path.join(root, 'loop'))
   symlinkSync('/dev/zero', path.join(root, 'zero'))
   assert.equal((await get('/inside.txt')).body.toString(), DIGITS)
-  for (const target of ['/outside.txt', '/other/secret.txt', '/loop', '/zero']) assert.equal((await get(target)).status, 404, target)
+  for (const target of ['/outside.txt', '/other', '/other/', '/other/secret.txt', '/loop', '/zero']) {
+    assert.equal((await get(target)).status, 404, target)
+  }
 })
 
 test('static files: the folder may be a link that a release changes', async t => {
