@@ -16,12 +16,14 @@ import { clientNetwork } from 'cirque/kit'
 /** For each client: 10 requests a second, 50 of them at once, 20 in progress. */
 const MS_PER_REQUEST = 100, BURST = 50, IN_PROGRESS = 20
 const BODY_BYTES = 1_048_576, UPLOAD_BYTES = 104_857_600
-/** Clients whose rate is remembered; past it the one that came longest ago is forgotten. */
+/** Clients whose rate is remembered, at most; that of the half which came last always is. */
 const CLIENTS_MAX = 100_000
 
 const origin = new HttpPeer(process.env['ORIGIN'] ?? '127.0.0.1:3001', { maxConnectionsPerPeer: 50, maxQueuedPerPeer: 100 })
 /** Until when each client has used up its rate, in ms: a leaky bucket in one number (GCRA). */
-const usedUntil = new Map<string, number>()
+let usedUntil = new Map<string, number>()
+/** Of clients that came before these; it goes as a whole. To look for the oldest one costs most while an attack fills the map. */
+let usedBefore: ReadonlyMap<string, number> = new Map()
 const inProgress = new Map<string, number>()
 
 const app: ProxyHttp<{ counted: string | null }> = {
@@ -51,11 +53,11 @@ const app: ProxyHttp<{ counted: string | null }> = {
 
 /** 0: it may ask, which is counted. Otherwise how long it should wait, in ms. */
 function waitOf(client: string): number {
-  const now = performance.now(), until = Math.max(usedUntil.get(client) ?? 0, now) + MS_PER_REQUEST
+  const now = performance.now(), known = usedUntil.get(client) ?? usedBefore.get(client) ?? 0
+  const until = Math.max(known, now) + MS_PER_REQUEST
   if (until > now + BURST * MS_PER_REQUEST) return until - now - BURST * MS_PER_REQUEST
-  usedUntil.delete(client) // So that it stands behind all others.
   usedUntil.set(client, until)
-  if (usedUntil.size > CLIENTS_MAX) usedUntil.delete(usedUntil.keys().next().value!)
+  if (usedUntil.size >= CLIENTS_MAX / 2) [usedBefore, usedUntil] = [usedUntil, new Map()]
   return 0
 }
 
