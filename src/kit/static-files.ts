@@ -219,6 +219,7 @@ function conditionsOf({ request }: Session): Conditions {
   }
   return conditions
 }
+
 /** One range: from the first to the last byte, or to the end; or so many before the end. */
 const ONE_RANGE = /^[ \t]*bytes=[ \t]*(?:(\d{1,15})-(\d{0,15})|-(\d{1,15}))[ \t]*$/i
 
