@@ -11,13 +11,13 @@ import { resolveIdentity, type Identity } from './identities.ts'
 const OURSELVES: Identity = { uid: null, gid: null }
 
 /** @throws ConfigError with every log that could not be written. @throws OptionError for a user that does not exist */
-export function checkLogFiles({ log, supervisor }: Pick<ServerConfig, 'log' | 'supervisor'>): void {
+export function checkLogFiles({ log, logAt, supervisor }: Pick<ServerConfig, 'log' | 'logAt' | 'supervisor'>): void {
   const workers = resolveIdentity(supervisor.user, supervisor.group)
   const of = workers.uid === null && workers.gid === null ? '' : ' for the user of the workers'
   const mistakes: ConfigMistake[] = []
   const check = (key: string, file: string, identity: Identity, whose: string): boolean => {
     const problem = fileProblem(file, identity), found = `${file}, ${problem}${whose}`
-    if (problem !== '') mistakes.push({ path: key, found, expected: REMEDY, where: 'configuration' })
+    if (problem !== '') mistakes.push({ path: key, found, expected: REMEDY, where: logAt?.[key] ?? 'configuration' })
     return problem === ''
   }
   const processFits = log.process === 'stderr' || check('log.process', log.process, OURSELVES, '')

@@ -81,8 +81,10 @@ export function loadConfig(sources: ConfigSources = {}): ServerConfig {
   const log: ResolvedLogOptions = { ...LOG_DEFAULTS, ...sections['log'] }
   const limits: LimitOptions = { ...sections['limits'] }
   const supervisor = resolveTogether(sections, saidBy)
+  const logKeys = [...saidBy.keys()].filter(key => key.startsWith('log.'))
   return freeze({
     file: file === '' ? '' : path.resolve(folder, file), supervisor, log, limits, listeners: Object.fromEntries(listeners),
+    ...logKeys.length === 0 ? {} : { logAt: Object.fromEntries(logKeys.map(key => [key, placeOf(key, saidBy)])) },
     ...listenersAt.size === 0 ? {} : { listenersAt: Object.fromEntries(listenersAt) },
   })
 }
@@ -266,8 +268,8 @@ function takeLayer(
 
 /** From the top of the file to its end; what has no line stays in the order found. */
 function byPlace(left: ConfigMistake, right: ConfigMistake): number {
-  const placeOf = ({ where }: ConfigMistake): readonly number[] => /:(\d+):(\d+)$/.exec(where)?.slice(1).map(Number) ?? [0, 0]
-  const [from, to] = [placeOf(left), placeOf(right)]
+  const lineOf = ({ where }: ConfigMistake): readonly number[] => /:(\d+):(\d+)$/.exec(where)?.slice(1).map(Number) ?? [0, 0]
+  const [from, to] = [lineOf(left), lineOf(right)]
   return (from[0] ?? 0) - (to[0] ?? 0) || (from[1] ?? 0) - (to[1] ?? 0)
 }
 
@@ -326,6 +328,11 @@ function describe(value: unknown): string {
   return text.length <= 80 ? text : `${text.slice(0, 77)}..."`
 }
 
+/** Where a key was said last. */
+function placeOf(key: string, saidBy: ReadonlyMap<string, Layer>): string {
+  return saidBy.get(key)?.where(key.split('.'), 'value') ?? 'defaults'
+}
+
 /** What only shows when the sources are put together: one option that must not be less than another of its section. */
 function resolveTogether(
   sections: Readonly<Record<string, Readonly<Record<string, unknown>>>>, saidBy: ReadonlyMap<string, Layer>,
@@ -341,7 +348,7 @@ function resolveTogether(
     const blamed = saidBy.has(upper.key) ? upper : lower
     const [writtenUpper, writtenFloor] = [writtenValue(upper.option, value), writtenValue(lower.option, floor)]
     mistakes.push({
-      path: blamed.key, where: saidBy.get(blamed.key)?.where(blamed.key.split('.'), 'value') ?? 'defaults',
+      path: blamed.key, where: placeOf(blamed.key, saidBy),
       ...(blamed === upper
         ? { found: writtenUpper, expected: `at least ${lower.key}, which is ${writtenFloor}` }
         : { found: writtenFloor, expected: `at most ${upper.key}, which is ${writtenUpper}` }),

@@ -29,6 +29,8 @@ export interface ServerConfig {
   readonly file: string
   readonly supervisor: ResolvedSupervisorOptions
   readonly log: ResolvedLogOptions
+  /** Where each key of it stands that was said, by its whole name: `{ 'log.access': 'cirque.yaml:4:11' }`; left out when there are none. */
+  readonly logAt?: Readonly<Record<string, string>>
   /** What was said of limits; one that is left out is as the application chose. */
   readonly limits: Readonly<LimitOptions>
   /** By name of the listener, `*` for all; a name counts more than `*`. */

@@ -49,7 +49,8 @@ test('config: every default of the documentation, written down, resolves to itse
     `${name}:`,
     ...Object.entries(table).map(([field, option]) => `  ${writtenKey(field, option)}: ${writtenValue(option, option.default)}`),
   ])
-  const written = load(t, lines.join('\n'))
+  const { logAt, ...written } = load(t, lines.join('\n'))
+  assert.ok(logAt!['log.level']!.startsWith('cirque.yaml:'))
   // Of limits only what is said travels on, as the application may have chosen others.
   assert.deepEqual({ ...written, file: '' }, { ...loadConfig({ folder: temporaryFolder(t), env: {} }), limits: LIMIT_DEFAULTS })
 })
@@ -74,6 +75,14 @@ test('config: flags count over the environment, the environment over the file', 
   assert.equal(config.supervisor.drain.hardDrainMs, 20_000)
   assert.equal(config.supervisor.drain.idleDrainMs, 1000)
   assert.equal(config.log.level, 'error', 'an empty variable counts as not set')
+})
+
+test('config: where each key about logs stands is kept, for what only shows later', t => {
+  const { logAt } = load(t, 'log:\n  access: /a.log\n  process: /p.log\n', {
+    env: { CIRQUE_LOG_PROCESS: '/q.log' }, flags: { 'log.format': 'json' },
+  })
+  assert.deepEqual(logAt, { 'log.access': 'cirque.yaml:2:11', 'log.process': 'CIRQUE_LOG_PROCESS', 'log.format': '--log-format' })
+  assert.equal(load(t, 'log: {}').logAt, undefined)
 })
 
 test('config: for every key the last source that says something wins', t => {

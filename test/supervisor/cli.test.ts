@@ -130,8 +130,10 @@ test('cli: a log that could not be written is told by validate and by a start', 
   for (const verb of ['validate', 'run']) {
     const { code, err } = cirque([verb, PLAIN], folder, env)
     assert.equal(code, 2)
-    assert.match(err, /^cirque: configuration: log\.access: found .*access\.log, whose folder does not exist; expected a file in a folder/)
+    assert.match(err, /^cirque: CIRQUE_LOG_ACCESS: log\.access: found .*access\.log, whose folder does not exist; expected a file in a/)
   }
+  fs.writeFileSync(path.join(folder, 'cirque.yaml'), 'log:\n  access: missing/access.log\n')
+  assert.match(cirque(['validate', PLAIN], folder).err, /^cirque: cirque\.yaml:2:11: log\.access: found /)
 })
 
 test('cli: a variable that is nearly one of ours is refused, and one that is nobody\'s is named', t => {
