@@ -97,17 +97,23 @@ function openParent(folder: string): string {
 
 /** Folders of running supervisors of this user, for a command line that was not told which. */
 export async function runningFolders(stateDir: string, around: Surroundings = surroundings()): Promise<string[]> {
-  const candidates: string[] = []
-  if (stateDir !== '') candidates.push(path.resolve(stateDir))
-  else if (runtimeDirectory(around.env) !== '') candidates.push(runtimeDirectory(around.env))
-  else {
-    const parent = parentFolder(around)
-    try {
-      candidates.push(...fs.readdirSync(parent).map(name => path.join(parent, name)))
-    } catch { /* This user never started one here. */ }
-  }
+  const candidates = candidateFolders(stateDir, around)
   const live = await Promise.all(candidates.map(folder => dialUnix(path.join(folder, CONTROL_SOCKET))))
   return candidates.filter((_, index) => live[index])
+}
+
+/** Folders in which a supervisor of this user may run, or may have run. */
+export function candidateFolders(stateDir: string, around: Surroundings = surroundings()): string[] {
+  if (stateDir !== '') return [path.resolve(stateDir)]
+  const runtime = runtimeDirectory(around.env)
+  if (runtime !== '') return [runtime]
+  const parent = parentFolder(around)
+  try {
+    return fs.readdirSync(parent).map(name => path.join(parent, name))
+  } catch {
+    // This user never started one here.
+    return []
+  }
 }
 
 function runtimeDirectory(env: NodeJS.ProcessEnv): string {

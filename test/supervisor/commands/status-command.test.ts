@@ -1,4 +1,4 @@
-/** `cirque status --watch`. What a status says: test/supervisor/cli.test.ts. */
+/** `cirque status --watch`, and what is said when nothing runs. What a status says: test/supervisor/cli.test.ts. */
 import '../../support/no-process-left.ts'
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
@@ -52,4 +52,19 @@ test('status --watch: an interval that is none is refused, and so is a server th
   }
   const { status, stderr } = spawnSync(process.execPath, [...FLAGS, '/', '--watch'], { encoding: 'utf8' })
   assert.deepEqual([status, stderr], [3, 'cirque: no supervisor is running in /\n'])
+})
+
+test('status: workers that lost their supervisor are named, with what to do about them', async t => {
+  const app = await SupervisedApp.start(t, { options: { orphanDrainAfterMs: 60_000 } })
+  const pids = (await app.slots()).map(slot => slot.worker!.pid)
+  app.signal('SIGKILL')
+  await app.end()
+  for (const verb of ['status', 'stop']) {
+    const { status, stderr } = spawnSync(process.execPath, [...FLAGS.with(2, verb), app.stateDir], { encoding: 'utf8' })
+    assert.equal(status, 3)
+    const [nothing, orphans] = stderr.split('\n')
+    assert.equal(nothing, `cirque: no supervisor is running in ${app.stateDir}`)
+    const named = `plain\\.ts \\(pid ${pids.join(', ')}\\)`
+    assert.match(orphans!, new RegExp(`^workers without a supervisor still run .*${named}: start it again as before`))
+  }
 })
