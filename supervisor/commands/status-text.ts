@@ -39,6 +39,10 @@ interface ShownTotals {
   upgraded?: number
   webSockets?: number
   oldestUpgradedMs?: number
+  backends?: number
+  backendsReady?: number
+  logLinesDropped?: number
+  logFaults?: number
 }
 
 export function statusText(status: SupervisorStatus): string {
@@ -60,6 +64,8 @@ export function statusText(status: SupervisorStatus): string {
     `control       ${status.controlSocket}`,
     ...(status.systemCalls === 'available' ? [] : [`system calls  ${status.systemCalls}: no replacement of the supervisor in place`]),
     `open          ${connections ?? 0} connections, ${activeExchanges ?? 0} requests${upgradedText}; ${exchanges ?? 0} requests so far`,
+    ...backendsText(status.totals as ShownTotals),
+    ...logsText(status.totals as ShownTotals),
     ...noticesText(status.slots as ShownSlot[]),
     '',
     workersText(status),
@@ -83,6 +89,16 @@ export function openText({ slots, totals }: SupervisorStatus): string {
 }
 
 function count(many: number, what: string): string { return `${many} ${what}${many === 1 ? '' : 's'}` }
+
+/** Each worker counts the backends of its own balancers. */
+function backendsText({ backends = 0, backendsReady = 0 }: ShownTotals): string[] {
+  return backends === 0 ? [] : [`backends      ${backendsReady} of ${backends} get traffic, counted in each worker`]
+}
+
+function logsText({ logLinesDropped = 0, logFaults = 0 }: ShownTotals): string[] {
+  if (logLinesDropped === 0 && logFaults === 0) return []
+  return [`logs          ${count(logLinesDropped, 'line')} lost, ${count(logFaults, 'write')} failed`]
+}
 
 /** What workers want to have known, each once, with those who say so. */
 function noticesText(slots: readonly ShownSlot[]): string[] {

@@ -1,0 +1,24 @@
+/** What `cirque status` says of counts, which needs no server. */
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { statusText } from '../../../supervisor/commands/status-text.ts'
+import type { SupervisorStatus } from '../../../supervisor/operator-desk.ts'
+
+/** The lines between `open` and the workers. */
+function linesOf(totals: Readonly<Record<string, number>>): string[] {
+  const status: Partial<SupervisorStatus> = {
+    version: '1.0.0', state: 'running', pid: 1, uptimeMs: 0, operation: '', progress: null, application: '/srv/app.ts', release: '/srv',
+    previousRelease: '', generation: 1, listeners: [], admin: '', controlSocket: '/run/control.sock', systemCalls: 'available', slots: [],
+    outcomes: [], totals,
+  }
+  const lines = statusText(status as SupervisorStatus).split('\n')
+  return lines.slice(lines.findIndex(line => line.startsWith('open')) + 1, lines.indexOf(''))
+}
+
+test('status text: backends and logs are there when there is something to say of them', () => {
+  assert.deepEqual(linesOf({}), [], 'of a build without these counts')
+  assert.deepEqual(linesOf({ backends: 0, backendsReady: 0, logLinesDropped: 0, logFaults: 0 }), [])
+  assert.deepEqual(linesOf({ backends: 4, backendsReady: 2 }), ['backends      2 of 4 get traffic, counted in each worker'])
+  assert.deepEqual(linesOf({ logLinesDropped: 0, logFaults: 12 }), ['logs          0 lines lost, 12 writes failed'])
+  assert.deepEqual(linesOf({ logLinesDropped: 1, logFaults: 1 }), ['logs          1 line lost, 1 write failed'])
+})
