@@ -13,6 +13,9 @@ export function hostOf(request: RequestHead): string {
   return host.endsWith('.') ? host.slice(0, -1) : host
 }
 
+/** No name is longer (RFC 1035 2.3.4). Host may be, and each of its labels would be looked up with all behind it. */
+const MAX_HOST_CHARS = 253
+
 /** A host name, or `*.` and one; an IP address. */
 const HOST_PATTERN = /^(?:(?:\*\.)?(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?|\[[0-9a-f:.]+\])$/
 
@@ -46,7 +49,7 @@ export class Hosts<T> {
   /** What there is for the host of `request`; undefined when there is nothing. */
   of(request: RequestHead): T | undefined {
     const host = hostOf(request), exact = this.#exact.get(host)
-    if (exact !== undefined || this.#below.size === 0) return exact
+    if (exact !== undefined || this.#below.size === 0 || host.length > MAX_HOST_CHARS) return exact
     for (let dot = host.indexOf('.'); dot !== -1; dot = host.indexOf('.', dot + 1)) {
       const value = dot === 0 ? undefined : this.#below.get(host.slice(dot))
       if (value !== undefined) return value

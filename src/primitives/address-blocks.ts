@@ -31,10 +31,13 @@ export function blockListOf(entries: readonly string[]): BlockList {
 
 /**
  * What counts as one client: an address of IPv4, or the first 64 bits of one of IPv6, whose owner has as many addresses below them as it
- * wants. For limits by client: `asked.get(clientNetwork(session.clientIp))`. The '' of a Unix socket stays ''.
+ * wants. For limits by client: `asked.get(clientNetwork(session.clientIp))`. ::ffff:10.0.0.1 is 10.0.0.1; the '' of a Unix socket stays
+ * ''.
  */
 export function clientNetwork(address: string): string {
   if (!address.includes(':')) return address
+  // All of IPv4 would be one network.
+  if (address.startsWith('::ffff:') && isIP(address.slice(7)) === 4) return address.slice(7)
   const [head = '', tail] = address.split('::')
   const groups = head === '' ? [] : head.split(':')
   if (tail !== undefined) {

@@ -26,6 +26,13 @@ test('hosts: an exact name wins, then the longest one below an asterisk, and oth
   assert.equal(hosts.of(requestOf('/')), undefined)
 })
 
+test('hosts: what is too long for a name is below none, as each of its labels would cost a look-up', () => {
+  const hosts = new Hosts({ '*.example.com': 'below' })
+  const of = (host: string): string | undefined => hosts.of(requestOf('/', { host }))
+  assert.equal(of(`${'a.'.repeat(121)}example.com`), 'below')
+  assert.equal(of(`${'a.'.repeat(122)}example.com`), undefined)
+})
+
 test('hosts: what is no host name is refused, and so is one that is there twice', () => {
   for (const name of ['', '*', 'a.example:80', 'a b', 'a..b', '*.*.a', 'a.*', 'http://a', 'a/']) {
     assert.throws(() => new Hosts({ [name]: 1 }), /is no host name; use one without port/, name)
