@@ -24,13 +24,15 @@ test('worker process: one that paused in part can pause wholly, never the other 
   assert.equal(inPart.moveTo(WorkerState.Accepting), true)
 })
 
-test('worker process: one that is on its way out is wanted for nothing else again', () => {
+test('worker process: one that is on its way out is wanted for nothing else again, and at most for its sockets', () => {
   for (const last of [Intent.Retire, Intent.Dissolve]) {
     for (const first of [Intent.Trial, Intent.Serve]) {
       const leaving = worker([], first)
       assert.equal(leaving.intend(last), true)
-      for (const next of Object.values(Intent)) assert.equal(leaving.intend(next), false)
+      for (const next of [Intent.Trial, Intent.Serve, last]) assert.equal(leaving.intend(next), false)
       assert.equal(leaving.intent, last)
+      assert.equal(leaving.intend(Intent.Dissolve), last === Intent.Retire)
+      assert.equal(leaving.intend(Intent.Retire), false)
     }
   }
   assert.equal(worker().intend(Intent.Trial), false)
