@@ -44,11 +44,11 @@ export { BasicPeer, type BasicPeerOptions } from './peer/basic-peer.ts'
 export { HttpPeer, type BackendLike, type ConnectProxyOptions, type HttpPeerOptions } from './peer/http-peer.ts'
 export type { ConnectProxy, Peer } from './peer/peer.ts'
 export type { PeerAddress } from './peer/peer-address.ts'
-export { PEER_DEFAULTS, type ClientCert, type CustomL4, type PeerOptions } from './peer/peer-options.ts'
+export { PEER_DEFAULTS, type ClientCert, type CustomL4, type PeerOptions, type ResolvedPeerOptions } from './peer/peer-options.ts'
 export { HttpConnector } from './connector/http-connector.ts'
 export type { ConnectionFactory, Transport } from './connector/connection-dial.ts'
 export type { HttpConnectorOptions } from './connector/connector-options.ts'
-export { TransportConnector } from './connector/transport-connector.ts'
+export { TransportConnector, type ConnectionFacts, type DialWaiter, type PendingDial } from './connector/transport-connector.ts'
 export type { TransportConnectorOptions } from './connector/transport-options.ts'
 export { Resolver, type DnsAddress, type DnsSource, type ResolverOptions } from './connector/resolver.ts'
 export type { PeerConnections } from './pool/connection-pool.ts'
@@ -63,11 +63,12 @@ export { Backend, type BackendOptions, type BackendStatus, type Candidates } fro
 export { functionDiscovery, staticDiscovery, type Discovery, type NameResolver, type ResolvedName } from './load-balancing/discovery.ts'
 export {
   HttpHealthCheck, resolveHealthCheckOptions, TcpHealthCheck,
-  type HealthCheck, type HealthCheckOptions, type HttpHealthCheckOptions, type ProbeTlsOptions, type TcpHealthCheckOptions,
+  type HealthCheck, type HealthCheckOptions, type HttpHealthCheckOptions, type ProbeTlsOptions, type ResolvedHealthCheckOptions,
+  type TcpHealthCheckOptions,
 } from './load-balancing/health-check.ts'
 export { SharedHealthCheck } from './load-balancing/shared-health-check.ts'
 export { KetamaSelection, type KetamaOptions } from './load-balancing/ketama.ts'
-export type { Selection, Selector } from './load-balancing/selection.ts'
+export type { Selection, Selector, Turn } from './load-balancing/selection.ts'
 export type { HashKey } from './primitives/hash.ts'
 export type { Clock } from './primitives/clock.ts'
 

@@ -49,6 +49,7 @@ export interface ConnectionFacts {
 /** Facts of a transport on which nothing was negotiated. */
 export const NOTHING_NEGOTIATED: ConnectionFacts = Object.freeze({ alpn: '' })
 
+/** What waits for a dial. One of the two is called, once, unless the dial is cancelled first. */
 export interface DialWaiter {
   /**
    * Set `stream.owner` in this call.
@@ -59,6 +60,7 @@ export interface DialWaiter {
   onDialFailed(error: ProxyError): void
 }
 
+/** A dial under way. */
 export interface PendingDial {
   /** Nobody wants it any more; no callback follows. Harmless when it is over already. */
   cancel(): void

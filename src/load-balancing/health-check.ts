@@ -37,6 +37,7 @@ export interface HealthCheckOptions {
   /** Whether a backend gets traffic only after its first good probes. @default false */
   startUnhealthy?: boolean
 }
+/** The options that every check has, complete and checked. */
 export type ResolvedHealthCheckOptions = Readonly<Required<HealthCheckOptions>>
 
 export const HEALTH_CHECK_OPTIONS = {

@@ -44,18 +44,25 @@ let lastTurnId = 0
 
 function nextTurnId(): number { return lastTurnId = (lastTurnId + 1) & 0x3fffffff }
 
-/** One selection in progress: what may be chosen, and how long the search may go on. One object a balancer, used again and again. */
+/**
+ * One selection in progress: what may be chosen, and how long the search may go on. One object a balancer, used again and again: a
+ * selector keeps it no longer than its `pick` takes.
+ */
 export class Turn {
+  /** @internal */
   id = 0
-  /** Distinct candidates that may still be looked at. */
+  /** @internal Distinct candidates that may still be looked at. */
   stepsLeft = 0
+  /** @internal */
   exclude: Tried | null = null
+  /** @internal */
   accept: ((backend: Backend) => boolean) | null = null
-  /** Backends that are out by passive health count as ready. */
+  /** @internal Backends that are out by passive health count as ready. */
   ignoresFailures = false
-  /** Exact time; only set while some backend is out. */
+  /** @internal Exact time; only set while some backend is out. */
   nowMs = 0
 
+  /** @internal */
   begin(steps: number, exclude: Tried | null, accept: ((backend: Backend) => boolean) | null): void {
     this.id = nextTurnId()
     this.stepsLeft = steps
@@ -65,18 +72,20 @@ export class Turn {
     this.nowMs = 0
   }
 
-  /** Looks at every candidate afresh, those included that are out by passive health. */
+  /** @internal Looks at every candidate afresh, those included that are out by passive health. */
   beginAgain(steps: number): void {
     this.id = nextTurnId()
     this.stepsLeft = steps
     this.ignoresFailures = true
   }
 
+  /** No further candidate is looked at: `pick` answers null. */
   get over(): boolean { return this.stepsLeft <= 0 }
 
   /** Whether this candidate was proposed in this turn before; proposing it again costs no step and is refused. */
   knows(backend: Backend): boolean { return backend.turn === this.id }
 
+  /** Whether this candidate is the one: it is ready, was not tried before, and is what the caller asked for. Costs a step, once. */
   accepts(backend: Backend): boolean {
     if (backend.turn === this.id || this.stepsLeft <= 0) return false
     backend.turn = this.id

@@ -160,6 +160,7 @@ export interface PeerOptions extends Http1ClientOptions {
   tracer?: Tracer | null
 }
 
+/** The options of a peer, complete and checked. */
 export type ResolvedPeerOptions = Readonly<Required<PeerOptions>>
 
 /** What options wait for that are refused until then. */

@@ -43,7 +43,66 @@ const MEMBERS: Readonly<Record<string, string>> = {
   TcpAcceptor: 'attach close listen',
   TcpHealthCheck: 'options probe',
   TransportConnector: 'connect dial',
+  Turn: 'accepts knows over',
 }
+
+/** Whoever writes a part as a class says what its methods take and give: those names are there as well. */
+const OWN_PARTS = `
+import {
+  HttpConnector, PEER_DEFAULTS, resolveHealthCheckOptions, TransportConnector, type AccessLogSink, type Backend, type BackgroundService,
+  type ByteStream, type Candidates, type ConnectionFacts, type ConnectProxy, type CustomL4, type DialWaiter, type Discovery, type HashKey,
+  type HealthCheck, type LoggedExchange, type Peer, type PeerAddress, type PendingDial, type ProxyError, type ResolvedHealthCheckOptions,
+  type ResolvedPeerOptions, type Selection, type Selector, type ServerContext, type Transport, type Turn,
+} from 'cirque'
+
+export class First implements Selection {
+  readonly name = 'first'
+  readonly keyed = false
+  build(candidates: Candidates, _previous: Selector | null): Selector { return new InOrder(candidates) }
+}
+class InOrder implements Selector {
+  readonly #candidates: Candidates
+  constructor(candidates: Candidates) { this.#candidates = candidates }
+  pick(_key: HashKey, turn: Turn): Backend | null {
+    for (const backend of this.#candidates.backends) {
+      if (turn.over) return null
+      if (!turn.knows(backend) && turn.accepts(backend)) return backend
+    }
+    return null
+  }
+}
+export class Always implements HealthCheck {
+  readonly options: ResolvedHealthCheckOptions = resolveHealthCheckOptions({})
+  async probe(_backend: Backend, _signal: AbortSignal): Promise<boolean> { return true }
+}
+export class Fixed implements Peer {
+  readonly address: PeerAddress = { kind: 'tcp', host: '127.0.0.1', port: 80 }
+  readonly tls = false
+  readonly sni = ''
+  readonly connectProxy: ConnectProxy | null = null
+  readonly options: ResolvedPeerOptions = PEER_DEFAULTS
+  readonly reuseKey = 'fixed'
+  readonly name = '127.0.0.1:80'
+}
+export class Counting implements Transport, DialWaiter {
+  readonly #inner = new TransportConnector()
+  dial(peer: Peer, waiter: DialWaiter): PendingDial { return this.#inner.dial(peer, waiter) }
+  onDialed(_stream: ByteStream, _early: Buffer | null, _facts?: ConnectionFacts): void {}
+  onDialFailed(_error: ProxyError): void {}
+}
+new HttpConnector({ transport: new Counting() })
+export class Sink implements AccessLogSink {
+  exchange(_exchange: LoggedExchange, _atMs: number): void {}
+  refused(_listener: string, _clientIp: string, _error: ProxyError, _flag: string, _atMs: number): void {}
+}
+export class Task implements BackgroundService {
+  readonly kind = 'background'
+  readonly name = 'task'
+  start(_signal: AbortSignal, _context: ServerContext): void {}
+}
+export const l4: CustomL4 = { connect: (_address: PeerAddress) => Promise.reject<ByteStream>(new Error('no')) }
+export type Found = Discovery
+`
 
 const folder = realpathSync(mkdtempSync(path.join(os.tmpdir(), 'cirque-')))
 let names: readonly DeclaredName[] = []
@@ -130,6 +189,7 @@ service.bind
 // @ts-expect-error The same of the map of fields.
 void inject(app).then(({ headers }) => headers.mask)
 `,
+    'project/own-parts.ts': OWN_PARTS,
   })
   for (const name of ['@types', 'undici-types']) {
     symlinkSync(path.join(ROOT, 'node_modules', name), path.join(folder, 'node_modules', name))
