@@ -18,8 +18,8 @@ const VALUES = [
 
 const KIT_VALUES = [
   'basicAuth', 'basicCredentials', 'bearerAuth', 'canonicalHost', 'clientNetwork', 'cookiesOf', 'cors', 'hostOf', 'Hosts', 'localPath',
-  'Networks', 'queryOf', 'readJson', 'redirect', 'respondJson', 'Router', 'sameSecret', 'schemeOf', 'securityHeaders', 'setCookie', 'setQuery',
-  'staticFiles',
+  'Networks', 'queryOf', 'readJson', 'redirect', 'respondJson', 'Router', 'sameSecret', 'schemeOf', 'securityHeaders', 'setCookie',
+  'setQuery', 'staticFiles',
 ] as const satisfies readonly (keyof typeof kit)[]
 
 /** One property a type, so that each of them has to be there. */
