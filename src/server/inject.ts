@@ -133,6 +133,8 @@ export async function inject<Ctx>(app: ProxyHttp<Ctx>, request: InjectRequest = 
 
 async function exchangeOnce(client: Http1ClientSession, request: InjectRequest, faults: Faults): Promise<InjectResponse> {
   const { promise, resolve, reject } = Promise.withResolvers<InjectResponse>()
+  // Of a request that cannot be written the caller gets the throw, and nobody waits for the answer.
+  promise.catch(() => {})
   const interim: ResponseHead[] = [], pieces: Buffer[] = []
   let head: ResponseHead | null = null
   const whole = (trailers: HeaderMap | null): InjectResponse => {

@@ -140,6 +140,19 @@ test('inject: a request that the listener refuses has the reason as its error', 
   assert.deepEqual([status, error?.kind, error?.source], [431, 'HEAD_TOO_LARGE', 'downstream'])
 })
 
+test('inject: a request that cannot be written is a throw, and leaves no other rejection behind', async t => {
+  const unheard: unknown[] = []
+  const hear = (thrown: unknown): void => { unheard.push(thrown) }
+  process.on('unhandledRejection', hear)
+  t.after(() => { process.off('unhandledRejection', hear) })
+  for (const request of [{ target: '/a b' }, { method: 'G T' }, { headers: { host: 'a/b' } }, { chunks: [7 as unknown as string] }]) {
+    await assert.rejects(inject(app, request), TypeError)
+  }
+  // They are told of between two turns of the loop.
+  await new Promise(resolve => { setImmediate(resolve) })
+  assert.deepEqual(unheard, [])
+})
+
 test('inject: a connection that the listener turns away is no fault of an origin', async () => {
   const refused = inject(app, {}, { listener: { connectionFilter: () => false } })
   await assert.rejects(refused, { source: 'internal', message: /turned the connection away/ })
