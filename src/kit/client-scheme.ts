@@ -8,7 +8,8 @@ const FORWARDED_PROTO = /(?:^|[;,])[ \t]*proto="?(https?)"?[ \t]*(?:[;,]|$)/i
 /**
  * The scheme that the client used: that of the connection, or what a trusted hop says of the one before it, in X-Forwarded-Proto or in
  * Forwarded (RFC 7239); of several the first, which the hop nearest to the client wrote. A client that is no trusted hop cannot say it:
- * these fields are removed.
+ * these fields are removed. The hop nearest to clients has to do the same: behind one that appends to what it was sent, a client is
+ * believed what it says of itself.
  */
 export function schemeOf(session: Session): 'http' | 'https' {
   const { request } = session

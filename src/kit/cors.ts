@@ -13,7 +13,10 @@ import {
 import type { Session } from '../proxy/session.ts'
 import { isMethodName } from './method-name.ts'
 
-/** Decides at once whether pages of `origin` may read answers. 'null' is that of sandboxed frames, which any site can make. */
+/**
+ * Decides at once whether pages of `origin` may read answers. It is asked about what has the form of an origin, and about nothing else.
+ * 'null' is that of sandboxed frames, which any site can make.
+ */
 export type OriginCheck = (origin: string, session: Session) => boolean
 
 /** Who may read what. */
@@ -65,6 +68,9 @@ function isOrigin(value: unknown): boolean {
   return typeof value === 'string' && URL.canParse(value) && new URL(value).origin === value
 }
 
+/** What a browser may send: an application's own scheme is one too, such as capacitor://localhost. */
+const ORIGIN = /^(?:null|[a-z][a-z0-9+.-]*:\/\/[a-z0-9._:[\]-]+)$/
+
 /** What is known of one request. */
 interface CorsState {
   /** The origin that may read the answer; '' for none; null: it was not looked at. */
@@ -105,7 +111,8 @@ export function cors(options: CorsOptions): HttpModule {
   const isAllowed = (origin: string, session: Session): boolean => {
     if (anyOrigin) return true
     if (named !== null) return named.has(origin)
-    return !(credentials && origin === 'null') && decisionOf((origins as OriginCheck)(origin, session))
+    // What is sent back is an origin: a `*` would be all of them.
+    return ORIGIN.test(origin) && !(credentials && origin === 'null') && decisionOf((origins as OriginCheck)(origin, session))
   }
   const look = (session: Session, state: CorsState): string => {
     if (state.allowed !== null) return state.allowed

@@ -19,9 +19,10 @@ export function credentialsOf(request: RequestHead, scheme: 'basic' | 'bearer'):
   if (fields.length === 0) return null
   // Two hops could go by different ones.
   if (fields.length > 1) return ''
-  const field = fields[0]!.trim(), blank = field.indexOf(' ')
+  const field = fields[0]!, blank = field.indexOf(' ')
   if (asciiLower(blank === -1 ? field : field.slice(0, blank)) !== scheme) return null
-  return blank === -1 ? '' : field.slice(blank + 1).trim()
+  // Blanks alone are between the two (RFC 9110 11.4).
+  return blank === -1 ? '' : field.slice(blank + 1).replace(/^ +/, '')
 }
 
 /** A realm, or another text of a challenge, as a quoted-string (RFC 9110 5.6.4). */

@@ -36,6 +36,7 @@ test('basic auth: every other request is asked, with the realm as a quoted strin
     undefined, basic('ada', 'secret2'), basic('ada', ''), basic('bob', 'secret'), basic('', ''), basic('__proto__', 'secret'), 'Basic',
     'Basic !!!', 'Basic YWRh', `Basic ${Buffer.from('ada:secret').toString('base64')}, x`, 'Bearer YWRhOnNlY3JldA==', latin1,
     basic('ada\0', 'secret'), [basic('ada', 'secret'), basic('bob', 'secret')], `Basic${Buffer.from('ada:secret').toString('base64')}`,
+    `\xa0${basic('ada', 'secret')}`, basic('ada', 'secret').replace(' ', '\t'), basic('ada', 'secret').replace(' ', ' \xa0'),
   ]
   for (const authorization of bad) {
     const { status, headers } = await through(guard, authorization)

@@ -73,6 +73,13 @@ test('cors: any origin without credentials, one by a function, and some requests
   // A sandboxed frame of anybody has the origin null: with credentials no function is asked about it.
   const yes = cors({ origins: () => true, credentials: true })
   assert.equal(corsFields(await through(yes, { Origin: 'null' }))['allow-origin'], undefined)
+  // Nor about what is no origin, which would come back in the answer.
+  for (const origin of ['*', 'https://*', 'https://a.example, *', 'https://a.example/', 'a.example', 'https://', '"']) {
+    assert.deepEqual(corsFields(await through(yes, { Origin: origin })), { vary: 'Origin' }, origin)
+  }
+  for (const origin of ['capacitor://localhost', 'https://[::1]:8443', 'moz-extension://6f2c-11']) {
+    assert.equal(corsFields(await through(yes, { Origin: origin }))['allow-origin'], origin)
+  }
   assert.equal(corsFields(await through(cors({ origins: ['null'] }), { Origin: 'null' }))['allow-origin'], 'null')
   // A promise is true in every condition.
   const later = cors({ origins: (async () => false) as unknown as () => boolean })
