@@ -124,12 +124,12 @@ export function staticFiles(options: StaticFilesOptions): StaticFiles {
           await send({ method, headers } as unknown as Readable, name, { ...wanted, onFile }) as Result
         if (type === 'file' && (status === 304 || method === 'HEAD')) {
           stream.destroy()
-          return session.respond(status, fieldsOf(given, status))
+          return session.respond(status, fieldsOf(given, status, metadata.stat!))
         }
         if (type === 'file') {
           // A file that cannot be opened has an answer; once its head is sent there would be none.
           const [fd] = await once(stream, 'open') as [number]
-          if (await isStill(fd, metadata.stat!, real)) return session.respond(status, fieldsOf(given, status), stream)
+          if (await isStill(fd, metadata.stat!, real)) return session.respond(status, fieldsOf(given, status, metadata.stat!), stream)
         }
         stream.destroy()
         if (type === 'file') continue
@@ -237,11 +237,13 @@ function settleRange(headers: Conditions, { size, mtimeMs }: Stats): void {
   else if (last === '' || Number(first) <= Number(last)) headers.range = `bytes=${first}-${last}`
 }
 
-function fieldsOf(headers: Readonly<Record<string, string | number>>, status: number): HeaderMap {
+function fieldsOf(headers: Readonly<Record<string, string | number>>, status: number, { mtimeMs }: Stats): HeaderMap {
   const fields = new HeaderMap()
   for (const [name, value] of Object.entries(headers)) fields.set(name, String(value))
   // A browser that guesses could find a script in a picture.
   fields.set('X-Content-Type-Options', 'nosniff')
+  // No answer is older than what is in it (RFC 9110 8.8.2.1), though a file may have come from a machine whose clock is ahead.
+  if (mtimeMs > Date.now()) fields.set('Last-Modified', new Date().toUTCString())
   if (status !== 304 && !fields.has('content-type')) fields.set('Content-Type', 'application/octet-stream')
   return fields
 }

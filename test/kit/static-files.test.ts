@@ -181,6 +181,15 @@ test('static files: conditions (RFC 9110 13)', async t => {
   assert.deepEqual(fieldsOf(unchanged, 'etag', 'content-length', 'content-type'), [etag, undefined, undefined])
 })
 
+test('static files: a file of tomorrow was changed at the latest now (RFC 9110 8.8.2.1)', async t => {
+  const root = site(t), get = getFrom({ root })
+  utimesSync(path.join(root, 'digits.txt'), new Date(), new Date('2099-01-01'))
+  const { headers } = await get('/digits.txt')
+  assert.ok(Date.parse(headers.get('last-modified')!) <= Date.parse(headers.get('date')!) + 1000, String(headers.get('last-modified')))
+  assert.equal((await get('/digits.txt', { 'If-None-Match': headers.get('etag')! })).status, 304)
+  assert.equal((await get('/digits.txt', { 'If-Modified-Since': headers.get('last-modified')! })).status, 200)
+})
+
 test('static files: one range is answered with that part, and what is none with all of it (RFC 9110 14)', async t => {
   const get = getFrom({ root: site(t) })
   const etag = (await get('/digits.txt')).headers.get('etag') ?? ''
