@@ -237,7 +237,10 @@ export class LoadBalancer<P extends Peer = Peer> {
     return balancer
   }
 
-  /** A balancer that learns its backends from `discovery`: empty until `update()` or the background service has asked it. */
+  /**
+   * A balancer that learns its backends from `discovery`: empty until `update()` or the background service has asked it.
+   * @throws OptionError with every option that would not do
+   */
   constructor(discovery: Discovery, options: LoadBalancerOptions<P> = {}) {
     this.options = resolveLoadBalancerOptions(options)
     const { clock, random, healthCheck, resolver, preferredFamily, updateIntervalMs } = this.options

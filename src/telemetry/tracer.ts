@@ -243,7 +243,9 @@ export interface DownstreamClosed extends DownstreamAccepted {
 
 /**
  * Watches exchanges, attempts and connections; every callback may be left out. It cannot change or fail anything: what it throws is
- * counted in `tracerFaults`. It runs inside the exchange, so it must be quick.
+ * counted in `tracerFaults`. It runs inside the exchange, so it must be quick. In what it is told, times that end in `At` are
+ * monotonic ms, 0 for what did not happen; `WallMs` is ms since 1970; bytes are those of bodies without framing, except for
+ * connections, where they are all bytes.
  */
 export interface Tracer {
   /** First of an exchange, once: before any hook. For a peer's tracer: before the first attempt at that peer. */

@@ -144,6 +144,17 @@ test('public surface: options have a default each, or say that they must be give
   }
 })
 
+test('public surface: what takes options says what it throws, or how it rejects', () => {
+  const taking = [
+    ...names.filter(({ kind, text }) => kind === 'function' && /\boptions\??: /.test(text)),
+    ...called.filter(({ text }) => /^ {4}constructor\(.*Options\b/m.test(text)).map(({ name, members }) => {
+      return { name, doc: members.find(member => member.name === 'constructor')!.doc }
+    }),
+  ]
+  assert.ok(taking.length > 15, `${taking.length} of them`)
+  assert.deepEqual(taking.filter(({ doc }) => !/@throws|\bRejects\b/.test(doc)).map(({ name }) => name), [])
+})
+
 test('public surface: the declarations hold by themselves, and an application compiles against them alone', () => {
   const project = path.join(folder, 'project')
   writeTree(folder, {
