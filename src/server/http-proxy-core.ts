@@ -238,7 +238,9 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
       this.#lines.warn('requests were turned away', { service, kind }, () => detailsOf(exchange, error))
     } else if (source === 'upstream') {
       const peer = exchange.peer === null ? '' : exchange.peer.name
-      this.#lines.error('an upstream failed a request', { service, kind, peer }, () => detailsOf(exchange, error))
+      // There is no peer then, and two balancers may have nothing left for reasons of their own: each names itself in the message.
+      const subject = kind === 'NO_HEALTHY_BACKEND' ? { service, kind, peer, error: error.message } : { service, kind, peer }
+      this.#lines.error('an upstream failed a request', subject, () => detailsOf(exchange, error))
     } else {
       this.#lines.error('a request failed inside the proxy', { service, kind }, () => ({
         ...detailsOf(exchange, error), stack: causeStack(error),

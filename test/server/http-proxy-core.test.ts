@@ -3,6 +3,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ProxyError, type ErrorKind } from '../../src/errors/proxy-error.ts'
 import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'
+import { functionDiscovery } from '../../src/load-balancing/discovery.ts'
+import { LoadBalancer } from '../../src/load-balancing/load-balancer.ts'
+import { HttpPeer, type BackendLike } from '../../src/peer/http-peer.ts'
 import type { ProxyHttp } from '../../src/proxy/proxy-http.ts'
 import { ExchangeBench } from '../support/exchange-bench.ts'
 
@@ -73,6 +76,24 @@ test('process log: a failure of an origin is told with its peer and in the words
   const [{ level, fields }] = lines as [Line]
   assert.deepEqual([level, fields['peer'], fields['what']], ['error', '10.0.0.1:80', 'for a.example'])
   assert.equal(lines.length, 1)
+  bench.close()
+})
+
+test('process log: a balancer without backends does not hide what another one says', async () => {
+  const peer = (backend: BackendLike): HttpPeer => new HttpPeer(backend)
+  const full = LoadBalancer.from(['10.0.0.1:80'], { name: 'full', peer })
+  full.setEnabled('10.0.0.1:80', false)
+  const forgotten = new LoadBalancer(functionDiscovery(() => ['10.0.0.2:80']), { name: 'forgotten', peer })
+  const { bench, lines } = logged({ upstreamPeer: session => (session.request.path === '/f' ? forgotten : full).selectPeerFor(session) })
+  for (let round = 0; round < 3; round++) for (const path of ['/', '/f']) await bench.send(GET.replace('/a?b=1', path))
+  const said = lines.map(({ message, fields }) => `${message}: ${String(fields['error'])}`)
+  const start = 'an upstream failed a request: NO_HEALTHY_BACKEND (upstream):'
+  assert.deepEqual(said, [
+    `${start} none of 1 backends of full may be used`,
+    `${start} forgotten has no backends yet: add its asBackgroundService() to the server, or await its update()`,
+  ])
+  bench.clock.advance(2000)
+  assert.deepEqual(lines.slice(2).map(({ fields }) => fields['suppressed']), [2, 2])
   bench.close()
 })
 
