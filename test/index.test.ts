@@ -17,9 +17,9 @@ const VALUES = [
 ] as const satisfies readonly (keyof typeof cirque)[]
 
 const KIT_VALUES = [
-  'basicAuth', 'basicCredentials', 'bearerAuth', 'canonicalHost', 'clientNetwork', 'cookiesOf', 'cors', 'hostOf', 'Hosts', 'localPath',
-  'Networks', 'queryOf', 'readJson', 'redirect', 'respondJson', 'Router', 'sameSecret', 'schemeOf', 'securityHeaders', 'setCookie',
-  'setQuery', 'staticFiles',
+  'basicAuth', 'basicCredentials', 'bearerAuth', 'canonicalHost', 'clientNetwork', 'cookiesOf', 'cors', 'hostOf', 'Hosts',
+  'localPath', 'Networks', 'queryOf', 'readJson', 'redirect', 'respondJson', 'Router', 'sameSecret', 'schemeOf',
+  'securityHeaders', 'setCookie', 'setQuery', 'staticFiles',
 ] as const satisfies readonly (keyof typeof kit)[]
 
 /** One property a type, so that each of them has to be there. */
