@@ -224,6 +224,8 @@ export class LoadBalancer<P extends Peer = Peer> {
   #lines: RepeatedLines | null = null
   /** It has checks or updates to make, and nobody has asked for the service that makes them. */
   #forgotten: boolean
+  /** Why the last update of the service failed; '': it did not. */
+  #notUpdated = ''
 
   /**
    * A balancer over a fixed list, ready to use at once. Host names in it and health checks need the background service.
@@ -396,9 +398,10 @@ export class LoadBalancer<P extends Peer = Peer> {
     }
   }
 
-  /** Backends that get no traffic, for status. */
+  /** Backends that get no traffic, and a set that is not what it should be, for status. */
   *#notices(): Generator<string> {
     const { name } = this.options
+    if (this.#notUpdated !== '') yield `${name} could not update its backends: ${this.#notUpdated}`
     if (this.#serving.set.size === 0) yield `${name} has no backends`
     for (const { announcedReady, name: backend, reason } of this.#serving.set.backends) {
       if (!announcedReady) yield `${name}: ${backend} gets no traffic${reason === '' ? '' : `, ${reason}`}`
@@ -440,9 +443,12 @@ export class LoadBalancer<P extends Peer = Peer> {
   async #updateOrReport(signal: AbortSignal): Promise<boolean> {
     try {
       await this.update(signal)
+      this.#notUpdated = ''
       return true
     } catch (error) {
-      if (!signal.aborted) this.#fault(error, 'updating the backends')
+      if (signal.aborted) return false
+      this.#notUpdated = messageOf(error)
+      this.#fault(error, 'updating the backends')
       return false
     }
   }
@@ -678,7 +684,7 @@ export class LoadBalancer<P extends Peer = Peer> {
 
   #fault(error: unknown, context: string): void {
     this.#lines?.error('a load balancer failed, and goes on with what it had', { balancer: this.options.name, at: context }, () => ({
-      error: error instanceof Error ? error.message : String(error),
+      error: messageOf(error),
     }))
     // The last place to report to; a throw from here would end a background loop.
     try { catchLater(this.options.onError?.(error, `${this.options.name}: ${context}`), () => {}) } catch { return }
@@ -730,3 +736,5 @@ function resolveLoadBalancerOptions<P extends Peer>(options: LoadBalancerOptions
   const at = typeof options.name === 'string' && options.name !== '' ? options.name : LOAD_BALANCER_DEFAULTS.name
   return resolveOptions<LoadBalancerOptions<P>>(at, LOAD_BALANCER_OPTIONS, options, LOAD_BALANCER_DEFAULTS)
 }
+
+function messageOf(error: unknown): string { return error instanceof Error ? error.message : String(error) }

@@ -434,10 +434,13 @@ test('health check: what comes and goes is told to the log, once for each change
       for (let j = 0; j < 5; j++) await settle()
     }
   }
-  await balancer.asBackgroundService().start(stopping.signal, { log })
+  const service = balancer.asBackgroundService()
+  await service.start(stopping.signal, { log })
   assert.deepEqual(said, ['error a load balancer failed, and goes on with what it had: api updating the backends no registry'])
+  assert.deepEqual([...service.notices()], ['api could not update its backends: no registry', 'api has no backends'])
   discovered = ABC
   await rounds(3)
+  assert.deepEqual([...service.notices()], [])
   check.bad.add(ABC[1]!)
   said.length = 0
   await rounds(4)
