@@ -7,14 +7,17 @@ import type { ConnectionFactory, Transport } from './connection-dial.ts'
 
 /** Limits of a connector's pool, and the parts that may be put in place of its own. */
 export interface HttpConnectorOptions extends PoolOptions {
-  /** Deadlines of everything below. @default null, one of its own */
+  /** @internal Deadlines of everything below. @default null, one of its own */
   ticker?: Ticker | null
   /** Opens connections. @default null, a TransportConnector with the machine's resolver */
   transport?: Transport | null
-  /** Makes a connection of a stream that was dialled, in the protocol that its facts and the peer ask for. @default null, HTTP/1 */
+  /**
+   * @internal Makes a connection of a stream that was dialled, in the protocol that its facts and the peer ask for.
+   * @default null, HTTP/1
+   */
   createConnection?: ConnectionFactory | null
   /**
-   * How many exchanges at a time a new connection to this peer may turn out to carry; above 1 requests wait for one dial
+   * @internal How many exchanges at a time a new connection to this peer may turn out to carry; above 1 requests wait for one dial
    * together. @default null, `maxH2Streams` for a peer whose `alpn` allows HTTP/2, else 1
    */
   expectedExchanges?: ((peer: Peer) => number) | null

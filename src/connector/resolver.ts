@@ -34,7 +34,7 @@ export interface DnsSource {
 
 /** What a Resolver may be told. */
 export interface ResolverOptions {
-  /** Deadlines of those who wait. @default null, one of its own */
+  /** @internal Deadlines of those who wait. @default null, one of its own */
   ticker?: Ticker | null
   /** Makes the DNS client for what resolv.conf says; called again when it changes. @default null, c-ares */
   createSource?: ((settings: ResolvConf) => DnsSource) | null

@@ -11,7 +11,7 @@ export type Dial = (options: DialRequest, owner: StreamOwner & { onConnected(): 
 
 /** From where to dial, and who resolves names. */
 export interface TransportConnectorOptions {
-  /** Deadlines of its dials. @default null, one of its own */
+  /** @internal Deadlines of its dials. @default null, one of its own */
   ticker?: Ticker | null
   /** Addresses of names. @default null, a Resolver of the machine's settings */
   resolver?: NameSource | null
