@@ -15,12 +15,12 @@ export interface SourcePlant {
 export type PlantedOutcome = Pick<RunResult, 'seed' | 'failure'>
 
 if (import.meta.main) {
-  const [plant, seeds] = process.argv.slice(2)
-  const outcome = await run(JSON.parse(plant!) as SourcePlant, Number(seeds))
+  const [plant, seeds, from = '1'] = process.argv.slice(2)
+  const outcome = await run(JSON.parse(plant!) as SourcePlant, Number(seeds), Number(from))
   process.stdout.write(`${JSON.stringify(outcome)}\n`)
 }
 
-async function run({ file, edits }: SourcePlant, seeds: number): Promise<PlantedOutcome> {
+async function run({ file, edits }: SourcePlant, seeds: number, from: number): Promise<PlantedOutcome> {
   let planted = false
   registerHooks({
     load(url, context, nextLoad) {
@@ -33,7 +33,7 @@ async function run({ file, edits }: SourcePlant, seeds: number): Promise<Planted
   // After the hook, so that it is loaded through it.
   const { runSeed } = await import('./world.ts')
   if (!planted) throw new Error(`${file} is not part of the simulation`)
-  for (let seed = 1; seed <= seeds; seed++) {
+  for (let seed = from; seed < from + seeds; seed++) {
     const { failure } = await runSeed(seed)
     if (failure !== '') return { seed, failure }
   }
