@@ -4,8 +4,6 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 /** Dials under way at once. */
 const DIALS_AT_ONCE = 64
-/** What stays open is the attack; how new connections fare in a burst is a row of the bench. */
-const DIALS_PER_SECOND = 1000
 const ANSWER_MAX_MS = 10_000
 
 /** A connection that never complains: whoever attacks expects to be cut. */
@@ -24,16 +22,12 @@ export function connected(socket: net.Socket): Promise<boolean> {
 }
 
 /** @returns those that got in. Each is given to `onOpen` as soon as it is there. */
-export async function dialMany(
-  port: number, count: number, onOpen: (socket: net.Socket) => void, perSecond = DIALS_PER_SECOND,
-): Promise<net.Socket[]> {
+export async function dialMany(port: number, count: number, onOpen: (socket: net.Socket) => void): Promise<net.Socket[]> {
   const sockets: net.Socket[] = []
-  const startMs = performance.now()
   let begun = 0
   async function dialer(): Promise<void> {
     while (begun < count) {
-      const dueMs = startMs + begun++ * 1000 / perSecond
-      if (dueMs > performance.now()) await delay(dueMs - performance.now())
+      begun++
       const socket = dial(port)
       if (!await connected(socket)) continue
       sockets.push(socket)
@@ -42,16 +36,6 @@ export async function dialMany(
   }
   await Promise.all(Array.from({ length: DIALS_AT_ONCE }, dialer))
   return sockets
-}
-
-/** They go as fast as they came. */
-export async function leave(sockets: readonly net.Socket[]): Promise<void> {
-  const startMs = performance.now()
-  for (const [at, socket] of sockets.entries()) {
-    const dueMs = startMs + at * 1000 / DIALS_PER_SECOND
-    if (dueMs > performance.now()) await delay(dueMs - performance.now())
-    socket.destroy()
-  }
 }
 
 /** Calls `each` so many times a second, for so long; what it returns is not waited for. @returns how often. */

@@ -1,7 +1,7 @@
 /** Every connection is bounded; so is their sum. */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Attack } from '../attack.ts'
-import { dialMany, leave } from '../clients.ts'
+import { dialMany } from '../clients.ts'
 
 const WORKERS = 2
 const UPLOADS = 8000
@@ -22,7 +22,7 @@ export const keptBodies: Attack = {
       socket.write(bytes)
     })
     await delay(seconds * 1000)
-    await leave(sockets)
+    for (const socket of sockets) socket.destroy()
     return { done: `${sockets.length} uploads`, faults: [] }
   },
 }
