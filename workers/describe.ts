@@ -8,10 +8,10 @@ import '../src/ipc/own-imports.ts'
 import fs from 'node:fs'
 import { pathToFileURL } from 'node:url'
 import { culpritOf } from '../src/errors/culprit.ts'
+import { functionHead } from '../src/errors/function-place.ts'
 import { describeLoadError } from '../src/errors/load-error.ts'
 import type { DescribeOutcome } from '../src/ipc/server-description.ts'
 import { claimRunHost } from '../src/server/run-host.ts'
-import { functionPlace } from './function-place.ts'
 import { listImportedFiles, lookAtLoadedFiles } from './imported-files.ts'
 import { onSharedPort } from './own-ports.ts'
 
@@ -80,6 +80,6 @@ function finish(outcome: DescribeOutcome): void {
 function fail(error: unknown): void {
   const { message, stack } = describeLoadError(error, loaded)
   const culprit = culpritOf(error)
-  finish({ ok: false, message, stack: (culprit === null ? '' : functionPlace(culprit)) + stack })
+  finish({ ok: false, message, stack: (culprit === null ? '' : functionHead(culprit)) + stack })
   process.exit(1)
 }

@@ -455,7 +455,7 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
     try {
       this.#tunnel = new ConnectTunnel(stream, this.#peer, this)
     } catch (thrown) {
-      this.#fail(asProxyError(thrown, this.#peer.name))
+      this.#fail(asProxyError(thrown, this.#peer.name, ''))
       stream.destroy(true)
     }
   }

@@ -38,6 +38,8 @@ export interface ProxyErrorDetails {
   status?: number
   /** Name of the limit that was passed, as the metrics and the access log spell it (`head-bytes`); '' for none. @default '' */
   limit?: string
+  /** Name of the hook that failed, as `hook` of the error says. @default '' */
+  hook?: string
   cause?: unknown
 }
 
@@ -57,6 +59,8 @@ export class ProxyError extends Error {
   readonly status: number
   /** Name of the limit that was passed; '' for none. */
   readonly limit: string
+  /** Name of the hook that threw, gave what would not do, or gave nothing in time (`bodyUse of module gzip`); '' for none. */
+  readonly hook: string
 
   /** @param context one clause that says where and what, for a person; never parsed. */
   constructor(kind: ErrorKind, source: ErrorSource, context: string, details?: ProxyErrorDetails) {
@@ -67,11 +71,15 @@ export class ProxyError extends Error {
     this.retry = details?.retry ?? 'never'
     this.status = details?.status ?? 0
     this.limit = details?.limit ?? ''
+    this.hook = details?.hook ?? ''
   }
 }
 
-/** Whatever was thrown, as a ProxyError: itself, or wrapped as a fault of a hook. */
-export function asProxyError(thrown: unknown, context: string): ProxyError {
+/**
+ * Whatever was thrown, as a ProxyError: itself, or wrapped as a fault of a hook.
+ * @param hook '' where `context` is the name of something else
+ */
+export function asProxyError(thrown: unknown, context: string, hook = context): ProxyError {
   if (thrown instanceof ProxyError) return thrown
-  return new ProxyError('HOOK_FAILED', 'internal', `${context}: ${describeError(thrown).message}`, { cause: thrown })
+  return new ProxyError('HOOK_FAILED', 'internal', `${context}: ${describeError(thrown).message}`, { cause: thrown, hook })
 }

@@ -51,5 +51,7 @@ export class HookWatch implements Timed {
 
 /** The fault of `hook`, which gave no result in time. */
 export function hookLate(hook: string, { hookTimeoutMs }: HookHost): ProxyError {
-  return new ProxyError('HOOK_TIMEOUT', 'internal', `${hook} gave no result within ${hookTimeoutMs} ms`, { limit: 'hook-timeout' })
+  return new ProxyError('HOOK_TIMEOUT', 'internal', `${hook} gave no result within ${hookTimeoutMs} ms`, {
+    limit: 'hook-timeout', hook,
+  })
 }

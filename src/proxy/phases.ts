@@ -109,4 +109,20 @@ function moduleStage<Ctx>(modules: readonly HttpModule[], body: BodyFilterName, 
 }
 
 /** A module's hook, as messages name it. */
-export function hookOfModule(hook: string, { name }: HttpModule): string { return `${hook} of module ${name}` }
+export function hookOfModule(hook: string, { name }: HttpModule): string { return `${hook}${OF_MODULE}${name}` }
+
+const OF_MODULE = ' of module '
+
+/** What has hooks. */
+export interface Hooked {
+  readonly app: object
+  readonly modules: readonly HttpModule[]
+}
+
+/** The hook that messages name like this; null for what is none. */
+export function hookNamed({ app, modules }: Hooked, text: string): Function | null {
+  const [hook = '', ...rest] = text.split(OF_MODULE)
+  const owner = rest.length === 0 ? app : modules.find(({ name }) => name === rest.join(OF_MODULE))
+  const found = (owner as Readonly<Record<string, unknown>> | undefined)?.[hook]
+  return typeof found === 'function' ? found : null
+}

@@ -26,6 +26,7 @@ import type { FaultWatcher } from '../proxy/fault-watcher.ts'
 import { ForwardedFields, type ConnectionFacts } from '../proxy/forwarded-fields.ts'
 import { FORWARDED_OPTIONS, type ForwardedOptions } from '../proxy/forwarded-options.ts'
 import { foundHooks } from '../proxy/hook-names.ts'
+import { hookStack } from '../proxy/hook-stack.ts'
 import { KeptBodies } from '../proxy/kept-bodies.ts'
 import { planPhases, type PhasePlan } from '../proxy/phases.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
@@ -243,7 +244,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
       this.#lines.error('an upstream failed a request', subject, () => detailsOf(exchange, error))
     } else {
       this.#lines.error('a request failed inside the proxy', { service, kind }, () => ({
-        ...detailsOf(exchange, error), stack: causeStack(error),
+        ...detailsOf(exchange, error), stack: this.stackOf(error) || undefined,
       }))
     }
   }
@@ -256,12 +257,15 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   }
 
   hookFailed(hook: string, thrown: unknown): void {
-    this.faults?.faultPassed(asProxyError(thrown, hook))
+    const fault = asProxyError(thrown, hook)
+    this.faults?.faultPassed(fault)
     this.#lines.error(`${hook} failed; the request was not touched by that`, { service: this.name }, () => {
       const { message, stack } = describeError(thrown)
-      return { error: message, stack: stack === '' ? undefined : stack }
+      return { error: message, stack: (fault === thrown ? stack : this.stackOf(fault)) || undefined }
     })
   }
+
+  stackOf(error: ProxyError): string { return hookStack(error, this.plan) }
 
   tunnelOpened(tunnel: Tunnel): void {
     this.#tunnels.add(tunnel)
@@ -318,9 +322,4 @@ function isCutByUs(error: ProxyError): boolean { return error.source === 'intern
 
 function detailsOf(exchange: FinishedExchange, { message }: ProxyError): LogFields {
   return { request: exchange.requestId, what: exchange.summary(), error: message }
-}
-
-function causeStack({ cause }: ProxyError): string | undefined {
-  const { stack } = describeError(cause)
-  return stack === '' ? undefined : stack
 }

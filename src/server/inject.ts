@@ -19,6 +19,8 @@ import { Http1ClientSession } from '../protocols/http1/client-session.ts'
 import { HTTP1_CLIENT_DEFAULTS } from '../protocols/http1/http1-options.ts'
 import { MemoryStream } from '../protocols/memory-stream.ts'
 import type { FaultWatcher } from '../proxy/fault-watcher.ts'
+import { hookFrame } from '../proxy/hook-stack.ts'
+import type { Hooked } from '../proxy/phases.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
 import type { HttpProxyOptions } from './http-proxy-options.ts'
 import { HttpProxy } from './http-proxy-service.ts'
@@ -93,13 +95,24 @@ const ALIVE_INTERVAL_MS = 2_147_483_647
 
 /** The faults of one request. */
 class Faults implements FaultWatcher {
+  readonly #hooked: Hooked
   error: ProxyError | null = null
   readonly all: ProxyError[] = []
+
+  constructor(hooked: Hooked) { this.#hooked = hooked }
+
   requestFailed(error: ProxyError): void {
     this.error ??= error
+    this.faultPassed(error)
+  }
+
+  /** A test runner prints the stack of the fault that fails a test: it leads to the hook. */
+  faultPassed(error: ProxyError): void {
+    const frame = hookFrame(error, this.#hooked)
+    if (frame !== '') error.stack = `${error.name}: ${error.message}\n${frame}`
     this.all.push(error)
   }
-  faultPassed(error: ProxyError): void { this.all.push(error) }
+
   readonly originThrew = (thrown: unknown): void => {
     const { message } = describeError(thrown)
     this.all.push(new ProxyError('CONNECTION_RESET', 'upstream', `the origin given to inject threw: ${message}`, { cause: thrown }))
@@ -110,7 +123,7 @@ class Faults implements FaultWatcher {
 export async function inject<Ctx>(app: ProxyHttp<Ctx>, request: InjectRequest = {}, options: InjectOptions = {}): Promise<InjectResponse> {
   const ticker = new Ticker(options.clock ?? INJECT_DEFAULTS.clock)
   const origin = options.origin ?? INJECT_DEFAULTS.origin
-  const faults = new Faults()
+  const faults = new Faults({ app, modules: app.modules ?? [] })
   const connector = new HttpConnector({
     ticker, ...(origin === null ? {} : { transport: memoryTransport(origin, ticker, 'inject-origin', faults.originThrew) }),
   })

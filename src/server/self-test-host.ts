@@ -28,6 +28,8 @@ import type { TestedConnection } from './service.ts'
 export interface TestedService<Ctx> extends ExchangeHost<Ctx> {
   /** A fault of our own, or of the application, goes to the process log. */
   logFault(exchange: FinishedExchange): void
+  /** Of a fault of the application; '' when nothing is known of it. */
+  stackOf(error: ProxyError): string
 }
 
 const answerItself: MemoryOrigin = () => ({ headers: { 'content-type': 'text/plain' }, body: 'self-test\n' })
@@ -74,6 +76,7 @@ export class SelfTestHost<Ctx> implements ExchangeHost<Ctx>, ConnectionHost, Tes
   // ---- what the test asks
 
   get error(): ProxyError | null { return this.#refused ?? this.#exchange?.error ?? null }
+  get stack(): string { return this.error === null ? '' : this.#service.stackOf(this.error) }
   get waitsFor(): string { return this.#exchange?.waitsFor ?? 'the head of the request' }
   get namedNoPeer(): boolean {
     return !this.#upstream && this.error?.source === 'upstream' && this.#exchange !== null && this.#exchange.peer === null

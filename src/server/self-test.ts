@@ -12,8 +12,6 @@ import type Http from 'node:http'
 import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
-import { describeError } from '../errors/describe-error.ts'
-import { ProxyError } from '../errors/proxy-error.ts'
 import type { SelfTestOutcome } from '../ipc/messages.ts'
 import type { SelfTest } from '../ipc/server-description.ts'
 import type { TestedConnection } from './service.ts'
@@ -47,7 +45,7 @@ export async function runSelfTest(test: SelfTest, accept: (socket: net.Socket) =
     const why = error === null ? '' : `: ${error.message}`
     if ((answer.status < statusMin || answer.status > statusMax) && !namedNoPeer) {
       const expected = statusMin === statusMax ? statusMin : `${statusMin} to ${statusMax}`
-      return { passed: false, detail: `${asked} answered ${answer.status}, expected ${expected}${why}`, ...stackOf(error) }
+      return { passed: false, detail: `${asked} answered ${answer.status}, expected ${expected}${why}`, ...stackOf(line.tested) }
     }
     await answer.ended
     return { passed: true, detail: `${asked} answered ${answer.status} in ${Math.round(performance.now() - startedAt)} ms${why}` }
@@ -55,7 +53,8 @@ export async function runSelfTest(test: SelfTest, accept: (socket: net.Socket) =
     const begun = answer === null ? 'was not answered' : `answered ${answer.status}, but not to the end`
     if (limit.signal.aborted) return { passed: false, detail: `${asked} ${begun} within ${test.timeoutMs} ms${waitedFor}` }
     const why = line?.tested?.error ?? error
-    return { passed: false, detail: `${asked} ${begun}: ${why instanceof Error ? why.message : String(why)}`, ...stackOf(why) }
+    const detail = `${asked} ${begun}: ${why instanceof Error ? why.message : String(why)}`
+    return { passed: false, detail, ...stackOf(line?.tested ?? null) }
   } finally {
     clearTimeout(timer)
     line?.close()
@@ -63,9 +62,8 @@ export async function runSelfTest(test: SelfTest, accept: (socket: net.Socket) =
   }
 }
 
-/** Of what a hook threw: it is the cause of the fault of its request. */
-function stackOf(error: unknown): Pick<SelfTestOutcome, 'stack'> {
-  const { stack } = describeError(error instanceof ProxyError && error.kind === 'HOOK_FAILED' ? error.cause : null)
+function stackOf(tested: TestedConnection | null): Pick<SelfTestOutcome, 'stack'> {
+  const stack = tested?.stack ?? ''
   return stack === '' ? {} : { stack }
 }
 

@@ -2,8 +2,9 @@
  * Applications and configurations that are wrong, and what a person is told: each at the first moment at which it can be known, with file
  * and line, and with what would do. `says` is the place of the code frame, and the whole message.
  *
- * Hooks that fail are in wrong-hooks.test.ts. What can only be seen of a process (an application that never comes to runForever(), or
- * is killed) is in the test of describe-application, and ports of the application's own are in test/workers/own-ports.test.ts.
+ * Hooks that fail are in wrong-hooks.process.test.ts. What can only be seen of a process (an application that never comes to
+ * runForever(), or is killed) is in the test of describe-application, and ports of the application's own are in
+ * test/workers/own-ports.test.ts.
  * One idea in more than 500 lines: a table is read side by side.
  */
 import assert from 'node:assert/strict'

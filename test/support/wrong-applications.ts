@@ -115,7 +115,7 @@ export class WrongFolder {
       status = 'cut'
       errors = [error as ProxyError]
     }
-    const said = errors.map(error => this.#said(error.message, describeError(error.cause).stack))
+    const said = errors.map(error => this.#said(error.message, describeError(error).stack))
     return { said: [status, ...said].join(' '), log }
   }
 

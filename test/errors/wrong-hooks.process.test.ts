@@ -1,6 +1,7 @@
 /**
  * Hooks that throw, give what would do nothing, or never give anything, and what a client, a test with `inject` and the process log are
- * told of it. Those of wrong-applications.test.ts are told before there is a request.
+ * told of it. Those of wrong-applications.test.ts are told before there is a request. V8 tells a debugger alone where a hook stands, and
+ * the other tests' processes may have none.
  */
 import assert from 'node:assert/strict'
 import test, { type TestContext } from 'node:test'
@@ -41,6 +42,9 @@ const WRONG_RESULTS: Partial<Readonly<Record<Hook, string>>> = {
 /** A second request on a connection, and interim responses, are none that the in-process origin has. */
 const ELSEWHERE: ReadonlySet<Hook> = new Set(['onConnectionReuse', 'interimResponseFilter'])
 
+/** Where the name of that hook stands: no line within it is to blame. */
+const PLACE = 'app.ts:3:3 '
+
 /** An application with one hook of which line 3 has the body, as far as a request comes to it. */
 function withHook(hook: Hook, body: string): string {
   const origin = hook === 'failToConnect' ? 'unix:/no/such/origin' : '127.0.0.1:1'
@@ -80,7 +84,7 @@ test('wrong hooks: a throw in any hook is told with its place', async t => {
 
 test('wrong hooks: a result that would not do is told with what would', async t => {
   for (const [hook, remedy] of Object.entries(WRONG_RESULTS) as [Hook, string][]) {
-    await isTold(t, hook, 'return 42', '', `HOOK_FAILED (internal): ${hook}: it returned 42; ${remedy}`)
+    await isTold(t, hook, 'return 42', PLACE, `HOOK_FAILED (internal): ${hook}: it returned 42; ${remedy}`)
   }
 })
 
@@ -90,7 +94,7 @@ test('wrong hooks: a promise that never settles is named by the time it had, or 
     if (ELSEWHERE.has(hook) || hook === 'logging') continue
     const fault = AT_ONCE.has(hook) ? `HOOK_FAILED (internal): ${hook}: it returned a promise; its result is needed at once`
       : `HOOK_TIMEOUT (internal): ${hook} gave no result within 20 ms`
-    await isTold(t, hook, 'return new Promise(() => {})', '', fault)
+    await isTold(t, hook, 'return new Promise(() => {})', PLACE, fault)
   }
 })
 
@@ -98,15 +102,15 @@ const PEER = `upstreamPeer: () => new HttpPeer('127.0.0.1:1')`
 const REQUESTS: Readonly<Record<string, readonly [app: string, says: string]>> = {
   'an answer that is not returned': [
     `export default { requestFilter(session) { session.respond(403) }, ${PEER} }`,
-    '500 requestFilter: it returned undefined; return what session.respond() returned',
+    '500 app.ts:2:18 requestFilter: it returned undefined; return what session.respond() returned',
   ],
   'an answer, and then continue': [
     `export default { requestFilter(session) { session.respond(403); return 'continue' }, ${PEER} }`,
-    `500 requestFilter: it called session.respond() and then said 'continue'; return what that returned`,
+    `500 app.ts:2:18 requestFilter: it called session.respond() and then said 'continue'; return what that returned`,
   ],
   'no answer, though it says so': [
     `export default { requestFilter: () => 'responded', ${PEER} }`,
-    `500 requestFilter: it said 'responded' without session.respond(); return what that returns, or 'continue'`,
+    `500 app.ts:2:18 requestFilter: it said 'responded' without session.respond(); return what that returns, or 'continue'`,
   ],
   'two answers': [
     `export default { requestFilter(session) { session.respond(403); return session.respond(404) }, ${PEER} }`,
@@ -158,15 +162,15 @@ const REQUESTS: Readonly<Record<string, readonly [app: string, says: string]>> =
   ],
   'a peer that is text': [
     `export default { upstreamPeer: () => '127.0.0.1:1' }`,
-    `500 upstreamPeer: it returned "127.0.0.1:1"; use a peer, such as new HttpPeer('127.0.0.1:8080')`,
+    `500 app.ts:2:18 upstreamPeer: it returned "127.0.0.1:1"; use a peer, such as new HttpPeer('127.0.0.1:8080')`,
   ],
   'a peer that is a backend': [
     `const backends = LoadBalancer.from(['127.0.0.1:1'])\nexport default { upstreamPeer: () => backends.select() }`,
-    `500 upstreamPeer: it returned a value of type object; use a peer, such as new HttpPeer('127.0.0.1:8080')`,
+    `500 app.ts:3:18 upstreamPeer: it returned a value of type object; use a peer, such as new HttpPeer('127.0.0.1:8080')`,
   ],
   'a peer that is not returned': [
     `export default { upstreamPeer() { new HttpPeer('127.0.0.1:1') } }`,
-    `500 upstreamPeer: it returned undefined; use a peer, such as new HttpPeer('127.0.0.1:8080')`,
+    `500 app.ts:2:18 upstreamPeer: it returned undefined; use a peer, such as new HttpPeer('127.0.0.1:8080')`,
   ],
   'a peer with a bad address': [
     `export default { upstreamPeer: session => new HttpPeer(session.request.path) }`,
@@ -174,11 +178,11 @@ const REQUESTS: Readonly<Record<string, readonly [app: string, says: string]>> =
   ],
   'a piece of a body that is text': [
     `export default { responseBodyFilter: (session, chunk) => chunk.toString().toUpperCase(), ${PEER} }`,
-    'cut responseBodyFilter: it returned "OK"; use a Buffer, null or { chunk, delayMs }',
+    'cut app.ts:2:18 responseBodyFilter: it returned "OK"; use a Buffer, null or { chunk, delayMs }',
   ],
   'a delay by another name': [
     `export default { responseBodyFilter: (session, chunk) => ({ chunk, delay: 5 }), ${PEER} }`,
-    'cut responseBodyFilter: it returned the delayMs undefined; use a number from 0 to 2147483647',
+    'cut app.ts:2:18 responseBodyFilter: it returned the delayMs undefined; use a number from 0 to 2147483647',
   ],
   'an unknown limit of a request': [
     `export default { earlyRequestFilter(session) { session.setLimits({ maxBody: 5 }) }, ${PEER} }`,
@@ -190,20 +194,20 @@ const REQUESTS: Readonly<Record<string, readonly [app: string, says: string]>> =
   ],
   'a verdict with a typo': [
     `export default { requestFilter: () => 'contniue', ${PEER} }`,
-    `500 requestFilter: it returned "contniue"; use 'continue' or 'responded'`,
+    `500 app.ts:2:18 requestFilter: it returned "contniue"; use 'continue' or 'responded'`,
   ],
   'a retry where there is none': [
     `export default { responseFilter: () => 'retry', ${PEER} }`,
-    `500 responseFilter: it returned 'retry', which upstreamResponseFilter of the application may; throw an error`,
+    `500 app.ts:2:18 responseFilter: it returned 'retry', which upstreamResponseFilter of the application may; throw an error`,
   ],
   'a throw of what is no error': [
     `export default { requestFilter() { throw 'broken' }, ${PEER} }`,
-    '500 requestFilter: broken',
+    '500 app.ts:2:18 requestFilter: broken',
   ],
   'a balancer whose background service was forgotten': [
     `import { functionDiscovery } from 'cirque'\nconst backends = new LoadBalancer(functionDiscovery(() => ['127.0.0.1:1']))\n` +
       `export default { upstreamPeer: () => new HttpPeer(backends.select()) }`,
-    '503 NO_HEALTHY_BACKEND (upstream): upstream has no backends yet: add its asBackgroundService() to the server, ' +
+    '503 app.ts:4:60 NO_HEALTHY_BACKEND (upstream): upstream has no backends yet: add its asBackgroundService() to the server, ' +
       'or await its update()',
   ],
 }

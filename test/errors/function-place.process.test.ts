@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import path from 'node:path'
 import { test } from 'node:test'
 import { pathToFileURL } from 'node:url'
-import { functionPlace } from '../../workers/function-place.ts'
+import { functionHead, functionPlace } from '../../src/errors/function-place.ts'
 import { temporaryFolder, writeTree } from '../support/temporary-folder.ts'
 
 const LINES = [
@@ -26,13 +26,15 @@ test('function place: the line of a method, and a mark below its name', async t 
   ]
   for (const [method, line, name] of places) {
     const text = LINES[line - 1]!
-    assert.equal(functionPlace(method), `${file}:${line}\n${text}\n${' '.repeat(text.indexOf(name))}^\n\n`, name)
+    assert.equal(functionHead(method), `${file}:${line}\n${text}\n${' '.repeat(text.indexOf(name))}^\n\n`, name)
+    assert.deepEqual(functionPlace(method), { file, line, column: text.indexOf(name) + 1 })
   }
 })
 
 test('function place: none for what has no source, or none that can be read', () => {
-  assert.equal(functionPlace(Math.max), '')
-  assert.equal(functionPlace(test.bind(null)), '')
-  assert.equal(functionPlace(new Function('return 1')), '') // oxlint-disable-line no-new-func
+  assert.equal(functionPlace(Math.max), null)
+  assert.equal(functionHead(Math.max), '')
+  assert.equal(functionPlace(test.bind(null)), null)
+  assert.equal(functionPlace(new Function('return 1')), null) // oxlint-disable-line no-new-func
   assert.deepEqual(Object.getOwnPropertySymbols(globalThis).filter(({ description }) => description?.startsWith('cirque.asked')), [])
 })
