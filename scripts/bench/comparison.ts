@@ -3,7 +3,7 @@
  * Ratios are taken within a round (statistics.ts says why). Pure.
  */
 import type { Measurement } from './measurement.ts'
-import { median, roundRatios } from './statistics.ts'
+import { median, percentile, roundRatios } from './statistics.ts'
 
 /** The contender from this checkout, and the one from the checkout of `--against`. */
 export const AFTER = 'cirque'
@@ -28,6 +28,11 @@ export interface Comparison {
   /** The smallest and the largest ratio of a round: what lies between them is as likely noise as not. */
   readonly lowest: number
   readonly highest: number
+  /**
+   * The lower quartile of all rounds of the one over that of the other. What else a machine does only adds, so this says more than
+   * `ratio` where the machine's guests come and go within a round.
+   */
+  readonly quietRatio: number
   /** Median of the rounds' ratios of p99; NaN where none is measured. */
   readonly p99Ratio: number
   /** Median of the rounds' ratios of the memory that is no file, of all processes, at the end of a measurement. */
@@ -44,15 +49,17 @@ export function compare(measurements: readonly Measurement[], workloads: readonl
     for (const contender of new Set(all.map((measurement) => measurement.contender))) {
       const ratios = ratiosOf(all, contender, cost)
       if (ratios.length === 0) continue
+      const after = valuesOf(all, contender, cost), before = valuesOf(all, `${contender}${BEFORE_SUFFIX}`, cost)
       comparisons.push({
         workload,
         contender,
         unit: idle ? 'bytes' : 'us',
-        after: median(valuesOf(all, contender, cost)),
-        before: median(valuesOf(all, `${contender}${BEFORE_SUFFIX}`, cost)),
+        after: median(after),
+        before: median(before),
         ratio: median(ratios),
         lowest: Math.min(...ratios),
         highest: Math.max(...ratios),
+        quietRatio: lowerQuartile(after) / lowerQuartile(before),
         p99Ratio: median(ratiosOf(all, contender, (measurement) => measurement.p99Micros)),
         memoryRatio: median(ratiosOf(all, contender, (measurement) => measurement.ownKiloBytes)),
       })
@@ -65,6 +72,8 @@ type Value = (measurement: Measurement) => number
 
 function micros(measurement: Measurement): number { return measurement.userMicros + measurement.systemMicros }
 function idleBytes(measurement: Measurement): number { return measurement.idleConnectionBytes }
+
+function lowerQuartile(values: readonly number[]): number { return percentile(values.toSorted((a, b) => a - b), 25) }
 
 function valuesOf(measurements: readonly Measurement[], contender: string, value: Value): number[] {
   return measurements.filter((measurement) => measurement.contender === contender).map(value)

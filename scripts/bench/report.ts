@@ -94,9 +94,9 @@ export function targetLines(results: readonly TargetResult[]): string {
 
 const SIGNS = { most: '<=', least: '>=' } as const
 
-const COMPARISON_TITLES = ['workload', '', 'new', 'old', '', 'new / old', 'rounds', 'p99', 'memory']
+const COMPARISON_TITLES = ['workload', '', 'new', 'old', '', 'new / old', 'rounds', 'quiet', 'p99', 'memory']
 
-/** New and old with the ratio beside them; `rounds` are the extremes among the rounds. */
+/** New and old with the ratio beside them; `rounds` are the extremes among the rounds, `quiet` the ratio of the lower quartiles. */
 export function comparisonTable(comparisons: readonly Comparison[]): string {
   const rows = comparisons.map((comparison) => {
     const cost = comparison.unit === 'us' ? cpu : (bytes: number): string => decimal(bytes, 0)
@@ -104,6 +104,7 @@ export function comparisonTable(comparisons: readonly Comparison[]): string {
       comparison.workload, comparison.contender, cost(comparison.after), cost(comparison.before),
       comparison.unit === 'us' ? 'us/request' : 'bytes/connection',
       decimal(comparison.ratio, 3), `${decimal(comparison.lowest, 2)} to ${decimal(comparison.highest, 2)}`,
+      decimal(comparison.quietRatio, 3),
       decimal(comparison.p99Ratio, 2), decimal(comparison.memoryRatio, 2),
     ]
   })

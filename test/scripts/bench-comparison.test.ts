@@ -29,6 +29,15 @@ test('bench comparison: the ratio is of rounds, so a machine that grew slower be
   assert.ok(Math.abs((small?.highest ?? 0) - 1.2) < 1e-9)
 })
 
+test('bench comparison: rounds that something disturbed are left out of the quiet ratio', () => {
+  const [small] = compare([
+    measurement('cirque', 0, 33), measurement('cirque-before', 0, 10), measurement('cirque', 1, 11), measurement('cirque-before', 1, 20),
+    measurement('cirque', 2, 12), measurement('cirque-before', 2, 12), measurement('cirque', 3, 40), measurement('cirque-before', 3, 15),
+  ], ['small'])
+  assert.ok(Math.abs((small?.quietRatio ?? 0) - 1.1) < 1e-9)
+  assert.ok((small?.ratio ?? 0) > 1.5)
+})
+
 test('bench comparison: idle connections are compared by their bytes', () => {
   const [found] = compare([idle('cirque', 0, 6000), idle('cirque-before', 0, 5000)], ['idle'])
   assert.deepEqual([found?.after, found?.before, found?.ratio, found?.unit], [6000, 5000, 1.2, 'bytes'])
@@ -47,7 +56,7 @@ test('bench comparison: the table has one line a workload, in their order, and a
     measurement('cirque', 0, 11, { ownKiloBytes: 36_000 }), measurement('cirque-before', 0, 10),
   ], ['small', 'idle'])
   const [, small = '', idleLine = ''] = comparisonTable(comparisons).split('\n')
-  assert.match(small, /^small +cirque +11\.00 +10\.00 +us\/request +1\.100 +1\.10 to 1\.10 +1\.10 +1\.20$/)
-  assert.match(idleLine, /^idle +cirque +5250 +5000 +bytes\/connection +1\.050 +1\.05 to 1\.05 +- +1\.00$/)
+  assert.match(small, /^small +cirque +11\.00 +10\.00 +us\/request +1\.100 +1\.10 to 1\.10 +1\.100 +1\.10 +1\.20$/)
+  assert.match(idleLine, /^idle +cirque +5250 +5000 +bytes\/connection +1\.050 +1\.05 to 1\.05 +1\.050 +- +1\.00$/)
   assert.equal(comparisonTable([]), 'nothing was measured of both\n')
 })
