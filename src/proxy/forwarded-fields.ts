@@ -33,6 +33,9 @@ export interface ConnectionFacts {
   kept: unknown
 }
 
+/** The last digits of a request's id. */
+const LAST_DIGITS: readonly string[] = Array.from({ length: 256 }, (_, number) => number.toString(16).padStart(2, '0'))
+
 const X_FORWARDED_FOR = new FieldName('X-Forwarded-For')
 const X_FORWARDED_PROTO = new FieldName('X-Forwarded-Proto')
 const X_FORWARDED_HOST = new FieldName('X-Forwarded-Host')
@@ -60,6 +63,8 @@ export class ForwardedFields {
   readonly #trusted: net.BlockList | null
   /** Start of every request id of this process; the rest is a counter. */
   readonly #idPrefix = randomBytes(8).toString('hex')
+  /** The prefix and all but the last two digits of the counter. */
+  #idBlock = ''
   #idCounter = 0
   /** Lines that were made last, and for whom. No client has the scheme ''. */
   #last: { readonly clientIp: string; readonly scheme: string; readonly version: HttpVersion; readonly lines: FieldLines } =
@@ -143,7 +148,11 @@ export class ForwardedFields {
       const given = request.headers.getKind(FieldKind.XRequestId)
       if (given !== undefined && given.length <= 128 && isToken(given)) return given
     }
-    return this.#idPrefix + (++this.#idCounter).toString(16).padStart(8, '0')
+    const count = ++this.#idCounter, last = count % LAST_DIGITS.length
+    if (last === 0 || this.#idBlock === '') {
+      this.#idBlock = this.#idPrefix + ((count - last) / LAST_DIGITS.length).toString(16).padStart(6, '0')
+    }
+    return this.#idBlock + LAST_DIGITS[last]!
   }
 
   /**

@@ -17,3 +17,15 @@ test('authority: what would be no host any more without its zone is none', () =>
     assert.equal(isAuthority(authority), false, authority)
   }
 })
+
+test('authority: what was found right does not speak for another of its length', () => {
+  const hosts = Array.from({ length: 500 }, (_, number) => `${number.toString(36).padStart(3, 'x')}.example:80`)
+  for (let round = 0; round < 2; round++) {
+    for (const host of hosts) {
+      assert.ok(isAuthority(host), host)
+      for (const wrong of [host.replace('.', ' '), host.replace(':80', ':8x'), host.replace(':', '/')]) assert.equal(isAuthority(wrong), false, wrong)
+    }
+  }
+  const long = `${'a'.repeat(300)}.example`
+  assert.deepEqual([isAuthority(long), isAuthority(long), isAuthority(`${long}@`)], [true, true, false])
+})

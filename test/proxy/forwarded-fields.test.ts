@@ -93,7 +93,10 @@ test('forwarded fields: ids of one process differ', () => {
   const forwarded = new ForwardedFields()
   const facts = forwarded.factsOf({ remoteIp: '192.0.2.1', tls: null }, false)
   const head = RequestHead.build('GET', '/')
-  assert.equal(new Set(Array.from({ length: 1000 }, () => forwarded.requestIdFor(head, facts))).size, 1000)
+  const ids = Array.from({ length: 70_000 }, () => forwarded.requestIdFor(head, facts))
+  // 8 random bytes, and a number that sorts as text.
+  assert.deepEqual(ids.map(id => id.slice(16)), ids.map((_, index) => (index + 1).toString(16).padStart(8, '0')))
+  assert.deepEqual([...new Set(ids.map(id => id.slice(0, 16)))].map(prefix => /^[\da-f]{16}$/.test(prefix)), [true])
 })
 
 test('forwarded fields: an origin gets no Via unless it is asked for, a client does', () => {

@@ -290,6 +290,13 @@ export class HeadParser {
           break
         }
         case State.Version: {
+          if (i - base === this.#lineStart && i + 10 <= end && isVersion11(bytes, i) && bytes[i + 8] === CR && bytes[i + 9] === LF) {
+            this.#major = this.minorVersion = 1
+            i += 10
+            this.#lineStart = i - base
+            state = State.Line
+            break
+          }
           const offset = i - base - this.#lineStart, byte = bytes[i]!
           if (offset < 8) {
             if (!this.#versionByte(offset, byte)) return this.#fail(startLineFault(byte), i - base)
@@ -305,6 +312,14 @@ export class HeadParser {
           break
         }
         case State.StatusVersion: {
+          if (i === base && i + 9 <= end && isVersion11(bytes, i) && bytes[i + 8] === SP) {
+            this.#major = this.minorVersion = 1
+            i += 9
+            this.#statusAt = i - base
+            this.status = 0
+            state = State.StatusCode
+            break
+          }
           const offset = i - base, byte = bytes[i]!
           if (offset < 8) {
             if (!this.#versionByte(offset, byte)) return this.#fail(HeadFault.BadStartLine, i - base)
@@ -444,6 +459,12 @@ export class HeadParser {
     this.#at = at
     return fault
   }
+}
+
+/** Whether `HTTP/1.1` stands there: it nearly always does, and whole. */
+function isVersion11(bytes: Buffer, at: number): boolean {
+  return bytes[at] === 0x48 && bytes[at + 1] === 0x54 && bytes[at + 2] === 0x54 && bytes[at + 3] === 0x50 && bytes[at + 4] === 0x2f &&
+    bytes[at + 5] === 0x31 && bytes[at + 6] === DOT && bytes[at + 7] === 0x31
 }
 
 /** What a byte that must not stand in a start line is. */

@@ -71,13 +71,19 @@ const STREAM = Symbol('cirque stream')
 interface OwnedSocket extends net.Socket { [STREAM]: TcpStream }
 
 /** Text waiting to be written: flushed when the read callback that queued it returns, or by a tick. */
-const unflushed: TcpStream[] = []
+const unflushed: (TcpStream | null)[] = []
+/** The list itself keeps its length: an emptied one would be given new memory for each request. */
+let unflushedCount = 0
 let flushScheduled = false
 
 function flushAll(): void {
   flushScheduled = false
-  for (let i = 0; i < unflushed.length; i++) unflushed[i]!.flush()
-  unflushed.length = 0
+  for (let i = 0; i < unflushedCount; i++) {
+    const stream = unflushed[i]!
+    unflushed[i] = null
+    stream.flush()
+  }
+  unflushedCount = 0
 }
 
 /** So many reads and ends lie between two looks at what is late: some milliseconds of work. */
@@ -121,7 +127,7 @@ const onread = {
     const goOn = stream.received(count)
     reading = null
     if (++reads >= READS_A_LOOK) look()
-    if (unflushed.length > 0) flushAll()
+    if (unflushedCount > 0) flushAll()
     return goOn
   },
 }
@@ -130,20 +136,20 @@ const onread = {
 function onEnd(this: OwnedSocket): void {
   this[STREAM].owner.onEnd()
   if (++reads >= READS_A_LOOK) look()
-  if (unflushed.length > 0) flushAll()
+  if (unflushedCount > 0) flushAll()
 }
 function onError(this: OwnedSocket, error: Error): void { this[STREAM].failure ??= error }
 function onClose(this: OwnedSocket): void {
   this[STREAM].closed()
   if (++reads >= READS_A_LOOK) look()
-  if (unflushed.length > 0) flushAll()
+  if (unflushedCount > 0) flushAll()
 }
 function onData(this: OwnedSocket, chunk: Buffer): void {
   const stream = this[STREAM]
   reading = stream
   stream.receivedChunk(chunk)
   reading = null
-  if (unflushed.length > 0) flushAll()
+  if (unflushedCount > 0) flushAll()
 }
 
 export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
@@ -322,7 +328,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
       return
     }
     this.#queuedForFlush = true
-    unflushed.push(this)
+    unflushed[unflushedCount++] = this
     if (reading === null && !flushScheduled) {
       flushScheduled = true
       process.nextTick(flushAll)
@@ -434,7 +440,7 @@ export function resetSocket(socket: net.Socket): void {
 
 function onConnect(this: OwnedSocket): void {
   this[STREAM].connected()
-  if (unflushed.length > 0) flushAll()
+  if (unflushedCount > 0) flushAll()
 }
 
 /** What one dial is told; every field is given. */
