@@ -27,7 +27,8 @@ export function isAuthority(authority: string): boolean {
   const place = (length * 5 + authority.charCodeAt(length >> 1) + authority.charCodeAt(length - 1) * 3) & 63
   if (known[place] === authority) return true
   if (!readsAsAuthority(authority)) return false
-  known[place] = authority
+  // A copy: as it is, it may be a part of a whole head, which would be kept with it.
+  known[place] = Buffer.from(authority, 'latin1').latin1Slice(0, length)
   return true
 }
 

@@ -23,7 +23,8 @@ test('authority: what was found right does not speak for another of its length',
   for (let round = 0; round < 2; round++) {
     for (const host of hosts) {
       assert.ok(isAuthority(host), host)
-      for (const wrong of [host.replace('.', ' '), host.replace(':80', ':8x'), host.replace(':', '/')]) assert.equal(isAuthority(wrong), false, wrong)
+      const wrongs = [host.replace('.', ' '), host.replace(':80', ':8x'), host.replace(':', '/')]
+      for (const wrong of wrongs) assert.equal(isAuthority(wrong), false, wrong)
     }
   }
   const long = `${'a'.repeat(300)}.example`
