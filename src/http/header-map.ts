@@ -92,7 +92,12 @@ export const VALUE_CHAR: Readonly<Uint8Array> = (() => {
   return table
 })()
 
-export function isToken(text: string): boolean {
+declare const TOKEN: unique symbol
+
+/** Text that `isToken` was asked about: printable ASCII without blanks, quotes and backslashes. */
+export type Token = string & { readonly [TOKEN]: true }
+
+export function isToken(text: string): text is Token {
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i)
     if (code > 0xff || TOKEN_CHAR[code] === 0) return false

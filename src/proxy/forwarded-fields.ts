@@ -8,7 +8,7 @@ import { randomBytes } from 'node:crypto'
 import type net from 'node:net'
 import { withoutZone } from '../http/authority.ts'
 import { FieldLines, FieldName } from '../http/field-lines.ts'
-import { FieldKind, isToken, type HeaderMap } from '../http/header-map.ts'
+import { FieldKind, isToken, type HeaderMap, type Token } from '../http/header-map.ts'
 import { FORWARDED_FIELDS } from '../http/hop-by-hop.ts'
 import type { HttpVersion, RequestHead, ResponseHead } from '../http/message-head.ts'
 import { blockListOf } from '../primitives/address-blocks.ts'
@@ -143,7 +143,7 @@ export class ForwardedFields {
   get #sendsForwarded(): boolean { return this.#style === 'forwarded' || this.#style === 'both' }
 
   /** The client's own id when it is trusted and the id is short and plain, else a new one. */
-  requestIdFor(request: RequestHead, facts: ConnectionFacts): string {
+  requestIdFor(request: RequestHead, facts: ConnectionFacts): Token {
     if (facts.trusted) {
       const given = request.headers.getKind(FieldKind.XRequestId)
       if (given !== undefined && given.length <= 128 && isToken(given)) return given
@@ -152,7 +152,7 @@ export class ForwardedFields {
     if (last === 0 || this.#idBlock === '') {
       this.#idBlock = this.#idPrefix + ((count - last) / LAST_DIGITS.length).toString(16).padStart(6, '0')
     }
-    return this.#idBlock + LAST_DIGITS[last]!
+    return this.#idBlock + LAST_DIGITS[last]! as Token
   }
 
   /**

@@ -7,6 +7,7 @@
  * It is built for every request, by hand: numbers without floating point, one look at the characters of each text, and nothing
  * for a field that has nothing to say.
  */
+import type { Token } from '../../http/header-map.ts'
 import type { LogValue } from '../../proxy/session.ts'
 import { urlWithoutSecrets, withoutSecrets } from './query-secrets.ts'
 
@@ -14,8 +15,8 @@ import { urlWithoutSecrets, withoutSecrets } from './query-secrets.ts'
 export interface AccessRecord {
   /** When the request began, RFC 3339 in UTC with ms. */
   readonly ts: number
-  /** Request id, as in X-Request-Id. */
-  readonly id: string
+  /** Request id, as in X-Request-Id; '' where there was no request. */
+  readonly id: Token | ''
   /** Name of the listener. */
   readonly listener: string
   /** Address of the client; behind trusted hops, the one that they speak for. */
@@ -133,7 +134,8 @@ class LineFormat {
     const longest = this.#longest
     const { ts, id, listener, client, peer, method, query, attempts, limit, referer, err } = record
     let line = this.#timestamp(ts)
-    if (id !== '') line += `,"id":"${escaped(id, longest)}"`
+    // In a token is nothing to escape, and looking for it would have the engine put the id together first.
+    if (id !== '') line += `,"id":"${id.length <= longest ? id : escaped(id, longest)}"`
     if (listener !== this.#listener || this.#listenerPart === '') {
       this.#listener = listener
       this.#listenerPart = `,"listener":"${escaped(listener, longest)}","client":"`

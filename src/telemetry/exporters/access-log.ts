@@ -3,7 +3,7 @@
  * to a file or a standard stream (line-sink.ts). What a line says is described in docs/access-log.md.
  */
 import type { ProxyError } from '../../errors/proxy-error.ts'
-import { FieldKind } from '../../http/header-map.ts'
+import { FieldKind, type Token } from '../../http/header-map.ts'
 import { choice, count, defaultsOf, resolveOptions, text, type OptionTable } from '../../primitives/option-table.ts'
 import type { AccessLogSink, LoggedExchange } from '../access-record.ts'
 import { formatRecord, type AccessRecord } from './access-line.ts'
@@ -60,7 +60,8 @@ export class AccessLog implements AccessLogSink {
   exchange(exchange: LoggedExchange, atMs: number): void {
     const { request, digest, error, clientIp, startedAt, connectedAt, sentAt, firstByteAt, durationMs, peer } = exchange
     this.write({
-      ts: atMs - durationMs, id: exchange.requestId, listener: exchange.listener,
+      // The proxy makes no other ids, and believes no others.
+      ts: atMs - durationMs, id: exchange.requestId as Token, listener: exchange.listener,
       client: clientIp, peer: digest.remoteIp === clientIp ? '' : digest.remoteIp,
       method: request.method, scheme: request.scheme, host: request.authority,
       path: request.path, query: request.query, proto: `HTTP/${request.version}`,
