@@ -4,7 +4,7 @@
  */
 import { role } from './keep-alive-without-supervisor.ts'
 import { pathToFileURL } from 'node:url'
-import { keepCompiled } from '../src/ipc/compile-cache.ts'
+import { compileWhatServes, keepCompiled } from '../src/ipc/compile-cache.ts'
 import { loadSystemCalls } from '../src/ipc/system-calls.ts'
 import type { AcceptCall, ListenerCalls } from '../src/listener/acceptor.ts'
 import { claimRunHost } from '../src/server/run-host.ts'
@@ -48,6 +48,7 @@ const life = new WorkerLife(role, {
   },
   requestComes: () => watch.begin(),
   configure: settings => {
+    compileWhatServes()
     const logs = telemetry.configure(settings.log)
     watch.configure(settings.log)
     return { ...logs, calls: listenerCalls, workers, settings }
