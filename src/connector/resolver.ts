@@ -21,6 +21,7 @@ import { candidatesOf, MachineNames, MAX_ADDRESSES, type ResolvConf } from './ma
 
 /** One address of a name, and how long it may be kept. */
 export interface DnsAddress {
+  /** Numeric, without brackets. One that is not of the family asked for is passed over. */
   readonly address: string
   /** Seconds. */
   readonly ttl: number

@@ -57,6 +57,7 @@ export interface DialWaiter {
    * @param facts left out: nothing was negotiated
    */
   onDialed(stream: ByteStream, early: Buffer | null, facts?: ConnectionFacts): void
+  /** There is no stream; `error` says why, and whether another attempt may help. */
   onDialFailed(error: ProxyError): void
 }
 

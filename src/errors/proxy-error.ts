@@ -40,6 +40,7 @@ export interface ProxyErrorDetails {
   limit?: string
   /** Name of the hook that failed, as `hook` of the error says. @default '' */
   hook?: string
+  /** What led to it: `cause` of the error. A `code` that it has stands in the access log. @default none */
   cause?: unknown
 }
 

@@ -31,6 +31,7 @@ const ROWS = Object.entries(DRAIN_TIMES) as readonly (readonly [keyof DrainTimes
  * same for a moment and until nothing is in flight, then idle ones are closed.
  */
 export interface DrainRequest extends DrainTimes {
+  /** 'retire': a replacement serves new connections; 'stop': nothing does. */
   readonly mode: 'retire' | 'stop'
 }
 

@@ -6,12 +6,16 @@
 
 import { errorDetail } from '../errors/code-frame.ts'
 
+/** Details of a line, by name: plain values and Errors. One that is undefined is left out. */
 export type LogFields = Readonly<Record<string, unknown>>
 
 /** A log of the process itself, not of its traffic. Give `server.start({ log })` your own to have its lines elsewhere. */
 export interface ProcessLog {
+  /** Something went as it should: a backend gets traffic again, a drain goes on. */
   info(message: string, fields?: LogFields): void
+  /** Something that the process copes with, and that an operator should see. */
   warn(message: string, fields?: LogFields): void
+  /** Something failed. `fields.stack`, where there is one, says in which code. */
   error(message: string, fields?: LogFields): void
 }
 

@@ -24,11 +24,13 @@ export type RouteParams = Readonly<Record<string, string>>
 
 /** What a request matched. */
 export interface MatchedRoute<T> {
+  /** Tells it from an `UnmatchedRoute`. */
   readonly found: true
   /** What was added with the route. */
   readonly value: T
   /** The path of the route, as it was added: for logs and metrics, where the path itself would be endless. */
   readonly pattern: string
+  /** Empty for a route without parameters. */
   readonly params: RouteParams
   /** What `*` stands for, without the slash before it, as it was sent: a path for static files, or for another origin. '' without a `*`. */
   readonly rest: string
@@ -36,6 +38,7 @@ export interface MatchedRoute<T> {
 
 /** Why a request matched nothing. */
 export interface UnmatchedRoute {
+  /** Tells it from a `MatchedRoute`. */
   readonly found: false
   /** 404: there is no such route; 405: not for this method; 400: the path has two readings. */
   readonly status: 400 | 404 | 405

@@ -60,18 +60,23 @@ export interface BackendOwner {
 
 /** What operators see. */
 export interface BackendStatus {
+  /** `host:port`, `[v6]:port` or `unix:/path`; what it is known by. */
   readonly name: string
   /** The address as configured: the host name that `name` was resolved from, else the same. */
   readonly origin: string
+  /** Share of the traffic, 1 to 65535. */
   readonly weight: number
+  /** What configuration, discovery and `setEnabled` say. */
   readonly enabled: boolean
   /** What active health checks say; true without any. */
   readonly healthy: boolean
   /** `out`: too many attempts failed; `trial`: an attempt is finding out whether it is back. */
   readonly passive: 'in' | 'out' | 'trial'
+  /** Whether it may be selected: enabled, healthy, and not out by failures. */
   readonly ready: boolean
   /** Why it gets traffic or none, as of the last change; '' before the first. */
   readonly reason: string
+  /** Attempts that were selected and neither reported nor released. */
   readonly inFlight: number
   /** Failed attempts so far. */
   readonly failures: number
@@ -126,7 +131,7 @@ export class Backend {
   probeStreak = 0
   /** @internal The turn that looked at this backend last (selection.ts). */
   turn = 0
-  /** Built once by the balancer's `peer` option. */
+  /** Built by the balancer's `peer` option when it is needed first, and again behind a change of weight or `ext`; null until then. */
   peer: Peer | null = null
   /** @internal Null once the address left the balancer: late reports then count nowhere. */
   owner: BackendOwner | null = null
@@ -174,6 +179,7 @@ export class Backend {
 
 /** What a selection chooses from. */
 export interface Candidates {
+  /** In the order of the configuration; those that are ready, and for a selection by key all of them. */
   readonly backends: readonly Backend[]
   /** By the index of the backend. */
   readonly weights: Uint16Array

@@ -33,12 +33,14 @@ export function functionDiscovery(discover: Discovery['discover']): Discovery {
 
 /** Finds the addresses of a name. */
 export interface NameResolver {
+  /** A rejection, or an answer without an address, leaves the last good one in use; it is asked again 5 s later. */
   resolve(host: string): Promise<ResolvedName>
 }
 /** The addresses of a name, and how long they may be kept. */
 export interface ResolvedName {
   /** Numeric, without brackets. */
   readonly addresses: readonly string[]
+  /** How long they may be used, in ms; 1 s at least and 1 hour at most, whatever it says. */
   readonly ttlMs: number
 }
 

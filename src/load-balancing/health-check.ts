@@ -53,6 +53,7 @@ export const HEALTH_CHECK_DEFAULTS: ResolvedHealthCheckOptions = defaultsOf<Heal
 
 /** Finds out whether a backend can take traffic: `HttpHealthCheck`, `TcpHealthCheck`, or an object of your own. */
 export interface HealthCheck {
+  /** When and how often to probe: what `resolveHealthCheckOptions()` makes of those that were given. */
   readonly options: ResolvedHealthCheckOptions
   /**
    * Resolves when the backend is well, rejects with the reason when not, or resolves with false. Ends soon after `signal` is aborted,

@@ -15,6 +15,7 @@ import type { Backend, Candidates } from './backend.ts'
 
 /** A way to choose backends, for an algorithm of your own: `new LoadBalancer(discovery, { selection })`. */
 export interface Selection {
+  /** For messages of the application; the balancer shows it nowhere. */
   readonly name: string
   /** Whether the key decides. Without a key such a selection is passed over for round robin. */
   readonly keyed: boolean

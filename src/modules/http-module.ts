@@ -14,6 +14,7 @@ type MaybePromise<T> = T | Promise<T>
  * their request filters before the application's and their response filters behind it, also for error pages.
  */
 export interface HttpModule<State = unknown> {
+  /** At least one character: messages name its hooks by it (`responseFilter of module gzip`). */
   readonly name: string
   /** Larger runs first; equal ones in the order given. @default 0 */
   readonly order?: number
@@ -21,6 +22,7 @@ export interface HttpModule<State = unknown> {
   newState?(): State
   /** Behind `earlyRequestFilter`, before `requestFilter`. */
   requestFilter?(session: Session, state: State): MaybePromise<Verdict>
+  /** Each piece of the request body, for each attempt, before the application's hook of this name; as that one is called. */
   requestBodyFilter?(session: Session, chunk: Buffer, last: boolean, state: State): MaybePromise<BodyResult>
   /**
    * The request as it will be sent, behind the application's `upstreamRequestFilter`, in every attempt: the place for fields
@@ -36,6 +38,7 @@ export interface HttpModule<State = unknown> {
   upstreamResponseBodyFilter?(session: Session, chunk: Buffer, last: boolean, state: State): MaybePromise<BodyResult>
   /** Behind the application's `responseFilter`; also for answers of filters and for error pages. */
   responseFilter?(session: Session, response: ResponseHead, state: State): MaybePromise<void>
+  /** Each piece of the body for the client, behind the application's hook of this name; of answers of filters and error pages as well. */
   responseBodyFilter?(session: Session, chunk: Buffer, last: boolean, state: State): MaybePromise<BodyResult>
   /** What it returns is sent as the last piece of the body, instead of the trailers. */
   responseTrailerFilter?(session: Session, trailers: HeaderMap, state: State): MaybePromise<Buffer | void>

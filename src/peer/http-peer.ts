@@ -27,12 +27,16 @@ import type { ConnectProxy, Peer } from './peer.ts'
 
 /** What a load balancer selects: anything with an address and a name that may want to know how attempts ended. */
 export interface BackendLike {
+  /** Where to connect. */
   readonly peerAddress: PeerAddress
   /** `host:port`, `[v6]:port` or `unix:/path`. */
   readonly name: string
-  /** Called when an attempt ended. */
-  /** Nothing waits for a promise, and what it rejects with is logged. */
+  /**
+   * Called when an attempt ended with a verdict. Nothing waits for a promise, and what it throws or rejects with is logged.
+   * Left out: attempts are not counted.
+   */
   report?(healthy: boolean): unknown
+  /** Called instead when an attempt ended without one, as `release` of a `Peer` is. */
   release?(): unknown
 }
 

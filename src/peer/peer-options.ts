@@ -37,6 +37,7 @@ export interface CustomL4 {
 export interface ClientCert {
   /** Leaf first, then intermediates. */
   readonly cert: string | Buffer
+  /** Private key of the leaf. */
   readonly key: string | Buffer
 }
 

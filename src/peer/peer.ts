@@ -7,11 +7,13 @@ import type { ResolvedPeerOptions } from './peer-options.ts'
 
 /** Next hop of a CONNECT tunnel (RFC 9110 9.3.6). */
 export interface ConnectProxy {
+  /** Address of the proxy itself. */
   readonly nextHop: PeerAddress
   /** TLS to the proxy itself; takes effect with TLS. */
   readonly tls: boolean
-  /** Authority asked for in the CONNECT request; '' host: the peer's own address. */
+  /** Host that CONNECT asks for, mostly the peer's own; an IPv6 address has no brackets here. */
   readonly host: string
+  /** Port that CONNECT asks for, 1 to 65535. */
   readonly port: number
   /** Sent with CONNECT, in this order. */
   readonly headers: readonly (readonly [name: string, value: string])[]
@@ -19,11 +21,15 @@ export interface ConnectProxy {
 
 /** Where and how to connect, as connectors and the engine see it. HttpPeer is one; whatever has these members is another. */
 export interface Peer {
+  /** Where to connect: host and port, or a Unix path. */
   readonly address: PeerAddress
+  /** Whether TLS is spoken to it. A dial refuses that until TLS to the peer is implemented. */
   readonly tls: boolean
   /** Server name for SNI and verification; '' sends none (verification still happens against the host). */
   readonly sni: string
+  /** The proxy that is asked by CONNECT for a way there; null goes straight. */
   readonly connectProxy: ConnectProxy | null
+  /** Complete and checked; `PEER_DEFAULTS` where nothing is set. */
   readonly options: ResolvedPeerOptions
   /** Everything that makes two connections not interchangeable, as one string. Computed once a peer. */
   readonly reuseKey: string

@@ -84,12 +84,15 @@ export interface PoolCounters {
   queueTimeouts: number
 }
 
-/** Connections with one reuse key. */
+/** Connections with one reuse key; in what `HttpConnector.stats()` gives, of all reuse keys with one name. */
 export interface PeerConnections {
+  /** Name of the peer: `host:port`, `[v6]:port` or `unix:/path`. */
   readonly peer: string
   /** Lent to exchanges. */
   readonly active: number
+  /** At rest in the pool. */
   readonly idle: number
+  /** Being established; no exchange has them yet. */
   readonly dialling: number
   /** Requests in the queue. */
   readonly waiting: number

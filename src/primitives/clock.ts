@@ -20,7 +20,7 @@ export interface Clock {
   exact(): number
   /** Wall-clock milliseconds since the epoch, exact. */
   wall(): number
-  /** Calls `run` about every TICK_MS until the returned function is called. Does not keep the process alive. */
+  /** Calls `run` about every `ms` until the returned function is called. Does not keep the process alive. */
   every(ms: number, run: () => void): () => void
   /** Calls `run` once after `ms`, exactly, until the returned function is called. For rare waits that a tick is too coarse for. */
   after(ms: number, run: () => void): () => void

@@ -5,6 +5,8 @@
  * A string is hashed as the bytes it came from: heads are read one byte a character, so characters up to U+00FF are one
  * byte each. A string with any other character was not read from the wire and is hashed as UTF-8.
  */
+
+/** What a key is made of: text, which is hashed as the bytes that it came from, or bytes. */
 export type HashKey = string | Uint8Array
 
 const CRC32_TABLE = new Uint32Array(256)

@@ -40,20 +40,24 @@ export interface ByteStream {
    * 0: every buffer written is free again.
    */
   readonly bytesQueued: number
-  /** Bytes received and sent so far. */
+  /** Bytes received so far. */
   readonly bytesRead: number
+  /** Bytes written so far, those of `bytesQueued` included. */
   readonly bytesWritten: number
   /** Bytes that the kernel has taken so far, as exactly as the transport can tell: how a slow reader is told from a stuck one. */
   readonly bytesTaken: number
+  /** It is closed, or about to be: what is written goes nowhere. */
   readonly destroyed: boolean
   /** Of the socket below it; -1 without one, and once that is closed. */
   readonly descriptor: number
+  /** Addresses, age and TLS of the connection. */
   readonly digest: StreamDigest
 
   /** Appends latin1 text. It is written together with what follows in this turn; `flush()` sends it now. */
   writeText(text: string): void
   /** Writes bytes behind the text queued so far. They belong to the stream until `bytesQueued` is 0 again. */
   writeBytes(bytes: Buffer): void
+  /** Writes text that is queued now, not at the end of the turn. */
   flush(): void
   /** Sends FIN after everything written. Reading goes on. */
   end(): void
@@ -62,7 +66,9 @@ export interface ByteStream {
 
   /** Stops reading, at once: no `onBytes` and no `onEnd` until `resume()`. Repeating it is harmless. */
   pause(): void
+  /** Reads on. Repeating it is harmless. */
   resume(): void
+  /** Stopped by `pause()`. A stream that only lets others have their turn is not. */
   readonly paused: boolean
   /** What the receiver may say of its buffer; null: every buffer handed to `onBytes` is the receiver's for good. */
   readonly receiveBuffer: ReceiveBuffer | null
@@ -70,8 +76,9 @@ export interface ByteStream {
 
 /** The receive buffer of a transport that reads many connections into one: the receiver says when it needs one of its own. */
 export interface ReceiveBuffer {
-  /** Within `onBytes` only: the next read goes into a buffer of this stream's own (relayed bodies), or again into the shared one. */
+  /** Within `onBytes` only: the next read goes into a buffer of this stream's own (relayed bodies). */
   useOwnBuffer(): void
+  /** Within `onBytes` only: the next read goes into the shared buffer again. */
   useSharedBuffer(): void
   /** The bytes handed to `onBytes` are in a buffer that no other stream reads into. */
   readonly ownsBuffer: boolean
@@ -82,14 +89,17 @@ export interface ReceiveBuffer {
   giveUpBuffer(): boolean
 }
 
-/** What is known of a connection, for hooks, tracers and logs. Times are exact monotonic ms (clock.exact()); 0 when unknown. */
+/** What is known of a connection, for hooks, tracers and logs. */
 export interface StreamDigest {
-  /** `203.0.113.7:4711`, `[2001:db8::1]:443` or `unix:/path`; '' when the kernel did not say. */
+  /** `203.0.113.7:4711` or `[2001:db8::1]:443`; '' for a Unix socket, or when the kernel did not say. */
   readonly remoteAddress: string
+  /** Numeric, without brackets, IPv4 for an IPv4 client of a dual-stack listener; '' as `remoteAddress`. */
   readonly remoteIp: string
+  /** 0 for a Unix socket, or when the kernel did not say. */
   readonly remotePort: number
+  /** This end, in the form of `remoteAddress`; '' as well once the connection is closed. */
   readonly localAddress: string
-  /** When the connection was accepted or established. */
+  /** When the connection was accepted or established, in monotonic ms, by the tick and so somewhat early; 0 when unknown. */
   readonly establishedAt: number
   /** Of the handshake on top of the transport; null: plain text. */
   readonly tls: TlsFacts | null
@@ -105,6 +115,7 @@ export interface TlsFacts {
   readonly alpn: string
   /** SNI. */
   readonly serverName: string
+  /** An earlier session was taken up again (RFC 8446 2.2). */
   readonly resumed: boolean
 }
 

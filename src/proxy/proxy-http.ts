@@ -27,7 +27,9 @@ export interface FailToProxy {
 export interface UpstreamFacts {
   /** It came out of the pool. */
   readonly reused: boolean
+  /** The one that `upstreamPeer` chose. */
   readonly peer: Peer
+  /** Its addresses, age and TLS. */
   readonly digest: StreamDigest
 }
 

@@ -75,10 +75,13 @@ export interface Session {
   readonly triedPeers: readonly Peer[]
   /** Peer of the current attempt; null before there is one. */
   readonly peer: Peer | null
+  /** Connection of the current attempt; null before there is one and once the attempt is over, so in `logging` as well. */
   readonly upstreamDigest: StreamDigest | null
+  /** That connection had carried exchanges before. Stays as it is when the attempt is over; false without a connection. */
   readonly upstreamReused: boolean
-  /** Body bytes, framing excluded. */
+  /** Bytes of the request's body so far, without framing; when an upgraded connection is over, all that came from the client. */
   readonly bytesReceived: number
+  /** Bytes of the response's body so far, without framing; when an upgraded connection is over, all that went to the client. */
   readonly bytesSent: number
   /** A final response head was written. */
   readonly responded: boolean

@@ -44,15 +44,21 @@ export interface InjectRequest {
   body?: string | Uint8Array
   /** Sent chunked instead, piece by piece. */
   chunks?: readonly (string | Uint8Array)[]
+  /** Sent behind `chunks`; without those not at all. @default none */
   trailers?: Fields
 }
 
 /** What the client of `inject` got. */
 export interface InjectResponse {
+  /** That of the final response, or 101. */
   readonly status: number
+  /** Reason phrase, as it came over the wire. */
   readonly reason: string
+  /** Of that response, as the client got them. */
   readonly headers: HeaderMap
+  /** Whole, without framing; a content coding stays on it. Empty for 101. */
   readonly body: Buffer
+  /** Null: there were none. */
   readonly trailers: HeaderMap | null
   /** Interim responses, in order. */
   readonly interim: readonly ResponseHead[]

@@ -21,15 +21,22 @@ export type Fields = HeaderMap | Readonly<Record<string, string | readonly strin
 export type MemoryOrigin = (request: OriginRequest) => OriginAnswer | Promise<OriginAnswer>
 /** A request, as it reached the function that stands in for an origin. */
 export interface OriginRequest {
+  /** As an origin gets it, with all that filters and the proxy made of it. */
   readonly head: RequestHead
+  /** Whole: the function is called when all of it is there. Empty for a request without one. */
   readonly body: Buffer
+  /** The one that `upstreamPeer` chose. */
   readonly peer: Peer
 }
 /** What that function answers. */
 export interface OriginAnswer {
+  /** @default 200 */
   status?: number
+  /** Content-Length or chunks follow from `body` and `trailers`. @default none */
   headers?: Fields
+  /** Text is sent as UTF-8. @default '' */
   body?: string | Uint8Array
+  /** With them the answer is sent in chunks. @default none */
   trailers?: Fields
 }
 

@@ -95,9 +95,11 @@ export class ServiceHandle {
 
 /** Where a listener of the in-process form really listens. */
 export interface BoundAddress {
+  /** Name of the listener: `<service>/<address as written>`; the second one of `:port` ends in `/v6`. */
   readonly name: string
   /** `host:port` or `unix:/path`, as a client would dial it. */
   readonly address: string
+  /** Numeric, without brackets (`0.0.0.0`: all of IPv4); '' for a Unix path. */
   readonly host: string
   /** 0 for a Unix path. */
   readonly port: number

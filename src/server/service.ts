@@ -17,12 +17,15 @@ import type { ServerContext } from './server-context.ts'
 export interface ListenerSpec<Options extends ListenerOptions = ListenerOptions> {
   /** Unique in the server: `<service>/<address as written>`; `:port` gives two listeners. */
   readonly name: string
+  /** Where to bind: TCP, of which port 0 is one that is free, or a Unix path with its mode. */
   readonly address: DescribedAddress
+  /** Limits of the listener. Whoever binds it reads `backlog` alone; left out there, it is 4096. */
   readonly options: Options
 }
 
 /** A listener of a service that has started. */
 export interface RunningListener {
+  /** What it was bound from, with what an operator set in its options. */
   readonly spec: ListenerSpec
   /** Creates an acceptor whose traffic goes to the service. Each serves one socket, once; several may accept at the same time. */
   createAcceptor(): Acceptor
@@ -53,13 +56,20 @@ export interface TestedConnection {
  * what stands here.
  */
 export interface ListeningService {
+  /** Tells it from a `BackgroundService`. */
   readonly kind: 'listening'
+  /** Unique in the server; `dependsOn` and messages name it by that. */
   readonly name: string
+  /** All there are, at least one; read before `start`, and again behind it. */
   readonly listeners: readonly ListenerSpec[]
   /** What it is made of, for `cirque validate`. Left out: nothing that could be told. */
   parts?(): ServiceParts
   /** Builds what is built once per service; called before any listener accepts. `admission` is that of the whole server. */
   start(context: ServerContext, admission: Admission): Promise<void> | void
+  /**
+   * Makes one of `listeners` ready for acceptors, once, behind `start`; an acceptor listens, not this. A throw ends the start
+   * of the server.
+   */
   bind(spec: ListenerSpec): RunningListener
   /**
    * Serves a connection of this process to itself, which no listener accepted and no count knows; from a `net.Server` with
@@ -69,6 +79,7 @@ export interface ListeningService {
   acceptSelfTest?(socket: net.Socket, upstream: boolean): TestedConnection
   /** From now on answers say `Connection: close`; resolves when nothing is open any more (or all of it was cut). */
   drain(request: DrainRequest): Promise<{ cut: number }>
+  /** What it has open, and has done so far; asked at any time, before `start` too. */
   stats(): ServiceStats
   /** What else counts for it, and may count for other services too. Left out: nothing. */
   counted?(): Iterable<Counted>
@@ -81,7 +92,9 @@ export interface ListeningService {
  * of the server.
  */
 export interface BackgroundService {
+  /** Tells it from a `ListeningService`. */
   readonly kind: 'background'
+  /** Unique in the server; `dependsOn` and messages name it by that. */
   readonly name: string
   /**
    * Resolves when the service is ready for its dependents; what it goes on doing afterwards ends with `signal`.

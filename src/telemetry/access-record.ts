@@ -11,11 +11,17 @@ export interface LoggedExchange extends Session {
   readonly status: number
   /** What the origin of the last attempt sent, before any filter; 0 when it sent no final head. */
   readonly upstreamStatus: number
+  /** One of the flags of the access log; '-' when all went well. */
   readonly flag: string
+  /** When the head of the request was complete. */
   readonly startedAt: number
+  /** When the last attempt had a connection. */
   readonly connectedAt: number
+  /** When the last attempt had written the head of its request. */
   readonly sentAt: number
+  /** When the first head of the answer was there, interim ones included. */
   readonly firstByteAt: number
+  /** From `startedAt` to the moment in which it is read, in ms. */
   readonly durationMs: number
   /** What hooks added with `logField()`, in that order; null: nothing. */
   readonly logFields: ReadonlyMap<string, LogValue> | null

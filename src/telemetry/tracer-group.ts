@@ -15,7 +15,10 @@ export type TracerCallback = keyof Tracer
 type EventOf<Name extends TracerCallback> = Parameters<NonNullable<Tracer[Name]>>[0]
 
 /** Count of throws and rejections swallowed so far in this process. */
-export const tracerFaults = { count: 0 }
+export const tracerFaults = {
+  /** Since the process began; nothing sets it back. */
+  count: 0,
+}
 
 const countFault = (): void => { tracerFaults.count++ }
 

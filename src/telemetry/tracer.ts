@@ -38,6 +38,7 @@ export interface ExchangeStarted extends ExchangeEvent {
   readonly request: Readonly<RequestHead>
   /** Name of the listener. */
   readonly listener: string
+  /** Who asks, as `session.clientIp`; '' on a Unix socket. */
   readonly clientIp: string
   /** The client's connection, with what its TLS handshake settled in `tls`. */
   readonly client: StreamDigest
@@ -46,6 +47,7 @@ export interface ExchangeStarted extends ExchangeEvent {
    * service that has neither a tracer nor an access log of its own.
    */
   readonly startedAt: number
+  /** The same moment in ms since the epoch. */
   readonly startedWallMs: number
 }
 
@@ -71,6 +73,7 @@ export interface AttemptConnected extends AttemptEvent {
   readonly connection: StreamDigest
   /** 'h1', 'h2'. */
   readonly protocol: string
+  /** When the attempt got it: behind every handshake, or when the pool lent it. */
   readonly connectedAt: number
 }
 
@@ -84,9 +87,11 @@ export interface AttemptResponded extends AttemptEvent {
 
 /** An attempt is over. */
 export interface AttemptEnded extends AttemptEvent {
+  /** The connection had carried exchanges before; false without one. */
   readonly reused: boolean
   /** What the origin sent, before any filter; 0: no final head. */
   readonly status: number
+  /** When the peer was chosen. */
   readonly startedAt: number
   /** A connection was there; 0: none could be had. */
   readonly connectedAt: number
@@ -96,8 +101,9 @@ export interface AttemptEnded extends AttemptEvent {
   readonly firstByteAt: number
   /** The exchange was done with the origin. */
   readonly endedAt: number
-  /** Of the body sent to the origin, and received from it; of an upgraded connection, all bytes behind the heads. */
+  /** Of the body sent to the origin; of an upgraded connection, all bytes behind the heads. */
   readonly bytesSent: number
+  /** Of the body received from the origin; of an upgraded connection, all bytes behind the heads. */
   readonly bytesReceived: number
   /** What ended it, on whichever side; null: the response came whole, or a filter answered in its place. */
   readonly error: ProxyError | null
@@ -115,10 +121,15 @@ export interface ExchangeRetried extends AttemptEvent {
 
 /** How an exchange ended: what the access log has, and more. */
 export interface ExchangeEnded extends ExchangeEvent {
+  /** Name of the listener: `<service>/<address as written>`. */
   readonly listener: string
+  /** Who asked, as `session.clientIp`; '' on a Unix socket. */
   readonly clientIp: string
+  /** The client's connection. */
   readonly client: StreamDigest
+  /** As the request filters left it. */
   readonly method: string
+  /** 'https' when the client's connection has TLS. */
   readonly scheme: 'http' | 'https'
   /** Value of Host; '' when there is none. */
   readonly authority: string
@@ -134,18 +145,27 @@ export interface ExchangeEnded extends ExchangeEvent {
   readonly bytesReceived: number
   /** Of the response's body, sent to the client; of an upgraded connection, all bytes behind the heads. */
   readonly bytesSent: number
+  /** When the head of the request was complete, as `exchangeStarted` had it. */
   readonly startedAt: number
+  /** The same moment in ms since the epoch. */
   readonly startedWallMs: number
+  /** When the response was handed over whole, or the exchange was given up. */
   readonly endedAt: number
+  /** From `startedAt` to `endedAt`, in ms. */
   readonly durationMs: number
   /** Those for which no peer could be chosen included. */
   readonly attempts: number
-  /** The values of the last attempt; '', false and 0 when no peer was chosen in it. */
+  /** Name of the last attempt's peer; '' when none was chosen in it. */
   readonly peer: string
+  /** The last attempt's connection had carried exchanges before; false without one. */
   readonly reused: boolean
+  /** What the origin sent in the last attempt, before any filter; 0: no final head. */
   readonly upstreamStatus: number
+  /** The last attempt had a connection; 0: none could be had. */
   readonly connectedAt: number
+  /** The head of its request was written. */
   readonly sentAt: number
+  /** The first head of its answer was there, interim ones included. */
   readonly firstByteAt: number
   /** The connections were joined behind a 101, or 2xx to CONNECT. */
   readonly upgraded: boolean
@@ -153,15 +173,21 @@ export interface ExchangeEnded extends ExchangeEvent {
   readonly ownAnswer: boolean
   /** A repetition was called for and the retry budget did not allow it. */
   readonly retryBudgetSpent: boolean
+  /** What went wrong, on whichever side; null: nothing. */
   readonly error: ProxyError | null
 }
 
 /** A head that broke the rules before it became a request. */
 export interface RequestRefused {
+  /** Name of the listener: `<service>/<address as written>`. */
   readonly listener: string
+  /** The client's connection. */
   readonly client: StreamDigest
+  /** What was wrong; `limit` names the limit that was passed. */
   readonly error: ProxyError
+  /** One of the flags of the access log, as its line has it. */
   readonly flag: string
+  /** When it was refused, in ms since the epoch. */
   readonly refusedWallMs: number
 }
 
@@ -185,8 +211,11 @@ export interface UpstreamConnected extends UpstreamEvent {
 
 /** A dial failed. */
 export interface UpstreamConnectFailed {
+  /** Name of the peer for which it was dialled. */
   readonly peer: string
+  /** What failed; `kind` says at which step. */
   readonly error: ProxyError
+  /** From the dial to its failure, in ms. */
   readonly durationMs: number
   /** 0: not even its name could be resolved. */
   readonly addressesTried: number
@@ -197,12 +226,15 @@ export type UpstreamReused = UpstreamEvent
 
 /** A connection to an origin is gone. */
 export interface UpstreamClosed extends UpstreamEvent {
+  /** 'h1', 'h2'. */
   readonly protocol: string
   /** Exchanges that it carried. */
   readonly exchanges: number
   /** Since `upstreamConnected`, in ms. */
   readonly openMs: number
+  /** All bytes from the origin, heads and framing included. */
   readonly bytesReceived: number
+  /** All bytes to the origin, heads and framing included. */
   readonly bytesSent: number
   /** Who began to end it: the proxy (time limit, eviction, a failed exchange), or the origin, or what lies between. */
   readonly closedBy: 'proxy' | 'origin'
@@ -214,18 +246,22 @@ export interface UpstreamClosed extends UpstreamEvent {
 
 /** A client was let in. */
 export interface DownstreamAccepted {
+  /** Name of the listener: `<service>/<address as written>`. */
   readonly listener: string
+  /** The client's connection; the same object in both events of it. */
   readonly client: StreamDigest
 }
 
-/** The option of the listener that said no. */
+/** What said no: an option of the listener, or a limit of the whole worker ('max-connections', 'memory-budget'). */
 export type RefusalReason = 'max-connections' | 'max-connections-per-client' | 'connection-filter' | 'memory-budget'
 
 /** A client was turned away. */
 export interface DownstreamRefused {
+  /** Name of the listener: `<service>/<address as written>`. */
   readonly listener: string
   /** '' for a Unix socket, or when the kernel did not say. */
   readonly clientIp: string
+  /** Which limit was reached, or that the filter said no. */
   readonly reason: RefusalReason
 }
 
@@ -235,7 +271,9 @@ export interface DownstreamClosed extends DownstreamAccepted {
   readonly protocol: string
   /** Request heads seen, refused ones included. */
   readonly requests: number
+  /** All bytes from the client, heads and framing included. */
   readonly bytesReceived: number
+  /** All bytes to the client, heads and framing included. */
   readonly bytesSent: number
   /** Since it was accepted, in ms; 0 when that time is unknown. */
   readonly openMs: number

@@ -1,5 +1,5 @@
 /**
- * What an editor shows of the package: every exported name and every member of an exported class says what it is, and a class has
+ * What an editor shows of the package: every exported name and every member of what is exported says what it is, and a class has
  * the members below and no others. One that is added is meant to be called by applications; any other is marked `@internal`,
  * which keeps it out of the declarations.
  */
@@ -10,7 +10,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { after, before, test } from 'node:test'
 import { publishedManifest } from '../../scripts/build-package.ts'
-import { declaredNames, writeDeclarations, type DeclaredName } from '../support/declared-surface.ts'
+import { declaredNames, withBases, writeDeclarations, type DeclaredName } from '../support/declared-surface.ts'
 import { writeTree } from '../support/temporary-folder.ts'
 
 const ROOT = path.join(import.meta.dirname, '../..')
@@ -106,12 +106,15 @@ export type Found = Discovery
 
 const folder = realpathSync(mkdtempSync(path.join(os.tmpdir(), 'cirque-')))
 let names: readonly DeclaredName[] = []
+/** Those with members: classes, interfaces and objects, and what they extend. */
+let shaped: readonly DeclaredName[] = []
 /** Those with members that are called. */
 let called: readonly DeclaredName[] = []
 before(() => {
   const dist = path.join(folder, 'node_modules/cirque/dist')
   writeDeclarations(dist)
   names = [...declaredNames(dist), ...declaredNames(dist, 'src/kit/index.d.ts')]
+  shaped = withBases(dist, names).filter(({ kind }) => kind === 'class' || kind === 'interface' || kind === 'const')
   called = names.filter(({ kind, name }) => kind === 'class' || name === 'HttpProxyService')
 })
 after(() => rmSync(folder, { recursive: true, force: true, maxRetries: 3 }))
@@ -121,9 +124,10 @@ test('public surface: every exported name says what it is', () => {
   assert.deepEqual(names.filter(({ doc }) => doc === '').map(({ name }) => name), [])
 })
 
-test('public surface: every member of an exported class says what it is', () => {
-  const silent = called.flatMap(({ name, members }) => members.filter(({ doc }) => doc === '').map(member => `${name}.${member.name}`))
-  assert.deepEqual(silent, [])
+test('public surface: every member of an exported class, interface or object says what it is', () => {
+  const members = shaped.flatMap(one => one.members.map(({ name, doc }) => ({ place: `${one.source}: ${one.name}.${name}`, doc })))
+  assert.ok(members.length > 700, `${members.length} members`)
+  assert.deepEqual(members.filter(({ doc }) => doc === '').map(({ place }) => place), [])
 })
 
 test('public surface: a class has the members that applications may use, and no others', () => {
