@@ -32,7 +32,7 @@ const MEMBERS: Readonly<Record<string, string>> = {
     'trySelectFor trySelectPeerFor update',
   Networks: 'has',
   OptionError: 'mistakes of',
-  ProxyError: 'kind limit retry source status',
+  ProxyError: 'hook kind limit retry source status',
   RequestHead: 'authority build check clone headers host method path query scheme target version',
   Resolver: 'options resolve',
   ResponseHead: 'build check clone headers reason status version',
