@@ -69,7 +69,7 @@ export class TcpListener {
 
   /** Node.js took it from the queue, and built a socket for it. */
   #accept(socket: net.Socket): void {
-    const { remoteAddress = '' } = socket, countedAs = this.#admit(remoteAddress)
+    const remoteAddress = plainIp(socket.remoteAddress ?? ''), countedAs = this.#admit(remoteAddress)
     if (countedAs === null) {
       this.#turnAway(remoteAddress)
       socket.on('error', () => { /* it is being reset */ })
@@ -82,9 +82,9 @@ export class TcpListener {
 
   /** The acceptor took it from the queue. */
   #takeIn(handle: StreamHandle): void {
-    const remote = remoteEndOf(handle), countedAs = this.#admit(remote.address)
+    const remote = remoteEndOf(handle), remoteAddress = plainIp(remote.address), countedAs = this.#admit(remoteAddress)
     if (countedAs === null) {
-      this.#turnAway(remote.address)
+      this.#turnAway(remoteAddress)
       TcpStream.adopt(handle, remote, NOBODY).destroy(true)
       return
     }
@@ -116,7 +116,7 @@ export class TcpListener {
     if (connectionFilter !== null && !this.#allows(connectionFilter, ip)) return this.#refuse('connection-filter')
     const client = maxConnectionsPerClient === 0 ? '' : clientOf(ip), perClient = this.#perClient
     const isOver = client !== '' && (perClient.get(client) ?? 0) >= maxConnectionsPerClient
-    if (isOver && this.#owner.speaksForMany?.(plainIp(ip)) !== true) return this.#refuse('max-connections-per-client')
+    if (isOver && this.#owner.speaksForMany?.(ip) !== true) return this.#refuse('max-connections-per-client')
     // Last: who is turned away for another reason costs no other connection its place.
     const reason = this.#owner.refusal(maxConnections)
     if (reason !== null) return this.#refuse(reason)

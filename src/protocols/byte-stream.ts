@@ -99,7 +99,7 @@ export interface StreamDigest {
   readonly remotePort: number
   /** This end, in the form of `remoteAddress`; '' as well once the connection is closed. */
   readonly localAddress: string
-  /** When the connection was accepted or established, in monotonic ms, by the tick and so somewhat early; 0 when unknown. */
+  /** When the connection was accepted or established, in monotonic ms, exact; 0 when unknown. */
   readonly establishedAt: number
   /** Of the handshake on top of the transport; null: plain text. */
   readonly tls: TlsFacts | null

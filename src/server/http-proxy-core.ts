@@ -243,7 +243,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
       const subject = kind === 'NO_HEALTHY_BACKEND' ? { service, kind, peer, error: error.message } : { service, kind, peer }
       this.#lines.error('an upstream failed a request', subject, () => detailsOf(exchange, error))
     } else {
-      this.#lines.error('a request failed inside the proxy', { service, kind }, () => ({
+      this.#lines.error('a request failed inside the proxy', { service, kind, ...error.hook === '' ? {} : { hook: error.hook } }, () => ({
         ...detailsOf(exchange, error), stack: this.stackOf(error) || undefined,
       }))
     }

@@ -26,7 +26,7 @@ interface Started {
   connect(): Promise<'in' | 'out'>
 }
 
-async function start(t: TestContext, options: ListenerOptions): Promise<Started> {
+async function start(t: TestContext, options: ListenerOptions, host = '127.0.0.1'): Promise<Started> {
   const streams: ByteStream[] = [], sockets: net.Socket[] = [], filterFaults: string[] = []
   const started = { evict: () => false } as { -readonly [Key in keyof Started]: Started[Key] }
   let accepted: (() => void) | null = null
@@ -48,7 +48,7 @@ async function start(t: TestContext, options: ListenerOptions): Promise<Started>
     },
   })
   const acceptor = started.listener.createAcceptor()
-  const { port } = await acceptor.listen({ kind: 'tcp', host: '127.0.0.1', port: 0, ipv6Only: false }, 16)
+  const { port } = await acceptor.listen({ kind: 'tcp', host, port: 0, ipv6Only: false }, 16)
   started.port = port
   started.connect = () => within('the connection to be let in or not', new Promise(resolve => {
     accepted = () => resolve('in')
@@ -65,6 +65,29 @@ async function start(t: TestContext, options: ListenerOptions): Promise<Started>
   })
   return started
 }
+
+test('tcp listener: an IPv4 client of a dual-stack listener is one to the filter as well', async t => {
+  const heard: string[] = []
+  let started: Started
+  try {
+    started = await start(t, { connectionFilter: ip => heard.push(ip) > 1 }, '::')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EAFNOSUPPORT') throw error
+    t.skip('this machine has no IPv6')
+    return
+  }
+  assert.deepEqual([await started.connect(), await started.connect()], ['out', 'in'])
+  assert.deepEqual(heard, ['127.0.0.1', '127.0.0.1'])
+  assert.equal(started.streams[0]!.digest.remoteIp, '127.0.0.1')
+})
+
+test('tcp listener: a connection began when it came, also when no tick has moved the clock on', async t => {
+  const started = await start(t, {})
+  const beforeMs = performance.now()
+  assert.equal(await started.connect(), 'in')
+  const { establishedAt } = started.streams[0]!.digest
+  assert.ok(establishedAt >= beforeMs && establishedAt <= performance.now(), `${establishedAt} is before ${beforeMs}`)
+})
 
 test('tcp listener: over its limit the oldest idle connection makes room, and without one the new one is reset', async t => {
   const started = await start(t, { maxConnections: 2 })

@@ -125,6 +125,20 @@ test('process log: a hook that nothing waits for and that throws a thousand time
   bench.close()
 })
 
+test('process log: a hook that fails does not hide what another one says', async () => {
+  const { bench, lines } = logged({
+    requestFilter(session) {
+      if (session.request.path === '/') throw new Error('planned')
+      return 'continue'
+    },
+    upstreamPeer() { throw new Error('unplanned') },
+  })
+  for (const target of ['/', '/a', '/', '/a']) await bench.send(`GET ${target} HTTP/1.1\r\nHost: a\r\n\r\n`)
+  assert.deepEqual(lines.map(({ fields }) => fields['hook']), ['requestFilter', 'upstreamPeer'])
+  assert.match(String(lines[1]!.fields['error']), /unplanned/)
+  bench.close()
+})
+
 test('counts and logs: an answer that a body filter fails within is the application\'s fault, not that of the origin', async () => {
   for (const hook of ['upstreamResponseBodyFilter', 'responseBodyFilter'] as const) {
     const { bench, lines } = logged({ [hook]() { throw new Error('planned') } })

@@ -194,7 +194,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
     const { remoteAddress: address = '', remotePort: port = 0 } = accepted, remote = { address, port }
     if (viaOnread) return TcpStream.adopt(takeHandle(accepted)!, remote, owner)
     accepted.allowHalfOpen = true
-    const stream = new TcpStream(accepted, owner, new SocketDigest(accepted, systemClock.now(), remote), false)
+    const stream = new TcpStream(accepted, owner, new SocketDigest(accepted, systemClock.exact(), remote), false)
     accepted.on('data', onData)
     accepted.resume()
     return stream
@@ -204,7 +204,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
   static adopt(handle: StreamHandle, remote: RemoteEnd, owner: StreamOwner): TcpStream {
     upcoming = sharedSlab.view
     const socket = new net.Socket({ handle, allowHalfOpen: true, onread } as unknown as net.SocketConstructorOpts)
-    return new TcpStream(socket, owner, new SocketDigest(socket, systemClock.now(), remote), true)
+    return new TcpStream(socket, owner, new SocketDigest(socket, systemClock.exact(), remote), true)
   }
 
   /** Dials. `onConnected` follows, or `onClosed` with the reason. */
@@ -240,7 +240,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
   get digest(): StreamDigest { return this.#digest ??= this.#digestNow() }
   #digestNow(): StreamDigest {
     const { socket } = this
-    return new SocketDigest(socket, systemClock.now(), { address: socket.remoteAddress ?? '', port: socket.remotePort ?? 0 })
+    return new SocketDigest(socket, systemClock.exact(), { address: socket.remoteAddress ?? '', port: socket.remotePort ?? 0 })
   }
 
   // ---- reading
@@ -460,7 +460,10 @@ export function dialTcp(options: DialRequest, owner: StreamOwner & { onConnected
   return TcpStream.dial(options, owner)
 }
 
-/** Asks the kernel for the local address only when it is read: that is a system call. */
+/**
+ * Asks the kernel for the local address only when it is read: that is a system call. Its time is exact, and so is what the clock says next:
+ * while nothing has a deadline no tick moves the clock on.
+ */
 class SocketDigest implements StreamDigest {
   readonly #socket: net.Socket
   readonly establishedAt: number
