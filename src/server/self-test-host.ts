@@ -16,6 +16,7 @@ import type { DownstreamSession } from '../protocols/http-session.ts'
 import { Exchange } from '../proxy/exchange.ts'
 import type { ExchangeHost, FinishedExchange } from '../proxy/exchange-host.ts'
 import type { ConnectionFacts, ForwardedFields } from '../proxy/forwarded-fields.ts'
+import { hookLate } from '../proxy/hook-watch.ts'
 import { KeptBodies } from '../proxy/kept-bodies.ts'
 import type { PhasePlan } from '../proxy/phases.ts'
 import { RetryBudget } from '../proxy/retry-budget.ts'
@@ -76,7 +77,8 @@ export class SelfTestHost<Ctx> implements ExchangeHost<Ctx>, ConnectionHost, Tes
   // ---- what the test asks
 
   get error(): ProxyError | null { return this.#refused ?? this.#exchange?.error ?? null }
-  get stack(): string { return this.error === null ? '' : this.#service.stackOf(this.error) }
+  /** A test that is late may wait for a hook, whose place it is then. */
+  get stack(): string { return this.#service.stackOf(this.error ?? hookLate(this.waitsFor, this)) }
   get waitsFor(): string { return this.#exchange?.waitsFor ?? 'the head of the request' }
   get namedNoPeer(): boolean {
     return !this.#upstream && this.error?.source === 'upstream' && this.#exchange !== null && this.#exchange.peer === null

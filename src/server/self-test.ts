@@ -25,10 +25,13 @@ export async function runSelfTest(test: SelfTest, accept: (socket: net.Socket) =
   const asked = `${test.method} ${test.path}`
   const { statusMin, statusMax } = test.expect
   const limit = new AbortController()
-  let waitedFor = ''
+  let waitedFor = '', waitedIn: Pick<SelfTestOutcome, 'stack'> = {}
   const timer = setTimeout(() => {
     const tested = line?.tested ?? null
-    if (tested !== null) waitedFor = `; it waits for ${tested.waitsFor}`
+    if (tested !== null) {
+      waitedFor = `; it waits for ${tested.waitsFor}`
+      waitedIn = stackOf(tested)
+    }
     limit.abort()
   }, test.timeoutMs)
   let folder = ''
@@ -51,7 +54,7 @@ export async function runSelfTest(test: SelfTest, accept: (socket: net.Socket) =
     return { passed: true, detail: `${asked} answered ${answer.status} in ${Math.round(performance.now() - startedAt)} ms${why}` }
   } catch (error) {
     const begun = answer === null ? 'was not answered' : `answered ${answer.status}, but not to the end`
-    if (limit.signal.aborted) return { passed: false, detail: `${asked} ${begun} within ${test.timeoutMs} ms${waitedFor}` }
+    if (limit.signal.aborted) return { passed: false, detail: `${asked} ${begun} within ${test.timeoutMs} ms${waitedFor}`, ...waitedIn }
     const why = line?.tested?.error ?? error
     const detail = `${asked} ${begun}: ${why instanceof Error ? why.message : String(why)}`
     return { passed: false, detail, ...stackOf(line?.tested ?? null) }

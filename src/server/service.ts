@@ -43,7 +43,7 @@ export type ServiceParts = Required<Pick<DescribedService, 'hooks' | 'otherMetho
 export interface TestedConnection {
   /** Why its request failed, or was refused; null: it did not, or not yet. */
   readonly error: ProxyError | null
-  /** Where in the application it failed, as a stack; '' when nothing is known of that. */
+  /** Where in the application it failed, or what it waits for stands, as a stack; '' when nothing is known of that. */
   readonly stack: string
   /** For a test that is late: what the request is at. */
   readonly waitsFor: string

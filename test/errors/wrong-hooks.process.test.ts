@@ -4,7 +4,9 @@
  * the other tests' processes may have none.
  */
 import assert from 'node:assert/strict'
+import path from 'node:path'
 import test, { type TestContext } from 'node:test'
+import { placeIn } from '../../src/errors/code-frame.ts'
 import { HOOKS } from '../../src/proxy/proxy-http.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 import { WrongFolder } from '../support/wrong-applications.ts'
@@ -95,6 +97,28 @@ test('wrong hooks: a promise that never settles is named by the time it had, or 
     const fault = AT_ONCE.has(hook) ? `HOOK_FAILED (internal): ${hook}: it returned a promise; its result is needed at once`
       : `HOOK_TIMEOUT (internal): ${hook} gave no result within 20 ms`
     await isTold(t, hook, 'return new Promise(() => {})', PLACE, fault)
+  }
+})
+
+test('wrong hooks: a self-test that fails, or waits, because of a hook leads to it', async t => {
+  const rows = [
+    ['return 42', /^GET \/ answered 500, .*requestFilter: it returned 42/], ['throw new Error("no")', /answered 500, .*requestFilter: no$/],
+    ['return new Promise(() => {})', /^GET \/ was not answered within 50 ms; it waits for requestFilter$/],
+  ] as const
+  for (const [body, detail] of rows) {
+    const folder = new WrongFolder(temporaryFolder(t))
+    const app = `${withHook('requestFilter', body).replace('export default', 'const app =')}
+const server = new Server().selfTest({ timeoutMs: 50 })
+server.addService(httpProxyService(app).addTcp('127.0.0.1:0'))
+await server.runForever()`
+    const server = await folder.load({ app })
+    assert.ok(typeof server !== 'string', String(server))
+    await server.prepare()
+    const outcome = await server.runSelfTest()
+    server.close()
+    assert.match(outcome.detail, detail)
+    const place = placeIn(outcome.stack ?? '')
+    assert.deepEqual([path.relative(folder.folder, place?.file ?? ''), place?.line], ['app.ts', 3], outcome.detail)
   }
 })
 
