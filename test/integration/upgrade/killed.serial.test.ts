@@ -29,6 +29,19 @@ async function killAndStartAgain(t: TestContext, server: ReleasedApp): Promise<S
   return server.settled()
 }
 
+/** All keep-alive clients of a load may have got to one worker. @returns the worker that has most connections, and some at least */
+async function workerWithClients(server: ReleasedApp): Promise<number> {
+  let most: { readonly pid: number; readonly open: { readonly connections: number } } | null = null
+  await waitFor('clients at a worker', async () => {
+    const { slots } = await server.status()
+    for (const { worker } of slots) {
+      if (worker !== null && worker.open.connections > (most?.open.connections ?? 0)) most = worker
+    }
+    return most !== null
+  })
+  return most!.pid
+}
+
 /** Everything is of one release, and works. */
 async function isWhole(server: ReleasedApp, status: Status, outcome: OperationOutcome): Promise<void> {
   assert.match(outcome.result, /^(committed|rolled-back|refused)$/)
@@ -111,7 +124,7 @@ for (const victims of ['one', 'all'] as const) {
   test(`upgrade: kill -9 of ${victims} of the workers loses what they had accepted, and no dial`, LINUX_ONLY, async t => {
     const server = await ReleasedApp.start(t)
     const load = await UpgradeLoad.start(t, server.port, false)
-    const pids = pidsOf(await server.status()).slice(0, victims === 'one' ? 1 : 2)
+    const pids = victims === 'one' ? [await workerWithClients(server)] : pidsOf(await server.status())
     await load.killing(async () => {
       for (const pid of pids) process.kill(pid, 'SIGKILL')
       await waitFor('their end', () => pids.every(pid => !isAlive(pid)))
