@@ -20,7 +20,10 @@ const BROKEN: readonly Broken[] = [
   { fault: 'hangs at import', result: 'refused', reason: /3000 ms/ },
   { fault: 'throws at start', result: 'rolled-back', reason: /no new worker came up in slot 0: two finds no database/ },
   { fault: 'is never ready', result: 'rolled-back', reason: /no new worker came up in slot 0: not ready within 3000 ms/ },
-  { fault: 'exits after ready', result: 'rolled-back', reason: /worker 2\.0\.1 (?:died|could not be run): ended with code 7|the new worker could not accept/ },
+  {
+    fault: 'exits after ready', result: 'rolled-back',
+    reason: /worker 2\.0\.1 (?:died|could not be run): ended with code 7|the new worker could not accept/,
+  },
   {
     fault: 'hangs after ready', result: 'rolled-back',
     reason: /the self-test of worker 2\.0\.1 could not be run: self-test: no answer within \d+ ms/,
