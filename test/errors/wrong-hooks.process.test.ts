@@ -102,13 +102,14 @@ test('wrong hooks: a promise that never settles is named by the time it had, or 
 
 test('wrong hooks: a self-test that fails, or waits, because of a hook leads to it', async t => {
   const rows = [
-    ['return 42', /^GET \/ answered 500, .*requestFilter: it returned 42/], ['throw new Error("no")', /answered 500, .*requestFilter: no$/],
-    ['return new Promise(() => {})', /^GET \/ was not answered within 50 ms; it waits for requestFilter$/],
+    ['return 42', 30_000, /^GET \/ answered 500, .*requestFilter: it returned 42/],
+    ['throw new Error("no")', 30_000, /answered 500, .*requestFilter: no$/],
+    ['return new Promise(() => {})', 1000, /^GET \/ was not answered within 1000 ms; it waits for requestFilter$/],
   ] as const
-  for (const [body, detail] of rows) {
+  for (const [body, timeoutMs, detail] of rows) {
     const folder = new WrongFolder(temporaryFolder(t))
     const app = `${withHook('requestFilter', body).replace('export default', 'const app =')}
-const server = new Server().selfTest({ timeoutMs: 50 })
+const server = new Server().selfTest({ timeoutMs: ${timeoutMs} })
 server.addService(httpProxyService(app).addTcp('127.0.0.1:0'))
 await server.runForever()`
     const server = await folder.load({ app })
