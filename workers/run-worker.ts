@@ -48,7 +48,6 @@ const life = new WorkerLife(role, {
   },
   requestComes: () => watch.begin(),
   configure: settings => {
-    compileWhatServes()
     const logs = telemetry.configure(settings.log)
     watch.configure(settings.log)
     return { ...logs, calls: listenerCalls, workers, settings }
@@ -66,5 +65,11 @@ function takeRest(accept: AcceptCall): AcceptCall {
 
 process.on('uncaughtException', error => life.worker.onUncaught(error))
 process.on('unhandledRejection', reason => life.worker.onRejection(reason))
-claimRunHost(life.worker)
+claimRunHost({
+  run(server) {
+    // Everything is loaded by now.
+    compileWhatServes()
+    return life.worker.run(server)
+  },
+})
 await life.run()

@@ -73,13 +73,19 @@ export function compileWhatServes(): void {
   if (compilesAtOnce || process.execArgv.includes(AT_ONCE)) return
   compilesAtOnce = true
   v8.setFlagsFromString(AT_ONCE)
+  // Node.js writes the rest of the cache behind this event.
+  process.once('exit', compileAsUsual)
+}
+
+/** What is written is good for processes with the flags of that moment, and they start without this one. */
+function compileAsUsual(): void {
+  if (compilesAtOnce) v8.setFlagsFromString(`--no${AT_ONCE.slice(1)}`)
+  compilesAtOnce = false
 }
 
 /** Writes what was compiled since the start: a process that is killed would not. Costs nothing when all was read from there. */
 export function keepCompiled(): void {
-  // What is written is good for processes with the flags of this moment, and they start without this one.
-  if (compilesAtOnce) v8.setFlagsFromString(`--no${AT_ONCE.slice(1)}`)
-  compilesAtOnce = false
+  compileAsUsual()
   module.flushCompileCache()
 }
 
