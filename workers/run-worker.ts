@@ -4,7 +4,7 @@
  */
 import { role } from './keep-alive-without-supervisor.ts'
 import { pathToFileURL } from 'node:url'
-import { compileWhatServes, keepCompiled } from '../src/ipc/compile-cache.ts'
+import { keepCompiled } from '../src/ipc/compile-cache.ts'
 import { loadSystemCalls } from '../src/ipc/system-calls.ts'
 import type { AcceptCall, ListenerCalls } from '../src/listener/acceptor.ts'
 import { claimRunHost } from '../src/server/run-host.ts'
@@ -65,11 +65,5 @@ function takeRest(accept: AcceptCall): AcceptCall {
 
 process.on('uncaughtException', error => life.worker.onUncaught(error))
 process.on('unhandledRejection', reason => life.worker.onRejection(reason))
-claimRunHost({
-  run(server) {
-    // Everything is loaded by now.
-    compileWhatServes()
-    return life.worker.run(server)
-  },
-})
+claimRunHost(life.worker)
 await life.run()

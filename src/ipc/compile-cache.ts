@@ -1,7 +1,7 @@
 /**
  * Where processes of ours keep compiled code: TypeScript stripped of its types once, not by every process (**measured**: 206 ms
  * and 48 MB for our own modules without, 53 ms and 22 MB with it). Node.js does the work, told by one variable at its start; this
- * file says which folder, and who may be told; and when a worker has its code compiled before it is asked for often.
+ * file says which folder, and who may be told.
  *
  * What stands in such a folder is run as code. So it lies where only those can write who can write the code itself, or the
  * state folder: beside the code (bin/cirque) or in the state folder, 0700. Workers that run as another user have one of
@@ -11,14 +11,10 @@
 import fs from 'node:fs'
 import module from 'node:module'
 import path from 'node:path'
-import v8 from 'node:v8'
 
 const VARIABLE = 'NODE_COMPILE_CACHE'
 /** As in bin/cirque. */
 const FOLDER = 'cirque-compile-cache'
-const AT_ONCE = '--always-sparkplug'
-
-let compilesAtOnce = false
 
 interface Owner { readonly uid: number | null; readonly gid: number | null }
 
@@ -62,32 +58,8 @@ export function withCompileCache(env: NodeJS.ProcessEnv, installation: string): 
 /** Takes a folder of ours out of the environment of a process that was started with it: children of an application have no part in it. */
 export function forgetCompileCache(env: NodeJS.ProcessEnv): void { if (isOurs(env[VARIABLE] ?? '')) delete env[VARIABLE] }
 
-/**
- * From now until `keepCompiled`, functions that are called for the first time get machine code at once; otherwise V8 interprets them some
- * hundred times first, and a worker that has just started is slowest when all clients of its predecessor come to it. For what
- * serves: a self-test calls most of it. **measured**: 300 new connections beside 500 busy ones waited 1.2 instead of 1.8 times as long as
- * nginx's (p90), for 1.8 MB of memory. Call it when everything is loaded: until then V8 would take nothing from the cache.
- */
-export function compileWhatServes(): void {
-  // An operator's own flag stays.
-  if (compilesAtOnce || process.execArgv.includes(AT_ONCE)) return
-  compilesAtOnce = true
-  v8.setFlagsFromString(AT_ONCE)
-  // Node.js writes the rest of the cache behind this event.
-  process.once('exit', compileAsUsual)
-}
-
-/** What is written is good for processes with the flags of that moment, and they start without this one. */
-function compileAsUsual(): void {
-  if (compilesAtOnce) v8.setFlagsFromString(`--no${AT_ONCE.slice(1)}`)
-  compilesAtOnce = false
-}
-
 /** Writes what was compiled since the start: a process that is killed would not. Costs nothing when all was read from there. */
-export function keepCompiled(): void {
-  compileAsUsual()
-  module.flushCompileCache()
-}
+export function keepCompiled(): void { module.flushCompileCache() }
 
 function isWanted(env: NodeJS.ProcessEnv): boolean {
   return [env[VARIABLE], env['NODE_DISABLE_COMPILE_CACHE']].every(value => (value ?? '') === '')
