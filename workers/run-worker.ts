@@ -50,7 +50,7 @@ const life = new WorkerLife(role, {
   configure: settings => {
     const logs = telemetry.configure(settings.log)
     watch.configure(settings.log)
-    return { ...logs, calls: listenerCalls, workers, settings }
+    return { ...logs, tracers: [], calls: listenerCalls, workers, settings }
   },
   load: application => import(pathToFileURL(application).href),
 })

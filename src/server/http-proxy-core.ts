@@ -34,6 +34,7 @@ import { RetryBudget } from '../proxy/retry-budget.ts'
 import type { Tunnel } from '../proxy/tunnel.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
 import { RepeatedLines } from '../telemetry/repeated-lines.ts'
+import type { Tracer } from '../telemetry/tracer.ts'
 import { NO_TRACERS, TracerGroup } from '../telemetry/tracer-group.ts'
 import { NO_FACTS, type AcceptFacts, type AcceptStage, type ServedConnection } from './accept-pipeline.ts'
 import { Admission, MemoryStage, type ShedReason } from './admission.ts'
@@ -63,7 +64,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   readonly clock: Clock
   readonly forwarded: ForwardedFields
   readonly retryBudget = new RetryBudget()
-  readonly tracers: TracerGroup | null
+  tracers: TracerGroup | null
   readonly pathNormalization: PathNormalization
   readonly upgrades: ReadonlySet<string>
   readonly tunnelIdleTimeoutMs: number
@@ -89,6 +90,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   #lines: RepeatedLines
   /** Undefined: the process's own takes its place at the start. */
   #accessLog: AccessLogSink | null | undefined
+  readonly #ownTracers: readonly Tracer[]
   readonly #listenerOptions: ResolvedHttpListenerOptions
   readonly #protocols: ReadonlyMap<string, OpenHttp>
   readonly #tunnels = new Set<Tunnel>()
@@ -111,6 +113,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.clock = this.ticker.clock
     this.#lines = new RepeatedLines(SILENT_LOG, this.clock)
     this.forwarded = new ForwardedFields(partOf<ForwardedOptions>(FORWARDED_OPTIONS, options), options.name)
+    this.#ownTracers = options.tracers
     this.tracers = TracerGroup.of(options.tracers)
     this.pathNormalization = options.pathNormalization
     this.upgrades = new Set(options.upgrades.map(asciiLower))
@@ -138,8 +141,9 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   /** The first head is due from the moment of accepting, whatever comes before it. */
   handshakeTimeoutMs({ headTimeoutMs }: ResolvedHttpListenerOptions): number { return headTimeoutMs }
 
-  start({ log, accessLog, settings, instanceId }: ServerContext, admission: Admission): void {
+  start({ log, accessLog, tracers, settings, instanceId }: ServerContext, admission: Admission): void {
     this.#admission = admission
+    this.tracers = TracerGroup.of([...this.#ownTracers, ...tracers])
     this.#lines = new RepeatedLines(log, this.clock)
     if (instanceId !== undefined) this.forwarded.identify(instanceId)
     if (this.#accessLog === undefined) this.#accessLog = accessLog

@@ -5,6 +5,7 @@ import { HttpPeer, httpProxyService, inject, Server, SILENT_LOG, type ProxyHttp 
 import { HttpProxy } from '../../src/server/http-proxy-service.ts'
 import type { ProcessLog } from '../../src/ipc/process-log.ts'
 import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
+import type { Tracer } from '../../src/telemetry/tracer.ts'
 import { RawClient } from '../support/raw-client.ts'
 import { get } from '../support/proxy.ts'
 import { waitFor } from '../support/wait-for.ts'
@@ -69,11 +70,29 @@ test('listening service: an embedded server that is given no log tells stderr, a
 
 test('listening service: what an operator sets counts over what the code says', async () => {
   const service = new HttpProxy(app, {}).addTcp('127.0.0.1:0', { maxUriBytes: 4000 }).addTcp('127.0.0.2:0')
-  const silent = { log: { info() {}, warn() {}, error() {} }, accessLog: null, calls: null, workers: 1 }
+  const silent = { log: { info() {}, warn() {}, error() {} }, accessLog: null, tracers: [], calls: null, workers: 1 }
   const listeners = { '*': { maxHeaderCount: 7 }, 'http-proxy/127.0.0.1:0': { maxUriBytes: 500 } }
   await service.start({ ...silent, settings: { limits: {}, listeners } })
   const options = service.listeners.map(listener => [listener.options.maxUriBytes, listener.options.maxHeaderCount])
   assert.deepEqual(options, [[500, 7], [8192, 7]])
+})
+
+test('listening service: the tracers of a process are told behind those of each service', async t => {
+  const told: string[] = []
+  const own: Tracer = { exchangeEnded: ({ listener }) => { told.push(`own ${listener}`) } }
+  const server = new Server()
+  server.addService(httpProxyService<undefined>(app, { name: 'a', tracers: [own] }).addTcp('127.0.0.1:0'))
+  server.addService(httpProxyService<undefined>(app, { name: 'b' }).addTcp('127.0.0.1:0'))
+  t.after(() => server.close())
+  const tracer: Tracer = { exchangeEnded: ({ listener }) => { told.push(`process ${listener}`) } }
+  for (const { port } of await server.start({ log: SILENT_LOG, tracers: [tracer] })) {
+    const client = await RawClient.connect({ host: '127.0.0.1', port })
+    await client.write(get())
+    await client.readResponse()
+    client.destroy()
+  }
+  await waitFor('three ends', () => told.length === 3, { seen: () => told })
+  assert.deepEqual(told, ['own a/127.0.0.1:0', 'process a/127.0.0.1:0', 'process b/127.0.0.1:0'])
 })
 
 test('listening service: two servers of one process have their own logs', async t => {
