@@ -26,6 +26,7 @@ export function tableMarks(name: string): readonly [begin: string, end: string] 
 const CONFIG_SOURCE = 'src/config/server-config.ts'
 const ACCESS_SOURCE = 'src/telemetry/exporters/access-line.ts'
 const FLAG_SOURCE = 'src/proxy/fail-to-proxy.ts'
+const METRIC_SOURCE = 'src/ipc/metric-table.ts'
 const IMPORT_SOURCE = 'scripts/check-imports.ts'
 /** Without it no options are described. */
 const LIMIT_SOURCE = 'src/primitives/option-table.ts'
@@ -69,6 +70,7 @@ export async function generatedTables(root: string): Promise<GeneratedTable[]> {
   if (has(CONFIG_SOURCE)) tables.push(...optionTables(root, await load(CONFIG_SOURCE)))
   if (has(ACCESS_SOURCE)) tables.push(fieldTable(root, await load(ACCESS_SOURCE)))
   if (has(FLAG_SOURCE)) tables.push(flagTable(await load(FLAG_SOURCE)))
+  if (has(METRIC_SOURCE)) tables.push(...metricTables(await load(METRIC_SOURCE)))
   if (has(IMPORT_SOURCE)) tables.push(importTable(await load(IMPORT_SOURCE), has))
   if (has(LIMIT_SOURCE)) for (const limits of LIMIT_TABLES) tables.push(limitTable(root, limits, await load(limits.file)))
   return tables
@@ -114,6 +116,35 @@ function flagTable(module: Readonly<Record<string, unknown>>): GeneratedTable {
   const flags = module['FLAGS'] as Readonly<Record<string, string>>
   const rows = Object.entries(flags).map(([flag, meaning]) => `| \`${flag}\` | ${meaning} |`)
   return { page: 'docs/access-log.md', name: 'flags', source: FLAG_SOURCE, lines: ['| flag | meaning |', '|---|---|', ...rows] }
+}
+
+interface DescribedMetric {
+  readonly kind: string
+  readonly labels: readonly string[]
+  readonly help: string
+  readonly name?: string
+  /** Values of its label, where those are a closed list. */
+  readonly counts?: Readonly<Record<string, string>>
+}
+
+function metricTables(module: Readonly<Record<string, unknown>>): GeneratedTable[] {
+  const tables = {
+    'traffic': 'TRAFFIC_METRICS', 'services': 'COUNT_METRICS', 'workers': 'PROCESS_METRICS', 'the supervisor': 'SUPERVISOR_METRICS',
+  }
+  return Object.entries(tables).map(([of, exported]) => {
+    const metrics = module[exported] as Readonly<Record<string, DescribedMetric>>
+    const rows = Object.entries(metrics).map(([key, metric]) => metricRow(key, metric))
+    return {
+      page: 'docs/metrics.md', name: `metrics of ${of}`, source: METRIC_SOURCE,
+      lines: ['| metric | kind | labels | meaning |', '|---|---|---|---|', ...rows],
+    }
+  })
+}
+
+function metricRow(key: string, { kind, labels, help, name = key, counts = {} }: DescribedMetric): string {
+  const values = Object.values(counts).map(value => `\`${value}\``).join(', ')
+  const shown = labels.map(label => `\`${label}\`${values === '' ? '' : `: ${values}`}`).join(', ')
+  return `| \`${name}\` | ${kind} | ${shown} | ${help} |`
 }
 
 /** Folders in backticks, as few as say it: one whose parent is named as well is left out. */

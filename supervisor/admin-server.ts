@@ -1,16 +1,19 @@
 /**
- * The admin listener: read-only health for load balancers and orchestrators, in plain HTTP. Commands go over the
- * control socket, never here.
+ * The admin listener: read-only health for load balancers and orchestrators, and metrics for Prometheus, in plain HTTP.
+ * Commands go over the control socket, never here.
  *   /livez     the supervisor runs
  *   /readyz    traffic is welcome: a worker accepts and no stop was asked for
  *   /startupz  every slot has accepted once
+ *   /metrics   what was counted: text, or OpenMetrics for those who ask for it; gzip likewise
  */
 import fs from 'node:fs'
+import { promisify } from 'node:util'
 import type http from 'node:http'
 import type net from 'node:net'
 import { hostAndPort } from '../src/ipc/server-description.ts'
 import { parseListenAddress } from '../src/ipc/listen-address.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
+import { wantsOpenMetrics, type MetricsPage } from '../src/telemetry/exporters/prometheus-text.ts'
 import { adoptedSocket, bindHeld, listenOnHeld, socketIdentity } from './held-socket.ts'
 import type { HeldSocket } from './held-socket.ts'
 import { SYSTEM_BINDER } from './listener-table.ts'
@@ -20,6 +23,12 @@ export interface Health {
   readonly started: boolean
   /** Why not, in a few words. */
   readonly reason: string
+}
+
+/** What the listener answers from. */
+export interface AdminSource {
+  health(): Health
+  metrics(openMetrics: boolean): Promise<MetricsPage>
 }
 
 /** Health checks are few, and answered at once: past this the oldest connection makes room, which asks nothing. */
@@ -37,10 +46,10 @@ export class AdminServer {
   #onCopy = false
   #held: HeldSocket | null = null
 
-  constructor(health: () => Health) {
+  constructor(source: AdminSource) {
     const limits = { requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS }
     // Not by import, which would load undici as well: 19 MB.
-    this.#server = process.getBuiltinModule('node:http').createServer(limits, (request, response) => answer(request, response, health()))
+    this.#server = process.getBuiltinModule('node:http').createServer(limits, (request, response) => answer(request, response, source))
     this.#server.on('connection', socket => this.#admit(socket))
   }
 
@@ -101,17 +110,39 @@ function bindWithMode(path: string, mode: number): HeldSocket {
   try { return bindHeld({ path }) } finally { process.umask(umask) }
 }
 
-function answer(request: http.IncomingMessage, response: http.ServerResponse, health: Health): void {
+function answer(request: http.IncomingMessage, response: http.ServerResponse, source: AdminSource): void {
   const say = (status: number, text: string): void => {
     const allow = status === 405 ? { allow: 'GET, HEAD' } : {}
     response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8', 'cache-control': 'no-store', ...allow })
     response.end(request.method === 'HEAD' ? undefined : `${text}\n`)
   }
   if (request.method !== 'GET' && request.method !== 'HEAD') { say(405, 'this listener is read-only'); return }
+  const health = source.health()
   switch ((request.url ?? '').split('?', 1)[0]) {
     case '/livez': say(200, 'ok'); break
     case '/readyz': say(health.ready ? 200 : 503, health.ready ? 'ok' : `not ready: ${health.reason}`); break
     case '/startupz': say(health.started ? 200 : 503, health.started ? 'ok' : 'starting'); break
-    default: say(404, 'there are /livez, /readyz and /startupz')
+    case '/metrics':
+      answerMetrics(request, response, source).catch((error: unknown) => {
+        if (!response.headersSent) say(500, `metrics cannot be shown: ${error instanceof Error ? error.message : String(error)}`)
+      })
+      break
+    default: say(404, 'there are /livez, /readyz, /startupz and /metrics')
   }
+}
+
+async function answerMetrics({ headers, method }: http.IncomingMessage, response: http.ServerResponse, source: AdminSource): Promise<void> {
+  const { contentType, text } = await source.metrics(wantsOpenMetrics(headers.accept ?? ''))
+  const zipped = acceptsGzip(headers['accept-encoding'])
+  const body = zipped ? await promisify(process.getBuiltinModule('node:zlib').gzip)(text) : Buffer.from(text)
+  response.writeHead(200, {
+    'content-type': contentType, 'cache-control': 'no-store', 'vary': 'accept, accept-encoding', 'content-length': body.length,
+    ...zipped ? { 'content-encoding': 'gzip' } : {},
+  })
+  response.end(method === 'HEAD' ? undefined : body)
+}
+
+/** RFC 9110 section 12.5.3, for the one coding that there is. */
+export function acceptsGzip(field: string | readonly string[] | undefined = ''): boolean {
+  return String(field).split(',').some(part => /^\s*gzip\s*(;\s*q=(?!0(\.0*)?\s*$)[\d.]+\s*)?$/i.test(part))
 }

@@ -114,6 +114,7 @@ export class Fleet {
   optionsOf(worker: WorkerProcess): ResolvedSupervisorOptions { return this.#roster.optionsOf(worker) }
   generationOf(worker: WorkerProcess): Generation { return this.#roster.generationOf(worker) }
   isSilent(worker: WorkerProcess): boolean { return this.#roster.isSilent(worker) }
+  metricsFileOf(worker: WorkerProcess): string { return this.#roster.setup.ledger.fileOf(worker.id) }
   hangs(worker: WorkerProcess): boolean { return this.#roster.hangs(worker) }
   /** What is open now, and counters over all workers that ever were. */
   totals(): OpenCounts { return totalsOf(this.#roster) }
@@ -392,7 +393,7 @@ export class Fleet {
     const roster = this.#roster
     const slot = roster.slotOf(worker)
     if (!worker.markGone(report)) return
-    roster.bury(worker.open)
+    roster.bury(worker)
     this.#standIns.forget(worker)
     const wasSpare = slot.spare === worker
     slot.remove(worker)
@@ -435,8 +436,9 @@ export class Fleet {
 
   /** A worker has died that was not asked to end. @returns false when the first start is given up for it. */
   #onDeath(slot: WorkerSlot, worker: WorkerProcess, state: WorkerState, report: ExitReport): boolean {
-    const { log } = this.#roster
+    const { log, setup: { ledger } } = this.#roster
     const reason = worker.endReason(report)
+    ledger.countDeath(worker, report)
     if (this.#starts.state === StartState.NoneReady) {
       if (!this.#starts.survives(worker, reason)) {
         this.force()

@@ -14,7 +14,7 @@ import { hostAndPort } from '../src/ipc/server-description.ts'
 import type { DescribedListener } from '../src/ipc/server-description.ts'
 import type { DescriptorLayout } from '../src/ipc/descriptor-layout.ts'
 import type { SystemCalls, SystemCallsState } from '../src/ipc/system-calls.ts'
-import type { AdminServer, Health } from './admin-server.ts'
+import type { AdminServer, AdminSource } from './admin-server.ts'
 import { collectDescriptors, restoreSockets } from './adoption.ts'
 import type { HandoffInbox } from './adoption.ts'
 import { ControlServer } from './control-server.ts'
@@ -101,9 +101,9 @@ export class Holdings {
   }
 
   /** @param heldFd of the image before; -1: it is bound. @throws BindError */
-  async listenAdmin(address: string, heldFd: number, health: () => Health): Promise<void> {
+  async listenAdmin(address: string, heldFd: number, source: AdminSource): Promise<void> {
     if (address === '') return
-    this.#admin = this.#world.createAdmin(health)
+    this.#admin = this.#world.createAdmin(source)
     try {
       this.#adminAddress = await this.#admin.listen(address, this.calls, heldFd)
     } catch (error) {

@@ -13,6 +13,7 @@ import { OptionError } from '../src/primitives/option-table.ts'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
 import type { WorkerSettings } from '../src/config/worker-settings.ts'
 import { checkListenerNames } from './describe-application.ts'
+import type { OperationOutcome } from '../src/ipc/messages.ts'
 import type { Fleet } from './fleet.ts'
 import { workerExecArgv } from './generation.ts'
 import type { Blueprint, Generation } from './generation.ts'
@@ -33,6 +34,8 @@ export interface ReleaseLife {
   journalEntry(): JournalEntry
   /** Writes that, now. @returns false when it is not on the disk. */
   record(): boolean
+  /** An operation is over. Writes the journal as well. */
+  operationEnded(outcome: OperationOutcome): void
 }
 
 /** Nothing but another start can change these: sockets and processes were made with them. */
@@ -200,6 +203,7 @@ export class ReleaseWorld implements UpgradeWorld {
   }
 
   record(): boolean { return this.#life.record() }
+  ended(outcome: OperationOutcome): void { this.#life.operationEnded(outcome) }
 
   async replaceSupervisor(plan: Plan): Promise<never> {
     const fleet = this.#life.fleet!

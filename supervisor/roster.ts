@@ -14,9 +14,10 @@
  * Only keeps and answers; orders nothing.
  */
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
-import { doneOf, NOTHING_DONE, sumCounts, type DoneCounts, type OpenCounts } from '../src/ipc/open-counts.ts'
+import { doneOf, NOTHING_DONE, sumCounts, type DoneCounts } from '../src/ipc/open-counts.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { Generation } from './generation.ts'
+import type { MetricLedger } from './metric-ledger.ts'
 import type { ProcessHost } from './process-host.ts'
 import { WorkerState } from './worker-process.ts'
 import type { WorkerProcess } from './worker-process.ts'
@@ -33,6 +34,7 @@ export interface FleetSetup {
   readonly descriptors: (generation: Generation) => readonly number[]
   /** Where workers register. */
   readonly controlPath: string
+  readonly ledger: MetricLedger
   /** Something that status, journal or readiness may show has changed. */
   readonly onChange: () => void
 }
@@ -112,8 +114,11 @@ export class Roster {
     }
   }
 
-  /** A worker is gone. @param open its last counts */
-  bury(open: OpenCounts): void { this.buried = doneOf(sumCounts([this.buried, open])) }
+  /** A worker is gone: what it had counted stays. */
+  bury({ id, open }: WorkerProcess): void {
+    this.buried = doneOf(sumCounts([this.buried, open]))
+    this.setup.ledger.fold(id)
+  }
 
   /** Of the committed generation. */
   get options(): ResolvedSupervisorOptions { return this.setup.options }

@@ -8,13 +8,14 @@ import type { WorkerSettings } from '../src/config/worker-settings.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { ServerDescription } from '../src/ipc/server-description.ts'
 import type { DatagramInbox, SystemCalls, SystemCallsState } from '../src/ipc/system-calls.ts'
-import type { AdminServer, Health } from './admin-server.ts'
+import type { AdminServer, AdminSource } from './admin-server.ts'
 import type { ControlSockets } from './control-sockets.ts'
 import type { Blueprint } from './generation.ts'
 import type { Identity } from './identities.ts'
 import type { ConfigOrigin, JournalDisk, JournalEntry } from './journal.ts'
 import type { SocketBinder } from './listener-table.ts'
 import type { SupervisorStatus } from './operator-desk.ts'
+import type { MetricDisk } from './metric-ledger.ts'
 import type { ProcessHost } from './process-host.ts'
 import type { Release, ReleaseShelf } from './releases.ts'
 import type { ServiceManager } from './systemd.ts'
@@ -88,6 +89,7 @@ export interface SupervisorWorld {
   readonly binder: SocketBinder
   readonly control: ControlSockets
   readonly disk: StateDisk
+  readonly metricDisk: MetricDisk
   readonly releases: ReleaseShelf
   /** In ms since 1970. */
   wallMs(): number
@@ -100,7 +102,7 @@ export interface SupervisorWorld {
   resolveIdentity(user: string, group: string): Identity
   /** @throws DescribeFailed, or the reason of the signal. */
   describe(of: Blueprint, timeoutMs: number, signal: AbortSignal): Promise<ServerDescription>
-  createAdmin(health: () => Health): AdminServer
+  createAdmin(source: AdminSource): AdminServer
   /** A fresh inbox for sockets of workers, who run as `owner`. @throws */
   openInbox(path: string, owner: Identity, calls: SystemCalls): DatagramInbox
   /** Does not come back, unless the exec cannot even be tried: then it rejects, and nothing has changed. */

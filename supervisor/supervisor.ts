@@ -17,8 +17,10 @@
  */
 import path from 'node:path'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
+import type { OperationOutcome } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
-import type { Health } from './admin-server.ts'
+import { renderMetrics } from '../src/telemetry/exporters/prometheus-text.ts'
+import type { AdminSource, Health } from './admin-server.ts'
 import { AlreadyRunning } from './control-sockets.ts'
 import { EXIT, explainEnd } from './exit-codes.ts'
 import { Fleet } from './fleet.ts'
@@ -30,6 +32,8 @@ import { Instance } from './instance-id.ts'
 import { Journal, JOURNAL_FORMAT, livingWorkers } from './journal.ts'
 import type { JournalEntry } from './journal.ts'
 import { BindError } from './listener-table.ts'
+import { MetricLedger } from './metric-ledger.ts'
+import { metricsReport, type SupervisorFacts } from './metrics-report.ts'
 import { OperatorDesk } from './operator-desk.ts'
 import type { DeskLife, SupervisorStatus } from './operator-desk.ts'
 import type { ProcessHost } from './process-host.ts'
@@ -71,6 +75,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
   readonly #host: ProcessHost
   readonly #journal: Journal
   readonly #instance: Instance
+  readonly ledger: MetricLedger
   readonly #signals = new SignalPolicy()
   readonly #ended = Promise.withResolvers<number>()
   #state: SupervisorState = SupervisorState.Claiming
@@ -104,6 +109,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
       log.error('the journal cannot be written: if this supervisor is killed now, the next one may not know all of its workers', { error })
     }, world.disk)
     this.#instance = new Instance(stateFolder.path, world.disk, log)
+    this.ledger = new MetricLedger(stateFolder.path, world.metricDisk, log)
     this.holdings = new Holdings(world, stateFolder.path, config.supervisor.workers, log)
     this.releases = new ReleaseWorld(setup, world, this.holdings, this)
     this.#desk = new OperatorDesk(setup, world, this.holdings, this.releases, this)
@@ -189,6 +195,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
         managed: this.holdings.serviceManager.present, instanceId: this.#instance.id,
       }),
     })
+    this.ledger.begin(new Set([...this.#fleet?.workers() ?? []].map(({ id }) => id)))
     this.#known.resolve()
     this.#writeJournal()
     this.#watchFolder(identity, '')
@@ -232,7 +239,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
     const generation = await this.#bind(described, orphans, mayHaveOrphans)
     this.holdings.closeUnused()
     this.#warnAboutBacklog(Math.max(0, ...generation.description.listeners.map(listener => listener.backlog)))
-    await this.holdings.listenAdmin(this.#options.adminAddress, -1, () => this.#health())
+    await this.holdings.listenAdmin(this.#options.adminAddress, -1, this.#adminSource)
     this.#checkGoingOn()
 
     this.#moveTo(SupervisorState.Starting)
@@ -274,7 +281,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
   #fleetSetup(generation: Generation): FleetSetup {
     const { releases, holdings } = this
     return {
-      host: this.#host, log: this.#log, generation,
+      host: this.#host, log: this.#log, ledger: this.ledger, generation,
       // Read anew at every use: they change with a commit.
       get options() { return releases.options },
       descriptors: of => holdings.table.descriptors(of.description.listeners, of.layout),
@@ -331,7 +338,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
     this.#inherited = null
     this.#checkGoingOn()
     try {
-      await this.holdings.listenAdmin(this.#options.adminAddress, -1, () => this.#health())
+      await this.holdings.listenAdmin(this.#options.adminAddress, -1, this.#adminSource)
     } catch (error) {
       // No reason to leave workers alone that serve.
       this.#log.error(error instanceof Error ? error.message : String(error))
@@ -384,7 +391,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
     // A worker that is forked now would be a child that the image before does not know.
     if (resumption.how === 'forward') void fleet.freeze()
     await this.#claim(fleet.generation, entry.sockets)
-    await holdings.listenAdmin(this.#options.adminAddress, entry.sockets.admin, () => this.#health())
+    await holdings.listenAdmin(this.#options.adminAddress, entry.sockets.admin, this.#adminSource)
     const unheard = await fleet.awaitWorkers(this.#options.upgrade.adoptTimeoutMs)
     fleet.settle(true)
     this.#log.info('took over in place', { unheard })
@@ -476,6 +483,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
     this.#desk.tellEnd(code === EXIT.ok ? this.#cut : null)
     if (holdings.claimed) {
       this.#journal.remove()
+      this.ledger.remove()
       await holdings.closeControl()
       if (this.#setup.stateFolder.ours) {
         this.#instance.forget()
@@ -493,6 +501,21 @@ export class Supervisor implements ReleaseLife, DeskLife {
     return EXIT.running
   }
 
+  readonly #adminSource: AdminSource = {
+    health: () => this.#health(),
+    metrics: openMetrics => renderMetrics(metricsReport(this.ledger, this.#facts()), openMetrics),
+  }
+
+  #facts(): SupervisorFacts {
+    const { own } = this.#world
+    const { user, system } = process.cpuUsage()
+    return {
+      version: own.version, nodeVersion: own.nodeVersion, generation: this.#fleet?.generation.number ?? 0,
+      workers: this.#fleet?.workers() ?? [],
+      startedAtMs: this.#startedAt, rssBytes: process.memoryUsage.rss(), cpuSeconds: (user + system) / 1e6,
+    }
+  }
+
   #health(): Health {
     const reason = this.stopping ? 'stopping' : this.#fleet?.accepting === true ? '' : 'no worker accepts'
     return { ready: reason === '', started: this.#fleet?.started ?? false, reason }
@@ -502,6 +525,14 @@ export class Supervisor implements ReleaseLife, DeskLife {
 
   /** Not before the folder is ours: until then the journal belongs to the supervisor that runs here. */
   #writeJournal(): void { if (this.holdings.claimed) this.#journal.write(() => this.journalEntry()) }
+
+  operationEnded({ kind, result }: OperationOutcome): void {
+    this.ledger.count('cirque_upgrades_total', [kind, result])
+    const committed = result === 'committed'
+    this.ledger.note('cirque_config_last_reload_successful', committed ? 1 : 0)
+    if (committed) this.ledger.note('cirque_config_last_reload_success_timestamp_seconds', this.#world.wallMs() / 1000)
+    this.record()
+  }
 
   record(): boolean {
     this.#writeJournal()

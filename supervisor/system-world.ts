@@ -14,6 +14,7 @@ import { resolveIdentity } from './identities.ts'
 import type { Identity } from './identities.ts'
 import { SYSTEM_DISK } from './journal.ts'
 import { SYSTEM_BINDER } from './listener-table.ts'
+import { SYSTEM_METRIC_DISK } from './metric-disk.ts'
 import { OrphanReaper } from './orphan-reaper.ts'
 import { packageVersion } from './package-version.ts'
 import { runDescribe, SystemProcessHost } from './process-host.ts'
@@ -40,6 +41,7 @@ export function systemWorld(stateFolder: string, onFiles: ((files: readonly stri
     binder: SYSTEM_BINDER,
     control: SYSTEM_CONTROL_SOCKETS,
     disk: { ...SYSTEM_DISK, prepareFolder: prepareStateFolder, removeFolder },
+    metricDisk: SYSTEM_METRIC_DISK,
     releases: SYSTEM_RELEASES,
     wallMs: () => Date.now(),
     turn: async () => { await setImmediate() },
@@ -53,7 +55,7 @@ export function systemWorld(stateFolder: string, onFiles: ((files: readonly stri
     describe: (of, timeoutMs, signal) => describeApplication(of, timeoutMs, signal, run => {
       return runDescribe({ ...run, env: { ...run.env, ...cache.environmentFor(run) } })
     }, onFiles),
-    createAdmin: health => new AdminServer(health),
+    createAdmin: source => new AdminServer(source),
     openInbox,
     exec,
     acceptQueueLimit,

@@ -87,6 +87,8 @@ export interface UpgradeWorld {
   flipped(plan: Plan): boolean | null
   /** Writes the journal before anything else happens. @returns false when it could not be written. */
   record(): boolean
+  /** An operation is over: told once for each. Writes the journal as well. */
+  ended(outcome: OperationOutcome): void
 }
 
 /** What the journal keeps of the operation that runs, and of the one that waits. */
@@ -464,7 +466,7 @@ export class Upgrades {
     else this.#log.error(`${id}: ${result}: ${reason}`)
     this.#outcomes = [...this.#outcomes, outcome].slice(-MAX_OUTCOMES)
     if (operation !== null) this.#running = null
-    this.#world.record()
+    this.#world.ended(outcome)
     this.#waiters.get(id)?.resolve(outcome)
     this.#waiters.delete(id)
     if (operation !== null) this.#next()

@@ -40,9 +40,10 @@ export function register(
 function welcome(worker: WorkerProcess, fleet: Fleet, { managed, instanceId }: WorkerSurroundings): Welcome {
   const { heartbeatMs, orphanDrainAfterMs, orphanPolicy, maxControlMessageBytes, unhandledRejections, drain } = fleet.optionsOf(worker)
   const byManager = managed ? 'keep' : 'drain-after'
+  const metricsFile = fleet.metricsFileOf(worker)
   return {
     protocol: PROTOCOL_VERSION, heartbeatMs, orphanPolicy: orphanPolicy === 'auto' ? byManager : orphanPolicy, orphanDrainAfterMs,
     orphanDrain: fleet.orphanDrain, crashDrain: crashOrder(drain), unhandledRejections, maxControlMessageBytes,
-    settings: fleet.generationOf(worker).settings, instanceId,
+    settings: fleet.generationOf(worker).settings, instanceId, ...metricsFile === '' ? null : { metricsFile },
   }
 }

@@ -77,6 +77,7 @@ export class WorkerStarts {
       generation: generation.number, slot: slot.index, n: slot.nextN++, intent,
       token: randomBytes(24).toString('base64url'), startedAtMs: host.nowMs(),
     })
+    if (options.metrics) setup.ledger.create(worker.id, generation)
     const descriptors = setup.descriptors(generation)
     const role: RoleInEnvironment = {
       role: 'worker', worker: worker.id, slot: slot.index, tokenFd: FIRST_SOCKET_FD + descriptors.length, layout,

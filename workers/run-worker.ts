@@ -12,6 +12,7 @@ import { RepeatedLines } from '../src/telemetry/repeated-lines.ts'
 import { LoopWatch } from './loop-watch.ts'
 import { WorkerTelemetry } from './wire-telemetry.ts'
 import { EXIT_START_FAILED } from './worker.ts'
+import { WorkerMetrics } from './worker-metrics.ts'
 import { WorkerLife } from './worker-life.ts'
 import { systemWorld } from './worker-world.ts'
 
@@ -25,11 +26,12 @@ process.argv.splice(1, 2, role.application)
 
 const telemetry = new WorkerTelemetry({ id: role.worker, generation: Number.parseInt(role.worker, 10) })
 let kept = false
+let metrics: WorkerMetrics | null = null
 const watch = new LoopWatch(`worker ${role.worker}`, telemetry.log)
 const systemCalls = await loadSystemCalls()
 const calls = systemCalls.available ? systemCalls.calls : null
 const listenerCalls: ListenerCalls | null = calls === null ? null : { accept: takeRest(calls.accept), hasUnread: calls.hasUnread }
-const workers = role.layout.slots
+const workers = role.layout.slots, { slot } = role
 const life = new WorkerLife(role, {
   world: systemWorld,
   calls,
@@ -39,18 +41,20 @@ const life = new WorkerLife(role, {
   reopenLogs: () => telemetry.reopen(),
   logCounts: () => telemetry.counts,
   exit: code => process.exit(code),
-  beat: exchanges => {
+  beat: (open, vitals) => {
     watch.beat()
     // Without system calls nobody else tells of connections.
-    if (exchanges > 0) watch.begin()
+    if (open.exchanges > 0) watch.begin()
+    metrics?.beat(open, vitals)
     if (!kept) keepCompiled()
     kept = true
   },
   requestComes: () => watch.begin(),
-  configure: settings => {
+  configure: (settings, metricsFile) => {
     const logs = telemetry.configure(settings.log)
     watch.configure(settings.log)
-    return { ...logs, tracers: [], calls: listenerCalls, workers, settings }
+    metrics = WorkerMetrics.open(metricsFile, slot, calls, telemetry.log)
+    return { ...logs, tracers: metrics?.tracers ?? [], calls: listenerCalls, workers, settings }
   },
   load: application => import(pathToFileURL(application).href),
 })

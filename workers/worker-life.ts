@@ -19,8 +19,11 @@ import type { WorkerWorld } from './worker-world.ts'
 export interface WorkerSurroundings extends Omit<WorkerHost, 'send' | 'phaseChanged'> {
   readonly world: WorkerWorld
   readonly calls: SystemCalls | null
-  /** Before the application is loaded: what its services are given. @throws when the settings cannot be followed. */
-  configure(settings: WorkerSettings): ServerContext
+  /**
+   * Before the application is loaded: what its services are given. @param metricsFile in which to count; '': nothing is counted
+   * @throws when the settings cannot be followed.
+   */
+  configure(settings: WorkerSettings, metricsFile: string): ServerContext
   /** Evaluates the application, which hands its server to `Worker.run`. */
   load(application: string): Promise<unknown>
 }
@@ -39,7 +42,7 @@ export class WorkerLife {
       send: message => this.client.send(message),
       phaseChanged: () => this.client.phaseChanged(),
       exit: code => surroundings.exit(code),
-      beat: exchanges => surroundings.beat(exchanges),
+      beat: (open, vitals) => surroundings.beat(open, vitals),
       requestComes: () => surroundings.requestComes(),
       flushLogs: () => surroundings.flushLogs(),
       reopenLogs: () => surroundings.reopenLogs(),
@@ -53,9 +56,9 @@ export class WorkerLife {
   /** Ends when the application has been evaluated; a worker lives on after that, as its server keeps it. */
   async run(): Promise<void> {
     // First the connection: an application that fails at once must be able to say so.
-    const { settings, instanceId } = await this.client.start()
+    const { settings, instanceId, metricsFile = '' } = await this.client.start()
     try {
-      if (settings !== undefined) this.worker.context = this.#surroundings.configure(settings)
+      if (settings !== undefined) this.worker.context = this.#surroundings.configure(settings, metricsFile)
       if (instanceId !== undefined) this.worker.context = { ...this.worker.context, instanceId }
       await this.#surroundings.load(this.#role.application)
     } catch (error) {

@@ -10,7 +10,7 @@
 import { describeError } from '../src/errors/describe-error.ts'
 import type { Question } from '../src/ipc/channel.ts'
 import type { DrainOrder, FromWorker, SelfTestOutcome, SentDescriptors, ToWorker, Welcome } from '../src/ipc/messages.ts'
-import { NO_COUNTS } from '../src/ipc/open-counts.ts'
+import { NO_COUNTS, type OpenCounts } from '../src/ipc/open-counts.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
 import { PHASE_MOVES, WorkerPhase } from '../src/ipc/worker-phase.ts'
@@ -19,6 +19,7 @@ import type { RunHost } from '../src/server/run-host.ts'
 import type { Server } from '../src/server/server.ts'
 import { SERVER_CONTEXT_DEFAULTS, type ServerContext } from '../src/server/server-context.ts'
 import type { LogCounts } from '../src/telemetry/exporters/configured-logs.ts'
+import type { ProcessVitals } from '../src/telemetry/process-metrics.ts'
 import type { RepeatedLines } from '../src/telemetry/repeated-lines.ts'
 import { tracerFaults } from '../src/telemetry/tracer-group.ts'
 import { CopiesUsedUp, InheritedListeners, sendInherited } from './inherited-listeners.ts'
@@ -51,8 +52,8 @@ export interface WorkerHost {
   phaseChanged(): void
   /** Ends the process; what was sent before is on its way. */
   exit(code: number): void
-  /** The event loop turns; told with every heartbeat. @param exchanges so many requests were begun so far */
-  beat(exchanges: number): void
+  /** The event loop turns: what the heartbeat says that is sent next. */
+  beat(open: OpenCounts, vitals: ProcessVitals): void
   /** Before a self-test; of clients the process hears by itself. */
   requestComes(): void
   /** Resolves when the logs have written what waits, or have given up. */
@@ -316,7 +317,7 @@ export class Worker implements RunHost {
     const open = {
       ...counts, unhandledRejections: this.#rejections.count, tracerFaults: tracerFaults.count, ...this.#host.logCounts(),
     }
-    this.#host.beat(open.exchanges)
+    this.#host.beat(open, { loopLagMs, utilization, rssBytes })
     this.#host.send({
       tag: 'heartbeat', seq: this.#seq++, loopLagMs: Math.round(loopLagMs * 10) / 10, utilization: Math.round(utilization * 1000) / 1000,
       rssBytes, open, ...notices.length === 0 ? null : { notices },

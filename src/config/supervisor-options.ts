@@ -5,7 +5,7 @@
  */
 import os from 'node:os'
 import {
-  choice, count, countOr, defaultsOf, duration, number, options, path, resolveOptions, size, text,
+  choice, count, countOr, defaultsOf, duration, flag, number, options, path, resolveOptions, size, text,
   type OptionTable,
 } from '../primitives/option-table.ts'
 
@@ -147,8 +147,16 @@ export interface SupervisorOptions {
   user?: string
   /** Group that workers run as, by name or number. '': the user's own group, or the supervisor's. @default '' */
   group?: string
-  /** Where the admin listener answers /livez, /readyz and /startupz: `host:port` or `unix:/path?mode=660`. '' turns it off. @default '' */
+  /**
+   * Where the admin listener answers /livez, /readyz, /startupz and /metrics: `host:port` or `unix:/path?mode=660`. '' turns it
+   * off. @default ''
+   */
   adminAddress?: string
+  /**
+   * Whether workers count what they do, for /metrics of the admin listener. Changes with the next generation of workers.
+   * @default true
+   */
+  metrics?: boolean
   /** How often a worker reports, in ms. The supervisor looks four times as often. At least 10. @default 500 */
   heartbeatMs?: number
   /**
@@ -226,6 +234,7 @@ export const SUPERVISOR_OPTIONS = {
   user: text('', 'a user, by name or number'),
   group: text('', 'a group, by name or number'),
   adminAddress: text('', 'an address such as 127.0.0.1:9901 or unix:/run/cirque/admin.sock'),
+  metrics: flag(true),
   heartbeatMs: duration(500, { min: MIN_HEARTBEAT_MS }),
   standInAfterSilenceMs: duration(800, { min: MIN_HEARTBEAT_MS, atLeast: 'heartbeatMs' }),
   abortAfterSilenceMs: duration(10_000, { min: MIN_HEARTBEAT_MS, atLeast: 'heartbeatMs' }),

@@ -74,6 +74,8 @@ export interface Welcome {
   readonly settings?: WorkerSettings
   /** Of all processes that this state folder belongs to. Left out by a supervisor that knows of none. */
   readonly instanceId?: string
+  /** File in which the worker counts, made for it (metric-memory.ts). Left out where it is not to count. */
+  readonly metricsFile?: string
 }
 
 export interface SelfTestOutcome {

@@ -73,6 +73,12 @@ export interface SystemCalls {
    */
   openInbox(path: string): DatagramInbox
   /**
+   * The first bytes of an open file as memory: what is written there is in the file at once, for whoever reads it, and stays when
+   * this process is killed. It lives as long as the process does; the descriptor is not needed any longer. A file that is cut
+   * shorter later ends the process when it touches what is gone. @throws SystemCallError
+   */
+  mapFile(fd: number, bytes: number): ArrayBuffer
+  /**
    * Replaces the image of the whole process, from any thread (process.execve only works on the main one). Descriptors
    * 0, 1, 2 and the inheritable ones go on. Returns only by throwing, and then nothing has changed.
    */
@@ -160,6 +166,10 @@ const ECONNABORTED = 103
 const ENOTSOCK = MACOS ? 38 : 88
 const ENOTCONN = MACOS ? 57 : 107
 
+const PROT_READ_WRITE = 3
+const MAP_SHARED = 1
+const MAP_FAILED = 2n ** 64n - 1n
+
 // Linux only.
 const SOCK_NONBLOCK = 0o4000
 const SOCK_CLOEXEC = 0o2000000
@@ -223,6 +233,7 @@ interface CLibrary {
   setsockopt(fd: number, level: number, name: number, value: Buffer, length: number): number
   sendmsg(fd: number, message: Buffer, flags: number): bigint
   recvmsg(fd: number, message: Buffer, flags: number): bigint
+  mmap(address: bigint, length: bigint, protection: number, flags: number, fd: number, offset: bigint): bigint
   execve(file: Buffer, argv: Buffer, env: Buffer): number
   __errno_location?(): bigint
   __error?(): bigint
@@ -241,7 +252,7 @@ async function load(): Promise<SystemCalls> {
   const library = process.platform === 'linux' ? 'libc.so.6' : MACOS ? 'libSystem.B.dylib' : null
   if (library === null) throw new Error(`no known C library on ${process.platform}`)
   // Dynamic: where node:ffi does not exist a static import would end the process.
-  const { dlopen, getInt32, getRawPointer } = await import('node:ffi')
+  const { dlopen, getInt32, getRawPointer, toArrayBuffer } = await import('node:ffi')
   const { functions } = dlopen(library, {
     getpid: { arguments: [], return: 'int32' },
     dup: { arguments: ['int32'], return: 'int32' },
@@ -261,6 +272,7 @@ async function load(): Promise<SystemCalls> {
     setsockopt: { arguments: ['int32', 'int32', 'int32', 'buffer', 'uint32'], return: 'int32' },
     sendmsg: { arguments: ['int32', 'buffer', 'int32'], return: 'int64' },
     recvmsg: { arguments: ['int32', 'buffer', 'int32'], return: 'int64' },
+    mmap: { arguments: ['pointer', 'uint64', 'int32', 'int32', 'int32', 'int64'], return: 'pointer' },
     execve: { arguments: ['buffer', 'buffer', 'buffer'], return: 'int32' },
     ...MACOS ? {} : { accept4: { arguments: ['int32', 'uint64', 'uint64', 'int32'], return: 'int32' } },
     [MACOS ? '__error' : '__errno_location']: { arguments: [], return: 'pointer' },
@@ -500,6 +512,10 @@ async function load(): Promise<SystemCalls> {
         },
       }
     },
+    mapFile(fd, bytes) {
+      const address = call.mmap(0n, BigInt(bytes), PROT_READ_WRITE, MAP_SHARED, fd, 0n)
+      return address === MAP_FAILED ? fail('mmap', fd) : toArrayBuffer(address, bytes, false)
+    },
     execve(file, argv, env) {
       if (!fcntlWorks) throw new Error('fcntl is not usable here, and the next image would lose its output without it')
       const image = zeroEnded(file)
@@ -537,6 +553,7 @@ async function load(): Promise<SystemCalls> {
   } finally {
     close(marked)
   }
+  prove('mmap', call.mmap(0n, 1n, PROT_READ_WRITE, MAP_SHARED, -1, 0n) === MAP_FAILED && errno() === EBADF)
   prove('shutdown', call.shutdown(-1, SHUT_RDWR) === -1 && errno() === EBADF)
   prove('listen', call.listen(-1, 1) === -1 && errno() === EBADF)
   prove('flock', call.flock(-1, LOCK_EX | LOCK_NB) === -1 && errno() === EBADF)

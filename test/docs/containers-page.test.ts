@@ -6,7 +6,7 @@ import path from 'node:path'
 import { test } from 'node:test'
 import { parseAllDocuments } from 'yaml'
 import { loadConfig } from '../../src/config/load-config.ts'
-import { AdminServer } from '../../supervisor/admin-server.ts'
+import { AdminServer, type Health } from '../../supervisor/admin-server.ts'
 import { pageBlocks } from '../support/page-blocks.ts'
 import { temporaryFolder, writeTree } from '../support/temporary-folder.ts'
 
@@ -52,7 +52,8 @@ test('containers page: probes ask where the supervisor answers, and what it answ
   assert.equal(adminAddress, `0.0.0.0:${portOf('admin')}`)
   assert.equal(container.env.find(({ name }) => name === 'LISTEN')?.value, `0.0.0.0:${portOf('http')}`)
   let ready = true
-  const admin = new AdminServer(() => ({ ready, started: ready, reason: 'stopping' }))
+  const health = (): Health => ({ ready, started: ready, reason: 'stopping' })
+  const admin = new AdminServer({ health, metrics: () => Promise.reject(new Error('none')) })
   t.after(() => admin.close())
   const address = await admin.listen('127.0.0.1:0', null)
   const statusOf = async ({ httpGet }: Probe): Promise<number | undefined> => {

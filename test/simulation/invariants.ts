@@ -12,6 +12,7 @@
  *   (9) an orphan drains only when its policy, its time, and one more dial after that say so
  *   (11) while no worker serves or comes up, the next one is started within 250 ms, whatever happened before
  *   (12) a worker that does what it should is not killed while clients have connections to it, however late it is
+ *   (13) what workers have counted is in the totals once, however they and their supervisors ended
  *   (10) a start that has not claimed the folder touches nothing; a worker of the journal is adopted before it is refused
  */
 import type { ToWorker } from '../../src/ipc/messages.ts'
@@ -215,7 +216,15 @@ export function restlessness(world: World): string {
   if (world.workers.size > living.length) return `a zombie: ${[...world.workers].find(worker => !worker.alive)!.id}`
   const { generations } = fleet.record(0)
   if (generations.length !== 1) return `generations without workers are not forgotten: ${generations.map(one => one.number).join(' ')}`
-  return holders(world, image, table.listeners, living)
+  return miscounted(world, image) || holders(world, image, table.listeners, living)
+}
+
+/** Each worker has counted its heartbeats; the totals have those of every worker that ever was, once. */
+function miscounted({ counted }: World, { ledger }: SimSupervisor): string {
+  const { totals, missing } = ledger.totals()
+  const total = totals.get('beats_total')?.series.get('')?.values[0] ?? 0
+  if (total === counted && missing === 0) return ''
+  return `(13) ${total} heartbeats are in the totals, ${counted} were counted, ${missing} workers cannot be read`
 }
 
 /** Every holder of every socket is one that the tables name. */

@@ -15,6 +15,7 @@ import type { ControlConnection, ControlSockets } from '../../supervisor/control
 import type { Fleet } from '../../supervisor/fleet.ts'
 import { JOURNAL } from '../../supervisor/state-folder.ts'
 import type { ListenerTable } from '../../supervisor/listener-table.ts'
+import type { MetricLedger } from '../../supervisor/metric-ledger.ts'
 import type { ExitReport, ForkedProcess, ForkRequest, ProcessHost } from '../../supervisor/process-host.ts'
 import { readResumption } from '../../supervisor/resumption.ts'
 import type { ResumedLife } from '../../supervisor/resumption.ts'
@@ -83,6 +84,7 @@ export class SimSupervisor implements ProcessHost {
   get fleet(): Fleet | null { return this.supervisor.fleet }
   get upgrades(): Upgrades | null { return this.supervisor.upgrades }
   get table(): ListenerTable { return this.supervisor.holdings.table }
+  get ledger(): MetricLedger { return this.supervisor.ledger }
   /** It goes on with what an image before it had open. */
   get resumed(): boolean { return this.#handover !== null }
 
@@ -149,6 +151,7 @@ export class SimSupervisor implements ProcessHost {
       binder: world.kernel.binderFor(this.pid),
       control: this.#controlSockets(),
       disk: this.#disk(),
+      metricDisk: world.metricDisk,
       releases: {
         releaseOf: () => world.releaseOf(world.current),
         read: folder => world.releaseOf(folder),

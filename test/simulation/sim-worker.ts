@@ -6,6 +6,7 @@ import { descriptorOf, FIRST_SOCKET_FD } from '../../src/ipc/descriptor-layout.t
 import type { DescriptorLayout } from '../../src/ipc/descriptor-layout.ts'
 import type { ChannelEnd, ChannelOptions } from '../../src/ipc/channel.ts'
 import type { FromWorker, SelfTestOutcome, ToWorker } from '../../src/ipc/messages.ts'
+import { MetricMemory } from '../../src/ipc/metric-memory.ts'
 import { NO_COUNTS } from '../../src/ipc/open-counts.ts'
 import type { OpenCounts } from '../../src/ipc/open-counts.ts'
 import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'
@@ -16,6 +17,7 @@ import type { WorkerRole } from '../../src/ipc/worker-role.ts'
 import type { Acceptor as StreamAcceptor } from '../../src/listener/acceptor.ts'
 import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
 import type { RunningListener } from '../../src/server/service.ts'
+import { Metrics, type LabelledCounter } from '../../src/telemetry/metrics.ts'
 import type { ExitReport, ForkRequest } from '../../supervisor/process-host.ts'
 import { ControlState } from '../../workers/control-client.ts'
 import type { WorkerServer } from '../../workers/worker.ts'
@@ -71,6 +73,9 @@ export class SimWorker implements Acceptor, WorkerWorld {
   readonly life: WorkerLife
   readonly clock: WorkerWorld['clock'] = { exact: () => this.#world.nowMs, after: (ms, run) => this.#afterInLoop(ms, run) }
   readonly #world: World
+  #metricsFile = ''
+  #metricMemory: ArrayBuffer | null = null
+  #beats: LabelledCounter | null = null
   readonly #behaviour: Behaviour
   readonly #timers = new Set<Timer>()
   readonly #places = new Map<SimSocket, Place>()
@@ -115,13 +120,16 @@ export class SimWorker implements Acceptor, WorkerWorld {
     this.life = new WorkerLife(this.role, {
       world: this, calls: this.#calls(), log,
       exit: code => this.die({ code }),
-      beat: () => {},
+      beat: () => this.#count(),
       requestComes: () => {},
       flushLogs: () => this.#delay(random.delay(5, 900)),
       reopenLogs: () => {},
       logCounts: () => ({ logLinesDropped: 0, logFaults: 0 }),
       lines: { error: message => log.error(message) },
-      configure: () => SERVER_CONTEXT_DEFAULTS,
+      configure: (_settings, metricsFile) => {
+        this.#countIn(metricsFile)
+        return SERVER_CONTEXT_DEFAULTS
+      },
       load: () => this.#load(),
     })
     this.#after(random.delay(40, 400), () => {
@@ -131,6 +139,22 @@ export class SimWorker implements Acceptor, WorkerWorld {
     if (this.#behaviour === 'throws at random') this.#after(random.next() * 20_000, () => this.throws())
     if (this.#behaviour === 'rejects at random') this.#after(random.next() * 20_000, () => this.rejects())
     if (this.#behaviour === 'dies at random') this.#after(random.next() * 20_000, () => this.die({ code: random.pick([70, 139]) }))
+  }
+
+  #countIn(file: string): void {
+    const buffer = this.#world.metricDisk.files.get(file)
+    if (!(buffer instanceof ArrayBuffer)) return
+    this.#metricsFile = file
+    this.#metricMemory = buffer
+    this.#beats = new Metrics(new MetricMemory(buffer)).counter({ name: 'beats_total', help: 'Heartbeats.' })
+  }
+
+  /** Every heartbeat is counted, as long as the file is the one that it was given: behind the end of a server nobody looks at it. */
+  #count(): void {
+    const world = this.#world
+    if (this.#beats === null || world.metricDisk.files.get(this.#metricsFile) !== this.#metricMemory) return
+    this.#beats.inc()
+    world.counted++
   }
 
   get id(): string { return this.role.worker }

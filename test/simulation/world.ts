@@ -36,6 +36,7 @@ import { Operators } from './operators.ts'
 import { Random } from './random.ts'
 import { SimSupervisor, STATE_FOLDER } from './sim-supervisor.ts'
 import type { SimHandover } from './sim-supervisor.ts'
+import { MemoryMetricDisk } from '../support/memory-metric-disk.ts'
 import { BAD_BEHAVIOURS, SimWorker } from './sim-worker.ts'
 import type { Behaviour } from './sim-worker.ts'
 
@@ -110,6 +111,10 @@ export class World implements Wire {
   journal: string | null = null
   /** The other file of the state folder. */
   instanceId: string | null = null
+  /** What workers count in. */
+  readonly metricDisk = new MemoryMetricDisk()
+  /** What they have counted since the last start from nothing. */
+  counted = 0
   /** Where the link `current` leads to. */
   current = '/r0'
   /** What stands in the configuration. */
@@ -173,6 +178,7 @@ export class World implements Wire {
   #boot = 0
 
   constructor(seed: number, options: WorldOptions = {}) {
+    this.metricDisk.onRemoved = () => { this.counted = 0 }
     this.seed = seed
     this.#options = options
     const random = this.random = new Random(seed)

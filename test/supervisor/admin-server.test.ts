@@ -4,12 +4,18 @@ import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import test, { type TestContext } from 'node:test'
-import { AdminServer } from '../../supervisor/admin-server.ts'
+import { AdminServer, type AdminSource, type Health } from '../../supervisor/admin-server.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 import { waitFor, within } from '../support/wait-for.ts'
 
+const METRICS = { contentType: 'text/plain', text: '# of a test\n' }
+
+function sourceOf(health: Health, metrics: AdminSource['metrics'] = () => Promise.resolve(METRICS)): AdminSource {
+  return { health: () => health, metrics }
+}
+
 async function start(t: TestContext, address: string): Promise<AdminServer> {
-  const server = new AdminServer(() => ({ ready: true, started: false, reason: '' }))
+  const server = new AdminServer(sourceOf({ ready: true, started: false, reason: '' }))
   t.after(() => server.close())
   await server.listen(address, null)
   return server
@@ -61,7 +67,7 @@ test('admin server: its end leaves alone what another program has put at its pat
 })
 
 test('admin server: connections that ask nothing keep nobody out', async t => {
-  const server = new AdminServer(() => ({ ready: true, started: true, reason: '' }))
+  const server = new AdminServer(sourceOf({ ready: true, started: true, reason: '' }))
   t.after(() => server.close())
   const port = Number(/:(\d+)$/.exec(await server.listen('127.0.0.1:0', null))![1])
   const where = { host: '127.0.0.1', port }

@@ -12,6 +12,7 @@ import type { DescribedListener } from '../../src/ipc/server-description.ts'
 import type { WorkerPhase } from '../../src/ipc/worker-phase.ts'
 import { Fleet } from '../../supervisor/fleet.ts'
 import type { Generation } from '../../supervisor/generation.ts'
+import { MetricLedger } from '../../supervisor/metric-ledger.ts'
 import { Refused, StartFailed } from '../../supervisor/refusals.ts'
 import { lastRestartDelayMs } from '../../supervisor/restart-policy.ts'
 import type { FleetRecord, FleetSetup } from '../../supervisor/roster.ts'
@@ -20,6 +21,7 @@ import type { WorkerLink, WorkerProcess, WorkerRecord } from '../../supervisor/w
 import type { SlotRecord, WorkerSlot } from '../../supervisor/worker-slot.ts'
 import { FakeProcessHost, settle } from '../support/fake-process-host.ts'
 import type { FakeWorker } from '../support/fake-process-host.ts'
+import { MemoryMetricDisk } from '../support/memory-metric-disk.ts'
 
 const generation = (slots: number): Generation => ({
   number: 7,
@@ -56,6 +58,8 @@ function listeningOn(ports: readonly number[], plain: Generation): Generation {
   return { ...plain, description: { ...plain.description, listeners } }
 }
 
+function ledger(): MetricLedger { return new MetricLedger('/state', new MemoryMetricDisk(), SILENT_LOG) }
+
 interface Fixture { host: FakeProcessHost; fleet: Fleet; log: string[]; started: Promise<void>; autostart(worker: FakeWorker): void }
 
 function fixture(options: SupervisorOptions = {}, slots = 2, first = generation(slots)): Fixture {
@@ -69,7 +73,7 @@ function fixture(options: SupervisorOptions = {}, slots = 2, first = generation(
   const resolved = resolveSupervisorOptions({ workers: slots, heartbeatMs: 1_000, standInAfterSilenceMs: 3_000, ...options })
   const fleet = new Fleet({
     host, options: resolved, log, generation: first,
-    descriptors: () => [21, 22], controlPath: '/w.sock', onChange() {},
+    descriptors: () => [21, 22], controlPath: '/w.sock', ledger: ledger(), onChange() {},
   })
   /** A worker that connects, is ready and obeys. */
   const autostart = (worker: FakeWorker): void => {
@@ -933,7 +937,7 @@ test('fleet: a worker that was paused, and drains as an orphan when the next sup
   const host = new FakeProcessHost()
   const setup: FleetSetup = {
     host, options: resolveSupervisorOptions({ workers: 1 }), log: SILENT_LOG, generation: generation(1),
-    descriptors: () => [21], controlPath: '/w.sock', onChange() {},
+    descriptors: () => [21], controlPath: '/w.sock', ledger: ledger(), onChange() {},
   }
   const known: WorkerRecord & { place: 'draining' } = {
     generation: 7, slot: 0, n: 0, token: 'secret', pid: 999, startTime: '999', phase: 'paused', intent: 'serve', place: 'draining',
@@ -963,7 +967,7 @@ function leftWithoutSocket(workers: readonly Pick<SlotRecord['workers'][number],
   const committed = listeningOn([80], generation(1))
   const setup: FleetSetup = {
     host, options: resolveSupervisorOptions({ workers: 1 }), log: SILENT_LOG, generation: committed,
-    descriptors: () => [21], controlPath: '/w.sock', onChange() {},
+    descriptors: () => [21], controlPath: '/w.sock', ledger: ledger(), onChange() {},
   }
   const slot: SlotRecord = {
     hasQueue: true, surplus: false, restarts: 0, nextN: workers.length, standIn: '', workers: workers.map(worker => ({
@@ -1072,7 +1076,7 @@ test('fleet: the last holder of a lost socket empties its queue, although anothe
   const [committed, reverted] = [listeningOn([80], generation(1)), listeningOn([80, 90], { ...generation(1), number: 8 })]
   const setup: FleetSetup = {
     host, options: resolveSupervisorOptions({ workers: 1 }), log: SILENT_LOG, generation: committed,
-    descriptors: () => [21], controlPath: '/w.sock', onChange() {},
+    descriptors: () => [21], controlPath: '/w.sock', ledger: ledger(), onChange() {},
   }
   const known: SlotRecord['workers'][number] = {
     generation: 8, slot: 0, n: 0, token: 'secret', pid: 999, startTime: '999', phase: 'paused', intent: 'serve', place: 'current',

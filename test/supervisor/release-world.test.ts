@@ -76,7 +76,7 @@ class Fixture {
       freeze: async () => { this.frozen.push('frozen') },
       thaw: () => { this.frozen.push('thawed') },
     }, 'generation', () => this.serving)
-    const life = { fleet: fleet as unknown as Fleet, journalEntry: () => ({}) as JournalEntry, record: () => true }
+    const life = { fleet: fleet as unknown as Fleet, journalEntry: () => ({}) as JournalEntry, record: () => true, operationEnded() {} }
     this.releases = new ReleaseWorld(
       setup, world as unknown as SupervisorWorld, holdings as unknown as Holdings, readAnew(life, 'stopping', () => this.stopping),
     )

@@ -21,6 +21,8 @@ export const PROGRAMS = {
   'h2load': { debian: 'nghttp2-client' },
   'nghttp': { debian: 'nghttp2-client' },
   'nghttpd': { debian: 'nghttp2-server' },
+  'prometheus': { debian: 'prometheus' },
+  'promtool': { debian: 'prometheus' },
   'h2spec': { debian: null },
 } as const satisfies Readonly<Record<string, { readonly debian: string | null }>>
 

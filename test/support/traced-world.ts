@@ -28,9 +28,12 @@ import type {
   ExchangeRetried, ExchangeStarted, RequestRefused, Tracer, UpstreamClosed, UpstreamConnected, UpstreamConnectFailed,
   UpstreamReused,
 } from '../../src/telemetry/tracer.ts'
+import { Metrics } from '../../src/telemetry/metrics.ts'
 import { NO_TRACERS, tracerFaults, type TracerCallback } from '../../src/telemetry/tracer-group.ts'
+import { TrafficMetrics } from '../../src/telemetry/traffic-metrics.ts'
 import { FakeClock } from './fake-clock.ts'
 import { MemoryStream } from './memory-stream.ts'
+import { readMetrics } from './read-metrics.ts'
 import { StrictResponseReader, type ReadResponse, type ResponseWatcher } from './strict-response-reader.ts'
 
 // ---- what can be asked of the world
@@ -347,6 +350,7 @@ export class TracedWorld {
   refusedHeads = 0
   /** Where the last step of the clock began. */
   stepFrom = 0
+  readonly #metrics = new Metrics()
   readonly #service: HttpProxy<undefined>
   readonly #peerOptions: Readonly<Record<PeerName, readonly [usual: HttpPeerOptions, hasty: HttpPeerOptions]>>
   readonly #connector: HttpConnector
@@ -360,7 +364,8 @@ export class TracedWorld {
       transport: { dial: (peer, waiter) => this.#dial(peer, waiter) },
     })
     this.#service = new HttpProxy<undefined>(this.#application(), {
-      connector: this.#connector, accessLog: null, upgrades: ['model'], tracers: [this.#tracer(this.byService), both],
+      connector: this.#connector, accessLog: null, upgrades: ['model'],
+      tracers: [this.#tracer(this.byService), both, new TrafficMetrics(this.#metrics)],
       listener: { keepAliveTimeoutMs: LONG_MS, bodyIdleTimeoutMs: LONG_MS, headTimeoutMs: LONG_MS },
     }).addTcp('127.0.0.1:0')
   }
@@ -659,9 +664,43 @@ export class TracedWorld {
     else origin.fin()
   }
 
+  // ---- what was counted
+
+  /** Against what the service's first tracer was told, which is compared with the truth below. */
+  #checkMetrics(): void {
+    const counted = readMetrics(this.#metrics.memory)
+    const sumOf = (name: string, ...labels: string[]): number => counted.get(name)?.get(labels.join(' '))?.[0] ?? 0
+    const ended = this.#told('exchangeEnded').map(({ event }) => event)
+    const expected = new Map<string, number>()
+    for (const { listener, method, status, flag } of ended) {
+      const key = `http-proxy ${listener} ${method} ${status === 0 ? 'none' : `${Math.floor(status / 100)}xx`} ${flag}`
+      expected.set(key, (expected.get(key) ?? 0) + 1)
+    }
+    const requests = [...counted.get('cirque_requests_total') ?? []].map(([labels, [count = 0]]) => [labels, count] as const)
+    assert.deepEqual(new Map(requests), expected)
+    const listener = ended[0]?.listener ?? ''
+    if (ended.length > 0) {
+      assert.equal(sumOf('cirque_request_bytes_total', listener), ended.reduce((sum, one) => sum + one.bytesReceived, 0))
+      assert.equal(sumOf('cirque_response_bytes_total', listener), ended.reduce((sum, one) => sum + one.bytesSent, 0))
+    }
+    const seriesOf = (name: string): readonly (readonly number[])[] => [...counted.get(name)?.values() ?? []]
+    // The last slot is the sum of what was observed.
+    const countOf = (name: string): number => seriesOf(name).flatMap(slots => slots.slice(0, -1)).reduce((sum, one) => sum + one, 0)
+    assert.equal(countOf('http_server_request_duration_seconds'), ended.length)
+    assert.equal(countOf('http_client_request_duration_seconds'), this.#told('attemptEnded').length)
+    const totalOf = (name: string): number => seriesOf(name).reduce((sum, [value = 0]) => sum + value, 0)
+    assert.equal(totalOf('cirque_upstream_retries_total'), this.#told('exchangeRetried').length)
+    assert.equal(totalOf('cirque_requests_refused_total'), this.#told('requestRefused').length)
+    const told = (...names: readonly TracerCallback[]): number => this.byService.filter(({ name }) => names.includes(name)).length
+    assert.equal(totalOf('cirque_connections_total'), told('downstreamAccepted', 'downstreamRefused'))
+    assert.equal(totalOf('cirque_upstream_connects_total'), told('upstreamConnected', 'upstreamConnectFailed'))
+    assert.equal(totalOf('cirque_upstream_reuse_total'), this.#told('attemptConnected').length)
+  }
+
   // ---- what the tracers were told
 
   check(): void {
+    this.#checkMetrics()
     assert.equal(tracerFaults.count, this.#faultsBefore)
     assert.deepEqual(this.byBoth, this.byService, 'a tracer that was given twice is told once')
     const ids = new Map<string, number>()
