@@ -3,11 +3,11 @@
  * to a file or a standard stream (line-sink.ts). What a line says is described in docs/access-log.md.
  */
 import type { ProxyError } from '../../errors/proxy-error.ts'
-import { FieldKind, type Token } from '../../http/header-map.ts'
 import { choice, count, defaultsOf, resolveOptions, text, type OptionTable } from '../../primitives/option-table.ts'
 import type { AccessLogSink, LoggedExchange } from '../access-record.ts'
 import { formatRecord, type AccessRecord } from './access-line.ts'
 import { formatText } from './access-text.ts'
+import { recordOfExchange, recordOfRefusal } from './exchange-record.ts'
 import { LINE_SINK_OPTIONS, LineSink, type LineDestination, type LineSinkOptions } from './line-sink.ts'
 
 /** What an AccessLog may be told. */
@@ -58,32 +58,12 @@ export class AccessLog implements AccessLogSink {
 
   /** As `AccessLogSink` has it. */
   exchange(exchange: LoggedExchange, atMs: number): void {
-    const { request, digest, error, clientIp, startedAt, connectedAt, sentAt, firstByteAt, durationMs, peer } = exchange
-    this.write({
-      // The proxy makes no other ids, and believes no others.
-      ts: atMs - durationMs, id: exchange.requestId as Token, listener: exchange.listener,
-      client: clientIp, peer: digest.remoteIp === clientIp ? '' : digest.remoteIp,
-      method: request.method, scheme: request.scheme, host: request.authority,
-      path: request.path, query: request.query, proto: `HTTP/${request.version}`,
-      status: exchange.status, flag: exchange.flag, bytes_in: exchange.bytesReceived, bytes_out: exchange.bytesSent,
-      dur_ms: durationMs, ttfb_ms: firstByteAt === 0 ? null : firstByteAt - startedAt,
-      upstream: peer === null ? '' : peer.name, up_status: exchange.upstreamStatus,
-      up_connect_ms: connectedAt === 0 ? null : connectedAt - startedAt,
-      up_ttfb_ms: firstByteAt === 0 || sentAt === 0 ? null : firstByteAt - sentAt,
-      attempts: exchange.attempts, reused: exchange.upstreamReused, limit: error === null ? '' : error.limit,
-      ua: request.headers.getKind(FieldKind.UserAgent) ?? '', referer: request.headers.getKind(FieldKind.Referer) ?? '',
-      worker: this.#worker, gen: this.#generation, err: error === null ? '' : errorText(error), app: exchange.logFields,
-    })
+    this.write(recordOfExchange(exchange, atMs, this.#worker, this.#generation))
   }
 
   /** As `AccessLogSink` has it. */
   refused(listener: string, clientIp: string, error: ProxyError, flag: string, atMs: number): void {
-    this.write({
-      ts: atMs, id: '', listener, client: clientIp, peer: '', method: '', scheme: '', host: '', path: '', query: '', proto: '',
-      status: error.status, flag, bytes_in: 0, bytes_out: 0, dur_ms: 0, ttfb_ms: null,
-      upstream: '', up_status: 0, up_connect_ms: null, up_ttfb_ms: null, attempts: 0, reused: false,
-      limit: error.limit, ua: '', referer: '', worker: this.#worker, gen: this.#generation, err: errorText(error), app: null,
-    })
+    this.write(recordOfRefusal(listener, clientIp, error, flag, atMs, this.#worker, this.#generation))
   }
 
   /** @internal @returns false when the line was dropped. */
@@ -96,10 +76,4 @@ export class AccessLog implements AccessLogSink {
   reopen(): void { this.#sink.reopen() }
   /** Writes what waits and closes the file. Resolves within a few seconds, whatever becomes of it. */
   close(): Promise<void> { return this.#sink.close() }
-}
-
-function errorText(error: ProxyError): string {
-  const { cause } = error
-  const code = typeof cause === 'object' && cause !== null && 'code' in cause && typeof cause.code === 'string' ? cause.code : ''
-  return code === '' ? error.kind : `${error.kind}:${code}`
 }
