@@ -39,6 +39,7 @@ import { HealthMonitor, type HealthCheck } from './health-check.ts'
 import { KetamaSelection } from './ketama.ts'
 import { PassiveHealth } from './passive-health.ts'
 import { jittered, pause, untilAborted } from './periodic.ts'
+import { selectionWatch, type SelectionWatch } from './selection-watch.ts'
 import {
   HashSelection, LeastInFlightSelection, RandomSelection, RoundRobinSelection, Turn,
   type Named, type Selection, type Selector, type Tried,
@@ -561,16 +562,32 @@ export class LoadBalancer<P extends Peer = Peer> {
   #choose(
     turn: Turn, key: HashKey, maxSteps: number, exclude: Tried | null, accept: Acceptance | null, evenOut: boolean,
   ): Backend | null {
-    if (this.#forgotten) this.#sayForgotten()
-    if (this.#readyCount === 0 && (evenOut ? !this.#giveAllAnotherChance() : this.#passive.size === 0)) return null
-    turn.begin(maxSteps === 0 ? this.options.maxSteps : maxSteps, exclude, accept)
-    let backend = this.#search(turn, key, maxSteps === 0)
-    if (backend === null && evenOut && maxSteps === 0 && this.#passive.size !== 0) backend = this.#lastResort(turn)
+    const backend = this.#find(turn, key, maxSteps, exclude, accept, evenOut)
+    const isExplained = selectionWatch.current !== null && this.#explain(selectionWatch.current, key, backend)
     if (backend === null) return null
     backend.inFlight++
+    if (isExplained) return backend
     backend.selected++
     if (backend.outUntilMs !== 0) this.#passive.beginTrial(backend)
     return backend
+  }
+
+  #explain(watch: SelectionWatch, key: HashKey, chosen: Backend | null): boolean {
+    const { name: balancer, selection } = this.options
+    return watch.onChoice({
+      balancer, selection: typeof selection === 'string' ? selection : String(selection.name), key, chosen,
+      backends: this.#serving.set.backends,
+    })
+  }
+
+  #find(
+    turn: Turn, key: HashKey, maxSteps: number, exclude: Tried | null, accept: Acceptance | null, evenOut: boolean,
+  ): Backend | null {
+    if (this.#forgotten) this.#sayForgotten()
+    if (this.#readyCount === 0 && (evenOut ? !this.#giveAllAnotherChance() : this.#passive.size === 0)) return null
+    turn.begin(maxSteps === 0 ? this.options.maxSteps : maxSteps, exclude, accept)
+    const backend = this.#search(turn, key, maxSteps === 0)
+    return backend === null && evenOut && maxSteps === 0 && this.#passive.size !== 0 ? this.#lastResort(turn) : backend
   }
 
   #search(turn: Turn, key: HashKey, mayGoOn: boolean): Backend | null {

@@ -33,10 +33,10 @@ export class MemoryStream implements ByteStream {
   #told = false
   #closed = false
 
-  private constructor(address: string) {
+  private constructor(address: string, remoteIp: string) {
     this.digest = {
       remoteAddress: address,
-      remoteIp: '',
+      remoteIp,
       remotePort: 0,
       localAddress: address,
       establishedAt: systemClock.now(),
@@ -44,9 +44,9 @@ export class MemoryStream implements ByteStream {
     }
   }
 
-  /** Two ends of one connection. `address` is what both see as the other side's. */
-  static pair(address = 'memory'): [MemoryStream, MemoryStream] {
-    const a = new MemoryStream(address), b = new MemoryStream(address)
+  /** Two ends of one connection. `address` and `remoteIp` are what both see as the other side's. */
+  static pair(address = 'memory', remoteIp = ''): [MemoryStream, MemoryStream] {
+    const a = new MemoryStream(address, remoteIp), b = new MemoryStream(address, remoteIp)
     a.#other = b
     b.#other = a
     return [a, b]

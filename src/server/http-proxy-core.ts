@@ -8,6 +8,7 @@ import { describeError } from '../errors/describe-error.ts'
 import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
 import { asciiLower } from '../http/header-map.ts'
 import type { PathNormalization } from '../http/target-path.ts'
+import type { ExplainRequest, Explanation } from '../ipc/explanation.ts'
 import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
 import { SILENT_LOG, type LogFields } from '../ipc/process-log.ts'
 import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../listener/http-listener-options.ts'
@@ -32,6 +33,7 @@ import { planPhases, type PhasePlan } from '../proxy/phases.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
 import { RetryBudget } from '../proxy/retry-budget.ts'
 import type { Tunnel } from '../proxy/tunnel.ts'
+import { watchPlan } from '../proxy/watched-plan.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
 import { RepeatedLines } from '../telemetry/repeated-lines.ts'
 import type { Tracer } from '../telemetry/tracer.ts'
@@ -40,10 +42,13 @@ import { NO_FACTS, type AcceptFacts, type AcceptStage, type ServedConnection } f
 import { Admission, MemoryStage, type ShedReason } from './admission.ts'
 import { ConnectionBook } from './connection-book.ts'
 import type { Drain } from './drain.ts'
+import { tellBoth, type ExchangeWatcher } from './exchange-watcher.ts'
+import { explainRequest } from './explain.ts'
 import { resolveHttpProxyOptions, type HttpProxyOptions } from './http-proxy-options.ts'
 import { HTTP_PROTOCOLS, type OpenHttp } from './http-protocols.ts'
 import type { ServiceCore } from './listening-base.ts'
-import { SelfTestHost, type TestedService } from './self-test-host.ts'
+import type { TestedService } from './own-request-host.ts'
+import { SelfTestHost } from './self-test-host.ts'
 import type { ServerContext } from './server-context.ts'
 import { traceRefused } from './service-tracers.ts'
 import type { ListenerSpec, ServiceParts, TestedConnection } from './service.ts'
@@ -58,12 +63,14 @@ type HttpListener = ListenerSpec<ResolvedHttpListenerOptions>
 export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, ResolvedHttpListenerOptions>, TestedService<Ctx>,
   ConnectionHost {
   readonly name: string
-  readonly plan: PhasePlan<Ctx>
+  /** The service's own, or one that tells who looks at it of each hook. */
+  plan: PhasePlan<Ctx>
   readonly connector: HttpConnector
   readonly ticker: Ticker
   readonly clock: Clock
   readonly forwarded: ForwardedFields
   readonly retryBudget = new RetryBudget()
+  /** Of the service, the process, and whoever looks. */
   tracers: TracerGroup | null
   readonly pathNormalization: PathNormalization
   readonly upgrades: ReadonlySet<string>
@@ -90,12 +97,19 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   #lines: RepeatedLines
   /** Undefined: the process's own takes its place at the start. */
   #accessLog: AccessLogSink | null | undefined
+  /** Told of finished requests: the access log, and whoever looks. */
+  #sink: AccessLogSink | null = null
   readonly #ownTracers: readonly Tracer[]
+  /** Of the service and the process. */
+  #standingTracers: TracerGroup | null
+  readonly #ownPlan: PhasePlan<Ctx>
+  /** A peer has a tracer, which wants times. */
+  #timedForPeer = false
   readonly #listenerOptions: ResolvedHttpListenerOptions
   readonly #protocols: ReadonlyMap<string, OpenHttp>
   readonly #tunnels = new Set<Tunnel>()
   /** Connections of this process to itself: no count knows them, and they are cut with the rest. */
-  readonly #selfTests = new ConnectionBook({ onCame() {}, onLeft() {} })
+  readonly #ownConnections = new ConnectionBook({ onCame() {}, onLeft() {} })
 
   /**
    * @param faults hears of every fault; null: the process log does
@@ -107,14 +121,14 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   ) {
     const options = resolveHttpProxyOptions(given)
     this.name = options.name
-    this.plan = planPhases(app)
+    this.plan = this.#ownPlan = planPhases(app)
     this.connector = options.connector ?? new HttpConnector()
     this.ticker = new Ticker(this.connector.ticker.clock)
     this.clock = this.ticker.clock
     this.#lines = new RepeatedLines(SILENT_LOG, this.clock)
     this.forwarded = new ForwardedFields(partOf<ForwardedOptions>(FORWARDED_OPTIONS, options), options.name)
     this.#ownTracers = options.tracers
-    this.tracers = TracerGroup.of(options.tracers)
+    this.tracers = this.#standingTracers = TracerGroup.of(options.tracers)
     this.pathNormalization = options.pathNormalization
     this.upgrades = new Set(options.upgrades.map(asciiLower))
     this.tunnelIdleTimeoutMs = options.tunnelIdleTimeoutMs
@@ -128,7 +142,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.#protocols = protocols
   }
 
-  parts(): ServiceParts { return foundHooks(this.plan.app, this.plan.modules) }
+  parts(): ServiceParts { return foundHooks(this.#ownPlan.app, this.#ownPlan.modules) }
 
   // ---- connections
 
@@ -143,12 +157,22 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
 
   start({ log, accessLog, tracers, settings, instanceId }: ServerContext, admission: Admission): void {
     this.#admission = admission
-    this.tracers = TracerGroup.of([...this.#ownTracers, ...tracers])
+    this.#standingTracers = TracerGroup.of([...this.#ownTracers, ...tracers])
     this.#lines = new RepeatedLines(log, this.clock)
     if (instanceId !== undefined) this.forwarded.identify(instanceId)
     if (this.#accessLog === undefined) this.#accessLog = accessLog
     this.#maxActive = settings.limits.maxActiveRequests ?? this.#maxActive
-    this.timed = this.tracers !== null || this.#accessLog !== null
+    this.watch(null)
+  }
+
+  /** Null: nobody looks any more. Requests that are under way are told of as far as they have not come yet. */
+  watch(watcher: ExchangeWatcher | null): void {
+    const own = this.#ownPlan, standing = this.#standingTracers
+    const hooks = watcher === null ? null : watcher.hooks
+    this.plan = hooks === null ? own : watchPlan(own, hooks)
+    this.tracers = (watcher?.tracers ?? []).reduce<TracerGroup | null>((group, tracer) => (group ?? NO_TRACERS).with(tracer), standing)
+    this.#sink = tellBoth(this.#accessLog ?? null, watcher === null ? null : watcher.lines)
+    this.timed = this.tracers !== null || this.#sink !== null || this.#timedForPeer
   }
 
   open(stream: ByteStream, facts: AcceptFacts, listener: HttpListener, acceptedAt: number): ServedConnection {
@@ -167,14 +191,26 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
    */
   openSelfTest(stream: ByteStream, listener: HttpListener, upstream: boolean): TestedConnection {
     const host = new SelfTestHost(this, upstream)
-    const connection = this.#open(stream, NO_FACTS, listener, this.clock.now(), host)
-    connection.facts = this.forwarded.factsOf({ remoteIp: '', tls: null }, true)
-    this.#selfTests.add(connection, '')
-    stream.owner = connection
+    this.#openOwn(stream, listener, host, this.forwarded.factsOf({ remoteIp: '', tls: null }, true))
     return host
   }
 
-  uncounted(): readonly DownstreamConnection[] { return this.#selfTests.snapshot() }
+  /** Runs the application's hooks on a request that nobody sent. @throws TypeError for what is no request */
+  explain(request: ExplainRequest, listener: HttpListener): Promise<Explanation> {
+    return explainRequest(this, this.#ownPlan, request, {
+      connectionFilter: listener.options.connectionFilter,
+      open: (stream, host) => this.#openOwn(stream, listener, host, this.forwarded.factsOf({ remoteIp: request.from, tls: null }, false)),
+    })
+  }
+
+  #openOwn(stream: ByteStream, listener: HttpListener, host: ConnectionHost, facts: ConnectionFacts): void {
+    const connection = this.#open(stream, NO_FACTS, listener, this.clock.now(), host)
+    connection.facts = facts
+    this.#ownConnections.add(connection, '')
+    stream.owner = connection
+  }
+
+  uncounted(): readonly DownstreamConnection[] { return this.#ownConnections.snapshot() }
 
   // ---- requests
 
@@ -190,8 +226,8 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   onRefused(connection: DownstreamConnection, error: ProxyError): void {
     this.faults?.requestFailed(error)
     if (this.tracers !== null) traceRefused(this.tracers, connection, error, this.clock)
-    const log = this.#accessLog, { listener, stream } = connection
-    if (log === null || log === undefined) return
+    const log = this.#sink, { listener, stream } = connection
+    if (log === null) return
     try {
       catchLater(log.refused(listener, stream.digest.remoteIp, error, flagOf(error), this.clock.wall()), this.#onLogFailed)
     } catch (thrown) {
@@ -202,7 +238,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   tracersFor({ options: { tracer } }: Peer): TracerGroup | null {
     if (tracer === null) return this.tracers
     // From now on times are taken for it.
-    this.timed = true
+    this.timed = this.#timedForPeer = true
     return (this.tracers ?? NO_TRACERS).with(tracer)
   }
 
@@ -216,8 +252,8 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     } else if (exchange.error !== null && isCutByUs(exchange.error)) this.#ownFaults++
     if (exchange.error !== null) this.faults?.requestFailed(exchange.error)
     this.logFault(exchange)
-    const log = this.#accessLog
-    if (this.timed && log !== null && log !== undefined && exchange.inAccessLog) this.#write(log, exchange)
+    const log = this.#sink
+    if (log !== null && exchange.inAccessLog) this.#write(log, exchange)
     this.drain?.look()
   }
 
@@ -269,7 +305,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     })
   }
 
-  stackOf(error: ProxyError): string { return hookStack(error, this.plan) }
+  stackOf(error: ProxyError): string { return hookStack(error, this.#ownPlan) }
 
   tunnelOpened(tunnel: Tunnel): void {
     this.#tunnels.add(tunnel)

@@ -3,11 +3,13 @@
  * connection is http-proxy-core.ts.
  */
 import type net from 'node:net'
+import type { ExplainRequest, Explanation } from '../ipc/explanation.ts'
 import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../listener/http-listener-options.ts'
 import { NOBODY } from '../listener/tcp-listener.ts'
 import { TcpStream } from '../protocols/tcp/tcp-stream.ts'
 import type { FaultWatcher } from '../proxy/fault-watcher.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
+import type { ExchangeWatcher } from './exchange-watcher.ts'
 import { HttpProxyCore } from './http-proxy-core.ts'
 import type { HttpProxyOptions } from './http-proxy-options.ts'
 import { HTTP_PROTOCOLS } from './http-protocols.ts'
@@ -40,6 +42,13 @@ export class HttpProxy<Ctx> extends ListeningBase<HttpListenerOptions, ResolvedH
   }
 
   parts(): ServiceParts { return this.#core.parts() }
+
+  watch(watcher: ExchangeWatcher | null): void { this.#core.watch(watcher) }
+
+  explain(request: ExplainRequest): Promise<Explanation> | null {
+    const listener = this.listeners.find(({ name }) => name === request.listener)
+    return listener === undefined ? null : this.#core.explain(request, listener)
+  }
 
   acceptSelfTest(socket: net.Socket, upstream: boolean): TestedConnection {
     return this.#core.openSelfTest(TcpStream.accept(socket, NOBODY), this.listeners[0]!, upstream)

@@ -23,10 +23,12 @@ import { sumCounts, type Counted, type OpenCounts } from '../ipc/open-counts.ts'
 import { stderrLog, type ProcessLog } from '../ipc/process-log.ts'
 import { drainOrder } from '../ipc/drain-times.ts'
 import { canonicalAddress, DESCRIPTION_FORMAT, hostAndPort } from '../ipc/server-description.ts'
+import type { ExplainRequest, Explanation } from '../ipc/explanation.ts'
 import type { SelfTestOutcome } from '../ipc/messages.ts'
 import type { SelfTest, ServerDescription } from '../ipc/server-description.ts'
 import { code, defaultsOf, duration, flag, resolveOptions, text, type OptionTable } from '../primitives/option-table.ts'
 import { Admission, systemSupply } from './admission.ts'
+import type { ExchangeWatcher } from './exchange-watcher.ts'
 import { currentRunHost } from './run-host.ts'
 import { runSelfTest } from './self-test.ts'
 import { SERVER_CONTEXT_DEFAULTS, type ServerContext, type StartContext } from './server-context.ts'
@@ -249,6 +251,21 @@ export class Server {
     if (service === undefined) return { passed: true, detail: 'nothing to test' }
     if (this.#running.length === 0) return { passed: false, detail: 'the server is not ready yet' }
     return runSelfTest(this.#selfTest, socket => service.acceptSelfTest!(socket, this.#selfTest.upstream))
+  }
+
+  /** @internal Somebody looks at what passes through all services; null: nobody does any more. */
+  watch(watcher: ExchangeWatcher | null): void {
+    for (const service of this.#listening()) service.watch?.(watcher)
+  }
+
+  /** @internal What would happen to a request. Null: no service has that listener, or it can tell nothing. */
+  explain(request: ExplainRequest): Promise<Explanation> | null {
+    if (this.#running.length === 0) return null
+    for (const service of this.#listening()) {
+      const explained = service.explain?.(request) ?? null
+      if (explained !== null) return explained
+    }
+    return null
   }
 
   /**

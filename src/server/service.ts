@@ -5,12 +5,14 @@
 import type net from 'node:net'
 import type { ProxyError } from '../errors/proxy-error.ts'
 import type { DrainRequest } from '../ipc/drain-times.ts'
+import type { ExplainRequest, Explanation } from '../ipc/explanation.ts'
 import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
 import type { DescribedAddress, DescribedService } from '../ipc/server-description.ts'
 import type { Acceptor } from '../listener/acceptor.ts'
 import type { HttpListenerOptions } from '../listener/http-listener-options.ts'
 import type { ListenerOptions } from '../listener/listener-options.ts'
 import type { Admission } from './admission.ts'
+import type { ExchangeWatcher } from './exchange-watcher.ts'
 import type { ServerContext } from './server-context.ts'
 
 /** A listener as its service describes it. */
@@ -77,6 +79,10 @@ export interface ListeningService {
    * @param upstream its request goes on to the peer that the application names; otherwise the process answers in its place
    */
   acceptSelfTest?(socket: net.Socket, upstream: boolean): TestedConnection
+  /** @internal Somebody looks at what passes, or, with null, nobody does any more. Left out: there is nothing to be seen. */
+  watch?(watcher: ExchangeWatcher | null): void
+  /** @internal What would happen to a request; null: none of its listeners takes it. Left out: nothing that could be told. */
+  explain?(request: ExplainRequest): Promise<Explanation> | null
   /** From now on answers say `Connection: close`; resolves when nothing is open any more (or all of it was cut). */
   drain(request: DrainRequest): Promise<{ cut: number }>
   /** What it has open, and has done so far; asked at any time, before `start` too. */

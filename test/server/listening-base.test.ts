@@ -28,7 +28,7 @@ test('listening service: it shows what adds listeners and what a server needs, a
   const service = httpProxyService(app)
   type Member = keyof HttpProxy<undefined>
   const forServer: readonly Member[] = [
-    'acceptSelfTest', 'bind', 'close', 'counted', 'drain', 'kind', 'listeners', 'parts', 'start', 'stats',
+    'acceptSelfTest', 'bind', 'close', 'counted', 'drain', 'explain', 'kind', 'listeners', 'parts', 'start', 'stats', 'watch',
   ]
   assert.deepEqual(membersOf(service), ['addTcp', 'addUnix', 'name', ...forServer].toSorted())
 })
