@@ -10,12 +10,15 @@ import { Command, CommanderError } from 'commander'
 import { ChannelError } from '../src/ipc/channel.ts'
 import { addChangeCommands } from './commands/change-commands.ts'
 import { addCompletionsCommand } from './commands/completions-command.ts'
+import { addExplainCommand } from './commands/explain-command.ts'
 import { addInitCommand } from './commands/init-command.ts'
 import { addProveCommand } from './commands/prove-command.ts'
 import { addRunCommands } from './commands/run-commands.ts'
 import { Failure } from './commands/shared-options.ts'
 import { addStatusCommand } from './commands/status-command.ts'
 import { addStopCommand } from './commands/stop-command.ts'
+import { addTailCommand } from './commands/tail-command.ts'
+import { addTraceCommand } from './commands/trace-command.ts'
 import { addValidateCommand } from './commands/validate-command.ts'
 import { addWorkerCommands } from './commands/worker-commands.ts'
 import { errorText } from '../src/errors/code-frame.ts'
@@ -36,6 +39,9 @@ export function createCommandLine(): Command {
   addInitCommand(program)
   addRunCommands(program)
   addStatusCommand(program)
+  addTailCommand(program)
+  addTraceCommand(program)
+  addExplainCommand(program)
   addStopCommand(program)
   addChangeCommands(program)
   addValidateCommand(program)

@@ -56,7 +56,15 @@ export async function askSupervisor(folder: string, message: FromOperator, optio
   }
 }
 
-async function askOnce(folder: string, message: FromOperator, { untilClosed, watch, timeoutMs }: ResolvedAskOptions): Promise<unknown> {
+/** A connection to a supervisor, for questions that follow each other. */
+export interface Conversation {
+  readonly channel: Channel<FromOperator, never>
+  /** Resolves when it has ended, whoever ended it. */
+  readonly closed: Promise<void>
+}
+
+/** @throws NotRunning, or ChannelError for another reason why it cannot be reached */
+export async function converse(folder: string): Promise<Conversation> {
   const socket = net.connect({ path: path.join(folder, CONTROL_SOCKET) })
   await new Promise<void>((resolve, reject) => {
     socket.once('connect', resolve)
@@ -70,11 +78,16 @@ async function askOnce(folder: string, message: FromOperator, { untilClosed, wat
   const channel = new Channel<FromOperator, never>(socket, decodeNothing, { maxMessageBytes: MAX_ANSWER_BYTES }, {
     onMessage() {}, onClose: () => closed.resolve(),
   })
+  return { channel, closed: closed.promise }
+}
+
+async function askOnce(folder: string, message: FromOperator, { untilClosed, watch, timeoutMs }: ResolvedAskOptions): Promise<unknown> {
+  const { channel, closed } = await converse(folder)
   try {
     const answer = channel.ask(message, timeoutMs)
     if (watch !== null) void keepAsking(channel, watch)
     const result = await answer
-    if (untilClosed) await closed.promise
+    if (untilClosed) await closed
     return result
   } finally {
     channel.close()

@@ -19,10 +19,13 @@ import { CONTROL_SOCKET, inStateFolder, WORKER_SOCKET } from './state-folder.ts'
 import type { WorkerLink } from './worker-process.ts'
 
 export interface ControlHandlers {
-  onOperator(message: FromOperator, question: Question): void
+  onOperator(message: FromOperator, question: Question, connection: OperatorConnection): void
   /** @returns who handles what else the worker says; null refuses it, with the reason already answered. */
   onHello(hello: Extract<FromWorker, { tag: 'hello' }>, link: WorkerLink, question: Question): WorkerConversation | null
 }
+
+/** The connection over which an operator asked. */
+export type OperatorConnection = Pick<ControlConnection, 'onGone'>
 
 export interface WorkerConversation {
   onMessage(message: FromWorker): void
@@ -160,7 +163,7 @@ export class ControlServer {
         handlers.onOperator(message, {
           ok: result => { question.ok(result); done() },
           refuse: (code, reason) => { question.refuse(code, reason); done() },
-        })
+        }, connection)
       },
       onClose: reason => {
         cancelIdle()

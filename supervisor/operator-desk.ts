@@ -9,9 +9,12 @@
 import type { FromOperator, OperationOutcome, OperationStarted } from '../src/ipc/messages.ts'
 import { PROTOCOL_VERSION } from '../src/ipc/messages.ts'
 import type { Question } from '../src/ipc/channel.ts'
+import type { OperatorConnection } from './control-server.ts'
+import { explainByWorker } from './explain-desk.ts'
 import type { Fleet } from './fleet.ts'
 import type { Holdings } from './holdings.ts'
 import type { HeldListener } from './listener-table.ts'
+import { LookOuts } from './look-outs.ts'
 import { Refused } from './refusals.ts'
 import type { ReleaseWorld } from './release-world.ts'
 import { SUPERVISOR_STATE_NAMES, SupervisorState } from './supervisor-state.ts'
@@ -87,6 +90,7 @@ export class OperatorDesk {
   readonly #life: DeskLife
   /** Of operators that wait for the end of the server. */
   readonly #stopQuestions: Question[] = []
+  readonly #lookOuts: LookOuts
 
   constructor(setup: SupervisorSetup, world: SupervisorWorld, holdings: Holdings, releases: ReleaseWorld, life: DeskLife) {
     this.#setup = setup
@@ -94,14 +98,17 @@ export class OperatorDesk {
     this.#holdings = holdings
     this.#releases = releases
     this.#life = life
+    this.#lookOuts = new LookOuts({
+      host: world.host, fleet: () => life.fleet, maxMessageBytes: () => releases.options.maxControlMessageBytes,
+    })
   }
 
-  onMessage(message: FromOperator, question: Question): void {
+  onMessage(message: FromOperator, question: Question, connection: OperatorConnection): void {
     const { takingOver } = this.#life
     if (takingOver !== null && message.tag !== 'status' && !(message.tag === 'stop' && message.force)) {
       // A matter of milliseconds; then it is answered as ever. Should the take-over fail, this image ends, the connection with
       // it, and the operator's command line asks again.
-      void takingOver.then(() => this.onMessage(message, question))
+      void takingOver.then(() => this.onMessage(message, question, connection))
       return
     }
     switch (message.tag) {
@@ -137,6 +144,15 @@ export class OperatorDesk {
         break
       case 'outcome':
         this.#tellOutcome(message.id, question)
+        break
+      case 'look':
+        this.#lookOuts.ask(message.look, question, connection)
+        break
+      case 'explain':
+        explainByWorker(message, this.#holdings.table.listeners, this.#life.fleet?.workers() ?? []).then(
+          explained => question.ok(explained),
+          (error: Error) => question.refuse('refused', error.message),
+        )
         break
       default:
         message satisfies never

@@ -190,7 +190,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
 
   async #claim(identity: Identity, held: OwnSockets | null): Promise<void> {
     await this.holdings.claim(this.#options, identity, held, {
-      onOperator: (message, question) => this.#desk.onMessage(message, question),
+      onOperator: (message, question, connection) => this.#desk.onMessage(message, question, connection),
       onHello: (hello, link, question) => register(hello, link, question, this.#fleet, {
         managed: this.holdings.serviceManager.present, instanceId: this.#instance.id,
       }),

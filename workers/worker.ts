@@ -9,6 +9,7 @@
  */
 import { describeError } from '../src/errors/describe-error.ts'
 import type { Question } from '../src/ipc/channel.ts'
+import { problemOfExplainRequest, type ExplainRequest, type Explanation } from '../src/ipc/explanation.ts'
 import type { DrainOrder, FromWorker, SelfTestOutcome, SentDescriptors, ToWorker, Welcome } from '../src/ipc/messages.ts'
 import { NO_COUNTS, type OpenCounts } from '../src/ipc/open-counts.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
@@ -23,6 +24,7 @@ import type { ProcessVitals } from '../src/telemetry/process-metrics.ts'
 import type { RepeatedLines } from '../src/telemetry/repeated-lines.ts'
 import { tracerFaults } from '../src/telemetry/tracer-group.ts'
 import { CopiesUsedUp, InheritedListeners, sendInherited } from './inherited-listeners.ts'
+import { Looks } from './looks.ts'
 import { Rejections } from './rejections.ts'
 import { systemWorld } from './worker-world.ts'
 import type { WorkerWorld } from './worker-world.ts'
@@ -36,13 +38,17 @@ export const EXIT_START_FAILED = 1
  * grants beyond a deadline.
  */
 const FLUSH_LOGS_MS = 1_000
+/** What is around an answer on the control socket, in bytes. */
+const ANSWER_FRAME_BYTES = 256
 /** An orphan gives its queues so long to become empty, in ms. */
 const ORPHAN_EMPTY_QUEUE_MS = 1_000
 
 const ABOUT_LISTENERS: ReadonlySet<ToWorker['tag']> = new Set(['accept', 'stop-accept', 'stand-in', 'step-back', 'close-listeners'])
 
 /** What of a server a worker uses. */
-export type WorkerServer = Pick<Server, 'prepare' | 'listeners' | 'runSelfTest' | 'drain' | 'stats' | 'notices' | 'close'>
+export type WorkerServer = Pick<
+  Server, 'prepare' | 'listeners' | 'runSelfTest' | 'watch' | 'explain' | 'drain' | 'stats' | 'notices' | 'close'
+>
 
 /** The process around the worker, replaced in tests. */
 export interface WorkerHost {
@@ -76,6 +82,7 @@ export class Worker implements RunHost {
   readonly #host: WorkerHost
   readonly #world: WorkerWorld
   readonly #rejections: Rejections
+  readonly #looks: Looks
   #server: WorkerServer | null = null
   #listeners: InheritedListeners | null = null
   #cancelHeartbeat: () => void = () => {}
@@ -99,6 +106,10 @@ export class Worker implements RunHost {
     this.#host = host
     this.#world = world
     this.#rejections = new Rejections(host.lines)
+    this.#looks = new Looks({
+      clock: world.clock, worker: role.worker, generation: Number.parseInt(role.worker, 10), maxMessageBytes: role.maxControlMessageBytes,
+      watch: watcher => this.#server?.watch(watcher),
+    })
   }
 
   /** `server.runForever()` of the application ends up here. */
@@ -263,6 +274,16 @@ export class Worker implements RunHost {
       case 'send-descriptors':
         question?.ok(await this.#sendDescriptors(order.path))
         return
+      case 'look':
+        this.#ready()
+        if (question !== null) this.#looks.look(order.look, question)
+        return
+      case 'look-away':
+        this.#looks.lookAway(order.id)
+        break
+      case 'explain':
+        question?.ok(await this.#explain(order.request))
+        return
       default:
         order satisfies never
     }
@@ -278,6 +299,19 @@ export class Worker implements RunHost {
     this.#ready()
     this.#host.requestComes()
     return this.#server!.runSelfTest()
+  }
+
+  /** @throws TypeError for what is no request */
+  async #explain(request: ExplainRequest): Promise<Explanation> {
+    this.#ready()
+    const problem = problemOfExplainRequest(request)
+    if (problem !== '') throw new TypeError(problem)
+    this.#host.requestComes()
+    const explanation = await this.#server!.explain(request)
+    if (explanation === null) throw new Error(`nothing can be told of a listener ${request.listener}`)
+    const bytes = Buffer.byteLength(JSON.stringify(explanation)), { maxControlMessageBytes } = this.#role
+    if (bytes + ANSWER_FRAME_BYTES <= maxControlMessageBytes) return explanation
+    throw new Error(`the explanation is longer than supervisor.maxControlMessage allows: ${bytes} bytes`)
   }
 
   /** For a supervisor that came back with nothing. */
@@ -339,6 +373,7 @@ export class Worker implements RunHost {
     this.#cancelHeartbeat()
     this.#cancelEnd()
     this.#cancelSoft()
+    this.#looks.close()
     this.#server?.close()
     if (!inOrder) { this.#host.exit(code); return }
     const cancelLate = this.#world.clock.after(FLUSH_LOGS_MS, () => this.#host.exit(code))

@@ -9,6 +9,8 @@
 import type { WorkerSettings } from '../config/worker-settings.ts'
 import type { DescriptorLayout } from './descriptor-layout.ts'
 import type { DrainRequest } from './drain-times.ts'
+import type { ExplainRequest } from './explanation.ts'
+import type { LookOrder } from './looking.ts'
 import type { OpenCounts } from './open-counts.ts'
 import type { WorkerPhase } from './worker-phase.ts'
 
@@ -26,7 +28,7 @@ export interface DrainOrder extends DrainRequest {
   readonly endAfterMs: number
 }
 
-/** Orders to a worker. All but `reopen-logs` and `step-back` are asked and answered. */
+/** Orders to a worker. All but `reopen-logs`, `step-back` and `look-away` are asked and answered. */
 export type ToWorker =
   /**
    * Listen on (a copy of) the own slot's sockets, but not on those of the listeners in `except`, which are shut already.
@@ -56,6 +58,15 @@ export type ToWorker =
    */
   | { readonly tag: 'drain'; readonly order: DrainOrder }
   | { readonly tag: 'reopen-logs' }
+  /**
+   * Tell what passes (looking.ts). Answered with Seen, soon after there is something and within a second or so; asked again at
+   * once by whoever looks on. A worker that is not asked again for some seconds looks no more.
+   */
+  | { readonly tag: 'look'; readonly look: LookOrder }
+  /** Nobody looks any more. */
+  | { readonly tag: 'look-away'; readonly id: string }
+  /** What would happen to this request. Answered with Explanation. */
+  | { readonly tag: 'explain'; readonly request: ExplainRequest }
 
 /** What the supervisor tells a worker that has said `hello`; the answer's result. */
 export interface Welcome {
@@ -142,6 +153,24 @@ export type FromOperator =
   | { readonly tag: 'rollback'; readonly soakMs?: number }
   /** Answered with OperationOutcome when the operation has ended, however long that takes; also when it ended before. */
   | { readonly tag: 'outcome'; readonly id: string }
+  /** As for a worker; answered with SeenByAll. It is over with the connection, or when it is not asked again for some seconds. */
+  | { readonly tag: 'look'; readonly look: LookOrder }
+  /**
+   * What would happen to a request at `url`, which is an http URL, or a path for the first listener that there is. Answered with
+   * ExplainedByWorker.
+   */
+  | {
+    readonly tag: 'explain'
+    readonly url: string
+    readonly method: string
+    readonly headers: ExplainRequest['headers']
+    /** Address of the client. */
+    readonly from: string
+    /** Name of the listener; '': the one that the URL leads to. */
+    readonly listener: string
+    /** Id of the worker that is asked; '': any that accepts. */
+    readonly worker: string
+  }
 
 export interface OperationStarted { readonly id: string }
 
@@ -190,7 +219,7 @@ type FieldTable<M extends { readonly tag: string }> = { readonly [T in M['tag']]
 const TO_WORKER: FieldTable<ToWorker> = {
   'accept': {}, 'stop-accept': {}, 'stand-in': { slot: 'number' }, 'step-back': { slot: 'number' },
   'close-listeners': { emptyQueueMs: 'number' }, 'drain': { order: 'object' }, 'reopen-logs': {}, 'self-test': {},
-  'send-descriptors': { path: 'string' },
+  'send-descriptors': { path: 'string' }, 'look': { look: 'object' }, 'look-away': { id: 'string' }, 'explain': { request: 'object' },
 }
 const FROM_WORKER: FieldTable<FromWorker> = {
   'hello': { protocol: 'number', worker: 'string', token: 'string', pid: 'number', phase: 'string' },
@@ -201,6 +230,8 @@ const FROM_WORKER: FieldTable<FromWorker> = {
 const FROM_OPERATOR: FieldTable<FromOperator> = {
   'status': {}, 'stop': { force: 'boolean', wait: 'boolean' }, 'restart-workers': { worker: 'string', wait: 'boolean' }, 'reopen-logs': {},
   'upgrade': { folder: 'string', supervisor: 'string' }, 'reload': {}, 'rollback': {}, 'outcome': { id: 'string' },
+  'look': { look: 'object' },
+  'explain': { url: 'string', method: 'string', headers: 'object', from: 'string', listener: 'string', worker: 'string' },
 }
 
 /** Reads one received object as a message of a union. 'unknown': a tag of another build; 'bad': a known tag with a field missing. */

@@ -404,6 +404,8 @@ export class SimWorker implements Acceptor, WorkerWorld {
         const passed = this.#behaviour !== 'fails self-test'
         return Promise.resolve({ passed, detail: `GET / answered ${passed ? 200 : 500}` })
       },
+      watch: () => {},
+      explain: () => null,
       drain: () => new Promise(resolve => {
         // A turn of its own: what ends a connection is no promise of the worker's.
         this.#whenEmpty = () => { this.#after(0, () => resolve({ cut: 0 })) }
