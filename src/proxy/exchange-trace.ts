@@ -35,14 +35,14 @@ export class ExchangeTrace {
   readonly exchangeId: number = ++exchangesTraced
   readonly clock: Clock
   readonly #exchange: TracedExchange
-  readonly #startedWallMs: number
+  /** NaN: none was told of it yet. */
+  #startedWallMs = Number.NaN
   #audience: TracerGroup
 
   /** @param tracers of the service; null: it has none, and a peer's will join */
   constructor(exchange: TracedExchange, tracers: TracerGroup | null, clock: Clock) {
     this.clock = clock
     this.#exchange = exchange
-    this.#startedWallMs = clock.wall() - (clock.exact() - exchange.startedAt)
     this.#audience = tracers ?? NO_TRACERS
     this.#audience.exchangeStarted?.tell(this.#start())
   }
@@ -52,7 +52,14 @@ export class ExchangeTrace {
   #start(): ExchangeStarted {
     const { exchangeId, requestId } = this
     const { request, listener, clientIp, digest, startedAt } = this.#exchange
-    return { exchangeId, requestId, request, listener, clientIp, client: digest, startedAt, startedWallMs: this.#startedWallMs }
+    const startedWallMs = this.#wallOfStart(this.clock.exact())
+    return { exchangeId, requestId, request, listener, clientIp, client: digest, startedAt, startedWallMs }
+  }
+
+  /** The same for every event of the exchange: reading the clock is a good part of what a trace costs. */
+  #wallOfStart(now: number): number {
+    if (Number.isNaN(this.#startedWallMs)) this.#startedWallMs = this.clock.wall() - (now - this.#exchange.startedAt)
+    return this.#startedWallMs
   }
 
   /** @param tracers of the service and of the peer */
@@ -95,7 +102,7 @@ export class ExchangeTrace {
       bytesReceived: exchange.bytesReceived,
       bytesSent: exchange.bytesSent,
       startedAt,
-      startedWallMs: this.#startedWallMs,
+      startedWallMs: this.#wallOfStart(endedAt),
       endedAt,
       durationMs: endedAt - startedAt,
       attempts: exchange.attempts,

@@ -154,7 +154,9 @@ export class Metric<Series> {
   }
 
   #add(values: readonly string[]): Series {
-    return this.#make(this.#metrics.memory.addSeries(this.#number, slotsOf(this.#family), values))
+    const at = this.#metrics.memory.addSeries(this.#number, slotsOf(this.#family), values)
+    if (at === LOST_SLOT) this.#metrics.overflows++
+    return this.#make(at)
   }
 }
 
