@@ -25,7 +25,7 @@ export function tableMarks(name: string): readonly [begin: string, end: string] 
 
 const CONFIG_SOURCE = 'src/config/server-config.ts'
 const ACCESS_SOURCE = 'src/telemetry/exporters/access-line.ts'
-const FLAG_SOURCE = 'src/proxy/fail-to-proxy.ts'
+const FLAG_SOURCE = 'src/errors/access-flags.ts'
 const METRIC_SOURCE = 'src/ipc/metric-table.ts'
 const IMPORT_SOURCE = 'scripts/check-imports.ts'
 /** Without it no options are described. */

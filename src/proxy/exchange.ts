@@ -15,6 +15,7 @@
  * An object serves one request and is then left to its readers: a hook that holds on to a session never sees another's.
  * One idea in more than 500 lines: the order of steps, and what a fault in each of them leads to, are read side by side.
  */
+import type { Flag } from '../errors/access-flags.ts'
 import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
 import { FieldLines } from '../http/field-lines.ts'
 import { asciiLower, FieldKind, HeaderMap } from '../http/header-map.ts'
@@ -37,7 +38,7 @@ import { Attempt, tellPeer, type AttemptOwner, type LostConnection } from './att
 import type { BodyStage } from './body-stage.ts'
 import type { ExchangeHost } from './exchange-host.ts'
 import { ExchangeTrace, type AttemptTrace, type TracedExchange } from './exchange-trace.ts'
-import { errorPage, flagOf, OVERLOAD_RETRY_AFTER_S, statusOf, type Flag } from './fail-to-proxy.ts'
+import { errorPage, flagOf, OVERLOAD_RETRY_AFTER_S, statusOf } from './fail-to-proxy.ts'
 import { MERGED_FIELDS, stripForwarded, type ConnectionFacts } from './forwarded-fields.ts'
 import { hookLate, HookWatch, type HookWaiter } from './hook-watch.ts'
 import type { KeptBodies } from './kept-bodies.ts'

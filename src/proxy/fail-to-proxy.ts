@@ -3,6 +3,7 @@
  * 400 and its kin for what the client got wrong, 502, 503, 504 for the upstream, 500 for ours. Pages tell the client the
  * request id and nothing about the inside.
  */
+import type { Flag } from '../errors/access-flags.ts'
 import type { ErrorKind, ProxyError } from '../errors/proxy-error.ts'
 import { HeaderMap } from '../http/header-map.ts'
 import { REASONS, ResponseHead } from '../http/message-head.ts'
@@ -50,28 +51,6 @@ export function weightOf({ source, kind }: ProxyError): 'error' | 'warn' | null 
     default: return 'error'
   }
 }
-
-/** Every flag of the access log with its meaning; '-' is the absence of a fault. */
-export const FLAGS = {
-  '-': 'all went well',
-  NR: 'no route: a filter said 404',
-  NH: 'no healthy backend',
-  UC: 'the upstream could not be reached',
-  UT: 'the upstream was too slow',
-  UR: 'the upstream closed or reset the connection',
-  UP: 'the upstream broke the protocol',
-  RL: 'a limit on requests: a filter said 429',
-  DC: 'the client went away',
-  DT: 'the client was too slow',
-  RX: 'it failed, and the retry budget was spent; `err` says why',
-  FD: 'a filter refused the request with another status',
-  FE: 'a filter failed',
-  PE: 'the client broke the protocol or a limit of heads',
-  DR: 'the process was finishing',
-  BL: 'a body over its limit',
-  OL: 'shed under overload',
-} as const
-export type Flag = keyof typeof FLAGS
 
 export function flagOf(error: ProxyError): Flag {
   const kind: ErrorKind = error.kind

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { FLAGS } from '../../src/errors/access-flags.ts'
 import { ERROR_KINDS, ProxyError, type ErrorKind, type ErrorSource } from '../../src/errors/proxy-error.ts'
-import { errorPage, FLAGS, flagOf, statusOf } from '../../src/proxy/fail-to-proxy.ts'
+import { errorPage, flagOf, statusOf } from '../../src/proxy/fail-to-proxy.ts'
 
 const SOURCES = ['downstream', 'upstream', 'internal'] as const
 const error = (kind: ErrorKind, source: ErrorSource, status = 0): ProxyError => new ProxyError(kind, source, 'test', { status })

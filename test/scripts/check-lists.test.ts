@@ -35,7 +35,7 @@ const GOOD = {
 }
 export const ACCESS_FIELDS = ['ts', 'id']
 `,
-  'src/proxy/fail-to-proxy.ts': 'export const FLAGS = { \'-\': \'ok\', NR: \'no route\' }\n',
+  'src/errors/access-flags.ts': 'export const FLAGS = { \'-\': \'ok\', NR: \'no route\' }\n',
   'docs/access-log.md': [
     '# Access log', '<!-- begin: fields -->', '| field | meaning |', '|---|---|', '| `ts` | When. |',
     '| `id` | a \\| b |', '<!-- end: fields -->',
@@ -176,7 +176,7 @@ test('lists: a hook that the page does not name, and one that only the page know
 
 test('lists: a generated table that differs from its source is found at its line, and can be written', async t => {
   assert.deepEqual(await findingsIn(t, changed('docs/access-log.md', '| `NR` | no route |\n', '')), [
-    'docs/access-log.md:12: has "no line" where src/proxy/fail-to-proxy.ts makes "| `NR` | no route |"; '
+    'docs/access-log.md:12: has "no line" where src/errors/access-flags.ts makes "| `NR` | no route |"; '
       + 'run `node scripts/check-lists.ts --write`',
   ])
   assert.match(
