@@ -4,8 +4,9 @@
  * supervisor reads: the standard streams are inherited, and files are this process's own.
  */
 import { stderrLog, type ProcessLog } from '../src/ipc/process-log.ts'
-import type { ResolvedLogOptions } from '../src/config/log-options.ts'
+import { LOG_DEFAULTS, type ResolvedLogOptions } from '../src/config/log-options.ts'
 import type { ServerContext } from '../src/server/server-context.ts'
+import { QUERY_SECRETS } from '../src/telemetry/exporters/query-secrets.ts'
 import { openLogs, type ConfiguredLogs, type LogCounts } from '../src/telemetry/exporters/configured-logs.ts'
 
 export class WorkerTelemetry {
@@ -27,7 +28,10 @@ export class WorkerTelemetry {
   }
 
   /** Before the application is loaded: where its services write to. @throws when a file cannot be opened. */
-  configure(options: ResolvedLogOptions): Pick<ServerContext, 'log' | 'accessLog'> {
+  configure(told: ResolvedLogOptions): Pick<ServerContext, 'log' | 'accessLog'> {
+    // A supervisor of an older build does not know all of them.
+    const options = { ...LOG_DEFAULTS, ...told }
+    QUERY_SECRETS.add(options.redactQueryKeys)
     try {
       return this.#logs = openLogs(options, `worker ${this.#worker.id}`, this.#worker)
     } catch (error) {

@@ -82,7 +82,16 @@ function line(option: Option): Field {
     .refine(value => option.check(value) === '', { error: ({ input }) => option.check(input) })
 }
 
+/** Texts; the environment and flags bring all of them as one, with commas between. */
 function lines(option: Option): Field {
-  return z.array(z.string({ error: option.remedy }), { error: option.remedy })
+  const { remedy: error } = option
+  return z.union([z.array(z.string({ error }), { error }), z.string()], { error })
+    .transform(value => typeof value === 'string' ? itemsOf(value) : value)
     .refine(value => option.check(value) === '', { error: ({ input }) => option.check(input) })
+}
+
+/** In brackets or without. */
+function itemsOf(text: string): string[] {
+  const inside = /^\[(.*)\]$/.exec(text.trim())?.[1] ?? text
+  return inside.split(',').map(item => item.trim()).filter(item => item !== '')
 }

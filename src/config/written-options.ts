@@ -20,6 +20,7 @@ export function writtenKey(name: string, option: Option): string {
 export function writtenValue(option: Option, value: unknown): string {
   if (typeof value === 'number' && option.kind === 'duration') return formatDuration(value)
   if (typeof value === 'number' && (option.kind === 'size' || option.kind === 'rate')) return formatSize(value)
+  if (Array.isArray(value)) return `[${value.join(', ')}]`
   return value === '' ? '\'\'' : String(value)
 }
 

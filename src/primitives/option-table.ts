@@ -181,9 +181,9 @@ const MAX_TEXT_LENGTH = 4096
 /**
  * One line of text.
  * @param what what would do, such as `a host name`
- * @param accepts whether a text is one of those; left out: any is
+ * @param accepts whether a text is one of those, or what would do in its place; left out: any is
  */
-export function text(value: string, what: string, accepts: (text: string) => boolean = () => true): Option<string> {
+export function text(value: string, what: string, accepts: (text: string) => boolean | string = () => true): Option<string> {
   return describe('text', value, what, given => checkText(given, what, accepts))
 }
 
@@ -192,11 +192,12 @@ export function path(value: string, what: string, words: readonly string[] = [])
   return describe('path', value, what, given => checkText(given, what, path => words.includes(path) || path !== ''), { words })
 }
 
-function checkText(given: unknown, what: string, accepts: (text: string) => boolean): string {
+function checkText(given: unknown, what: string, accepts: (text: string) => boolean | string): string {
   if (typeof given !== 'string') return what
   if (given.length > MAX_TEXT_LENGTH) return `${what}, of at most ${MAX_TEXT_LENGTH} characters`
   if (hasControls(given)) return `${what}, without control characters`
-  return accepts(given) ? '' : what
+  const verdict = accepts(given)
+  return verdict === true ? '' : verdict === false ? what : verdict
 }
 
 function hasControls(line: string): boolean {

@@ -56,6 +56,6 @@ function recordOfLine(line: string): AccessRecord | null {
     flag: text('flag'), bytes_in: number('bytes_in'), bytes_out: number('bytes_out'), dur_ms: number('dur_ms'), ttfb_ms: null,
     upstream: text('upstream'), up_status: number('up_status'), up_connect_ms: null, up_ttfb_ms: null, attempts: number('attempts'),
     reused: fields['reused'] === true, limit: text('limit'), ua: text('ua'), referer: text('referer'), worker: text('worker'),
-    gen: number('gen'), err: text('err'), app: app.length === 0 ? null : new Map(app),
+    gen: number('gen'), err: text('err'), w: 1, app: app.length === 0 ? null : new Map(app),
   }
 }

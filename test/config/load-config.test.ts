@@ -99,7 +99,8 @@ test('config: for every key the last source that says something wins', t => {
     const config = loadConfig({
       folder, env: inEnv === null ? {} : { [variableName(key)]: `${inEnv}s` }, flags: inFlags === null ? {} : { [key]: `${inFlags}s` },
     })
-    const from = section === 'supervisor' || section === 'limits' ? config[section] : config.supervisor[section as 'drain' | 'restart']
+    const isTop = section === 'supervisor' || section === 'limits' || section === 'log'
+    const from = isTop ? config[section] : config.supervisor[section as 'drain' | 'restart']
     const last = inFlags ?? inEnv ?? inFile
     if (last !== null) {
       assert.equal(
@@ -336,4 +337,16 @@ test('config: a listener gets what holds for all, then what holds for it', t => 
   assert.deepEqual(overridesFor(listeners, 'web/:80/v6'), overridesFor(listeners, 'web/:80'))
   assert.deepEqual(unknownListeners(listeners, ['a', 'b']), ['web/:80'])
   assert.deepEqual(unknownListeners(listeners, ['web/:80']), [])
+})
+
+test('config: a list is a list in the file, and one text with commas in the environment', t => {
+  assert.deepEqual(load(t, 'log: { redactQueryKeys: [session, pin] }').log.redactQueryKeys, ['session', 'pin'])
+  for (const value of ['session,pin', 'session, pin,', '[session, pin]']) {
+    const env = { CIRQUE_LOG_REDACT_QUERY_KEYS: value }
+    assert.deepEqual(load(t, '', { env }).log.redactQueryKeys, ['session', 'pin'], value)
+  }
+  const remedy = 'keys of queries: 1 to 64 characters of ASCII without blank, %, & and ='
+  const found = 'cirque.yaml:1:25: log.redactQueryKeys: found a list; expected'
+  assert.equal(messageFor(t, 'log: { redactQueryKeys: [a, 1] }', {}), `${found} a list of ${remedy}`)
+  assert.equal(messageFor(t, 'log: { redactQueryKeys: ["a=b"] }', {}), `${found} ${remedy} only, not "a=b"`)
 })

@@ -42,12 +42,13 @@ export class ExchangeBench {
   readonly lines: readonly AccessRecord[]
   readonly told: Told = { started: [], attempts: [], ended: [] }
   readonly service: HttpProxy<undefined>
+  readonly #accessLog = new KeptLines()
   readonly #pairs: MemoryPair[] = []
 
   constructor(
     hooks: Partial<ProxyHttp<undefined>>, options: HttpProxyOptions = {}, peerOptions: HttpPeerOptions = {}, log: ProcessLog = SILENT_LOG,
   ) {
-    const accessLog = new KeptLines(), down = this.#pair()
+    const accessLog = this.#accessLog, down = this.#pair()
     this.lines = accessLog.records
     this.client = new WireEnd(down.far)
     const connector = new HttpConnector({
@@ -112,5 +113,8 @@ export class ExchangeBench {
     return new RegExp(`^${name}: (.*)\r$`, 'mi').exec(origin.text)?.[1]
   }
 
-  close(): void { this.service.close() }
+  close(): void {
+    this.service.close()
+    void this.#accessLog.close()
+  }
 }

@@ -1,5 +1,6 @@
 /**
- * One line of the access log: its fields, their order, and how they are written. docs/access-log.md takes its tables from here.
+ * One line of the access log: its fields, and how they are written as JSON. docs/access-log.md takes its tables from here; other
+ * forms of a line are in access-text.ts and access-template.ts.
  *
  * A line is pure ASCII and holds no control character whatever a client sent: what is not printable is escaped, so that
  * nobody can add a line, or talk to the terminal of whoever reads it. It is one JSON object however much is cut from it: a text
@@ -7,9 +8,12 @@
  * It is built for every request, by hand: numbers without floating point, one look at the characters of each text, and nothing
  * for a field that has nothing to say.
  */
+import { ACCESS_FIELDS as FIELDS } from '../../config/access-format.ts'
 import type { Token } from '../../http/header-map.ts'
 import type { LogValue } from '../../proxy/session.ts'
-import { urlWithoutSecrets, withoutSecrets } from './query-secrets.ts'
+import type { AccessLines } from './access-lines.ts'
+import { QUERY_SECRETS, type QuerySecrets } from './query-secrets.ts'
+import { DIGITS, UtcTime } from './utc-time.ts'
 
 /** One line. Texts are '' and times null when there was no such thing, and are then left out; times are in ms. */
 export interface AccessRecord {
@@ -74,16 +78,14 @@ export interface AccessRecord {
   readonly gen: number
   /** Kind of the error, and the system's code for its cause: `CONNECT_REFUSED:ECONNREFUSED`. */
   readonly err: string
+  /** How many requests the line stands for, where only a sample of them is written; left out when it is 1. */
+  readonly w: number
   /** Fields that hooks added with `session.logField()`, as one object; left out when there are none. */
   readonly app: ReadonlyMap<string, LogValue> | null
 }
 
-/** In the order of the line. */
-export const ACCESS_FIELDS = [
-  'ts', 'id', 'listener', 'client', 'peer', 'method', 'scheme', 'host', 'path', 'query', 'proto', 'status', 'flag', 'bytes_in', 'bytes_out',
-  'dur_ms', 'ttfb_ms', 'upstream', 'up_status', 'up_connect_ms', 'up_ttfb_ms', 'attempts', 'reused', 'limit', 'ua', 'referer', 'worker',
-  'gen', 'err', 'app',
-] as const satisfies readonly (keyof AccessRecord)[]
+/** In the order of the line. Their names are known to the configuration, whose templates have them. */
+export const ACCESS_FIELDS = FIELDS satisfies readonly (keyof AccessRecord)[]
 
 /** Longest text of one field, in characters as they are written. */
 export const MAX_FIELD_LENGTH = 2048
@@ -94,10 +96,21 @@ const MIN_FIELD_LENGTH = 64
 /** The shortest limit that every line can keep: names and numbers, and each text at MIN_FIELD_LENGTH, those of hooks included. */
 export const MIN_LINE_LENGTH = 3584
 
-/** @returns the line of a record, with its line break: at most `maxLength` characters, which are as many bytes */
-export function formatRecord(record: AccessRecord, maxLength: number = Infinity): string {
-  const line = FULL_LENGTH.compose(record)
-  return line.length <= maxLength ? line : new LineFormat(lengthThatFits(record, line.length - maxLength)).compose(record)
+/** Lines as JSON objects: at most `maxLength` characters, which are as many bytes. */
+export class JsonLines implements AccessLines {
+  readonly #secrets: QuerySecrets
+  readonly #fullLength: LineFormat
+
+  constructor(secrets: QuerySecrets = QUERY_SECRETS) {
+    this.#secrets = secrets
+    this.#fullLength = new LineFormat(MAX_FIELD_LENGTH, secrets)
+  }
+
+  compose(record: AccessRecord, maxLength: number): string {
+    const line = this.#fullLength.compose(record), secrets = this.#secrets
+    if (line.length <= maxLength) return line
+    return new LineFormat(lengthThatFits(record, line.length - maxLength, secrets), secrets).compose(record)
+  }
 }
 
 /**
@@ -106,9 +119,8 @@ export function formatRecord(record: AccessRecord, maxLength: number = Infinity)
  */
 class LineFormat {
   readonly #longest: number
-  #second = Number.NaN
-  /** From the start of the line up to the milliseconds. */
-  #opening = ''
+  readonly #secrets: QuerySecrets
+  readonly #time = new UtcTime('{"ts":"')
   #listener = ''
   #listenerPart = ''
   #method = ''
@@ -128,24 +140,27 @@ class LineFormat {
   #gen = -1
   #workerPart = ''
 
-  constructor(longest: number) { this.#longest = longest }
+  constructor(longest: number, secrets: QuerySecrets) {
+    this.#longest = longest
+    this.#secrets = secrets
+  }
 
   compose(record: AccessRecord): string {
     const longest = this.#longest
-    const { ts, id, listener, client, peer, method, query, attempts, limit, referer, err } = record
-    let line = this.#timestamp(ts)
+    const { ts, id, listener, client, peer, method, query, attempts, limit, referer, err, w } = record
+    let line = `${this.#time.text(ts)}"`
     // In a token is nothing to escape, and looking for it would have the engine put the id together first.
     if (id !== '') line += `,"id":"${id.length <= longest ? id : escaped(id, longest)}"`
     if (listener !== this.#listener || this.#listenerPart === '') {
       this.#listener = listener
-      this.#listenerPart = `,"listener":"${escaped(listener, longest)}","client":"`
+      this.#listenerPart = `,"listener":"${escaped(listener, longest)}"`
     }
-    line += `${this.#listenerPart}${escaped(client, longest)}"`
+    line += client === '' ? this.#listenerPart : `${this.#listenerPart},"client":"${escaped(client, longest)}"`
     if (peer !== '') line += `,"peer":"${escaped(peer, longest)}"`
     // Without a method there was no request.
     if (method !== '') {
       line += `${this.#site(record)}${escaped(record.path, longest)}"`
-      if (query !== '') line += `,"query":"${escaped(shown(query, withoutSecrets), longest)}"`
+      if (query !== '') line += `,"query":"${escaped(shownQuery(query, this.#secrets), longest)}"`
     }
     line += `${this.#outcome(record)}${whole(record.bytes_in)},"bytes_out":${whole(record.bytes_out)},"dur_ms":${ms(record.dur_ms)}`
     if (record.ttfb_ms !== null) line += `,"ttfb_ms":${ms(record.ttfb_ms)}`
@@ -158,21 +173,11 @@ class LineFormat {
     }
     if (limit !== '') line += `,"limit":"${escaped(limit, longest)}"`
     if (record.ua !== '') line += this.#agent(record.ua)
-    if (referer !== '') line += `,"referer":"${escaped(shown(referer, urlWithoutSecrets), longest)}"`
+    if (referer !== '') line += `,"referer":"${escaped(shownUrl(referer, this.#secrets), longest)}"`
     if (record.worker !== '') line += this.#maker(record)
     if (err !== '') line += `,"err":"${escaped(err, longest)}"`
+    if (w !== 1) line += `,"w":${whole(w)}`
     return record.app === null ? `${line}}\n` : `${line},"app":{${fieldsOfHooks(record.app, longest)}}}\n`
-  }
-
-  /** RFC 3339 with ms. Building it costs more than the rest of the line, and it changes once a second. */
-  #timestamp(atMs: number): string {
-    const at = Math.floor(atMs), second = Math.floor(at / 1000)
-    if (second !== this.#second) {
-      const date = new Date(second * 1000)
-      this.#opening = `{"ts":"${Number.isNaN(date.getTime()) ? '1970-01-01T00:00:00.' : date.toISOString().slice(0, 20)}`
-      this.#second = second
-    }
-    return `${this.#opening}${DIGITS[at - second * 1000] ?? '000'}Z"`
   }
 
   #site({ method, scheme, host }: AccessRecord): string {
@@ -226,14 +231,17 @@ class LineFormat {
   }
 }
 
-const FULL_LENGTH = new LineFormat(MAX_FIELD_LENGTH)
+const LINES = new JsonLines()
+
+/** @returns the JSON line of a record, with its line break: at most `maxLength` characters, which are as many bytes */
+export function formatRecord(record: AccessRecord, maxLength: number = Infinity): string { return LINES.compose(record, maxLength) }
 
 /** One length for all texts that are longer, so that the line loses `excess` characters. */
-function lengthThatFits(record: AccessRecord, excess: number): number {
+function lengthThatFits(record: AccessRecord, excess: number, secrets: QuerySecrets): number {
   const { id, listener, client, peer, method, scheme, host, path, query, proto, upstream, limit, ua, referer, worker, err } = record
   const texts = [
-    id, listener, client, peer, method, scheme, host, path, shown(query, withoutSecrets), proto, upstream, limit, ua,
-    shown(referer, urlWithoutSecrets), worker, err,
+    id, listener, client, peer, method, scheme, host, path, shownQuery(query, secrets), proto, upstream, limit, ua,
+    shownUrl(referer, secrets), worker, err,
   ]
   for (const value of record.app?.values() ?? []) if (typeof value === 'string') texts.push(value)
   const lengths = texts.map(text => escaped(text, MAX_FIELD_LENGTH).length).sort((one, other) => other - one)
@@ -257,9 +265,15 @@ function fieldsOfHooks(fields: ReadonlyMap<string, LogValue>, longest: number): 
   return inside
 }
 
-/** Without its secrets; what would be cut anyway is not looked at. */
-function shown(text: string, withoutSecrets: (text: string) => string): string {
-  return text.length <= MAX_FIELD_LENGTH ? withoutSecrets(text) : withoutSecrets(text.slice(0, MAX_FIELD_LENGTH)) + CUT_MARK
+/** A query without its secrets; what would be cut anyway is not looked at. */
+export function shownQuery(query: string, secrets: QuerySecrets): string {
+  if (query.length <= MAX_FIELD_LENGTH) return secrets.hideInQuery(query)
+  return secrets.hideInQuery(query.slice(0, MAX_FIELD_LENGTH)) + CUT_MARK
+}
+
+/** An address without the secrets of its query, the same way. */
+export function shownUrl(url: string, secrets: QuerySecrets): string {
+  return url.length <= MAX_FIELD_LENGTH ? secrets.hideInUrl(url) : secrets.hideInUrl(url.slice(0, MAX_FIELD_LENGTH)) + CUT_MARK
 }
 
 /** Inside quotes of JSON, at most `longest` characters. Nearly all texts need nothing, which one look at their characters tells. */
@@ -296,13 +310,10 @@ function escapeOf(char: string): string {
 }
 
 /** JSON knows neither NaN nor Infinity. */
-function whole(value: number): string { return Number.isFinite(value) ? String(value) : '0' }
-
-/** Three digits of each number below 1000. */
-const DIGITS: readonly string[] = Array.from({ length: 1000 }, (_, number) => String(number).padStart(3, '0'))
+export function whole(value: number): string { return Number.isFinite(value) ? String(value) : '0' }
 
 /** To the microsecond; more digits are noise of the clock. Whole numbers are written much faster than others. */
-function ms(value: number): string {
+export function ms(value: number): string {
   const microseconds = Math.round(value * 1000)
   if (microseconds >= 0 && microseconds <= MAX_MICROSECONDS) {
     const whole = Math.floor(microseconds / 1000), part = microseconds - whole * 1000

@@ -1,50 +1,64 @@
 /**
- * The access log: one line for each finished request and each head that was refused before it became one (access-line.ts),
- * to a file or a standard stream (line-sink.ts). What a line says is described in docs/access-log.md.
+ * The access log: one line for each finished request and each head that was refused before it became one (access-line.ts and its
+ * neighbours), to a file or a standard stream (line-sink.ts). What a line says is described in docs/access-log.md.
+ * What is decided once (the form, what is hidden, whether a sample is taken) is an object or null, chosen when the log is opened.
  */
+import { ACCESS_LINE_OPTIONS, type AccessLineOptions } from '../../config/access-line-options.ts'
 import type { ProxyError } from '../../errors/proxy-error.ts'
-import { choice, count, defaultsOf, resolveOptions, text, type OptionTable } from '../../primitives/option-table.ts'
+import { count, defaultsOf, resolveOptions, text, type OptionTable } from '../../primitives/option-table.ts'
 import type { AccessLogSink, LoggedExchange } from '../access-record.ts'
-import { formatRecord, type AccessRecord } from './access-line.ts'
-import { formatText } from './access-text.ts'
+import type { AccessRecord } from './access-line.ts'
+import { accessLines, type AccessLines } from './access-lines.ts'
+import { AccessSampling } from './access-sampling.ts'
 import { recordOfExchange, recordOfRefusal } from './exchange-record.ts'
 import { LINE_SINK_OPTIONS, LineSink, type LineDestination, type LineSinkOptions } from './line-sink.ts'
+import { AddressMask } from './masked-address.ts'
+import { QUERY_SECRETS } from './query-secrets.ts'
 
 /** What an AccessLog may be told. */
-export interface AccessLogOptions extends LineSinkOptions {
+export interface AccessLogOptions extends LineSinkOptions, AccessLineOptions {
   /** Worker of every line. @default '' */
   worker?: string
   /** Generation of every line. @default 0 */
   generation?: number
-  /** 'text' is a short line for people, in colours where stdout is a terminal that has them. @default 'json' */
-  format?: 'json' | 'text'
 }
 
 export const ACCESS_LOG_OPTIONS = {
   ...LINE_SINK_OPTIONS,
+  ...ACCESS_LINE_OPTIONS,
   worker: text('', 'the id of a worker'),
   generation: count(0, { min: 0 }),
-  format: choice('json', ['json', 'text']),
 } satisfies OptionTable<AccessLogOptions>
 
 export const ACCESS_LOG_DEFAULTS: Readonly<Required<AccessLogOptions>> = defaultsOf<AccessLogOptions>(ACCESS_LOG_OPTIONS)
 
-/** The access log as JSON lines, or as text for people: to stdout, stderr or a file. docs/access-log.md has its fields. */
+/** Who a request is from, as the log may know it. */
+interface ShownAddress { of(address: string): string }
+
+const WHOLE: ShownAddress = { of: address => address }
+const NOTHING: ShownAddress = { of: () => '' }
+
+/** The access log, in one of its forms: to stdout, stderr or a file. docs/access-log.md has its fields. */
 export class AccessLog implements AccessLogSink {
   readonly #sink: LineSink
   readonly #worker: string
   readonly #generation: number
-  readonly #format: (record: AccessRecord, maxLength: number) => string
+  readonly #lines: AccessLines
+  /** Null: every line is written. */
+  readonly #sampling: AccessSampling | null
+  readonly #clients: ShownAddress
 
   /** @throws OptionError with every option that would not do, and when the file cannot be opened. */
   constructor(destination: LineDestination, options: AccessLogOptions = {}) {
     const resolved = resolveOptions<AccessLogOptions>('accessLog', ACCESS_LOG_OPTIONS, options, ACCESS_LOG_DEFAULTS)
-    const { worker, generation, format, ...sink } = resolved
+    const { worker, generation, format, sample, slowMs, client, redactQueryKeys, ...sink } = resolved
     this.#sink = new LineSink(destination, sink)
     this.#worker = worker
     this.#generation = generation
     const colours = format === 'text' && destination === 'stdout' && process.stdout.isTTY === true && process.stdout.hasColors()
-    this.#format = format === 'json' ? formatRecord : (record, maxLength) => formatText(record, maxLength, colours)
+    this.#lines = accessLines(format, QUERY_SECRETS.with(redactQueryKeys), colours)
+    this.#sampling = sample === 1 ? null : new AccessSampling(sample, slowMs)
+    this.#clients = client === 'full' ? WHOLE : client === 'masked' ? new AddressMask() : NOTHING
   }
 
   /** Lines that were lost, because nobody took them fast enough or at all. */
@@ -58,17 +72,19 @@ export class AccessLog implements AccessLogSink {
 
   /** As `AccessLogSink` has it. */
   exchange(exchange: LoggedExchange, atMs: number): void {
-    this.write(recordOfExchange(exchange, atMs, this.#worker, this.#generation))
+    const w = this.#sampling === null ? 1 : this.#sampling.weigh(exchange)
+    if (w === 0) return
+    this.write(recordOfExchange(exchange, atMs, this.#worker, this.#generation, this.#clients.of(exchange.clientIp), w))
   }
 
   /** As `AccessLogSink` has it. */
   refused(listener: string, clientIp: string, error: ProxyError, flag: string, atMs: number): void {
-    this.write(recordOfRefusal(listener, clientIp, error, flag, atMs, this.#worker, this.#generation))
+    this.write(recordOfRefusal(listener, this.#clients.of(clientIp), error, flag, atMs, this.#worker, this.#generation))
   }
 
   /** @internal @returns false when the line was dropped. */
   write(record: AccessRecord): boolean {
-    const line = this.#format(record, this.#sink.maxLineLength)
+    const line = this.#lines.compose(record, this.#sink.maxLineLength)
     return this.#sink.write(line, line.length)
   }
 

@@ -79,7 +79,10 @@ function tell(lines: RepeatedLines, which: 'access' | 'process', { dropped, trou
   }))
 }
 
-function openAccessLog({ access, accessFormat, maxLogQueueBytes }: ResolvedLogOptions, { id, generation }: LoggingWorker): AccessLog {
-  const options = { maxLogQueueBytes, worker: id, generation, format: accessFormat }
-  return new AccessLog(access === 'stdout' ? 'stdout' : { file: access }, options)
+function openAccessLog(options: ResolvedLogOptions, { id, generation }: LoggingWorker): AccessLog {
+  const { access, accessFormat, accessSample, accessSlowMs, accessClient, redactQueryKeys, maxLogQueueBytes } = options
+  return new AccessLog(access === 'stdout' ? 'stdout' : { file: access }, {
+    maxLogQueueBytes, worker: id, generation, format: accessFormat, sample: accessSample, slowMs: accessSlowMs, client: accessClient,
+    redactQueryKeys,
+  })
 }

@@ -4,13 +4,18 @@ import { FieldKind, type Token } from '../../http/header-map.ts'
 import type { LoggedExchange } from '../access-record.ts'
 import type { AccessRecord } from './access-line.ts'
 
-/** @param atMs wall-clock time of its end @param worker id; '' where there are no workers */
-export function recordOfExchange(exchange: LoggedExchange, atMs: number, worker: string, generation: number): AccessRecord {
+/**
+ * @param atMs wall-clock time of its end @param worker id; '' where there are no workers @param client as it is shown
+ * @param w how many requests the record stands for
+ */
+export function recordOfExchange(
+  exchange: LoggedExchange, atMs: number, worker: string, generation: number, client = exchange.clientIp, w = 1,
+): AccessRecord {
   const { request, digest, error, clientIp, startedAt, connectedAt, sentAt, firstByteAt, durationMs, peer } = exchange
   return {
     // The proxy makes no other ids, and believes no others.
     ts: atMs - durationMs, id: exchange.requestId as Token, listener: exchange.listener,
-    client: clientIp, peer: digest.remoteIp === clientIp ? '' : digest.remoteIp,
+    client, peer: digest.remoteIp === clientIp ? '' : digest.remoteIp,
     method: request.method, scheme: request.scheme, host: request.authority,
     path: request.path, query: request.query, proto: `HTTP/${request.version}`,
     status: exchange.status, flag: exchange.flag, bytes_in: exchange.bytesReceived, bytes_out: exchange.bytesSent,
@@ -20,19 +25,19 @@ export function recordOfExchange(exchange: LoggedExchange, atMs: number, worker:
     up_ttfb_ms: firstByteAt === 0 || sentAt === 0 ? null : firstByteAt - sentAt,
     attempts: exchange.attempts, reused: exchange.upstreamReused, limit: error === null ? '' : error.limit,
     ua: request.headers.getKind(FieldKind.UserAgent) ?? '', referer: request.headers.getKind(FieldKind.Referer) ?? '',
-    worker, gen: generation, err: error === null ? '' : errorText(error), app: exchange.logFields,
+    worker, gen: generation, err: error === null ? '' : errorText(error), w, app: exchange.logFields,
   }
 }
 
-/** @param atMs wall-clock time */
+/** @param client as it is shown @param atMs wall-clock time */
 export function recordOfRefusal(
-  listener: string, clientIp: string, error: ProxyError, flag: string, atMs: number, worker: string, generation: number,
+  listener: string, client: string, error: ProxyError, flag: string, atMs: number, worker: string, generation: number,
 ): AccessRecord {
   return {
-    ts: atMs, id: '', listener, client: clientIp, peer: '', method: '', scheme: '', host: '', path: '', query: '', proto: '',
+    ts: atMs, id: '', listener, client, peer: '', method: '', scheme: '', host: '', path: '', query: '', proto: '',
     status: error.status, flag, bytes_in: 0, bytes_out: 0, dur_ms: 0, ttfb_ms: null,
     upstream: '', up_status: 0, up_connect_ms: null, up_ttfb_ms: null, attempts: 0, reused: false,
-    limit: error.limit, ua: '', referer: '', worker, gen: generation, err: errorText(error), app: null,
+    limit: error.limit, ua: '', referer: '', worker, gen: generation, err: errorText(error), w: 1, app: null,
   }
 }
 

@@ -3,20 +3,22 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import type { Token } from '../../../src/http/header-map.ts'
 import {
-  ACCESS_FIELDS, CUT_MARK, escaped, formatRecord, MAX_FIELD_LENGTH, MIN_LINE_LENGTH, type AccessRecord,
+  ACCESS_FIELDS, CUT_MARK, escaped, formatRecord, JsonLines, MAX_FIELD_LENGTH, MIN_LINE_LENGTH, type AccessRecord,
 } from '../../../src/telemetry/exporters/access-line.ts'
+import { QUERY_SECRETS } from '../../../src/telemetry/exporters/query-secrets.ts'
 
 const RECORD: AccessRecord = {
   ts: Date.UTC(2026, 10, 21, 9, 5, 3, 7), id: '0198-a' as Token, listener: 'proxy/127.0.0.1:6188', client: '203.0.113.7',
   peer: '', method: 'GET', scheme: 'http', host: 'example.com', path: '/a', query: 'b=1',
   proto: 'HTTP/1.1', status: 200, flag: '-', bytes_in: 0, bytes_out: 1234, dur_ms: 12.3456, ttfb_ms: 11,
   upstream: '10.0.0.1:443', up_status: 200, up_connect_ms: 3.1, up_ttfb_ms: 7.5,
-  attempts: 1, reused: true, limit: '', ua: 'curl/8.5.0', referer: '', worker: '1.0.1', gen: 1, err: '', app: null,
+  attempts: 1, reused: true, limit: '', ua: 'curl/8.5.0', referer: '', worker: '1.0.1', gen: 1, err: '', w: 1, app: null,
 }
 
 /** With something in every field. */
 const FULL: AccessRecord = {
-  ...RECORD, peer: '10.0.0.9', limit: 'head-bytes', referer: 'https://a/', err: 'READ_TIMEOUT', app: new Map([['tenant', 'acme']]),
+  ...RECORD, peer: '10.0.0.9', limit: 'head-bytes', referer: 'https://a/', err: 'READ_TIMEOUT', w: 10,
+  app: new Map([['tenant', 'acme']]),
 }
 
 function parsed(record: AccessRecord, maxLength?: number): Partial<AccessRecord> {
@@ -38,7 +40,9 @@ test('access line: fields come in the published order, each once', () => {
 })
 
 test('access line: what there was not is left out, and what is there keeps its order and value', () => {
-  const gone = fc.subarray(['id', 'peer', 'query', 'limit', 'ua', 'referer', 'err', 'ttfb_ms', 'up_connect_ms', 'up_ttfb_ms'] as const)
+  const gone = fc.subarray([
+    'id', 'client', 'peer', 'query', 'limit', 'ua', 'referer', 'err', 'ttfb_ms', 'up_connect_ms', 'up_ttfb_ms',
+  ] as const)
   fc.assert(fc.property(gone, names => {
     const record = { ...FULL, ...Object.fromEntries(names.map(name => [name, name.endsWith('_ms') ? null : ''])) }
     assert.deepEqual(Object.keys(parsed(record)), ACCESS_FIELDS.filter(name => !(names as readonly string[]).includes(name)))
@@ -164,4 +168,17 @@ test('access line: secrets stand neither in the query nor in Referer, also where
     const cut = formatRecord({ ...FULL, query: `${'x'.repeat(MAX_FIELD_LENGTH - 20)}&token=${'secret'.repeat(2000)}` }, longest)
     assert.match(cut, /xxx&token=\*\*\*\.\.\."/)
   }
+})
+
+test('access line: the weight of a line stands in it when it stands for more requests than one', () => {
+  assert.equal(parsed({ ...RECORD, w: 20 }).w, 20)
+  assert.equal(parsed({ ...RECORD, w: 3.333333 }).w, 3.333333)
+  assert.doesNotMatch(formatRecord(RECORD), /"w"/)
+})
+
+test('access line: keys that an operator has named are hidden as well, in the query and in Referer', () => {
+  const lines = new JsonLines(QUERY_SECRETS.with(['Session']))
+  const line = lines.compose({ ...RECORD, query: 'session=abc&token=def&a=1', referer: 'https://a/?SESSION=abc' }, Infinity)
+  const { query, referer } = JSON.parse(line) as AccessRecord
+  assert.deepEqual([query, referer], ['session=***&token=***&a=1', 'https://a/?SESSION=***'])
 })

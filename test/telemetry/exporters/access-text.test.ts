@@ -10,7 +10,7 @@ const RECORD: AccessRecord = {
   peer: '', method: 'GET', scheme: 'http', host: 'example.com', path: '/a', query: '',
   proto: 'HTTP/1.1', status: 200, flag: '-', bytes_in: 0, bytes_out: 1234, dur_ms: 12.3456, ttfb_ms: 11,
   upstream: '10.0.0.1:443', up_status: 200, up_connect_ms: 3.1, up_ttfb_ms: 7.5,
-  attempts: 1, reused: true, limit: '', ua: 'curl/8.5.0', referer: '', worker: '1.0.1', gen: 1, err: '', app: null,
+  attempts: 1, reused: true, limit: '', ua: 'curl/8.5.0', referer: '', worker: '1.0.1', gen: 1, err: '', w: 1, app: null,
 }
 
 test('access text: a person reads time, status, method, target, duration, upstream, and what went wrong', () => {
@@ -20,6 +20,7 @@ test('access text: a person reads time, status, method, target, duration, upstre
   assert.match(formatText(failed, Infinity, false), line)
   const named = { ...RECORD, app: new Map<string, string | number>([['tenant', 'a\n'], ['n', 1]]) }
   assert.match(formatText(named, Infinity, false), /-> 10\.0\.0\.1:443 {2}tenant=a\\u000a {2}n=1\n$/)
+  assert.match(formatText({ ...RECORD, w: 10 }, Infinity, false), /-> 10\.0\.0\.1:443 {2}w=10\n$/)
   const refused = { ...RECORD, method: '', path: '', status: 400, flag: 'PE', upstream: '', err: 'BAD_HEAD' }
   assert.match(formatText(refused, Infinity, false), /400 {8}\(no request\) +12\.3 ms {2}PE BAD_HEAD\n$/)
 })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { SECRET_QUERY_KEYS, urlWithoutSecrets, withoutSecrets } from '../../../src/telemetry/exporters/query-secrets.ts'
+import { QuerySecrets, SECRET_QUERY_KEYS, urlWithoutSecrets, withoutSecrets } from '../../../src/telemetry/exporters/query-secrets.ts'
 
 test('query secrets: values of secret keys are not written, in a query and in an address', () => {
   const table: readonly (readonly [string, string])[] = [
@@ -60,4 +60,25 @@ test('query secrets: what is looked at grows with the query, whatever it is made
     withoutSecrets(text as unknown as string)
     assert.ok(text.looks <= 4 * text.length, `${unit}: ${text.looks} looks at ${text.length} characters`)
   }
+})
+
+test('query secrets: keys that are added are hidden in whatever case they are written, and those that everybody has stay so', () => {
+  const key = fc.stringMatching(/^[!#$'()*+,./0-9:;<>?@A-Z[\]^_`a-z{|}~-]{1,64}$/)
+  fc.assert(fc.property(key, fc.boolean(), (name, upper) => {
+    const secrets = new QuerySecrets().with([name]), written = upper ? name.toUpperCase() : name.toLowerCase()
+    const other = name.toLowerCase() === 'a' ? '***' : '1'
+    assert.equal(secrets.hideInQuery(`a=1&${written}=secret&token=secret`), `a=${other}&${written}=***&token=***`)
+    const encoded = [...written].map(char => `%${char.charCodeAt(0).toString(16)}`).join('')
+    assert.equal(secrets.hideInUrl(`/?${encoded}=secret`), `/?${encoded}=***`)
+  }))
+  assert.equal(withoutSecrets('session=abc'), 'session=abc')
+})
+
+test('query secrets: keys may be added later, to those of the whole process as well', () => {
+  const secrets = new QuerySecrets()
+  assert.equal(secrets.with([]), secrets)
+  const more = secrets.with(['one'])
+  secrets.add(['TWO'])
+  assert.equal(secrets.hideInQuery('one=1&two=2&token=3'), 'one=1&two=***&token=***')
+  assert.equal(more.hideInQuery('one=1&two=2&token=3'), 'one=***&two=2&token=***')
 })
