@@ -24,10 +24,10 @@ const WORKER_ANSWERS_MS = 10_000
 /** How long an answer is gathered that there is something for, in ms. */
 const GATHER_MS = 20
 const MAX_LOOK_OUTS = 16
-const MAX_QUEUED = 4_000
-const MAX_QUEUED_CHARS = 1_048_576
+const MAX_QUEUED = 10_000
+const MAX_QUEUED_CHARS = 4_194_304
 /** Of one answer. */
-const MAX_ANSWER_CHARS = 131_072
+const MAX_ANSWER_CHARS = 524_288
 const ANSWER_FRAME = 16_384
 
 /** Whose workers are looked at. */

@@ -27,10 +27,10 @@ export const LEASE_MS = 5_000
 /** Looks at a time. Each costs what an access log costs, or more. */
 const MAX_LOOKS = 8
 /** What waits to be asked for. */
-const MAX_QUEUED = 2_000
-const MAX_QUEUED_CHARS = 262_144
+const MAX_QUEUED = 4_000
+const MAX_QUEUED_CHARS = 1_048_576
 /** Of one answer. */
-const MAX_ANSWER_CHARS = 65_536
+const MAX_ANSWER_CHARS = 262_144
 /** What is around the entries of an answer, in characters. */
 const ANSWER_FRAME = 256
 

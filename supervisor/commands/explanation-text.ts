@@ -75,10 +75,11 @@ function fieldLines({ fields, fieldsLeftOut }: Pick<ExplainedHead | ExplainedAns
   return fieldsLeftOut > 0 ? [...lines, `  and ${fieldsLeftOut} more`] : lines
 }
 
-function outcomeText({ outcome, detail, peer, answer, error }: Explanation): string {
+function outcomeText({ outcome, detail, peer, answer, error, later }: Explanation): string {
   const by = answer === null || answer.hook === '' ? 'the proxy itself' : shown(answer.hook)
   const status = error === null ? 0 : error.status
-  const page = status === 0 ? '; the connection is cut' : `; the client gets ${status}, unless failToProxy answers`
+  const unless = later.includes('failToProxy') ? ', unless failToProxy answers' : ''
+  const page = status === 0 ? '; the connection is cut' : `; the client gets ${status}${unless}`
   const why = error === null ? '' : `: ${shown(error.message, Infinity)}`
   const text: Readonly<Record<ExplainedOutcome, string>> = {
     'forwarded': `it would be sent to ${peer === null ? 'its peer' : shown(peer.name)}; nothing was`,

@@ -48,17 +48,19 @@ export async function look(folder: string, wanted: Omit<LookOrder, 'id'>, forMs:
   const timer = forMs === Infinity ? null : setTimeout(endWith('time'), forMs)
   try {
     let left = wanted.count, lostAtMs = 0
-    while (!ended.signal.aborted) {
+    const counting: LookHandlers = {
+      onEntry(entry) {
+        // What another supervisor is asked for later on; 0 stays any number.
+        if (left > 0) left--
+        handlers.onEntry(entry)
+      },
+      onDropped: count => handlers.onDropped(count),
+      onNote: text => handlers.onNote(text),
+    }
+    while (!ended.signal.aborted && (wanted.count === 0 || left > 0)) {
       try {
-        await lookOnce(folder, { ...wanted, id: randomBytes(8).toString('hex'), count: left }, ended.signal, {
-          ...handlers,
-          onEntry(entry) {
-            // What another supervisor is asked for later on; 0 stays any number.
-            if (left > 0) left--
-            handlers.onEntry(entry)
-          },
-        }, () => {
-          if (lostAtMs !== 0) handlers.onNote('the supervisor is back; what passed meanwhile is not shown')
+        await lookOnce(folder, { ...wanted, id: randomBytes(8).toString('hex'), count: left }, ended.signal, counting, () => {
+          if (lostAtMs !== 0) handlers.onNote('the connection to the supervisor was lost for a while; what passed meanwhile is not shown')
           lostAtMs = 0
         })
         return end

@@ -171,7 +171,7 @@ test('look-outs: an operator that reads slowly loses what is counted, and holds 
   const operator = new Operator(), worker = operator.add(0)
   operator.ask()
   operator.clock.advance(1_000)
-  for (let round = 0; round < 6; round++) await worker.tell({ entries: Array.from({ length: 1000 }, (_, at) => String(at)) })
+  for (let round = 0; round < 12; round++) await worker.tell({ entries: Array.from({ length: 1000 }, (_, at) => String(at)) })
   let entries = 0, dropped = 0
   for (;;) {
     const { answer } = (asked => {
@@ -182,7 +182,7 @@ test('look-outs: an operator that reads slowly loses what is counted, and holds 
     entries += answer.entries.length
     dropped += answer.dropped
   }
-  assert.equal(entries + dropped, 6000)
+  assert.equal(entries + dropped, 12_000)
   assert.ok(dropped > 0 && entries > 0)
 })
 

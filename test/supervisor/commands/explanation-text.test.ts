@@ -65,7 +65,12 @@ test('explanation: each outcome says who, why, and what the client gets', () => 
   const outcomes: readonly [Partial<Explanation>, string][] = [
     [{ outcome: 'answered', answer }, 'requestFilter of module auth answers with 403'],
     [{ outcome: 'answered', answer: { ...answer, hook: '' } }, 'the proxy itself answers with 403'],
-    [{ outcome: 'failed', error }, `it fails in requestFilter: ${error.message}; the client gets 500, unless failToProxy answers`],
+    [{ outcome: 'failed', error }, `it fails in requestFilter: ${error.message}; the client gets 500`],
+    [
+      { outcome: 'failed', error, later: ['failToProxy'] },
+      `it fails in requestFilter: ${error.message}; the client gets 500, unless failToProxy answers`,
+    ],
+    [{ outcome: 'failed', error: { ...error, hook: '', status: 0 } }, `it fails: ${error.message}; the connection is cut`],
     [
       { outcome: 'refused', error: { ...error, message: 'too long', hook: '', status: 414 } },
       'it is refused before any hook sees it: too long; the client gets 414',
