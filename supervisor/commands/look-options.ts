@@ -1,6 +1,7 @@
 /** Which requests `tail` and `trace` show, and for how long: options of the command line, and what they are for workers. */
 import type { Command } from 'commander'
 import { parseDuration } from '../../src/config/units.ts'
+import { FLAGS } from '../../src/errors/access-flags.ts'
 import type { RequestMatch } from '../../src/ipc/looking.ts'
 import { OptionError } from '../../src/primitives/option-table.ts'
 import { shared, type Shared } from './shared-options.ts'
@@ -51,7 +52,7 @@ export function matchOf(flags: LookFlags): RequestMatch {
   const text = (given: string): string | null => given === '' ? null : given
   const match: RequestMatch = defined({
     statuses: read('status', list(rangeOf), 'use statuses such as 404, 5xx or 500-503, with commas between them'),
-    flags: read('flag', list(flagOf), 'use flags of two letters such as UC, or -, with commas between them'),
+    flags: read('flag', list(flagOf), `use flags of the access log, with commas between them: ${Object.keys(FLAGS).join(' ')}`),
     slowMs: read('slow', parseDuration, 'use a duration such as 200ms'),
     method: read('method', given => /^[\w*!#$%&'+.^`|~-]+$/.test(given) ? given : null, 'use a method such as POST'),
     path: read('path', given => /^[/*]/.test(given) ? given : null, 'use a path that begins with /, or with *'),
@@ -95,7 +96,10 @@ function rangeOf(text: string): [number, number] | null {
   return range[0] <= range[1] ? range : null
 }
 
-function flagOf(text: string): string | null { return /^(?:[A-Za-z]{2}|-)$/.test(text) ? text.toUpperCase() : null }
+function flagOf(text: string): string | null {
+  const flag = text.toUpperCase()
+  return Object.hasOwn(FLAGS, flag) ? flag : null
+}
 
 /** Without the keys that say nothing. */
 function defined(match: { readonly [Key in keyof RequestMatch]: RequestMatch[Key] | undefined }): RequestMatch {

@@ -20,7 +20,7 @@ test('look options: what is written is what workers are asked for, and they take
 
 test('look options: all that would not do is told at once, each with what would', () => {
   const wrong: LookFlags = {
-    status: '5xxx', flag: 'ABC', slow: 'fast', method: 'G T', path: 'api', host: '', listener: '', header: ['no field'],
+    status: '5xxx', flag: 'XX', slow: 'fast', method: 'G T', path: 'api', host: '', listener: '', header: ['no field'],
   }
   assert.throws(() => matchOf(wrong), (error: unknown) => {
     assert.ok(error instanceof OptionError)
