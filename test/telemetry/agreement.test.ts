@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import http from 'node:http'
-import net from 'node:net'
+import type net from 'node:net'
 import path from 'node:path'
 import { test } from 'node:test'
 import { AccessLog, HttpPeer, httpProxyService, Server, SILENT_LOG, type ExchangeEnded, type Tracer } from '../../src/index.ts'
