@@ -141,9 +141,9 @@ export class ExchangeProbe implements Tracer, HookObserver {
     const { listener, clientIp, requestId, startedWallMs } = started
     const { status, flag, durationMs, bytesReceived, bytesSent, upgraded, ownAnswer, error, version } = event
     return {
-      requestId: cut(requestId), worker: this.#of.worker, listener, client: clientIp, method: cut(method), host: cut(host),
-      target: cut(urlWithoutSecrets(target.slice(0, MAX_TEXT_LENGTH + 1))), version, startedAt: startedWallMs,
-      status, flag, durationMs, bytesReceived, bytesSent, upgraded, ownAnswer,
+      requestId: cut(requestId), worker: this.#of.worker, listener, client: this.#of.shownClient(clientIp),
+      method: cut(method), host: cut(host), target: cut(urlWithoutSecrets(target.slice(0, MAX_TEXT_LENGTH + 1))), version,
+      startedAt: startedWallMs, status, flag, durationMs, bytesReceived, bytesSent, upgraded, ownAnswer,
       hooks: hooks.map(({ pending, behind: _, ...row }) => ({ ...row, unsettled: pending > 0 })), hooksLeftOut, attempts,
       error: shownError(error),
     }

@@ -40,6 +40,8 @@ export interface LooksHost {
   readonly worker: string
   readonly generation: number
   readonly maxMessageBytes: number
+  /** The address of a client, as the access log would show it. */
+  shownClient(address: string): string
   /** Null: nobody looks any more. */
   watch(watcher: ExchangeWatcher | null): void
 }

@@ -40,6 +40,7 @@ const life = new WorkerLife(role, {
   flushLogs: () => telemetry.close(),
   reopenLogs: () => telemetry.reopen(),
   logCounts: () => telemetry.counts,
+  shownClient: address => telemetry.shownClient(address),
   exit: code => process.exit(code),
   beat: (open, vitals) => {
     watch.beat()

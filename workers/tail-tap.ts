@@ -18,7 +18,12 @@ export interface LookQueue {
   missed(): void
 }
 
-export interface TappedWorker { readonly worker: string; readonly generation: number }
+export interface TappedWorker {
+  readonly worker: string
+  readonly generation: number
+  /** The address of a client, as the access log would show it. */
+  shownClient(address: string): string
+}
 
 export class TailTap implements AccessLogSink {
   readonly #matcher: Matcher
@@ -35,15 +40,15 @@ export class TailTap implements AccessLogSink {
     const matcher = this.#matcher
     const { request, listener, status, flag, durationMs } = exchange
     if (!matcher.ended(status, flag, durationMs) || !matcher.listensOn(listener) || !matcher.asks(request)) return
-    const { worker, generation } = this.#of
-    this.#queue.offer(() => lineOf(recordOfExchange(exchange, atMs, worker, generation)))
+    const of = this.#of, { worker, generation } = of
+    this.#queue.offer(() => lineOf(recordOfExchange(exchange, atMs, worker, generation, of.shownClient(exchange.clientIp))))
   }
 
   refused(listener: string, clientIp: string, error: ProxyError, flag: string, atMs: number): void {
     const matcher = this.#matcher
     if (!matcher.wantsRefused || !matcher.ended(error.status, flag, 0) || !matcher.listensOn(listener)) return
-    const { worker, generation } = this.#of
-    this.#queue.offer(() => lineOf(recordOfRefusal(listener, clientIp, error, flag, atMs, worker, generation)))
+    const of = this.#of, { worker, generation } = of
+    this.#queue.offer(() => lineOf(recordOfRefusal(listener, of.shownClient(clientIp), error, flag, atMs, worker, generation)))
   }
 }
 

@@ -6,6 +6,7 @@
 import { stderrLog, type ProcessLog } from '../src/ipc/process-log.ts'
 import { LOG_DEFAULTS, type ResolvedLogOptions } from '../src/config/log-options.ts'
 import type { ServerContext } from '../src/server/server-context.ts'
+import { shownAddresses } from '../src/telemetry/exporters/masked-address.ts'
 import { QUERY_SECRETS } from '../src/telemetry/exporters/query-secrets.ts'
 import { openLogs, type ConfiguredLogs, type LogCounts } from '../src/telemetry/exporters/configured-logs.ts'
 
@@ -15,6 +16,7 @@ export class WorkerTelemetry {
   readonly #worker: { readonly id: string; readonly generation: number }
   #plain: ProcessLog
   #logs: ConfiguredLogs | null = null
+  #clients = shownAddresses('full')
 
   constructor(worker: { readonly id: string; readonly generation: number }) {
     this.#worker = worker
@@ -32,6 +34,7 @@ export class WorkerTelemetry {
     // A supervisor of an older build does not know all of them.
     const options = { ...LOG_DEFAULTS, ...told }
     QUERY_SECRETS.add(options.redactQueryKeys)
+    this.#clients = shownAddresses(options.accessClient)
     try {
       return this.#logs = openLogs(options, `worker ${this.#worker.id}`, this.#worker)
     } catch (error) {
@@ -40,6 +43,9 @@ export class WorkerTelemetry {
       throw new Error(`a log cannot be opened (${where}): ${why}`, { cause: error })
     }
   }
+
+  /** The address of a client, as whoever looks at requests may know it. */
+  shownClient(address: string): string { return this.#clients.of(address) }
 
   /** Lines that did not get through so far. */
   get counts(): LogCounts { return this.#logs?.counts ?? { logLinesDropped: 0, logFaults: 0 } }

@@ -47,6 +47,7 @@ export class WorkerLife {
       flushLogs: () => surroundings.flushLogs(),
       reopenLogs: () => surroundings.reopenLogs(),
       logCounts: () => surroundings.logCounts(),
+      shownClient: address => surroundings.shownClient(address),
       log,
       lines,
     }, world)

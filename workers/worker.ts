@@ -68,6 +68,8 @@ export interface WorkerHost {
   reopenLogs(): void
   /** Of the logs of this process, so far. */
   logCounts(): LogCounts
+  /** The address of a client, as the access log would show it. */
+  shownClient(address: string): string
   readonly log: ProcessLog
   /** The same log, for what may happen many thousand times. */
   readonly lines: Pick<RepeatedLines, 'error'>
@@ -107,7 +109,8 @@ export class Worker implements RunHost {
     this.#world = world
     this.#rejections = new Rejections(host.lines)
     this.#looks = new Looks({
-      clock: world.clock, worker: role.worker, generation: Number.parseInt(role.worker, 10), maxMessageBytes: role.maxControlMessageBytes,
+      clock: world.clock, shownClient: address => host.shownClient(address),
+      worker: role.worker, generation: Number.parseInt(role.worker, 10), maxMessageBytes: role.maxControlMessageBytes,
       watch: watcher => this.#server?.watch(watcher),
     })
   }

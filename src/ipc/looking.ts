@@ -67,6 +67,7 @@ export interface TraceRecord {
   readonly requestId: string
   readonly worker: string
   readonly listener: string
+  /** As the access log would show it; '' on a Unix socket, and where it is not to be shown. */
   readonly client: string
   readonly method: string
   readonly host: string

@@ -46,7 +46,7 @@ function headOf(record: TraceRecord): string[] {
   const outcome = `${status === 0 ? 'no answer' : status}${flag === '-' ? '' : ` ${shownText(flag, 4)}`}  ${timeText(durationMs)} ms`
   const asked = `${shownText(method, 20)} `
   const place = [
-    host === '' ? 'no host' : host, `from ${client === '' ? 'a Unix socket' : client}`, `by ${listener}`, `worker ${worker}`,
+    host === '' ? 'no host' : host, ...client === '' ? [] : [`from ${client}`], `by ${listener}`, `worker ${worker}`,
   ].map(part => shownText(part, WIDTH)).join(', ')
   const bytes = `${bytesText(record.bytesReceived)} in, ${bytesText(record.bytesSent)} out`
   const how = record.upgraded ? ', upgraded' : record.ownAnswer ? ', answered here' : ''

@@ -9,7 +9,7 @@ import type { TraceRecord } from '../../src/ipc/looking.ts'
 import { get } from '../support/proxy.ts'
 import { RawClient } from '../support/raw-client.ts'
 import { answerOk, ScriptedOrigin } from '../support/scripted-origin.ts'
-import { SupervisedApp } from '../support/supervised-app.ts'
+import { SupervisedApp, type SupervisedOptions } from '../support/supervised-app.ts'
 import { waitFor, within } from '../support/wait-for.ts'
 
 const CLI = path.resolve(import.meta.dirname, '../../supervisor/cli.ts')
@@ -62,10 +62,10 @@ interface Examined {
   ask(target: string, ...fields: string[]): Promise<number>
 }
 
-async function start(t: TestContext): Promise<Examined> {
+async function start(t: TestContext, log: SupervisedOptions['log'] = {}): Promise<Examined> {
   const origin = await ScriptedOrigin.start(answerOk)
   t.after(() => origin.stop())
-  const app = await SupervisedApp.start(t, { app: 'examined', log: { access: 'off' }, env: { PROXY_ORIGIN: origin.authority } })
+  const app = await SupervisedApp.start(t, { app: 'examined', log: { access: 'off', ...log }, env: { PROXY_ORIGIN: origin.authority } })
   return {
     app,
     run: (...words) => new Running(t, app, words),
@@ -81,12 +81,12 @@ async function start(t: TestContext): Promise<Examined> {
 }
 
 test('tail: requests of all workers are shown as they end, though no access log is written, until Ctrl-C', async t => {
-  const { app, run, ask } = await start(t)
+  const { app, run, ask } = await start(t, { accessClient: 'masked', redactQueryKeys: ['tenant'] })
   const tail = run('tail', '--json', '--status', '401')
   const workers = (): Set<unknown> => new Set(tail.lines.map(line => (JSON.parse(line) as { worker: string }).worker))
   await waitFor('both workers', async () => {
     await ask('/a')
-    await ask('/private', 'User-Agent: \u009B31m')
+    await ask('/private?tenant=acme', 'User-Agent: \u009B31m')
     return workers().size === 2
   }, { deadlineMs: DEADLINE_MS, seen: () => [tail.out, tail.err] })
   tail.interrupt()
@@ -94,8 +94,9 @@ test('tail: requests of all workers are shown as they end, though no access log 
   assert.equal(tail.err, '')
   assert.match(tail.out, /^[\x20-\x7E\n]*$/)
   for (const line of tail.lines) {
-    const { path: asked, status, ua, listener } = JSON.parse(line) as Record<string, unknown>
+    const { path: asked, query, status, ua, listener, client } = JSON.parse(line) as Record<string, unknown>
     assert.deepEqual([asked, status, ua, listener], ['/private', 401, '\u009B31m', 'edge/127.0.0.1:0'])
+    assert.deepEqual([query, client], ['tenant=***', '127.0.0.0'], 'what the log does not show is not shown here')
   }
   assert.equal(app.stdout, '', 'nothing goes to the access log')
 })

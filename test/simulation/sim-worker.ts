@@ -125,6 +125,7 @@ export class SimWorker implements Acceptor, WorkerWorld {
       flushLogs: () => this.#delay(random.delay(5, 900)),
       reopenLogs: () => {},
       logCounts: () => ({ logLinesDropped: 0, logFaults: 0 }),
+      shownClient: address => address,
       lines: { error: message => log.error(message) },
       configure: (_settings, metricsFile) => {
         this.#countIn(metricsFile)

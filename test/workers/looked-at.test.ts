@@ -4,6 +4,7 @@ import { test, type TestContext } from 'node:test'
 import type { LookKind, RequestMatch, Seen, TraceRecord } from '../../src/ipc/looking.ts'
 import { systemClock } from '../../src/primitives/clock.ts'
 import type { Verdict } from '../../src/proxy/session.ts'
+import { maskedAddress } from '../../src/telemetry/exporters/masked-address.ts'
 import type { Tracer } from '../../src/telemetry/tracer.ts'
 import type { AccessLogSink } from '../../src/telemetry/access-record.ts'
 import { Looks } from '../../workers/looks.ts'
@@ -20,7 +21,8 @@ class Operator {
   constructor(proxy: ProxyUnderTest) {
     this.proxy = proxy
     this.looks = new Looks({
-      clock: systemClock, worker: '1.0.0', generation: 1, maxMessageBytes: 1_048_576, watch: watcher => proxy.server.watch(watcher),
+      clock: systemClock, worker: '1.0.0', generation: 1, maxMessageBytes: 1_048_576, shownClient: maskedAddress,
+      watch: watcher => proxy.server.watch(watcher),
     })
   }
 
@@ -72,7 +74,7 @@ test('tail: it has the lines that pass its filter, with an access log and withou
     const [first, second] = operator.entries.map(line => JSON.parse(line) as Record<string, unknown>)
     assert.deepEqual([first!['path'], first!['worker'], first!['status'], first!['attempts']], ['/a', '1.0.0', 200, 1])
     assert.ok(Number(first!['up_connect_ms']) >= 0 && Number(first!['ttfb_ms']) > 0, 'times are taken')
-    assert.equal(second!['query'], 'token=***')
+    assert.deepEqual([second!['query'], second!['client']], ['token=***', '127.0.0.0'], 'what the log does not show is not shown here')
     assert.deepEqual(logged, accessLog === null ? [] : ['/a', '/no', '/b'])
   }
 })
@@ -105,7 +107,7 @@ test('trace: phases of a request with their times, those of hooks and of each at
   assert.deepEqual([more.length, operator.over, operator.dropped, operator.looks.size], [0, true, 0, 0])
   const { attempts, hooks } = first!
   assert.deepEqual([first!.method, first!.target, first!.status, first!.flag], ['POST', '/a/1?password=***', 200, '-'])
-  assert.deepEqual([first!.bytesReceived, first!.worker, first!.client, first!.ownAnswer], [4, '1.0.0', '127.0.0.1', false])
+  assert.deepEqual([first!.bytesReceived, first!.worker, first!.client, first!.ownAnswer], [4, '1.0.0', '127.0.0.0', false])
   const called = hooks.map(({ hook, waited, calls, threw, unsettled }) => `${hook} ${waited} ${calls > 0} ${threw} ${unsettled}`)
   assert.deepEqual(called, [
     'requestFilter of module auth false true false false', 'requestFilter true true false false', 'upstreamPeer false true false false',

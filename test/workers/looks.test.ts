@@ -35,7 +35,8 @@ interface World {
 function start(maxMessageBytes = 1_048_576): World {
   const clock = new FakeClock()
   const looks = new Looks({
-    clock, worker: '1.0.0', generation: 1, maxMessageBytes, watch: watcher => { world.watcher = watcher },
+    clock, worker: '1.0.0', generation: 1, maxMessageBytes, shownClient: address => address,
+    watch: watcher => { world.watcher = watcher },
   })
   const world: World = {
     clock, looks, watcher: null,

@@ -34,7 +34,8 @@ function fixture(world: WorkerWorld = systemWorld): Fixture {
     },
     null, {
       send: message => { sent.push(message); return true }, exit: code => { exits.push(code) }, flushLogs: async () => {},
-      phaseChanged() {}, beat() {}, requestComes() {}, reopenLogs() {}, logCounts: () => ({ logLinesDropped: 0, logFaults: 0 }),
+      phaseChanged() {}, beat() {}, requestComes() {}, reopenLogs() {}, shownClient: address => address,
+      logCounts: () => ({ logLinesDropped: 0, logFaults: 0 }),
       log: SILENT_LOG, lines: { error() {} },
     },
     world,

@@ -12,7 +12,7 @@ import { accessLines, type AccessLines } from './access-lines.ts'
 import { AccessSampling } from './access-sampling.ts'
 import { recordOfExchange, recordOfRefusal } from './exchange-record.ts'
 import { LINE_SINK_OPTIONS, LineSink, type LineDestination, type LineSinkOptions } from './line-sink.ts'
-import { AddressMask } from './masked-address.ts'
+import { shownAddresses, type ShownAddress } from './masked-address.ts'
 import { QUERY_SECRETS } from './query-secrets.ts'
 
 /** What an AccessLog may be told. */
@@ -31,12 +31,6 @@ export const ACCESS_LOG_OPTIONS = {
 } satisfies OptionTable<AccessLogOptions>
 
 export const ACCESS_LOG_DEFAULTS: Readonly<Required<AccessLogOptions>> = defaultsOf<AccessLogOptions>(ACCESS_LOG_OPTIONS)
-
-/** Who a request is from, as the log may know it. */
-interface ShownAddress { of(address: string): string }
-
-const WHOLE: ShownAddress = { of: address => address }
-const NOTHING: ShownAddress = { of: () => '' }
 
 /** The access log, in one of its forms: to stdout, stderr or a file. docs/access-log.md has its fields. */
 export class AccessLog implements AccessLogSink {
@@ -58,7 +52,7 @@ export class AccessLog implements AccessLogSink {
     const colours = format === 'text' && destination === 'stdout' && process.stdout.isTTY === true && process.stdout.hasColors()
     this.#lines = accessLines(format, QUERY_SECRETS.with(redactQueryKeys), colours)
     this.#sampling = sample === 1 ? null : new AccessSampling(sample, slowMs)
-    this.#clients = client === 'full' ? WHOLE : client === 'masked' ? new AddressMask() : NOTHING
+    this.#clients = shownAddresses(client)
   }
 
   /** Lines that were lost, because nobody took them fast enough or at all. */

@@ -33,8 +33,19 @@ function maskedV6(address: string): string {
   return `${groups.join(':')}::`
 }
 
+/** Whom a request is from, as those may know it who look at it. */
+export interface ShownAddress { of(address: string): string }
+
+const WHOLE: ShownAddress = { of: address => address }
+const NOTHING: ShownAddress = { of: () => '' }
+
+/** @param how what option `client` of an access log says */
+export function shownAddresses(how: 'full' | 'masked' | 'off'): ShownAddress {
+  return how === 'full' ? WHOLE : how === 'masked' ? new AddressMask() : NOTHING
+}
+
 /** Masks addresses, and keeps the last: a client comes back with its next request. */
-export class AddressMask {
+export class AddressMask implements ShownAddress {
   #address = ''
   #masked = ''
 

@@ -56,7 +56,7 @@ test('waterfall: an attempt that failed, what was done about it, and how the req
   })
   assert.equal(text, `\
 GET /api/users?page=2  no answer UC  36.4 ms
-  no host, from a Unix socket, by edge/0.0.0.0:6188, worker 1.0.0
+  no host, by edge/0.0.0.0:6188, worker 1.0.0
   request b4f3d0a1c2e5f60700000001, HTTP/1.1, 0 B in, 1.2 kB out, answered here
                                  0                            36.4 ms
   requestFilter threw           |~~                                  |    2.00
