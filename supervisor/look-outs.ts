@@ -82,6 +82,8 @@ class LookOut {
   /** Requests still wanted; Infinity: all that come. */
   #wanted: number
   #entries: string[] = []
+  /** As they are written into an answer. */
+  #lengths: number[] = []
   #chars = 0
   #dropped = 0
   #question: Question | null = null
@@ -100,7 +102,8 @@ class LookOut {
   }
 
   ask(question: Question): void {
-    this.#question?.ok(this.#take(0))
+    // One that is asked twice at a time: all that there is goes into the second answer.
+    this.#question?.ok({ entries: [], dropped: 0, over: false, workers: [...this.#followed.keys()], unable: [] } satisfies SeenByAll)
     this.#question = question
     this.#gathering = this.#hasNews || this.#over
     this.#answerIn(this.#gathering ? GATHER_MS : HOLD_MS)
@@ -169,6 +172,7 @@ class LookOut {
       }
       this.#wanted--
       this.#chars += chars
+      this.#lengths.push(chars)
       this.#entries.push(entry)
     }
     if (this.#over) this.#lookAway()
@@ -211,13 +215,9 @@ class LookOut {
 
   #take(maxChars: number): SeenByAll {
     let count = 0, chars = 0
-    for (const entry of this.#entries) {
-      const length = JSON.stringify(entry).length + 1
-      if (chars + length > maxChars) break
-      chars += length
-      count++
-    }
+    while (count < this.#entries.length && chars + this.#lengths[count]! <= maxChars) chars += this.#lengths[count++]!
     const entries = this.#entries.splice(0, count), dropped = this.#dropped, unable = this.#unable
+    this.#lengths.splice(0, count)
     this.#chars -= chars
     this.#dropped = 0
     this.#unable = []

@@ -163,6 +163,19 @@ test('trace: requests that have the wrong end are not among those that are wante
   assert.deepEqual(records.map(({ target, ownAnswer, attempts }) => [target, ownAnswer, attempts.length]), [['/no', true, 0]])
 })
 
+test('tail: times are still taken for a peer\'s tracer when nobody looks any more', async t => {
+  const ended: number[] = []
+  const tracer: Tracer = { exchangeEnded: ({ connectedAt }) => { ended.push(connectedAt) } }
+  const operator = await start(t, { service: { accessLog: null }, peer: { tracer } })
+  for (const isLookedAt of [false, true, false]) {
+    if (isLookedAt) operator.look('trace')
+    else operator.looks.lookAway('trace')
+    await operator.proxy.exchange(get('/'))
+  }
+  await waitFor('three ends', () => ended.length === 3)
+  assert.ok(ended.every(at => at > 0), ended.join())
+})
+
 test('trace: a request that was under way is no half record, and one that ends behind the look is nobody\'s', async t => {
   const gate = Promise.withResolvers<void>()
   const operator = await start(t, { hooks: { requestFilter: async (session): Promise<Verdict> => {
