@@ -12,6 +12,7 @@ import { addChangeCommands } from './commands/change-commands.ts'
 import { addCompletionsCommand } from './commands/completions-command.ts'
 import { addExplainCommand } from './commands/explain-command.ts'
 import { addInitCommand } from './commands/init-command.ts'
+import { addLogLevelCommand } from './commands/log-level-command.ts'
 import { addProveCommand } from './commands/prove-command.ts'
 import { addRunCommands } from './commands/run-commands.ts'
 import { Failure } from './commands/shared-options.ts'
@@ -46,6 +47,7 @@ export function createCommandLine(): Command {
   addChangeCommands(program)
   addValidateCommand(program)
   addWorkerCommands(program)
+  addLogLevelCommand(program)
   addProveCommand(program)
   addCompletionsCommand(program)
   return program

@@ -8,6 +8,7 @@ import fs from 'node:fs'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
 import { journalProblem } from './journal-shape.ts'
 import type { ListenerRecord } from './listener-table.ts'
+import type { LevelRecord } from './log-level.ts'
 import { processStartTime } from './process-host.ts'
 import type { FleetRecord } from './roster.ts'
 import type { UpgradesRecord } from './upgrade.ts'
@@ -45,6 +46,8 @@ export interface JournalEntry {
   readonly listeners: readonly ListenerRecord[]
   /** Descriptors of control, worker and admin socket, for the next image; -1: there is none. */
   readonly sockets: { readonly control: number; readonly worker: number; readonly admin: number }
+  /** Left out by an older build; null: what is configured holds. */
+  readonly logLevel?: LevelRecord | null
   readonly fleet: FleetRecord | null
   readonly upgrades: UpgradesRecord | null
 }

@@ -14,6 +14,7 @@ import { explainByWorker } from './explain-desk.ts'
 import type { Fleet } from './fleet.ts'
 import type { Holdings } from './holdings.ts'
 import type { HeldListener } from './listener-table.ts'
+import { isLogLevel, LEVEL_MAX_MS, type LevelOverride, type LevelStatus } from './log-level.ts'
 import { LookOuts } from './look-outs.ts'
 import { Refused } from './refusals.ts'
 import type { ReleaseWorld } from './release-world.ts'
@@ -44,6 +45,8 @@ export interface SupervisorStatus {
   readonly controlSocket: string
   readonly admin: string
   readonly systemCalls: string
+  /** Of the process log. Left out by a supervisor of an older build. */
+  readonly logLevel?: LevelStatus
   readonly listeners: readonly ListenerStatus[]
   readonly slots: readonly object[]
   readonly totals: object
@@ -73,6 +76,7 @@ export interface DeskLife {
   /** Kills what is left. */
   force(): void
   reopenLogs(): void
+  readonly logLevel: LevelOverride
 }
 
 /** A day: what is longer is no soak, and what is no number is none at all. */
@@ -128,6 +132,9 @@ export class OperatorDesk {
       case 'reopen-logs':
         this.#life.reopenLogs()
         question.ok(null)
+        break
+      case 'log-level':
+        this.#setLogLevel(message, question)
         break
       case 'upgrade': {
         // What else it may say is of another build.
@@ -200,6 +207,29 @@ export class OperatorDesk {
     }
   }
 
+  #setLogLevel({ level, forMs }: Extract<FromOperator, { tag: 'log-level' }>, question: Question): void {
+    const { logLevel } = this.#life
+    const { log } = this.#setup
+    if (level === 'configured') {
+      log.info('an operator asked for the configured level of the log')
+      logLevel.clear()
+    } else if (level !== '') {
+      // Checked, since it comes from a process that is not ours.
+      if (!isLogLevel(level) || !(forMs > 0 && forMs <= LEVEL_MAX_MS)) {
+        question.refuse('refused', `'${String(level)}' for ${forMs} ms is no level of a log`)
+        return
+      }
+      log.info(`an operator asked for lines of level ${level}`, { forMs })
+      logLevel.set(level, forMs)
+    }
+    question.ok(this.#levelStatus())
+  }
+
+  #levelStatus(): LevelStatus {
+    const { fleet, logLevel } = this.#life
+    return logLevel.status((fleet?.generation.settings ?? this.#setup.config).log.level)
+  }
+
   #tellOutcome(id: string, question: Question): void {
     const { upgrades } = this.#life
     if (upgrades === null) {
@@ -231,7 +261,7 @@ export class OperatorDesk {
       startedAt: new Date(startedAt).toISOString(), uptimeMs: this.#world.wallMs() - startedAt,
       operation: this.#operationText(), progress: upgrades?.running ?? null,
       stateDir: this.#setup.stateFolder.path, controlSocket: controlPath, admin: adminAddress,
-      systemCalls: systemCallsText,
+      systemCalls: systemCallsText, logLevel: this.#levelStatus(),
       listeners: table.listeners.map(listenerStatus),
       slots: fleet?.status() ?? [], totals: fleet?.totals() ?? {}, outcomes: upgrades?.outcomes ?? [],
     }

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
 import { unknownVariables } from '../src/config/environment.ts'
 import { loadConfig } from '../src/config/load-config.ts'
+import type { LogLevel } from '../src/config/log-options.ts'
 import { ConfigError } from '../src/config/server-config.ts'
 import type { ServerConfig } from '../src/config/server-config.ts'
 import { openLogs, type ConfiguredLogs } from '../src/telemetry/exporters/configured-logs.ts'
@@ -107,11 +108,14 @@ export function createSupervisor(
     process.exit(EXIT.usage)
   }
   const log: ProcessLog = watcher?.log ?? {
+    get debug() { return logs.log.debug ?? null },
     info: (message, fields) => logs.log.info(message, fields),
     warn: (message, fields) => logs.log.warn(message, fields),
     error: (message, fields) => logs.log.error(message, fields),
   }
   let opened = config.log
+  /** What an operator wants for a while; null: nothing else than is configured. */
+  let level: LogLevel | null = null
   const stateFolder = { path: stateFolderOf(application, config.supervisor.stateDir), ours: ownFolder(config.supervisor.stateDir) }
   const supervisor = new Supervisor({
     application, args, config, origin, readConfig: readAt => configFrom(origin, readAt), log,
@@ -122,6 +126,7 @@ export function createSupervisor(
       const before = logs
       try {
         logs = openLogs(wanted, 'supervisor', null)
+        logs.setLevel(level)
         opened = wanted
         void before.close()
       } catch (error) {
@@ -129,6 +134,10 @@ export function createSupervisor(
       }
     },
     onReopenLogs: () => logs.reopen(),
+    onLogLevel: wanted => {
+      level = wanted
+      logs.setLevel(level)
+    },
     onRunning: status => {
       keepCompiled()
       if (watcher !== null) { watcher.onServing(status, config); return }

@@ -3,6 +3,7 @@
  * and the exec that replaces it. One object, given to `Supervisor`: system-world.ts is the real one, the simulation
  * (test/simulation) brings another, and no file between the two names an operating system.
  */
+import type { LogLevel } from '../src/config/log-options.ts'
 import type { ServerConfig } from '../src/config/server-config.ts'
 import type { WorkerSettings } from '../src/config/worker-settings.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
@@ -39,6 +40,8 @@ export interface SupervisorSetup {
   readonly flushLogs?: () => Promise<void>
   /** The supervisor's own log files were renamed. */
   readonly onReopenLogs?: () => void
+  /** Of the supervisor's own lines; null: what is configured. */
+  readonly onLogLevel?: (level: LogLevel | null) => void
   /** Told once, when every slot accepts. */
   readonly onRunning?: (status: SupervisorStatus) => void
 }

@@ -32,6 +32,7 @@ import { Instance } from './instance-id.ts'
 import { Journal, JOURNAL_FORMAT, livingWorkers } from './journal.ts'
 import type { JournalEntry } from './journal.ts'
 import { BindError } from './listener-table.ts'
+import { LevelOverride, tellWorkers } from './log-level.ts'
 import { MetricLedger } from './metric-ledger.ts'
 import { metricsReport, type SupervisorFacts } from './metrics-report.ts'
 import { OperatorDesk } from './operator-desk.ts'
@@ -68,6 +69,7 @@ interface FreshStart {
 export class Supervisor implements ReleaseLife, DeskLife {
   readonly holdings: Holdings
   readonly releases: ReleaseWorld
+  readonly logLevel: LevelOverride
   readonly #desk: OperatorDesk
   readonly #setup: SupervisorSetup
   readonly #world: SupervisorWorld
@@ -108,6 +110,11 @@ export class Supervisor implements ReleaseLife, DeskLife {
     this.#journal = new Journal(path.join(stateFolder.path, JOURNAL), error => {
       log.error('the journal cannot be written: if this supervisor is killed now, the next one may not know all of its workers', { error })
     }, world.disk)
+    this.logLevel = new LevelOverride(world.host, now => {
+      setup.onLogLevel?.(now?.level ?? null)
+      if (this.#fleet !== null) tellWorkers(this.#fleet, now)
+      this.#writeJournal()
+    })
     this.#instance = new Instance(stateFolder.path, world.disk, log)
     this.ledger = new MetricLedger(stateFolder.path, world.metricDisk, log)
     this.holdings = new Holdings(world, stateFolder.path, config.supervisor.workers, log)
@@ -192,7 +199,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
     await this.holdings.claim(this.#options, identity, held, {
       onOperator: (message, question, connection) => this.#desk.onMessage(message, question, connection),
       onHello: (hello, link, question) => register(hello, link, question, this.#fleet, {
-        managed: this.holdings.serviceManager.present, instanceId: this.#instance.id,
+        managed: this.holdings.serviceManager.present, instanceId: this.#instance.id, logLevel: this.logLevel.now,
       }),
     })
     this.ledger.begin(new Set([...this.#fleet?.workers() ?? []].map(({ id }) => id)))
@@ -313,6 +320,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
     const committed = entry.fleet?.generations.find(generation => generation.number === entry.fleet!.committed)
     if (entry.fleet === null || committed === undefined) return false
     this.#startedAt = entry.startedAt
+    this.logLevel.restore(entry.logLevel, this.#world.wallMs())
     this.#compose(Fleet.restore(this.#fleetSetup(committed), entry.fleet, this.#world.wallMs()), entry.upgrades)
     return true
   }
@@ -473,6 +481,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
   async #end(code: number): Promise<void> {
     if (!this.#moveTo(SupervisorState.Ended)) return
     const { holdings } = this
+    this.logLevel.end()
     holdings.closeListeners()
     holdings.closeAdmin()
     if (this.#upgrades !== null && holdings.claimed) {
@@ -549,7 +558,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
       options: releases.options, fingerprint: releases.fingerprint, usualNode: releases.usualNode,
       startedAt: this.#startedAt, generation: releases.number,
       slots: inherited?.slots ?? holdings.table.slots, listeners: inherited?.listeners ?? holdings.table.record(),
-      sockets: holdings.ownSockets,
+      sockets: holdings.ownSockets, logLevel: this.logLevel.record(this.#world.wallMs()),
       fleet: this.#fleet?.record(this.#world.wallMs()) ?? inherited?.fleet ?? null,
       upgrades: this.#upgrades?.record() ?? inherited?.upgrades ?? null,
     }

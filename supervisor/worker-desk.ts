@@ -1,7 +1,7 @@
 /** Where workers register: who is taken, and what a worker is told of the configuration. What they report goes to the fleet. */
 import type { Question } from '../src/ipc/channel.ts'
 import { PROTOCOL_VERSION } from '../src/ipc/messages.ts'
-import type { FromWorker, Welcome } from '../src/ipc/messages.ts'
+import type { FromWorker, LevelForNow, Welcome } from '../src/ipc/messages.ts'
 import type { WorkerConversation } from './control-server.ts'
 import { crashOrder } from './drain-orders.ts'
 import type { Fleet } from './fleet.ts'
@@ -14,6 +14,8 @@ export interface WorkerSurroundings {
   /** A service manager starts another supervisor when this one is killed. */
   readonly managed: boolean
   readonly instanceId: string
+  /** Null: what is configured holds. */
+  readonly logLevel: LevelForNow | null
 }
 
 /**
@@ -37,7 +39,7 @@ export function register(
   return { onMessage: message => fleet.onMessage(worker, message), onClose: () => fleet.linkLost(worker, link) }
 }
 
-function welcome(worker: WorkerProcess, fleet: Fleet, { managed, instanceId }: WorkerSurroundings): Welcome {
+function welcome(worker: WorkerProcess, fleet: Fleet, { managed, instanceId, logLevel }: WorkerSurroundings): Welcome {
   const { heartbeatMs, orphanDrainAfterMs, orphanPolicy, maxControlMessageBytes, unhandledRejections, drain } = fleet.optionsOf(worker)
   const byManager = managed ? 'keep' : 'drain-after'
   const metricsFile = fleet.metricsFileOf(worker)
@@ -45,5 +47,6 @@ function welcome(worker: WorkerProcess, fleet: Fleet, { managed, instanceId }: W
     protocol: PROTOCOL_VERSION, heartbeatMs, orphanPolicy: orphanPolicy === 'auto' ? byManager : orphanPolicy, orphanDrainAfterMs,
     orphanDrain: fleet.orphanDrain, crashDrain: crashOrder(drain), unhandledRejections, maxControlMessageBytes,
     settings: fleet.generationOf(worker).settings, instanceId, ...metricsFile === '' ? null : { metricsFile },
+    ...logLevel === null ? null : { logLevel },
   }
 }

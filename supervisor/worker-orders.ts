@@ -44,12 +44,16 @@ export class WorkerOrders {
    */
   async askLongOrKill(worker: WorkerProcess, order: ToWorker, timeoutMs: number): Promise<boolean> {
     if (order.tag === 'accept') worker.mayAccept = true
+    this.#roster.log.debug?.(`worker ${worker.id} is told to '${order.tag}'`, { timeoutMs })
     const drained = worker.state === WorkerState.Draining
     const overdue = new Overdue(worker, order.tag, timeoutMs)
     this.#overdue.add(overdue)
     try {
       while (worker.alive) {
-        if (worker.link !== null && await this.#ask(worker, worker.link, order, overdue)) return worker.alive
+        if (worker.link !== null && await this.#ask(worker, worker.link, order, overdue)) {
+          this.#roster.log.debug?.(`worker ${worker.id} has done '${order.tag}'`)
+          return worker.alive
+        }
         // When it is back it is told so by the welcome, whatever it was told before.
         if (order.tag === 'drain') return false
         await Promise.race([worker.reachable, worker.gone, overdue.passed])

@@ -39,6 +39,7 @@ const life = new WorkerLife(role, {
   lines: new RepeatedLines(telemetry.log),
   flushLogs: () => telemetry.close(),
   reopenLogs: () => telemetry.reopen(),
+  setLogLevel: level => telemetry.setLevel(level),
   logCounts: () => telemetry.counts,
   shownClient: address => telemetry.shownClient(address),
   exit: code => process.exit(code),

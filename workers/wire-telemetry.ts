@@ -4,7 +4,7 @@
  * supervisor reads: the standard streams are inherited, and files are this process's own.
  */
 import { stderrLog, type ProcessLog } from '../src/ipc/process-log.ts'
-import { LOG_DEFAULTS, type ResolvedLogOptions } from '../src/config/log-options.ts'
+import { LOG_DEFAULTS, type LogLevel, type ResolvedLogOptions } from '../src/config/log-options.ts'
 import type { ServerContext } from '../src/server/server-context.ts'
 import { shownAddresses } from '../src/telemetry/exporters/masked-address.ts'
 import { QUERY_SECRETS } from '../src/telemetry/exporters/query-secrets.ts'
@@ -17,12 +17,14 @@ export class WorkerTelemetry {
   #plain: ProcessLog
   #logs: ConfiguredLogs | null = null
   #clients = shownAddresses('full')
+  #level: LogLevel | null = null
 
   constructor(worker: { readonly id: string; readonly generation: number }) {
     this.#worker = worker
     this.#plain = stderrLog(`worker ${worker.id}`)
     const current = (): ProcessLog => this.#logs?.log ?? this.#plain
     this.log = {
+      get debug() { return current().debug ?? null },
       info: (message, fields) => current().info(message, fields),
       warn: (message, fields) => current().warn(message, fields),
       error: (message, fields) => current().error(message, fields),
@@ -36,7 +38,9 @@ export class WorkerTelemetry {
     QUERY_SECRETS.add(options.redactQueryKeys)
     this.#clients = shownAddresses(options.accessClient)
     try {
-      return this.#logs = openLogs(options, `worker ${this.#worker.id}`, this.#worker)
+      const logs = this.#logs = openLogs(options, `worker ${this.#worker.id}`, this.#worker)
+      logs.setLevel(this.#level)
+      return logs
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error)
       const where = `log.process is ${options.process}, log.access is ${options.access}`
@@ -49,6 +53,12 @@ export class WorkerTelemetry {
 
   /** Lines that did not get through so far. */
   get counts(): LogCounts { return this.#logs?.counts ?? { logLinesDropped: 0, logFaults: 0 } }
+
+  /** Least weight of a line of the process log; null: what is configured. May be said before that is known. */
+  setLevel(level: LogLevel | null): void {
+    this.#level = level
+    this.#logs?.setLevel(level)
+  }
 
   /** Files were renamed: go on in new ones. */
   reopen(): void { this.#logs?.reopen() }

@@ -46,6 +46,7 @@ export class WorkerLife {
       requestComes: () => surroundings.requestComes(),
       flushLogs: () => surroundings.flushLogs(),
       reopenLogs: () => surroundings.reopenLogs(),
+      setLogLevel: level => surroundings.setLogLevel(level),
       logCounts: () => surroundings.logCounts(),
       shownClient: address => surroundings.shownClient(address),
       log,

@@ -7,10 +7,11 @@
  * accepting, says `failed` so that another one is started in its place, and drains for seconds. Exit codes: 0 drained,
  * 1 could not start or never had a supervisor, 70 uncaught error.
  */
+import type { LogLevel } from '../src/config/log-options.ts'
 import { describeError } from '../src/errors/describe-error.ts'
 import type { Question } from '../src/ipc/channel.ts'
 import { problemOfExplainRequest, type ExplainRequest, type Explanation } from '../src/ipc/explanation.ts'
-import type { DrainOrder, FromWorker, SelfTestOutcome, SentDescriptors, ToWorker, Welcome } from '../src/ipc/messages.ts'
+import type { DrainOrder, FromWorker, LevelForNow, SelfTestOutcome, SentDescriptors, ToWorker, Welcome } from '../src/ipc/messages.ts'
 import { NO_COUNTS, type OpenCounts } from '../src/ipc/open-counts.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
@@ -66,6 +67,8 @@ export interface WorkerHost {
   flushLogs(): Promise<void>
   /** Log files were renamed. */
   reopenLogs(): void
+  /** Least weight of a line in the process log; null: what is configured. */
+  setLogLevel(level: LogLevel | null): void
   /** Of the logs of this process, so far. */
   logCounts(): LogCounts
   /** The address of a client, as the access log would show it. */
@@ -92,6 +95,7 @@ export class Worker implements RunHost {
   #cancelEnd: () => void = () => {}
   #endAtMs = Number.POSITIVE_INFINITY
   #cancelSoft: () => void = () => {}
+  #cancelLevel: () => void = () => {}
   #ended = false
   /** The last order about listeners; never rejects. */
   #listening: Promise<void> = Promise.resolve()
@@ -145,6 +149,7 @@ export class Worker implements RunHost {
     this.#orphanDrain = welcome.orphanDrain
     this.#crashDrain = welcome.crashDrain ?? null
     this.#rejectionsEnd = welcome.unhandledRejections !== 'log'
+    this.#setLogLevel(welcome.logLevel ?? null)
     this.#cancelHeartbeat()
     // What was measured until now belongs to no heartbeat.
     this.#world.vitals()
@@ -271,6 +276,9 @@ export class Worker implements RunHost {
       case 'reopen-logs':
         this.#host.reopenLogs()
         break
+      case 'log-level':
+        this.#setLogLevel(order)
+        break
       case 'self-test':
         question?.ok(await this.#selfTest())
         return
@@ -291,6 +299,18 @@ export class Worker implements RunHost {
         order satisfies never
     }
     question?.ok(null)
+  }
+
+  /** Whatever becomes of the supervisor, what is configured holds again in time. @param now null: at once */
+  #setLogLevel(now: LevelForNow | null): void {
+    this.#cancelLevel()
+    this.#cancelLevel = () => {}
+    if (now === null || now.forMs <= 0) {
+      this.#host.setLogLevel(null)
+      return
+    }
+    this.#host.setLogLevel(now.level)
+    this.#cancelLevel = this.#world.clock.after(now.forMs, () => this.#setLogLevel(null))
   }
 
   #ready(): InheritedListeners {
@@ -377,6 +397,7 @@ export class Worker implements RunHost {
     this.#cancelEnd()
     this.#cancelSoft()
     this.#looks.close()
+    this.#cancelLevel()
     this.#server?.close()
     if (!inOrder) { this.#host.exit(code); return }
     const cancelLate = this.#world.clock.after(FLUSH_LOGS_MS, () => this.#host.exit(code))

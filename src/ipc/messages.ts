@@ -6,6 +6,7 @@
  * one before the last. A message that carries `ask` wants an `answer` with the same number in `re`.
  */
 
+import type { LogLevel } from '../config/log-options.ts'
 import type { WorkerSettings } from '../config/worker-settings.ts'
 import type { DescriptorLayout } from './descriptor-layout.ts'
 import type { DrainRequest } from './drain-times.ts'
@@ -28,7 +29,13 @@ export interface DrainOrder extends DrainRequest {
   readonly endAfterMs: number
 }
 
-/** Orders to a worker. All but `reopen-logs`, `step-back` and `look-away` are asked and answered. */
+/** The level of the process log that holds for a while, whatever is configured. */
+export interface LevelForNow {
+  readonly level: LogLevel
+  readonly forMs: number
+}
+
+/** Orders to a worker. All but `reopen-logs`, `log-level`, `step-back` and `look-away` are asked and answered. */
 export type ToWorker =
   /**
    * Listen on (a copy of) the own slot's sockets, but not on those of the listeners in `except`, which are shut already.
@@ -67,6 +74,8 @@ export type ToWorker =
   | { readonly tag: 'look-away'; readonly id: string }
   /** What would happen to this request. Answered with Explanation. */
   | { readonly tag: 'explain'; readonly request: ExplainRequest }
+  /** Write process log lines of this weight from now on, and those that are configured after `forMs`. 0: at once. */
+  | { readonly tag: 'log-level'; readonly level: LogLevel; readonly forMs: number }
 
 /** What the supervisor tells a worker that has said `hello`; the answer's result. */
 export interface Welcome {
@@ -83,6 +92,8 @@ export interface Welcome {
   readonly unhandledRejections?: 'log' | 'end'
   /** Left out by a supervisor that knows of none. What a worker started with holds for its whole life. */
   readonly settings?: WorkerSettings
+  /** Left out while what is configured holds, and by a supervisor that knows of nothing else: then it holds for the worker as well. */
+  readonly logLevel?: LevelForNow
   /** Of all processes that this state folder belongs to. Left out by a supervisor that knows of none. */
   readonly instanceId?: string
   /** File in which the worker counts, made for it (metric-memory.ts). Left out where it is not to count. */
@@ -145,6 +156,11 @@ export type FromOperator =
   /** worker: an id or a slot number; '' means all, slot by slot. */
   | { readonly tag: 'restart-workers'; readonly worker: string; readonly wait: boolean }
   | { readonly tag: 'reopen-logs' }
+  /**
+   * The level of the process log of all processes, for so long; 'configured' goes back at once, and '' changes nothing. Answered
+   * with LevelStatus.
+   */
+  | { readonly tag: 'log-level'; readonly level: LogLevel | 'configured' | ''; readonly forMs: number }
   /** Replace everything by what is in a release's folder; '' reads the running one's again. Answered with OperationStarted. */
   | { readonly tag: 'upgrade'; readonly folder: string; readonly supervisor: 'if-changed' | 'always'; readonly soakMs?: number }
   /** Read configuration and application again. Answered with OperationStarted. */
@@ -220,6 +236,7 @@ const TO_WORKER: FieldTable<ToWorker> = {
   'accept': {}, 'stop-accept': {}, 'stand-in': { slot: 'number' }, 'step-back': { slot: 'number' },
   'close-listeners': { emptyQueueMs: 'number' }, 'drain': { order: 'object' }, 'reopen-logs': {}, 'self-test': {},
   'send-descriptors': { path: 'string' }, 'look': { look: 'object' }, 'look-away': { id: 'string' }, 'explain': { request: 'object' },
+  'log-level': { level: 'string', forMs: 'number' },
 }
 const FROM_WORKER: FieldTable<FromWorker> = {
   'hello': { protocol: 'number', worker: 'string', token: 'string', pid: 'number', phase: 'string' },
@@ -232,6 +249,7 @@ const FROM_OPERATOR: FieldTable<FromOperator> = {
   'upgrade': { folder: 'string', supervisor: 'string' }, 'reload': {}, 'rollback': {}, 'outcome': { id: 'string' },
   'look': { look: 'object' },
   'explain': { url: 'string', method: 'string', headers: 'object', from: 'string', listener: 'string', worker: 'string' },
+  'log-level': { level: 'string', forMs: 'number' },
 }
 
 /** Reads one received object as a message of a union. 'unknown': a tag of another build; 'bad': a known tag with a field missing. */

@@ -11,6 +11,11 @@ export type LogFields = Readonly<Record<string, unknown>>
 
 /** A log of the process itself, not of its traffic. Give `server.start({ log })` your own to have its lines elsewhere. */
 export interface ProcessLog {
+  /**
+   * What nobody wants to read every day: orders to workers, faults that clients bring about. Null while nobody wants it, so that
+   * nothing has to be put together for it; a log of your own may leave it out.
+   */
+  readonly debug?: ((message: string, fields?: LogFields) => void) | null
   /** Something went as it should: a backend gets traffic again, a drain goes on. */
   info(message: string, fields?: LogFields): void
   /** Something that the process copes with, and that an operator should see. */

@@ -227,6 +227,10 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.faults?.requestFailed(error)
     if (this.tracers !== null) traceRefused(this.tracers, connection, error, this.clock)
     const log = this.#sink, { listener, stream } = connection
+    if (this.#lines.wantsDebug) {
+      const { kind, message } = error
+      this.#lines.debug('a head was refused', { listener, kind }, () => ({ client: stream.digest.remoteIp, error: message }))
+    }
     if (log === null) return
     try {
       catchLater(log.refused(listener, stream.digest.remoteIp, error, flagOf(error), this.clock.wall()), this.#onLogFailed)
@@ -273,9 +277,12 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     const { error } = exchange
     if (error === null) return
     const weight = weightOf(error)
-    if (weight === null || exchange.suppressesLog(error)) return
+    // Anybody can make as many as he wants: told only when somebody looks for them.
+    if ((weight === null && !this.#lines.wantsDebug) || exchange.suppressesLog(error)) return
     const { kind, source } = error, service = this.name
-    if (weight === 'warn') {
+    if (weight === null) {
+      this.#lines.debug('a client failed its request', { service, kind }, () => detailsOf(exchange, error))
+    } else if (weight === 'warn') {
       this.#lines.warn('requests were turned away', { service, kind }, () => detailsOf(exchange, error))
     } else if (source === 'upstream') {
       const peer = exchange.peer === null ? '' : exchange.peer.name

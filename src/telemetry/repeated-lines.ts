@@ -33,20 +33,30 @@ interface Repeated {
 
 const NO_SUBJECT: LineSubject = {}
 
+/** What of a clock is asked for. */
+export type LineClock = Pick<Clock, 'exact' | 'every'>
+
 export class RepeatedLines {
   readonly #log: ProcessLog
   readonly #periodMs: number
-  readonly #clock: Clock
+  readonly #clock: LineClock
   readonly #lines = new Map<string, Repeated>()
   #stop: (() => void) | null = null
 
   /** @param periodMs for what needs to be said less often */
-  constructor(log: ProcessLog, clock: Clock = systemClock, periodMs: number = LINE_PERIOD_MS) {
+  constructor(log: ProcessLog, clock: LineClock = systemClock, periodMs: number = LINE_PERIOD_MS) {
     this.#log = log
     this.#periodMs = periodMs
     this.#clock = clock
   }
 
+  /** Whether anybody reads `debug` now: it changes while the process runs, and costs a look. */
+  get wantsDebug(): boolean { return (this.#log.debug ?? null) !== null }
+
+  /** Nothing at all while nobody wants it. @param details as below */
+  debug(message: string, subject: LineSubject, details?: () => LogFields): void {
+    if (this.wantsDebug) this.#say('debug', message, subject, details)
+  }
   /** @param details what else is to be told; asked only when the line is written. It must not throw */
   info(message: string, subject: LineSubject, details?: () => LogFields): void { this.#say('info', message, subject, details) }
   warn(message: string, subject: LineSubject, details?: () => LogFields): void { this.#say('warn', message, subject, details) }
@@ -71,7 +81,7 @@ export class RepeatedLines {
     line.saidAt = now
     line.suppressed = 0
     this.#stop ??= this.#clock.every(this.#periodMs, () => this.#sweep())
-    this.#log[level](message, { ...line.subject, ...details?.(), suppressed })
+    this.#log[level]?.(message, { ...line.subject, ...details?.(), suppressed })
   }
 
   /** Counts that no line of the period behind has told are told now, and what has not happened meanwhile is forgotten. */
@@ -86,7 +96,7 @@ export class RepeatedLines {
       }
       line.saidAt = now
       line.suppressed = 0
-      this.#log[level](message, { ...subject, suppressed })
+      this.#log[level]?.(message, { ...subject, suppressed })
     }
     if (this.#lines.size === 0) this.close()
   }
@@ -96,7 +106,7 @@ export class RepeatedLines {
     this.#stop?.()
     this.#stop = null
     for (const { level, message, subject, suppressed } of this.#lines.values()) {
-      if (suppressed > 0) this.#log[level](message, { ...subject, suppressed })
+      if (suppressed > 0) this.#log[level]?.(message, { ...subject, suppressed })
     }
     this.#lines.clear()
   }

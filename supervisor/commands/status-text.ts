@@ -1,4 +1,5 @@
 /** What `status` and `workers ls` show to people, and what other commands say of a server in a line. Pure. */
+import type { LevelStatus } from '../log-level.ts'
 import type { SupervisorStatus } from '../operator-desk.ts'
 import { duration } from './duration-text.ts'
 import { outcomeText } from './outcome-text.ts'
@@ -66,6 +67,7 @@ export function statusText(status: SupervisorStatus): string {
     `open          ${connections ?? 0} connections, ${activeExchanges ?? 0} requests${upgradedText}; ${exchanges ?? 0} requests so far`,
     ...backendsText(status.totals as ShownTotals),
     ...logsText(status.totals as ShownTotals),
+    ...status.logLevel === undefined || status.logLevel.endsInMs === null ? [] : [`log level     ${levelText(status.logLevel)}`],
     ...noticesText(status.slots as ShownSlot[]),
     '',
     workersText(status),
@@ -98,6 +100,11 @@ function backendsText({ backends = 0, backendsReady = 0 }: ShownTotals): string[
 function logsText({ logLinesDropped = 0, logFaults = 0 }: ShownTotals): string[] {
   if (logLinesDropped === 0 && logFaults === 0) return []
   return [`logs          ${count(logLinesDropped, 'line')} lost, ${count(logFaults, 'write')} failed`]
+}
+
+/** `debug for another 9m58s, then info` */
+export function levelText({ level, configured, endsInMs }: LevelStatus): string {
+  return endsInMs === null ? level : `${level} for another ${duration(endsInMs)}, then ${configured}`
 }
 
 /** What workers want to have known, each once, with those who say so. */

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { ProxyError } from '../../src/errors/proxy-error.ts'
+import { SILENT_LOG, type LogFields, type ProcessLog } from '../../src/ipc/process-log.ts'
 import { ExchangeBench } from '../support/exchange-bench.ts'
 
 const GET = 'GET /a?b=1 HTTP/1.1\r\nHost: a.example\r\n\r\n'
@@ -129,4 +130,29 @@ test('reports: every value of a line is that of its exchange, with the times of 
   const [, second] = bench.lines
   assert.deepEqual([second!.reused, second!.ts, second!.dur_ms, second!.peer], [true, begun + 110, 0, ''])
   bench.close()
+})
+
+test('reports: what clients bring about is in the process log while somebody wants to debug, and not at other times', async () => {
+  const said: string[] = []
+  let wanted = false, suppressed = false
+  const debug = (message: string, fields: LogFields = {}): void => { said.push(`${message}: ${String(fields['kind'])}`) }
+  const log: ProcessLog = { ...SILENT_LOG, get debug() { return wanted ? debug : null } }
+  const leave = async (): Promise<void> => {
+    const bench = new ExchangeBench({ suppressErrorLog: () => suppressed }, {}, {}, log)
+    await bench.send(GET)
+    bench.client.stream.destroy(true)
+    await bench.settle()
+    bench.close()
+    const refused = new ExchangeBench({}, {}, {}, log)
+    await refused.send('nonsense\r\n\r\n')
+    refused.close()
+  }
+  await leave()
+  assert.deepEqual(said.splice(0), [])
+  wanted = true
+  await leave()
+  assert.deepEqual(said.splice(0), ['a client failed its request: CLIENT_GONE', 'a head was refused: BAD_HEAD'])
+  suppressed = true
+  await leave()
+  assert.deepEqual(said, ['a head was refused: BAD_HEAD'])
 })

@@ -124,6 +124,7 @@ export class SimWorker implements Acceptor, WorkerWorld {
       requestComes: () => {},
       flushLogs: () => this.#delay(random.delay(5, 900)),
       reopenLogs: () => {},
+      setLogLevel: () => {},
       logCounts: () => ({ logLinesDropped: 0, logFaults: 0 }),
       shownClient: address => address,
       lines: { error: message => log.error(message) },

@@ -81,3 +81,26 @@ test('repeated lines: whatever comes when, each period has one line at most and 
     }
   }))
 })
+
+test('repeated lines: of what is told for debugging nothing is kept, and nothing made, while nobody wants it', () => {
+  const clock = new FakeClock(), written: string[] = []
+  let wanted = false
+  const debug = (message: string, fields: LogFields = {}): void => { written.push(`${message} ${String(fields['suppressed'])}`) }
+  const lines = new RepeatedLines({ get debug() { return wanted ? debug : null }, info() {}, warn() {}, error() {} }, clock)
+  let made = 0
+  const say = (): void => lines.debug('a client left', { kind: 'a' }, () => ({ made: ++made }))
+  say()
+  assert.deepEqual([lines.wantsDebug, written, made, clock.pending], [false, [], 0, 0])
+  wanted = true
+  for (let at = 0; at < 10; at++) say()
+  assert.deepEqual([lines.wantsDebug, written, made], [true, ['a client left undefined'], 1])
+  clock.advance(1000)
+  say()
+  assert.deepEqual(written.slice(1), ['a client left 9'])
+  say()
+  wanted = false
+  // The count of those that were left out goes with whoever wanted it.
+  clock.advance(10_000)
+  assert.deepEqual([written.length, clock.pending], [2, 0])
+  assert.equal(new RepeatedLines({ info() {}, warn() {}, error() {} }, clock).wantsDebug, false)
+})

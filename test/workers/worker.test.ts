@@ -21,12 +21,19 @@ const WELCOME: Welcome = {
   maxControlMessageBytes: 1024,
 }
 
-interface Fixture { worker: Worker; sent: FromWorker[]; exits: number[]; order(order: ToWorker): Promise<string> }
+interface Fixture {
+  worker: Worker
+  sent: FromWorker[]
+  exits: number[]
+  levels: (string | null)[]
+  order(order: ToWorker): Promise<string>
+}
 
 /** A worker without sockets: what it says and when it ends. */
 function fixture(world: WorkerWorld = systemWorld): Fixture {
   const sent: FromWorker[] = []
   const exits: number[] = []
+  const levels: (string | null)[] = []
   const worker = new Worker(
     {
       role: 'worker', worker: '1.0.0', slot: 0, application: '/a.ts', controlPath: '/w', token: 't',
@@ -35,6 +42,7 @@ function fixture(world: WorkerWorld = systemWorld): Fixture {
     null, {
       send: message => { sent.push(message); return true }, exit: code => { exits.push(code) }, flushLogs: async () => {},
       phaseChanged() {}, beat() {}, requestComes() {}, reopenLogs() {}, shownClient: address => address,
+      setLogLevel: level => { levels.push(level) },
       logCounts: () => ({ logLinesDropped: 0, logFaults: 0 }),
       log: SILENT_LOG, lines: { error() {} },
     },
@@ -44,7 +52,7 @@ function fixture(world: WorkerWorld = systemWorld): Fixture {
     const question: Question = { ok: () => resolve('ok'), refuse: (_code, reason) => resolve(reason) }
     worker.onOrder(given, question)
   })
-  return { worker, sent, exits, order }
+  return { worker, sent, exits, levels, order }
 }
 
 test('worker: it says ready when its services are, and obeys only then', async () => {
@@ -253,4 +261,27 @@ test('worker: busy with its connections it beats when its timer is late, and not
   whenBusy()
   assert.equal(beats(), 2)
   assert.equal((sent.at(-1) as { loopLagMs: number }).loopLagMs, 30)
+})
+
+test('worker: a level of the log holds for its time, and ends by an order, and where a supervisor knows nothing of it', async () => {
+  const clock = new FakeClock()
+  const world: Partial<WorkerWorld> = { clock, vitals: () => ({ utilization: 0, rssBytes: 0 }), whileBusy() {} }
+  const { worker, levels, order } = fixture(world as WorkerWorld)
+  worker.onWelcome({ ...WELCOME, logLevel: { level: 'debug', forMs: 1000 } })
+  assert.deepEqual(levels.splice(0), ['debug'])
+  clock.advance(999)
+  assert.deepEqual(levels.splice(0), [])
+  clock.advance(1)
+  assert.deepEqual(levels.splice(0), [null])
+  assert.equal(await order({ tag: 'log-level', level: 'error', forMs: 5000 }), 'ok')
+  assert.equal(await order({ tag: 'log-level', level: 'warn', forMs: 100_000 }), 'ok')
+  clock.advance(5000)
+  assert.deepEqual(levels.splice(0), ['error', 'warn'], 'the time of the first is over, and changes nothing')
+  assert.equal(await order({ tag: 'log-level', level: 'info', forMs: 0 }), 'ok')
+  clock.advance(100_000)
+  assert.deepEqual(levels.splice(0), [null])
+  await order({ tag: 'log-level', level: 'debug', forMs: 5000 })
+  // A supervisor that came in the place of the one that had set it.
+  worker.onWelcome(WELCOME)
+  assert.deepEqual(levels.splice(0), ['debug', null])
 })

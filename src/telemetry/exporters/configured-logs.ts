@@ -2,7 +2,7 @@
  * The logs of one process as section `log` of the configuration asks for them. Whoever wires the process together opens
  * them once, before the application starts, and reopens them when it is told to.
  */
-import type { ResolvedLogOptions } from '../../config/log-options.ts'
+import type { LogLevel, ResolvedLogOptions } from '../../config/log-options.ts'
 import { systemClock, type Clock } from '../../primitives/clock.ts'
 import { RepeatedLines } from '../repeated-lines.ts'
 import { AccessLog } from './access-log.ts'
@@ -22,6 +22,8 @@ export interface ConfiguredLogs {
   readonly accessLog: AccessLog | null
   /** Of both, so far. */
   readonly counts: LogCounts
+  /** Least weight of a line of the process log from now on; null: what is configured. */
+  setLevel(level: LogLevel | null): void
   /** Goes on in new files of the same names; standard streams stay as they are. */
   reopen(): void
   /** Writes what waits, for 2 s at most. */
@@ -62,6 +64,7 @@ export function openLogs(
     get counts() {
       return { logLinesDropped: log.dropped + (accessLog?.dropped ?? 0), logFaults: log.faults + (accessLog?.faults ?? 0) }
     },
+    setLevel: wanted => log.setLevel(wanted ?? level),
     reopen() {
       log.reopen()
       accessLog?.reopen()

@@ -7,6 +7,7 @@
  */
 import tty from 'node:tty'
 import { errorDetail } from '../../errors/code-frame.ts'
+import { LOG_LEVELS, type LogLevel } from '../../config/log-options.ts'
 import type { LogFields, ProcessLog } from '../../ipc/process-log.ts'
 import { choice, code, defaultsOf, resolveOptions, text, type OptionTable } from '../../primitives/option-table.ts'
 import { LINE_SINK_OPTIONS, LineSink, type LineDestination } from './line-sink.ts'
@@ -15,7 +16,7 @@ export interface LineLogOptions {
   /** Who speaks: `supervisor` or `worker 1.0.3`. @default 'cirque' */
   who?: string
   /** Least weight of a line that is written. @default 'info' */
-  level?: 'debug' | 'info' | 'warn' | 'error'
+  level?: LogLevel
   /** 'auto' writes text when the stream is a terminal. @default 'auto' */
   format?: 'auto' | 'text' | 'json'
   /** Where lines go. @default 'stderr' */
@@ -26,7 +27,7 @@ export interface LineLogOptions {
 
 export const LINE_LOG_OPTIONS = {
   who: text('cirque', 'a name'),
-  level: choice('info', ['debug', 'info', 'warn', 'error']),
+  level: choice('info', LOG_LEVELS),
   format: choice('auto', ['auto', 'text', 'json']),
   destination: code<LineDestination>('stderr', "'stdout', 'stderr' or { file }", isDestination),
   maxLogQueueBytes: LINE_SINK_OPTIONS.maxLogQueueBytes,
@@ -39,7 +40,8 @@ function isDestination(value: unknown): boolean {
 }
 
 export interface LineLog extends ProcessLog {
-  debug(message: string, fields?: LogFields): void
+  /** Least weight of a line that is written from now on. */
+  setLevel(level: LogLevel): void
   readonly dropped: number
   /** Writes and reopenings that failed. */
   readonly faults: number
@@ -54,8 +56,7 @@ export interface LineLog extends ProcessLog {
   close(): Promise<void>
 }
 
-const WEIGHTS = { debug: 20, info: 30, warn: 40, error: 50 } as const
-type Level = keyof typeof WEIGHTS
+const WEIGHTS: Readonly<Record<LogLevel, number>> = { debug: 20, info: 30, warn: 40, error: 50 }
 
 /**
  * Longest text of a field, in characters; stacks may be four times as long. The further ones are for lines that would be too
@@ -70,10 +71,16 @@ export function createLineLog(options: LineLogOptions = {}): LineLog {
   const { who, level, format, destination, maxLogQueueBytes } = resolved
   const sink = new LineSink(destination, { maxLogQueueBytes, collectMs: 0 })
   const text = format === 'text' || (format === 'auto' && typeof destination === 'string' && tty.isatty(destination === 'stdout' ? 1 : 2))
-  const write = text ? textWriter(who, level, sink) : jsonWriter(who, level, sink)
-  const at = (weight: Level) => (message: string, fields: LogFields = {}): void => write(weight, message, fields)
+  const write = text ? textWriter(who, sink) : jsonWriter(who, sink)
+  let least = WEIGHTS[level]
+  const at = (weight: LogLevel) => (message: string, fields: LogFields = {}): void => {
+    if (WEIGHTS[weight] >= least) write(weight, message, fields)
+  }
+  const debug = at('debug')
   return {
-    debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error'),
+    get debug() { return least > WEIGHTS.debug ? null : debug },
+    info: at('info'), warn: at('warn'), error: at('error'),
+    setLevel(wanted) { least = WEIGHTS[wanted] },
     get dropped() { return sink.dropped },
     get faults() { return sink.faults },
     get trouble() { return sink.trouble },
@@ -85,12 +92,11 @@ export function createLineLog(options: LineLogOptions = {}): LineLog {
   }
 }
 
-type Writer = (level: Level, message: string, fields: LogFields) => void
+type Writer = (level: LogLevel, message: string, fields: LogFields) => void
 
-function jsonWriter(who: string, level: Level, sink: LineSink): Writer {
+function jsonWriter(who: string, sink: LineSink): Writer {
   const origin = `"pid":${process.pid},"who":${JSON.stringify(who)}`
   return (weight, message, fields) => {
-    if (WEIGHTS[weight] < WEIGHTS[level]) return
     const time = new Date().toISOString()
     sink.write(fitting(sink, longest => {
       const shown = Object.entries(plain(fields, longest)).map(([key, value]) => `${JSON.stringify(key)}:${jsonOf(value)},`).join('')
@@ -101,9 +107,8 @@ function jsonWriter(who: string, level: Level, sink: LineSink): Writer {
   }
 }
 
-function textWriter(who: string, level: Level, sink: LineSink): Writer {
+function textWriter(who: string, sink: LineSink): Writer {
   return (weight, message, fields) => {
-    if (WEIGHTS[weight] < WEIGHTS[level]) return
     const mark = weight === 'info' ? '' : weight === 'warn' ? 'warning: ' : `${weight}: `
     const shownFields = typeof fields['stack'] === 'string' ? { ...fields, stack: errorDetail(fields['stack']) } : fields
     sink.write(fitting(sink, longest => {

@@ -2,16 +2,18 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { statusText } from '../../../supervisor/commands/status-text.ts'
+import type { LevelStatus } from '../../../supervisor/log-level.ts'
 import type { SupervisorStatus } from '../../../supervisor/operator-desk.ts'
+
+const STATUS = {
+  version: '1.0.0', state: 'running', pid: 1, uptimeMs: 0, operation: '', progress: null, application: '/srv/app.ts', release: '/srv',
+  previousRelease: '', generation: 1, listeners: [], admin: '', controlSocket: '/run/control.sock', systemCalls: 'available', slots: [],
+  outcomes: [], totals: {},
+} satisfies Partial<SupervisorStatus> as unknown as SupervisorStatus
 
 /** The lines between `open` and the workers. */
 function linesOf(totals: Readonly<Record<string, number>>): string[] {
-  const status: Partial<SupervisorStatus> = {
-    version: '1.0.0', state: 'running', pid: 1, uptimeMs: 0, operation: '', progress: null, application: '/srv/app.ts', release: '/srv',
-    previousRelease: '', generation: 1, listeners: [], admin: '', controlSocket: '/run/control.sock', systemCalls: 'available', slots: [],
-    outcomes: [], totals,
-  }
-  const lines = statusText(status as SupervisorStatus).split('\n')
+  const lines = statusText({ ...STATUS, totals }).split('\n')
   return lines.slice(lines.findIndex(line => line.startsWith('open')) + 1, lines.indexOf(''))
 }
 
@@ -21,4 +23,13 @@ test('status text: backends and logs are there when there is something to say of
   assert.deepEqual(linesOf({ backends: 4, backendsReady: 2 }), ['backends      2 of 4 get traffic, counted in each worker'])
   assert.deepEqual(linesOf({ logLinesDropped: 0, logFaults: 12 }), ['logs          0 lines lost, 12 writes failed'])
   assert.deepEqual(linesOf({ logLinesDropped: 1, logFaults: 1 }), ['logs          1 line lost, 1 write failed'])
+})
+
+test('status text: a level of the log is there while it is not what is configured', () => {
+  const shown = (logLevel?: LevelStatus): string | undefined => {
+    return statusText({ ...STATUS, ...logLevel === undefined ? null : { logLevel } }).split('\n').find(line => line.startsWith('log level'))
+  }
+  assert.equal(shown(), undefined, 'of a build without it')
+  assert.equal(shown({ level: 'info', configured: 'info', endsInMs: null }), undefined)
+  assert.equal(shown({ level: 'debug', configured: 'warn', endsInMs: 598_000 }), 'log level     debug for another 9m58s, then warn')
 })

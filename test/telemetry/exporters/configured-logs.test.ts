@@ -41,6 +41,21 @@ test('configured logs: both files are written, and again after they were renamed
   assert.match(readFileSync(files[1], 'utf8'), /"worker":"3\.1\.2","gen":3/)
 })
 
+test('configured logs: another level holds until it is taken back to what is configured', async t => {
+  const file = path.join(temporaryFolder(t), 'process.log')
+  const logs = openLogs({ ...LOG_DEFAULTS, level: 'warn', process: file }, 'supervisor', null)
+  const say = (): void => {
+    logs.log.info('info')
+    logs.log.warn('warn')
+  }
+  logs.setLevel('info')
+  say()
+  logs.setLevel(null)
+  say()
+  await logs.close()
+  assert.deepEqual([...readFileSync(file, 'utf8').matchAll(/"msg":"(\w+)"/g)].map(([, msg]) => msg), ['info', 'warn', 'warn'])
+})
+
 test('configured logs: the access log is off when asked, and absent in the supervisor', async () => {
   for (const [access, worker] of [['off', { id: '1.0.0', generation: 1 }], ['stdout', null]] as const) {
     const logs = openLogs({ ...LOG_DEFAULTS, process: '/dev/null', access }, 'x', worker)

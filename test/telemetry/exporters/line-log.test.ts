@@ -19,7 +19,7 @@ test('process log: one JSON object a line with level, time, pid and who', async 
     log.info('ready', { slot: 3, nothing: undefined })
     log.warn('slow', { error: new Error('no') })
     log.error('gone', { stack: 'Error\n    at a' })
-    log.debug('not shown')
+    log.debug?.('not shown')
   })
   const lines = text.trimEnd().split('\n').map(line => JSON.parse(line) as Record<string, unknown>)
   assert.deepEqual(lines.map(({ level, msg }) => [level, msg]), [['info', 'ready'], ['warn', 'slow'], ['error', 'gone']])
@@ -61,10 +61,10 @@ test('process log: text shows the lines of source that an error came from, and n
 
 test('process log: the level decides in both forms', async t => {
   for (const format of ['text', 'json'] as const) {
-    const text = await written(t, { format, level: 'warn' }, log => { log.debug('a'); log.info('b'); log.warn('c'); log.error('d') })
+    const text = await written(t, { format, level: 'warn' }, log => { log.debug?.('a'); log.info('b'); log.warn('c'); log.error('d') })
     assert.equal(text.trimEnd().split('\n').length, 2, format)
     assert.equal(
-      (await written(t, { format, level: 'debug' }, log => { log.debug('a'); log.info('b') })).trimEnd().split('\n').length,
+      (await written(t, { format, level: 'debug' }, log => { log.debug?.('a'); log.info('b') })).trimEnd().split('\n').length,
       2,
       format,
     )
@@ -127,4 +127,21 @@ test('process log: on a pipe that others write to a line is short enough to stay
     assert.match(text, /a\.example/)
     if (format === 'json') assert.equal((JSON.parse(text) as { host: string }).host, 'a.example')
   }
+})
+
+test('process log: its level changes while it is open, and who would write what nobody wants can know it before', async t => {
+  const text = await written(t, {}, log => {
+    const isWanted = (): boolean => log.debug !== null
+    assert.equal(isWanted(), false)
+    log.setLevel('debug')
+    log.debug?.('shown')
+    log.setLevel('error')
+    assert.equal(isWanted(), false)
+    log.warn('left out')
+    log.error('told')
+    log.setLevel('info')
+    log.info('again')
+  })
+  const lines = text.trimEnd().split('\n').map(line => JSON.parse(line) as { level: string; msg: string })
+  assert.deepEqual(lines.map(({ level, msg }) => `${level} ${msg}`), ['debug shown', 'error told', 'info again'])
 })
