@@ -17,8 +17,10 @@ export interface HookObserver {
   hookBegins(hook: string, session: Session): HookCall | null
 }
 
-/** One call of a hook. Exactly one of the two is called, once, unless its promise never settles. */
+/** One call of a hook. Exactly one of `gave` and `threw` is called, once, unless its promise never settles. */
 export interface HookCall {
+  /** Calls the hook, in surroundings of the observer's own. Left out: it is called as it is. */
+  within?(call: () => unknown): unknown
   /** @param waited it gave a promise, which settled now */
   gave(result: unknown, waited: boolean): void
   threw(thrown: unknown, waited: boolean): void
@@ -61,7 +63,7 @@ function watch(hook: string, call: (args: unknown[]) => unknown, observer: HookO
     if (told === null) return call(args)
     let result: unknown
     try {
-      result = call(args)
+      result = told.within === undefined ? call(args) : told.within(() => call(args))
     } catch (thrown) {
       told.threw(thrown, false)
       throw thrown

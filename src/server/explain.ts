@@ -245,6 +245,8 @@ class SilentOrigin implements Transport {
 
 /** What hooks said, and what balancers chose. */
 class Recorder implements HookObserver {
+  /** What hooks have begun may go on, and asks balancers for others. */
+  over = false
   readonly choices: ExplainedChoice[] = []
   /** '': the proxy itself. */
   answeredBy = ''
@@ -264,6 +266,8 @@ class Recorder implements HookObserver {
       this.#rows.set(hook, { hook, said: hasAnswered ? 'responded' : said, ms: this.#clock.exact() - startedAt, changed })
     }
     return {
+      // Hooks alone: what the engine begins meanwhile, a timer for all deadlines say, is everybody's.
+      within: call => contexts().run(this, call),
       gave: result => ends(sayingOf(result)),
       threw: () => {
         this.threwLast = hook
@@ -272,8 +276,9 @@ class Recorder implements HookObserver {
     }
   }
 
-  onChoice({ balancer, selection, key, chosen, backends }: Choice): true {
-    if (this.choices.length >= MAX_CHOICES) return true
+  /** @returns whether it was the request's own */
+  onChoice({ balancer, selection, key, chosen, backends }: Choice): boolean {
+    if (this.over || this.choices.length >= MAX_CHOICES) return !this.over
     const candidates = backends.slice(0, MAX_CANDIDATES).map(backend => {
       const { name, weight, ready, enabled, healthy, passive, reason, inFlight } = backend.status()
       return { name: cut(name), weight, ready, enabled, healthy, passive, reason: cut(reason), inFlight }
@@ -332,16 +337,20 @@ let storage: AsyncLocalStorage<Recorder> | null = null
 /** Explanations under way. */
 let underWay = 0
 
-const WATCH: SelectionWatch = { onChoice: choice => storage?.getStore()?.onChoice(choice) ?? false }
+const WATCH: SelectionWatch = { onChoice: choice => contexts().getStore()?.onChoice(choice) ?? false }
+
+/** Whose hook it is that runs. Made when it is asked for: a process that only serves does without. */
+function contexts(): AsyncLocalStorage<Recorder> {
+  return storage ??= new (process.getBuiltinModule('node:async_hooks').AsyncLocalStorage)()
+}
 
 async function during(recorder: Recorder, run: () => Promise<void>): Promise<void> {
-  // Only here: a process that only serves does without.
-  storage ??= new (process.getBuiltinModule('node:async_hooks').AsyncLocalStorage)()
   underWay++
   selectionWatch.current = WATCH
   try {
-    await storage.run(recorder, run)
+    await run()
   } finally {
+    recorder.over = true
     if (--underWay === 0) selectionWatch.current = null
   }
 }

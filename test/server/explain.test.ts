@@ -196,6 +196,27 @@ test('explain: no backend is a failure with the candidates', async t => {
   assert.deepEqual(choices.map(({ chosen, candidates }) => [chosen, candidates.length]), [['', 2]])
 })
 
+test('explain: what a hook goes on with when its request is over is none of the next one, and counts', async t => {
+  const balancer = LoadBalancer.from(['127.0.0.1:1'], { resolver: null }), peer = new HttpPeer('127.0.0.1:1')
+  const gate = Promise.withResolvers<void>(), chosen = Promise.withResolvers<void>()
+  const proxy = await start(t, {
+    hooks: {
+      upstreamPeer: () => peer,
+      requestFilter: async (session): Promise<Verdict> => {
+        if (session.request.path === '/first') void gate.promise.then(() => balancer.select().release()).then(chosen.resolve)
+        else {
+          gate.resolve()
+          await chosen.promise
+        }
+        return 'continue'
+      },
+    },
+  })
+  const first = await explain(proxy, { target: '/first' }), second = await explain(proxy, { target: '/second' })
+  assert.deepEqual([first.outcome, second.outcome, first.choices, second.choices], ['forwarded', 'forwarded', [], []])
+  assert.deepEqual(balancer.backends().map(({ selected }) => selected), [1])
+})
+
 test('explain: a proxy that serves others meanwhile tells each request its own', async t => {
   const proxy = await startProxy(t, {
     hooks: { requestFilter: async session => session.request.path === '/own' ? session.respond(204) : 'continue' },
