@@ -79,6 +79,7 @@ export type {
   UpstreamConnectFailed, UpstreamReused,
 } from './telemetry/tracer.ts'
 export { fanOut, tracerFaults } from './telemetry/tracer-group.ts'
+export type { RequestTrace, RequestTracing, TraceIdentity } from './telemetry/request-trace.ts'
 export {
   metrics, type Counter, type Gauge, type GaugeDefinition, type Histogram, type HistogramDefinition, type LabelledCounter,
   type LabelledGauge, type LabelledHistogram, type Metric, type MetricDefinition, type Metrics,

@@ -56,6 +56,7 @@ export interface Types {
   upstreamEvents: cirque.UpstreamConnected | cirque.UpstreamConnectFailed | cirque.UpstreamReused | cirque.UpstreamClosed
   downstreamEvents: cirque.DownstreamAccepted | cirque.DownstreamRefused | cirque.DownstreamClosed | cirque.RefusalReason
   watching: cirque.Tracer
+  traces: cirque.TraceIdentity | cirque.RequestTrace | cirque.RequestTracing
   kit: kit.CookieOptions | kit.RouteMatch<string> | kit.MatchedRoute<string> | kit.UnmatchedRoute | kit.RouteParams | kit.RedirectStatus
   guards: kit.Guard | kit.BasicAuthOptions | kit.PasswordCheck | kit.BearerAuthOptions | kit.TokenCheck | kit.TokenVerdict
   fields: kit.CorsOptions | kit.OriginCheck | kit.SecurityHeaderOptions

@@ -56,7 +56,7 @@ const life = new WorkerLife(role, {
     const logs = telemetry.configure(settings.log)
     watch.configure(settings.log)
     metrics = WorkerMetrics.open(metricsFile, slot, calls, telemetry.log)
-    return { ...logs, tracers: metrics?.tracers ?? [], calls: listenerCalls, workers, settings }
+    return { ...logs, tracers: metrics?.tracers ?? [], tracing: null, calls: listenerCalls, workers, settings }
   },
   load: application => import(pathToFileURL(application).href),
 })

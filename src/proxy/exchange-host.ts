@@ -12,11 +12,14 @@ import type { ForwardedFields } from './forwarded-fields.ts'
 import type { HookHost } from './hook-watch.ts'
 import type { KeptBodies } from './kept-bodies.ts'
 import type { PhasePlan } from './phases.ts'
+import type { RecordedPhases } from './recorded-phases.ts'
 import type { RetryBudget } from './retry-budget.ts'
 import type { Tunnel } from './tunnel.ts'
 
 export interface ExchangeHost<Ctx> extends AttemptHost, HookHost {
   readonly plan: PhasePlan<Ctx>
+  /** Decides which requests are recorded as parts of traces, and has their phases; null: none are. */
+  readonly recording: RecordedPhases<Ctx> | null
   /** The service's own; null: it has none, though a peer may. */
   readonly tracers: TracerGroup | null
   /** Those who watch attempts at this peer: the service's tracers and the peer's own. Null: none. */

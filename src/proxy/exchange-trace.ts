@@ -51,9 +51,9 @@ export class ExchangeTrace {
 
   #start(): ExchangeStarted {
     const { exchangeId, requestId } = this
-    const { request, listener, clientIp, digest, startedAt } = this.#exchange
+    const { request, listener, clientIp, digest, startedAt, trace } = this.#exchange
     const startedWallMs = this.#wallOfStart(this.clock.exact())
-    return { exchangeId, requestId, request, listener, clientIp, client: digest, startedAt, startedWallMs }
+    return { exchangeId, requestId, request, listener, clientIp, client: digest, startedAt, startedWallMs, trace }
   }
 
   /** The same for every event of the exchange: reading the clock is a good part of what a trace costs. */
@@ -116,6 +116,7 @@ export class ExchangeTrace {
       ownAnswer: exchange.ownAnswer,
       retryBudgetSpent: exchange.retryBudgetSpent,
       error: exchange.error,
+      trace: exchange.trace,
     })
   }
 }

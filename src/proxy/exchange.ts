@@ -33,7 +33,8 @@ import type { HalfClose } from '../protocols/http-options.ts'
 import { BODY_TUNNEL, BODY_UNKNOWN, BODY_UNTIL_CLOSE, type DownstreamSession } from '../protocols/http-session.ts'
 import { announcedTooLarge } from '../protocols/request-watch.ts'
 import { offeredProtocols } from '../protocols/websocket/handshake.ts'
-import type { TracerGroup } from '../telemetry/tracer-group.ts'
+import type { RequestTrace } from '../telemetry/request-trace.ts'
+import { NO_TRACERS, type TracerGroup } from '../telemetry/tracer-group.ts'
 import { Attempt, tellPeer, type AttemptOwner, type LostConnection } from './attempt.ts'
 import type { BodyStage } from './body-stage.ts'
 import type { ExchangeHost } from './exchange-host.ts'
@@ -138,6 +139,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   readonly #facts: ConnectionFacts
   readonly #refusal: ProxyError | null
   readonly request: RequestHead
+  readonly trace: RequestTrace | null
   readonly clientIp: string
   readonly startedAt: number
   ctx!: Ctx
@@ -178,8 +180,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   #halfClosed = false
   #responsePipe: ResponsePipe<Ctx> | null = null
   #tunnel: Tunnel | null = null
-  /** Null: no tracer watches, or none yet. */
-  #trace: ExchangeTrace | null = null
+  /** What tracers are told. Null: none watches, or none yet. */
+  #watched: ExchangeTrace | null = null
 
   error: ProxyError | null = null
   /** The exchange is answered with an error page, or not at all. */
@@ -203,12 +205,14 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
 
   /** @param refusal why this request is answered with an error instead of being looked at; null: it is not */
   constructor(host: ExchangeHost<Ctx>, down: DownstreamSession, facts: ConnectionFacts, refusal: ProxyError | null) {
+    const { recording } = host
     this.#host = host
-    this.#plan = host.plan
     this.#down = down
     this.#facts = facts
     this.#refusal = refusal
     this.request = down.request
+    this.trace = recording === null ? null : recording.begin(this.request.headers, facts.trusted)
+    this.#plan = this.trace === null ? host.plan : recording!.plan
     // Before any hook: what they do to the fields changes nobody's address.
     this.clientIp = facts.trusted ? host.forwarded.clientOf(this.request, facts) : facts.clientIp
     // Without a need for times, about: a peer's tracer may still want it.
@@ -319,7 +323,9 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
       discardBody(body)
       throw thrown
     }
-    this.#giveUpOrigin()
+    // A connection that becomes free may go to another exchange, within this call.
+    if (this.trace === null) this.#giveUpOrigin()
+    else this.trace.leave(() => this.#giveUpOrigin())
     this.#takeAnswer(answer)
     return 'responded'
   }
@@ -396,7 +402,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   /** Runs until the first wait. */
   begin(): void {
     const { app } = this.#plan, { tracers, clock } = this.#host
-    if (tracers !== null && !this.#facts.selfTest) this.#trace = new ExchangeTrace(this, tracers, clock)
+    const watching = this.#alsoRecording(tracers)
+    if (watching !== null && !this.#facts.selfTest) this.#watched = new ExchangeTrace(this, watching, clock)
     let hook = 'newCtx'
     try {
       if (this.#plan.has.newCtx) this.ctx = atOnce(app.newCtx!())
@@ -733,15 +740,20 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     if (peer === null || peer === undefined || typeof peer.reuseKey !== 'string' || typeof peer.options !== 'object') {
       throw new TypeError(`it returned ${showValue(peer)}; use a peer, such as new HttpPeer('127.0.0.1:8080')`)
     }
-    const tracers = this.#host.tracersFor(peer)
+    const tracers = this.#alsoRecording(this.#host.tracersFor(peer))
     const trace = tracers === null ? null : this.#traceAttempt(peer, tracers)
     return this.#attempt = new Attempt(this.#host, peer, this, tracers, trace)
   }
 
+  /** Those who watch, and the one who records this request. */
+  #alsoRecording(tracers: TracerGroup | null): TracerGroup | null {
+    return this.trace === null ? tracers : (tracers ?? NO_TRACERS).with(this.#host.recording!.tracer)
+  }
+
   #traceAttempt(peer: Peer, tracers: TracerGroup): AttemptTrace | null {
     if (this.#facts.selfTest) return null
-    this.#trace ??= new ExchangeTrace(this, null, this.#host.clock)
-    return this.#trace.attempt(peer, tracers)
+    this.#watched ??= new ExchangeTrace(this, null, this.#host.clock)
+    return this.#watched.attempt(peer, tracers)
   }
 
   /** Tells tracers, unless they know already. */
@@ -1076,7 +1088,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     const { trace } = attempt
     if (trace !== null) {
       trace.ended(attempt, error, true)
-      this.#trace!.retried(trace, error, delay)
+      this.#watched!.retried(trace, error, delay)
     }
     // Not from within the failing call: a fault that comes at once must not recurse.
     if (delay === 0) queueMicrotask(() => this.#retry())
@@ -1215,7 +1227,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     this.#attempt?.finish(this.error === null)
     this.#traceAttemptEnd(this.error)
     host.exchangeEnded(this)
-    this.#trace?.ended()
+    this.#watched?.ended()
     if (has.logging) {
       try {
         const result = app.logging!(this, this.error, this.ctx)

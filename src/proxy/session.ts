@@ -9,6 +9,7 @@ import type { HttpModule } from '../modules/http-module.ts'
 import type { Peer } from '../peer/peer.ts'
 import type { StreamDigest } from '../protocols/byte-stream.ts'
 import type { HalfClose } from '../protocols/http-options.ts'
+import type { TraceIdentity } from '../telemetry/request-trace.ts'
 import type { SessionLimits } from './session-limits.ts'
 
 /** `responded`: the answer was given through `session.respond()`; no later request phase runs. */
@@ -51,6 +52,8 @@ export interface Session {
   readonly response: ResponseHead | null
   /** The client's X-Request-Id from a trusted hop, or one of ours. */
   readonly requestId: string
+  /** Where the request stands in a trace; null: it is not recorded, or traces are off. The same for all of the request. */
+  readonly trace: TraceIdentity | null
   /** Name of the listener. */
   readonly listener: string
   /**

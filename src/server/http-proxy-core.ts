@@ -31,11 +31,13 @@ import { hookStack } from '../proxy/hook-stack.ts'
 import { KeptBodies } from '../proxy/kept-bodies.ts'
 import { planPhases, type PhasePlan } from '../proxy/phases.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
+import { RecordedPhases } from '../proxy/recorded-phases.ts'
 import { RetryBudget } from '../proxy/retry-budget.ts'
 import type { Tunnel } from '../proxy/tunnel.ts'
 import { watchPlan } from '../proxy/watched-plan.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
 import { RepeatedLines } from '../telemetry/repeated-lines.ts'
+import type { RequestTracing } from '../telemetry/request-trace.ts'
 import type { Tracer } from '../telemetry/tracer.ts'
 import { NO_TRACERS, TracerGroup } from '../telemetry/tracer-group.ts'
 import { NO_FACTS, type AcceptFacts, type AcceptStage, type ServedConnection } from './accept-pipeline.ts'
@@ -70,6 +72,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   readonly clock: Clock
   readonly forwarded: ForwardedFields
   readonly retryBudget = new RetryBudget()
+  recording: RecordedPhases<Ctx> | null = null
   /** Of the service, the process, and whoever looks. */
   tracers: TracerGroup | null
   readonly pathNormalization: PathNormalization
@@ -103,6 +106,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   /** Of the service and the process. */
   #standingTracers: TracerGroup | null
   readonly #ownPlan: PhasePlan<Ctx>
+  #tracing: RequestTracing | null = null
   /** A peer has a tracer, which wants times. */
   #timedForPeer = false
   readonly #listenerOptions: ResolvedHttpListenerOptions
@@ -155,13 +159,14 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   /** The first head is due from the moment of accepting, whatever comes before it. */
   handshakeTimeoutMs({ headTimeoutMs }: ResolvedHttpListenerOptions): number { return headTimeoutMs }
 
-  start({ log, accessLog, tracers, settings, instanceId }: ServerContext, admission: Admission): void {
+  start({ log, accessLog, tracers, tracing, settings, instanceId }: ServerContext, admission: Admission): void {
     this.#admission = admission
     this.#standingTracers = TracerGroup.of([...this.#ownTracers, ...tracers])
     this.#lines = new RepeatedLines(log, this.clock)
     if (instanceId !== undefined) this.forwarded.identify(instanceId)
     if (this.#accessLog === undefined) this.#accessLog = accessLog
     this.#maxActive = settings.limits.maxActiveRequests ?? this.#maxActive
+    this.#tracing = tracing
     this.watch(null)
   }
 
@@ -170,9 +175,10 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     const own = this.#ownPlan, standing = this.#standingTracers
     const hooks = watcher === null ? null : watcher.hooks
     this.plan = hooks === null ? own : watchPlan(own, hooks)
+    this.recording = this.#tracing === null ? null : new RecordedPhases(this.plan, this.#tracing)
     this.tracers = (watcher?.tracers ?? []).reduce<TracerGroup | null>((group, tracer) => (group ?? NO_TRACERS).with(tracer), standing)
     this.#sink = tellBoth(this.#accessLog ?? null, watcher === null ? null : watcher.lines)
-    this.timed = this.tracers !== null || this.#sink !== null || this.#timedForPeer
+    this.timed = this.tracers !== null || this.recording !== null || this.#sink !== null || this.#timedForPeer
   }
 
   open(stream: ByteStream, facts: AcceptFacts, listener: HttpListener, acceptedAt: number): ServedConnection {

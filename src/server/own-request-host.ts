@@ -39,6 +39,7 @@ export abstract class OwnRequestHost<Ctx> implements ExchangeHost<Ctx>, Connecti
   readonly tunnelIdleTimeoutMs: number
   readonly hookTimeoutMs: number
   readonly showsRequestId: boolean
+  readonly recording = null
   readonly tracers = null
   readonly timed = false
   readonly keptBodies = new KeptBodies()

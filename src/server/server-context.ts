@@ -6,6 +6,7 @@ import type { WorkerSettings } from '../config/worker-settings.ts'
 import type { ListenerCalls } from '../listener/acceptor.ts'
 import { SILENT_LOG, type ProcessLog } from '../ipc/process-log.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
+import type { RequestTracing } from '../telemetry/request-trace.ts'
 import type { Tracer } from '../telemetry/tracer.ts'
 
 /** What the process gives its services when they start. */
@@ -16,6 +17,8 @@ export interface ServerContext {
   readonly accessLog: AccessLogSink | null
   /** Told of everything that every service does, behind the service's own tracers. @default none */
   readonly tracers: readonly Tracer[]
+  /** Records requests of all services as parts of traces; `startTraces` makes one. @default null: none is recorded */
+  readonly tracing: RequestTracing | null
   /**
    * With these, listeners take what waits behind the connection that Node.js accepted, which takes one in each turn of its event
    * loop, and do not cut for want of room what has sent a request by then. @default null: there are none
@@ -30,7 +33,7 @@ export interface ServerContext {
 }
 
 export const SERVER_CONTEXT_DEFAULTS: ServerContext = {
-  log: SILENT_LOG, accessLog: null, tracers: [], calls: null, workers: 1, settings: { limits: {}, listeners: {} },
+  log: SILENT_LOG, accessLog: null, tracers: [], tracing: null, calls: null, workers: 1, settings: { limits: {}, listeners: {} },
 }
 
 /** What `Server.start` is told. The process belongs to somebody else, so nothing native is called there unless they say so. */

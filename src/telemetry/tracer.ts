@@ -23,6 +23,7 @@
 import type { ProxyError } from '../errors/proxy-error.ts'
 import type { RequestHead } from '../http/message-head.ts'
 import type { StreamDigest } from '../protocols/byte-stream.ts'
+import type { TraceIdentity } from './request-trace.ts'
 
 /** What every event of one exchange has. */
 export interface ExchangeEvent {
@@ -49,6 +50,8 @@ export interface ExchangeStarted extends ExchangeEvent {
   readonly startedAt: number
   /** The same moment in ms since the epoch. */
   readonly startedWallMs: number
+  /** Where the request stands in a trace; null: it is not recorded. */
+  readonly trace: TraceIdentity | null
 }
 
 /** What every event of one attempt has. */
@@ -175,6 +178,8 @@ export interface ExchangeEnded extends ExchangeEvent {
   readonly retryBudgetSpent: boolean
   /** What went wrong, on whichever side; null: nothing. */
   readonly error: ProxyError | null
+  /** Where the request stands in a trace, as `exchangeStarted` had it; null: it is not recorded. */
+  readonly trace: TraceIdentity | null
 }
 
 /** A head that broke the rules before it became a request. */

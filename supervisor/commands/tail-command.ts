@@ -51,11 +51,12 @@ function recordOfLine(line: string): AccessRecord | null {
   if (Number.isNaN(ts)) return null
   const app = Object.entries(Object(fields['app']) as object).filter(([, value]) => ['string', 'number', 'boolean'].includes(typeof value))
   return {
-    ts, id: '', listener: text('listener'), client: text('client'), peer: text('peer'), method: text('method'),
-    scheme: text('scheme'), host: text('host'), path: text('path'), query: text('query'), proto: text('proto'), status: number('status'),
-    flag: text('flag'), bytes_in: number('bytes_in'), bytes_out: number('bytes_out'), dur_ms: number('dur_ms'), ttfb_ms: null,
-    upstream: text('upstream'), up_status: number('up_status'), up_connect_ms: null, up_ttfb_ms: null, attempts: number('attempts'),
-    reused: fields['reused'] === true, limit: text('limit'), ua: text('ua'), referer: text('referer'), worker: text('worker'),
-    gen: number('gen'), err: text('err'), w: 1, app: app.length === 0 ? null : new Map(app),
+    ts, id: '', trace_id: '', span_id: '', listener: text('listener'), client: text('client'), peer: text('peer'),
+    method: text('method'), scheme: text('scheme'), host: text('host'), path: text('path'), query: text('query'), proto: text('proto'),
+    status: number('status'), flag: text('flag'), bytes_in: number('bytes_in'), bytes_out: number('bytes_out'),
+    dur_ms: number('dur_ms'), ttfb_ms: null, upstream: text('upstream'), up_status: number('up_status'), up_connect_ms: null,
+    up_ttfb_ms: null, attempts: number('attempts'), reused: fields['reused'] === true, limit: text('limit'), ua: text('ua'),
+    referer: text('referer'), worker: text('worker'), gen: number('gen'), err: text('err'), w: 1,
+    app: app.length === 0 ? null : new Map(app),
   }
 }

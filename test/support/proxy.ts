@@ -6,7 +6,7 @@ import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
 import {
   HttpPeer, SILENT_LOG, Server, httpProxyService,
-  type HttpListenerOptions, type HttpProxyOptions, type ProxyHttp,
+  type HttpListenerOptions, type HttpProxyOptions, type ProxyHttp, type RequestTracing,
 } from '../../src/index.ts'
 import type { HttpPeerOptions } from '../../src/peer/http-peer.ts'
 import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
@@ -23,6 +23,8 @@ export interface ProxyUnderTestOptions {
   service?: HttpProxyOptions
   /** Hooks besides `newCtx` and `upstreamPeer`, or in place of them. */
   hooks?: Partial<ProxyHttp<undefined>>
+  /** Records requests. @default nothing does */
+  tracing?: RequestTracing
   /** Exchanges that the test leaves open on purpose, and that stopping has to cut. @default false */
   leavesExchangesOpen?: boolean
 }
@@ -56,7 +58,7 @@ export class ProxyUnderTest {
     const app: ProxyHttp<undefined> = { newCtx: () => undefined, upstreamPeer: () => peer, suppressErrorLog: () => true, ...options.hooks }
     const service = httpProxyService<undefined>(app, options.service)
     server.addService(service.addTcp('127.0.0.1:0', options.listener))
-    const [bound] = await server.start({ log: SILENT_LOG })
+    const [bound] = await server.start({ log: SILENT_LOG, tracing: options.tracing ?? null })
     return new ProxyUnderTest({ origin, server, port: bound!.port, leavesExchangesOpen: options.leavesExchangesOpen ?? false, openBefore })
   }
 

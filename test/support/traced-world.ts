@@ -789,7 +789,7 @@ export class TracedWorld {
       target: `/e${exchange.id}`, version: '1.1', status: exchange.status, bytesSent: exchange.bytesToClient,
       startedAt: exchange.startedAt, startedWallMs: started.startedWallMs, attempts: exchange.attempts.length,
       peer: last === null ? '' : `${ADDRESSES[last.peer]}:80`, reused: last?.reused ?? false, upstreamStatus: last?.status ?? 0,
-      sentAt: last?.sentAt ?? 0, firstByteAt: last?.firstByteAt ?? 0, upgraded, ownAnswer: own, retryBudgetSpent: false, error,
+      sentAt: last?.sentAt ?? 0, firstByteAt: last?.firstByteAt ?? 0, upgraded, ownAnswer: own, retryBudgetSpent: false, error, trace: null,
     }, where)
     assert.equal(connectedAt, last?.sentAt ?? 0, where)
     assert.equal(flag === '-', error === null, where)

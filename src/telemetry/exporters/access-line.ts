@@ -21,6 +21,10 @@ export interface AccessRecord {
   readonly ts: number
   /** Request id, as in X-Request-Id; '' where there was no request. */
   readonly id: Token | ''
+  /** Of a request that is recorded: the trace that it is a part of. */
+  readonly trace_id: string
+  /** The span of that request. */
+  readonly span_id: string
   /** Name of the listener. */
   readonly listener: string
   /** Address of the client; behind trusted hops, the one that they speak for. */
@@ -151,6 +155,8 @@ class LineFormat {
     let line = `${this.#time.text(ts)}"`
     // In a token is nothing to escape, and looking for it would have the engine put the id together first.
     if (id !== '') line += `,"id":"${id.length <= longest ? id : escaped(id, longest)}"`
+    // Digits, which need no escape.
+    if (record.trace_id !== '') line += `,"trace_id":"${record.trace_id}","span_id":"${record.span_id}"`
     if (listener !== this.#listener || this.#listenerPart === '') {
       this.#listener = listener
       this.#listenerPart = `,"listener":"${escaped(listener, longest)}"`

@@ -11,10 +11,11 @@ import type { AccessRecord } from './access-line.ts'
 export function recordOfExchange(
   exchange: LoggedExchange, atMs: number, worker: string, generation: number, client = exchange.clientIp, w = 1,
 ): AccessRecord {
-  const { request, digest, error, clientIp, startedAt, connectedAt, sentAt, firstByteAt, durationMs, peer } = exchange
+  const { request, trace, digest, error, clientIp, startedAt, connectedAt, sentAt, firstByteAt, durationMs, peer } = exchange
   return {
     // The proxy makes no other ids, and believes no others.
-    ts: atMs - durationMs, id: exchange.requestId as Token, listener: exchange.listener,
+    ts: atMs - durationMs, id: exchange.requestId as Token,
+    trace_id: trace === null ? '' : trace.traceId, span_id: trace === null ? '' : trace.spanId, listener: exchange.listener,
     client, peer: digest.remoteIp === clientIp ? '' : digest.remoteIp,
     method: request.method, scheme: request.scheme, host: request.authority,
     path: request.path, query: request.query, proto: `HTTP/${request.version}`,
@@ -34,7 +35,8 @@ export function recordOfRefusal(
   listener: string, client: string, error: ProxyError, flag: string, atMs: number, worker: string, generation: number,
 ): AccessRecord {
   return {
-    ts: atMs, id: '', listener, client, peer: '', method: '', scheme: '', host: '', path: '', query: '', proto: '',
+    ts: atMs, id: '', trace_id: '', span_id: '', listener, client, peer: '',
+    method: '', scheme: '', host: '', path: '', query: '', proto: '',
     status: error.status, flag, bytes_in: 0, bytes_out: 0, dur_ms: 0, ttfb_ms: null,
     upstream: '', up_status: 0, up_connect_ms: null, up_ttfb_ms: null, attempts: 0, reused: false,
     limit: error.limit, ua: '', referer: '', worker, gen: generation, err: errorText(error), w: 1, app: null,

@@ -8,7 +8,8 @@ import {
 import { QUERY_SECRETS } from '../../../src/telemetry/exporters/query-secrets.ts'
 
 const RECORD: AccessRecord = {
-  ts: Date.UTC(2026, 10, 21, 9, 5, 3, 7), id: '0198-a' as Token, listener: 'proxy/127.0.0.1:6188', client: '203.0.113.7',
+  ts: Date.UTC(2026, 10, 21, 9, 5, 3, 7), id: '0198-a' as Token, trace_id: '', span_id: '',
+  listener: 'proxy/127.0.0.1:6188', client: '203.0.113.7',
   peer: '', method: 'GET', scheme: 'http', host: 'example.com', path: '/a', query: 'b=1',
   proto: 'HTTP/1.1', status: 200, flag: '-', bytes_in: 0, bytes_out: 1234, dur_ms: 12.3456, ttfb_ms: 11,
   upstream: '10.0.0.1:443', up_status: 200, up_connect_ms: 3.1, up_ttfb_ms: 7.5,
@@ -17,8 +18,8 @@ const RECORD: AccessRecord = {
 
 /** With something in every field. */
 const FULL: AccessRecord = {
-  ...RECORD, peer: '10.0.0.9', limit: 'head-bytes', referer: 'https://a/', err: 'READ_TIMEOUT', w: 10,
-  app: new Map([['tenant', 'acme']]),
+  ...RECORD, trace_id: '4bf92f3577b34da6a3ce929d0e0e4736', span_id: '00f067aa0ba902b7',
+  peer: '10.0.0.9', limit: 'head-bytes', referer: 'https://a/', err: 'READ_TIMEOUT', w: 10, app: new Map([['tenant', 'acme']]),
 }
 
 function parsed(record: AccessRecord, maxLength?: number): Partial<AccessRecord> {
