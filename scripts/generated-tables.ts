@@ -1,6 +1,6 @@
 /**
  * Tables of the documentation that are made from the code, each between two marks of its page: options of the processes,
- * fields and flags of the access log, limits with their defaults, which folder may import which.
+ * fields and flags of the access log, attributes of spans, limits with their defaults, which folder may import which.
  * check-lists.ts compares them with the pages, or writes them there.
  */
 import { existsSync } from 'node:fs'
@@ -27,6 +27,7 @@ const CONFIG_SOURCE = 'src/config/server-config.ts'
 const ACCESS_SOURCE = 'src/telemetry/exporters/access-line.ts'
 const FLAG_SOURCE = 'src/errors/access-flags.ts'
 const METRIC_SOURCE = 'src/ipc/metric-table.ts'
+const SPAN_SOURCE = 'src/telemetry/exporters/span-attributes.ts'
 const IMPORT_SOURCE = 'scripts/check-imports.ts'
 /** Without it no options are described. */
 const LIMIT_SOURCE = 'src/primitives/option-table.ts'
@@ -71,6 +72,7 @@ export async function generatedTables(root: string): Promise<GeneratedTable[]> {
   if (has(ACCESS_SOURCE)) tables.push(fieldTable(root, await load(ACCESS_SOURCE)))
   if (has(FLAG_SOURCE)) tables.push(flagTable(await load(FLAG_SOURCE)))
   if (has(METRIC_SOURCE)) tables.push(...metricTables(await load(METRIC_SOURCE)))
+  if (has(SPAN_SOURCE)) tables.push(...spanTables(await load(SPAN_SOURCE)))
   if (has(IMPORT_SOURCE)) tables.push(importTable(await load(IMPORT_SOURCE), has))
   if (has(LIMIT_SOURCE)) for (const limits of LIMIT_TABLES) tables.push(limitTable(root, limits, await load(limits.file)))
   return tables
@@ -145,6 +147,19 @@ function metricRow(key: string, { kind, labels, help, name = key, counts = {} }:
   const values = Object.values(counts).map(value => `\`${value}\``).join(', ')
   const shown = labels.map(label => `\`${label}\`${values === '' ? '' : `: ${values}`}`).join(', ')
   return `| \`${name}\` | ${kind} | ${shown} | ${help} |`
+}
+
+/** What spans have: attributes, and moments within them. */
+function spanTables(module: Readonly<Record<string, unknown>>): GeneratedTable[] {
+  const tableOf = (name: string, rows: unknown): GeneratedTable => ({
+    page: 'docs/traces.md', name, source: SPAN_SOURCE, lines: [
+      '| name | spans | meaning |', '|---|---|---|',
+      ...Object.entries(rows as Readonly<Record<string, { of: string; meaning: string }>>).map(([key, { of, meaning }]) => {
+        return `| \`${key}\` | ${of} | ${meaning} |`
+      }),
+    ],
+  })
+  return [tableOf('span attributes', module['SPAN_ATTRIBUTES']), tableOf('span events', module['SPAN_EVENTS'])]
 }
 
 /** Folders in backticks, as few as say it: one whose parent is named as well is left out. */

@@ -79,11 +79,13 @@ export type {
   UpstreamConnectFailed, UpstreamReused,
 } from './telemetry/tracer.ts'
 export { fanOut, tracerFaults } from './telemetry/tracer-group.ts'
-export type { RequestTrace, RequestTracing, TraceIdentity } from './telemetry/request-trace.ts'
 export {
   metrics, type Counter, type Gauge, type GaugeDefinition, type Histogram, type HistogramDefinition, type LabelledCounter,
   type LabelledGauge, type LabelledHistogram, type Metric, type MetricDefinition, type Metrics,
 } from './telemetry/metrics.ts'
+export type { RequestTrace, RequestTracing, TraceIdentity } from './telemetry/request-trace.ts'
+export { startTraces, type Traces, type TracesContext } from './telemetry/exporters/start-traces.ts'
+export type { TracesOptions } from './config/traces-options.ts'
 export type { AccessLogSink, LoggedExchange } from './telemetry/access-record.ts'
 export { AccessLog, type AccessLogOptions } from './telemetry/exporters/access-log.ts'
 export type { LineDestination } from './telemetry/exporters/line-sink.ts'

@@ -244,4 +244,4 @@ export class ReleaseWorld implements UpgradeWorld {
 }
 
 /** What workers are told of the configuration. */
-function settingsOf({ log, limits, listeners }: ServerConfig): WorkerSettings { return { log, limits, listeners } }
+function settingsOf({ log, traces, limits, listeners }: ServerConfig): WorkerSettings { return { log, traces, limits, listeners } }

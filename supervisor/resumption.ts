@@ -1,5 +1,6 @@
 /** What the state that one image hands to the next means to that next image. Pure: run.ts does what it says. */
 import type { ServerConfig } from '../src/config/server-config.ts'
+import { TRACES_DEFAULTS } from '../src/config/traces-options.ts'
 import { readEntry } from './journal.ts'
 import type { JournalEntry } from './journal.ts'
 import type { Handover } from './reexec.ts'
@@ -21,7 +22,8 @@ export function readResumption({ state, attempt, reason }: Pick<Handover, 'state
   const generation = forward ? plan?.generation : committed
   if (generation === undefined) throw new Error('the state that was handed over names no generation')
   const { application, args, origin } = entry
-  const { log, limits, listeners } = generation.settings
-  const config: ServerConfig = { file: origin.file, supervisor: forward ? plan!.options : entry.options, log, limits, listeners }
+  // An image of an older release knew nothing of traces.
+  const { log, traces = TRACES_DEFAULTS, limits, listeners } = generation.settings
+  const config: ServerConfig = { file: origin.file, supervisor: forward ? plan!.options : entry.options, log, traces, limits, listeners }
   return { application, args, origin, config, entry, resumption: forward ? { how: 'forward' } : { how: 'back', reason } }
 }

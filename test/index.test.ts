@@ -12,7 +12,8 @@ const VALUES = [
   'AccessLog', 'Backend', 'BasicPeer', 'ERROR_KINDS', 'fanOut', 'functionDiscovery', 'HeaderMap', 'HttpConnector',
   'HttpHealthCheck', 'HttpPeer', 'httpProxyService', 'inject', 'metrics', 'KetamaSelection', 'LoadBalancer',
   'OptionError', 'PEER_DEFAULTS', 'ProxyError', 'RequestHead',
-  'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'SharedHealthCheck', 'SILENT_LOG', 'staticDiscovery', 'statusOf',
+  'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'SharedHealthCheck', 'SILENT_LOG', 'startTraces',
+  'staticDiscovery', 'statusOf',
   'TcpAcceptor', 'TcpHealthCheck', 'tracerFaults', 'TransportConnector',
 ] as const satisfies readonly (keyof typeof cirque)[]
 
@@ -56,7 +57,7 @@ export interface Types {
   upstreamEvents: cirque.UpstreamConnected | cirque.UpstreamConnectFailed | cirque.UpstreamReused | cirque.UpstreamClosed
   downstreamEvents: cirque.DownstreamAccepted | cirque.DownstreamRefused | cirque.DownstreamClosed | cirque.RefusalReason
   watching: cirque.Tracer
-  traces: cirque.TraceIdentity | cirque.RequestTrace | cirque.RequestTracing
+  traces: cirque.Traces | cirque.TracesContext | cirque.TracesOptions | cirque.TraceIdentity | cirque.RequestTrace | cirque.RequestTracing
   kit: kit.CookieOptions | kit.RouteMatch<string> | kit.MatchedRoute<string> | kit.UnmatchedRoute | kit.RouteParams | kit.RedirectStatus
   guards: kit.Guard | kit.BasicAuthOptions | kit.PasswordCheck | kit.BearerAuthOptions | kit.TokenCheck | kit.TokenVerdict
   fields: kit.CorsOptions | kit.OriginCheck | kit.SecurityHeaderOptions

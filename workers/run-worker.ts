@@ -52,11 +52,12 @@ const life = new WorkerLife(role, {
     kept = true
   },
   requestComes: () => watch.begin(),
-  configure: (settings, metricsFile) => {
+  configure: async (settings, metricsFile) => {
     const logs = telemetry.configure(settings.log)
     watch.configure(settings.log)
     metrics = WorkerMetrics.open(metricsFile, slot, calls, telemetry.log)
-    return { ...logs, tracers: metrics?.tracers ?? [], tracing: null, calls: listenerCalls, workers, settings }
+    const traces = await telemetry.startTraces(settings.traces)
+    return { ...logs, ...traces, tracers: metrics?.tracers ?? [], calls: listenerCalls, workers, settings }
   },
   load: application => import(pathToFileURL(application).href),
 })

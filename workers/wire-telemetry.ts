@@ -1,14 +1,19 @@
 /**
- * The logs of a worker: plain lines to stderr until the supervisor has said what is configured, then what it said, for
- * the process itself and for every service that has no log of its own. Nothing here writes into a pipe that the
- * supervisor reads: the standard streams are inherited, and files are this process's own.
+ * What a worker writes and sends of itself. Its logs: plain lines to stderr until the supervisor has said what is configured, then
+ * what it said, for the process itself and for every service that has no log of its own. Nothing here writes into a pipe that the
+ * supervisor reads: the standard streams are inherited, and files are this process's own. Its traces, when they are configured.
  */
 import { stderrLog, type ProcessLog } from '../src/ipc/process-log.ts'
 import { LOG_DEFAULTS, type LogLevel, type ResolvedLogOptions } from '../src/config/log-options.ts'
+import type { ResolvedTracesOptions } from '../src/config/traces-options.ts'
 import type { ServerContext } from '../src/server/server-context.ts'
 import { shownAddresses } from '../src/telemetry/exporters/masked-address.ts'
 import { QUERY_SECRETS } from '../src/telemetry/exporters/query-secrets.ts'
 import { openLogs, type ConfiguredLogs, type LogCounts } from '../src/telemetry/exporters/configured-logs.ts'
+import type { Traces } from '../src/telemetry/exporters/start-traces.ts'
+
+/** Spans that wait at the end have this long, in ms: less than what a worker grants all of it (worker.ts), so that logs are whole. */
+const FLUSH_TRACES_MS = 700
 
 export class WorkerTelemetry {
   /** Stays the same object, so that it can be handed on before anything is configured. */
@@ -18,6 +23,7 @@ export class WorkerTelemetry {
   #logs: ConfiguredLogs | null = null
   #clients = shownAddresses('full')
   #level: LogLevel | null = null
+  #traces: Traces | null = null
 
   constructor(worker: { readonly id: string; readonly generation: number }) {
     this.#worker = worker
@@ -51,6 +57,22 @@ export class WorkerTelemetry {
   /** The address of a client, as whoever looks at requests may know it. */
   shownClient(address: string): string { return this.#clients.of(address) }
 
+  /** Before the application is loaded, which may ask OpenTelemetry for a tracer of its own. @throws when a package cannot be loaded. */
+  async startTraces(options: ResolvedTracesOptions | undefined): Promise<Pick<ServerContext, 'tracing'>> {
+    // A supervisor of an older release says nothing of them.
+    if (options === undefined || !options.enabled) return { tracing: null }
+    try {
+      const { startTraces } = await import('../src/telemetry/exporters/start-traces.ts')
+      this.#traces = await startTraces(options, {
+        log: this.log, worker: this.#worker.id, shownClient: address => this.shownClient(address),
+      })
+      return { tracing: this.#traces.tracing }
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error)
+      throw new Error(`traces.enabled is true, and OpenTelemetry cannot be started: ${why}`, { cause: error })
+    }
+  }
+
   /** Lines that did not get through so far. */
   get counts(): LogCounts { return this.#logs?.counts ?? { logLinesDropped: 0, logFaults: 0 } }
 
@@ -63,6 +85,10 @@ export class WorkerTelemetry {
   /** Files were renamed: go on in new ones. */
   reopen(): void { this.#logs?.reopen() }
 
-  /** Writes what waits, as far as readers take it; never rejects. */
-  async close(): Promise<void> { await this.#logs?.close() }
+  /** Sends and writes what waits, as far as it is taken; never rejects. */
+  async close(): Promise<void> {
+    // First, as it may have something to say.
+    await this.#traces?.close(FLUSH_TRACES_MS)
+    await this.#logs?.close()
+  }
 }

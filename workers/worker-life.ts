@@ -23,7 +23,7 @@ export interface WorkerSurroundings extends Omit<WorkerHost, 'send' | 'phaseChan
    * Before the application is loaded: what its services are given. @param metricsFile in which to count; '': nothing is counted
    * @throws when the settings cannot be followed.
    */
-  configure(settings: WorkerSettings, metricsFile: string): ServerContext
+  configure(settings: WorkerSettings, metricsFile: string): ServerContext | Promise<ServerContext>
   /** Evaluates the application, which hands its server to `Worker.run`. */
   load(application: string): Promise<unknown>
 }
@@ -60,7 +60,7 @@ export class WorkerLife {
     // First the connection: an application that fails at once must be able to say so.
     const { settings, instanceId, metricsFile = '' } = await this.client.start()
     try {
-      if (settings !== undefined) this.worker.context = this.#surroundings.configure(settings, metricsFile)
+      if (settings !== undefined) this.worker.context = await this.#surroundings.configure(settings, metricsFile)
       if (instanceId !== undefined) this.worker.context = { ...this.worker.context, instanceId }
       await this.#surroundings.load(this.#role.application)
     } catch (error) {

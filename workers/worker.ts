@@ -23,6 +23,7 @@ import { SERVER_CONTEXT_DEFAULTS, type ServerContext } from '../src/server/serve
 import type { LogCounts } from '../src/telemetry/exporters/configured-logs.ts'
 import type { ProcessVitals } from '../src/telemetry/process-metrics.ts'
 import type { RepeatedLines } from '../src/telemetry/repeated-lines.ts'
+import { spanCounts } from '../src/telemetry/span-counts.ts'
 import { tracerFaults } from '../src/telemetry/tracer-group.ts'
 import { CopiesUsedUp, InheritedListeners, sendInherited } from './inherited-listeners.ts'
 import { Looks } from './looks.ts'
@@ -35,8 +36,8 @@ export const EXIT_UNCAUGHT = 70
 export const EXIT_START_FAILED = 1
 
 /**
- * A reader of our output that takes nothing does not hold up the end for longer, in ms. Less than what the supervisor
- * grants beyond a deadline.
+ * A reader of our output, or a collector, that takes nothing does not hold up the end for longer, in ms. Less than what the
+ * supervisor grants beyond a deadline.
  */
 const FLUSH_LOGS_MS = 1_000
 /** What is around an answer on the control socket, in bytes. */
@@ -63,7 +64,7 @@ export interface WorkerHost {
   beat(open: OpenCounts, vitals: ProcessVitals): void
   /** Before a self-test; of clients the process hears by itself. */
   requestComes(): void
-  /** Resolves when the logs have written what waits, or have given up. */
+  /** Resolves when logs and traces have got rid of what waits, or have given up. */
   flushLogs(): Promise<void>
   /** Log files were renamed. */
   reopenLogs(): void
@@ -372,7 +373,8 @@ export class Worker implements RunHost {
     const { utilization, rssBytes } = this.#world.vitals(), notices = this.#server?.notices() ?? []
     const counts = this.#server?.stats() ?? NO_COUNTS
     const open = {
-      ...counts, unhandledRejections: this.#rejections.count, tracerFaults: tracerFaults.count, ...this.#host.logCounts(),
+      ...counts, unhandledRejections: this.#rejections.count, tracerFaults: tracerFaults.count, traceSpansDropped: spanCounts.dropped,
+      ...this.#host.logCounts(),
     }
     this.#host.beat(open, { loopLagMs, utilization, rssBytes })
     this.#host.send({
@@ -389,7 +391,7 @@ export class Worker implements RunHost {
     this.#end(this.#exitCode, true)
   }
 
-  /** @param inOrder nothing is broken, so that there is time for the last lines of the logs. */
+  /** @param inOrder nothing is broken, so that there is time for the last lines of the logs, and the last spans. */
   #end(code: number, inOrder = false): void {
     if (this.#ended) return
     this.#ended = true

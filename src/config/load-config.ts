@@ -19,6 +19,7 @@ import {
   type ConfigKey, type ConfigMistake, type ServerConfig,
 } from './server-config.ts'
 import { resolveSupervisorOptions, type SupervisorOptions } from './supervisor-options.ts'
+import { TRACES_DEFAULTS, type ResolvedTracesOptions } from './traces-options.ts'
 import type { ListenerOverrides } from './worker-settings.ts'
 import { exampleOf, readWritten, writtenKey, writtenValue } from './written-options.ts'
 
@@ -79,11 +80,12 @@ export function loadConfig(sources: ConfigSources = {}): ServerConfig {
   if (mistakes.length > 0) throw new ConfigError(limited(mistakes))
 
   const log: ResolvedLogOptions = { ...LOG_DEFAULTS, ...sections['log'] }
+  const traces: ResolvedTracesOptions = { ...TRACES_DEFAULTS, ...sections['traces'] }
   const limits: LimitOptions = { ...sections['limits'] }
   const supervisor = resolveTogether(sections, saidBy)
   const logKeys = [...saidBy.keys()].filter(key => key.startsWith('log.'))
   return freeze({
-    file: file === '' ? '' : path.resolve(folder, file), supervisor, log, limits, listeners: Object.fromEntries(listeners),
+    file: file === '' ? '' : path.resolve(folder, file), supervisor, log, traces, limits, listeners: Object.fromEntries(listeners),
     ...logKeys.length === 0 ? {} : { logAt: Object.fromEntries(logKeys.map(key => [key, placeOf(key, saidBy)])) },
     ...listenersAt.size === 0 ? {} : { listenersAt: Object.fromEntries(listenersAt) },
   })

@@ -18,6 +18,7 @@ import {
   DRAIN_OPTIONS, RESTART_OPTIONS, SUPERVISOR_OPTIONS, UPGRADE_OPTIONS,
   type ResolvedSupervisorOptions,
 } from './supervisor-options.ts'
+import { TRACES_OPTIONS, type ResolvedTracesOptions } from './traces-options.ts'
 import type { ListenerOverrides } from './worker-settings.ts'
 import { leavesOf, writable, writtenKey } from './written-options.ts'
 
@@ -31,6 +32,7 @@ export interface ServerConfig {
   readonly log: ResolvedLogOptions
   /** Where each key of it stands that was said, by its whole name: `{ 'log.access': 'cirque.yaml:4:11' }`; left out when there are none. */
   readonly logAt?: Readonly<Record<string, string>>
+  readonly traces: ResolvedTracesOptions
   /** What was said of limits; one that is left out is as the application chose. */
   readonly limits: Readonly<LimitOptions>
   /** By name of the listener, `*` for all; a name counts more than `*`. */
@@ -78,6 +80,7 @@ export const SECTIONS: readonly Section[] = [
   { name: 'restart', declared: 'RestartOptions', table: RESTART_OPTIONS },
   { name: 'upgrade', declared: 'UpgradeOptions', table: UPGRADE_OPTIONS },
   { name: 'log', declared: 'LogOptions', table: LOG_OPTIONS },
+  { name: 'traces', declared: 'TracesOptions', table: TRACES_OPTIONS },
   { name: 'limits', declared: 'LimitOptions', table: LIMIT_OPTIONS },
 ]
 

@@ -155,6 +155,9 @@ export const COUNT_METRICS: readonly CountMetric[] = [
   counter('cirque_log_lines_dropped_total', 'Lines that a log did not take.', '', { logLinesDropped: '' }),
   counter('cirque_log_faults_total', 'Writes to logs, and openings of them, that failed.', '', { logFaults: '' }),
   counter('cirque_tracer_faults_total', 'What tracers threw or rejected.', '', { tracerFaults: '' }),
+  counter('cirque_trace_spans_dropped_total', 'Spans that the collector did not take, or that found no room to wait for it.', '', {
+    traceSpansDropped: '',
+  }),
   counter('cirque_unhandled_rejections_total', 'Rejected promises that nobody handled.', '', { unhandledRejections: '' }),
 ]
 

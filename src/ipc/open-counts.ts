@@ -74,6 +74,8 @@ const COUNTS = {
   logFaults: 'sum',
   /** What tracers threw or rejected; nobody else was touched by that. */
   tracerFaults: 'sum',
+  /** Spans that a collector did not get: it did not take them, or too many waited for it. */
+  traceSpansDropped: 'sum',
 } as const satisfies Readonly<Record<string, 'sum' | 'greatest'>>
 
 export type OpenCounts = { readonly [Name in keyof typeof COUNTS]: number }

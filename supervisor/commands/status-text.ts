@@ -44,6 +44,7 @@ interface ShownTotals {
   backendsReady?: number
   logLinesDropped?: number
   logFaults?: number
+  traceSpansDropped?: number
 }
 
 export function statusText(status: SupervisorStatus): string {
@@ -67,6 +68,7 @@ export function statusText(status: SupervisorStatus): string {
     `open          ${connections ?? 0} connections, ${activeExchanges ?? 0} requests${upgradedText}; ${exchanges ?? 0} requests so far`,
     ...backendsText(status.totals as ShownTotals),
     ...logsText(status.totals as ShownTotals),
+    ...tracesText(status.totals as ShownTotals),
     ...status.logLevel === undefined || status.logLevel.endsInMs === null ? [] : [`log level     ${levelText(status.logLevel)}`],
     ...noticesText(status.slots as ShownSlot[]),
     '',
@@ -105,6 +107,10 @@ function logsText({ logLinesDropped = 0, logFaults = 0 }: ShownTotals): string[]
 /** `debug for another 9m58s, then info` */
 export function levelText({ level, configured, endsInMs }: LevelStatus): string {
   return endsInMs === null ? level : `${level} for another ${duration(endsInMs)}, then ${configured}`
+}
+
+function tracesText({ traceSpansDropped = 0 }: ShownTotals): string[] {
+  return traceSpansDropped === 0 ? [] : [`traces        ${count(traceSpansDropped, 'span')} lost`]
 }
 
 /** What workers want to have known, each once, with those who say so. */

@@ -9,6 +9,7 @@ import { flagName, loadConfig, MAX_CONFIG_BYTES, type ConfigSources } from '../.
 import { LOG_DEFAULTS } from '../../src/config/log-options.ts'
 import { CONFIG_KEYS, ConfigError, SECTIONS, type ConfigMistake } from '../../src/config/server-config.ts'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
+import { TRACES_DEFAULTS } from '../../src/config/traces-options.ts'
 import { overridesFor, unknownListeners } from '../../src/config/worker-settings.ts'
 import { writtenKey, writtenValue } from '../../src/config/written-options.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
@@ -41,7 +42,8 @@ function messageFor(t: TestContext, text: string | Buffer, sources: ConfigSource
 
 test('config: without any source every default holds', t => {
   const config = loadConfig({ folder: temporaryFolder(t), env: {} })
-  assert.deepEqual(config, { file: '', supervisor: resolveSupervisorOptions(), log: LOG_DEFAULTS, limits: {}, listeners: {} })
+  const supervisor = resolveSupervisorOptions()
+  assert.deepEqual(config, { file: '', supervisor, log: LOG_DEFAULTS, traces: TRACES_DEFAULTS, limits: {}, listeners: {} })
 })
 
 test('config: every default of the documentation, written down, resolves to itself', t => {
@@ -75,6 +77,21 @@ test('config: flags count over the environment, the environment over the file', 
   assert.equal(config.supervisor.drain.hardDrainMs, 20_000)
   assert.equal(config.supervisor.drain.idleDrainMs, 1000)
   assert.equal(config.log.level, 'error', 'an empty variable counts as not set')
+})
+
+test('config: a list is one in the file, and a text with commas in the environment and in flags', t => {
+  const said = 'traces: { propagate: [b3, w3c], ratio: 0.5 }'
+  assert.deepEqual(load(t, said).traces, { ...TRACES_DEFAULTS, propagate: ['b3', 'w3c'], ratio: 0.5 })
+  assert.deepEqual(load(t, said, { env: { CIRQUE_TRACES_PROPAGATE: 'w3c, b3multi' } }).traces.propagate, ['w3c', 'b3multi'])
+  assert.deepEqual(load(t, said, { flags: { 'traces.propagate': 'w3c' } }).traces.propagate, ['w3c'])
+  for (const [propagate, env] of [['[jaeger]', ''], ['w3c;b3', ''], ['3', ''], ['[w3c, [b3]]', ''], ['w3c', 'w3c,x']] as const) {
+    assert.throws(() => load(t, `traces: { propagate: ${propagate} }`, { env: { CIRQUE_TRACES_PROPAGATE: env } }), (error: unknown) => {
+      const [mistake, ...more] = (error as ConfigError).mistakes
+      assert.deepEqual([mistake!.path, more], ['traces.propagate', []])
+      assert.match(mistake!.expected, /^w3c, b3, b3multi only|^a list of w3c, b3, b3multi/)
+      return true
+    })
+  }
 })
 
 test('config: where each key about logs stands is kept, for what only shows later', t => {
@@ -166,7 +183,8 @@ test('config: all mistakes of all sources come at once, in order, with their pla
     'cirque.yaml:12:37: listeners.*.allowConnect: found "perhaps"; expected true or false',
     'cirque.yaml:13:27: restart.backoffJitter: found 2; expected a number from 0 to 1',
     'cirque.yaml:13:46: restart.maxStartDeaths: found 1.5; expected a whole number from 1 to 2147483647',
-    'cirque.yaml:14:1: foo: found an unknown key; expected one of version, listeners, supervisor, drain, restart, upgrade, log, limits',
+    'cirque.yaml:14:1: foo: found an unknown key; '
+      + 'expected one of version, listeners, supervisor, drain, restart, upgrade, log, traces, limits',
     'CIRQUE_DRAIN_HARD: found a variable that sets nothing; expected CIRQUE_DRAIN_HARD_DRAIN',
     'CIRQUE_DRIAN_HARD_DRAIN: found a variable that sets nothing; expected CIRQUE_DRAIN_HARD_DRAIN',
     'CIRQUE_DRAIN_HARD_DRAIN: drain.hardDrain: found "3"; expected a duration with a unit (ms, s, m, h, d) such as 300s, or 0',

@@ -4,6 +4,7 @@
  */
 import path from 'node:path'
 import type { ServerConfig } from '../../src/config/server-config.ts'
+import { TRACES_DEFAULTS } from '../../src/config/traces-options.ts'
 import { OptionError } from '../../src/primitives/option-table.ts'
 import type { ChannelEnd, ChannelHandlers, ChannelOptions, Question } from '../../src/ipc/channel.ts'
 import type { Decode, FromWorker, ToWorker } from '../../src/ipc/messages.ts'
@@ -129,7 +130,7 @@ export class SimSupervisor implements ProcessHost {
     }
   }
 
-  #config(): ServerConfig { return { file: '', supervisor: this.#world.options, ...this.#world.settings } }
+  #config(): ServerConfig { return { file: '', supervisor: this.#world.options, traces: TRACES_DEFAULTS, ...this.#world.settings } }
 
   #log(): ProcessLog {
     const write = (level: string) => (message: string, fields?: LogFields): void => {

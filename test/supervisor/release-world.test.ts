@@ -4,6 +4,7 @@ import test from 'node:test'
 import type { ServerConfig } from '../../src/config/server-config.ts'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { SupervisorOptions } from '../../src/config/supervisor-options.ts'
+import { TRACES_DEFAULTS } from '../../src/config/traces-options.ts'
 import { SILENT_LOG } from '../../src/ipc/process-log.ts'
 import type { SystemCalls } from '../../src/ipc/system-calls.ts'
 import type { Fleet } from '../../supervisor/fleet.ts'
@@ -83,7 +84,8 @@ class Fixture {
   }
 
   #config(): ServerConfig {
-    return { file: '', supervisor: resolveSupervisorOptions(this.said), log: {} as ServerConfig['log'], limits: {}, listeners: {} }
+    const supervisor = resolveSupervisorOptions(this.said)
+    return { file: '', supervisor, log: {} as ServerConfig['log'], traces: TRACES_DEFAULTS, limits: {}, listeners: {} }
   }
 
   /** A server of the first generation. */

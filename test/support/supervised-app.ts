@@ -48,6 +48,7 @@ export interface SupervisedOptions {
   options?: SupervisorOptions
   /** What the configuration says besides. @default nothing */
   log?: Partial<ServerConfig['log']>
+  traces?: Partial<ServerConfig['traces']>
   limits?: ServerConfig['limits']
   listeners?: ServerConfig['listeners']
   env?: Readonly<Record<string, string>>
@@ -65,7 +66,7 @@ export interface SupervisedOptions {
   wait?: boolean
 }
 
-export type Configured = Pick<SupervisedOptions, 'options' | 'log' | 'limits' | 'listeners' | 'config'>
+export type Configured = Pick<SupervisedOptions, 'options' | 'log' | 'traces' | 'limits' | 'listeners' | 'config'>
 
 /** Everything happens fast, nothing is cut. */
 const SHORT: SupervisorOptions = {
@@ -220,7 +221,7 @@ export function get(to: number | string, target = '/', onConnect?: () => void): 
 function kill(pid: number): void { try { process.kill(pid, 'SIGKILL') } catch { /* Gone already. */ } }
 
 /** As an operator would write it (JSON is YAML). */
-function writeConfig(folder: string, { options, log, limits, listeners, config: file = CONFIG }: Configured): void {
+function writeConfig(folder: string, { options, log, traces, limits, listeners, config: file = CONFIG }: Configured): void {
   const supervisor: SupervisorOptions = { ...SHORT, stateDir: path.join(folder, 'state'), ...options }
   const values: Readonly<Record<string, object | undefined>> = {
     supervisor,
@@ -228,6 +229,7 @@ function writeConfig(folder: string, { options, log, limits, listeners, config: 
     restart: { ...SHORT.restart, ...options?.restart },
     upgrade: { ...SHORT.upgrade, ...options?.upgrade },
     log,
+    traces,
     // Other work on this machine may hold up the loop; what that does to requests has tests of its own.
     limits: { maxLoopDelayMs: 0, ...limits },
   }

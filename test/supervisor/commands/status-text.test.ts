@@ -17,12 +17,14 @@ function linesOf(totals: Readonly<Record<string, number>>): string[] {
   return lines.slice(lines.findIndex(line => line.startsWith('open')) + 1, lines.indexOf(''))
 }
 
-test('status text: backends and logs are there when there is something to say of them', () => {
+test('status text: backends, logs and traces are there when there is something to say of them', () => {
   assert.deepEqual(linesOf({}), [], 'of a build without these counts')
   assert.deepEqual(linesOf({ backends: 0, backendsReady: 0, logLinesDropped: 0, logFaults: 0 }), [])
   assert.deepEqual(linesOf({ backends: 4, backendsReady: 2 }), ['backends      2 of 4 get traffic, counted in each worker'])
   assert.deepEqual(linesOf({ logLinesDropped: 0, logFaults: 12 }), ['logs          0 lines lost, 12 writes failed'])
   assert.deepEqual(linesOf({ logLinesDropped: 1, logFaults: 1 }), ['logs          1 line lost, 1 write failed'])
+  assert.deepEqual(linesOf({ traceSpansDropped: 0 }), [])
+  assert.deepEqual(linesOf({ traceSpansDropped: 7 }), ['traces        7 spans lost'])
 })
 
 test('status text: a level of the log is there while it is not what is configured', () => {
