@@ -215,6 +215,12 @@ export class HeaderMap implements Iterable<[name: string, value: string]> {
     return false
   }
 
+  /** @internal As `has`, of any of those names, which are in lower case, in one walk. */
+  hasOneOf(names: readonly string[]): boolean {
+    for (let at = 0; at < this.#spans.length; at += SPAN) if (this.#isOneOf(at, names)) return true
+    return false
+  }
+
   /** @internal First value of a field that the proxy knows by kind; undefined when absent. */
   getKind(kind: FieldKind): string | undefined {
     if ((this.#mask & (1 << kind)) === 0) return undefined

@@ -29,7 +29,8 @@ const TRACEPARENT = 'traceparent', TRACESTATE = 'tracestate', B3 = 'b3'
 const B3_TRACE_ID = 'x-b3-traceid', B3_SPAN_ID = 'x-b3-spanid', B3_PARENT_ID = 'x-b3-parentspanid'
 const B3_SAMPLED = 'x-b3-sampled', B3_FLAGS = 'x-b3-flags'
 const W3C_FIELDS: ReadonlySet<string> = new Set([TRACEPARENT, TRACESTATE])
-const B3_FIELDS: ReadonlySet<string> = new Set([B3, B3_TRACE_ID, B3_SPAN_ID, B3_PARENT_ID, B3_SAMPLED, B3_FLAGS])
+const B3_NAMES = [B3, B3_TRACE_ID, B3_SPAN_ID, B3_PARENT_ID, B3_SAMPLED, B3_FLAGS] as const
+const B3_FIELDS: ReadonlySet<string> = new Set(B3_NAMES)
 
 export class TracePropagation {
   readonly #formats: readonly TraceFormat[]
@@ -75,7 +76,7 @@ export class TracePropagation {
   /** The first format of which a request has a field. */
   #formatOf(headers: HeaderMap): TraceFormat | null {
     for (const format of this.#formats) {
-      if (format === 'w3c' ? headers.has(TRACEPARENT) : hasB3(headers)) return format
+      if (format === 'w3c' ? headers.has(TRACEPARENT) : headers.hasOneOf(B3_NAMES)) return format
     }
     return null
   }
@@ -110,11 +111,6 @@ export class TracePropagation {
 }
 
 function fieldsOf(format: TraceFormat): ReadonlySet<string> { return format === 'w3c' ? W3C_FIELDS : B3_FIELDS }
-
-function hasB3(headers: HeaderMap): boolean {
-  for (const name of B3_FIELDS) if (headers.has(name)) return true
-  return false
-}
 
 /** @returns null where its fields break a rule */
 function parentIn(headers: HeaderMap, format: TraceFormat): TraceParent | null {

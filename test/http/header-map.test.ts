@@ -141,6 +141,18 @@ test('header map: a Kelvin sign is no k, and a long s no s', () => {
   assert.equal(fieldKind('KEEP-ALIVE', 0, 10), FieldKind.KeepAlive)
 })
 
+test('header map: one of several names is found in any case, whoever set it, and no near miss is', () => {
+  const names = ['b3', 'x-b3-traceid']
+  for (const there of ['b3', 'B3', 'X-B3-TraceId']) {
+    assert.equal(HeaderMap.from([['host', 'a'], [there, '1']]).hasOneOf(names), true, there)
+  }
+  assert.equal(HeaderMap.from([['host', 'a'], ['b', '1'], ['x-b3-traceids', '1'], ['b33', '1']]).hasOneOf(names), false)
+  const taken = HeaderMap.from([['b3', '1']])
+  taken.delete('b3')
+  assert.equal(taken.hasOneOf(names), false)
+  assert.equal(new HeaderMap().hasOneOf(names), false)
+})
+
 test('header map: every X-Forwarded name has its kind, and no near miss has one', () => {
   const forwarded = [
     'X-Forwarded-For', 'x-forwarded-proto', 'X-FORWARDED-HOST', 'X-Forwarded-Prefix', 'x-forwarded-client-cert',
