@@ -13,7 +13,9 @@
  */
 import path from 'node:path'
 import { SUPERVISOR_METRICS, type MetricRow } from '../src/ipc/metric-table.ts'
-import { METRIC_MEMORY_BYTES, MetricReader, slotsOf, type MetricFamily, type MetricSeries } from '../src/ipc/metric-memory.ts'
+import {
+  METRIC_MEMORY_BYTES, MetricReader, slotsOf, type GaugeSum, type MetricFamily, type MetricSeries,
+} from '../src/ipc/metric-memory.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { Identity } from './identities.ts'
 import type { ExitReport } from './process-host.ts'
@@ -244,6 +246,8 @@ export function ownFamily(name: OwnMetric): MetricFamily {
  */
 export function addAll(totals: MetricTotals, series: readonly MetricSeries[]): void {
   for (const { family, labelValues, values } of series) {
+    // A process that has nothing to say of it, any more or yet.
+    if (family.kind === 'gauge' && Number.isNaN(values[0])) continue
     let total = totals.get(family.name)
     if (total === undefined || !isSameShape(total.family, family)) totals.set(family.name, total = { family, series: new Map() })
     const key = labelValues.join('\0')
@@ -252,9 +256,16 @@ export function addAll(totals: MetricTotals, series: readonly MetricSeries[]): v
       total.series.set(key, { labelValues, values: values.slice(0, slotsOf(family)) })
       continue
     }
-    for (const [index, value] of values.entries()) {
-      known.values[index] = family.over === 'greatest' ? Math.max(known.values[index]!, value) : known.values[index]! + value
-    }
+    for (const [index, value] of values.entries()) known.values[index] = together(family.over ?? 'sum', known.values[index]!, value)
+  }
+}
+
+function together(over: GaugeSum, one: number, other: number): number {
+  switch (over) {
+    case 'greatest': return Math.max(one, other)
+    case 'least': return Math.min(one, other)
+    // Also what a newer build says of a gauge that this one does not know.
+    default: return one + other
   }
 }
 

@@ -43,11 +43,11 @@ const life = new WorkerLife(role, {
   logCounts: () => telemetry.counts,
   shownClient: address => telemetry.shownClient(address),
   exit: code => process.exit(code),
-  beat: (open, vitals) => {
+  beat: (open, vitals, health) => {
     watch.beat()
     // Without system calls nobody else tells of connections.
     if (open.exchanges > 0) watch.begin()
-    metrics?.beat(open, vitals)
+    metrics?.beat(open, vitals, health)
     if (!kept) keepCompiled()
     kept = true
   },

@@ -42,7 +42,7 @@ export class WorkerLife {
       send: message => this.client.send(message),
       phaseChanged: () => this.client.phaseChanged(),
       exit: code => surroundings.exit(code),
-      beat: (open, vitals) => surroundings.beat(open, vitals),
+      beat: (open, vitals, health) => surroundings.beat(open, vitals, health),
       requestComes: () => surroundings.requestComes(),
       flushLogs: () => surroundings.flushLogs(),
       reopenLogs: () => surroundings.reopenLogs(),

@@ -5,7 +5,7 @@
  */
 import fs from 'node:fs'
 import { METRIC_MEMORY_BYTES } from '../src/ipc/metric-memory.ts'
-import type { OpenCounts } from '../src/ipc/open-counts.ts'
+import type { OpenCounts, UpstreamHealth } from '../src/ipc/open-counts.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
 import { metrics } from '../src/telemetry/metrics.ts'
@@ -52,8 +52,8 @@ export class WorkerMetrics {
   }
 
   /** With every heartbeat, and once more at the end. */
-  beat(open: OpenCounts, vitals: ProcessVitals): void {
-    this.#process.beat(open, vitals)
+  beat(open: OpenCounts, vitals: ProcessVitals, health: Iterable<UpstreamHealth>): void {
+    this.#process.beat(open, vitals, health)
     if (this.#fd === -1) return
     try {
       fs.writeSync(this.#fd, metrics.memory.bytes, 0, METRIC_MEMORY_BYTES, 0)

@@ -12,7 +12,7 @@ import { describeError } from '../src/errors/describe-error.ts'
 import type { Question } from '../src/ipc/channel.ts'
 import { problemOfExplainRequest, type ExplainRequest, type Explanation } from '../src/ipc/explanation.ts'
 import type { DrainOrder, FromWorker, LevelForNow, SelfTestOutcome, SentDescriptors, ToWorker, Welcome } from '../src/ipc/messages.ts'
-import { NO_COUNTS, type OpenCounts } from '../src/ipc/open-counts.ts'
+import { NO_COUNTS, type OpenCounts, type UpstreamHealth } from '../src/ipc/open-counts.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
 import { PHASE_MOVES, WorkerPhase } from '../src/ipc/worker-phase.ts'
@@ -49,7 +49,7 @@ const ABOUT_LISTENERS: ReadonlySet<ToWorker['tag']> = new Set(['accept', 'stop-a
 
 /** What of a server a worker uses. */
 export type WorkerServer = Pick<
-  Server, 'prepare' | 'listeners' | 'runSelfTest' | 'watch' | 'explain' | 'drain' | 'stats' | 'notices' | 'close'
+  Server, 'prepare' | 'listeners' | 'runSelfTest' | 'watch' | 'explain' | 'drain' | 'stats' | 'health' | 'notices' | 'close'
 >
 
 /** The process around the worker, replaced in tests. */
@@ -60,8 +60,8 @@ export interface WorkerHost {
   phaseChanged(): void
   /** Ends the process; what was sent before is on its way. */
   exit(code: number): void
-  /** The event loop turns: what the heartbeat says that is sent next. */
-  beat(open: OpenCounts, vitals: ProcessVitals): void
+  /** The event loop turns: what the heartbeat says that is sent next, and how backends are, which costs only whoever walks them. */
+  beat(open: OpenCounts, vitals: ProcessVitals, health: Iterable<UpstreamHealth>): void
   /** Before a self-test; of clients the process hears by itself. */
   requestComes(): void
   /** Resolves when logs and traces have got rid of what waits, or have given up. */
@@ -376,7 +376,7 @@ export class Worker implements RunHost {
       ...counts, unhandledRejections: this.#rejections.count, tracerFaults: tracerFaults.count, traceSpansDropped: spanCounts.dropped,
       ...this.#host.logCounts(),
     }
-    this.#host.beat(open, { loopLagMs, utilization, rssBytes })
+    this.#host.beat(open, { loopLagMs, utilization, rssBytes }, this.#server?.health() ?? [])
     this.#host.send({
       tag: 'heartbeat', seq: this.#seq++, loopLagMs: Math.round(loopLagMs * 10) / 10, utilization: Math.round(utilization * 1000) / 1000,
       rssBytes, open, ...notices.length === 0 ? null : { notices },

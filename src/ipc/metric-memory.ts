@@ -13,14 +13,14 @@
  *   series   [number of the family, its first slot, "value of each label"…]
  *
  * A counter or a gauge has one slot. A histogram has one for each bound, one for what lies beyond, and one for the sum, in that
- * order; each slot counts what lies in its own bucket only.
+ * order; each slot counts what lies in its own bucket only. A gauge that is not a number says nothing and is not shown.
  * Invariant: slots of a series never move within the life of a process.
  */
 
 export type MetricKind = 'counter' | 'gauge' | 'histogram'
 
-/** What several processes make of a gauge: together they have the sum, or the greatest. */
-export type GaugeSum = 'sum' | 'greatest'
+/** What several processes make of a gauge: together they have the sum, the greatest, or the least. */
+export type GaugeSum = 'sum' | 'greatest' | 'least'
 
 /** Series of one name. */
 export interface MetricFamily {

@@ -30,7 +30,7 @@ export const TRAFFIC_METRICS = {
   },
   'http_server_request_duration_seconds': {
     kind: 'histogram', labels: ['listener', 'http_request_method', 'http_response_status_code'],
-    help: 'From the whole head of a request to the end of its exchange.',
+    help: 'From the whole head of a request to the end of its exchange; the status is empty where none was sent.',
   },
   'cirque_time_to_first_byte_seconds': {
     kind: 'histogram', labels: ['listener'], help: 'From the whole head of a request to the first head of the answer of its origin.',
@@ -46,7 +46,7 @@ export const TRAFFIC_METRICS = {
   },
   'http_client_request_duration_seconds': {
     kind: 'histogram', labels: ['upstream', 'http_response_status_code', 'error_type'],
-    help: 'Attempts at origins, from the choice of a peer to their end; the status is 0 where none came.',
+    help: 'Attempts at origins, from the choice of a peer to their end; the status is empty where none came.',
   },
   'cirque_upstream_first_byte_seconds': {
     kind: 'histogram', labels: ['upstream'], help: 'From the head of a request being sent to an origin to the first head of its answer.',
@@ -73,7 +73,7 @@ export const TRAFFIC_METRICS = {
 /** What a worker has measured of itself; told with each heartbeat. */
 export const PROCESS_METRICS = {
   'cirque_worker_event_loop_delay_seconds': { kind: 'gauge', labels: ['slot'], over: 'greatest', help: 'How late the last heartbeat was.' },
-  'cirque_worker_event_loop_utilization': {
+  'cirque_worker_event_loop_utilization_ratio': {
     kind: 'gauge', labels: ['slot'], over: 'greatest',
     help: 'Share of the time since the heartbeat before in which the event loop was busy, 0 to 1.',
   },
@@ -81,11 +81,22 @@ export const PROCESS_METRICS = {
   'cirque_worker_heap_used_bytes': { kind: 'gauge', labels: ['slot'], help: 'Memory that JavaScript objects take.' },
   'cirque_worker_cpu_seconds_total': { kind: 'counter', labels: ['slot', 'mode'], help: 'Processor time.' },
   'cirque_worker_open_descriptors': { kind: 'gauge', labels: ['slot'], help: 'Open descriptors.' },
+  'cirque_worker_max_descriptors': {
+    kind: 'gauge', labels: ['slot'], over: 'least', help: 'Descriptors that the process may have open; left out where there is no limit.',
+  },
   'cirque_worker_gc_seconds_total': {
     kind: 'counter', labels: ['slot', 'type'],
     help: 'Time in which garbage was collected and nothing else was done.',
   },
   'cirque_worker_gc_runs_total': { kind: 'counter', labels: ['slot', 'type'], help: 'Garbage collections.' },
+  'cirque_upstream_target_up': {
+    kind: 'gauge', labels: ['upstream', 'target'], over: 'least',
+    help: '1 while a backend of a load balancer gets traffic, 0 while it does not; 0 as soon as one worker says so.',
+  },
+  'cirque_upstream_ejections_total': {
+    kind: 'counter', labels: ['upstream', 'reason'],
+    help: 'Backends that a load balancer took out of traffic, counted in each worker: after failed attempts, or by a health check.',
+  },
   'cirque_metrics_overflowed_total': {
     kind: 'counter', labels: [], help: 'Combinations of label values that found no series of their own and were counted as _overflow.',
   },
@@ -117,18 +128,29 @@ export const SUPERVISOR_METRICS = {
   },
 } as const satisfies Readonly<Record<string, MetricRow>>
 
-/** What of the counts of heartbeats becomes which metric, with which labels. Counters are as of the last heartbeat. */
+/**
+ * What of the counts of heartbeats becomes which metric, with which labels. Counters are as of the last heartbeat.
+ * Series of one metric never contain each other, so that their sum is a number with a meaning.
+ */
 export const COUNT_METRICS: readonly CountMetric[] = [
-  gauge('cirque_connections', 'Connections of clients that are open.', 'state', {
-    connections: 'all', idleConnections: 'idle', upgraded: 'upgraded', webSockets: 'websocket',
+  gauge('cirque_connections', 'Connections of clients that are open.', '', { connections: '' }),
+  gauge('cirque_connections_idle', 'Of the open connections of clients, those that wait for their next request.', '', {
+    idleConnections: '',
+  }),
+  gauge('cirque_connections_upgraded', 'Of the open connections of clients, those that switched protocols.', '', { upgraded: '' }),
+  gauge('cirque_connections_websocket', 'Of the connections that switched protocols, the WebSockets.', '', { webSockets: '' }),
+  gauge('cirque_connections_limit', 'Connections of clients that there is room for; 0: there is no limit.', '', {
+    connectionLimit: '',
   }),
   gauge('http_server_active_requests', 'Requests under way.', '', { activeExchanges: '' }),
-  counter('cirque_own_faults_total', '5xx answers made here, by what brought them about.', 'because', {
-    ownFaults: 'cirque', upstreamFaults: 'upstream',
-  }),
+  counter('cirque_own_faults_total', '5xx answers made here: of internal faults, or because an upstream could not be reached or broke off.',
+    'source', { ownFaults: 'internal', upstreamFaults: 'upstream' }),
   counter('cirque_requests_shed_total', 'Requests answered with 503 because of the load.', '', { shed: '' }),
   counter('cirque_connections_evicted_total', 'Connections that were cut while they waited, for want of room.', '', { evicted: '' }),
   gauge('cirque_held_bytes', 'What connections and requests hold, as the memory budget counts it.', '', { heldBytes: '' }),
+  gauge('cirque_memory_budget_bytes', 'What connections and requests may hold; past 90 % of it requests are shed.', '', {
+    memoryBudgetBytes: '',
+  }),
   gauge('cirque_memory_exhausted_workers', 'Workers that have spent their budget of memory.', '', { exhausted: '' }),
   gauge('cirque_upstream_connections', 'Connections to origins.', 'state', {
     poolLent: 'active', poolIdle: 'idle', poolDialling: 'dialling',
@@ -141,16 +163,22 @@ export const COUNT_METRICS: readonly CountMetric[] = [
     poolEvicted: 'evicted', poolSurplus: 'surplus', poolDoubted: 'doubted', poolRetired: 'retired', poolClosedByOrigin: 'closed-by-origin',
     poolUnexpectedBytes: 'unexpected-bytes', poolIdleTimeouts: 'idle-timeout',
   }),
-  counter('cirque_pool_queue_total', 'Requests that had to wait for a place.', 'result', {
-    poolQueued: 'queued', poolQueueFull: 'full', poolQueueTimeouts: 'timeout',
+  counter('cirque_pool_queued_total', 'Requests that had to wait for a connection to an origin.', '', { poolQueued: '' }),
+  counter('cirque_pool_queue_failed_total', 'Requests that found the queue for connections full, or waited in it for too long.', 'reason', {
+    poolQueueFull: 'full', poolQueueTimeouts: 'timeout',
   }),
-  counter('cirque_dials_total', 'Dials of origins.', 'result', { dials: 'begun', dialsFailed: 'failed', dialsCancelled: 'cancelled' }),
-  counter('cirque_resolver_questions_total', 'Questions to name servers.', 'result', {
-    nameQuestions: 'asked', nameAnswers: 'answered', nameNegatives: 'no-such-name', nameFailures: 'failed', nameTimeouts: 'timeout',
+  counter('cirque_dials_total', 'Dials of origins that were begun.', '', { dials: '' }),
+  counter('cirque_dials_failed_total', 'Dials of origins that failed.', '', { dialsFailed: '' }),
+  counter('cirque_dials_cancelled_total', 'Dials of origins that nobody waited for any more.', '', { dialsCancelled: '' }),
+  counter('cirque_resolver_questions_total', 'Questions to name servers.', '', { nameQuestions: '' }),
+  counter('cirque_resolver_answers_total', 'How questions to name servers ended.', 'result', {
+    nameAnswers: 'answered', nameNegatives: 'no-such-name', nameFailures: 'failed',
   }),
-  counter('cirque_resolver_lookups_total', 'Names that were known.', 'result', { nameHits: 'hit', nameStale: 'stale' }),
-  gauge('cirque_backends', 'Backends of load balancers, in each worker, and those of them that get traffic.', 'state', {
-    backends: 'all', backendsReady: 'ready',
+  counter('cirque_resolver_lookups_total', 'Names that were known, that an old answer stood in for, or whose answer took too long.',
+    'result', { nameHits: 'hit', nameStale: 'stale', nameTimeouts: 'timeout' }),
+  gauge('cirque_backends', 'Backends of load balancers, counted in each worker.', '', { backends: '' }),
+  gauge('cirque_backends_ready', 'Of the backends of load balancers, those that get traffic, counted in each worker.', '', {
+    backendsReady: '',
   }),
   counter('cirque_log_lines_dropped_total', 'Lines that a log did not take.', '', { logLinesDropped: '' }),
   counter('cirque_log_faults_total', 'Writes to logs, and openings of them, that failed.', '', { logFaults: '' }),

@@ -21,6 +21,9 @@ const COUNTS = {
   shed: 'sum',
   /** What connections and requests hold, as it is counted. */
   heldBytes: 'sum',
+  /** What they may hold; and connections of clients that there is room for, 0 where there is no limit. */
+  memoryBudgetBytes: 'sum',
+  connectionLimit: 'sum',
   /** Workers that have spent their budget of memory. */
   exhausted: 'sum',
   /** 5xx answers that were made here because of an upstream: it could not be reached, or broke off. */
@@ -83,7 +86,21 @@ export type OpenCounts = { readonly [Name in keyof typeof COUNTS]: number }
 /** A part of a process that counts. Services may share one: it is counted once. */
 export interface Counted {
   counts(): Partial<OpenCounts>
+  /** How its backends are, of a part that has some. */
+  health?(): UpstreamHealth
 }
+
+/** How the backends of one load balancer are. */
+export interface UpstreamHealth {
+  /** What it is called; several may have one name. */
+  readonly upstream: string
+  readonly targets: Iterable<{ readonly name: string; readonly ready: boolean }>
+  /** How often one of them was taken out of traffic so far, by why. */
+  readonly ejections: Readonly<Record<EjectionReason, number>>
+}
+
+/** Failed attempts, or a health check. */
+export type EjectionReason = 'attempts' | 'check'
 
 export function isCounted(part: object | null | undefined): part is Counted {
   return typeof (part as Partial<Counted> | null | undefined)?.counts === 'function'

@@ -18,7 +18,7 @@
  */
 import { Resolver } from '../connector/resolver.ts'
 import { ProxyError } from '../errors/proxy-error.ts'
-import { isCounted, type Counted, type OpenCounts } from '../ipc/open-counts.ts'
+import { isCounted, type Counted, type EjectionReason, type OpenCounts, type UpstreamHealth } from '../ipc/open-counts.ts'
 import type { LogFields, ProcessLog } from '../ipc/process-log.ts'
 import { formatAddress, parseAddress } from '../peer/peer-address.ts'
 import type { Peer } from '../peer/peer.ts'
@@ -227,6 +227,8 @@ export class LoadBalancer<P extends Peer = Peer> {
   #forgotten: boolean
   /** Why the last update of the service failed; '': it did not. */
   #notUpdated = ''
+  /** How often a backend was taken out, by why. */
+  readonly #ejections: Record<EjectionReason, number> = { attempts: 0, check: 0 }
 
   /**
    * A balancer over a fixed list, ready to use at once. Host names in it and health checks need the background service.
@@ -411,6 +413,9 @@ export class LoadBalancer<P extends Peer = Peer> {
 
   /** @internal For status and metrics. */
   counts(): Partial<OpenCounts> { return { backends: this.#serving.set.size, backendsReady: this.#readyCount } }
+
+  /** @internal For metrics. */
+  health(): UpstreamHealth { return { upstream: this.options.name, targets: this.#serving.set.backends, ejections: this.#ejections } }
 
   async #start(signal: AbortSignal, log: ProcessLog | null): Promise<void> {
     if (log !== null) {
@@ -677,6 +682,7 @@ export class LoadBalancer<P extends Peer = Peer> {
     if (backend.ready === backend.announcedReady) return
     backend.announcedReady = backend.ready
     backend.reason = reason
+    if (!backend.ready && backend.enabled) this.#ejections[backend.healthy ? 'attempts' : 'check']++
     if (this.#lines !== null) this.#tell(this.#lines, backend, reason)
     // A callback only watches: what it throws must not reach the exchange that reported.
     const failed = (error: unknown): void => this.#fault(error, 'onHealthChange')

@@ -219,7 +219,11 @@ export class Admission implements Timed {
   }
 
   counts(): Partial<OpenCounts> {
-    return { shed: this.shed, heldBytes: this.heldBytes, exhausted: this.exhausted ? 1 : 0 }
+    const { shed, heldBytes: held, exhausted, memoryBudgetBytes, maxConnections } = this
+    return {
+      shed, heldBytes: held, exhausted: exhausted ? 1 : 0,
+      memoryBudgetBytes, connectionLimit: maxConnections === Number.POSITIVE_INFINITY ? 0 : maxConnections,
+    }
   }
 
   close(): void { this.#lines.close() }

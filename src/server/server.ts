@@ -19,7 +19,7 @@ import { withCompileCache } from '../ipc/compile-cache.ts'
 import { loadSystemCalls } from '../ipc/system-calls.ts'
 import { SUPERVISOR_FLAGS } from '../ipc/supervisor-flags.ts'
 import { passInheritedSockets } from '../ipc/inherited-sockets.ts'
-import { sumCounts, type Counted, type OpenCounts } from '../ipc/open-counts.ts'
+import { sumCounts, type Counted, type OpenCounts, type UpstreamHealth } from '../ipc/open-counts.ts'
 import { stderrLog, type ProcessLog } from '../ipc/process-log.ts'
 import { drainOrder } from '../ipc/drain-times.ts'
 import { canonicalAddress, DESCRIPTION_FORMAT, hostAndPort } from '../ipc/server-description.ts'
@@ -281,9 +281,23 @@ export class Server {
 
   /** What all services have open, and have done so far. */
   stats(): OpenCounts {
+    const parts = [...this.#parts()].map(part => part.counts())
+    return sumCounts([...this.#listening().map(service => service.stats()), ...parts])
+  }
+
+  /** @internal How the backends of load balancers that run as services are. */
+  *health(): Iterable<UpstreamHealth> {
+    for (const part of this.#parts()) {
+      const health = part.health?.()
+      if (health !== undefined) yield health
+    }
+  }
+
+  /** What counts for the services, each once. */
+  #parts(): ReadonlySet<Counted> {
     const parts = new Set<Counted>(this.#admission === null ? [] : [this.#admission])
     for (const { service } of this.#services) for (const part of service.counted?.() ?? []) parts.add(part)
-    return sumCounts([...this.#listening().map(service => service.stats()), ...[...parts].map(part => part.counts())])
+    return parts
   }
 
   /** @internal What an operator should know of the services now, a line each: a few lines, and how many more there are. */

@@ -24,7 +24,7 @@ export interface MetricDefinition {
 
 /** What a gauge is called, and what it shows. */
 export interface GaugeDefinition extends MetricDefinition {
-  /** What the gauges of several workers are together. @default 'sum' */
+  /** What the gauges of several workers are together: their sum, the greatest, or the least. @default 'sum' */
   over?: GaugeSum
 }
 
@@ -76,7 +76,7 @@ export class Gauge {
     this.#at = at
   }
 
-  /** It is this from now on. */
+  /** It is this from now on. NaN: there is nothing to say, and it is not shown. */
   set(value: number): void { this.#memory.slots[this.#at] = value }
   /** It is more from now on. */
   inc(by: number = 1): void { this.#memory.slots[this.#at]! += by }

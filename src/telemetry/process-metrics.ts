@@ -6,8 +6,11 @@ import fs from 'node:fs'
 import { PerformanceObserver } from 'node:perf_hooks'
 import v8 from 'node:v8'
 import { COUNT_METRICS, PROCESS_METRICS } from '../ipc/metric-table.ts'
-import type { OpenCounts } from '../ipc/open-counts.ts'
+import type { OpenCounts, UpstreamHealth } from '../ipc/open-counts.ts'
+import { descriptorLimit } from '../primitives/descriptor-limit.ts'
 import type { Counter, Gauge, Metric, Metrics } from './metrics.ts'
+import { Total } from './total.ts'
+import { UpstreamHealthMetrics } from './upstream-health-metrics.ts'
 
 /** What a heartbeat says of the process. */
 export interface ProcessVitals {
@@ -37,6 +40,7 @@ export class ProcessMetrics {
   readonly #cpu: Readonly<Record<'user' | 'system', Total>>
   readonly #gcSeconds: ReadonlyMap<number, Counter>
   readonly #gcRuns: ReadonlyMap<number, Counter>
+  readonly #health: UpstreamHealthMetrics
   #observer: PerformanceObserver | null = null
 
   /** @param slot of the worker: labels name it, since its id is another one after each restart */
@@ -54,15 +58,19 @@ export class ProcessMetrics {
     }
     this.#overflowed = new Total(add<Counter>('cirque_metrics_overflowed_total').labels())
     this.#delay = add<Gauge>('cirque_worker_event_loop_delay_seconds').labels(label)
-    this.#utilization = add<Gauge>('cirque_worker_event_loop_utilization').labels(label)
+    this.#utilization = add<Gauge>('cirque_worker_event_loop_utilization_ratio').labels(label)
     this.#rss = add<Gauge>('cirque_worker_rss_bytes').labels(label)
     this.#heap = add<Gauge>('cirque_worker_heap_used_bytes').labels(label)
     this.#descriptors = add<Gauge>('cirque_worker_open_descriptors').labels(label)
+    // Read once: it does not change, and reading it takes a descriptor.
+    const limit = descriptorLimit()
+    add<Gauge>('cirque_worker_max_descriptors').labels(label).set(limit === 0 || limit === Number.POSITIVE_INFINITY ? Number.NaN : limit)
     const cpu = add<Counter>('cirque_worker_cpu_seconds_total')
     this.#cpu = { user: new Total(cpu.labels(label, 'user')), system: new Total(cpu.labels(label, 'system')) }
     const seconds = add<Counter>('cirque_worker_gc_seconds_total'), runs = add<Counter>('cirque_worker_gc_runs_total')
     this.#gcSeconds = new Map([...GC_TYPES].map(([kind, type]) => [kind, seconds.labels(label, type)]))
     this.#gcRuns = new Map([...GC_TYPES].map(([kind, type]) => [kind, runs.labels(label, type)]))
+    this.#health = new UpstreamHealthMetrics(metrics)
   }
 
   /** Hears of garbage collections from now on. */
@@ -76,7 +84,8 @@ export class ProcessMetrics {
     this.#observer.observe({ entryTypes: ['gc'] })
   }
 
-  beat(open: OpenCounts, { loopLagMs, utilization, rssBytes }: ProcessVitals): void {
+  beat(open: OpenCounts, { loopLagMs, utilization, rssBytes }: ProcessVitals, health: Iterable<UpstreamHealth>): void {
+    this.#health.beat(health)
     for (const [name, total] of this.#counts) total.set(open[name])
     this.#overflowed.set(this.#metrics.overflows)
     this.#delay.set(loopLagMs / 1000)
@@ -91,21 +100,6 @@ export class ProcessMetrics {
   }
 
   stop(): void { this.#observer?.disconnect() }
-}
-
-/** A total that somebody else counts: what it has grown by is added. A gauge is what it is. */
-class Total {
-  readonly #series: Counter | Gauge
-  #last = 0
-
-  constructor(series: Counter | Gauge) { this.#series = series }
-
-  set(value: number): void {
-    // Also down, where it is a gauge.
-    if ('set' in this.#series) this.#series.set(value)
-    else this.#series.inc(value - this.#last)
-    this.#last = value
-  }
 }
 
 /** The size of that folder, since Linux 6.2; 0: the system does not say. */

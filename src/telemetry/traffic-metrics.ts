@@ -202,7 +202,7 @@ class ListenerSeries {
     if (this.#duration === null || key !== this.#durationKey) {
       let found = this.#durations.get(key)
       if (found === undefined) {
-        found = this.#families.durations.labels(this.name, METHOD_NAMES[method]!, String(status))
+        found = this.#families.durations.labels(this.name, METHOD_NAMES[method]!, statusLabel(status))
         this.#durations.set(key, found)
       }
       this.#duration = found
@@ -261,6 +261,9 @@ class UpstreamSeries {
   }
 
   #find(status: number, errorType: string): Histogram {
-    return this.#families.attempts.labels(this.name, String(status), errorType)
+    return this.#families.attempts.labels(this.name, statusLabel(status), errorType)
   }
 }
+
+/** Prometheus takes a label without a value for one that is not there, as OpenTelemetry's conventions want it where no status came. */
+function statusLabel(status: number): string { return status === 0 ? '' : String(status) }

@@ -107,6 +107,34 @@ test('metrics: 10,000 hosts, paths and methods make no series', async t => {
   assert.ok(samples.size < 400, `${samples.size} series`)
 })
 
+test('metrics: a backend that a health check takes out is down at once, and up again when it is back', async t => {
+  const sockets = new Set<net.Socket>()
+  const backend = net.createServer(socket => {
+    sockets.add(socket.on('error', () => {}))
+    socket.once('close', () => { sockets.delete(socket) })
+  })
+  const listen = (port: number): Promise<void> => new Promise(resolve => { backend.listen(port, '127.0.0.1', resolve) })
+  await listen(0)
+  t.after(() => { backend.close() })
+  const { port } = backend.address() as net.AddressInfo
+  const env = { CHECKED_BACKENDS: `127.0.0.1:${port}` }
+  const app = await SupervisedApp.start(t, { app: 'checked', options: { adminAddress: '127.0.0.1:0' }, env })
+  let seen: Samples = new Map()
+  const until = (what: string, is: (samples: Samples) => boolean): Promise<unknown> => {
+    return waitFor(what, async () => is(seen = (await scrape(adminOf(app))).samples), { deadlineMs: 20_000, seen: () => [...seen] })
+  }
+  const target = `cirque_upstream_target_up{upstream="api",target="127.0.0.1:${port}"}`
+  const ejections = (samples: Samples): number => sumOf(samples, 'cirque_upstream_ejections_total', /upstream="api",reason="check"/)
+  await until('the backend to be up', samples => samples.get(target) === 1)
+  const closed = new Promise(resolve => { backend.close(resolve) })
+  for (const socket of sockets) socket.destroy()
+  await closed
+  await until('the backend to be down in both workers', samples => samples.get(target) === 0 && ejections(samples) === 2)
+  await listen(port)
+  await until('the backend to be up again', samples => samples.get(target) === 1)
+  assert.equal(ejections(seen), 2)
+})
+
 test('metrics: supervisor.metrics off counts nothing, and what there is to see of the supervisor stays', async t => {
   const env = { PROXY_ORIGIN: await startOrigin(t) }
   const app = await SupervisedApp.start(t, { app: 'proxy', options: { adminAddress: '127.0.0.1:0', metrics: false }, env })

@@ -85,6 +85,7 @@ test('health check: a backend is taken out after consecutiveFailure bad probes a
   await rounds(1)
   assert.deepEqual(events, ['10.0.0.1:80 false the probe failed: bad'])
   assert.deepEqual(balancer.backends().map(status => status.healthy), [false, true, true])
+  assert.deepEqual(balancer.health().ejections, { attempts: 0, check: 1 })
   check.bad.clear()
   await rounds(1)
   assert.equal(events.length, 1)

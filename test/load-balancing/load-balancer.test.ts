@@ -154,6 +154,24 @@ test('load balancer: when failures took everybody out, everybody comes back at o
   }
 })
 
+test('load balancer: an ejection is a backend that was in traffic and is not, once, however often it fails after that', () => {
+  const { balancer, clock } = balance(ABC)
+  const ejected = (): number => balancer.health().ejections.attempts
+  failAt(balancer, ABC[0]!)
+  assert.equal(ejected(), 1)
+  // Its trial fails.
+  clock.advance(10_000)
+  failAt(balancer, ABC[0]!)
+  assert.equal(ejected(), 1)
+  clock.advance(10_000)
+  balancer.selectWith('', backend => backend.name === ABC[0]).report(true)
+  failAt(balancer, ABC[0]!)
+  assert.equal(ejected(), 2)
+  balancer.setEnabled(ABC[1]!, false)
+  assert.deepEqual(balancer.health().ejections, { attempts: 2, check: 0 })
+  assert.deepEqual([...balancer.health().targets].map(({ ready }) => ready), [false, false, true])
+})
+
 test('load balancer: a single backend is used however often it failed', () => {
   const { balancer } = balance(['10.0.0.1:80'])
   for (let i = 0; i < 5; i++) balancer.select().report(false)

@@ -51,6 +51,9 @@ test('counts: pool, dials, names, listeners and balancers are in the stats of a 
   assert.deepEqual([backends, backendsReady], [2, 1])
   assert.deepEqual(server.notices(), ['upstream: 127.0.0.1:9 gets no traffic, an attempt failed'])
   assert.deepEqual(Object.keys(server.stats()), Object.keys(NO_COUNTS))
+  const health = [...server.health()].map(({ targets, ...rest }) => ({ ...rest, up: [...targets].map(({ ready }) => ready) }))
+  assert.deepEqual(health, [{ upstream: 'upstream', ejections: { attempts: 1, check: 0 }, up: [true, false] }])
+  assert.ok(stats.memoryBudgetBytes > 0 && stats.connectionLimit > 0)
 })
 
 test('counts: what an operator is told of many backends is a few lines, and never two in one', async t => {

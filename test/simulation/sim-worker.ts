@@ -416,6 +416,7 @@ export class SimWorker implements Acceptor, WorkerWorld {
       stats: (): OpenCounts => {
         return { ...NO_COUNTS, connections: this.connections.size, exchanges: this.#exchanges, ownFaults: this.#ownFaults }
       },
+      health: () => [],
       notices: () => [],
       close: () => this.#cutAll(),
     }

@@ -27,18 +27,24 @@ test('metric ledger: what a worker counted stays when it is gone, and its gauges
     worker.counter({ name: 'orders_total', help: 'h', labels: ['tenant'] }).labels('acme').inc(3)
     worker.gauge({ name: 'open_orders', help: 'h' }).set(5)
     worker.gauge({ name: 'oldest_seconds', help: 'h', over: 'greatest' }).set(worker === first ? 7 : 4)
+    worker.gauge({ name: 'least_up', help: 'h', over: 'least' }).set(worker === first ? 0 : 1)
+    worker.gauge({ name: 'said_by_one', help: 'h', over: 'least' }).set(worker === first ? Number.NaN : 3)
     worker.histogram({ name: 'sizes', help: 'h', bounds: [1, 2] }).observe(1.5)
   }
   const seen = (): unknown => [
     totalOf(ledger, 'orders_total', 'acme'), totalOf(ledger, 'open_orders'), totalOf(ledger, 'oldest_seconds'),
+    totalOf(ledger, 'least_up'), totalOf(ledger, 'said_by_one'),
     [...ledger.totals().totals.get('sizes')!.series.get('')!.values],
   ]
-  assert.deepEqual(seen(), [6, 10, 7, [0, 2, 0, 3]])
+  assert.deepEqual(seen(), [6, 10, 7, 0, 3, [0, 2, 0, 3]])
   ledger.fold('1.0.0')
-  assert.deepEqual(seen(), [6, 5, 4, [0, 2, 0, 3]])
+  assert.deepEqual(seen(), [6, 5, 4, 1, 3, [0, 2, 0, 3]])
   assert.equal(ledger.fileOf('1.0.0'), '')
+  second.gauge({ name: 'said_by_one', help: 'h', over: 'least' }).set(Number.NaN)
+  assert.equal(ledger.totals().totals.has('said_by_one'), false)
+  second.gauge({ name: 'said_by_one', help: 'h', over: 'least' }).set(3)
   ledger.fold('1.0.0')
-  assert.deepEqual(seen(), [6, 5, 4, [0, 2, 0, 3]])
+  assert.deepEqual(seen(), [6, 5, 4, 1, 3, [0, 2, 0, 3]])
 })
 
 test('metric ledger: a supervisor that is killed at any step loses nothing of workers and counts nothing twice', () => {

@@ -63,12 +63,14 @@ test('metrics: the table, what is counted, and the counts of heartbeats name the
   new TrafficMetrics(metrics)
   const own = new ProcessMetrics(metrics, 3)
   own.start()
-  own.beat({ ...NO_COUNTS, poolHits: 5, connections: 2 }, { loopLagMs: 20, utilization: 0.5, rssBytes: 1000 })
-  own.beat({ ...NO_COUNTS, poolHits: 9, connections: 1 }, { loopLagMs: 10, utilization: 0.25, rssBytes: 2000 })
+  own.beat({ ...NO_COUNTS, poolHits: 5, connections: 2 }, { loopLagMs: 20, utilization: 0.5, rssBytes: 1000 }, [])
+  own.beat({ ...NO_COUNTS, poolHits: 9, connections: 1 }, { loopLagMs: 10, utilization: 0.25, rssBytes: 2000 }, [
+    { upstream: 'api', targets: [{ name: '10.0.0.1:80', ready: true }], ejections: { attempts: 0, check: 0 } },
+  ])
   own.stop()
   const counted = readMetrics(metrics.memory)
   assert.deepEqual(counted.get('cirque_pool_requests_total')!.get('hit'), [9])
-  assert.deepEqual(counted.get('cirque_connections')!.get('all'), [1])
+  assert.deepEqual(counted.get('cirque_connections')!.get(''), [1])
   assert.deepEqual(counted.get('cirque_worker_event_loop_delay_seconds')!.get('3'), [0.01])
   for (const { name } of COUNT_METRICS) assert.ok(counted.has(name), name)
   for (const name of Object.keys(PROCESS_METRICS)) assert.ok(counted.has(name), name)
