@@ -10,6 +10,10 @@
  * The base is replaced in one step and names the worker that was added last, so that a kill between that and the removal of the
  * worker's file does not have it counted twice.
  * A disk that cannot be written costs metrics and nothing else: a worker without a file counts for itself alone.
+ *
+ * Sums of floating-point numbers depend on their order, and adding a worker to the base changes the order: a sum of seconds would go
+ * back by its last digit, which Prometheus takes for a restart, and adds the whole of it to a rate. So what is counted is added up
+ * in whole 2^-20ths, of which every sum below 2^33 is exact.
  */
 import path from 'node:path'
 import { SUPERVISOR_METRICS, type MetricRow } from '../src/ipc/metric-table.ts'
@@ -62,6 +66,8 @@ interface WrittenBase {
 }
 
 const BASE = 'base'
+/** How finely counters and sums of histograms are added up; 2^-20, about a millionth. */
+const PARTS_OF_ONE = 2 ** 20
 /** Of a base that was being replaced when its supervisor was killed. */
 const BASE_NEXT = `${BASE}.next`
 
@@ -252,11 +258,10 @@ export function addAll(totals: MetricTotals, series: readonly MetricSeries[]): v
     if (total === undefined || !isSameShape(total.family, family)) totals.set(family.name, total = { family, series: new Map() })
     const key = labelValues.join('\0')
     const known = total.series.get(key)
-    if (known === undefined) {
-      total.series.set(key, { labelValues, values: values.slice(0, slotsOf(family)) })
-      continue
-    }
-    for (const [index, value] of values.entries()) known.values[index] = together(family.over ?? 'sum', known.values[index]!, value)
+    const own = values.slice(0, slotsOf(family))
+    const added = family.kind === 'gauge' ? own : own.map(value => Math.floor(value * PARTS_OF_ONE) / PARTS_OF_ONE)
+    if (known === undefined) total.series.set(key, { labelValues, values: added })
+    else for (const [index, value] of added.entries()) known.values[index] = together(family.over ?? 'sum', known.values[index]!, value)
   }
 }
 

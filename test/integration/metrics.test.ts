@@ -26,7 +26,7 @@ test('metrics: totals are what clients counted, over kills, replacements and two
   const { port } = app
   let admin = adminOf(app)
   const watch = new CounterWatch(() => admin)
-  t.after(() => watch.stop())
+  t.after(() => watch.abandon())
   const load = new SteadyLoad({ to: port, fresh: 3, keepAlive: 3, pauseMs: 5 })
   t.after(() => load.stop())
   const goesOn = async (): Promise<void> => {

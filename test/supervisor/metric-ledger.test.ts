@@ -89,6 +89,38 @@ test('metric ledger: a supervisor that is killed at any step loses nothing of wo
   }))
 })
 
+test('metric ledger: sums of fractions never go back, in whatever order workers go', () => {
+  const amounts = fc.array(fc.double({ min: 0, max: 100, noNaN: true }), { minLength: 1, maxLength: 8 })
+  const workers = fc.array(amounts, { minLength: 2, maxLength: 5 })
+  fc.assert(fc.property(workers, fc.infiniteStream(fc.nat(9)), (all, chance) => {
+    const disk = new MemoryMetricDisk()
+    const ledger = new MetricLedger('/state', disk, SILENT_LOG)
+    ledger.begin(new Set())
+    const ids = all.map((_, index) => `1.${index}.0`)
+    let counted = 0
+    for (const [index, id] of ids.entries()) {
+      const worker = workerOf(disk, ledger.create(id, OWNER))
+      for (const amount of all[index]!) {
+        worker.counter({ name: 'seconds_total', help: 'h' }).inc(amount)
+        worker.histogram({ name: 'waits_seconds', help: 'h', bounds: [1] }).observe(amount)
+        counted += amount
+      }
+    }
+    const sums = (): number[] => [totalOf(ledger, 'seconds_total'), ledger.totals().totals.get('waits_seconds')!.series.get('')!.values[2]!]
+    const before = sums()
+    assert.ok(before.every(sum => sum <= counted && sum > counted - 1e-5), `${before.join()} of ${counted}`)
+    let pick = 0
+    for (const living = [...ids]; living.length > 0;) {
+      pick = (pick + chance.next().value) % living.length
+      ledger.fold(living.splice(pick, 1)[0]!)
+      assert.deepEqual(sums(), before)
+    }
+    const next = new MetricLedger('/state', disk, SILENT_LOG)
+    next.begin(new Set())
+    assert.equal(totalOf(next, 'seconds_total'), before[0])
+  }))
+})
+
 test('metric ledger: a full disk costs metrics, is said once, and is over when there is room', () => {
   const said: string[] = []
   const log = { ...SILENT_LOG, error: (message: string) => { said.push(message) } }

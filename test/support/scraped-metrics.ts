@@ -43,23 +43,33 @@ export function sumOf(samples: Samples, name: string, labels = /(?:)/): number {
   return sum
 }
 
-/** Reads again and again; fails as soon as a counter goes backwards, or is gone. */
+/** Reads again and again; once a counter has gone backwards, or is gone, whatever is asked of it throws that. */
 export class CounterWatch {
   readonly #address: () => string
   #last: Samples = new Map()
   #running = true
   #scrapes = 0
+  #fault: unknown = null
   readonly #watching: Promise<void>
 
   /** @param address '': nothing listens at the moment */
   constructor(address: () => string) {
     this.#address = address
-    this.#watching = this.#watch()
+    this.#watching = this.#watch().catch((error: unknown) => { this.#fault = error })
   }
 
-  get scrapes(): number { return this.#scrapes }
+  get scrapes(): number {
+    if (this.#fault !== null) throw this.#fault
+    return this.#scrapes
+  }
 
   async stop(): Promise<void> {
+    await this.abandon()
+    if (this.#fault !== null) throw this.#fault
+  }
+
+  /** For the end of a test that has failed: never rejects, as what ends behind it would be left. */
+  async abandon(): Promise<void> {
     this.#running = false
     await this.#watching
   }
