@@ -1,11 +1,13 @@
 /**
- * Whether the processes of a configuration could write to its log files, found out without making any: a path in a missing folder,
- * or one that the workers' user may not write to, is a mistake that is told before anything starts.
+ * Whether the processes of a configuration could write their logs, found out without making a file: a path in a missing folder, one
+ * that the workers' user may not write to, or a syslog that this machine cannot reach, is a mistake that is told before anything starts.
  * What happens to files later (a full disk, a folder that goes) is the sink's affair (src/telemetry/exporters/line-sink.ts).
  */
 import fs from 'node:fs'
 import path from 'node:path'
 import { ConfigError, type ConfigMistake, type ServerConfig } from '../src/config/server-config.ts'
+import { parseSyslogTarget, SYSLOG_PREFIX } from '../src/config/syslog-target.ts'
+import { loadSystemCallsNow } from '../src/ipc/system-calls.ts'
 import { resolveIdentity, type Identity } from './identities.ts'
 
 const OURSELVES: Identity = { uid: null, gid: null }
@@ -15,15 +17,42 @@ export function checkLogFiles({ log, logAt, supervisor }: Pick<ServerConfig, 'lo
   const workers = resolveIdentity(supervisor.user, supervisor.group)
   const of = workers.uid === null && workers.gid === null ? '' : ' for the user of the workers'
   const mistakes: ConfigMistake[] = []
-  const check = (key: string, file: string, identity: Identity, whose: string): boolean => {
-    const problem = fileProblem(file, identity), found = `${file}, ${problem}${whose}`
-    if (problem !== '') mistakes.push({ path: key, found, expected: REMEDY, where: logAt?.[key] ?? 'configuration' })
+  const refuse = (key: string, found: string, expected: string): void => {
+    mistakes.push({ path: key, found, expected, where: logAt?.[key] ?? 'configuration' })
+  }
+  const check = (key: string, written: string, identity: Identity, whose: string): boolean => {
+    if (WORDS.has(written)) return true
+    if (written.startsWith(SYSLOG_PREFIX)) {
+      const problem = syslogProblem(written)
+      if (problem !== '') refuse(key, `${written}, ${problem}`, SYSLOG_REMEDY)
+      return problem === ''
+    }
+    const problem = fileProblem(written, identity)
+    if (problem !== '') refuse(key, `${written}, ${problem}${whose}`, REMEDY)
     return problem === ''
   }
-  const processFits = log.process === 'stderr' || check('log.process', log.process, OURSELVES, '')
-  if (processFits && log.process !== 'stderr' && of !== '') check('log.process', log.process, workers, of)
-  if (log.access !== 'stdout' && log.access !== 'off') check('log.access', log.access, workers, of)
+  if (check('log.process', log.process, OURSELVES, '') && of !== '') check('log.process', log.process, workers, of)
+  check('log.access', log.access, workers, of)
   if (mistakes.length > 0) throw new ConfigError(mistakes)
+}
+
+const WORDS: ReadonlySet<string> = new Set(['stdout', 'stderr', 'off'])
+const SYSLOG_REMEDY = 'syslog:udp:HOST:PORT, syslog:tcp:HOST:PORT, or a file'
+
+/**
+ * What keeps every process from sending there; '' when nothing is seen. A receiver that is not there may come later, as it may go:
+ * its messages wait. Only what no receiver could mend is a mistake.
+ */
+export function syslogProblem(address: string, env: NodeJS.ProcessEnv = process.env): string {
+  const target = parseSyslogTarget(address)
+  if (typeof target === 'string' || target.transport !== 'unix') return ''
+  const loaded = loadSystemCallsNow(env)
+  if (!loaded.available) return `which needs system calls, and they are not available (${loaded.reason})`
+  const stat = statOf(target.path)
+  if (typeof stat === 'string') return stat
+  if (stat !== null) return stat.isSocket() ? '' : 'which is no socket'
+  const above = statOf(path.dirname(target.path))
+  return above === null || (typeof above !== 'string' && !above.isDirectory()) ? 'whose folder does not exist' : ''
 }
 
 const REMEDY = 'a file in a folder that is there, which can be written to'

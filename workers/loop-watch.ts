@@ -11,6 +11,7 @@
 import tty from 'node:tty'
 import { Worker as Thread } from 'node:worker_threads'
 import type { ResolvedLogOptions } from '../src/config/log-options.ts'
+import { SYSLOG_PREFIX } from '../src/config/syslog-target.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 
 const LOOK_MS = 1_500
@@ -27,7 +28,7 @@ export class LoopWatch {
     this.#log = log
   }
 
-  /** Where the process log writes, and so the watch. */
+  /** Where the process log writes, and so the watch; where that is syslog, it writes to stderr. */
   configure(logs: Pick<ResolvedLogOptions, 'process' | 'format'>): void { this.#logs = logs }
 
   /** The event loop turns. */
@@ -41,7 +42,8 @@ export class LoopWatch {
   }
 
   #start({ process: destination, format }: Pick<ResolvedLogOptions, 'process' | 'format'>): void {
-    const file = destination === 'stderr' ? '' : destination
+    // What is sent to syslog goes through the event loop, which is what hangs.
+    const file = destination === 'stderr' || destination.startsWith(SYSLOG_PREFIX) ? '' : destination
     const text = format === 'text' || (format === 'auto' && file === '' && tty.isatty(2))
     const workerData = { beats: this.#beats.buffer, lookMs: LOOK_MS, who: this.#who, file, text }
     try {

@@ -255,7 +255,8 @@ function takeLayer(
     const given = readWritten(table, said[name] ?? {})
     for (const [field, value] of Object.entries(given)) {
       const option = table[field]!
-      const isPath = option.kind === 'path' && !option.words.includes(String(value))
+      const isOther = option.prefix !== '' && String(value).startsWith(option.prefix)
+      const isPath = option.kind === 'path' && !isOther && !option.words.includes(String(value))
       const section = sections[name] ??= {}
       // A path is relative to the folder of the source that holds it.
       section[field] = isPath ? path.resolve(layer.folder, String(value)) : value

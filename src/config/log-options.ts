@@ -1,17 +1,18 @@
 /** Where the logs of all processes go, and how much they say; an operator sets it in the section `log`. */
-import { choice, defaultsOf, path, size, type OptionTable } from '../primitives/option-table.ts'
+import { choice, defaultsOf, path, size, type OptionTable, type OtherAddresses } from '../primitives/option-table.ts'
 import { ACCESS_LINE_OPTIONS } from './access-line-options.ts'
+import { SYSLOG_FORMS, SYSLOG_PREFIX, syslogRemedy } from './syslog-target.ts'
 
 export interface LogOptions {
   /** Least weight of a line in the process log: debug, info, warn, error. @default 'info' */
   level?: LogLevel
   /** Form of the process log: json, text, or auto, which is text on a terminal and JSON elsewhere. @default 'auto' */
   format?: 'auto' | 'text' | 'json'
-  /** Where the process log goes: stderr, or a file that is appended to and reopened on SIGUSR1. @default 'stderr' */
+  /** Where the process log goes: stderr, a file that is appended to and reopened on SIGUSR1, or syslog. @default 'stderr' */
   process?: string
   /**
-   * Where the access log goes, a line a request: stdout, off, or a file that is appended to and reopened on
-   * SIGUSR1. @default 'stdout'
+   * Where the access log goes, a line a request: stdout, off, a file that is appended to and reopened on SIGUSR1, or
+   * syslog. @default 'stdout'
    */
   access?: string
   /**
@@ -45,11 +46,14 @@ export type LogLevel = (typeof LOG_LEVELS)[number]
 /** One chunk of a pipe: less would drop lines that only wait for the next turn of the loop. */
 const MIN_LOG_QUEUE_BYTES = 65_536
 
+/** Takes the place of a path. */
+const SYSLOG: OtherAddresses = { prefix: SYSLOG_PREFIX, remedyFor: syslogRemedy }
+
 export const LOG_OPTIONS = {
   level: choice('info', LOG_LEVELS),
   format: choice('auto', ['auto', 'text', 'json']),
-  process: path('stderr', 'stderr, or the path of a file', ['stderr']),
-  access: path('stdout', 'stdout, off, or the path of a file', ['stdout', 'off']),
+  process: path('stderr', `stderr, the path of a file, or ${SYSLOG_FORMS}`, ['stderr'], SYSLOG),
+  access: path('stdout', `stdout, off, the path of a file, or ${SYSLOG_FORMS}`, ['stdout', 'off'], SYSLOG),
   accessFormat: ACCESS_LINE_OPTIONS.format,
   accessSample: ACCESS_LINE_OPTIONS.sample,
   accessSlowMs: ACCESS_LINE_OPTIONS.slowMs,

@@ -11,6 +11,7 @@
  * fcntl, throw elsewhere; the rest goes on working.
  * One idea in more than 500 lines: what is native is read, tested and replaced in one file.
  */
+import type * as Ffi from 'node:ffi'
 import fs from 'node:fs'
 import { SocketAddress } from 'node:net'
 import os from 'node:os'
@@ -68,6 +69,11 @@ export interface SystemCalls {
    */
   sendDatagram(path: string, payload: Buffer, descriptors: readonly number[]): void
   /**
+   * A Unix datagram socket that is connected to a path, which Node.js cannot make: for many small messages to one receiver, such as
+   * /dev/log. @throws SystemCallError: ENOENT and ECONNREFUSED where nobody receives
+   */
+  connectDatagram(path: string): DatagramOutlet
+  /**
    * Makes a socket for `sendDatagram`. A path must not exist, and only our user can send to it; an abstract name has no
    * mode, so every user of this machine can. @throws SystemCallError
    */
@@ -106,6 +112,15 @@ export interface DatagramInbox {
   /** null: nothing is there. @throws when a datagram had to be dropped; what came with it is closed, and the next one may follow. */
   receive(): ReceivedDatagram | null
   /** Also removes the path. What was not received is lost. */
+  close(): void
+}
+
+export interface DatagramOutlet {
+  /**
+   * One datagram. Never blocks. @returns '' when the kernel has taken it, otherwise the name of what is wrong: EAGAIN while the
+   * receiver's queue is full, ECONNREFUSED when it is gone, EMSGSIZE when it is too long
+   */
+  send(payload: Buffer): string
   close(): void
 }
 
@@ -228,6 +243,9 @@ interface CLibrary {
   socket(domain: number, type: number, protocol: number): number
   socketpair(domain: number, type: number, protocol: number, pair: Buffer): number
   bind(fd: number, address: Buffer, length: number): number
+  connect(fd: number, address: Buffer, length: number): number
+  /** The upper half of its result says nothing that the lower does not: lengths are small here. */
+  send(fd: number, payload: Buffer, length: bigint, flags: number): number
   getsockname(fd: number, address: Buffer, length: Buffer): number
   getsockopt(fd: number, level: number, name: number, value: Buffer, length: Buffer): number
   setsockopt(fd: number, level: number, name: number, value: Buffer, length: number): number
@@ -240,19 +258,26 @@ interface CLibrary {
 }
 
 export async function loadSystemCalls(env: NodeJS.ProcessEnv = process.env): Promise<SystemCallsState> {
+  return loadSystemCallsNow(env)
+}
+
+/** The same at once, for who cannot wait. */
+export function loadSystemCallsNow(env: NodeJS.ProcessEnv = process.env): SystemCallsState {
   if (env['CIRQUE_SYSTEM_CALLS'] === 'off') return { available: false, reason: 'CIRQUE_SYSTEM_CALLS=off' }
   try {
-    return { available: true, calls: await load() }
+    return { available: true, calls: load() }
   } catch (error) {
     return { available: false, reason: error instanceof Error ? error.message : String(error) }
   }
 }
 
-async function load(): Promise<SystemCalls> {
+function load(): SystemCalls {
   const library = process.platform === 'linux' ? 'libc.so.6' : MACOS ? 'libSystem.B.dylib' : null
   if (library === null) throw new Error(`no known C library on ${process.platform}`)
-  // Dynamic: where node:ffi does not exist a static import would end the process.
-  const { dlopen, getInt32, getRawPointer, toArrayBuffer } = await import('node:ffi')
+  // Not by an import, which would end the process where node:ffi does not exist.
+  const ffi = process.getBuiltinModule('node:ffi') as typeof Ffi | undefined
+  if (ffi === undefined) throw new Error('this Node.js has no node:ffi')
+  const { dlopen, getInt32, getRawPointer, toArrayBuffer } = ffi
   const { functions } = dlopen(library, {
     getpid: { arguments: [], return: 'int32' },
     dup: { arguments: ['int32'], return: 'int32' },
@@ -267,6 +292,8 @@ async function load(): Promise<SystemCalls> {
     socket: { arguments: ['int32', 'int32', 'int32'], return: 'int32' },
     socketpair: { arguments: ['int32', 'int32', 'int32', 'buffer'], return: 'int32' },
     bind: { arguments: ['int32', 'buffer', 'uint32'], return: 'int32' },
+    connect: { arguments: ['int32', 'buffer', 'uint32'], return: 'int32' },
+    send: { arguments: ['int32', 'buffer', 'uint64', 'int32'], return: 'int32' },
     getsockname: { arguments: ['int32', 'buffer', 'buffer'], return: 'int32' },
     getsockopt: { arguments: ['int32', 'int32', 'int32', 'buffer', 'buffer'], return: 'int32' },
     setsockopt: { arguments: ['int32', 'int32', 'int32', 'buffer', 'uint32'], return: 'int32' },
@@ -485,6 +512,31 @@ async function load(): Promise<SystemCalls> {
         close(fd)
       }
     },
+    connectDatagram(path) {
+      if (!messagesWork) throw new Error(MESSAGES_MISSING)
+      const address = unixAddress(path)
+      const fd = datagramSocket()
+      if (call.connect(fd, address, address.length) !== 0) {
+        const error = new SystemCallError('connect', path, errno())
+        close(fd)
+        throw error
+      }
+      let open = true
+      return {
+        send(payload) {
+          if (!open) throw new Error('the outlet is closed')
+          for (;;) {
+            if (call.send(fd, payload, BigInt(payload.length), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return ''
+            const fault = errno()
+            if (fault !== EINTR) return getSystemErrorName(-fault)
+          }
+        },
+        close() {
+          if (open) close(fd)
+          open = false
+        },
+      }
+    },
     openInbox(path) {
       if (!messagesWork) throw new Error(MESSAGES_MISSING)
       const address = unixAddress(path)
@@ -567,10 +619,13 @@ async function load(): Promise<SystemCalls> {
   if (fcntlWorks) prove('execve', call.execve(zeroEnded(''), stringVector(['self-test']), stringVector([])) === -1 && errno() === ENOENT)
   if (messagesWork) {
     prove('bind', call.bind(-1, sockaddr, UNIX_PATH_AT) === -1 && errno() === EBADF)
+    prove('connect', call.connect(-1, sockaddr, UNIX_PATH_AT) === -1 && errno() === EBADF)
     const pair = Buffer.alloc(8)
     prove('socketpair', call.socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair) === 0)
     const [near, far] = [pair.readInt32LE(0), pair.readInt32LE(4)]
     try {
+      prove('send', call.send(near, Buffer.from('self-test'), 9n, MSG_DONTWAIT) === 9)
+      prove('what was sent', receive(far, newMessage(MAX_DATAGRAM_BYTES))?.payload.toString() === 'self-test')
       prove('sendmsg', send(near, null, Buffer.from('self-test'), [2]))
       const received = receive(far, newMessage(MAX_DATAGRAM_BYTES))
       const [arrived = -1, ...others] = received?.descriptors ?? []
@@ -585,7 +640,7 @@ async function load(): Promise<SystemCalls> {
   return calls
 }
 
-const MESSAGES_MISSING = `descriptors cannot be sent on ${process.platform} ${process.arch}`
+const MESSAGES_MISSING = `Unix datagrams cannot be sent on ${process.platform} ${process.arch}`
 
 function align8(length: number): number { return (length + 7) & ~7 }
 

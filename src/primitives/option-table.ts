@@ -32,6 +32,8 @@ export interface Option<T = unknown> {
   readonly zero: string
   /** Words that are values: all there are of a choice; `auto` beside a number; `stdout` beside a path. */
   readonly words: readonly string[]
+  /** Of `path`: a value that begins so is the address of something else, such as `syslog:udp:10.0.0.1:514`; '': none does. */
+  readonly prefix: string
   /** The option of the same table that this one must not be less than; '': there is none. */
   readonly atLeast: string
   /** What a value other than the default is waiting for, such as `TLS to the peer`: it is refused until then. '': nothing. */
@@ -99,7 +101,7 @@ export interface NumberLimits {
 type Check = (value: unknown) => string
 
 /** What a descriptor says unless its kind says more. */
-const PLAIN = { min: 0, max: 0, zero: '', words: [], atLeast: '', awaits: '', needed: false, table: null } as const
+const PLAIN = { min: 0, max: 0, zero: '', words: [], prefix: '', atLeast: '', awaits: '', needed: false, table: null } as const
 
 function describe<T>(kind: OptionKind, value: T, remedy: string, check: Check, more: Partial<Option<T>> = {}): Option<T> {
   return { ...PLAIN, kind, default: value, remedy, check, ...more }
@@ -187,9 +189,21 @@ export function text(value: string, what: string, accepts: (text: string) => boo
   return describe('text', value, what, given => checkText(given, what, accepts))
 }
 
+/** Addresses that a path option takes as well. */
+export interface OtherAddresses {
+  /** What each of them begins with, such as `syslog:`. */
+  readonly prefix: string
+  /** What would do in the place of one that is wrong; '' when it will do. */
+  readonly remedyFor: (address: string) => string
+}
+
 /** Where a file or folder is. `words` are no paths, such as `stdout`. @param what what would do */
-export function path(value: string, what: string, words: readonly string[] = []): Option<string> {
-  return describe('path', value, what, given => checkText(given, what, path => words.includes(path) || path !== ''), { words })
+export function path(value: string, what: string, words: readonly string[] = [], other: OtherAddresses | null = null): Option<string> {
+  const accepts = (given: string): boolean | string => {
+    if (other !== null && given.startsWith(other.prefix)) return other.remedyFor(given) || true
+    return words.includes(given) || given !== ''
+  }
+  return describe('path', value, what, given => checkText(given, what, accepts), { words, prefix: other?.prefix ?? '' })
 }
 
 function checkText(given: unknown, what: string, accepts: (text: string) => boolean | string): string {

@@ -357,6 +357,13 @@ test('config: a listener gets what holds for all, then what holds for it', t => 
   assert.deepEqual(unknownListeners(listeners, ['web/:80']), [])
 })
 
+test('config: a log may go to syslog, which is no path, and what is written wrong is told with what would do', t => {
+  const { log } = load(t, 'log: { access: "syslog:udp:[::1]:514?tag=edge", process: "syslog:unix:/dev/log" }')
+  assert.deepEqual([log.access, log.process], ['syslog:udp:[::1]:514?tag=edge', 'syslog:unix:/dev/log'])
+  assert.equal(messageFor(t, 'log: { access: "syslog:udp:localhost" }', {}), 'cirque.yaml:1:16: log.access: found "syslog:udp:localhost"; '
+    + 'expected host and port, such as syslog:udp:10.0.0.5:514 or syslog:udp:[::1]:514')
+})
+
 test('config: a list is a list in the file, and one text with commas in the environment', t => {
   assert.deepEqual(load(t, 'log: { redactQueryKeys: [session, pin] }').log.redactQueryKeys, ['session', 'pin'])
   for (const value of ['session,pin', 'session, pin,', '[session, pin]']) {

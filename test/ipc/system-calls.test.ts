@@ -535,3 +535,29 @@ test('system calls: structures survive the collector', linux, async t => {
   assert.equal(kept.length, 2_000)
   await waitFor('the inbox to be empty', () => inbox.receive() === null)
 })
+
+test('connectDatagram: what is sent arrives whole, and a full queue, a receiver that is gone and one too long are told apart', linux, t => {
+  const { connectDatagram, openInbox } = systemCalls()
+  const file = path.join(temporaryFolder(t), 'inbox'), before = openDescriptors()
+  assert.throws(() => connectDatagram(file), { code: 'ENOENT' })
+  const inbox = openInbox(file)
+  const outlet = connectDatagram(file)
+  // Small buffers share their memory with others.
+  for (const text of ['a', 'b'.repeat(8000), '', '\u00E9']) {
+    assert.equal(outlet.send(Buffer.from(text)), '')
+    assert.equal(inbox.receive()!.payload.toString(), text)
+  }
+  assert.equal(outlet.send(Buffer.alloc(64 * 1024 * 1024)), 'EMSGSIZE')
+  let taken = 0
+  while (outlet.send(Buffer.from('x')) === '' && taken < 1_000_000) taken++
+  assert.equal(outlet.send(Buffer.from('x')), 'EAGAIN')
+  inbox.receive()
+  assert.equal(outlet.send(Buffer.from('x')), '')
+  inbox.close()
+  assert.equal(outlet.send(Buffer.from('x')), 'ECONNREFUSED')
+  assert.throws(() => connectDatagram(file), { code: 'ENOENT' })
+  outlet.close()
+  outlet.close()
+  assert.throws(() => outlet.send(Buffer.from('x')), /the outlet is closed/)
+  assert.deepEqual(openDescriptors(), before)
+})

@@ -66,6 +66,8 @@ test('log files: every log of a configuration is checked, for whoever writes to 
   assert.equal(check({}), '')
   assert.equal(check({ access: 'off' }), '')
   assert.equal(check({ access: inside('a.log'), process: inside('p.log') }), '')
+  const socket = 'syslog:udp:127.0.0.1:514'
+  assert.equal(check({ access: socket, process: socket }), '')
   const found = `found ${inside('x/a.log')}, whose folder does not exist`
   const expected = 'a file in a folder that is there, which can be written to'
   assert.equal(check({ access: inside('x/a.log') }), `configuration: log.access: ${found}; expected ${expected}`)

@@ -1,6 +1,6 @@
 /**
  * The access log: one line for each finished request and each head that was refused before it became one (access-line.ts and its
- * neighbours), to a file or a standard stream (line-sink.ts). What a line says is described in docs/access-log.md.
+ * neighbours), to a file, a standard stream or syslog (log-sink.ts). What a line says is described in docs/access-log.md.
  * What is decided once (the form, what is hidden, whether a sample is taken) is an object or null, chosen when the log is opened.
  */
 import { ACCESS_LINE_OPTIONS, type AccessLineOptions } from '../../config/access-line-options.ts'
@@ -11,7 +11,8 @@ import type { AccessRecord } from './access-line.ts'
 import { accessLines, type AccessLines } from './access-lines.ts'
 import { AccessSampling } from './access-sampling.ts'
 import { recordOfExchange, recordOfRefusal } from './exchange-record.ts'
-import { LINE_SINK_OPTIONS, LineSink, type LineDestination, type LineSinkOptions } from './line-sink.ts'
+import { LINE_SINK_OPTIONS, type LineDestination, type LineSinkOptions } from './line-sink.ts'
+import { openLogSink, type LogSink } from './log-sink.ts'
 import { shownAddresses, type ShownAddress } from './masked-address.ts'
 import { QUERY_SECRETS } from './query-secrets.ts'
 
@@ -32,9 +33,9 @@ export const ACCESS_LOG_OPTIONS = {
 
 export const ACCESS_LOG_DEFAULTS: Readonly<Required<AccessLogOptions>> = defaultsOf<AccessLogOptions>(ACCESS_LOG_OPTIONS)
 
-/** The access log, in one of its forms: to stdout, stderr or a file. docs/access-log.md has its fields. */
+/** The access log, in one of its forms: to stdout, stderr, a file or syslog. docs/access-log.md has its fields. */
 export class AccessLog implements AccessLogSink {
-  readonly #sink: LineSink
+  readonly #sink: LogSink
   readonly #worker: string
   readonly #generation: number
   readonly #lines: AccessLines
@@ -42,11 +43,11 @@ export class AccessLog implements AccessLogSink {
   readonly #sampling: AccessSampling | null
   readonly #clients: ShownAddress
 
-  /** @throws OptionError with every option that would not do, and when the file cannot be opened. */
+  /** @throws OptionError with every option that would not do, and when there is no way to its destination. */
   constructor(destination: LineDestination, options: AccessLogOptions = {}) {
     const resolved = resolveOptions<AccessLogOptions>('accessLog', ACCESS_LOG_OPTIONS, options, ACCESS_LOG_DEFAULTS)
     const { worker, generation, format, sample, slowMs, client, redactQueryKeys, ...sink } = resolved
-    this.#sink = new LineSink(destination, sink)
+    this.#sink = openLogSink(destination, sink, 'access')
     this.#worker = worker
     this.#generation = generation
     const colours = format === 'text' && destination === 'stdout' && process.stdout.isTTY === true && process.stdout.hasColors()

@@ -7,6 +7,7 @@ import { systemClock, type Clock } from '../../primitives/clock.ts'
 import { RepeatedLines } from '../repeated-lines.ts'
 import { AccessLog } from './access-log.ts'
 import { createLineLog, type LineLog } from './line-log.ts'
+import { destinationOf } from './log-sink.ts'
 
 /** What was lost of the logs of a process. */
 export interface LogCounts {
@@ -39,14 +40,13 @@ const TROUBLE_PERIOD_MS = 10_000
  * @param who `supervisor` or `worker 1.0.3`
  * @param worker id and generation for the access log; null opens none, as in the supervisor
  * @param clock that decides when to say again that lines are lost
- * @throws when a file cannot be opened
+ * @throws when a file cannot be opened, or there is no way to the syslog of this machine
  */
 export function openLogs(
   options: ResolvedLogOptions, who: string, worker: LoggingWorker | null, clock: Clock = systemClock,
 ): ConfiguredLogs {
   const { level, format, maxLogQueueBytes } = options
-  const destination = options.process === 'stderr' ? 'stderr' : { file: options.process }
-  const log = createLineLog({ who, level, format, maxLogQueueBytes, destination })
+  const log = createLineLog({ who, level, format, maxLogQueueBytes, destination: destinationOf(options.process) })
   const accessLog = worker === null || options.access === 'off' ? null : openAccessLog(options, worker)
   const accessLines = new RepeatedLines(log, clock, TROUBLE_PERIOD_MS)
   if (accessLog !== null) accessLog.onTrouble = () => tell(accessLines, 'access', accessLog)
@@ -84,7 +84,7 @@ function tell(lines: RepeatedLines, which: 'access' | 'process', { dropped, trou
 
 function openAccessLog(options: ResolvedLogOptions, { id, generation }: LoggingWorker): AccessLog {
   const { access, accessFormat, accessSample, accessSlowMs, accessClient, redactQueryKeys, maxLogQueueBytes } = options
-  return new AccessLog(access === 'stdout' ? 'stdout' : { file: access }, {
+  return new AccessLog(destinationOf(access), {
     maxLogQueueBytes, worker: id, generation, format: accessFormat, sample: accessSample, slowMs: accessSlowMs, client: accessClient,
     redactQueryKeys,
   })

@@ -3,14 +3,15 @@
  * line for everything else, with level, time, pid and who first and msg last, as pino writes them. Written here because a logging
  * library costs each process 28 ms of its start and 2 MB (**measured**), and fields are texts and numbers by the time they get here.
  * Nothing that came from outside can add a line or reach the terminal: control characters are escaped in both forms.
- * Lines go through a LineSink, so a stuck reader of stderr cannot stop the process.
+ * Lines go through a sink (log-sink.ts), so a stuck reader of stderr cannot stop the process.
  */
 import tty from 'node:tty'
 import { errorDetail } from '../../errors/code-frame.ts'
 import { LOG_LEVELS, type LogLevel } from '../../config/log-options.ts'
 import type { LogFields, ProcessLog } from '../../ipc/process-log.ts'
 import { choice, code, defaultsOf, resolveOptions, text, type OptionTable } from '../../primitives/option-table.ts'
-import { LINE_SINK_OPTIONS, LineSink, type LineDestination } from './line-sink.ts'
+import { LINE_SINK_OPTIONS, type LineDestination } from './line-sink.ts'
+import { openLogSink, type LogSink } from './log-sink.ts'
 
 export interface LineLogOptions {
   /** Who speaks: `supervisor` or `worker 1.0.3`. @default 'cirque' */
@@ -29,14 +30,15 @@ export const LINE_LOG_OPTIONS = {
   who: text('cirque', 'a name'),
   level: choice('info', LOG_LEVELS),
   format: choice('auto', ['auto', 'text', 'json']),
-  destination: code<LineDestination>('stderr', "'stdout', 'stderr' or { file }", isDestination),
+  destination: code<LineDestination>('stderr', "'stdout', 'stderr', { file } or { syslog }", isDestination),
   maxLogQueueBytes: LINE_SINK_OPTIONS.maxLogQueueBytes,
 } satisfies OptionTable<LineLogOptions>
 
 export const LINE_LOG_DEFAULTS: Readonly<Required<LineLogOptions>> = defaultsOf<LineLogOptions>(LINE_LOG_OPTIONS)
 
 function isDestination(value: unknown): boolean {
-  return value === 'stdout' || value === 'stderr' || typeof Object(value).file === 'string'
+  const { file, syslog } = Object(value) as { file?: unknown; syslog?: unknown }
+  return value === 'stdout' || value === 'stderr' || typeof file === 'string' || typeof syslog === 'string'
 }
 
 export interface LineLog extends ProcessLog {
@@ -69,7 +71,7 @@ const [MAX_FIELD_LENGTH] = FIELD_LENGTHS
 export function createLineLog(options: LineLogOptions = {}): LineLog {
   const resolved = resolveOptions<LineLogOptions>('log', LINE_LOG_OPTIONS, options, LINE_LOG_DEFAULTS)
   const { who, level, format, destination, maxLogQueueBytes } = resolved
-  const sink = new LineSink(destination, { maxLogQueueBytes, collectMs: 0 })
+  const sink = openLogSink(destination, { maxLogQueueBytes, collectMs: 0 }, 'process')
   const text = format === 'text' || (format === 'auto' && typeof destination === 'string' && tty.isatty(destination === 'stdout' ? 1 : 2))
   const write = text ? textWriter(who, sink) : jsonWriter(who, sink)
   let least = WEIGHTS[level]
@@ -94,7 +96,7 @@ export function createLineLog(options: LineLogOptions = {}): LineLog {
 
 type Writer = (level: LogLevel, message: string, fields: LogFields) => void
 
-function jsonWriter(who: string, sink: LineSink): Writer {
+function jsonWriter(who: string, sink: LogSink): Writer {
   const origin = `"pid":${process.pid},"who":${JSON.stringify(who)}`
   return (weight, message, fields) => {
     const time = new Date().toISOString()
@@ -103,11 +105,11 @@ function jsonWriter(who: string, sink: LineSink): Writer {
       const line = `{"level":"${weight}","time":"${time}",${origin},${shown}"msg":${JSON.stringify(cut(message, longest))}}\n`
       // JSON leaves DEL and C1 as they are; inside strings, the only place they can be, an escape means the same.
       return line.replaceAll(/[\x7F-\x9F]/g, escapeControl)
-    }))
+    }), undefined, weight)
   }
 }
 
-function textWriter(who: string, sink: LineSink): Writer {
+function textWriter(who: string, sink: LogSink): Writer {
   return (weight, message, fields) => {
     const mark = weight === 'info' ? '' : weight === 'warn' ? 'warning: ' : `${weight}: `
     const shownFields = typeof fields['stack'] === 'string' ? { ...fields, stack: errorDetail(fields['stack']) } : fields
@@ -116,12 +118,12 @@ function textWriter(who: string, sink: LineSink): Writer {
       const shown = Object.entries(rest).map(([key, value]) => ` ${key}=${typeof value === 'string' ? value : json(value)}`).join('')
       const trace = typeof stack === 'string' && stack !== '' ? stack.split('\n') : []
       return [printable(`${who}: ${mark}${cut(message, longest)}${shown}`), ...trace.map(line => `    ${printable(line)}`), ''].join('\n')
-    }))
+    }), undefined, weight)
   }
 }
 
 /** With texts as long as the stream takes them in one piece. */
-function fitting(sink: LineSink, compose: (longest: number) => string): string {
+function fitting(sink: LogSink, compose: (longest: number) => string): string {
   let line = ''
   for (const longest of FIELD_LENGTHS) {
     line = compose(longest)

@@ -17,8 +17,11 @@ import path from 'node:path'
 import { makeFolder } from '../../primitives/make-folder.ts'
 import { defaultsOf, duration, resolveOptions, size, type OptionTable } from '../../primitives/option-table.ts'
 
-/** Where lines go: the process's own stream, or the path of a file that is appended to. */
-export type LineDestination = 'stdout' | 'stderr' | { readonly file: string }
+/** A stream of the process's own, or the path of a file that is appended to. */
+export type StreamDestination = 'stdout' | 'stderr' | { readonly file: string }
+
+/** Where lines go: a stream, a file, or a receiver of syslog, such as `{ syslog: 'syslog:udp:10.0.0.5:514?facility=local0' }`. */
+export type LineDestination = StreamDestination | { readonly syslog: string }
 
 export interface LineSinkOptions {
   /** Lines that wait, in bytes; past it lines are dropped and counted. @default 8_388_608 */
@@ -67,7 +70,7 @@ export class LineSink {
   trouble = ''
   /** Called when a line was dropped or something failed: often, while that lasts. */
   onTrouble: (() => void) | null = null
-  readonly #destination: LineDestination
+  readonly #destination: StreamDestination
   readonly #maxQueued: number
   readonly #collectMs: number
   /** A write to the descriptor returns at once, whatever the reader does. */
@@ -101,7 +104,7 @@ export class LineSink {
   readonly #onWritten = (error: NodeJS.ErrnoException | null, written: number): void => this.#written(error, written)
 
   /** @throws OptionError, and when the file cannot be opened: a wrong path is better found at the start. */
-  constructor(destination: LineDestination, options: LineSinkOptions = {}) {
+  constructor(destination: StreamDestination, options: LineSinkOptions = {}) {
     const { maxLogQueueBytes, collectMs } = resolveOptions<LineSinkOptions>('log', LINE_SINK_OPTIONS, options, LINE_SINK_DEFAULTS)
     this.#destination = destination
     this.#maxQueued = maxLogQueueBytes
