@@ -65,7 +65,11 @@ export const ROWS: readonly Row[] = [
   { where: ['create/'], may: [] },
   {
     where: ['supervisor/'],
-    may: [...FOUNDATION.filter(folder => folder !== 'src/http/'), 'create/', 'src/telemetry/exporters/', 'src/telemetry/metric-slots.ts'],
+    may: [
+      ...FOUNDATION.filter(folder => folder !== 'src/http/'), 'create/', 'src/telemetry/exporters/', 'src/telemetry/metric-slots.ts',
+      // Knows nothing of requests, and whoever dials the control sockets brings lines about as clients do.
+      'src/telemetry/repeated-lines.ts',
+    ],
   },
   { where: ['workers/'], may: ['src/'] },
   // As applications do: by the name of the package (VENDORS).

@@ -12,6 +12,7 @@ import { decodeFromOperator, decodeFromWorker } from '../src/ipc/messages.ts'
 import type { FromOperator, FromWorker, ToOperator, ToWorker } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
+import { RepeatedLines } from '../src/telemetry/repeated-lines.ts'
 import { AlreadyRunning, SYSTEM_CONTROL_SOCKETS } from './control-sockets.ts'
 import type { ControlConnection, ControlListener, ControlSockets } from './control-sockets.ts'
 import type { HeldSocket } from './held-socket.ts'
@@ -51,6 +52,8 @@ export class ControlServer {
   readonly workerPath: string
   readonly #setup: ControlServerSetup
   readonly #sockets: ControlSockets
+  /** Whoever may dial may do so without end. */
+  readonly #lines: RepeatedLines
   readonly #operators = new Set<ChannelEnd<ToOperator>>()
   readonly #unproven = new Set<ControlConnection>()
   readonly #connections = new Set<ControlConnection>()
@@ -62,6 +65,7 @@ export class ControlServer {
   constructor(setup: ControlServerSetup, sockets: ControlSockets = SYSTEM_CONTROL_SOCKETS) {
     this.#setup = setup
     this.#sockets = sockets
+    this.#lines = new RepeatedLines(setup.log, { exact: () => sockets.nowMs(), every: (ms, run) => every(sockets, ms, run) })
     this.controlPath = path.join(setup.folder, CONTROL_SOCKET)
     this.workerPath = path.join(setup.folder, WORKER_SOCKET)
   }
@@ -133,6 +137,7 @@ export class ControlServer {
     for (const channel of this.#operators) channel.close()
     await Promise.all([...this.#connections].map(connection => connection.finish()))
     if (ours) this.#closeSockets()
+    this.#lines.close()
   }
 
   #closeSockets(): void {
@@ -145,7 +150,8 @@ export class ControlServer {
   }
 
   #onOperator(connection: ControlConnection): void {
-    const { options, log, handlers } = this.#setup
+    const { options, handlers } = this.#setup
+    const lines = this.#lines
     const { after } = this.#sockets
     if (this.#operators.size >= options.maxControlClients) { connection.destroy(); return }
     this.#track(connection)
@@ -154,7 +160,7 @@ export class ControlServer {
     const channel = connection.open<ToOperator, FromOperator>(decodeFromOperator, { maxMessageBytes: options.maxControlMessageBytes }, {
       onMessage: (message, question) => {
         if (question === null) {
-          log.warn('an operator sent an order without asking for its outcome; ignored', { tag: message.tag })
+          lines.warn('an operator sent an order without asking for its outcome; ignored', { tag: message.tag })
           return
         }
         cancelIdle()
@@ -168,16 +174,17 @@ export class ControlServer {
       onClose: reason => {
         cancelIdle()
         this.#operators.delete(channel)
-        if (reason !== '') log.warn('an operator was disconnected', { reason })
+        if (reason !== '') lines.warn('an operator was disconnected', { reason })
       },
-      onIgnored: (tag, why) => log.warn('a message of an operator was ignored', { tag, why }),
+      onIgnored: (tag, why) => lines.warn('a message of an operator was ignored', { tag, why }),
     })
     function expire(): void { channel.destroy('it asked nothing') }
     this.#operators.add(channel)
   }
 
   #onWorker(connection: ControlConnection): void {
-    const { options, log, handlers } = this.#setup
+    const { options, handlers } = this.#setup
+    const lines = this.#lines
     // Proven workers are as many as we forked; only strangers need a limit.
     if (this.#unproven.size >= Math.max(options.maxControlClients, 2 * options.workers)) { connection.destroy(); return }
     this.#track(connection)
@@ -196,10 +203,10 @@ export class ControlServer {
       onClose: reason => {
         cancelHello()
         this.#unproven.delete(connection)
-        if (reason !== '' && conversation === null) log.warn('a connection on the worker socket was closed', { reason })
+        if (reason !== '' && conversation === null) lines.warn('a connection on the worker socket was closed', { reason })
         conversation?.onClose()
       },
-      onIgnored: (tag, why) => log.warn('a message of a worker was ignored', { tag, why }),
+      onIgnored: (tag, why) => lines.warn('a message of a worker was ignored', { tag, why }),
     })
   }
 
@@ -207,6 +214,19 @@ export class ControlServer {
     this.#connections.add(connection)
     connection.onGone(() => this.#connections.delete(connection))
   }
+}
+
+/** In the world's own time. @returns a function that cancels */
+function every({ after }: ControlSockets, ms: number, run: () => void): () => void {
+  let cancel = (): void => {}
+  const again = (): void => {
+    cancel = after(ms, () => {
+      again()
+      run()
+    })
+  }
+  again()
+  return () => cancel()
 }
 
 function linkTo(channel: ChannelEnd<ToWorker>): WorkerLink {

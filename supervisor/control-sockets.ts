@@ -60,6 +60,8 @@ export interface ControlSockets {
   listen(held: HeldSocket, calls: SystemCalls | null, onConnection: (connection: ControlConnection) => void): Promise<ControlListener>
   /** @returns a function that cancels. */
   after(ms: number, run: () => void): () => void
+  /** Monotonic. */
+  nowMs(): number
 }
 
 /** A client that does not read its last answer holds up the end for no longer than this. */
@@ -81,6 +83,7 @@ export const SYSTEM_CONTROL_SOCKETS: ControlSockets = {
     const timer = setTimeout(run, ms)
     return () => clearTimeout(timer)
   },
+  nowMs: () => performance.now(),
 }
 
 class SocketConnection implements ControlConnection {

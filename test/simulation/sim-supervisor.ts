@@ -246,6 +246,7 @@ export class SimSupervisor implements ProcessHost {
       chown: () => {},
       listen: async ({ fd }, _calls, onConnection) => ({ close: control.listen(fd, end => onConnection(this.#connection(end))) }),
       after: (ms, run) => this.after(ms, run),
+      nowMs: () => this.#world.nowMs,
     }
   }
 

@@ -7,27 +7,28 @@ import type { TestContext } from 'node:test'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { SupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { FromWorker } from '../../src/ipc/messages.ts'
-import { SILENT_LOG } from '../../src/ipc/process-log.ts'
+import { SILENT_LOG, type LogFields, type ProcessLog } from '../../src/ipc/process-log.ts'
 import { ControlServer } from '../../supervisor/control-server.ts'
-import { AlreadyRunning } from '../../supervisor/control-sockets.ts'
+import { AlreadyRunning, SYSTEM_CONTROL_SOCKETS, type ControlSockets } from '../../supervisor/control-sockets.ts'
 import { askSupervisor, NotRunning } from '../../supervisor/control-client.ts'
+import { FakeClock } from '../support/fake-clock.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 import { waitFor, within } from '../support/wait-for.ts'
 
 interface Started { server: ControlServer; folder: string; hellos: FromWorker[]; said: FromWorker[] }
 
 /** A server that hears and admits nothing. */
-function silent(folder: string): ControlServer {
+function silent(folder: string, log: ProcessLog = SILENT_LOG, sockets: ControlSockets = SYSTEM_CONTROL_SOCKETS): ControlServer {
   return new ControlServer({
     folder,
     options: resolveSupervisorOptions(),
-    log: SILENT_LOG,
+    log,
     workerUid: null,
     workerGid: null,
     calls: null,
     held: null,
     handlers: { onOperator() {}, onHello: () => null },
-  })
+  }, sockets)
 }
 
 async function start(t: TestContext, options: SupervisorOptions = {}): Promise<Started> {
@@ -142,4 +143,19 @@ test('control server: sockets that were taken away are made anew, and connection
     }
   }
   assert.equal(before.destroyed, false)
+})
+
+test('control server: who dials without end brings about a line a second, with a count of the rest', async t => {
+  const folder = temporaryFolder(t), written: LogFields[] = []
+  const log: ProcessLog = { ...SILENT_LOG, warn: (message, fields) => { written.push({ message, ...fields }) } }
+  const clock = new FakeClock()
+  const server = silent(folder, log, { ...SYSTEM_CONTROL_SOCKETS, after: (ms, run) => clock.after(ms, run), nowMs: () => clock.exact() })
+  await server.listen()
+  t.after(() => server.close())
+  for (let dials = 0; dials < 50; dials++) await within('the end', speak(server.workerPath, 'no JSON\n'))
+  const message = 'a connection on the worker socket was closed'
+  assert.deepEqual(written, [{ message, reason: 'a line is not JSON', suppressed: undefined }])
+  clock.advance(1000)
+  await within('the end', speak(server.workerPath, 'no JSON\n'))
+  assert.deepEqual(written.map(({ suppressed }) => suppressed), [undefined, 49])
 })
