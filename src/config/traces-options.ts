@@ -28,7 +28,7 @@ export interface TracesOptions {
   /** Name of the service in its spans, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` names it. @default 'cirque' */
   serviceName?: string
   /**
-   * Without `@opentelemetry/sdk-node`, which is a third of the memory less: OTLP as JSON over HTTP only, and of the variables of
+   * Without `@opentelemetry/sdk-node`, which takes half of the memory: OTLP as JSON over HTTP only, and of the variables of
    * OpenTelemetry only those of the endpoint, of batches and of the service. @default false
    */
   lean?: boolean

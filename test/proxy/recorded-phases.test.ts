@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Server } from '../../src/server/server.ts'
 import { httpProxyService } from '../../src/server/http-proxy-service.ts'
+import type { HookObserver } from '../../src/proxy/watched-plan.ts'
 import type { AccessLogSink } from '../../src/telemetry/access-record.ts'
 import type { RequestTrace, RequestTracing, TraceIdentity } from '../../src/telemetry/request-trace.ts'
 import type { ExchangeEnded, ExchangeStarted, Tracer } from '../../src/telemetry/tracer.ts'
@@ -158,6 +159,25 @@ test('recorded requests: application and modules are themselves, and states are 
   const [owner, first, calls] = found as [string, number[], number]
   assert.deepEqual([owner, first], ['function', [1, 101]])
   assert.ok(calls > 101)
+})
+
+test('recorded requests: whoever looks at hooks sees theirs as well, within the request', async t => {
+  const recorder = new Recorder(), seen: [hook: string, within: boolean][] = []
+  const proxy = await startProxy(t, { tracing: recorder, hooks: { requestFilter: () => 'continue' } })
+  const hooks: HookObserver = {
+    hookBegins(hook) {
+      seen.push([hook, recorder.current !== null])
+      return null
+    },
+  }
+  proxy.server.watch({ lines: null, tracers: [], hooks })
+  await proxy.exchange(get('/', RECORDED))
+  await proxy.exchange(get('/'))
+  proxy.server.watch(null)
+  await proxy.exchange(get('/', RECORDED))
+  assert.deepEqual(seen.filter(([hook]) => hook === 'requestFilter'), [['requestFilter', true], ['requestFilter', false]])
+  assert.deepEqual(proxy.origin.requests.map(request => request.field('x-sent-on')), ['t1 1', null, 't1 1'])
+  assert.equal(recorder.told.filter(line => line === 'ended t1').length, 2)
 })
 
 test('recorded requests: a hook that throws or answers counts as it does elsewhere', async t => {
