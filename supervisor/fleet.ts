@@ -10,6 +10,7 @@
  *   spares.ts             workers that wait to take the place of one that is gone or hangs
  *   generation-change.ts  the steps of an upgrade, and back; upgrade.ts decides
  *   recovery.ts           workers of an earlier supervisor
+ *   worker-incidents.ts   which ends of workers somebody has to be told of
  *
  * Driven by four things only: orders, messages of workers, ends of processes, and its own tick. Touches the world through
  * ProcessHost and WorkerLink.
@@ -17,6 +18,7 @@
  * Invariants: a slot that ever listened is served by its worker or, as soon as one can, by a sibling that stands in;
  * an old worker stops accepting only after its replacement accepts; until `commit` it can take its place back;
  * a slot is never given up in steady state.
+ * One idea in more than 500 lines: what comes in from each side, and to which room it goes, is read side by side.
  */
 import { timingSafeEqual } from 'node:crypto'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
@@ -35,6 +37,7 @@ import type { FleetRecord, FleetSetup } from './roster.ts'
 import { Spares } from './spares.ts'
 import { StandIns } from './stand-ins.ts'
 import { messageOf, WorkerOrders } from './worker-orders.ts'
+import { failureOf, WorkerIncidents } from './worker-incidents.ts'
 import { Contact, Intent, WorkerState } from './worker-process.ts'
 import type { WorkerLink, WorkerProcess } from './worker-process.ts'
 import type { WorkerSlot } from './worker-slot.ts'
@@ -64,6 +67,7 @@ export class Fleet {
   readonly #spares: Spares
   readonly #change: GenerationChange
   readonly #recovery: Recovery
+  readonly #incidents: WorkerIncidents
   /** The operation that runs; the next one waits for it. */
   #operation: Promise<unknown> = Promise.resolve()
   #cancelTick: (() => void) | null = null
@@ -76,6 +80,7 @@ export class Fleet {
     const retirement = new Retirement(roster, orders, standIns)
     const starts = new WorkerStarts(roster, orders, standIns, retirement, (worker, report) => this.#onGone(worker, report))
     this.#roster = roster
+    this.#incidents = new WorkerIncidents(roster)
     this.#orders = orders
     this.#standIns = standIns
     this.#retirement = retirement
@@ -175,7 +180,7 @@ export class Fleet {
         break
       }
       case 'failed':
-        worker.failure = { message: message.message, stack: message.stack }
+        worker.failure = failureOf(message)
         if (message.endsInMs !== undefined) this.#onFailing(worker, message.endsInMs)
         break
       case 'cannot-accept':
@@ -184,6 +189,9 @@ export class Fleet {
         break
       case 'drained':
         worker.cut = message.cut
+        break
+      case 'fault':
+        this.#incidents.said(worker, message.fault)
         break
       // Known to the control server only.
       case 'hello':
@@ -405,6 +413,7 @@ export class Fleet {
     if (onItsWayOut) this.#logEnd(worker, report)
     else if (wasSpare) this.#spares.onGone(slot, worker.endReason(report))
     else if (!roster.stopping && !this.#onDeath(slot, worker, state, report)) return
+    if (onItsWayOut || wasSpare) this.#incidents.ended(worker, report, onItsWayOut)
     roster.setup.onChange()
   }
 
@@ -425,6 +434,7 @@ export class Fleet {
       this.#onLost(slot, worker)
       roster.log.error(`worker ${worker.id} is replaced: ${failure!.message}`, { workerPid: worker.pid, endsInMs })
     }
+    this.#incidents.ended(worker, null)
     roster.setup.onChange()
   }
 
@@ -441,6 +451,7 @@ export class Fleet {
     ledger.countDeath(worker, report)
     if (this.#starts.state === StartState.NoneReady) {
       if (!this.#starts.survives(worker, reason)) {
+        this.#incidents.ended(worker, report)
         this.force()
         return false
       }
@@ -449,6 +460,7 @@ export class Fleet {
       log.error(`worker ${worker.id} died: ${reason}`, { workerPid: worker.pid, code: report.code, signal: report.signal, ...stack })
     }
     this.#onLost(slot, worker)
+    this.#incidents.ended(worker, report)
     return true
   }
 
@@ -487,7 +499,7 @@ export class Fleet {
     const silenceMs = roster.silenceMs(worker)
     if (!wasSilent && roster.isSilent(worker)) roster.log.warn(`worker ${worker.id} has been silent for ${silenceMs} ms`)
     if (worker.fatalSignal !== null || silenceMs < abortAfterSilenceMs * roster.slowness(worker)) return
-    worker.failure ??= { message: `silent for ${silenceMs} ms`, stack: '' }
+    worker.failure ??= { how: 'silence', message: `silent for ${silenceMs} ms`, stack: '' }
     this.#orders.kill(worker, 'SIGABRT')
     // A stopped process takes no SIGABRT.
     roster.host.after(killAfterAbortMs, () => this.#orders.kill(worker, 'SIGKILL'))

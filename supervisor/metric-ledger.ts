@@ -157,8 +157,8 @@ export class MetricLedger {
   }
 
   /** Counts something of the supervisor's own, which is rare enough to be written down at once. */
-  count(name: OwnMetric, labelValues: readonly string[] = []): void {
-    addAll(this.#base, [{ family: ownFamily(name), labelValues, values: Float64Array.of(1) }])
+  count(name: OwnMetric, labelValues: readonly string[] = [], times = 1): void {
+    addAll(this.#base, [{ family: ownFamily(name), labelValues, values: Float64Array.of(times) }])
     this.#writeBase()
   }
 

@@ -34,6 +34,7 @@ export function metricsReport(ledger: MetricLedger, facts: SupervisorFacts): Sho
   add(totals, 'cirque_build_info', 1, facts.version, facts.nodeVersion)
   add(totals, 'cirque_config_generation', facts.generation)
   if (!totals.has('cirque_config_last_reload_successful')) add(totals, 'cirque_config_last_reload_successful', 1)
+  add(totals, 'cirque_sentry_suppressed_total', 0)
   add(totals, 'cirque_scrape_missing_workers', missing)
   add(totals, 'process_resident_memory_bytes', facts.rssBytes)
   add(totals, 'process_cpu_seconds_total', facts.cpuSeconds)

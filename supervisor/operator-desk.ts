@@ -11,6 +11,7 @@ import { PROTOCOL_VERSION } from '../src/ipc/messages.ts'
 import type { Question } from '../src/ipc/channel.ts'
 import type { OperatorConnection } from './control-server.ts'
 import { explainByWorker } from './explain-desk.ts'
+import type { ErrorReports, ErrorReportsStatus } from './error-reports.ts'
 import type { Fleet } from './fleet.ts'
 import type { Holdings } from './holdings.ts'
 import type { HeldListener } from './listener-table.ts'
@@ -50,6 +51,8 @@ export interface SupervisorStatus {
   readonly listeners: readonly ListenerStatus[]
   readonly slots: readonly object[]
   readonly totals: object
+  /** Null: nobody is told of errors. Left out by a supervisor of an older build. */
+  readonly errorReports?: ErrorReportsStatus | null
   /** Of upgrades, reloads and roll-backs, oldest first. */
   readonly outcomes: readonly OperationOutcome[]
 }
@@ -67,6 +70,7 @@ export interface DeskLife {
   readonly state: SupervisorState
   readonly fleet: Fleet | null
   readonly upgrades: Upgrades | null
+  readonly reports: ErrorReports
   /** In ms since 1970. */
   readonly startedAt: number
   /** Resolves when workers of an earlier supervisor are ours; null: none are being taken over. */
@@ -263,7 +267,8 @@ export class OperatorDesk {
       stateDir: this.#setup.stateFolder.path, controlSocket: controlPath, admin: adminAddress,
       systemCalls: systemCallsText, logLevel: this.#levelStatus(),
       listeners: table.listeners.map(listenerStatus),
-      slots: fleet?.status() ?? [], totals: fleet?.totals() ?? {}, outcomes: upgrades?.outcomes ?? [],
+      slots: fleet?.status() ?? [], totals: fleet?.totals() ?? {}, errorReports: this.#life.reports.status(),
+      outcomes: upgrades?.outcomes ?? [],
     }
   }
 

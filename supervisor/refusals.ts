@@ -41,3 +41,8 @@ export function applicationStackOf(error: unknown): string {
   const { applicationStack } = (error ?? {}) as { readonly applicationStack?: unknown }
   return typeof applicationStack === 'string' ? applicationStack.slice(0, MAX_STACK_LENGTH) : ''
 }
+
+/** Found in the configuration: the operator who asked has something to mend. */
+export function isConfiguration(error: unknown): boolean {
+  return error instanceof Error && (error.name === 'ConfigError' || error.name === 'OptionError')
+}

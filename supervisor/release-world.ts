@@ -8,12 +8,15 @@
  */
 import path from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
+import type { ResolvedSentryOptions } from '../src/config/sentry-options.ts'
 import type { ServerConfig } from '../src/config/server-config.ts'
-import { OptionError } from '../src/primitives/option-table.ts'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
 import type { WorkerSettings } from '../src/config/worker-settings.ts'
-import { checkListenerNames } from './describe-application.ts'
+import { framesOf } from '../src/ipc/fault-report.ts'
 import type { OperationOutcome } from '../src/ipc/messages.ts'
+import { OptionError } from '../src/primitives/option-table.ts'
+import { checkListenerNames } from './describe-application.ts'
+import type { ErrorReports } from './error-reports.ts'
 import type { Fleet } from './fleet.ts'
 import { workerExecArgv } from './generation.ts'
 import type { Blueprint, Generation } from './generation.ts'
@@ -36,6 +39,7 @@ export interface ReleaseLife {
   record(): boolean
   /** An operation is over. Writes the journal as well. */
   operationEnded(outcome: OperationOutcome): void
+  readonly reports: ErrorReports
 }
 
 /** Nothing but another start can change these: sockets and processes were made with them. */
@@ -56,6 +60,8 @@ export class ReleaseWorld implements UpgradeWorld {
   #number = 0
   /** Of the code and the runtime of this image. */
   #fingerprint = ''
+  /** What the operation that was prepared last found there: it is not part of a plan, which is written to the disk. Null: nothing yet. */
+  #sentry: ResolvedSentryOptions | null = null
   /** How long the release that was read last took to be described. */
   #describedInMs = 0
   /** Runs releases that bring no Node.js. */
@@ -128,6 +134,7 @@ export class ReleaseWorld implements UpgradeWorld {
     const release = this.#readRelease(request.folder, here)
     const config = this.#setup.readConfig(file => this.#world.releases.fileOnceCurrent(this.#setup.application, file, release.folder))
     const options = config.supervisor
+    this.#sentry = config.sentry
     this.#checkFixed(options)
     const identity = this.#world.resolveIdentity(options.user, options.group)
     const generation = await this.#read(number, this.#blueprint(release, identity), config, readAt, signal)
@@ -195,6 +202,10 @@ export class ReleaseWorld implements UpgradeWorld {
     this.#world.releases.flip(this.#setup.application, plan.to)
     this.#options = plan.options
     this.#setup.onConfigured?.(plan.generation.settings)
+    // After an exec the image that flips was made with what it read itself.
+    if (this.#sentry === null) return
+    this.#life.reports.configure(this.#sentry)
+    this.#life.reports.begin()
   }
 
   flipped(plan: Plan): boolean | null {
@@ -203,11 +214,23 @@ export class ReleaseWorld implements UpgradeWorld {
   }
 
   record(): boolean { return this.#life.record() }
-  ended(outcome: OperationOutcome): void { this.#life.operationEnded(outcome) }
+  ended(outcome: OperationOutcome): void {
+    const { id, kind, result, reason, applicationStack = '', generation, to } = outcome
+    this.#life.operationEnded(outcome)
+    // One that ends with the server is nobody's to mend.
+    if (result !== 'rolled-back' || this.#life.stopping || this.#life.fleet?.stopping === true) return
+    this.#life.reports.report({
+      kind: 'operation', name: 'RolledBack', place: kind, message: `${id} was rolled back: ${reason}`, stack: framesOf(applicationStack),
+      tags: { operation: id, generation: String(generation) }, release: to,
+      fatal: false, count: 1, again: false, traceId: '', spanId: '',
+    })
+  }
 
   async replaceSupervisor(plan: Plan): Promise<never> {
     const fleet = this.#life.fleet!
     const { serviceManager } = this.#holdings
+    // Before dead workers have to wait for their replacement.
+    await this.#life.reports.flush()
     await fleet.freeze()
     await this.#setup.flushLogs?.()
     // Signals that came until now have been told: they are polled for between the two.
@@ -244,4 +267,6 @@ export class ReleaseWorld implements UpgradeWorld {
 }
 
 /** What workers are told of the configuration. */
-function settingsOf({ log, traces, limits, listeners }: ServerConfig): WorkerSettings { return { log, traces, limits, listeners } }
+function settingsOf({ log, traces, limits, listeners, sentry }: ServerConfig): WorkerSettings {
+  return { log, traces, limits, listeners, ...sentry.dsn === '' ? {} : { reportsFaults: true } }
+}

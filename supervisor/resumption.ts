@@ -1,4 +1,5 @@
 /** What the state that one image hands to the next means to that next image. Pure: run.ts does what it says. */
+import { SENTRY_DEFAULTS } from '../src/config/sentry-options.ts'
 import type { ServerConfig } from '../src/config/server-config.ts'
 import { TRACES_DEFAULTS } from '../src/config/traces-options.ts'
 import { readEntry } from './journal.ts'
@@ -10,6 +11,8 @@ import type { Resumption } from './upgrade.ts'
 export interface ResumedLife extends Pick<SupervisorSetup, 'application' | 'args' | 'config' | 'origin'> {
   readonly entry: JournalEntry
   readonly resumption: Resumption
+  /** Of the release that the configuration belongs to. */
+  readonly releaseFolder: string
 }
 
 /** Forward into the generation that is on trial, or back into the one that is committed. @throws when the state cannot be used. */
@@ -24,6 +27,9 @@ export function readResumption({ state, attempt, reason }: Pick<Handover, 'state
   const { application, args, origin } = entry
   // An image of an older release knew nothing of traces.
   const { log, traces = TRACES_DEFAULTS, limits, listeners } = generation.settings
-  const config: ServerConfig = { file: origin.file, supervisor: forward ? plan!.options : entry.options, log, traces, limits, listeners }
-  return { application, args, origin, config, entry, resumption: forward ? { how: 'forward' } : { how: 'back', reason } }
+  const options = forward ? plan!.options : entry.options
+  // Where errors are reported to is a secret, which no file of ours holds: run.ts reads it again.
+  const config: ServerConfig = { file: origin.file, supervisor: options, log, traces, limits, listeners, sentry: SENTRY_DEFAULTS }
+  const resumption: Resumption = forward ? { how: 'forward' } : { how: 'back', reason }
+  return { application, args, origin, config, entry, resumption, releaseFolder: generation.release.folder }
 }

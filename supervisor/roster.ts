@@ -16,6 +16,7 @@
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
 import { doneOf, NOTHING_DONE, sumCounts, type DoneCounts } from '../src/ipc/open-counts.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
+import type { Incident } from './error-reports.ts'
 import type { Generation } from './generation.ts'
 import type { MetricLedger } from './metric-ledger.ts'
 import type { ProcessHost } from './process-host.ts'
@@ -37,6 +38,8 @@ export interface FleetSetup {
   readonly ledger: MetricLedger
   /** Something that status, journal or readiness may show has changed. */
   readonly onChange: () => void
+  /** Something has gone wrong that somebody must mend. Nothing comes back. */
+  readonly onIncident: (incident: Incident) => void
 }
 
 /** What the journal keeps of the fleet. */

@@ -9,6 +9,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { unknownVariables } from '../src/config/environment.ts'
 import { loadConfig } from '../src/config/load-config.ts'
 import type { LogLevel } from '../src/config/log-options.ts'
+import { SENTRY_DEFAULTS } from '../src/config/sentry-options.ts'
 import { ConfigError } from '../src/config/server-config.ts'
 import type { ServerConfig } from '../src/config/server-config.ts'
 import { openLogs, type ConfiguredLogs } from '../src/telemetry/exporters/configured-logs.ts'
@@ -20,7 +21,9 @@ import type { ConfigOrigin } from './journal.ts'
 import type { SupervisorStatus } from './operator-desk.ts'
 import type { BootControl, Handover } from './reexec.ts'
 import { checkLogFiles } from './log-files.ts'
+import { SYSTEM_RELEASES } from './releases.ts'
 import { readResumption } from './resumption.ts'
+import type { ResumedLife } from './resumption.ts'
 import { ownFolder, stateFolderOf, StateFolderError } from './state-folder.ts'
 import { Supervisor } from './supervisor.ts'
 import type { SupervisorWorld } from './supervisor-world.ts'
@@ -79,7 +82,9 @@ export async function runSupervisor(request: RunRequest): Promise<never> {
 /** Goes on with what the image before this one has handed over. */
 export async function resumeSupervisor(handover: Handover, boot: BootControl): Promise<void> {
   const life = readResumption(handover)
-  const { supervisor, closeLogs } = createSupervisor(life)
+  const { sentry, problem } = readSentry(life)
+  const { supervisor, log, closeLogs } = createSupervisor({ ...life, config: { ...life.config, sentry } })
+  if (problem !== '') log.warn('errors are not reported until the next reload: the configuration cannot be read', { reason: problem })
   let takenOver = false
   const resumed = supervisor.resume(life.entry, life.resumption, () => {
     takenOver = true
@@ -94,11 +99,27 @@ export async function resumeSupervisor(handover: Handover, boot: BootControl): P
   return end(code, closeLogs, life.config)
 }
 
+/** No image leaves to the next one where errors are reported to: that is a secret. @returns `problem` '' when it could be read */
+function readSentry({ application, origin: { file, folder, flags }, releaseFolder }: ResumedLife): {
+  readonly sentry: ServerConfig['sentry']
+  readonly problem: string
+} {
+  const readAt = (named: string): string => SYSTEM_RELEASES.fileOnceCurrent(application, named, releaseFolder)
+  try {
+    return { sentry: loadConfig({ file, folder, flags, readAt }).sentry, problem: '' }
+  } catch (error) {
+    return { sentry: SENTRY_DEFAULTS, problem: error instanceof Error ? error.message : String(error) }
+  }
+}
+
 /** A supervisor in the real world. @param watcher null: nobody watches. */
 export function createSupervisor(
   request: RunRequest, watcher: LifeWatcher | null = null,
 ): { supervisor: Supervisor; log: ProcessLog; closeLogs: () => Promise<void> } {
-  const { application, args, config, origin } = request
+  const { application, args, origin } = request
+  // What a developer breaks while he writes is nobody else's to mend.
+  const reporting = (config: ServerConfig): ServerConfig => watcher === null ? config : { ...config, sentry: SENTRY_DEFAULTS }
+  const config = reporting(request.config)
   let logs: ConfiguredLogs
   try {
     logs = openLogs(config.log, 'supervisor', null)
@@ -118,7 +139,7 @@ export function createSupervisor(
   let level: LogLevel | null = null
   const stateFolder = { path: stateFolderOf(application, config.supervisor.stateDir), ours: ownFolder(config.supervisor.stateDir) }
   const supervisor = new Supervisor({
-    application, args, config, origin, readConfig: readAt => configFrom(origin, readAt), log,
+    application, args, config, origin, readConfig: readAt => reporting(configFrom(origin, readAt)), log,
     stateFolder,
     flushLogs: () => logs.log.flush(),
     onConfigured: ({ log: wanted }) => {

@@ -9,6 +9,7 @@ import type { WorkerSettings } from '../src/config/worker-settings.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { ServerDescription } from '../src/ipc/server-description.ts'
 import type { DatagramInbox, SystemCalls, SystemCallsState } from '../src/ipc/system-calls.ts'
+import type { ErrorSink, ErrorSinkOptions } from '../src/telemetry/exporters/error-sink.ts'
 import type { AdminServer, AdminSource } from './admin-server.ts'
 import type { ControlSockets } from './control-sockets.ts'
 import type { Blueprint } from './generation.ts'
@@ -106,6 +107,8 @@ export interface SupervisorWorld {
   /** @throws DescribeFailed, or the reason of the signal. */
   describe(of: Blueprint, timeoutMs: number, signal: AbortSignal): Promise<ServerDescription>
   createAdmin(source: AdminSource): AdminServer
+  /** Loads what takes events of errors. Rejects when it is not installed. */
+  openErrorSink(options: ErrorSinkOptions): Promise<ErrorSink>
   /** A fresh inbox for sockets of workers, who run as `owner`. @throws */
   openInbox(path: string, owner: Identity, calls: SystemCalls): DatagramInbox
   /** Does not come back, unless the exec cannot even be tried: then it rejects, and nothing has changed. */

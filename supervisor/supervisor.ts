@@ -22,6 +22,7 @@ import type { ProcessLog } from '../src/ipc/process-log.ts'
 import { renderMetrics } from '../src/telemetry/exporters/prometheus-text.ts'
 import type { AdminSource, Health } from './admin-server.ts'
 import { AlreadyRunning } from './control-sockets.ts'
+import { ErrorReports } from './error-reports.ts'
 import { EXIT, explainEnd } from './exit-codes.ts'
 import { Fleet } from './fleet.ts'
 import type { Generation } from './generation.ts'
@@ -70,6 +71,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
   readonly holdings: Holdings
   readonly releases: ReleaseWorld
   readonly logLevel: LevelOverride
+  readonly reports: ErrorReports
   readonly #desk: OperatorDesk
   readonly #setup: SupervisorSetup
   readonly #world: SupervisorWorld
@@ -117,6 +119,8 @@ export class Supervisor implements ReleaseLife, DeskLife {
     })
     this.#instance = new Instance(stateFolder.path, world.disk, log)
     this.ledger = new MetricLedger(stateFolder.path, world.metricDisk, log)
+    this.reports = new ErrorReports(world, log, this.ledger)
+    this.reports.configure(config.sentry)
     this.holdings = new Holdings(world, stateFolder.path, config.supervisor.workers, log)
     this.releases = new ReleaseWorld(setup, world, this.holdings, this)
     this.#desk = new OperatorDesk(setup, world, this.holdings, this.releases, this)
@@ -293,6 +297,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
       get options() { return releases.options },
       descriptors: of => holdings.table.descriptors(of.description.listeners, of.layout),
       controlPath: path.join(this.#setup.stateFolder.path, WORKER_SOCKET), onChange: () => this.#writeJournal(),
+      onIncident: incident => this.reports.report(incident),
     }
   }
 
@@ -303,6 +308,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
     serviceManager.ready(this.releases.statusLine())
     serviceManager.startWatchdog()
     this.#setup.onRunning?.(this.status())
+    this.reports.begin()
   }
 
   // ---- taking over from an earlier supervisor
@@ -416,6 +422,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
       upgrades.resume(resumption).catch((error: unknown) => this.#log.error('the upgrade could not be rolled back', { error }))
     }
     holdings.serviceManager.ready(releases.statusLine())
+    this.reports.begin()
   }
 
   // ---- signals
@@ -499,6 +506,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
         this.#world.disk.removeFolder(this.#setup.stateFolder.path)
       }
     }
+    await Promise.race([this.reports.close(this.#forced), this.#hurry.promise])
     if (code === EXIT.ok) this.#log.info('stopped', this.#cut === 0 ? {} : { cut: this.#cut })
     this.#ended.resolve(code)
   }

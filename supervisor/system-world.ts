@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { CompileCache } from '../src/ipc/compile-cache.ts'
 import { loadSystemCalls } from '../src/ipc/system-calls.ts'
 import type { DatagramInbox, SystemCalls, SystemCallsState } from '../src/ipc/system-calls.ts'
+import type { ErrorSink, ErrorSinkOptions } from '../src/telemetry/exporters/error-sink.ts'
 import { AdminServer } from './admin-server.ts'
 import { SYSTEM_CONTROL_SOCKETS } from './control-sockets.ts'
 import { describeApplication } from './describe-application.ts'
@@ -56,11 +57,18 @@ export function systemWorld(stateFolder: string, onFiles: ((files: readonly stri
       return runDescribe({ ...run, env: { ...run.env, ...cache.environmentFor(run) } })
     }, onFiles),
     createAdmin: source => new AdminServer(source),
+    openErrorSink,
     openInbox,
     exec,
     acceptQueueLimit,
     terminalIsGone,
   }
+}
+
+/** The library is loaded here and nowhere else, and by no supervisor that reports nothing. */
+async function openErrorSink(options: ErrorSinkOptions): Promise<ErrorSink> {
+  const { openSentry } = await import('../src/telemetry/exporters/sentry-sink.ts')
+  return openSentry(options)
 }
 
 function openInbox(file: string, { uid, gid }: Identity, calls: SystemCalls): DatagramInbox {

@@ -21,7 +21,7 @@ import type { Fleet } from './fleet.ts'
 import type { Generation } from './generation.ts'
 import { Judge } from './judge.ts'
 import type { ProcessHost } from './process-host.ts'
-import { applicationStackOf, Refused } from './refusals.ts'
+import { applicationStackOf, isConfiguration, Refused } from './refusals.ts'
 import { WorkerState } from './worker-process.ts'
 import type { WorkerProcess } from './worker-process.ts'
 import type { WorkerSlot } from './worker-slot.ts'
@@ -491,10 +491,6 @@ function reasonOf(operation: Operation, error: unknown): string {
 }
 
 function soakOf({ soakMs }: OperationRequest, { options }: Plan): number { return soakMs ?? options.upgrade.soakMs }
-
-function isConfiguration(error: unknown): boolean {
-  return error instanceof Error && (error.name === 'ConfigError' || error.name === 'OptionError')
-}
 
 /** What the journal keeps of it. */
 function recordOf({ id, request, step, plan, steps }: Operation): OperationRecord { return { id, request, step, plan, steps } }

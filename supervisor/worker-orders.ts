@@ -68,7 +68,7 @@ export class WorkerOrders {
         return false
       }
       this.#roster.log.warn(`worker ${worker.id} did not obey and is killed`, { order: order.tag, reason: message })
-      worker.failure ??= { message: `did not obey '${order.tag}': ${message}`, stack: '' }
+      worker.failure ??= { how: 'disobedience', message: `did not obey '${order.tag}': ${message}`, stack: '' }
       this.kill(worker, 'SIGKILL')
       return false
     } finally {

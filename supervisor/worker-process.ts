@@ -91,6 +91,11 @@ const INTENT_MOVES: Readonly<Record<Intent, readonly Intent[]>> = {
   dissolve: [],
 }
 
+/** Why a worker ends that was to serve: in its own words, or as the supervisor knows it. */
+export type WorkerFailure =
+  | { readonly how: 'said'; readonly name: string; readonly message: string; readonly stack: string; readonly rejected: boolean }
+  | { readonly how: 'silence' | 'disobedience' | 'not ready'; readonly message: string; readonly stack: '' }
+
 export const Contact = { Expected: 0, Awaited: 1, Connected: 2, Lost: 3 } as const
 export type Contact = (typeof Contact)[keyof typeof Contact]
 
@@ -114,6 +119,8 @@ export interface WorkerRecord {
   /** Absent from what a build before this count wrote. */
   readonly upstreamFaults?: number
   readonly slotsHeld: number
+  /** An incident was made of its end, which is under way. Left out when none was, and by a build that makes none. */
+  readonly reported?: boolean
 }
 
 /** The way to a worker that has said hello. */
@@ -162,7 +169,9 @@ export class WorkerProcess {
   heartbeatMs = 0
   heartbeat: Heartbeat | null = null
   /** What it said about its own end, or what the supervisor knows about it. */
-  failure: { readonly message: string; readonly stack: string } | null = null
+  failure: WorkerFailure | null = null
+  /** An incident was made of its end. */
+  reported = false
   cut = 0
   /** As a spare it was given its self-test. */
   tested = false
@@ -201,6 +210,7 @@ export class WorkerProcess {
     worker.startTime = record.startTime
     worker.contact = Contact.Awaited
     worker.slotsHeld = record.slotsHeld
+    worker.reported = record.reported === true
     worker.acceptingSinceMs = record.acceptingSince === null ? null : past(record.acceptingSince)
     worker.drainingSinceMs = record.drainingSince === null ? null : past(record.drainingSince)
     worker.drainEndsAtMs = record.drainEndsAt === null ? null : record.drainEndsAt - ageShiftMs
@@ -217,7 +227,7 @@ export class WorkerProcess {
     const { generation, slot, n, token, pid, startTime, phase, intent, slotsHeld, open } = this
     const wall = (ms: number | null): number | null => ms === null ? null : ms + ageShiftMs
     return {
-      generation, slot, n, token, pid, startTime, phase, intent, slotsHeld, ...doneOf(open),
+      generation, slot, n, token, pid, startTime, phase, intent, slotsHeld, ...doneOf(open), ...this.reported ? { reported: true } : {},
       startedAt: this.startedAtMs + ageShiftMs,
       acceptingSince: wall(this.acceptingSinceMs),
       drainingSince: wall(this.drainingSinceMs),
@@ -306,7 +316,7 @@ export class WorkerProcess {
   }
 
   /** It has stopped accepting after an error, and finishes what it has. @returns false when it is ending anyway. */
-  markFailing(failure: NonNullable<WorkerProcess['failure']>): boolean {
+  markFailing(failure: WorkerFailure): boolean {
     const first = this.moveTo(WorkerState.Draining)
     this.intend(Intent.Retire)
     this.failure = failure

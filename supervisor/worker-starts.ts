@@ -105,7 +105,8 @@ export class WorkerStarts {
     const { readyTimeoutMs } = this.#roster.options
     worker.setTimer(this.#roster.host.after(readyTimeoutMs, () => {
       if (worker.state !== WorkerState.Starting) return
-      worker.failure ??= { message: `not ready within ${readyTimeoutMs} ms; does the application reach server.runForever()?`, stack: '' }
+      const message = `not ready within ${readyTimeoutMs} ms; does the application reach server.runForever()?`
+      worker.failure ??= { how: 'not ready', message, stack: '' }
       this.#orders.kill(worker, 'SIGKILL')
     }))
   }

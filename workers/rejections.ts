@@ -9,7 +9,9 @@
  * Invariant: nothing here throws, whatever the reason is; lines are limited in number by RepeatedLines.
  */
 import { fileURLToPath } from 'node:url'
-import { describeError } from '../src/errors/describe-error.ts'
+import { describeError, nameOfError } from '../src/errors/describe-error.ts'
+import { wordsOf } from '../src/ipc/fault-report.ts'
+import type { FaultReports } from '../src/telemetry/fault-reports.ts'
 import type { RepeatedLines } from '../src/telemetry/repeated-lines.ts'
 
 const INSTALLATION = fileURLToPath(new URL('..', import.meta.url))
@@ -21,11 +23,13 @@ export class Rejections {
 
   constructor(lines: Pick<RepeatedLines, 'error'>) { this.#lines = lines }
 
-  note(reason: unknown): void {
+  /** @param reports null: nobody but the log is told */
+  note(reason: unknown, reports: FaultReports | null = null): void {
     this.count++
     const { message, stack } = describeError(reason)
     const place = placeOf(stack)
     const where = place === null || place.in === '' ? {} : { in: place.in }
+    reports?.report('rejection', nameOfError(reason), where.in ?? '', () => wordsOf(reason))
     this.#lines.error(MESSAGE, place === null ? {} : { at: place.at }, () => ({ ...where, reason: message, stack }))
   }
 }

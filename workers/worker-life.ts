@@ -10,6 +10,7 @@ import type { WorkerSettings } from '../src/config/worker-settings.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
 import type { WorkerRole } from '../src/ipc/worker-role.ts'
 import type { ServerContext } from '../src/server/server-context.ts'
+import { FaultReports } from '../src/telemetry/fault-reports.ts'
 import { ControlClient } from './control-client.ts'
 import { EXIT_START_FAILED, Worker } from './worker.ts'
 import type { WorkerHost } from './worker.ts'
@@ -60,11 +61,18 @@ export class WorkerLife {
     // First the connection: an application that fails at once must be able to say so.
     const { settings, instanceId, metricsFile = '' } = await this.client.start()
     try {
-      if (settings !== undefined) this.worker.context = await this.#surroundings.configure(settings, metricsFile)
+      if (settings !== undefined) {
+        const faultReports = settings.reportsFaults === true ? this.#faultReports() : null
+        this.worker.context = { ...await this.#surroundings.configure(settings, metricsFile), faultReports }
+      }
       if (instanceId !== undefined) this.worker.context = { ...this.worker.context, instanceId }
       await this.#surroundings.load(this.#role.application)
     } catch (error) {
       this.worker.fail(error, EXIT_START_FAILED, false)
     }
+  }
+
+  #faultReports(): FaultReports {
+    return new FaultReports(fault => this.client.send({ tag: 'fault', fault }), this.#surroundings.world.clock)
   }
 }

@@ -8,9 +8,10 @@
  * 1 could not start or never had a supervisor, 70 uncaught error.
  */
 import type { LogLevel } from '../src/config/log-options.ts'
-import { describeError } from '../src/errors/describe-error.ts'
+import { describeError, nameOfError } from '../src/errors/describe-error.ts'
 import type { Question } from '../src/ipc/channel.ts'
 import { problemOfExplainRequest, type ExplainRequest, type Explanation } from '../src/ipc/explanation.ts'
+import { wordsOf } from '../src/ipc/fault-report.ts'
 import type { DrainOrder, FromWorker, LevelForNow, SelfTestOutcome, SentDescriptors, ToWorker, Welcome } from '../src/ipc/messages.ts'
 import { NO_COUNTS, type OpenCounts, type UpstreamHealth } from '../src/ipc/open-counts.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
@@ -204,10 +205,13 @@ export class Worker implements RunHost {
    * An error that nothing caught. While the worker starts it is why it cannot start, and the supervisor prints it, once for
    * all workers; before it accepted it holds nothing that is worth a drain.
    */
-  onUncaught(error: unknown): void {
-    if (this.phase === WorkerPhase.Starting) this.fail(error, EXIT_START_FAILED, false)
-    else if (this.phase === WorkerPhase.Ready || (this.#crashDrain?.endAfterMs ?? 0) === 0) this.fail(error, EXIT_UNCAUGHT, true)
-    else this.#failInOrder(error, this.#crashDrain!)
+  onUncaught(error: unknown): void { this.#onFatal(error, false) }
+
+  /** @param rejected it was a promise that nobody handled */
+  #onFatal(error: unknown, rejected: boolean): void {
+    if (this.phase === WorkerPhase.Starting) this.fail(error, EXIT_START_FAILED, false, rejected)
+    else if (this.phase === WorkerPhase.Ready || (this.#crashDrain?.endAfterMs ?? 0) === 0) this.fail(error, EXIT_UNCAUGHT, true, rejected)
+    else this.#failInOrder(error, this.#crashDrain!, rejected)
   }
 
   /**
@@ -215,30 +219,34 @@ export class Worker implements RunHost {
    * error like any other. From then on it ends nothing, unless the operator wants it to.
    */
   onRejection(reason: unknown): void {
-    if (this.#server === null || this.#rejectionsEnd) this.onUncaught(reason)
-    else this.#rejections.note(reason)
+    if (this.#server === null || this.#rejectionsEnd) this.#onFatal(reason, true)
+    else this.#rejections.note(reason, this.context.faultReports)
   }
 
-  #failInOrder(error: unknown, order: DrainOrder): void {
+  #failInOrder(error: unknown, order: DrainOrder, rejected: boolean): void {
     const { message, stack } = describeError(error)
     if (this.#exitCode !== 0) {
+      this.context.faultReports?.report(rejected ? 'rejection' : 'uncaught', nameOfError(error), '', () => wordsOf(error))
       this.#host.lines.error('another uncaught error, while ending', {}, () => ({ reason: message, stack }))
       return
     }
     this.#exitCode = EXIT_UNCAUGHT
     this.#host.log.error(`uncaught error, finishing what is open: ${message}`, { stack, endsInMs: order.endAfterMs })
-    const heard = this.#host.send({ tag: 'failed', message, stack, endsInMs: order.endAfterMs })
+    const heard = this.#host.send({ tag: 'failed', message, stack, ...classOf(error, rejected), endsInMs: order.endAfterMs })
     if (heard || this.phase === WorkerPhase.Draining) { this.#drain(order); return }
     // No other process accepts what waits in the queues.
     this.#emptyThenDrain(order)
   }
 
-  /** An error that ends the process: the supervisor is told, and replaces this worker. @param toldToLog our own log says it, too. */
-  fail(error: unknown, code: number, toldToLog: boolean): void {
+  /**
+   * An error that ends the process: the supervisor is told, and replaces this worker. @param toldToLog our own log says it, too.
+   * @param rejected it was a promise that nobody handled
+   */
+  fail(error: unknown, code: number, toldToLog: boolean, rejected = false): void {
     if (this.#ended) return
     const { message, stack } = describeError(error)
     if (toldToLog) this.#host.log.error(`uncaught error, ending: ${message}`, { stack })
-    this.#host.send({ tag: 'failed', message, stack })
+    this.#host.send({ tag: 'failed', message, stack, ...classOf(error, rejected) })
     this.#end(code)
   }
 
@@ -386,6 +394,7 @@ export class Worker implements RunHost {
   #finish(cut: number): void {
     if (this.#ended) return
     // The last counts, so that an orderly end loses none.
+    this.context.faultReports?.close()
     this.#report(0)
     this.#host.send({ tag: 'drained', cut })
     this.#end(this.#exitCode, true)
@@ -408,4 +417,8 @@ export class Worker implements RunHost {
       this.#host.exit(code)
     })
   }
+}
+
+function classOf(error: unknown, rejected: boolean): { name: string; rejected?: boolean } {
+  return { name: nameOfError(error), ...rejected ? { rejected } : {} }
 }

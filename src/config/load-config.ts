@@ -10,10 +10,11 @@ import path from 'node:path'
 import { Alias, isCollection, isMap, isScalar, LineCounter, parseDocument, visit, type Document, type Node } from 'yaml'
 import type { z } from 'zod'
 import { nearestWord } from '../primitives/nearest-word.ts'
-import { OptionError, type AnyOptionTable } from '../primitives/option-table.ts'
+import { NOT_SHOWN, OptionError, type AnyOptionTable } from '../primitives/option-table.ts'
 import { COMMON_KEYS, readVariable, variableName } from './environment.ts'
 import type { LimitOptions } from './limit-options.ts'
 import { LOG_DEFAULTS, type ResolvedLogOptions } from './log-options.ts'
+import { isDsn, SENTRY_DEFAULTS, SENTRY_OFF, SENTRY_OPTIONS, SENTRY_VARIABLES, type ResolvedSentryOptions } from './sentry-options.ts'
 import {
   CONFIG_FILE, CONFIG_KEYS, ConfigError, LISTENER_SECTION, SECTIONS, SOURCE_SCHEMA,
   type ConfigKey, type ConfigMistake, type ServerConfig,
@@ -74,9 +75,12 @@ export function loadConfig(sources: ConfigSources = {}): ServerConfig {
   const take = (layer: Layer | null): void => {
     if (layer !== null) takeLayer(layer, sections, { listeners, listenersAt }, saidBy, mistakes)
   }
+  const usual = usualVariables(sources.env ?? process.env, folder)
+  take(usual)
   if (file !== '') take(fileLayer(file, folder, sources.readAt ?? (named => named), mistakes))
   take(environmentLayer(sources.env ?? process.env, folder, mistakes))
   take(flagLayer(sources.flags ?? {}, folder, mistakes))
+  const sentry = resolveSentry({ ...SENTRY_DEFAULTS, ...sections['sentry'] }, usual, saidBy, mistakes)
   if (mistakes.length > 0) throw new ConfigError(limited(mistakes))
 
   const log: ResolvedLogOptions = { ...LOG_DEFAULTS, ...sections['log'] }
@@ -85,7 +89,8 @@ export function loadConfig(sources: ConfigSources = {}): ServerConfig {
   const supervisor = resolveTogether(sections, saidBy)
   const logKeys = [...saidBy.keys()].filter(key => key.startsWith('log.'))
   return freeze({
-    file: file === '' ? '' : path.resolve(folder, file), supervisor, log, traces, limits, listeners: Object.fromEntries(listeners),
+    file: file === '' ? '' : path.resolve(folder, file), supervisor, log, traces, limits, sentry,
+    listeners: Object.fromEntries(listeners),
     ...logKeys.length === 0 ? {} : { logAt: Object.fromEntries(logKeys.map(key => [key, placeOf(key, saidBy)])) },
     ...listenersAt.size === 0 ? {} : { listenersAt: Object.fromEntries(listenersAt) },
   })
@@ -223,6 +228,14 @@ function environmentLayer(env: Readonly<Record<string, string | undefined>>, fol
   return { tree, folder, where: keys => variableName(keys.map(String).join('.')) }
 }
 
+/** What other programs know as well: it counts least, since it may have been meant for them. */
+function usualVariables(env: Readonly<Record<string, string | undefined>>, folder: string): Layer {
+  const said = Object.entries(SENTRY_VARIABLES).filter(([name]) => (env[name] ?? '') !== '')
+  const sentry = Object.fromEntries(said.map(([name, key]) => [key, env[name]]))
+  const where = (keys: readonly PropertyKey[]): string => said.find(([, key]) => key === keys.at(-1))?.[0] ?? 'SENTRY_DSN'
+  return { tree: said.length === 0 ? {} : { sentry }, folder, where }
+}
+
 function flagLayer(flags: NonNullable<ConfigSources['flags']>, folder: string, mistakes: ConfigMistake[]): Layer {
   const tree: Record<string, Record<string, unknown>> = {}
   for (const [key, value] of Object.entries(flags)) {
@@ -288,7 +301,16 @@ function mistakesOf(issue: z.core.$ZodIssue, layer: Layer): ConfigMistake[] {
       where: layer.where([...at, key], 'key'), expected: unknownKeyRemedy(key, table, known),
     }))
   }
-  return [{ path: at.join('.'), found: describe(valueAt(layer.tree, at)), expected: issue.message, where: layer.where(at, 'value') }]
+  const found = shown(valueAt(layer.tree, at), at)
+  return [{ path: at.join('.'), found, expected: issue.message, where: layer.where(at, 'value') }]
+}
+
+/** A secret is not shown, neither in its place nor in that of its whole section. */
+function shown(value: unknown, at: readonly string[]): string {
+  const [section = '', key] = at
+  const meant = Object.entries(tableAt([section]) ?? {}).filter(([field, option]) => key === undefined || key === writtenKey(field, option))
+  const isSecret = meant.some(([, option]) => option.secret)
+  return isSecret && (typeof value === 'string' || typeof value === 'number') ? NOT_SHOWN : describe(value)
 }
 
 /** The table of a section; null at the top of the file. */
@@ -334,6 +356,40 @@ function describe(value: unknown): string {
 /** Where a key was said last. */
 function placeOf(key: string, saidBy: ReadonlyMap<string, Layer>): string {
   return saidBy.get(key)?.where(key.split('.'), 'value') ?? 'defaults'
+}
+
+/** A file with the DSN is longer only by mistake. */
+const MAX_DSN_FILE_BYTES = 8_192
+
+/** Puts the DSN into its place, wherever it was said. @param usual what counts least. @param mistakes every mistake is added to it */
+function resolveSentry(
+  given: ResolvedSentryOptions, usual: Layer, saidBy: ReadonlyMap<string, Layer>, mistakes: ConfigMistake[],
+): ResolvedSentryOptions {
+  const isUsual = given.dsn === '' || saidBy.get('sentry.dsn') === usual
+  if (given.dsn === SENTRY_OFF && !isUsual) return { ...given, dsn: '' }
+  if (given.dsnFile === '') {
+    const dsn = given.dsn === '' ? String(valueAt(usual.tree, ['sentry', 'dsn']) ?? '') : given.dsn
+    return { ...given, dsn: dsn === SENTRY_OFF ? '' : dsn }
+  }
+  const fault = (found: string, expected: string): void => {
+    mistakes.push({ path: 'sentry.dsnFile', found, expected, where: placeOf('sentry.dsnFile', saidBy) })
+  }
+  if (!isUsual) {
+    fault('a file beside sentry.dsn', 'one of the two')
+    return given
+  }
+  const dsn = readLine(given.dsnFile)
+  if (dsn === null) fault(`${given.dsnFile}, which cannot be read`, SENTRY_OPTIONS.dsnFile.remedy)
+  else if (!isDsn(dsn)) fault(`${given.dsnFile}, in which there is ${dsn === '' ? 'nothing' : NOT_SHOWN}`, SENTRY_OPTIONS.dsn.remedy)
+  return { ...given, dsn: dsn ?? '' }
+}
+
+/** All that a small file says, without blanks around it; null: it cannot be read, or is no small file. */
+function readLine(file: string): string | null {
+  try {
+    const stat = statSync(file)
+    return stat.isFile() && stat.size <= MAX_DSN_FILE_BYTES ? readFileSync(file, 'utf8').trim() : null
+  } catch { return null }
 }
 
 /** What only shows when the sources are put together: one option that must not be less than another of its section. */

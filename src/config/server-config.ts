@@ -14,6 +14,7 @@ import type { AnyOptionTable, Option } from '../primitives/option-table.ts'
 import { LIMIT_OPTIONS, type LimitOptions } from './limit-options.ts'
 import { LOG_OPTIONS, type ResolvedLogOptions } from './log-options.ts'
 import { sectionSchema } from './option-schema.ts'
+import { SENTRY_OPTIONS, type ResolvedSentryOptions } from './sentry-options.ts'
 import {
   DRAIN_OPTIONS, RESTART_OPTIONS, SUPERVISOR_OPTIONS, UPGRADE_OPTIONS,
   type ResolvedSupervisorOptions,
@@ -33,6 +34,8 @@ export interface ServerConfig {
   /** Where each key of it stands that was said, by its whole name: `{ 'log.access': 'cirque.yaml:4:11' }`; left out when there are none. */
   readonly logAt?: Readonly<Record<string, string>>
   readonly traces: ResolvedTracesOptions
+  /** Never to be shown, nor written anywhere: it may hold a secret. */
+  readonly sentry: ResolvedSentryOptions
   /** What was said of limits; one that is left out is as the application chose. */
   readonly limits: Readonly<LimitOptions>
   /** By name of the listener, `*` for all; a name counts more than `*`. */
@@ -82,6 +85,7 @@ export const SECTIONS: readonly Section[] = [
   { name: 'log', declared: 'LogOptions', table: LOG_OPTIONS },
   { name: 'traces', declared: 'TracesOptions', table: TRACES_OPTIONS },
   { name: 'limits', declared: 'LimitOptions', table: LIMIT_OPTIONS },
+  { name: 'sentry', declared: 'SentryOptions', table: SENTRY_OPTIONS },
 ]
 
 /** What the file may say of a listener: what is plain data among its options. */

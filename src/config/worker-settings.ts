@@ -18,6 +18,8 @@ export interface WorkerSettings {
   readonly limits: Readonly<LimitOptions>
   /** By name of the listener, `*` for all. */
   readonly listeners: Readonly<Record<string, ListenerOverrides>>
+  /** Whether the supervisor wants to hear of faults, as it has somewhere to report them. Left out: it does not, or is of an older build. */
+  readonly reportsFaults?: boolean
 }
 
 /** `:port` is two listeners; what is said of the first holds for the second as well. */

@@ -20,6 +20,16 @@ export function describeError(error: unknown): ErrorText {
   }
 }
 
+/** Class of what was thrown, as it calls itself, or by its constructor; what is no error is called by its type. */
+export function nameOfError(error: unknown): string {
+  try {
+    if (!(error instanceof Error)) return error === null ? 'null' : typeof error
+    const { name } = error
+    const said = typeof name === 'string' && name !== '' && name !== 'Error' ? name : error.constructor.name
+    return typeof said === 'string' && said !== '' ? said : 'Error'
+  } catch { return 'Error' }
+}
+
 function stackOf({ stack }: Error): string { return typeof stack === 'string' ? stack : '' }
 
 /** What an error names as its cause, and so on. */

@@ -12,6 +12,7 @@ import type { DescriptorLayout } from './descriptor-layout.ts'
 import type { DrainRequest } from './drain-times.ts'
 import type { ExplainRequest } from './explanation.ts'
 import type { LookOrder } from './looking.ts'
+import type { FaultReport } from './fault-report.ts'
 import type { OpenCounts } from './open-counts.ts'
 import type { WorkerPhase } from './worker-phase.ts'
 
@@ -126,9 +127,22 @@ export type FromWorker =
   | { readonly tag: 'ready' }
   /**
    * Could not start, or met an error that ends it. With `endsInMs` it has stopped accepting and finishes what it has until
-   * then, at most: start another one in its place. Without, the process exits right after.
+   * then, at most: start another one in its place. Without, the process exits right after. `name` is the class of the error,
+   * `rejected` says that it was a promise that nobody handled; an older build says neither.
    */
-  | { readonly tag: 'failed'; readonly message: string; readonly stack: string; readonly endsInMs?: number }
+  | {
+    readonly tag: 'failed'
+    readonly message: string
+    readonly stack: string
+    readonly endsInMs?: number
+    readonly name?: string
+    readonly rejected?: boolean
+  }
+  /**
+   * Something that somebody has to mend, and that did not end the worker. Sent only where the settings of the welcome ask for it
+   * (`reportsFaults`), so an older supervisor is told none. Read with `readFault`.
+   */
+  | { readonly tag: 'fault'; readonly fault: FaultReport }
   /** Asked: the copies of a listening socket are used up, start another worker in my place. */
   | { readonly tag: 'cannot-accept'; readonly reason: string }
   | {
@@ -240,7 +254,7 @@ const TO_WORKER: FieldTable<ToWorker> = {
 }
 const FROM_WORKER: FieldTable<FromWorker> = {
   'hello': { protocol: 'number', worker: 'string', token: 'string', pid: 'number', phase: 'string' },
-  'ready': {}, 'failed': { message: 'string', stack: 'string' }, 'cannot-accept': { reason: 'string' },
+  'ready': {}, 'failed': { message: 'string', stack: 'string' }, 'cannot-accept': { reason: 'string' }, 'fault': { fault: 'object' },
   'heartbeat': { seq: 'number', loopLagMs: 'number', utilization: 'number', rssBytes: 'number', open: 'object' },
   'drained': { cut: 'number' },
 }

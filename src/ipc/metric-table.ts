@@ -119,6 +119,10 @@ export const SUPERVISOR_METRICS = {
     kind: 'gauge', labels: [], help: 'When a reload, upgrade or roll-back was committed last; left out when there was none.',
   },
   'cirque_upgrades_total': { kind: 'counter', labels: ['kind', 'result'], help: 'Upgrades, reloads and roll-backs that ended.' },
+  'cirque_sentry_suppressed_total': {
+    kind: 'counter', labels: [],
+    help: 'Faults that no error report was made of: one of their kind was told, or there were many.',
+  },
   'cirque_scrape_missing_workers': { kind: 'gauge', labels: [], help: 'Workers whose metrics could not be read for this answer.' },
   'process_resident_memory_bytes': { kind: 'gauge', labels: [], help: 'Resident memory of the supervisor.' },
   'process_cpu_seconds_total': { kind: 'counter', labels: [], help: 'Processor time of the supervisor.' },

@@ -40,6 +40,8 @@ export interface Option<T = unknown> {
   readonly awaits: string
   /** Whether it has no default and must be given. */
   readonly needed: boolean
+  /** Whether no message may show its value. */
+  readonly secret: boolean
   /** Of `options`: the table within. */
   readonly table: AnyOptionTable | null
   /** What would do, as the documentation has it: `an IP address`. */
@@ -101,7 +103,9 @@ export interface NumberLimits {
 type Check = (value: unknown) => string
 
 /** What a descriptor says unless its kind says more. */
-const PLAIN = { min: 0, max: 0, zero: '', words: [], prefix: '', atLeast: '', awaits: '', needed: false, table: null } as const
+const PLAIN = {
+  min: 0, max: 0, zero: '', words: [], prefix: '', atLeast: '', awaits: '', needed: false, secret: false, table: null,
+} as const
 
 function describe<T>(kind: OptionKind, value: T, remedy: string, check: Check, more: Partial<Option<T>> = {}): Option<T> {
   return { ...PLAIN, kind, default: value, remedy, check, ...more }
@@ -272,6 +276,9 @@ export function options<O, D extends Readonly<Required<O>> | null = Readonly<Req
 /** The same option without a default: it must be given. */
 export function needed<T>(option: Option<T>): Option<T> { return { ...option, needed: true } }
 
+/** The same option for what only those may know who set it. */
+export function secret<T>(option: Option<T>): Option<T> { return { ...option, secret: true } }
+
 /** The same option for what is not there yet: a value other than the default is refused. @param feature such as `TLS to the peer` */
 export function awaiting<T>(feature: string, option: Option<T>): Option<T> { return { ...option, awaits: feature } }
 
@@ -353,7 +360,7 @@ function checkInto(at: string, table: AnyOptionTable, given: unknown, resolved: 
 /** What is wrong with a value and what would do, as a clause; '' when it will do. */
 export function faultOf(option: Option, value: unknown): string {
   const remedy = option.check(value)
-  if (remedy !== '') return `is ${showValue(value)}; use ${remedy}`
+  if (remedy !== '') return `is ${option.secret ? NOT_SHOWN : showValue(value)}; use ${remedy}`
   if (option.awaits === '' || value === option.default) return ''
   return `is ${showValue(value)}, but ${option.awaits} is not implemented yet; leave it out`
 }
@@ -377,6 +384,8 @@ function checkOrder(at: string, name: string, least: string, resolved: Readonly<
 function isAmong(mistakes: readonly OptionMistake[], at: string): boolean { return mistakes.some(({ path: wrong }) => wrong === at) }
 
 const MAX_SHOWN_LENGTH = 120
+/** What a message has in the place of a secret. */
+export const NOT_SHOWN = 'a value that is not shown'
 
 /** A value for an error message: never secret, never long. */
 export function showValue(value: unknown): string {

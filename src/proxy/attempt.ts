@@ -20,6 +20,7 @@ import type { Clock } from '../primitives/clock.ts'
 import type { UpstreamConnection } from '../protocols/http-connection.ts'
 import type { DetachedStream, RequestSetup, UpstreamOwner, UpstreamSession } from '../protocols/http-session.ts'
 import type { TracerGroup } from '../telemetry/tracer-group.ts'
+import type { FinishedExchange } from './exchange-host.ts'
 import type { AttemptTrace } from './exchange-trace.ts'
 import type { ResponseSource } from './response-source.ts'
 
@@ -31,8 +32,8 @@ export interface AttemptHost {
   readonly timed: boolean
   /** Peers are told how attempts ended; otherwise only that they did. */
   readonly judgesPeers: boolean
-  /** Code of the application whose result nothing waits for failed. */
-  hookFailed(hook: string, thrown: unknown): void
+  /** Code of the application whose result nothing waits for failed. @param exchange left out where it belongs to none */
+  hookFailed(hook: string, thrown: unknown, exchange?: FinishedExchange): void
 }
 
 /** What an attempt tells: all that a session tells its owner, and how the connection came about. */

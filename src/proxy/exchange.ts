@@ -373,7 +373,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
         if (typeof summary === 'string') return summary
         throw new TypeError(`it returned ${showValue(summary)}; use a text`)
       } catch (thrown) {
-        this.#host.hookFailed('requestSummary', thrown)
+        this.#host.hookFailed('requestSummary', thrown, this)
       }
     }
     return `${this.request.method} ${this.request.target}`
@@ -390,7 +390,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     try {
       return atOnce(this.#plan.app.suppressErrorLog!(this, error, this.ctx)) === true
     } catch (thrown) {
-      this.#host.hookFailed('suppressErrorLog', thrown)
+      this.#host.hookFailed('suppressErrorLog', thrown, this)
       return false
     }
   }
@@ -1170,7 +1170,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
 
   /** The hook that answers faults failed itself: the default page tells the client. */
   #pageFailed(thrown: unknown): void {
-    this.#host.hookFailed('failToProxy', thrown)
+    this.#host.hookFailed('failToProxy', thrown, this)
     this.#forgetAnswer()
     this.#failed(undefined)
   }
@@ -1231,16 +1231,16 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     if (has.logging) {
       try {
         const result = app.logging!(this, this.error, this.ctx)
-        if (isPromise(result)) result.then(undefined, (thrown: unknown) => host.hookFailed('logging', thrown))
+        if (isPromise(result)) result.then(undefined, (thrown: unknown) => host.hookFailed('logging', thrown, this))
       } catch (thrown) {
-        host.hookFailed('logging', thrown)
+        host.hookFailed('logging', thrown, this)
       }
     }
     if (has.persistConnectionContext) {
       try {
         this.#facts.kept = atOnce(app.persistConnectionContext!(this, this.ctx))
       } catch (thrown) {
-        host.hookFailed('persistConnectionContext', thrown)
+        host.hookFailed('persistConnectionContext', thrown, this)
       }
     }
     down.release()

@@ -4,11 +4,12 @@
  * http-proxy-service.ts. Listeners, the book of connections and the drain are listening-base.ts.
  */
 import { HttpConnector } from '../connector/http-connector.ts'
-import { describeError } from '../errors/describe-error.ts'
+import { describeError, nameOfError } from '../errors/describe-error.ts'
 import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
 import { asciiLower } from '../http/header-map.ts'
 import type { PathNormalization } from '../http/target-path.ts'
 import type { ExplainRequest, Explanation } from '../ipc/explanation.ts'
+import { framesOf, wordsOf, type FaultPlace } from '../ipc/fault-report.ts'
 import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
 import { SILENT_LOG, type LogFields } from '../ipc/process-log.ts'
 import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../listener/http-listener-options.ts'
@@ -36,7 +37,9 @@ import { RetryBudget } from '../proxy/retry-budget.ts'
 import type { Tunnel } from '../proxy/tunnel.ts'
 import { watchPlan } from '../proxy/watched-plan.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
+import type { FaultDetails, FaultReports } from '../telemetry/fault-reports.ts'
 import { RepeatedLines } from '../telemetry/repeated-lines.ts'
+import { readTraceparent } from '../telemetry/trace-context.ts'
 import type { RequestTracing } from '../telemetry/request-trace.ts'
 import type { Tracer } from '../telemetry/tracer.ts'
 import { NO_TRACERS, TracerGroup } from '../telemetry/tracer-group.ts'
@@ -98,6 +101,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   #maxActive: number
   #admission = new Admission()
   #lines: RepeatedLines
+  #faultReports: FaultReports | null = null
   /** Undefined: the process's own takes its place at the start. */
   #accessLog: AccessLogSink | null | undefined
   /** Told of finished requests: the access log, and whoever looks. */
@@ -159,10 +163,11 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   /** The first head is due from the moment of accepting, whatever comes before it. */
   handshakeTimeoutMs({ headTimeoutMs }: ResolvedHttpListenerOptions): number { return headTimeoutMs }
 
-  start({ log, accessLog, tracers, tracing, settings, instanceId }: ServerContext, admission: Admission): void {
+  start({ log, accessLog, tracers, tracing, faultReports, settings, instanceId }: ServerContext, admission: Admission): void {
     this.#admission = admission
     this.#standingTracers = TracerGroup.of([...this.#ownTracers, ...tracers])
     this.#lines = new RepeatedLines(log, this.clock)
+    this.#faultReports = faultReports
     if (instanceId !== undefined) this.forwarded.identify(instanceId)
     if (this.#accessLog === undefined) this.#accessLog = accessLog
     this.#maxActive = settings.limits.maxActiveRequests ?? this.#maxActive
@@ -299,7 +304,29 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
       this.#lines.error('a request failed inside the proxy', { service, kind, ...error.hook === '' ? {} : { hook: error.hook } }, () => ({
         ...detailsOf(exchange, error), stack: this.stackOf(error) || undefined,
       }))
+      this.#report(error, error.hook, exchange)
     }
+  }
+
+  /** A fault of ours, or of the application, in a client's request. @param exchange null: it is not known in which one */
+  #report(error: ProxyError, hook: string, exchange: FinishedExchange | null): void {
+    const reports = this.#faultReports
+    // Whoever asked for the self-test is told how it ended.
+    if (reports === null || exchange?.isSelfTest === true) return
+    const thrown = error.cause ?? error
+    const name = thrown instanceof ProxyError ? thrown.kind : nameOfError(thrown)
+    reports.report(hook === '' ? 'request' : 'hook', name, hook, () => this.#faultDetails(error, thrown, exchange))
+  }
+
+  #faultDetails(error: ProxyError, thrown: unknown, exchange: FinishedExchange | null): FaultDetails {
+    const client = exchange === null ? '' : exchange.clientIp
+    const { message, stack } = wordsOf(thrown, client)
+    // Where no line of the application is in the stack, the place of the hook is known all the same.
+    const words = { message, stack: framesOf(this.stackOf(error), client) || stack, service: this.name }
+    if (exchange === null) return words
+    const { listener, requestId, peer } = exchange
+    const place = { listener, requestId, ...traceOf(exchange) }
+    return peer === null ? { ...words, ...place } : { ...words, ...place, peer: peer.name }
   }
 
   attemptRetried({ name: peer }: Peer, error: ProxyError, exchange: FinishedExchange): void {
@@ -309,9 +336,10 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.#lines.warn('an attempt failed, another one follows', { service: this.name, kind, peer }, () => detailsOf(exchange, error))
   }
 
-  hookFailed(hook: string, thrown: unknown): void {
+  hookFailed(hook: string, thrown: unknown, exchange: FinishedExchange | null = null): void {
     const fault = asProxyError(thrown, hook)
     this.faults?.faultPassed(fault)
+    this.#report(fault, hook, exchange)
     this.#lines.error(`${hook} failed; the request was not touched by that`, { service: this.name }, () => {
       const { message, stack } = describeError(thrown)
       return { error: message, stack: (fault === thrown ? stack : this.stackOf(fault)) || undefined }
@@ -360,6 +388,12 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.connector.close()
     this.#lines.close()
   }
+}
+
+/** The span that is recorded here, otherwise the client's. */
+function traceOf({ trace, request }: FinishedExchange): Pick<FaultPlace, 'traceId' | 'spanId'> {
+  const { traceId = '', spanId = '' } = trace ?? readTraceparent(request.headers.get('traceparent') ?? '') ?? {}
+  return traceId === '' ? {} : { traceId, spanId }
 }
 
 const SHED_BECAUSE: Readonly<Record<ShedReason, string>> = {

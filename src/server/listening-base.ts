@@ -9,9 +9,10 @@
  * Invariant: a connection that was let in is in its listener's book until it is closed, and counted exactly as long.
  */
 import { overridesFor, type ListenerOverrides } from '../config/worker-settings.ts'
-import { describeError } from '../errors/describe-error.ts'
+import { describeError, nameOfError } from '../errors/describe-error.ts'
 import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
 import type { DrainRequest } from '../ipc/drain-times.ts'
+import { wordsOf } from '../ipc/fault-report.ts'
 import { parseListenAddress } from '../ipc/listen-address.ts'
 import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
 import { SILENT_LOG } from '../ipc/process-log.ts'
@@ -24,6 +25,7 @@ import type { DownstreamConnection } from '../protocols/http-connection.ts'
 import { selfTest } from '../protocols/tcp/tcp-stream.ts'
 import type { FaultWatcher } from '../proxy/fault-watcher.ts'
 import type { Tunnel } from '../proxy/tunnel.ts'
+import type { FaultReports } from '../telemetry/fault-reports.ts'
 import { RepeatedLines } from '../telemetry/repeated-lines.ts'
 import type { RefusalReason } from '../telemetry/tracer.ts'
 import type { TracerGroup } from '../telemetry/tracer-group.ts'
@@ -206,6 +208,7 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
   #admission = new Admission()
   #calls: ListenerCalls | null = null
   #lines = new RepeatedLines(SILENT_LOG)
+  #faultReports: FaultReports | null = null
   #deadlineMs = 0
   readonly #core: ServiceCore<Options, Resolved>
   #tcp: TcpListener | null = null
@@ -220,9 +223,10 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
   get name(): string { return this.spec.name }
 
   /** What an operator set counts over what code says. Before the first acceptor. */
-  begin({ settings: { listeners }, calls }: ServerContext, lines: RepeatedLines, admission: Admission): void {
+  begin({ settings: { listeners }, calls, faultReports }: ServerContext, lines: RepeatedLines, admission: Admission): void {
     const core = this.#core
     this.#lines = lines
+    this.#faultReports = faultReports
     this.#calls = calls
     this.#admission = admission
     const options = core.resolve(overridesFor(listeners, this.name), this.spec.options)
@@ -278,6 +282,7 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
   }
 
   onFilterFailed(thrown: unknown): void {
+    this.#faultReports?.report('hook', nameOfError(thrown), 'connectionFilter', () => ({ ...wordsOf(thrown), listener: this.name }))
     this.#core.faults?.requestFailed(asProxyError(thrown, 'connectionFilter'))
     this.#lines.error('connectionFilter failed; the connection was turned away', { listener: this.name }, () => {
       const { stack } = describeError(thrown)

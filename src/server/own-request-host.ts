@@ -82,5 +82,5 @@ export abstract class OwnRequestHost<Ctx> implements ExchangeHost<Ctx>, Connecti
   tunnelOpened(tunnel: Tunnel): void { this.service.tunnelOpened(tunnel) }
   tunnelClosed(tunnel: Tunnel): void { this.service.tunnelClosed(tunnel) }
   attemptRetried(): void { /* Whoever made the request tells its outcome. */ }
-  hookFailed(hook: string, thrown: unknown): void { this.service.hookFailed(hook, thrown) }
+  hookFailed(hook: string, thrown: unknown, exchange?: FinishedExchange): void { this.service.hookFailed(hook, thrown, exchange) }
 }

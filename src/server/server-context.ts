@@ -7,6 +7,7 @@ import type { ListenerCalls } from '../listener/acceptor.ts'
 import { SILENT_LOG, type ProcessLog } from '../ipc/process-log.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
 import type { RequestTracing } from '../telemetry/request-trace.ts'
+import type { FaultReports } from '../telemetry/fault-reports.ts'
 import type { Tracer } from '../telemetry/tracer.ts'
 
 /** What the process gives its services when they start. */
@@ -19,6 +20,8 @@ export interface ServerContext {
   readonly tracers: readonly Tracer[]
   /** Records requests of all services as parts of traces; `startTraces` makes one. @default null: none is recorded */
   readonly tracing: RequestTracing | null
+  /** Told of hooks that throw and of requests that fail inside the proxy, so that somebody mends it. @default null: nobody wants to know */
+  readonly faultReports: FaultReports | null
   /**
    * With these, listeners take what waits behind the connection that Node.js accepted, which takes one in each turn of its event
    * loop, and do not cut for want of room what has sent a request by then. @default null: there are none
@@ -33,11 +36,12 @@ export interface ServerContext {
 }
 
 export const SERVER_CONTEXT_DEFAULTS: ServerContext = {
-  log: SILENT_LOG, accessLog: null, tracers: [], tracing: null, calls: null, workers: 1, settings: { limits: {}, listeners: {} },
+  log: SILENT_LOG, accessLog: null, tracers: [], tracing: null, faultReports: null, calls: null, workers: 1,
+  settings: { limits: {}, listeners: {} },
 }
 
 /** What `Server.start` is told. The process belongs to somebody else, so nothing native is called there unless they say so. */
-export interface StartContext extends Partial<Omit<ServerContext, 'settings' | 'calls'>> {
+export interface StartContext extends Partial<Omit<ServerContext, 'settings' | 'calls' | 'faultReports'>> {
   /**
    * Whether listeners take all that waits in a queue at once, as workers do. Without, Node.js takes one connection in each turn
    * of the event loop, so that new clients wait when those that are there are busy. It is a call of the C library through

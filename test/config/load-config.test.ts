@@ -7,6 +7,7 @@ import { variableName } from '../../src/config/environment.ts'
 import { LIMIT_DEFAULTS } from '../../src/config/limit-options.ts'
 import { flagName, loadConfig, MAX_CONFIG_BYTES, type ConfigSources } from '../../src/config/load-config.ts'
 import { LOG_DEFAULTS } from '../../src/config/log-options.ts'
+import { isDsn, SENTRY_DEFAULTS } from '../../src/config/sentry-options.ts'
 import { CONFIG_KEYS, ConfigError, SECTIONS, type ConfigMistake } from '../../src/config/server-config.ts'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
 import { TRACES_DEFAULTS } from '../../src/config/traces-options.ts'
@@ -43,7 +44,8 @@ function messageFor(t: TestContext, text: string | Buffer, sources: ConfigSource
 test('config: without any source every default holds', t => {
   const config = loadConfig({ folder: temporaryFolder(t), env: {} })
   const supervisor = resolveSupervisorOptions()
-  assert.deepEqual(config, { file: '', supervisor, log: LOG_DEFAULTS, traces: TRACES_DEFAULTS, limits: {}, listeners: {} })
+  const defaults = { log: LOG_DEFAULTS, traces: TRACES_DEFAULTS, limits: {}, listeners: {}, sentry: SENTRY_DEFAULTS }
+  assert.deepEqual(config, { file: '', supervisor, ...defaults })
 })
 
 test('config: every default of the documentation, written down, resolves to itself', t => {
@@ -116,7 +118,7 @@ test('config: for every key the last source that says something wins', t => {
     const config = loadConfig({
       folder, env: inEnv === null ? {} : { [variableName(key)]: `${inEnv}s` }, flags: inFlags === null ? {} : { [key]: `${inFlags}s` },
     })
-    const isTop = section === 'supervisor' || section === 'limits' || section === 'log'
+    const isTop = section === 'supervisor' || section === 'limits' || section === 'log' || section === 'sentry'
     const from = isTop ? config[section] : config.supervisor[section as 'drain' | 'restart']
     const last = inFlags ?? inEnv ?? inFile
     if (last !== null) {
@@ -183,8 +185,7 @@ test('config: all mistakes of all sources come at once, in order, with their pla
     'cirque.yaml:12:37: listeners.*.allowConnect: found "perhaps"; expected true or false',
     'cirque.yaml:13:27: restart.backoffJitter: found 2; expected a number from 0 to 1',
     'cirque.yaml:13:46: restart.maxStartDeaths: found 1.5; expected a whole number from 1 to 2147483647',
-    'cirque.yaml:14:1: foo: found an unknown key; '
-      + 'expected one of version, listeners, supervisor, drain, restart, upgrade, log, traces, limits',
+    `cirque.yaml:14:1: foo: found an unknown key; expected one of version, listeners, ${SECTIONS.map(({ name }) => name).join(', ')}`,
     'CIRQUE_DRAIN_HARD: found a variable that sets nothing; expected CIRQUE_DRAIN_HARD_DRAIN',
     'CIRQUE_DRIAN_HARD_DRAIN: found a variable that sets nothing; expected CIRQUE_DRAIN_HARD_DRAIN',
     'CIRQUE_DRAIN_HARD_DRAIN: drain.hardDrain: found "3"; expected a duration with a unit (ms, s, m, h, d) such as 300s, or 0',
@@ -374,4 +375,65 @@ test('config: a list is a list in the file, and one text with commas in the envi
   const found = 'cirque.yaml:1:25: log.redactQueryKeys: found a list; expected'
   assert.equal(messageFor(t, 'log: { redactQueryKeys: [a, 1] }', {}), `${found} a list of ${remedy}`)
   assert.equal(messageFor(t, 'log: { redactQueryKeys: ["a=b"] }', {}), `${found} ${remedy} only, not "a=b"`)
+})
+
+const DSN = 'https://0123abcd@sentry.example.com/42'
+const OTHER_DSN = 'http://key:word@[::1]:9000/self/hosted/7'
+
+test('config: the usual variables of Sentry count less than every source of ours, and off counts as nothing', t => {
+  const env = { SENTRY_DSN: DSN, SENTRY_ENVIRONMENT: 'staging', SENTRY_RELEASE: 'shop@1.2' }
+  const { sentry } = load(t, '', { env })
+  assert.deepEqual([sentry.dsn, sentry.environment, sentry.release], [DSN, 'staging', 'shop@1.2'])
+  assert.equal(load(t, `sentry: { dsn: "${OTHER_DSN}" }`, { env }).sentry.dsn, OTHER_DSN)
+  assert.equal(load(t, 'sentry: { dsn: "" }', { env }).sentry.dsn, DSN, 'an empty one says nothing')
+  assert.equal(load(t, 'sentry: { dsn: off }', { env }).sentry.dsn, '')
+  assert.equal(load(t, '', { env: { ...env, CIRQUE_SENTRY_DSN: OTHER_DSN } }).sentry.dsn, OTHER_DSN)
+  assert.equal(load(t, '', { env: { SENTRY_DSN: 'off' } }).sentry.dsn, '')
+  assert.deepEqual(load(t, '', { env: { SENTRY_DSN: '' } }).sentry, SENTRY_DEFAULTS)
+})
+
+test('config: a DSN may stand in a file of its own, which counts more than the usual variable, and not beside another DSN', t => {
+  const folder = temporaryFolder(t)
+  const file = path.join(folder, 'dsn')
+  writeFileSync(file, `${DSN}\n`)
+  const says = `sentry: { dsnFile: "${file}" }`
+  assert.equal(load(t, says, { env: { SENTRY_DSN: OTHER_DSN } }).sentry.dsn, DSN)
+  const both = messageFor(t, `sentry: { dsnFile: "${file}", dsn: "${OTHER_DSN}" }`)
+  assert.match(both, /sentry\.dsnFile: found a file beside sentry\.dsn; expected one of/)
+  writeFileSync(file, 'secret-word')
+  assert.match(messageFor(t, says), /sentry\.dsnFile: found .*dsn, in which there is a value that is not shown; expected a DSN such as/)
+  writeFileSync(file, '')
+  assert.match(messageFor(t, says), /in which there is nothing/)
+  writeFileSync(file, ' '.repeat(10_000))
+  assert.match(messageFor(t, says), /dsn, which cannot be read; expected a file with a DSN/)
+  assert.match(messageFor(t, `sentry: { dsnFile: "${folder}" }`), /which cannot be read/)
+})
+
+test('config: no message shows what may be a DSN', t => {
+  const secret = 'https://5ecre7word@sentry.example.com/not-a-project'
+  const messages = [
+    messageFor(t, `sentry: { dsn: "${secret}" }`), messageFor(t, `sentry: "${secret}"`), messageFor(t, '', { env: { SENTRY_DSN: secret } }),
+    messageFor(t, '', { env: { CIRQUE_SENTRY_DSN: secret } }), messageFor(t, `sentry: { dsn: ["${secret}"] }`),
+  ]
+  for (const message of messages) {
+    assert.match(message, /sentry/)
+    assert.doesNotMatch(message, /5ecre7word/)
+  }
+  const wanted = 'a DSN such as https://KEY@HOST/PROJECT, or off'
+  assert.equal(messages[0], `cirque.yaml:1:16: sentry.dsn: found a value that is not shown; expected ${wanted}`)
+  assert.match(messages[2]!, /^SENTRY_DSN: sentry\.dsn: found/)
+  assert.match(messageFor(t, 'sentry: { environment: "a b" }'), /found "a b"; expected a name without blanks/)
+})
+
+test('config: what is taken for a DSN is what Sentry\'s library takes, so that it has nothing to print', async () => {
+  const { dsnFromString } = await import('@sentry/core')
+  for (const good of [DSN, OTHER_DSN, 'http://a@127.0.0.1:80/1', 'https://a:@h/1']) {
+    assert.ok(isDsn(good), good)
+    assert.match(dsnFromString(good)?.projectId ?? '', /^\d+$/)
+  }
+  const bad = [
+    '', 'x', 'https://h/1', 'https://a@h', 'https://a@h/', 'https://a@h/x', 'ftp://a@h/1',
+    'https://a@h:999999/1', 'https://a@h/1?x', ' https://a@h/1',
+  ]
+  for (const one of bad) assert.ok(!isDsn(one), one)
 })

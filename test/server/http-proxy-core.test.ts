@@ -2,12 +2,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ProxyError, type ErrorKind } from '../../src/errors/proxy-error.ts'
-import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'
+import type { FaultReport } from '../../src/ipc/fault-report.ts'
+import { SILENT_LOG, type LogFields, type ProcessLog } from '../../src/ipc/process-log.ts'
 import { functionDiscovery } from '../../src/load-balancing/discovery.ts'
 import { LoadBalancer } from '../../src/load-balancing/load-balancer.ts'
 import { HttpPeer, type BackendLike } from '../../src/peer/http-peer.ts'
 import type { ProxyHttp } from '../../src/proxy/proxy-http.ts'
+import { FaultReports } from '../../src/telemetry/fault-reports.ts'
 import { ExchangeBench } from '../support/exchange-bench.ts'
+import { FakeClock } from '../support/fake-clock.ts'
 
 interface Line { readonly level: string; readonly message: string; readonly fields: LogFields }
 
@@ -152,4 +155,71 @@ test('counts and logs: an answer that a body filter fails within is the applicat
     assert.equal(bench.told.attempts[0]!.error?.source, 'internal')
     bench.close()
   }
+})
+
+function reporting(hooks: Partial<ProxyHttp<undefined>>): { bench: ExchangeBench; reports: FaultReport[] } {
+  const reports: FaultReport[] = []
+  const faults = new FaultReports(report => { reports.push(report); return true }, new FakeClock())
+  return { bench: new ExchangeBench({ suppressErrorLog: () => false, ...hooks }, {}, {}, SILENT_LOG, faults), reports }
+}
+
+const [TRACE, SPAN] = ['0af7651916cd43dd8448eb211c80319c', 'b7ad6b7169203331']
+const TRACED = `GET /a?b=1 HTTP/1.1\r\nHost: a.example\r\nCookie: c=5ecre7\r\ntraceparent: 00-${TRACE}-${SPAN}-01\r\n\r\n`
+
+test('fault reports: a hook that throws is told with its place and the ids of the request, and nothing else of it', async () => {
+  const { bench, reports } = reporting({
+    requestFilter({ request, clientIp }) { throw new TypeError(`no tenant at ${request.target} for ${clientIp}`) },
+  })
+  await bench.send(TRACED)
+  const [report] = reports as [FaultReport]
+  const { requestId, listener, stack, ...rest } = report
+  assert.deepEqual(rest, {
+    kind: 'hook', name: 'TypeError', where: 'requestFilter', message: 'no tenant at /a?(query) for (client)', count: 1,
+    service: 'http-proxy', traceId: TRACE, spanId: SPAN,
+  })
+  assert.equal(requestId, bench.lines[0]!.id)
+  assert.notEqual(listener, '')
+  assert.match(stack!, /^ +at .*http-proxy-core\.test\.ts:\d+/)
+  assert.doesNotMatch(JSON.stringify(report), /5ecre7|b=1|a\.example/)
+  bench.close()
+})
+
+test('fault reports: a hook whose result nothing waits for, and a request that fails inside the proxy, are told as well', async () => {
+  const late = reporting({ logging() { throw new ProxyError('STATUS', 'internal', 'of its own') } })
+  await late.bench.send(GET)
+  await late.bench.answer('HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n')
+  assert.deepEqual(late.reports.map(({ kind, name, where, peer }) => [kind, name, where, peer]), [
+    ['hook', 'STATUS', 'logging', '10.0.0.1:80'],
+  ])
+  late.bench.close()
+  const ours = reporting({ requestFilter() { throw new ProxyError('INTERNAL', 'internal', 'an invariant') } })
+  await ours.bench.send(GET)
+  assert.deepEqual(ours.reports.map(({ kind, name, where, message }) => [kind, name, where, message]), [
+    ['request', 'INTERNAL', '', 'INTERNAL (internal): an invariant'],
+  ])
+  ours.bench.close()
+})
+
+test('fault reports: what origins and clients bring about, what is shed, and what a hook keeps out of the log is none', async () => {
+  const none: readonly Partial<ProxyHttp<undefined>>[] = [
+    { requestFilter() { throw new ProxyError('CONNECT_REFUSED', 'upstream', 'planned') } },
+    { requestFilter() { throw new ProxyError('BODY_TOO_LARGE', 'downstream', 'planned') } },
+    { requestFilter() { throw new ProxyError('OVERLOADED', 'internal', 'planned') } },
+    { requestFilter() { throw new ProxyError('STATUS', 'internal', 'planned', { status: 404 }) } },
+    { requestFilter() { throw new Error('expected') }, suppressErrorLog: () => true },
+  ]
+  for (const hooks of none) {
+    const { bench, reports } = reporting(hooks)
+    await bench.send(GET)
+    assert.equal(bench.lines.length, 1)
+    assert.deepEqual(reports, [])
+    bench.close()
+  }
+  const { bench, reports } = reporting({})
+  await bench.send(GET)
+  await bench.answer('HTTP/1.1 broken')
+  await bench.answer('\r\n\r\n')
+  assert.equal(bench.lines[0]!.status, 502)
+  assert.deepEqual(reports, [])
+  bench.close()
 })

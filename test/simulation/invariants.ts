@@ -13,6 +13,7 @@
  *   (11) while no worker serves or comes up, the next one is started within 250 ms, whatever happened before
  *   (12) a worker that does what it should is not killed while clients have connections to it, however late it is
  *   (13) what workers have counted is in the totals once, however they and their supervisors ended
+ *   (14) the death of a worker, and an operation that was taken back, is told as an event once at most
  *   (10) a start that has not claimed the folder touches nothing; a worker of the journal is adopted before it is refused
  */
 import type { ToWorker } from '../../src/ipc/messages.ts'

@@ -3,6 +3,7 @@
  * and releases. Nothing that supervisor.ts decides is decided here.
  */
 import path from 'node:path'
+import { SENTRY_DEFAULTS } from '../../src/config/sentry-options.ts'
 import type { ServerConfig } from '../../src/config/server-config.ts'
 import { TRACES_DEFAULTS } from '../../src/config/traces-options.ts'
 import { OptionError } from '../../src/primitives/option-table.ts'
@@ -11,6 +12,7 @@ import type { Decode, FromWorker, ToWorker } from '../../src/ipc/messages.ts'
 import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'
 import type { DescribedListener, ServerDescription } from '../../src/ipc/server-description.ts'
 import type { SystemCalls } from '../../src/ipc/system-calls.ts'
+import type { ErrorSink } from '../../src/telemetry/exporters/error-sink.ts'
 import type { AdminServer } from '../../supervisor/admin-server.ts'
 import type { ControlConnection, ControlSockets } from '../../supervisor/control-sockets.ts'
 import type { Fleet } from '../../supervisor/fleet.ts'
@@ -31,6 +33,11 @@ import type { World } from './world.ts'
 /** What the application is started as: `current` leads to its release. */
 const APPLICATION = '/current/app.ts'
 export const STATE_FOLDER = '/state'
+
+/** Everything is an event. */
+const SENTRY: ServerConfig['sentry'] = {
+  ...SENTRY_DEFAULTS, dsn: 'http://key@sentry.invalid/1', repeatAfterMs: 0, maxEventsPerMinute: 6_000, flushTimeoutMs: 500,
+}
 
 /** Messages of an error that no supervisor may end with. */
 const IMPOSSIBLE = /^the supervisor failed: |what was under way could not be ended|the upgrade could not be rolled back/
@@ -120,8 +127,10 @@ export class SimSupervisor implements ProcessHost {
 
   #setup(): SupervisorSetup {
     const given = this.#life
+    // As run.ts does: a handover does not say where errors are reported to.
+    const config = given === null ? this.#config() : { ...given.config, sentry: SENTRY }
     return {
-      application: APPLICATION, args: [], origin: { file: '', folder: '/', flags: {} }, config: given?.config ?? this.#config(),
+      application: APPLICATION, args: [], origin: { file: '', folder: '/', flags: {} }, config,
       readConfig: () => {
         if (!this.#world.calm && this.#world.random.chance(0.04)) throw OptionError.of('supervisor.workers', 0, 'use 1 or more')
         return this.#config()
@@ -130,7 +139,9 @@ export class SimSupervisor implements ProcessHost {
     }
   }
 
-  #config(): ServerConfig { return { file: '', supervisor: this.#world.options, traces: TRACES_DEFAULTS, ...this.#world.settings } }
+  #config(): ServerConfig {
+    return { file: '', supervisor: this.#world.options, traces: TRACES_DEFAULTS, ...this.#world.settings, sentry: SENTRY }
+  }
 
   #log(): ProcessLog {
     const write = (level: string) => (message: string, fields?: LogFields): void => {
@@ -169,10 +180,29 @@ export class SimSupervisor implements ProcessHost {
       resolveIdentity: () => ({ uid: null, gid: null }),
       describe: (_of, _timeoutMs, signal) => this.#describe(signal),
       createAdmin: () => ({}) as AdminServer,
+      openErrorSink: async () => {
+        await this.delay(world.random.delay(50, 500))
+        return this.#errorSink()
+      },
       openInbox: path => calls.openInbox(path),
       exec: request => this.#exec(request),
       acceptQueueLimit: () => null,
       terminalIsGone: () => false,
+    }
+  }
+
+  /** Answers at once, or never. */
+  #errorSink(): ErrorSink {
+    const counts = { accepted: 0, failed: 0, dropped: 0 }
+    const hangs = this.#world.random.chance(0.2)
+    return {
+      counts, close() {},
+      send: event => {
+        if (this.dead) return
+        if (!hangs) counts.accepted++
+        this.#world.onErrorEvent(event)
+      },
+      flush: () => new Promise(() => {}),
     }
   }
 

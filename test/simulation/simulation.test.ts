@@ -18,7 +18,8 @@ const LEAST_SEEDS = 500
 /** What many seeds together must have met. */
 const SEEN = [
   'committed', 'rolled-back', 'superseded', 'refused', 'execs', 'execs back', 'supervisor deaths', 'flips', 'ended 0', 'rivals', 'orphans',
-  'dark', 'spares used', 'late successors',
+  'dark', 'spares used', 'late successors', 'events of kind worker', 'events of kind uncaught', 'events of kind rejection',
+  'events of kind operation',
 ]
 /** After this a machine that is busy with something else leaves out the rest of them, and says so. */
 const ENOUGH_MS = 60_000
@@ -145,6 +146,14 @@ const SOURCE_PLANTS: readonly SourceBug[] = [
       edits: [['await this.#claim(identity, null)', 'this.#journal.write(() => this.journalEntry()); await this.#claim(identity, null)']],
     },
     found: /^\(10\) a supervisor without the folder writes the journal/,
+  },
+  {
+    bug: 'an image forgets that the end of a worker was told',
+    plant: {
+      file: 'supervisor/worker-incidents.ts',
+      edits: [['worker.reported = true\n', '\n']],
+    },
+    found: /^\(14\) the death of worker \S+ is told twice/,
   },
   {
     bug: 'workers can say hello before the fleet of the supervisor before them is restored',

@@ -15,6 +15,7 @@ import type { ResolvedSupervisorOptions, SupervisorOptions } from '../../src/con
 import type { WorkerSettings } from '../../src/config/worker-settings.ts'
 import type { FromOperator, OperationOutcome, ToWorker } from '../../src/ipc/messages.ts'
 import type { DatagramInbox } from '../../src/ipc/system-calls.ts'
+import type { ErrorEvent } from '../../src/telemetry/exporters/error-sink.ts'
 import { EXIT } from '../../supervisor/exit-codes.ts'
 import type { Fleet } from '../../supervisor/fleet.ts'
 import { readEntry } from '../../supervisor/journal.ts'
@@ -392,6 +393,19 @@ export class World implements Wire {
     this.workers.delete(worker)
     this.ghosts.add(worker)
     this.plainAfter(GHOST_MS, () => { this.ghosts.delete(worker) })
+  }
+
+  /** Deaths and outcomes that were told as events, by lineage. */
+  readonly #told = new Set<string>()
+
+  onErrorEvent({ level, tags, message }: ErrorEvent): void {
+    this.log(() => `  event: ${message}`)
+    this.count(`events of kind ${tags['kind']}`)
+    const what = level === 'fatal' ? `the death of worker ${tags['worker']}` : tags['operation']
+    if (what === undefined) return
+    const key = `${this.lineage} ${what}`
+    if (this.#told.has(key)) this.violation(`(14) ${what} is told twice`)
+    this.#told.add(key)
   }
 
   // ---- the supervisor's process

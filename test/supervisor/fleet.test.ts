@@ -4,15 +4,18 @@ import { LOG_DEFAULTS } from '../../src/config/log-options.ts'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { SupervisorOptions } from '../../src/config/supervisor-options.ts'
 import { ChannelError } from '../../src/ipc/channel.ts'
+import type { FaultReport } from '../../src/ipc/fault-report.ts'
 import type { ToWorker } from '../../src/ipc/messages.ts'
 import { NO_COUNTS, NOTHING_DONE } from '../../src/ipc/open-counts.ts'
 import { SILENT_LOG } from '../../src/ipc/process-log.ts'
 import type { LogFields, ProcessLog } from '../../src/ipc/process-log.ts'
 import type { DescribedListener } from '../../src/ipc/server-description.ts'
 import type { WorkerPhase } from '../../src/ipc/worker-phase.ts'
+import type { Incident } from '../../supervisor/error-reports.ts'
 import { Fleet } from '../../supervisor/fleet.ts'
 import type { Generation } from '../../supervisor/generation.ts'
 import { MetricLedger } from '../../supervisor/metric-ledger.ts'
+import type { ExitReport } from '../../supervisor/process-host.ts'
 import { Refused, StartFailed } from '../../supervisor/refusals.ts'
 import { lastRestartDelayMs } from '../../supervisor/restart-policy.ts'
 import type { FleetRecord, FleetSetup } from '../../supervisor/roster.ts'
@@ -60,11 +63,19 @@ function listeningOn(ports: readonly number[], plain: Generation): Generation {
 
 function ledger(): MetricLedger { return new MetricLedger('/state', new MemoryMetricDisk(), SILENT_LOG) }
 
-interface Fixture { host: FakeProcessHost; fleet: Fleet; log: string[]; started: Promise<void>; autostart(worker: FakeWorker): void }
+interface Fixture {
+  host: FakeProcessHost
+  fleet: Fleet
+  log: string[]
+  incidents: Incident[]
+  started: Promise<void>
+  autostart(worker: FakeWorker): void
+}
 
 function fixture(options: SupervisorOptions = {}, slots = 2, first = generation(slots)): Fixture {
   const host = new FakeProcessHost()
   const lines: string[] = []
+  const incidents: Incident[] = []
   const write = (level: string) => (message: string, fields?: LogFields): void => {
     const reason = fields?.['reason']
     lines.push(`${level}: ${message}${reason === undefined ? '' : ` (${String(reason)})`}`)
@@ -74,6 +85,7 @@ function fixture(options: SupervisorOptions = {}, slots = 2, first = generation(
   const fleet = new Fleet({
     host, options: resolved, log, generation: first,
     descriptors: () => [21, 22], controlPath: '/w.sock', ledger: ledger(), onChange() {},
+    onIncident: incident => { incidents.push(incident) },
   })
   /** A worker that connects, is ready and obeys. */
   const autostart = (worker: FakeWorker): void => {
@@ -83,7 +95,7 @@ function fixture(options: SupervisorOptions = {}, slots = 2, first = generation(
   host.onFork = autostart
   const started = fleet.start()
   started.catch(() => {})
-  return { host, fleet, log: lines, started, autostart }
+  return { host, fleet, log: lines, incidents, started, autostart }
 }
 
 /** Seconds, in each of which `alive` workers report once, at its begin, and the supervisor ticks four times. */
@@ -937,7 +949,7 @@ test('fleet: a worker that was paused, and drains as an orphan when the next sup
   const host = new FakeProcessHost()
   const setup: FleetSetup = {
     host, options: resolveSupervisorOptions({ workers: 1 }), log: SILENT_LOG, generation: generation(1),
-    descriptors: () => [21], controlPath: '/w.sock', ledger: ledger(), onChange() {},
+    descriptors: () => [21], controlPath: '/w.sock', ledger: ledger(), onChange() {}, onIncident() {},
   }
   const known: WorkerRecord & { place: 'draining' } = {
     generation: 7, slot: 0, n: 0, token: 'secret', pid: 999, startTime: '999', phase: 'paused', intent: 'serve', place: 'draining',
@@ -967,7 +979,7 @@ function leftWithoutSocket(workers: readonly Pick<SlotRecord['workers'][number],
   const committed = listeningOn([80], generation(1))
   const setup: FleetSetup = {
     host, options: resolveSupervisorOptions({ workers: 1 }), log: SILENT_LOG, generation: committed,
-    descriptors: () => [21], controlPath: '/w.sock', ledger: ledger(), onChange() {},
+    descriptors: () => [21], controlPath: '/w.sock', ledger: ledger(), onChange() {}, onIncident() {},
   }
   const slot: SlotRecord = {
     hasQueue: true, surplus: false, restarts: 0, nextN: workers.length, standIn: '', workers: workers.map(worker => ({
@@ -1076,7 +1088,7 @@ test('fleet: the last holder of a lost socket empties its queue, although anothe
   const [committed, reverted] = [listeningOn([80], generation(1)), listeningOn([80, 90], { ...generation(1), number: 8 })]
   const setup: FleetSetup = {
     host, options: resolveSupervisorOptions({ workers: 1 }), log: SILENT_LOG, generation: committed,
-    descriptors: () => [21], controlPath: '/w.sock', ledger: ledger(), onChange() {},
+    descriptors: () => [21], controlPath: '/w.sock', ledger: ledger(), onChange() {}, onIncident() {},
   }
   const known: SlotRecord['workers'][number] = {
     generation: 8, slot: 0, n: 0, token: 'secret', pid: 999, startTime: '999', phase: 'paused', intent: 'serve', place: 'current',
@@ -1103,4 +1115,162 @@ test('fleet: the last holder of a lost socket empties its queue, although anothe
   assert.deepEqual(orders.map(order => order.tag), ['accept', 'close-listeners', 'drain'])
   assert.deepEqual(orders[0], { tag: 'accept', except: ['app/90'] })
   fleet.force()
+})
+
+/** What was told: `uncaught TypeError crash loop, 1.0.0`. */
+function told({ incidents }: Fixture): string[] {
+  return incidents.map(({ kind, name, place, tags }) => `${kind} ${name} ${place}, ${tags['worker']}`)
+}
+
+test('fleet: the death of a worker is one incident that says how it ended, and the third in a row is a crash loop', async () => {
+  const f = fixture({}, 1)
+  await f.started
+  const ends: readonly Partial<ExitReport>[] = [
+    { signal: 'SIGABRT' }, { code: 0 }, { signal: 'SIGSEGV' }, { problem: 'EAGAIN' },
+  ]
+  for (const end of ends) {
+    f.host.newest(0).exit(end)
+    f.host.clock.advance(0)
+    await settle()
+    f.host.clock.advance(200)
+    await settle()
+  }
+  assert.deepEqual(told(f), [
+    'worker WorkerDied out of memory, 7.0.0', 'worker WorkerDied code 0, 7.0.1', 'worker WorkerDied crash loop, 7.0.2',
+    'worker WorkerDied crash loop, 7.0.3',
+  ])
+  assert.deepEqual(f.incidents.map(({ tags }) => tags['exit']), ['out of memory', 'code 0', 'SIGSEGV', 'not started'])
+  assert.match(f.incidents[1]!.message, /^worker 7\.0\.1 died: ended with code 0$/)
+  assert.ok(f.incidents.every(({ fatal, release }) => fatal && release === '/r'))
+})
+
+test('fleet: a worker that says why it ends is one incident, when it says so, and none when it has ended', async () => {
+  const f = fixture({}, 2)
+  await f.started
+  const [first, second] = f.host.workers as [FakeWorker, FakeWorker]
+  const stack = 'TypeError: broken\n    at f (/a.ts:1:1)'
+  first.say(f.fleet, { tag: 'failed', message: 'broken', stack, name: 'TypeError', endsInMs: 5_000 })
+  assert.deepEqual(told(f), ['uncaught TypeError , 7.0.0'])
+  assert.equal(f.incidents[0]!.stack, '    at f (/a.ts:1:1)')
+  await settle()
+  assert.equal(f.fleet.record(0).slots[0]!.workers.find(({ n }) => n === 0)!.reported, true, 'the next image knows')
+  first.exit({ code: 70 })
+  second.say(f.fleet, { tag: 'failed', message: 'forgotten', stack: '', name: 'Error', rejected: true })
+  assert.equal(f.incidents.length, 1, 'it has not ended yet')
+  second.exit({ code: 70 })
+  await settle()
+  assert.deepEqual(told(f).slice(1), ['rejection Error , 7.1.0'])
+  // Of an older build.
+  f.host.clock.advance(200)
+  await settle()
+  f.host.newest(1).say(f.fleet, { tag: 'failed', message: 'old', stack: '' })
+  f.host.newest(1).exit({ code: 70 })
+  assert.deepEqual(told(f).slice(2), ['uncaught Error , 7.1.1'])
+})
+
+test('fleet: an image that takes over a worker whose end was told does not tell it again', async () => {
+  const f = fixture({}, 1)
+  await f.started
+  f.host.newest(0).say(f.fleet, { tag: 'failed', message: 'broken', stack: '', endsInMs: 5_000 })
+  f.host.clock.advance(0)
+  await settle()
+  const record = JSON.parse(JSON.stringify(f.fleet.record(0))) as FleetRecord
+  const host = new FakeProcessHost(), ends: ((report: ExitReport) => void)[] = [], incidents: Incident[] = []
+  host.onAdopt = (_pid, onExit) => { ends.push(onExit) }
+  const fleet = Fleet.restore({
+    host, options: f.fleet.options, log: SILENT_LOG, generation: generation(1), descriptors: () => [21], controlPath: '/w.sock',
+    ledger: ledger(), onChange() {}, onIncident: incident => { incidents.push(incident) },
+  }, record, 0)
+  fleet.settle(false)
+  const slot = record.slots[0]!.workers.map(({ n }) => n)
+  assert.deepEqual(slot, [1, 0])
+  ends[1]!({ code: 70, signal: null, problem: '' })
+  assert.deepEqual(incidents, [])
+  // A stranger's end is known, and not how it was.
+  ends[0]!({ code: null, signal: null, problem: '' })
+  assert.deepEqual(incidents.map(({ place, message }) => [place, message]), [['unknown', 'worker 7.0.1 died: ended, how is not known']])
+  fleet.force()
+})
+
+test('fleet: a worker that is killed for its silence, or for not obeying, is an incident of that name', async () => {
+  const f = fixture()
+  await f.started
+  const [first] = f.host.workers as [FakeWorker]
+  await seconds(f, 13, worker => worker !== first)
+  assert.deepEqual(told(f), ['worker WorkerDied silence, 7.0.0'])
+  const g = fixture()
+  g.host.onFork = worker => {
+    worker.obey = () => Promise.reject(new ChannelError('refused', 'no'))
+    g.autostart(worker)
+  }
+  await settle()
+  assert.match(told(g)[0]!, /^worker WorkerDied disobedience, 7\.\d\.0$/)
+  g.fleet.force()
+})
+
+test('fleet: what an operator wants is no incident: restarts, retired workers, a stop, a stop by force', async () => {
+  const f = fixture()
+  await f.started
+  await f.fleet.restart('')
+  await settle()
+  await f.fleet.stop({ capMs: 1_000, onListenersClosed() {} })
+  assert.deepEqual([f.host.living, told(f)], [[], []])
+  const g = fixture()
+  await g.started
+  g.fleet.force()
+  await settle()
+  assert.deepEqual(told(g), [])
+})
+
+test('fleet: a retired worker that crashes while it drains is an incident, one that outlives its deadline is none', async () => {
+  const f = fixture({ drain: { closeSpreadMs: 0, hardDrainMs: 1_000, webSocketDrainMs: 1_000, tunnelDrainMs: 1_000 } }, 1)
+  f.host.onFork = worker => {
+    worker.drainsAtOnce = false
+    f.autostart(worker)
+  }
+  await f.started
+  await f.fleet.restart('0')
+  f.host.workers[0]!.exit({ signal: 'SIGSEGV' })
+  assert.deepEqual(told(f), ['worker WorkerDied SIGSEGV, 7.0.0'])
+  await f.fleet.restart('0')
+  await seconds(f, 60)
+  assert.deepEqual(f.host.workers[1]!.signals, ['SIGKILL'])
+  assert.equal(f.incidents.length, 1)
+})
+
+test('fleet: a worker of a generation on trial is told by its operation until it has accepted', async () => {
+  const f = fixture({}, 1)
+  await f.started
+  const next: Generation = { ...generation(1), number: 8 }
+  const [slot] = f.fleet.slots
+  f.fleet.expect(next, f.fleet.options)
+  f.host.onFork = worker => { worker.exit({ code: 1 }) }
+  await assert.rejects(f.fleet.introduce(slot!, next))
+  assert.deepEqual(told(f), [])
+  f.host.onFork = f.autostart
+  await f.fleet.introduce(slot!, next)
+  await f.fleet.takeOver(slot!)
+  f.host.newest(0).exit({ signal: 'SIGSEGV' })
+  await settle()
+  assert.deepEqual(told(f), ['worker WorkerDied SIGSEGV, 8.0.2'])
+})
+
+test('fleet: what a worker tells of a fault becomes an incident with all that is known, and what is no report is ignored', async () => {
+  const f = fixture({}, 1)
+  await f.started
+  const [worker] = f.host.workers as [FakeWorker]
+  const fault: FaultReport = {
+    kind: 'hook', name: 'TypeError', message: 'no tenant', stack: '    at f (/a.ts:1:1)', where: 'requestFilter of module auth', count: 3,
+    listener: 'web/:80', peer: '10.0.0.1:80', requestId: 'r1', traceId: 'a'.repeat(32), spanId: 'b'.repeat(16),
+  }
+  worker.say(f.fleet, { tag: 'fault', fault })
+  worker.say(f.fleet, { tag: 'fault', fault: { kind: 'x' } as unknown as FaultReport })
+  assert.deepEqual(f.incidents, [{
+    kind: 'hook', name: 'TypeError', message: 'no tenant', stack: fault.stack, place: fault.where, fatal: false, count: 3, again: false,
+    traceId: fault.traceId, spanId: fault.spanId, release: '/r',
+    tags: {
+      worker: '7.0.0', generation: '7', slot: '0', hook: fault.where, phase: 'requestFilter', listener: 'web/:80', peer: '10.0.0.1:80',
+      requestId: 'r1',
+    },
+  }])
 })

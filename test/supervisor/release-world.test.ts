@@ -1,12 +1,14 @@
 /** Who owns the options in force and the generation's number, and what a release may change while the server runs. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
+import { SENTRY_DEFAULTS } from '../../src/config/sentry-options.ts'
 import type { ServerConfig } from '../../src/config/server-config.ts'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { SupervisorOptions } from '../../src/config/supervisor-options.ts'
 import { TRACES_DEFAULTS } from '../../src/config/traces-options.ts'
 import { SILENT_LOG } from '../../src/ipc/process-log.ts'
 import type { SystemCalls } from '../../src/ipc/system-calls.ts'
+import type { ErrorReports } from '../../supervisor/error-reports.ts'
 import type { Fleet } from '../../supervisor/fleet.ts'
 import type { Generation } from '../../supervisor/generation.ts'
 import type { Holdings } from '../../supervisor/holdings.ts'
@@ -36,6 +38,8 @@ class Fixture {
   calls: SystemCalls | null = {} as SystemCalls
   readonly flips: string[] = []
   stopping = false
+  sentry: ServerConfig['sentry'] = SENTRY_DEFAULTS
+  readonly configured: ServerConfig['sentry'][] = []
   serving: Generation | null = null
   nowMs = 0
   describeMs = 100
@@ -77,15 +81,21 @@ class Fixture {
       freeze: async () => { this.frozen.push('frozen') },
       thaw: () => { this.frozen.push('thawed') },
     }, 'generation', () => this.serving)
-    const life = { fleet: fleet as unknown as Fleet, journalEntry: () => ({}) as JournalEntry, record: () => true, operationEnded() {} }
+    const reports = {
+      configure: (options: ServerConfig['sentry']) => { this.configured.push(options) }, begin() {},
+      flush: async () => { this.frozen.push('reports flushed') },
+    } as unknown as ErrorReports
+    const life = {
+      fleet: fleet as unknown as Fleet, journalEntry: () => ({}) as JournalEntry, record: () => true, operationEnded() {}, reports,
+    }
     this.releases = new ReleaseWorld(
       setup, world as unknown as SupervisorWorld, holdings as unknown as Holdings, readAnew(life, 'stopping', () => this.stopping),
     )
   }
 
   #config(): ServerConfig {
-    const supervisor = resolveSupervisorOptions(this.said)
-    return { file: '', supervisor, log: {} as ServerConfig['log'], traces: TRACES_DEFAULTS, limits: {}, listeners: {} }
+    const supervisor = resolveSupervisorOptions(this.said), log = {} as ServerConfig['log']
+    return { file: '', supervisor, log, traces: TRACES_DEFAULTS, limits: {}, listeners: {}, sentry: this.sentry }
   }
 
   /** A server of the first generation. */
@@ -148,7 +158,7 @@ test('release world: an exec that cannot even be tried leaves a fleet that forks
   const server = await new Fixture().started()
   const plan = await server.prepare()
   await assert.rejects(server.releases.replaceSupervisor(plan), { name: 'Refused', message: /could not be replaced: E2BIG/ })
-  assert.deepEqual(server.frozen, ['frozen', 'thawed'])
+  assert.deepEqual(server.frozen, ['reports flushed', 'frozen', 'thawed'])
   server.stopping = true
   server.exec = () => assert.fail('nothing is executed by a server that stops')
   await assert.rejects(server.releases.replaceSupervisor(plan), { name: 'Refused', message: 'the server is stopping' })
@@ -174,4 +184,16 @@ test('release world: adopted workers are outdated by another release, other work
   assert.deepEqual(server.releases.outdated({ ...adopted, workers: 9 }), { kind: 'reload', folder: '/r1', supervisor: 'if-changed' })
   assert.equal(server.releases.outdated({ ...adopted, release: release('/r0') })?.kind, 'upgrade')
   assert.equal(server.releases.outdated({ ...adopted, args: ['--more'] })?.kind, 'reload')
+})
+
+test('release world: where errors are reported to changes with the flip and is in no plan; workers learn that they may tell', async () => {
+  const server = await new Fixture().started()
+  assert.equal(server.serving!.settings.reportsFaults, undefined)
+  server.sentry = { ...SENTRY_DEFAULTS, dsn: 'https://5ecre7word@sentry.example.com/42' }
+  const plan = await server.prepare()
+  assert.equal(plan.generation.settings.reportsFaults, true)
+  assert.doesNotMatch(JSON.stringify(plan), /5ecre7word/)
+  assert.deepEqual(server.configured, [])
+  server.releases.flip(plan)
+  assert.deepEqual(server.configured, [server.sentry])
 })

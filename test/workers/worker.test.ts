@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import type { Question } from '../../src/ipc/channel.ts'
+import type { FaultReport } from '../../src/ipc/fault-report.ts'
 import type { DrainOrder, FromWorker, ToWorker, Welcome } from '../../src/ipc/messages.ts'
 import { SILENT_LOG } from '../../src/ipc/process-log.ts'
 import { Server } from '../../src/server/server.ts'
+import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
 import type { BackgroundService } from '../../src/server/service.ts'
 import { WorkerPhase } from '../../src/ipc/worker-phase.ts'
 import { EXIT_START_FAILED, EXIT_UNCAUGHT, Worker } from '../../workers/worker.ts'
@@ -12,6 +14,7 @@ import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
 import { drainOrder } from '../../src/ipc/drain-times.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { settle } from '../support/fake-process-host.ts'
+import { FaultReports } from '../../src/telemetry/fault-reports.ts'
 import { PlainService } from '../support/plain-service.ts'
 import { waitFor } from '../support/wait-for.ts'
 
@@ -188,6 +191,28 @@ test('worker: with strict rejections one is an error that nothing caught', async
   assert.equal(sent[0]!.tag, 'failed')
   await waitFor('the end', () => exits.length > 0)
   assert.deepEqual(exits, [EXIT_UNCAUGHT])
+})
+
+test('worker: a supervisor that asked for it is told of rejections, each sort once, and of errors while it ends', async () => {
+  const { worker, sent, exits } = await serving()
+  const faultReports = new FaultReports(fault => { sent.push({ tag: 'fault', fault }); return true })
+  worker.context = { ...SERVER_CONTEXT_DEFAULTS, faultReports }
+  const forgotten = new TypeError('forgotten')
+  forgotten.stack = 'TypeError: forgotten\n    at Shop.logging (/app/shop.ts:9:1)'
+  for (let index = 0; index < 50; index++) worker.onRejection(forgotten)
+  const faults = (): FaultReport[] => sent.flatMap(message => message.tag === 'fault' ? [message.fault] : [])
+  assert.deepEqual(faults(), [{
+    kind: 'rejection', name: 'TypeError', where: 'Shop.logging', message: 'forgotten', count: 1,
+    stack: '    at Shop.logging (/app/shop.ts:9:1)',
+  }])
+  worker.onUncaught(new RangeError('broken'))
+  worker.onUncaught(new Error('again'))
+  const failed = sent.find(message => message.tag === 'failed')
+  assert.ok(failed?.tag === 'failed' && failed.name === 'RangeError' && failed.rejected === undefined)
+  assert.deepEqual(faults().slice(1).map(({ kind, message }) => [kind, message]), [['uncaught', 'again']])
+  await waitFor('the end', () => exits.length > 0)
+  assert.deepEqual(faults().at(-1)!.again, true)
+  assert.equal(faults().reduce((sum, { count }) => sum + count, 0), 51, 'the end tells what was held')
 })
 
 test('worker: a rejection before runForever() was called is why it cannot start', () => {
