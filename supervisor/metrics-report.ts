@@ -1,4 +1,5 @@
 /** What /metrics shows: what workers have counted, and what the supervisor knows. Pure. */
+import type { OperationKind, OperationOutcome } from '../src/ipc/messages.ts'
 import type { ShownMetric } from '../src/telemetry/exporters/prometheus-text.ts'
 import { addAll, DEATH_REASONS, ownFamily, type MetricLedger, type MetricTotals, type OwnMetric } from './metric-ledger.ts'
 import { WorkerState, type WorkerProcess } from './worker-process.ts'
@@ -20,10 +21,15 @@ const WORKER_STATES: Readonly<Record<Exclude<WorkerState, typeof WorkerState.Gon
   [WorkerState.Paused]: 'paused', [WorkerState.PausedInPart]: 'paused', [WorkerState.Draining]: 'draining',
 }
 
+const OPERATIONS: readonly OperationKind[] = ['upgrade', 'reload', 'rollback']
+const RESULTS: readonly OperationOutcome['result'][] = ['committed', 'refused', 'rolled-back', 'superseded']
+
 /** In the order of their names. */
 export function metricsReport(ledger: MetricLedger, facts: SupervisorFacts): ShownMetric[] {
   const { totals, missing } = ledger.totals()
+  // A counter that begins with its first event has not grown for Prometheus.
   for (const reason of DEATH_REASONS) add(totals, 'cirque_worker_restarts_total', 0, reason)
+  for (const kind of OPERATIONS) for (const result of RESULTS) add(totals, 'cirque_upgrades_total', 0, kind, result)
   const states = new Map<string, number>([...new Set(Object.values(WORKER_STATES))].map(name => [name, 0]))
   for (const { state } of facts.workers) {
     if (state === WorkerState.Gone) continue
