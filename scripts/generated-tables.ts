@@ -29,6 +29,8 @@ const FLAG_SOURCE = 'src/errors/access-flags.ts'
 const METRIC_SOURCE = 'src/ipc/metric-table.ts'
 const SPAN_SOURCE = 'src/telemetry/exporters/span-attributes.ts'
 const IMPORT_SOURCE = 'scripts/check-imports.ts'
+const REFERENCE_PAGE = 'docs/telemetry.md'
+const SEEN: readonly string[] = [ACCESS_SOURCE, FLAG_SOURCE, METRIC_SOURCE, SPAN_SOURCE]
 /** Without it no options are described. */
 const LIMIT_SOURCE = 'src/primitives/option-table.ts'
 
@@ -73,6 +75,8 @@ export async function generatedTables(root: string): Promise<GeneratedTable[]> {
   if (has(FLAG_SOURCE)) tables.push(flagTable(await load(FLAG_SOURCE)))
   if (has(METRIC_SOURCE)) tables.push(...metricTables(await load(METRIC_SOURCE)))
   if (has(SPAN_SOURCE)) tables.push(...spanTables(await load(SPAN_SOURCE)))
+  // All that there is to see has one page besides those that explain it.
+  tables.push(...tables.filter(({ source }) => SEEN.includes(source)).map(table => ({ ...table, page: REFERENCE_PAGE })))
   if (has(IMPORT_SOURCE)) tables.push(importTable(await load(IMPORT_SOURCE), has))
   if (has(LIMIT_SOURCE)) for (const limits of LIMIT_TABLES) tables.push(limitTable(root, limits, await load(limits.file)))
   return tables
