@@ -101,15 +101,20 @@ test('tail: requests of all workers are shown as they end, though no access log 
   assert.equal(app.stdout, '', 'nothing goes to the access log')
 })
 
-test('tail: it goes on over workers that are replaced, and ends with as many requests as were wanted', async t => {
+test('tail: it goes on over workers and a supervisor that are replaced, and ends with as many requests as were wanted', async t => {
   const { app, run, ask } = await start(t)
-  const tail = run('tail', '--json', '--count', '1000')
+  const tail = run('tail', '--json')
   await tail.shows(3, () => ask('/old'))
   assert.equal(await run('workers', 'restart').end(), 0)
   await waitFor('a line of a new worker', async () => {
     await ask('/new')
     return /"worker":"1\.\d\.1"/.test(tail.out)
   }, { deadlineMs: DEADLINE_MS, seen: () => tail.out })
+  assert.equal(await run('upgrade', '--supervisor', '--soak', '0').end(), 0)
+  await waitFor('a line by way of the new supervisor', async () => {
+    await ask('/newer')
+    return tail.err.includes('was lost for a while') && /"path":"\/newer"/.test(tail.out)
+  }, { deadlineMs: DEADLINE_MS, seen: () => [tail.out.slice(-500), tail.err] })
   const few = run('tail', '--count', '2', '--path', '/few*')
   await within('the end of the short one', (async () => {
     for (let isOver = false; !isOver;) {
