@@ -139,9 +139,10 @@ export class ExchangeProbe implements Tracer, HookObserver {
 
   #recordOf({ started, method, target, host, hooks, hooksLeftOut, attempts }: Recording, event: ExchangeEnded): TraceRecord {
     const { listener, clientIp, requestId, startedWallMs } = started
-    const { status, flag, durationMs, bytesReceived, bytesSent, upgraded, ownAnswer, error, version } = event
+    const { status, flag, durationMs, bytesReceived, bytesSent, upgraded, ownAnswer, error, version, trace } = event
     return {
-      requestId: cut(requestId), worker: this.#of.worker, listener, client: this.#of.shownClient(clientIp),
+      requestId: cut(requestId), traceId: trace === null ? '' : trace.traceId, worker: this.#of.worker, listener,
+      client: this.#of.shownClient(clientIp),
       method: cut(method), host: cut(host), target: cut(urlWithoutSecrets(target.slice(0, MAX_TEXT_LENGTH + 1))), version,
       startedAt: startedWallMs, status, flag, durationMs, bytesReceived, bytesSent, upgraded, ownAnswer,
       hooks: hooks.map(({ pending, behind: _, ...row }) => ({ ...row, unsettled: pending > 0 })), hooksLeftOut, attempts,

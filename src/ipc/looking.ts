@@ -65,6 +65,8 @@ export interface UnableWorker {
 /** A request with the times of its phases. All times are ms since its head was complete. */
 export interface TraceRecord {
   readonly requestId: string
+  /** Of the trace that the request is recorded in; '' when it is in none. Left out by an older build. */
+  readonly traceId?: string
   readonly worker: string
   readonly listener: string
   /** As the access log would show it; '' on a Unix socket, and where it is not to be shown. */

@@ -42,7 +42,7 @@ export function waterfall(record: TraceRecord): string {
 }
 
 function headOf(record: TraceRecord): string[] {
-  const { method, target, status, flag, durationMs, host, client, listener, worker, version, requestId } = record
+  const { method, target, status, flag, durationMs, host, client, listener, worker, version, requestId, traceId = '' } = record
   const outcome = `${status === 0 ? 'no answer' : status}${flag === '-' ? '' : ` ${shownText(flag, 4)}`}  ${timeText(durationMs)} ms`
   const asked = `${shownText(method, 20)} `
   const place = [
@@ -53,6 +53,7 @@ function headOf(record: TraceRecord): string[] {
   return [
     `${asked}${shownText(target, WIDTH - asked.length - outcome.length - 2)}  ${outcome}`,
     ...wrapped(place), ...wrapped(`request ${shownText(requestId, 60)}, HTTP/${shownText(version, 4)}, ${bytes}${how}`),
+    ...traceId === '' ? [] : wrapped(`trace ${shownText(traceId, 60)}`),
   ]
 }
 

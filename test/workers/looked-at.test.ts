@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict'
 import { test, type TestContext } from 'node:test'
 import type { LookKind, RequestMatch, Seen, TraceRecord } from '../../src/ipc/looking.ts'
+import type { HttpModule } from '../../src/modules/http-module.ts'
 import { systemClock } from '../../src/primitives/clock.ts'
 import type { Verdict } from '../../src/proxy/session.ts'
+import type { RequestTracing } from '../../src/telemetry/request-trace.ts'
 import { maskedAddress } from '../../src/telemetry/exporters/masked-address.ts'
 import type { Tracer } from '../../src/telemetry/tracer.ts'
 import type { AccessLogSink } from '../../src/telemetry/access-record.ts'
@@ -119,6 +121,32 @@ test('trace: phases of a request with their times, those of hooks and of each at
   assert.ok(endedMs <= first!.durationMs)
   assert.deepEqual([status, bytesSent, protocol, error], [200, 4, 'h1', null])
   assert.deepEqual([reused, second!.attempts[0]!.reused], [true, true], 'the first one was for /b')
+})
+
+test('trace: a request that is recorded in a trace of its own says in which, and its hooks are measured all the same', async t => {
+  const traceId = '4bf92f3577b34da6a3ce929d0e0e4736'
+  const tracing: RequestTracing = {
+    tracer: {},
+    begin: () => ({
+      traceId, spanId: '00f067aa0ba902b7', sendOn(request) { request.headers.set('x-trace', traceId) },
+      run: (hook, owner, args) => Reflect.apply(hook as (...given: unknown[]) => unknown, owner, args), leave(work) { work() },
+    }),
+  }
+  const auth: HttpModule<{ seen: number }> = {
+    name: 'auth', newState: () => ({ seen: 0 }),
+    requestFilter: (_session, state) => {
+      state.seen++
+      return 'continue'
+    },
+    responseFilter: (_session, response, state) => { response.headers.set('x-seen', String(state.seen)) },
+  }
+  const operator = await start(t, { tracing, hooks: { modules: [auth as HttpModule] } })
+  operator.look('trace')
+  const { status, field } = await operator.proxy.exchange(get('/'))
+  const [record] = await operator.records(1)
+  assert.deepEqual([status, field('x-seen'), record!.traceId], [200, '1', traceId])
+  assert.deepEqual(record!.hooks.map(({ hook }) => hook), ['requestFilter of module auth', 'upstreamPeer', 'responseFilter of module auth'])
+  assert.match(operator.proxy.origin.connections[0]!.text, /x-trace: 4bf92f/)
 })
 
 test('trace: retries are further attempts, and an error has its place', async t => {

@@ -11,7 +11,7 @@ const ATTEMPT: TracedAttempt = {
   status: 200, bytesSent: 0, bytesReceived: 1234, error: null, retriedAfterMs: null,
 }
 const RECORD: TraceRecord = {
-  requestId: 'b4f3d0a1c2e5f60700000001', worker: '1.0.0', listener: 'edge/0.0.0.0:6188', client: '10.0.0.9', method: 'GET',
+  requestId: 'b4f3d0a1c2e5f60700000001', traceId: '', worker: '1.0.0', listener: 'edge/0.0.0.0:6188', client: '10.0.0.9', method: 'GET',
   host: 'example.com', target: '/api/users?page=2', version: '1.1', startedAt: 0, status: 200, flag: '-', durationMs: 36.4,
   bytesReceived: 0, bytesSent: 1234, upgraded: false, ownAnswer: false, hooks: [], hooksLeftOut: 0, attempts: [], error: null,
 }
@@ -52,12 +52,13 @@ test('waterfall: an attempt that failed, what was done about it, and how the req
   }
   const text = waterfall({
     ...RECORD, status: 0, flag: 'UC', attempts: [failed, silent], error, hooks: [{ ...HOOK, threw: true, unsettled: true }],
-    hooksLeftOut: 3, client: '', host: '', ownAnswer: true,
+    hooksLeftOut: 3, client: '', host: '', ownAnswer: true, traceId: '4bf92f3577b34da6a3ce929d0e0e4736',
   })
   assert.equal(text, `\
 GET /api/users?page=2  no answer UC  36.4 ms
   no host, by edge/0.0.0.0:6188, worker 1.0.0
   request b4f3d0a1c2e5f60700000001, HTTP/1.1, 0 B in, 1.2 kB out, answered here
+  trace 4bf92f3577b34da6a3ce929d0e0e4736
                                  0                            36.4 ms
   requestFilter threw           |~~                                  |    2.00
   #1 10.0.0.1:8080 no way       |  =                                 |    1.00
@@ -78,7 +79,8 @@ test('waterfall: whatever is in a record, no line is wider than a terminal, and 
   const maybe = fc.option(ms), bytes = fc.nat(1e12), flag = fc.boolean()
   const error = fc.option(fc.record({ kind: text, source: text, message: text, hook: text, at: text }))
   const record: fc.Arbitrary<TraceRecord> = fc.record({
-    requestId: text, worker: text, listener: text, client: text, method: text, host: text, target: text, version: text, startedAt: ms,
+    requestId: text, traceId: text, worker: text, listener: text, client: text, method: text, host: text, target: text, version: text,
+    startedAt: ms,
     status: fc.nat(999), flag: text, durationMs: ms, bytesReceived: bytes, bytesSent: bytes, upgraded: flag, ownAnswer: flag,
     hooksLeftOut: fc.nat(9), error,
     hooks: fc.array(fc.record({
