@@ -1,5 +1,5 @@
 /**
- * Metrics, access log and tracer of one service, compared with what clients and origin saw: over real sockets, 1,000 random
+ * Metrics, access log, spans and tracer of one service, compared with what clients and origin saw: over real sockets, 1,000 random
  * exchanges, some of which fail, are repeated, or are given up by their client.
  */
 import assert from 'node:assert/strict'
@@ -8,16 +8,21 @@ import http from 'node:http'
 import type net from 'node:net'
 import path from 'node:path'
 import { test } from 'node:test'
-import { AccessLog, HttpPeer, httpProxyService, Server, SILENT_LOG, type ExchangeEnded, type Tracer } from '../../src/index.ts'
+import {
+  AccessLog, HttpPeer, httpProxyService, Server, SILENT_LOG, startTraces, tracerFaults, type ExchangeEnded, type Tracer,
+} from '../../src/index.ts'
 import { Metrics } from '../../src/telemetry/metrics.ts'
 import { TrafficMetrics } from '../../src/telemetry/traffic-metrics.ts'
 import { chance } from '../support/exchange-sides.ts'
+import { OtlpReceiver, type ReceivedSpan } from '../support/otlp-receiver.ts'
 import { readMetrics } from '../support/read-metrics.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 import { waitFor } from '../support/wait-for.ts'
 
 const EXCHANGES = 1000
 const CLIENTS = 8
+/** For the spans that still wait. */
+const LIMIT_MS = 20_000
 const SEED = Number(process.env['CIRQUE_MODEL_SEED'] ?? Date.now() % 1_000_000)
 
 /** One exchange, as it is meant to go. */
@@ -57,7 +62,7 @@ function wish(random: () => number, id: number): Wanted {
   }
 }
 
-test('telemetry: metrics, access log and tracer agree with what clients and origin saw, over 1,000 random exchanges', async t => {
+test('telemetry: metrics, access log, spans and tracer agree with what clients and origin saw, over 1,000 random exchanges', async t => {
   const random = chance(SEED)
   t.diagnostic(`CIRQUE_MODEL_SEED=${SEED}`)
   const wanted = Array.from({ length: EXCHANGES }, (_, id) => wish(random, id))
@@ -96,7 +101,9 @@ test('telemetry: metrics, access log and tracer agree with what clients and orig
     errorWhileProxy(_session, _peer, error) { if (error.source === 'upstream') error.retry = 'always' },
     suppressErrorLog: () => true,
   }, { accessLog, tracers: [tracer] }).addTcp('127.0.0.1:0', { maxRequestsPerConnection: 0 }))
-  const [bound] = await server.start({ log: SILENT_LOG, tracers: [new TrafficMetrics(metrics)] })
+  const collector = await OtlpReceiver.start(t), faults = tracerFaults.count
+  const traces = await startTraces({ lean: true, ratio: 1, endpoint: collector.endpoint })
+  const [bound] = await server.start({ log: SILENT_LOG, tracers: [new TrafficMetrics(metrics)], tracing: traces.tracing })
   t.after(() => server.close())
 
   const queue = wanted.toReversed()
@@ -107,6 +114,8 @@ test('telemetry: metrics, access log and tracer agree with what clients and orig
   }))
   await waitFor('every end', () => ended.length === EXCHANGES, { seen: () => ended.length })
   await accessLog.close()
+  await traces.close(LIMIT_MS)
+  assert.equal(tracerFaults.count, faults)
 
   function ask({ id, method, requestBytes, leaves }: Wanted): Promise<void> {
     return new Promise(resolve => {
@@ -133,6 +142,11 @@ test('telemetry: metrics, access log and tracer agree with what clients and orig
   }))
   assert.equal(lines.size, EXCHANGES)
   const told = new Map(ended.map(event => [Number(event.target.slice(2)), event]))
+  const servers = new Map(collector.spans.filter(({ kind }) => kind === 'server').map(span => {
+    return [Number(String(span.attributes['url.path']).slice(2)), span] as const
+  }))
+  assert.equal(servers.size, EXCHANGES)
+  const attemptsOf = Map.groupBy(collector.spans.filter(({ kind }) => kind === 'client'), ({ parentSpanId }) => parentSpanId)
   for (const [id, { method, responseBytes, leaves }] of wanted.entries()) {
     const fact = seen[id]!, line = lines.get(id)!, event = told.get(id)!
     const what = JSON.stringify({ plan: wanted[id], fact, line, status: event.status, attempts: event.attempts })
@@ -141,6 +155,15 @@ test('telemetry: metrics, access log and tracer agree with what clients and orig
     assert.deepEqual([line['attempts'], event.attempts], [fact.attempts, fact.attempts], what)
     assert.deepEqual([line['bytes_out'], event.bytesSent], [fact.bodyBytes, fact.bodyBytes], what)
     assert.equal(line['flag'], event.flag, what)
+    const span: ReceivedSpan = servers.get(id)!, attempts = attemptsOf.get(span.spanId) ?? []
+    assert.deepEqual([line['trace_id'], line['span_id']], [span.traceId, span.spanId], what)
+    assert.deepEqual([span.attributes['http.request.method'], attempts.length], [method, fact.attempts], what)
+    assert.equal(span.attributes['http.response.status_code'] ?? 0, fact.status, what)
+    assert.equal(span.status === 'error', fact.status >= 500 || (fact.status === 0 && event.error?.source !== 'downstream'), what)
+    assert.deepEqual(attempts.map(({ traceId }) => traceId), attempts.map(() => span.traceId), what)
+    const statuses = attempts.toSorted((one, other) => Number(one.startNs - other.startNs))
+      .map(({ attributes }) => attributes['http.response.status_code'] ?? 0)
+    assert.deepEqual(statuses, attempts.map((_, at) => at === fact.attempts - 1 ? fact.sentStatus : 0), what)
     if (leaves && fact.status === 0) assert.equal(event.flag, 'DC', what)
     if (fact.sentStatus === 0) continue
     assert.deepEqual([line['up_status'], event.upstreamStatus, fact.status], [fact.sentStatus, fact.sentStatus, fact.sentStatus], what)
