@@ -56,6 +56,30 @@ test('syslog: the access log goes over TCP, and a receiver that stops costs no r
   await waitFor('the last line', () => pathsOf(receiver).at(-1) === '/last')
 })
 
+test('syslog: where nobody receives requests are answered as ever, and lines that may not wait are counted in the status', async t => {
+  const origin = await ScriptedOrigin.start()
+  t.after(() => origin.stop())
+  const receiver = await TcpReceiver.start(t)
+  await receiver.stop()
+  const app = await SupervisedApp.start(t, {
+    app: 'proxy', options: { workers: 1 }, env: { PROXY_ORIGIN: origin.authority },
+    log: { access: receiver.address, maxLogQueueBytes: 65_536 },
+  })
+  const client = await RawClient.connect({ host: '127.0.0.1', port: app.port })
+  t.after(() => client.destroy())
+  for (let requests = 0; requests < 400; requests++) {
+    await client.write(get(`/${requests}`))
+    assert.equal((await client.readResponse()).status, 200)
+  }
+  const { logLinesDropped } = await waitFor('lost lines in the status', async () => {
+    const { totals } = await app.ask({ tag: 'status' }) as { totals: { logLinesDropped: number } }
+    return totals.logLinesDropped > 0 && totals
+  })
+  // 64 KiB are 130 lines or so.
+  assert.ok(logLinesDropped > 200 && logLinesDropped < 350, `${logLinesDropped}`)
+  assert.ok(app.lines.some(({ msg }) => msg === 'the access log cannot be written as fast as it is made, or not at all'))
+})
+
 test('syslog: the process log of supervisor and workers goes to a Unix socket', { skip: process.platform !== 'linux' }, async t => {
   const loaded = await loadSystemCalls({})
   assert.ok(loaded.available)
