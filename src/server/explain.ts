@@ -167,6 +167,7 @@ class Explaining<Ctx> extends OwnRequestHost<Ctx> {
 
   tracersFor(): null { return null }
   exchangeEnded(): void { this.#look() }
+  override hookFailed(): void { /* Of what ends no request, the first real one will tell. */ }
 
   override onRefused(connection: DownstreamConnection, error: ProxyError): void {
     super.onRefused(connection, error)
