@@ -1,6 +1,7 @@
 /** Distributed traces: which requests are recorded, and who is believed; an operator sets it in the section `traces`. */
 import { choice, defaultsOf, flag, list, number, text, type OptionTable } from '../primitives/option-table.ts'
 
+/** What is recorded as a part of traces, and where its spans go. */
 export interface TracesOptions {
   /** Whether requests are traced. Off, nothing of OpenTelemetry is loaded. @default false */
   enabled?: boolean

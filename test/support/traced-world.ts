@@ -23,6 +23,8 @@ import type { ProxyHttp } from '../../src/proxy/proxy-http.ts'
 import type { Session } from '../../src/proxy/session.ts'
 import { HttpProxy } from '../../src/server/http-proxy-service.ts'
 import { admit } from '../../src/server/listening-base.ts'
+import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
+import type { RequestTracing } from '../../src/telemetry/request-trace.ts'
 import type {
   AttemptConnected, AttemptEnded, AttemptResponded, AttemptStarted, DownstreamAccepted, DownstreamClosed, ExchangeEnded,
   ExchangeRetried, ExchangeStarted, RequestRefused, Tracer, UpstreamClosed, UpstreamConnected, UpstreamConnectFailed,
@@ -352,11 +354,14 @@ export class TracedWorld {
   stepFrom = 0
   readonly #metrics = new Metrics()
   readonly #service: HttpProxy<undefined>
+  readonly #tracing: RequestTracing | null
   readonly #peerOptions: Readonly<Record<PeerName, readonly [usual: HttpPeerOptions, hasty: HttpPeerOptions]>>
   readonly #connector: HttpConnector
   readonly #faultsBefore = tracerFaults.count
 
-  constructor() {
+  /** @param tracing records requests; null: none is recorded */
+  constructor(tracing: RequestTracing | null = null) {
+    this.#tracing = tracing
     const both = this.#tracer(this.byBoth)
     this.#peerOptions = { a: this.#options(this.#tracer(this.byPeerA)), b: this.#options(both), c: this.#options(null) }
     this.#connector = new HttpConnector({
@@ -445,6 +450,7 @@ export class TracedWorld {
 
   /** All scripts, each client's in their order. */
   async run(scripts: readonly Script[], chance: Chance): Promise<void> {
+    if (this.#tracing !== null) await this.#service.start({ ...SERVER_CONTEXT_DEFAULTS, tracing: this.#tracing })
     const lines = new Map<number, Script[]>()
     for (const script of scripts) {
       const line = lines.get(script.client) ?? []
@@ -789,7 +795,8 @@ export class TracedWorld {
       target: `/e${exchange.id}`, version: '1.1', status: exchange.status, bytesSent: exchange.bytesToClient,
       startedAt: exchange.startedAt, startedWallMs: started.startedWallMs, attempts: exchange.attempts.length,
       peer: last === null ? '' : `${ADDRESSES[last.peer]}:80`, reused: last?.reused ?? false, upstreamStatus: last?.status ?? 0,
-      sentAt: last?.sentAt ?? 0, firstByteAt: last?.firstByteAt ?? 0, upgraded, ownAnswer: own, retryBudgetSpent: false, error, trace: null,
+      sentAt: last?.sentAt ?? 0, firstByteAt: last?.firstByteAt ?? 0, upgraded, ownAnswer: own, retryBudgetSpent: false,
+      error, trace: started.trace,
     }, where)
     assert.equal(connectedAt, last?.sentAt ?? 0, where)
     assert.equal(flag === '-', error === null, where)

@@ -152,8 +152,10 @@ function ofConnection({ connection, protocol }: AttemptConnected): SpanAttribute
 }
 
 /** A failure of the client's own is named, and is none of the span (`isFailure`). @param failing the least status that is a failure */
-export function errorType(error: ProxyError | null, status: number, failing: number): string | undefined {
-  return error !== null ? error.kind : status >= failing ? String(status) : undefined
+function errorType(error: ProxyError | null, status: number, failing: number): string | undefined {
+  // A status that was all that is wrong says more than that it was.
+  if (error !== null && !(error.kind === 'STATUS' && status >= failing)) return error.kind
+  return status >= failing ? String(status) : undefined
 }
 
 /**

@@ -111,7 +111,7 @@ test('traces: a retried request is one span of its client and one for each attem
     'http.request.body.size': 0,
   }
   assert.deepEqual(without(first.attributes, 'http.response.body.size', 'cirque.connection.reused'), {
-    ...ofBoth, 'http.response.status_code': 503, 'error.type': 'STATUS',
+    ...ofBoth, 'http.response.status_code': 503, 'error.type': '503',
   })
   assert.deepEqual(without(second.attributes, 'cirque.connection.reused'), {
     ...ofBoth, 'http.response.status_code': 200, 'http.response.body.size': 2, 'http.request.resend_count': 1,
