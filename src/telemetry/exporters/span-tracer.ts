@@ -68,6 +68,9 @@ export class SpanTracer implements RequestTracing {
     }
   }
 
+  /** Recorded requests that are under way. */
+  get active(): number { return this.#open.size }
+
   begin(headers: HeaderMap, trusted: boolean): RequestTrace | null {
     const start = this.#tools.propagation.begin(headers, trusted)
     return start === null ? null : new RecordedRequest(this.#tools, start)

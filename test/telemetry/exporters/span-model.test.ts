@@ -43,9 +43,10 @@ function near(one: number, other: number): boolean { return Math.abs(one - other
 test('spans: over random exchanges each has its span and those of its attempts, which end, with the times of what happened', async () => {
   const seen = { exchanges: 0, attempts: 0, retried: 0, failed: 0 }
   await fc.assert(fc.asyncProperty(anyScripts, fc.nat(), async (scripts, seed) => {
-    const kept = new Kept(), world = new TracedWorld(tracing(kept, 1))
+    const kept = new Kept(), tracer = tracing(kept, 1), world = new TracedWorld(tracer)
     await world.run(scripts, chance(seed))
     world.check()
+    assert.equal(tracer.active, 0, 'nothing of a request is kept')
     assert.equal(kept.started, kept.spans.length, 'every span ends')
     const ended = world.byService.filter(({ name }) => name === 'exchangeEnded').map(({ event }) => event as ExchangeEnded)
     assert.equal(kept.spans.filter(({ kind }) => kind === SpanKind.SERVER).length, ended.length)

@@ -215,6 +215,13 @@ test('traces: B3 goes in and out', async t => {
   assert.deepEqual(sent, [['b3', `${traceId}-${client!.spanId}-1-${server!.spanId}`]])
 })
 
+test('traces: a decision of B3 without ids begins a trace that no ratio would have recorded', async t => {
+  const { proxy, spans } = await traced(t, { ratio: 0, trustParent: 'always', propagate: ['b3'] })
+  await proxy.exchange(get('/', 'b3: 1'))
+  const { server: [server, ...more], client: [client] } = await spans()
+  assert.deepEqual([server!.parentSpanId, client!.parentSpanId, more], ['', server!.spanId, []])
+})
+
 test('traces: what a client sends is cut where it is long, and stays within its attribute', async t => {
   const { proxy, spans } = await traced(t)
   const agent = `"}],\u00E9${'x'.repeat(4000)}`
