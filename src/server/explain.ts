@@ -29,6 +29,7 @@ import { formatAddress } from '../peer/peer-address.ts'
 import type { Peer } from '../peer/peer.ts'
 import { decisionOf } from '../primitives/application-call.ts'
 import type { HashKey } from '../primitives/hash.ts'
+import { showValue } from '../primitives/option-table.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
 import type { ConnectionHost, DownstreamConnection } from '../protocols/http-connection.ts'
 import { MemoryStream } from '../protocols/memory-stream.ts'
@@ -40,7 +41,7 @@ import { watchPlan, type HookCall, type HookObserver } from '../proxy/watched-pl
 import { OwnRequestHost, type TestedService } from './own-request-host.ts'
 
 /** All hooks together have as long, in ms. */
-export const EXPLAIN_LIMIT_MS = 10_000
+const EXPLAIN_LIMIT_MS = 10_000
 
 /** What is longer is no head that an origin would take, in characters. */
 const MAX_HEAD_LENGTH = 262_144
@@ -298,9 +299,11 @@ class Recorder implements HookObserver {
 
 function sayingOf(result: unknown): string {
   if (typeof result === 'string') return cut(result)
-  const { name } = Object(result) as { readonly name?: unknown }
-  // A peer.
-  return typeof name === 'string' ? cut(name) : ''
+  // A peer has a name, which an application's own may have to make.
+  try {
+    const { name } = Object(result) as { readonly name?: unknown }
+    return typeof name === 'string' ? cut(name) : ''
+  } catch { return '' }
 }
 
 interface RequestLine { readonly method: string; readonly target: string; readonly host: string }
@@ -309,7 +312,9 @@ function lineOf({ request: { method, target, authority } }: Session): RequestLin
 
 function changeOf(before: RequestLine, after: RequestLine): string {
   const changed = (['method', 'target', 'host'] as const).filter(name => before[name] !== after[name])
-  return changed.map(name => `${name} is now ${String(after[name])}`).join(', ')
+  // Of an application in plain JavaScript it may be anything.
+  const shown = (value: unknown): string => typeof value === 'string' ? value : showValue(value)
+  return changed.map(name => `${name} is now ${shown(after[name])}`).join(', ')
 }
 
 function textOfKey(key: HashKey): string { return typeof key === 'string' ? key : Buffer.from(key).toString('hex') }

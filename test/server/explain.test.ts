@@ -217,6 +217,23 @@ test('explain: what a hook goes on with when its request is over is none of the 
   assert.deepEqual(balancer.backends().map(({ selected }) => selected), [1])
 })
 
+test('explain: hooks that make trouble do so in their own request alone', async t => {
+  const trouble = { get name(): string { throw new Error('no name') }, toString(): string { throw new Error('no text') } }
+  const proxy = await start(t, {
+    hooks: {
+      requestFilter: session => {
+        if (session.request.path === '/target') session.request.target = trouble as unknown as string
+        return 'continue'
+      },
+      upstreamPeer: () => trouble as unknown as HttpPeer,
+    },
+  })
+  for (const target of ['/target', '/peer']) {
+    const { outcome, error } = await explain(proxy, { target })
+    assert.deepEqual([outcome, error?.status], ['failed', 500], target)
+  }
+})
+
 test('explain: a proxy that serves others meanwhile tells each request its own', async t => {
   const proxy = await startProxy(t, {
     hooks: { requestFilter: async session => session.request.path === '/own' ? session.respond(204) : 'continue' },
