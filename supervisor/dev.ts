@@ -51,6 +51,8 @@ export const DEV_FLAGS: Readonly<Record<string, string>> = {
   'log.process': 'stderr',
   'log.access': 'stdout',
   'log.accessFormat': 'text',
+  // Whoever has made a request looks for its line.
+  'log.accessSample': '1',
 }
 
 /** Runs until a signal ends it, or another supervisor has the folder. */

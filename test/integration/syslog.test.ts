@@ -8,7 +8,7 @@ import { get } from '../support/proxy.ts'
 import { RawClient } from '../support/raw-client.ts'
 import { ScriptedOrigin } from '../support/scripted-origin.ts'
 import { SupervisedApp } from '../support/supervised-app.ts'
-import { readMessage, TcpReceiver, type SyslogMessage } from '../support/syslog-receivers.ts'
+import { readMessage, TcpReceiver, UdpReceiver, type SyslogMessage } from '../support/syslog-receivers.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 import { waitFor } from '../support/wait-for.ts'
 
@@ -54,6 +54,26 @@ test('syslog: the access log goes over TCP, and a receiver that stops costs no r
   app.signal('SIGTERM')
   assert.deepEqual(await app.end(), { code: 0, signal: null })
   await waitFor('the last line', () => pathsOf(receiver).at(-1) === '/last')
+})
+
+test('syslog: both logs go over UDP, each process with a socket of its own', async t => {
+  const origin = await ScriptedOrigin.start()
+  t.after(() => origin.stop())
+  const receiver = await UdpReceiver.start(t)
+  const folder = temporaryFolder(t), { address } = receiver
+  const app = await SupervisedApp.start(t, {
+    app: 'proxy', folder, wait: false, env: { PROXY_ORIGIN: origin.authority },
+    log: { access: address, process: `${address}?facility=daemon` },
+  })
+  const read = (about: string): SyslogMessage[] => receiver.messages.map(readMessage).filter(message => message.about === about)
+  const listening = (): RegExpExecArray | null => /"listeners":\["127\.0\.0\.1:(\d+)"\]/.exec(receiver.messages.join('\n'))
+  const running = await waitFor('the supervisor to run', listening, { deadlineMs: 20_000, seen: () => app.stderr })
+  await waitFor('a line of each worker', async () => {
+    assert.equal(await ask(Number(running[1]), '/'), 200)
+    return new Set(read('access').map(({ pid }) => pid)).size === 2
+  })
+  assert.ok(read('access').every(({ facility, pid }) => facility === 23 && Number(pid) !== app.pid))
+  assert.ok(read('process').some(({ facility, pid }) => facility === 3 && Number(pid) === app.pid))
 })
 
 test('syslog: where nobody receives requests are answered as ever, and lines that may not wait are counted in the status', async t => {

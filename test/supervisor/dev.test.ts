@@ -6,6 +6,8 @@ import { once } from 'node:events'
 import fs from 'node:fs'
 import path from 'node:path'
 import test, { type TestContext } from 'node:test'
+import { loadConfig } from '../../src/config/load-config.ts'
+import { DEV_FLAGS } from '../../supervisor/dev.ts'
 import { isAlive } from '../support/supervised-app.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 import { waitFor, within } from '../support/wait-for.ts'
@@ -151,4 +153,11 @@ test('dev: a second one says that one runs, and how to end it; closing the termi
   app.child.kill('SIGHUP')
   const [code] = await within('the end', once(app.child, 'exit'), LONG_MS) as [number]
   assert.equal(code, 0)
+})
+
+test('dev: every request shows, whatever the configuration takes a sample of', t => {
+  const folder = temporaryFolder(t)
+  fs.writeFileSync(path.join(folder, 'cirque.yaml'), 'log: { accessSample: 0.01, access: off, accessFormat: json }')
+  const { accessSample, access, accessFormat } = loadConfig({ folder, env: {}, flags: DEV_FLAGS }).log
+  assert.deepEqual([accessSample, access, accessFormat], [1, 'stdout', 'text'])
 })
