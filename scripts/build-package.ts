@@ -20,8 +20,10 @@ const PAGES: readonly string[] = [
   'scripts/systemd/cirque.service', 'scripts/systemd/cirque.socket',
 ]
 
-/** Not compiled: JavaScript as it is, and the files that a project is made from. */
-const AS_THEY_ARE: readonly string[] = ['supervisor/keep-signals.mjs', 'workers/loop-watch-thread.cjs', 'create/template']
+/** Not compiled: JavaScript as it is, the status page, and the files that a project is made from. */
+const AS_THEY_ARE: readonly string[] = [
+  'supervisor/keep-signals.mjs', 'supervisor/status-page.html', 'workers/loop-watch-thread.cjs', 'create/template',
+]
 /** What makes a project, in both packages. */
 const CREATOR: readonly string[] = ['dist/create', 'scripts/systemd/cirque.service', 'LICENSE']
 /** Packages are installed and started with this; npm may run on it, and bin/cirque finds or asks for the one to serve with. */

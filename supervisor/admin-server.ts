@@ -5,6 +5,8 @@
  *   /readyz    traffic is welcome: a worker accepts and no stop was asked for
  *   /startupz  every slot has accepted once
  *   /metrics   what was counted: text, or OpenMetrics for those who ask for it; gzip likewise
+ *   /          the status page, for people (status-page.ts); /status is the same
+ *   /status.json   what the page is made of (sample.ts)
  */
 import fs from 'node:fs'
 import { promisify } from 'node:util'
@@ -17,6 +19,8 @@ import { wantsOpenMetrics, type MetricsPage } from '../src/telemetry/exporters/p
 import { adoptedSocket, bindHeld, listenOnHeld, socketIdentity } from './held-socket.ts'
 import type { HeldSocket } from './held-socket.ts'
 import { SYSTEM_BINDER } from './listener-table.ts'
+import type { Sample } from './sample.ts'
+import { statusPage } from './status-page.ts'
 
 export interface Health {
   readonly ready: boolean
@@ -29,11 +33,14 @@ export interface Health {
 export interface AdminSource {
   health(): Health
   metrics(openMetrics: boolean): Promise<MetricsPage>
+  sample(): Sample
 }
 
 /** Health checks are few, and answered at once: past this the oldest connection makes room, which asks nothing. */
 const MAX_CONNECTIONS = 64
 const REQUEST_TIMEOUT_MS = 10_000
+/** Everybody who asks within that time gets the same sample, however many there are, in ms: pages ask each second. */
+const SAMPLE_FOR_MS = 250
 
 export class AdminServer {
   readonly #server: http.Server
@@ -47,9 +54,12 @@ export class AdminServer {
   #held: HeldSocket | null = null
 
   constructor(source: AdminSource) {
+    const samples = new SharedSample(source)
     const limits = { requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS }
     // Not by import, which would load undici as well: 19 MB.
-    this.#server = process.getBuiltinModule('node:http').createServer(limits, (request, response) => answer(request, response, source))
+    this.#server = process.getBuiltinModule('node:http').createServer(limits, (request, response) => {
+      answer(request, response, source, samples)
+    })
     this.#server.on('connection', socket => this.#admit(socket))
   }
 
@@ -110,33 +120,72 @@ function bindWithMode(path: string, mode: number): HeldSocket {
   try { return bindHeld({ path }) } finally { process.umask(umask) }
 }
 
-function answer(request: http.IncomingMessage, response: http.ServerResponse, source: AdminSource): void {
+/** The last sample as JSON, for a moment. */
+class SharedSample {
+  readonly #source: AdminSource
+  #json = ''
+  #untilMs = 0
+
+  constructor(source: AdminSource) { this.#source = source }
+
+  json(nowMs = performance.now()): string {
+    if (nowMs < this.#untilMs) return this.#json
+    this.#json = JSON.stringify(this.#source.sample())
+    this.#untilMs = nowMs + SAMPLE_FOR_MS
+    return this.#json
+  }
+}
+
+function answer(request: http.IncomingMessage, response: http.ServerResponse, source: AdminSource, samples: SharedSample): void {
   const say = (status: number, text: string): void => {
     const allow = status === 405 ? { allow: 'GET, HEAD' } : {}
     response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8', 'cache-control': 'no-store', ...allow })
     response.end(request.method === 'HEAD' ? undefined : `${text}\n`)
   }
   if (request.method !== 'GET' && request.method !== 'HEAD') { say(405, 'this listener is read-only'); return }
+  const cannot = (what: string) => (error: unknown): void => {
+    if (!response.headersSent) say(500, `${what} cannot be shown: ${error instanceof Error ? error.message : String(error)}`)
+  }
   const health = source.health()
   switch ((request.url ?? '').split('?', 1)[0]) {
     case '/livez': say(200, 'ok'); break
     case '/readyz': say(health.ready ? 200 : 503, health.ready ? 'ok' : `not ready: ${health.reason}`); break
     case '/startupz': say(health.started ? 200 : 503, health.started ? 'ok' : 'starting'); break
     case '/metrics':
-      answerMetrics(request, response, source).catch((error: unknown) => {
-        if (!response.headersSent) say(500, `metrics cannot be shown: ${error instanceof Error ? error.message : String(error)}`)
-      })
+      answerMetrics(request, response, source).catch(cannot('metrics'))
       break
-    default: say(404, 'there are /livez, /readyz, /startupz and /metrics')
+    case '/': case '/status':
+      answerPage(request, response).catch(cannot('the status page'))
+      break
+    case '/status.json':
+      answerSample(request, response, samples).catch(cannot('the status'))
+      break
+    default: say(404, 'there are /, /livez, /readyz, /startupz, /metrics and /status.json')
   }
 }
 
-async function answerMetrics({ headers, method }: http.IncomingMessage, response: http.ServerResponse, source: AdminSource): Promise<void> {
-  const { contentType, text } = await source.metrics(wantsOpenMetrics(headers.accept ?? ''))
-  const zipped = acceptsGzip(headers['accept-encoding'])
+async function answerPage(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
+  const { html, headers } = statusPage()
+  await send(request, response, html, { ...headers, vary: 'accept-encoding' })
+}
+
+async function answerSample(request: http.IncomingMessage, response: http.ServerResponse, samples: SharedSample): Promise<void> {
+  const headers = { 'content-type': 'application/json; charset=utf-8', 'x-content-type-options': 'nosniff', 'vary': 'accept-encoding' }
+  await send(request, response, samples.json(), headers)
+}
+
+async function answerMetrics(request: http.IncomingMessage, response: http.ServerResponse, source: AdminSource): Promise<void> {
+  const { contentType, text } = await source.metrics(wantsOpenMetrics(request.headers.accept ?? ''))
+  await send(request, response, text, { 'content-type': contentType, 'vary': 'accept, accept-encoding' })
+}
+
+async function send(
+  { headers: asked, method }: http.IncomingMessage, response: http.ServerResponse, text: string, headers: Readonly<Record<string, string>>,
+): Promise<void> {
+  const zipped = acceptsGzip(asked['accept-encoding'])
   const body = zipped ? await promisify(process.getBuiltinModule('node:zlib').gzip)(text) : Buffer.from(text)
   response.writeHead(200, {
-    'content-type': contentType, 'cache-control': 'no-store', 'vary': 'accept, accept-encoding', 'content-length': body.length,
+    ...headers, 'cache-control': 'no-store', 'content-length': body.length,
     ...zipped ? { 'content-encoding': 'gzip' } : {},
   })
   response.end(method === 'HEAD' ? undefined : body)

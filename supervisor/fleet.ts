@@ -25,7 +25,7 @@ import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options
 import type { DrainOrder, FromWorker } from '../src/ipc/messages.ts'
 import type { OpenCounts } from '../src/ipc/open-counts.ts'
 import { DRAIN_GRACE_MS, retireOrder, stopOrder } from './drain-orders.ts'
-import { showSlots, totalsOf } from './fleet-status.ts'
+import { showSlots, totalsOf, type SlotStatus } from './fleet-status.ts'
 import { GenerationChange } from './generation-change.ts'
 import type { Generation } from './generation.ts'
 import type { ExitReport } from './process-host.ts'
@@ -123,7 +123,7 @@ export class Fleet {
   hangs(worker: WorkerProcess): boolean { return this.#roster.hangs(worker) }
   /** What is open now, and counters over all workers that ever were. */
   totals(): OpenCounts { return totalsOf(this.#roster) }
-  status(): object[] { return showSlots(this.#roster) }
+  status(): SlotStatus[] { return showSlots(this.#roster) }
 
   /** Resolves when every slot that is wanted accepts; rejects with StartFailed when no worker was ever ready. */
   start(): Promise<void> {

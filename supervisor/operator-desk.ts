@@ -9,16 +9,21 @@
 import type { FromOperator, OperationOutcome, OperationStarted } from '../src/ipc/messages.ts'
 import { PROTOCOL_VERSION } from '../src/ipc/messages.ts'
 import type { Question } from '../src/ipc/channel.ts'
+import { NO_COUNTS, type OpenCounts } from '../src/ipc/open-counts.ts'
 import type { OperatorConnection } from './control-server.ts'
 import { explainByWorker } from './explain-desk.ts'
 import type { ErrorReports, ErrorReportsStatus } from './error-reports.ts'
+import type { Health } from './admin-server.ts'
 import type { Fleet } from './fleet.ts'
+import type { SlotStatus } from './fleet-status.ts'
 import type { Holdings } from './holdings.ts'
 import type { HeldListener } from './listener-table.ts'
 import { isLogLevel, LEVEL_MAX_MS, type LevelOverride, type LevelStatus } from './log-level.ts'
+import type { MetricLedger } from './metric-ledger.ts'
 import { LookOuts } from './look-outs.ts'
 import { Refused } from './refusals.ts'
 import type { ReleaseWorld } from './release-world.ts'
+import { sampleOf, type Sample } from './sample.ts'
 import { SUPERVISOR_STATE_NAMES, SupervisorState } from './supervisor-state.ts'
 import type { SupervisorSetup, SupervisorWorld } from './supervisor-world.ts'
 import type { OperationProgress, OperationRequest, Upgrades } from './upgrade.ts'
@@ -57,6 +62,12 @@ export interface SupervisorStatus {
   readonly outcomes: readonly OperationOutcome[]
 }
 
+/** As this build answers. */
+export interface CurrentStatus extends SupervisorStatus {
+  readonly slots: readonly SlotStatus[]
+  readonly totals: OpenCounts
+}
+
 interface ListenerStatus {
   readonly name: string
   readonly service: string
@@ -69,6 +80,7 @@ interface ListenerStatus {
 export interface DeskLife {
   readonly state: SupervisorState
   readonly fleet: Fleet | null
+  readonly ledger: MetricLedger
   readonly upgrades: Upgrades | null
   readonly reports: ErrorReports
   /** In ms since 1970. */
@@ -81,6 +93,8 @@ export interface DeskLife {
   force(): void
   reopenLogs(): void
   readonly logLevel: LevelOverride
+  /** Whether traffic is welcome, and why not. */
+  health(): Health
 }
 
 /** A day: what is longer is no soak, and what is no number is none at all. */
@@ -122,6 +136,9 @@ export class OperatorDesk {
     switch (message.tag) {
       case 'status':
         question.ok(this.status())
+        break
+      case 'sample':
+        question.ok(this.sample())
         break
       case 'stop':
         this.#setup.log.info(message.force ? 'an operator asked to stop now' : 'an operator asked to stop')
@@ -253,7 +270,7 @@ export class OperatorDesk {
 
   #notNow(): string { return `the server is ${SUPERVISOR_STATE_NAMES[this.#life.state]}` }
 
-  status(): SupervisorStatus {
+  status(): CurrentStatus {
     const { own } = this.#world
     const { fleet, upgrades, state, startedAt } = this.#life
     const { table, controlPath, adminAddress, systemCallsText } = this.#holdings
@@ -267,9 +284,17 @@ export class OperatorDesk {
       stateDir: this.#setup.stateFolder.path, controlSocket: controlPath, admin: adminAddress,
       systemCalls: systemCallsText, logLevel: this.#levelStatus(),
       listeners: table.listeners.map(listenerStatus),
-      slots: fleet?.status() ?? [], totals: fleet?.totals() ?? {}, errorReports: this.#life.reports.status(),
+      slots: fleet?.status() ?? [], totals: fleet?.totals() ?? NO_COUNTS, errorReports: this.#life.reports.status(),
       outcomes: upgrades?.outcomes ?? [],
     }
+  }
+
+  sample(): Sample {
+    const { ledger, startedAt } = this.#life
+    return sampleOf({
+      status: this.status(), health: this.#life.health(), takenAtMs: this.#world.wallMs(), startedAtMs: startedAt,
+      counting: this.#releases.options.metrics,
+    }, ledger.totals())
   }
 
   #operationText(): string {

@@ -127,6 +127,8 @@ export class ReleaseWorld implements UpgradeWorld {
 
   // ---- what an operation asks for
 
+  wallMs(): number { return this.#world.wallMs() }
+
   async prepare(request: OperationRequest, signal: AbortSignal): Promise<Plan> {
     const number = ++this.#number
     const readAt = this.#world.wallMs()

@@ -519,7 +519,8 @@ export class Supervisor implements ReleaseLife, DeskLife {
   }
 
   readonly #adminSource: AdminSource = {
-    health: () => this.#health(),
+    health: () => this.health(),
+    sample: () => this.#desk.sample(),
     metrics: openMetrics => renderMetrics(metricsReport(this.ledger, this.#facts()), openMetrics),
   }
 
@@ -533,7 +534,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
     }
   }
 
-  #health(): Health {
+  health(): Health {
     const reason = this.stopping ? 'stopping' : this.#fleet?.accepting === true ? '' : 'no worker accepts'
     return { ready: reason === '', started: this.#fleet?.started ?? false, reason }
   }

@@ -166,6 +166,8 @@ export type FromWorker =
  */
 export type FromOperator =
   | { readonly tag: 'status' }
+  /** Answered with Sample (supervisor/sample.ts): what was counted so far, and what is open. Meant to be asked each second. */
+  | { readonly tag: 'sample' }
   | { readonly tag: 'stop'; readonly force: boolean; readonly wait: boolean }
   /** worker: an id or a slot number; '' means all, slot by slot. */
   | { readonly tag: 'restart-workers'; readonly worker: string; readonly wait: boolean }
@@ -228,6 +230,8 @@ export interface OperationOutcome {
   readonly generation: number
   readonly supervisorReplaced: boolean
   readonly steps: readonly { readonly step: string; readonly ms: number }[]
+  /** In ms since 1970; left out by an older build. */
+  readonly endedAt?: number
 }
 
 /** The supervisor sends operators nothing but answers. */
@@ -259,7 +263,8 @@ const FROM_WORKER: FieldTable<FromWorker> = {
   'drained': { cut: 'number' },
 }
 const FROM_OPERATOR: FieldTable<FromOperator> = {
-  'status': {}, 'stop': { force: 'boolean', wait: 'boolean' }, 'restart-workers': { worker: 'string', wait: 'boolean' }, 'reopen-logs': {},
+  'status': {}, 'sample': {}, 'stop': { force: 'boolean', wait: 'boolean' }, 'reopen-logs': {},
+  'restart-workers': { worker: 'string', wait: 'boolean' },
   'upgrade': { folder: 'string', supervisor: 'string' }, 'reload': {}, 'rollback': {}, 'outcome': { id: 'string' },
   'look': { look: 'object' },
   'explain': { url: 'string', method: 'string', headers: 'object', from: 'string', listener: 'string', worker: 'string' },

@@ -53,7 +53,7 @@ test('containers page: probes ask where the supervisor answers, and what it answ
   assert.equal(container.env.find(({ name }) => name === 'LISTEN')?.value, `0.0.0.0:${portOf('http')}`)
   let ready = true
   const health = (): Health => ({ ready, started: ready, reason: 'stopping' })
-  const admin = new AdminServer({ health, metrics: () => Promise.reject(new Error('none')) })
+  const admin = new AdminServer({ health, metrics: () => Promise.reject(new Error('none')), sample: () => { throw new Error('none') } })
   t.after(() => admin.close())
   const address = await admin.listen('127.0.0.1:0', null)
   const statusOf = async ({ httpGet }: Probe): Promise<number | undefined> => {

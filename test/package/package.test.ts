@@ -17,6 +17,7 @@ import { linkTarget } from '../../scripts/page-links.ts'
 import { importsOf } from '../../scripts/source-text.ts'
 import * as source from '../../src/index.ts'
 import * as kit from '../../src/kit/index.ts'
+import type { StatusPage } from '../../supervisor/status-page.ts'
 import { olderNode } from '../support/clean-clone.ts'
 import { temporaryFolder, writeTree } from '../support/temporary-folder.ts'
 
@@ -74,6 +75,7 @@ test('package: it holds JavaScript and declarations, the command, its licence an
       name,
       new RegExp([
         String.raw`^(?:dist/(?:create|examples|src|supervisor|workers)/.*\.(?:[mc]?js|d\.ts)|bin/cirque|LICENSE|package\.json`,
+        String.raw`dist/supervisor/status-page\.html`,
         String.raw`dist/create/template/.*|examples/[\w-]+\.(?:ts|conf)`,
         String.raw`(?:docs|src/proxy|supervisor|scripts/systemd)/[\w-]+\.md|README\.md`,
         String.raw`scripts/systemd/[\w-]+\.(?:conf|service|socket))$`,
@@ -81,6 +83,12 @@ test('package: it holds JavaScript and declarations, the command, its licence an
     )
   }
   assert.equal(statSync(path.join(installed, 'bin/cirque')).mode & 0o111, 0o111)
+})
+
+test('package: the status page lies beside the code that shows it', async () => {
+  const file = path.join(installed, 'dist/supervisor/status-page.js')
+  const { statusPage } = await import(file) as { statusPage: () => StatusPage }
+  assert.equal(statusPage().html, readFileSync(path.join(ROOT, 'supervisor/status-page.html'), 'utf8'))
 })
 
 test('package: every link of its pages leads to a file of the package', () => {
