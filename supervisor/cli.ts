@@ -19,6 +19,7 @@ import { Failure } from './commands/shared-options.ts'
 import { addStatusCommand } from './commands/status-command.ts'
 import { addStopCommand } from './commands/stop-command.ts'
 import { addTailCommand } from './commands/tail-command.ts'
+import { addTopCommand } from './commands/top-command.ts'
 import { addTraceCommand } from './commands/trace-command.ts'
 import { addValidateCommand } from './commands/validate-command.ts'
 import { addWorkerCommands } from './commands/worker-commands.ts'
@@ -40,6 +41,7 @@ export function createCommandLine(): Command {
   addInitCommand(program)
   addRunCommands(program)
   addStatusCommand(program)
+  addTopCommand(program)
   addTailCommand(program)
   addTraceCommand(program)
   addExplainCommand(program)

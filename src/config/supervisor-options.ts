@@ -148,12 +148,12 @@ export interface SupervisorOptions {
   /** Group that workers run as, by name or number. '': the user's own group, or the supervisor's. @default '' */
   group?: string
   /**
-   * Where the admin listener answers /livez, /readyz, /startupz and /metrics: `host:port` or `unix:/path?mode=660`. '' turns it
-   * off. @default ''
+   * Where the admin listener answers /livez, /readyz, /startupz and /metrics, and shows the status page: `host:port` or
+   * `unix:/path?mode=660`. '' turns it off. @default ''
    */
   adminAddress?: string
   /**
-   * Whether workers count what they do, for /metrics of the admin listener. Changes with the next generation of workers.
+   * Whether workers count what they do, for /metrics, the status page and `cirque top`. Changes with the next generation of workers.
    * @default true
    */
   metrics?: boolean

@@ -1,17 +1,12 @@
 /** `cirque status`, once or again and again. */
 import type { Command } from 'commander'
-import { parseDuration } from '../../src/config/units.ts'
-import { OptionError } from '../../src/primitives/option-table.ts'
 import { askSupervisor } from '../control-client.ts'
 import type { SupervisorStatus } from '../operator-desk.ts'
 import { ask, chosenFolder } from './chosen-supervisor.ts'
 import { say, shared } from './shared-options.ts'
 import type { Shared } from './shared-options.ts'
 import { statusText } from './status-text.ts'
-import { watch } from './watch.ts'
-
-/** Less would keep a supervisor busy for people who cannot read so fast, in ms. */
-const SHORTEST_INTERVAL_MS = 100
+import { intervalOf, watch } from './watch.ts'
 
 /** A supervisor that has not answered by then is shown as one that does not, in ms. */
 const ANSWER_MAX_MS = 2_000
@@ -25,19 +20,11 @@ export function addStatusCommand(program: Command): void {
         say(options, status, () => statusText(status))
         return
       }
-      const everyMs = intervalOf(options.watch === true ? '2s' : options.watch)
+      const everyMs = intervalOf('--watch', options.watch === true ? '2s' : options.watch)
       const folder = await chosenFolder(options)
       await watch(everyMs, async () => {
         const status = await askSupervisor(folder, { tag: 'status' }, { timeoutMs: ANSWER_MAX_MS }) as SupervisorStatus
         return options.json === true ? JSON.stringify(status) : statusText(status)
       }, options.json === true)
     })
-}
-
-function intervalOf(interval: string): number {
-  const ms = parseDuration(interval)
-  if (ms === null || ms < SHORTEST_INTERVAL_MS) {
-    throw OptionError.of('--watch', interval, `use a duration of ${SHORTEST_INTERVAL_MS}ms or more such as 2s`)
-  }
-  return ms
 }

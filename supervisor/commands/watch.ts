@@ -5,13 +5,26 @@
  * Once something was shown, a supervisor that cannot be asked is shown as that: it may be about to come back.
  */
 import { setTimeout as elapsed } from 'node:timers/promises'
+import { parseDuration } from '../../src/config/units.ts'
+import { OptionError } from '../../src/primitives/option-table.ts'
 
 const OWN_SCREEN = '\u001B[?1049h\u001B[?25l'
 const USUAL_SCREEN = '\u001B[?25h\u001B[?1049l'
 const TO_TOP = '\u001B[H'
 const ERASE_TO_END_OF_LINE = '\u001B[K'
 const ERASE_BELOW = '\u001B[J'
+/** Less would keep a supervisor busy for people who cannot read so fast, in ms. */
+const SHORTEST_INTERVAL_MS = 100
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
+/** From an option's text, in ms. @throws OptionError */
+export function intervalOf(option: string, interval: string): number {
+  const ms = parseDuration(interval)
+  if (ms === null || ms < SHORTEST_INTERVAL_MS) {
+    throw OptionError.of(option, interval, `use a duration of ${SHORTEST_INTERVAL_MS}ms or more such as 2s`)
+  }
+  return ms
+}
 
 /**
  * @param look what there is to show now. @param plain append, also on a terminal, and say nothing else

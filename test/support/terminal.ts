@@ -12,6 +12,8 @@ const LONG_MS = 30_000
 export interface TerminalOptions {
   readonly cwd: string
   readonly env?: Readonly<Record<string, string>>
+  /** COLUMNSxROWS, and further ones behind a blank each, for `resize`. Left out: it does not say how large it is. */
+  readonly size?: string
 }
 
 export class Terminal {
@@ -32,13 +34,17 @@ export class Terminal {
   }
 
   /** @returns as `cirque` does */
-  static start(t: TestContext, command: readonly string[], { cwd, env = {} }: TerminalOptions): Terminal | null {
+  static start(t: TestContext, command: readonly string[], { cwd, env = {}, size = '' }: TerminalOptions): Terminal | null {
     const python = requireProgram(t, 'python3')
     if (python === null) return null
-    const child = spawn(python, [SCRIPT, ...command], { cwd, env: { ...process.env, TERM: 'xterm', ...env }, stdio: 'pipe' })
+    const terminal = { TERM: 'xterm', TERMINAL_SIZE: size }
+    const child = spawn(python, [SCRIPT, ...command], { cwd, env: { ...process.env, ...terminal, ...env }, stdio: 'pipe' })
     t.after(() => { if (child.exitCode === null) child.kill('SIGTERM') })
     return new Terminal(child)
   }
+
+  /** It gets the next of its sizes. */
+  resize(): void { this.#child.kill('SIGUSR1') }
 
   type(keys: string): void { this.#child.stdin!.write(keys) }
 
