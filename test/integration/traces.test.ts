@@ -10,6 +10,8 @@ import { answer, response, ScriptedOrigin } from '../support/scripted-origin.ts'
 import { SupervisedApp, type SupervisedOptions } from '../support/supervised-app.ts'
 import { waitFor } from '../support/wait-for.ts'
 
+const TELL_LOADED = `--import=${path.join(import.meta.dirname, '../support/tell-loaded.mjs')}`
+
 interface Traced { readonly app: SupervisedApp; readonly collector: OtlpReceiver; readonly other: ScriptedOrigin }
 
 async function start(t: TestContext, traces: SupervisedOptions['traces'], env: Readonly<Record<string, string>> = {}): Promise<Traced> {
@@ -78,7 +80,7 @@ test('traces of workers: a collector that hangs slows neither requests nor the e
 })
 
 test('traces of workers: where they are off nothing of OpenTelemetry is loaded, and the supervisor never loads it', async t => {
-  const tellLoaded = { NODE_OPTIONS: `--import=${path.join(import.meta.dirname, '../support/tell-loaded.mjs')}` }
+  const tellLoaded = { NODE_OPTIONS: TELL_LOADED }
   const off = await start(t, { enabled: false }, tellLoaded)
   assert.equal(await ask(off.app, '/'), 200)
   await stop(off.app)
@@ -93,6 +95,15 @@ test('traces of workers: where they are off nothing of OpenTelemetry is loaded, 
   // One worker, and no process besides.
   assert.equal(new Set(loaded).size, loaded.length)
   assert.ok(!loaded.some(line => line.includes('/sdk-node/')))
+})
+
+test('traces of workers: where OpenTelemetry cannot be loaded, the start is refused with the key that asks for it', async t => {
+  const app = await SupervisedApp.start(t, {
+    options: { workers: 1 }, traces: { enabled: true, lean: true }, wait: false,
+    env: { NODE_OPTIONS: TELL_LOADED, REFUSE_OPENTELEMETRY: '1' },
+  })
+  assert.notEqual((await app.end(20_000)).code, 0)
+  assert.match(app.stderr, /traces\.enabled is true, and OpenTelemetry cannot be started: planned: /)
 })
 
 test('traces of workers: the environment can ask for them, lists included', async t => {

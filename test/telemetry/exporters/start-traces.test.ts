@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test, type TestContext } from 'node:test'
 import { context, SpanStatusCode, trace, type Span } from '@opentelemetry/api'
+import fc from 'fast-check'
 import {
   HttpPeer, OptionError, startTraces, type LogFields, type ProcessLog, type TracesContext, type TracesOptions, type Verdict,
 } from '../../../src/index.ts'
@@ -238,6 +239,37 @@ test('traces: what a client sends is cut where it is long, and stays within its 
     'HTTP', '_OTHER', 'BREW',
   ])
   assert.equal(other!.attributes['server.port'], 81)
+})
+
+test('traces: whatever a client sends in fields of traces, it is answered, and its origin is told of its span or as it was', async t => {
+  const { proxy, spans } = await traced(t, { ratio: 1, trustParent: 'always', propagate: ['w3c', 'b3', 'b3multi'] })
+  const junk = fc.string({ unit: fc.constantFrom(...'0123456789abcdefABCDEF-=,;@ d\t"\u00E9'), maxLength: 70 })
+  const text = fc.oneof(junk, fc.constantFrom(SAMPLED, LEFT_OUT, `${TRACE}-${SPAN}-0`, `${TRACE}-${SPAN}`, TRACE, SPAN, '0', '1', 'd'))
+  const name = fc.constantFrom('traceparent', 'tracestate', 'b3', 'x-b3-traceid', 'x-b3-spanid', 'x-b3-sampled', 'x-b3-flags')
+  const client = await proxy.connect()
+  const sent: (readonly [name: string, value: string])[][] = []
+  await fc.assert(fc.asyncProperty(fc.array(fc.tuple(name, text), { maxLength: 5 }), async fields => {
+    sent.push(fields)
+    await client.write(Buffer.from(get('/', ...fields.map(([field, value]) => `${field}: ${value}`)), 'latin1'))
+    assert.equal((await client.readResponse()).status, 200)
+  }), { numRuns: 150 })
+  const { server, client: attempts } = await spans()
+  const ids = new Map(attempts.map(({ spanId, traceId, parentSpanId }) => [spanId, { traceId, parentSpanId }]))
+  let told = 0
+  for (const [at, request] of proxy.origin.requests.entries()) {
+    const [, traceId = '', spanId = ''] = /^00-([0-9a-f]{32})-([0-9a-f]{16})-0[13]$/.exec(request.field('traceparent') ?? '') ?? []
+    const span = ids.get(spanId)
+    if (span === undefined) {
+      // Not recorded: as it came.
+      const given = sent[at]!.filter(([field]) => field === 'traceparent').map(([, value]) => value.trim()).join(', ')
+      assert.equal((request.field('traceparent') ?? '').trim(), given)
+      continue
+    }
+    told++
+    assert.deepEqual([traceId, request.field('b3')], [span.traceId, null])
+    assert.deepEqual([request.field('x-b3-traceid'), request.field('x-b3-spanid')], [traceId, spanId])
+  }
+  assert.ok(told > 20 && told === server.length, `${told} of ${server.length}`)
 })
 
 test('traces: hooks of a recorded request find its span, add to it, and begin others below it, across what they wait for', async t => {
