@@ -1,15 +1,12 @@
 /**
  * A plan whose hooks tell an observer when they begin and how they end: what a probe measures, and an explanation records. It is a
  * plan of its own beside the real one, put in its place while somebody looks, so that a request pays nothing at other times.
- *
- * Invariant: the application sees no difference. Its hooks are called on its own objects, with the state that belongs to the module
- * itself, and what they give or throw reaches the engine as it is.
+ * Invariant: the application sees no difference (wrapped-plan.ts), and what its hooks give or throw reaches the engine as it is.
  */
-import { MODULE_HOOKS, type HttpModule } from '../modules/http-module.ts'
 import { isPromise } from '../primitives/application-call.ts'
-import { hookOfModule, planPhases, type PhasePlan } from './phases.ts'
-import { HOOKS, type ProxyHttp } from './proxy-http.ts'
+import type { PhasePlan } from './phases.ts'
 import type { Session } from './session.ts'
+import { wrapPlan, type CallOfHook } from './wrapped-plan.ts'
 
 /** Hears of hooks. `newCtx` and `newState`, which are given no session, are called without its knowing. */
 export interface HookObserver {
@@ -26,38 +23,12 @@ export interface HookCall {
   threw(thrown: unknown, waited: boolean): void
 }
 
-type Callable = Readonly<Record<string, (...args: unknown[]) => unknown>>
-
 /** @param keeps of each hook: whether the plan has it at all. Left out: all of them */
-export function watchPlan<Ctx>(
-  { app, modules }: PhasePlan<Ctx>, observer: HookObserver, keeps: (hook: string) => boolean = () => true,
-): PhasePlan<Ctx> {
-  const watched: Record<string, unknown> = { modules: modules.map(module => watchModule(module, observer, keeps)) }
-  if (app.keepsLength !== undefined) watched['keepsLength'] = app.keepsLength
-  for (const hook of HOOKS) {
-    if (app[hook] === undefined || !keeps(hook)) continue
-    const owner = app as unknown as Callable
-    watched[hook] = hook === 'newCtx' ? () => owner[hook]!() : watch(hook, args => owner[hook]!(...args), observer)
-  }
-  return planPhases(watched as unknown as ProxyHttp<Ctx>)
+export function watchPlan<Ctx>(plan: PhasePlan<Ctx>, observer: HookObserver, keeps?: (hook: string) => boolean): PhasePlan<Ctx> {
+  return wrapPlan(plan, (hook, call) => watch(hook, call, observer), keeps === undefined ? {} : { keeps })
 }
 
-/** Has no state of its own: whatever asks for the module's state asks for that of the module which is watched. */
-function watchModule(module: HttpModule, observer: HookObserver, keeps: (hook: string) => boolean): HttpModule {
-  const watched: Record<string, unknown> = { name: module.name, order: module.order ?? 0, keepsLength: module.keepsLength === true }
-  const owner = module as unknown as Callable
-  for (const hook of MODULE_HOOKS) {
-    if (hook === 'newState' || module[hook] === undefined || !keeps(hook)) continue
-    watched[hook] = watch(hookOfModule(hook, module), args => {
-      const session = args[0] as Session
-      // The state is the last of what each of these hooks is given.
-      return owner[hook]!(...args.slice(0, -1), session.moduleState(module))
-    }, observer)
-  }
-  return watched as unknown as HttpModule
-}
-
-function watch(hook: string, call: (args: unknown[]) => unknown, observer: HookObserver): (...args: unknown[]) => unknown {
+function watch(hook: string, call: CallOfHook, observer: HookObserver): (...args: unknown[]) => unknown {
   return (...args) => {
     const told = observer.hookBegins(hook, args[0] as Session)
     if (told === null) return call(args)

@@ -20,7 +20,7 @@ export interface RequestTrace extends TraceIdentity {
   /** Tells the origin of the span of the attempt that is under way. @param request a copy for that attempt, as it will be sent */
   sendOn(request: RequestHead): void
   /** Calls code of the application, which finds the request's span as the current one. */
-  run(hook: (...args: never[]) => unknown, owner: object, args: readonly unknown[]): unknown
+  run(hook: () => unknown): unknown
   /** Calls code of the proxy from within such a hook, which may go on with other requests: there is no current span in it. */
   leave(work: () => void): void
 }

@@ -109,9 +109,7 @@ class RecordedRequest implements RequestTrace {
 
   // ---- what the proxy asks
 
-  run(hook: (...args: never[]) => unknown, owner: object, args: readonly unknown[]): unknown {
-    return this.#tools.context.with(this.#context, hook as (...args: unknown[]) => unknown, owner as never, ...args)
-  }
+  run(hook: () => unknown): unknown { return this.#tools.context.with(this.#context, hook) }
 
   leave(work: () => void): void { this.#tools.context.with(ROOT_CONTEXT, work) }
 
