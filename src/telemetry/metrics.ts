@@ -160,13 +160,14 @@ export class Metric<Series> {
   }
 }
 
-/** A metric without labels is its only series as well. */
-class LabelledCounter extends Metric<Counter> {
+/** What `metrics.counter` gives: a counter with its series. Without labels it is its only series as well. */
+export class LabelledCounter extends Metric<Counter> {
   /** Of the metric without labels. @throws TypeError for one with labels */
   inc(by?: number): void { this.labels().inc(by) }
 }
 
-class LabelledGauge extends Metric<Gauge> {
+/** What `metrics.gauge` gives: a gauge with its series. Without labels it is its only series as well. */
+export class LabelledGauge extends Metric<Gauge> {
   /** Of the metric without labels. @throws TypeError for one with labels */
   set(value: number): void { this.labels().set(value) }
   /** Of the metric without labels. @throws TypeError for one with labels */
@@ -175,12 +176,11 @@ class LabelledGauge extends Metric<Gauge> {
   dec(by?: number): void { this.labels().dec(by) }
 }
 
-class LabelledHistogram extends Metric<Histogram> {
+/** What `metrics.histogram` gives: a histogram with its series. Without labels it is its only series as well. */
+export class LabelledHistogram extends Metric<Histogram> {
   /** Of the metric without labels. @throws TypeError for one with labels */
   observe(value: number): void { this.labels().observe(value) }
 }
-
-export type { LabelledCounter, LabelledGauge, LabelledHistogram }
 
 /** All metrics of a process. */
 export class Metrics {
