@@ -27,6 +27,7 @@ const CONFIG_SOURCE = 'src/config/server-config.ts'
 const ACCESS_SOURCE = 'src/telemetry/exporters/access-line.ts'
 const FLAG_SOURCE = 'src/errors/access-flags.ts'
 const METRIC_SOURCE = 'src/ipc/metric-table.ts'
+const COMPAT_SOURCE = 'supervisor/compat-names.ts'
 const SPAN_SOURCE = 'src/telemetry/exporters/span-attributes.ts'
 const IMPORT_SOURCE = 'scripts/check-imports.ts'
 const REFERENCE_PAGE = 'docs/telemetry.md'
@@ -74,6 +75,7 @@ export async function generatedTables(root: string): Promise<GeneratedTable[]> {
   if (has(ACCESS_SOURCE)) tables.push(fieldTable(root, await load(ACCESS_SOURCE)))
   if (has(FLAG_SOURCE)) tables.push(flagTable(await load(FLAG_SOURCE)))
   if (has(METRIC_SOURCE)) tables.push(...metricTables(await load(METRIC_SOURCE)))
+  if (has(COMPAT_SOURCE)) tables.push(compatTable(await load(COMPAT_SOURCE)))
   if (has(SPAN_SOURCE)) tables.push(...spanTables(await load(SPAN_SOURCE)))
   // All that there is to see has one page besides those that explain it.
   tables.push(...tables.filter(({ source }) => SEEN.includes(source)).map(table => ({ ...table, page: REFERENCE_PAGE })))
@@ -145,6 +147,26 @@ function metricTables(module: Readonly<Record<string, unknown>>): GeneratedTable
       lines: ['| metric | kind | labels | meaning |', '|---|---|---|---|', ...rows],
     }
   })
+}
+
+interface DescribedName {
+  readonly name: string
+  readonly kind: string
+  readonly labels: readonly string[]
+  readonly from: Readonly<Record<string, number>>
+  readonly differs: string
+}
+
+function compatTable(module: Readonly<Record<string, unknown>>): GeneratedTable {
+  const lines = ['| name | kind | labels | from | differs |', '|---|---|---|---|---|']
+  const names = module['COMPAT_NAMES'] as Readonly<Record<string, readonly DescribedName[]>>
+  const quoted = (words: readonly string[]): string => words.map(word => `\`${word}\``).join(', ')
+  for (const { name, kind, labels, from, differs } of Object.values(names).flat()) {
+    const line = `| \`${name}\` | ${kind} | ${quoted(labels)} | ${quoted(Object.keys(from))} | ${differs} |`
+    // A family may be made by several rows.
+    if (!lines.includes(line)) lines.push(line)
+  }
+  return { page: 'docs/metrics.md', name: 'names of other proxies', source: COMPAT_SOURCE, lines }
 }
 
 function metricRow(key: string, { kind, labels, help, name = key, counts = {} }: DescribedMetric): string {

@@ -1,6 +1,8 @@
 /** What /metrics shows: what workers have counted, and what the supervisor knows. Pure. */
+import { isMetricNames } from '../src/config/metric-names.ts'
 import type { OperationKind, OperationOutcome } from '../src/ipc/messages.ts'
 import type { ShownMetric } from '../src/telemetry/exporters/prometheus-text.ts'
+import { compatTotals } from './compat-names.ts'
 import { addAll, DEATH_REASONS, ownFamily, type MetricLedger, type MetricTotals, type OwnMetric } from './metric-ledger.ts'
 import { WorkerState, type WorkerProcess } from './worker-process.ts'
 
@@ -24,8 +26,8 @@ const WORKER_STATES: Readonly<Record<Exclude<WorkerState, typeof WorkerState.Gon
 const OPERATIONS: readonly OperationKind[] = ['upgrade', 'reload', 'rollback']
 const RESULTS: readonly OperationOutcome['result'][] = ['committed', 'refused', 'rolled-back', 'superseded']
 
-/** In the order of their names. */
-export function metricsReport(ledger: MetricLedger, facts: SupervisorFacts): ShownMetric[] {
+/** In the order of their names. @param names other proxies whose names are shown as well */
+export function metricsReport(ledger: MetricLedger, facts: SupervisorFacts, names: readonly string[] = []): ShownMetric[] {
   const { totals, missing } = ledger.totals()
   // A counter that begins with its first event has not grown for Prometheus.
   for (const reason of DEATH_REASONS) add(totals, 'cirque_worker_restarts_total', 0, reason)
@@ -45,7 +47,8 @@ export function metricsReport(ledger: MetricLedger, facts: SupervisorFacts): Sho
   add(totals, 'process_resident_memory_bytes', facts.rssBytes)
   add(totals, 'process_cpu_seconds_total', facts.cpuSeconds)
   add(totals, 'process_start_time_seconds', facts.startedAtMs / 1000)
-  return [...totals.values()].toSorted((one, other) => one.family.name < other.family.name ? -1 : 1)
+  const all = names.length === 0 ? totals : new Map([...totals, ...compatTotals(totals, names.filter(isMetricNames))])
+  return [...all.values()].toSorted((one, other) => one.family.name < other.family.name ? -1 : 1)
     .map(({ family, series }) => ({ family, series: series.values() }))
 }
 

@@ -521,7 +521,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
   readonly #adminSource: AdminSource = {
     health: () => this.health(),
     sample: () => this.#desk.sample(),
-    metrics: openMetrics => renderMetrics(metricsReport(this.ledger, this.#facts()), openMetrics),
+    metrics: openMetrics => renderMetrics(metricsReport(this.ledger, this.#facts(), this.#options.metricNames), openMetrics),
   }
 
   #facts(): SupervisorFacts {

@@ -5,9 +5,10 @@
  */
 import os from 'node:os'
 import {
-  choice, count, countOr, defaultsOf, duration, flag, number, options, path, resolveOptions, size, text,
+  choice, count, countOr, defaultsOf, duration, flag, list, number, options, path, resolveOptions, size, text,
   type OptionTable,
 } from '../primitives/option-table.ts'
+import { isMetricNames, METRIC_NAMES } from './metric-names.ts'
 
 /** How a process gets rid of what is open. `retire`: a replacement serves; `stop`: no process will. */
 export interface DrainOptions {
@@ -157,6 +158,11 @@ export interface SupervisorOptions {
    * @default true
    */
   metrics?: boolean
+  /**
+   * Other proxies whose names /metrics has besides ours, made from the same counts: traefik, caddy, haproxy, nginx. Changes with a
+   * reload. @default []
+   */
+  metricNames?: readonly string[]
   /** How often a worker reports, in ms. The supervisor looks four times as often. At least 10. @default 500 */
   heartbeatMs?: number
   /**
@@ -235,6 +241,7 @@ export const SUPERVISOR_OPTIONS = {
   group: text('', 'a group, by name or number'),
   adminAddress: text('', 'an address such as 127.0.0.1:9901 or unix:/run/cirque/admin.sock'),
   metrics: flag(true),
+  metricNames: list([], METRIC_NAMES.join(', '), isMetricNames),
   heartbeatMs: duration(500, { min: MIN_HEARTBEAT_MS }),
   standInAfterSilenceMs: duration(800, { min: MIN_HEARTBEAT_MS, atLeast: 'heartbeatMs' }),
   abortAfterSilenceMs: duration(10_000, { min: MIN_HEARTBEAT_MS, atLeast: 'heartbeatMs' }),

@@ -135,6 +135,26 @@ test('metrics: a backend that a health check takes out is down at once, and up a
   assert.equal(ejections(seen), 2)
 })
 
+test('metrics: names of other proxies come and go with a reload, in both formats', async t => {
+  const env = { PROXY_ORIGIN: await startOrigin(t) }
+  const options = { adminAddress: '127.0.0.1:0' }
+  const app = await SupervisedApp.start(t, { app: 'proxy', options: { ...options, metricNames: ['nginx', 'haproxy'] }, env })
+  for (let n = 0; n < 3; n++) await get(app.port)
+  for (const headers of [{}, { accept: 'application/openmetrics-text' }]) {
+    const { samples } = await scrape(adminOf(app), headers)
+    assert.equal(sumOf(samples, 'nginx_http_requests_total'), 3)
+    assert.ok(sumOf(samples, 'nginx_connections_accepted') >= 3)
+    assert.equal(sumOf(samples, 'haproxy_frontend_http_responses_total', /code="2xx"/), 3)
+    assert.equal(served(samples), 3)
+  }
+  app.configure({ options: { ...options, metricNames: ['traefik'] } })
+  const { id } = await app.ask({ tag: 'reload' }) as { id: string }
+  assert.equal((await app.ask({ tag: 'outcome', id }) as { result: string }).result, 'committed')
+  const { samples } = await scrape(adminOf(app))
+  assert.equal(sumOf(samples, 'traefik_entrypoint_requests_total', /code="200",method="GET",protocol="http"/), 3)
+  assert.equal(sumOf(samples, 'nginx_http_requests_total'), 0)
+})
+
 test('metrics: supervisor.metrics off counts nothing, and what there is to see of the supervisor stays', async t => {
   const env = { PROXY_ORIGIN: await startOrigin(t) }
   const app = await SupervisedApp.start(t, { app: 'proxy', options: { adminAddress: '127.0.0.1:0', metrics: false }, env })
