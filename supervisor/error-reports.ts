@@ -255,7 +255,10 @@ export class ErrorReports {
   }
 
   #closeSink(): void {
-    this.#past = this.#sinkCounts
+    const { accepted, failed, dropped } = this.#sink?.counts ?? NO_COUNTS
+    const unanswered = Math.max(0, this.#handedOver - accepted - failed - dropped)
+    const all = this.#sinkCounts
+    this.#past = { ...all, failed: all.failed + unanswered }
     this.#drop(this.#waiting.splice(0).length)
     this.#handedOver = 0
     this.#sink?.close()

@@ -32,6 +32,9 @@ interface Fault {
 
 const NEVER = Number.NEGATIVE_INFINITY
 
+/** What is told apart by more than this is told as one. */
+const MAX_NAME_LENGTH = 200
+
 /** Stands for the names of the faults that are one too many. */
 const OTHERS = 'other faults'
 const COUNT_ALONE = { message: '', stack: '', again: true } as const
@@ -65,6 +68,7 @@ export class FaultReports {
   }
 
   #faultOf(kind: FaultKind, name: string, where: string): Fault {
+    if (name.length > MAX_NAME_LENGTH || where.length > MAX_NAME_LENGTH) return this.#faultOf(kind, cut(name), cut(where))
     const key = `${kind}\0${name}\0${where}`
     const known = this.#faults.get(key)
     if (known !== undefined) return known
@@ -113,3 +117,5 @@ export class FaultReports {
     this.#faults.clear()
   }
 }
+
+function cut(name: string): string { return name.slice(0, MAX_NAME_LENGTH) }

@@ -1,5 +1,6 @@
 /** What `status` and `workers ls` show to people, and what other commands say of a server in a line. Pure. */
 import type { LevelStatus } from '../log-level.ts'
+import type { ErrorReportsStatus } from '../error-reports.ts'
 import type { SupervisorStatus } from '../operator-desk.ts'
 import { duration } from './duration-text.ts'
 import { outcomeText } from './outcome-text.ts'
@@ -69,6 +70,7 @@ export function statusText(status: SupervisorStatus): string {
     ...backendsText(status.totals as ShownTotals),
     ...logsText(status.totals as ShownTotals),
     ...tracesText(status.totals as ShownTotals),
+    ...reportsText(status.errorReports ?? null),
     ...status.logLevel === undefined || status.logLevel.endsInMs === null ? [] : [`log level     ${levelText(status.logLevel)}`],
     ...noticesText(status.slots as ShownSlot[]),
     '',
@@ -97,6 +99,12 @@ function count(many: number, what: string): string { return `${many} ${what}${ma
 /** Each worker counts the backends of its own balancers. */
 function backendsText({ backends = 0, backendsReady = 0 }: ShownTotals): string[] {
   return backends === 0 ? [] : [`backends      ${backendsReady} of ${backends} get traffic, counted in each worker`]
+}
+
+/** Only when errors are to be told and are not. */
+function reportsText(reports: ErrorReportsStatus | null): string[] {
+  if (reports === null || reports.problem === '') return []
+  return [`reports       errors are not told: ${reports.problem} (${reports.failed} failed, ${reports.dropped} dropped)`]
 }
 
 function logsText({ logLinesDropped = 0, logFaults = 0 }: ShownTotals): string[] {

@@ -8,7 +8,9 @@ import { functionDiscovery } from '../../src/load-balancing/discovery.ts'
 import { LoadBalancer } from '../../src/load-balancing/load-balancer.ts'
 import { HttpPeer, type BackendLike } from '../../src/peer/http-peer.ts'
 import type { ProxyHttp } from '../../src/proxy/proxy-http.ts'
+import type { ServerContext } from '../../src/server/server-context.ts'
 import { FaultReports } from '../../src/telemetry/fault-reports.ts'
+import type { RequestTrace } from '../../src/telemetry/request-trace.ts'
 import { ExchangeBench } from '../support/exchange-bench.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 
@@ -157,10 +159,13 @@ test('counts and logs: an answer that a body filter fails within is the applicat
   }
 })
 
-function reporting(hooks: Partial<ProxyHttp<undefined>>): { bench: ExchangeBench; reports: FaultReport[] } {
+function reporting(
+  hooks: Partial<ProxyHttp<undefined>>, context: Partial<ServerContext> = {},
+): { bench: ExchangeBench; reports: FaultReport[] } {
   const reports: FaultReport[] = []
-  const faults = new FaultReports(report => { reports.push(report); return true }, new FakeClock())
-  return { bench: new ExchangeBench({ suppressErrorLog: () => false, ...hooks }, {}, {}, SILENT_LOG, faults), reports }
+  const faultReports = new FaultReports(report => { reports.push(report); return true }, new FakeClock())
+  const bench = new ExchangeBench({ suppressErrorLog: () => false, ...hooks }, {}, {}, SILENT_LOG, { faultReports, ...context })
+  return { bench, reports }
 }
 
 const [TRACE, SPAN] = ['0af7651916cd43dd8448eb211c80319c', 'b7ad6b7169203331']
@@ -181,6 +186,24 @@ test('fault reports: a hook that throws is told with its place and the ids of th
   assert.notEqual(listener, '')
   assert.match(stack!, /^ +at .*http-proxy-core\.test\.ts:\d+/)
   assert.doesNotMatch(JSON.stringify(report), /5ecre7|b=1|a\.example/)
+  bench.close()
+})
+
+test('fault reports: a request that is recorded here is told with the span of it, not with that of the client', async () => {
+  const span: RequestTrace = {
+    traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), sendOn() {}, leave: work => work(),
+    run: hook => hook(),
+  }
+  const { bench, reports } = reporting({ requestFilter() { throw new Error('planned') } }, { tracing: { tracer: {}, begin: () => span } })
+  await bench.send(TRACED)
+  assert.deepEqual(reports.map(({ traceId, spanId }) => [traceId, spanId]), [[span.traceId, span.spanId]])
+  bench.close()
+})
+
+test('fault reports: a request whose traceparent is none is told without a trace', async () => {
+  const { bench, reports } = reporting({ requestFilter() { throw new Error('planned') } })
+  await bench.send(TRACED.replace(TRACE!, TRACE!.toUpperCase()))
+  assert.deepEqual(reports.map(({ traceId, spanId }) => [traceId, spanId]), [[undefined, undefined]])
   bench.close()
 })
 

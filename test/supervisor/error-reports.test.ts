@@ -172,9 +172,10 @@ test('error reports: another DSN gets the next events, and none of what belonged
   assert.deepEqual(sinks.map(({ events }) => events.length), [1, 1])
   sinks[0]!.options.onAnswer('too late')
   assert.equal(reports.status()!.problem, '')
-  assert.deepEqual([reports.counts.events, reports.counts.accepted], [2, 1])
+  assert.deepEqual([reports.counts.events, reports.counts.accepted, reports.counts.failed], [2, 1, 0])
   reports.configure(SENTRY_DEFAULTS)
   assert.deepEqual([sinks[1]!.closed, reports.status()], [true, null])
+  assert.equal(reports.counts.failed, 1, 'what has no answer by then will have none')
 })
 
 test('error reports: one that is configured while another is being loaded does not get its events', async () => {

@@ -10,10 +10,9 @@ import type { ProxyHttp } from '../../src/proxy/proxy-http.ts'
 import type { HttpProxyOptions } from '../../src/server/http-proxy-options.ts'
 import { HttpProxy } from '../../src/server/http-proxy-service.ts'
 import { admit } from '../../src/server/listening-base.ts'
-import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
+import { SERVER_CONTEXT_DEFAULTS, type ServerContext } from '../../src/server/server-context.ts'
 import type { AccessRecord } from '../../src/telemetry/exporters/access-line.ts'
 import { AccessLog } from '../../src/telemetry/exporters/access-log.ts'
-import type { FaultReports } from '../../src/telemetry/fault-reports.ts'
 import type { AttemptEnded, ExchangeEnded, ExchangeStarted, Tracer } from '../../src/telemetry/tracer.ts'
 import { FakeClock } from './fake-clock.ts'
 import { MemoryPair, WireEnd } from './memory-stream.ts'
@@ -48,7 +47,7 @@ export class ExchangeBench {
 
   constructor(
     hooks: Partial<ProxyHttp<undefined>>, options: HttpProxyOptions = {}, peerOptions: HttpPeerOptions = {}, log: ProcessLog = SILENT_LOG,
-    faultReports: FaultReports | null = null,
+    context: Partial<ServerContext> = {},
   ) {
     const accessLog = this.#accessLog, down = this.#pair()
     this.lines = accessLog.records
@@ -81,7 +80,7 @@ export class ExchangeBench {
     }
     this.service = new HttpProxy(app, { connector, accessLog, tracers: [tracer], ...options }).addTcp('127.0.0.1:0')
     // What has to be there for a connection is there at once; the rest is of no interest here.
-    void this.service.start({ ...SERVER_CONTEXT_DEFAULTS, log, faultReports })
+    void this.service.start({ ...SERVER_CONTEXT_DEFAULTS, log, ...context })
     admit(this.service, down.near, this.service.listeners[0]!.name)
   }
 

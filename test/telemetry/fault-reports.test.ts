@@ -60,6 +60,12 @@ test('fault reports: so many at most in a period, whatever the names are, and no
   assert.ok(sent.every(({ again, message }) => again === true || message === 'made up'))
 })
 
+test('fault reports: a name is no longer than it has to be', () => {
+  const { reports, sent } = fixture()
+  for (let index = 0; index < 3; index++) reports.report('hook', `${'n'.repeat(1_000_000)}${index}`, 'w'.repeat(5_000), words('x'))
+  assert.deepEqual(sent.map(({ name, where }) => [name.length, where.length]), [[200, 200]])
+})
+
 test('fault reports: the end tells what was held', () => {
   const { reports, sent, clock } = fixture()
   for (let index = 0; index < 5; index++) reports.report('hook', 'E', 'a', words('x'))

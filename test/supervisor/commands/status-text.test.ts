@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { statusText } from '../../../supervisor/commands/status-text.ts'
+import type { ErrorReportsStatus } from '../../../supervisor/error-reports.ts'
 import type { LevelStatus } from '../../../supervisor/log-level.ts'
 import type { SupervisorStatus } from '../../../supervisor/operator-desk.ts'
 
@@ -25,6 +26,17 @@ test('status text: backends, logs and traces are there when there is something t
   assert.deepEqual(linesOf({ logLinesDropped: 1, logFaults: 1 }), ['logs          1 line lost, 1 write failed'])
   assert.deepEqual(linesOf({ traceSpansDropped: 0 }), [])
   assert.deepEqual(linesOf({ traceSpansDropped: 7 }), ['traces        7 spans lost'])
+})
+
+test('status text: error reports are there while they do not get through', () => {
+  const shown = (errorReports?: ErrorReportsStatus | null): string | undefined => {
+    const text = statusText({ ...STATUS, ...errorReports === undefined ? null : { errorReports } })
+    return text.split('\n').find(line => line.startsWith('reports'))
+  }
+  const fine: ErrorReportsStatus = { state: 'open', events: 9, suppressed: 3, accepted: 4, failed: 3, dropped: 2, problem: '' }
+  for (const status of [undefined, null, fine]) assert.equal(shown(status), undefined)
+  const late = { ...fine, problem: 'no answer within 10 s' }
+  assert.equal(shown(late), 'reports       errors are not told: no answer within 10 s (3 failed, 2 dropped)')
 })
 
 test('status text: a level of the log is there while it is not what is configured', () => {
