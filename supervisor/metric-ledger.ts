@@ -251,18 +251,34 @@ export function ownFamily(name: OwnMetric): MetricFamily {
  * another metric of it: what was counted as the old one does not fit, and the new one takes its place.
  */
 export function addAll(totals: MetricTotals, series: readonly MetricSeries[]): void {
+  // A family of one process is one object, however many series it has: its shape is compared once.
+  const compared = new Map<MetricFamily, MetricTotal>()
   for (const { family, labelValues, values } of series) {
+    const isGauge = family.kind === 'gauge'
     // A process that has nothing to say of it, any more or yet.
-    if (family.kind === 'gauge' && Number.isNaN(values[0])) continue
-    let total = totals.get(family.name)
-    if (total === undefined || !isSameShape(total.family, family)) totals.set(family.name, total = { family, series: new Map() })
+    if (isGauge && Number.isNaN(values[0])) continue
+    let total = compared.get(family)
+    if (total === undefined) compared.set(family, total = totalOf(totals, family))
     const key = labelValues.join('\0')
     const known = total.series.get(key)
-    const own = values.slice(0, slotsOf(family))
-    const added = family.kind === 'gauge' ? own : own.map(value => Math.floor(value * PARTS_OF_ONE) / PARTS_OF_ONE)
-    if (known === undefined) total.series.set(key, { labelValues, values: added })
-    else for (const [index, value] of added.entries()) known.values[index] = together(family.over ?? 'sum', known.values[index]!, value)
+    const sum = known?.values ?? new Float64Array(slotsOf(family))
+    const over = family.over ?? 'sum'
+    for (let index = 0; index < sum.length; index++) {
+      const value = values[index]!
+      const added = isGauge ? value : Math.floor(value * PARTS_OF_ONE) / PARTS_OF_ONE
+      sum[index] = known === undefined ? added : together(over, sum[index]!, added)
+    }
+    if (known === undefined) total.series.set(key, { labelValues, values: sum })
   }
+}
+
+/** What there is of a family of that shape; of another one nothing is left. */
+function totalOf(totals: MetricTotals, family: MetricFamily): MetricTotal {
+  const known = totals.get(family.name)
+  if (known !== undefined && isSameShape(known.family, family)) return known
+  const total: MetricTotal = { family, series: new Map() }
+  totals.set(family.name, total)
+  return total
 }
 
 function together(over: GaugeSum, one: number, other: number): number {
