@@ -100,7 +100,9 @@ export class FullScreen {
   #onKey(key: string): void {
     if (key !== 'suspend') { this.#handlers.onKey(key); return }
     this.#giveBack()
-    process.kill(process.pid, 'SIGSTOP')
+    // As the terminal does it, to all that belong to the command. Where nobody could let it go on it does not stop.
+    process.kill(0, 'SIGTSTP')
+    setImmediate(this.#onContinued)
   }
 
   #take(): void {

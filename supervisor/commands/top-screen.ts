@@ -6,7 +6,7 @@
  * Colours only stress what words and figures say already: red what fails or is not there, yellow what might, grey what is nothing.
  */
 import type { Failing, Figures, Percentiles, TrafficFigures } from '../figures.ts'
-import type { Sample, SampledChange, SampledSlot, SampledWorker } from '../sample.ts'
+import type { Sample, SampledChange, SampledSlot, SampledWorker, WorkerPlace } from '../sample.ts'
 import { duration, elapsed } from './duration-text.ts'
 import { bytesText, countText, NOTHING_TO_SAY, numberText, percentText, timeText } from './figure-text.ts'
 import { shownText } from './shown-text.ts'
@@ -167,6 +167,8 @@ function sentence(text: string, style: Style, width: number, indent = ''): Line[
 interface Table {
   /** '': it is never chosen, and gets what the others leave. */
   readonly name: TableName | ''
+  /** So many rows are shown before any table gets more. */
+  readonly least: number
   readonly head: Line
   readonly rows: readonly Line[]
 }
@@ -190,7 +192,7 @@ function tablesOf(view: TopView, width: number): Table[] {
   return [workersTable(view, within), ...counted]
 }
 
-function noteOf(text: string): Table { return { name: '', head: [cell(text, 'quiet')], rows: [] } }
+function noteOf(text: string): Table { return { name: '', least: 0, head: [cell(text, 'quiet')], rows: [] } }
 
 const WORKER_COLUMNS: readonly Column[] = [
   { head: 'WORKER', spared: 0, text: 12 }, { head: 'STATE', spared: 0, text: 36 }, { head: 'REQ/S', spared: 0 },
@@ -204,7 +206,7 @@ function workersTable({ sample, figures }: TopView, width: number): Table {
     const serves = slot.workers.some(({ place }) => place === 'current')
     return [...serves ? [] : [vacantRow(slot)], ...slot.workers.map(worker => workerRow(slot, worker, figures))]
   })
-  return { name: 'workers', ...drawTable(WORKER_COLUMNS, rows, width) }
+  return { name: 'workers', least: 2, ...drawTable(WORKER_COLUMNS, rows, width) }
 }
 
 function vacantRow({ slot, state, standIn, restarts }: SampledSlot): Cell[] {
@@ -216,13 +218,17 @@ function vacantRow({ slot, state, standIn, restarts }: SampledSlot): Cell[] {
   ]
 }
 
+const PLACE_STYLES: Readonly<Record<WorkerPlace, Style>> = {
+  current: 'plain', incoming: 'warn', previous: 'warn', spare: 'quiet', draining: 'quiet',
+}
+
 function workerRow({ restarts }: SampledSlot, worker: SampledWorker, figures: Figures | null): Cell[] {
   const { id, pid, place, silent, ageMs, connections, loopLagMs, utilization, rssBytes } = worker
   const perSecond = figures?.workers.get(id)
   const late = (loopLagMs ?? 0) >= VERY_LATE_MS ? 'bad' : (loopLagMs ?? 0) >= LATE_MS ? 'warn' : 'plain'
   const busy = (utilization ?? 0) >= VERY_BUSY ? 'bad' : (utilization ?? 0) >= BUSY ? 'warn' : 'plain'
   return [
-    cell(id), cell(stateOf(worker), silent ? 'bad' : place === 'current' ? 'plain' : 'warn'),
+    cell(id), cell(stateOf(worker), silent ? 'bad' : PLACE_STYLES[place]),
     figure(perSecond === undefined ? NOTHING_TO_SAY : numberText(perSecond)), figure(countText(connections)),
     figure(timeText(loopLagMs), late), figure(percentText(utilization), busy),
     figure(rssBytes === null ? NOTHING_TO_SAY : bytesText(rssBytes)), figure(duration(ageMs)),
@@ -250,7 +256,7 @@ function listenersTable({ listeners }: Figures, { bounds }: Sample, width: numbe
     figure(timeText(one.p50Ms, bounds)), figure(timeText(one.p90Ms, bounds)), figure(timeText(one.p99Ms, bounds)),
     figure(bytesText(one.bytesInPerSecond)), figure(bytesText(one.bytesOutPerSecond)),
   ])
-  return { name: 'listeners', ...drawTable(LISTENER_COLUMNS, rows, width) }
+  return { name: 'listeners', least: 2, ...drawTable(LISTENER_COLUMNS, rows, width) }
 }
 
 /** Of all that found no series of their own. */
@@ -270,7 +276,7 @@ function upstreamsTable({ upstreams }: Figures, { bounds }: Sample, width: numbe
     figure(pairText(one.connect, bounds)), figure(pairText(one.firstByte, bounds)), figure(percentText(one.reuseShare)),
     figure(numberText(one.retriesPerSecond), 'warn'), cell(one.errors.slice(0, 2).map(([kind]) => kind).join(' '), 'bad'),
   ])
-  return { name: 'upstreams', ...drawTable(UPSTREAM_COLUMNS, rows, width) }
+  return { name: 'upstreams', least: 2, ...drawTable(UPSTREAM_COLUMNS, rows, width) }
 }
 
 /** `2.4/49 ms`, and with both units where they differ. */
@@ -294,7 +300,7 @@ function failingTable(failing: readonly Failing[], { flags }: Sample, width: num
     cell(`${CODES[code] ?? code} ${flag}`, code === '5xx' ? 'bad' : code === '4xx' ? 'warn' : 'plain'), cell(percentText(share)),
     cell(numberText(perSecond), 'quiet'), cell(flag === '-' ? 'answered so by the origin or the application' : meanings.get(flag) ?? ''),
   ])
-  return [{ name: '', ...drawTable(FAILING_COLUMNS, rows, width) }]
+  return [{ name: '', least: 2, ...drawTable(FAILING_COLUMNS, rows, width) }]
 }
 
 const LIMIT_COLUMNS: readonly Column[] = [
@@ -304,10 +310,10 @@ const LIMIT_COLUMNS: readonly Column[] = [
 function limitsTable({ limits }: Figures, width: number): Table[] {
   if (limits.length === 0) return []
   const rows = limits.map(({ name, perSecond, total }) => [cell(name), figure(numberText(perSecond), 'warn'), cell(countText(total))])
-  return [{ name: '', ...drawTable(LIMIT_COLUMNS, rows, width) }]
+  return [{ name: '', least: 0, ...drawTable(LIMIT_COLUMNS, rows, width) }]
 }
 
-/** Which rows of which table are shown in the room that there is: at least two of each, then the chosen one, then the others in turn. */
+/** Which rows of which table are shown in the room that there is: the least of each, then the chosen one, then the others in turn. */
 function arranged(tables: readonly Table[], { chosen, offset }: TopChoice, room: number): Line[] {
   const order = [...tables].sort((one, other) => rankOf(one, chosen) - rankOf(other, chosen))
   const given = new Map<Table, number>()
@@ -322,8 +328,7 @@ function arranged(tables: readonly Table[], { chosen, offset }: TopChoice, room:
     given.set(table, (have ?? 0) + more)
     left -= more + overhead
   }
-  const named = order.filter(({ name }) => name !== '')
-  for (const table of named) take(table, Math.min(2, table.rows.length))
+  for (const table of order) if (table.least > 0) take(table, Math.min(table.least, table.rows.length))
   for (const table of order) take(table, table.rows.length)
   return tables.flatMap(table => {
     const rows = given.get(table)

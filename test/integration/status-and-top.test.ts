@@ -106,6 +106,9 @@ test('top: a terminal has it whole, in the size that it has now, and gets back w
   const { id } = await app.ask({ tag: 'reload' }) as { id: string }
   await terminal.shows(new RegExp(`${id}\\S*  \\S*soak`))
   await terminal.shows(new RegExp(`${id}\\S* \\S*committed`))
+  // It is alone in its terminal, where nobody could let it go on: so it does not stop.
+  terminal.type('\u001A')
+  await terminal.shows(/\u001B\[\?1049l\u001B\[\?1049h.*\u001B\[H/s)
   terminal.type('q')
   assert.equal(await terminal.ends(), 0)
   assert.ok(terminal.shown.startsWith(OWN_SCREEN))
