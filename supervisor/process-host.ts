@@ -9,6 +9,7 @@ import os from 'node:os'
 import type { Writable } from 'node:stream'
 import type { CompileCache } from '../src/ipc/compile-cache.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
+import { OomKills } from './oom-kills.ts'
 
 export interface ForkRequest {
   /** Runtime. */
@@ -32,6 +33,8 @@ export interface ExitReport {
   readonly signal: string | null
   /** Why the process could not even be started; '' when it was. */
   readonly problem: string
+  /** The kernel killed it, as there was no memory left. Left out where it did not, or where it does not say. */
+  readonly outOfMemory?: boolean
 }
 
 export interface ForkedProcess {
@@ -76,12 +79,14 @@ export class SystemProcessHost implements ProcessHost {
   /** null: children from before a replacement cannot be told from zombies, but there is no replacement without system calls. */
   readonly #calls: () => SystemCalls | null
   readonly #cache: CompileCache | null
+  readonly #oomKills: OomKills
   readonly #adopted = new Map<number, Adopted>()
   #sweeper: NodeJS.Timeout | null = null
 
-  constructor(calls: () => SystemCalls | null = () => null, cache: CompileCache | null = null) {
+  constructor(calls: () => SystemCalls | null = () => null, cache: CompileCache | null = null, oomKills = new OomKills()) {
     this.#calls = calls
     this.#cache = cache
+    this.#oomKills = oomKills
   }
 
   adopt(pid: number, startTime: string, onExit: (report: ExitReport) => void): void {
@@ -100,7 +105,8 @@ export class SystemProcessHost implements ProcessHost {
       const gone = status === null || status === 'not-a-child' ? processStartTime(pid) !== startTime : true
       if (!gone) continue
       this.#adopted.delete(pid)
-      onExit(status === null || status === 'not-a-child' ? { code: null, signal: null, problem: '' } : { ...status, problem: '' })
+      const isKnown = status !== null && status !== 'not-a-child'
+      onExit(isKnown ? this.#reportOf(status.code, status.signal) : { code: null, signal: null, problem: '' })
     }
   }
 
@@ -129,7 +135,7 @@ export class SystemProcessHost implements ProcessHost {
         reported = true
         onExit(exit)
       }
-      worker.on('exit', (code, signal) => report({ code, signal: signal as string | null, problem: '' }))
+      worker.on('exit', (code, signal) => report(this.#reportOf(code, signal as string | null)))
       worker.process.on('error', error => {
         if (worker.process.pid === undefined) report({ code: null, signal: null, problem: error.message })
       })
@@ -143,6 +149,11 @@ export class SystemProcessHost implements ProcessHost {
     } finally {
       process.execPath = execPath
     }
+  }
+
+  #reportOf(code: number | null, signal: string | null): ExitReport {
+    const outOfMemory = signal === 'SIGKILL' && this.#oomKills.another()
+    return { code, signal, problem: '', ...outOfMemory ? { outOfMemory } : {} }
   }
 
   kill(pid: number, signal: NodeJS.Signals): boolean {

@@ -5,10 +5,10 @@
  * One death is one incident. A worker that said why it ends (`failed`) is told by that error; one that says nothing by how
  * it ended:
  *
- *   silence        it hung, and was killed for that         out of memory   SIGABRT that nobody here sent: so Node.js ends at
- *   disobedience   it did not do what it was told                           the limit of its heap, and native code that aborts
- *   not ready      it did not come up in time               SIGKILL, ...    another signal; the kernel kills with SIGKILL when
- *   code 7, ...    it exited                                                the memory of the machine or of a group is used up
+ *   silence        it hung, and was killed for that         out of memory   the kernel killed it for that, or it ended by a SIGABRT
+ *   disobedience   it did not do what it was told                           that nobody here sent: so Node.js ends at the limit
+ *   not ready      it did not come up in time                               of its heap, and native code that aborts
+ *   code 7, ...    it exited                                SIGKILL, ...    another signal
  *   crash loop     the third death in a row of its slot, and each after that, however they ended
  */
 import { framesOf, readFault, type FaultReport } from '../src/ipc/fault-report.ts'
@@ -87,9 +87,9 @@ export function deathOf(worker: WorkerProcess, report: ExitReport | null, deaths
   }
 }
 
-function exitOf({ code, signal, problem }: ExitReport): string {
+function exitOf({ code, signal, problem, outOfMemory = false }: ExitReport): string {
   if (problem !== '') return 'not started'
-  if (signal === 'SIGABRT') return 'out of memory'
+  if (outOfMemory || signal === 'SIGABRT') return 'out of memory'
   return signal ?? (code === null ? 'unknown' : `code ${code}`)
 }
 

@@ -1126,7 +1126,7 @@ test('fleet: the death of a worker is one incident that says how it ended, and t
   const f = fixture({}, 1)
   await f.started
   const ends: readonly Partial<ExitReport>[] = [
-    { signal: 'SIGABRT' }, { code: 0 }, { signal: 'SIGSEGV' }, { problem: 'EAGAIN' },
+    { signal: 'SIGABRT' }, { signal: 'SIGKILL', outOfMemory: true }, { signal: 'SIGSEGV' }, { problem: 'EAGAIN' },
   ]
   for (const end of ends) {
     f.host.newest(0).exit(end)
@@ -1136,11 +1136,11 @@ test('fleet: the death of a worker is one incident that says how it ended, and t
     await settle()
   }
   assert.deepEqual(told(f), [
-    'worker WorkerDied out of memory, 7.0.0', 'worker WorkerDied code 0, 7.0.1', 'worker WorkerDied crash loop, 7.0.2',
+    'worker WorkerDied out of memory, 7.0.0', 'worker WorkerDied out of memory, 7.0.1', 'worker WorkerDied crash loop, 7.0.2',
     'worker WorkerDied crash loop, 7.0.3',
   ])
-  assert.deepEqual(f.incidents.map(({ tags }) => tags['exit']), ['out of memory', 'code 0', 'SIGSEGV', 'not started'])
-  assert.match(f.incidents[1]!.message, /^worker 7\.0\.1 died: ended with code 0$/)
+  assert.deepEqual(f.incidents.map(({ tags }) => tags['exit']), ['out of memory', 'out of memory', 'SIGSEGV', 'not started'])
+  assert.match(f.incidents[1]!.message, /^worker 7\.0\.1 died: ended by SIGKILL$/)
   assert.ok(f.incidents.every(({ fatal, release }) => fatal && release === '/r'))
 })
 

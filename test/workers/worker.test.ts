@@ -182,6 +182,7 @@ test('worker: a rejection that nobody handles is counted and ends nothing', asyn
   assert.equal(worker.phase, 'accepting')
   await waitFor('a heartbeat', () => sent.some(message => message.tag === 'heartbeat' && message.open.unhandledRejections === 4))
   assert.deepEqual(exits, [])
+  assert.ok(!sent.some(({ tag }) => tag === 'fault'), 'a supervisor that did not ask for faults is told of none')
   await order({ tag: 'drain', order: ORDER })
 })
 
