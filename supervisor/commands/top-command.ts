@@ -12,7 +12,7 @@ import { FullScreen } from './full-screen.ts'
 import { Failure, shared } from './shared-options.ts'
 import type { Shared } from './shared-options.ts'
 import { writtenLine } from './text-table.ts'
-import { rowsOf, TABLES, topFrame, type TableName, type TopView } from './top-screen.ts'
+import { TABLES, topFrame, type TableName, type TopView } from './top-screen.ts'
 import { intervalOf, watch } from './watch.ts'
 
 /** Figures are of so much time, so that they can be read, in ms. */
@@ -80,8 +80,8 @@ function frameText(view: TopView): string {
   const { stdout } = process
   const size = { columns: stdout.columns || USUAL_COLUMNS, rows: Infinity }
   const colours = stdout.isTTY && stdout.hasColors()
-  const lines = topFrame(view, { chosen: 'workers', offset: 0 }, size, '').map(line => writtenLine(line, colours))
-  return lines.join('\n').trimEnd()
+  const { lines } = topFrame(view, { chosen: 'workers', offset: 0 }, size, '')
+  return lines.map(line => writtenLine(line, colours)).join('\n').trimEnd()
 }
 
 /** On a terminal of which it has the whole, until somebody has seen enough. */
@@ -93,6 +93,8 @@ class Top {
   readonly #ended = new AbortController()
   #chosen: TableName = 'workers'
   #offset = 0
+  /** Of the picture that is there. */
+  #lastOffset = 0
   #lost = ''
   #answeredAtMs = 0
 
@@ -146,8 +148,14 @@ class Top {
   }
 
   #draw(): void {
-    const keys = 'q quit   tab workers, listeners, upstreams   up, down rows   figures: last 10s'
-    this.#screen.draw(topFrame(this.#view, { chosen: this.#chosen, offset: this.#offset }, this.#screen.size, keys))
+    const view = this.#view
+    const over = view.figures === null ? '' : `   figures: last ${Math.round(view.figures.seconds)}s`
+    const choice = { chosen: this.#chosen, offset: this.#offset }
+    const { lines, lastOffset } = topFrame(view, choice, this.#screen.size, `q quit   tab next table   up, down rows${over}`)
+    // Of a table that has become shorter, or of a larger terminal.
+    this.#offset = Math.min(this.#offset, lastOffset)
+    this.#lastOffset = lastOffset
+    this.#screen.draw(lines)
   }
 
   #onKey(key: string): void {
@@ -176,8 +184,7 @@ class Top {
   }
 
   #scroll(by: number): void {
-    const last = rowsOf(this.#view, this.#chosen) - 1
-    this.#offset = Math.max(0, Math.min(last, this.#offset + by))
+    this.#offset = Math.max(0, Math.min(this.#lastOffset, this.#offset + by))
   }
 }
 

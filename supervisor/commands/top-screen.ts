@@ -1,7 +1,7 @@
 /**
  * What `cirque top` shows, as lines for a terminal of any size: above what one looks for first (is it ready, how much passes, what
  * fails, what is being changed), below it tables of workers, listeners and upstreams. The one that is chosen gets the room that it
- * wants, the others share the rest, and what does not fit says so in its head. Pure.
+ * wants, the others share the rest, and below each stands how many of its rows there was no room for. Pure.
  *
  * Colours only stress what words and figures say already: red what fails or is not there, yellow what might, grey what is nothing.
  */
@@ -50,20 +50,21 @@ const MAX_SENTENCE_LINES = 2
 const MAX_NOTICES = 3
 const MAX_FAILING = 6
 
+export interface TopFrame {
+  readonly lines: readonly Line[]
+  /** So far the chosen table can be scrolled. */
+  readonly lastOffset: number
+}
+
 /** @param keys what is told of keys, in the last line; '': there are none, and no last line */
-export function topFrame(view: TopView, choice: TopChoice, { columns, rows }: TopSize, keys: string): Line[] {
+export function topFrame(view: TopView, choice: TopChoice, { columns, rows }: TopSize, keys: string): TopFrame {
   const head = headOf(view, columns)
   const tables = tablesOf(view, columns)
   const foot = keys === '' ? [] : [[cell(shownText(keys, columns), 'quiet')]]
   const room = rows - head.length - foot.length
-  const body = arranged(tables, choice, room)
+  const { lines: body, lastOffset } = arranged(tables, choice, room)
   const filling = rows === Infinity ? [] : Array.from({ length: Math.max(0, room - body.length) }, (): Line => [])
-  return [...head.slice(0, rows - foot.length), ...body, ...filling, ...foot].map(line => clipped(line, columns))
-}
-
-/** How far a table can be scrolled at most. */
-export function rowsOf(view: TopView, name: TableName): number {
-  return tablesOf(view, Infinity).find(table => table.name === name)?.rows.length ?? 0
+  return { lines: [...head.slice(0, rows - foot.length), ...body, ...filling, ...foot].map(line => clipped(line, columns)), lastOffset }
 }
 
 // ---- the lines above
@@ -71,12 +72,13 @@ export function rowsOf(view: TopView, name: TableName): number {
 function headOf(view: TopView, width: number): Line[] {
   const { sample, figures, lost, lostForMs } = view
   const all = figures?.all ?? null
+  const perSecond = figures === null ? null : requestsPerSecond(sample, figures)
   return [
     fitting(factsOf(sample), width),
     ...lost === '' ? [] : sentence(`no answer for ${duration(lostForMs)}: ${lost}; what is below is as it was then`, 'bad', width),
     ...sample.ready ? [] : sentence(`not ready: ${sample.reason}`, 'bad', width),
     fitting([
-      [cell('requests  ', 'quiet'), cell(`${numberText(requestsPerSecond(view))}/s`, 'bold')],
+      [cell('requests  ', 'quiet'), cell(perSecond === null ? NOTHING_TO_SAY : `${numberText(perSecond)}/s`, 'bold')],
       labelled('4xx', percentText(all?.share4xx ?? null), (all?.share4xx ?? 0) > 0 ? 'warn' : 'plain'),
       labelled('5xx', percentText(all?.share5xx ?? null), (all?.share5xx ?? 0) > 0 ? 'bad' : 'plain'),
       ...latencies(all, sample.bounds), labelled('under way', countText(sample.open.activeExchanges)),
@@ -84,6 +86,7 @@ function headOf(view: TopView, width: number): Line[] {
     fitting(openOf(view), width),
     ...changeLines(sample, width),
     ...sample.notices.slice(0, MAX_NOTICES).flatMap(notice => sentence(`! ${notice}`, 'warn', width)),
+    ...sample.notices.length > MAX_NOTICES ? [[cell(`! and ${sample.notices.length - MAX_NOTICES} more, see cirque status`, 'quiet')]] : [],
     [],
   ]
 }
@@ -100,8 +103,7 @@ function factsOf(sample: Sample): Piece[][] {
 }
 
 /** Those of heartbeats where nothing else is counted. */
-function requestsPerSecond({ sample, figures }: TopView): number {
-  if (figures === null) return 0
+function requestsPerSecond(sample: Sample, figures: Figures): number {
   if (sample.counting) return figures.all.perSecond
   return [...figures.workers.values()].reduce((sum, perSecond) => sum + perSecond, 0)
 }
@@ -314,7 +316,7 @@ function limitsTable({ limits }: Figures, width: number): Table[] {
 }
 
 /** Which rows of which table are shown in the room that there is: the least of each, then the chosen one, then the others in turn. */
-function arranged(tables: readonly Table[], { chosen, offset }: TopChoice, room: number): Line[] {
+function arranged(tables: readonly Table[], { chosen, offset }: TopChoice, room: number): TopFrame {
   const order = [...tables].sort((one, other) => rankOf(one, chosen) - rankOf(other, chosen))
   const given = new Map<Table, number>()
   let left = room
@@ -330,10 +332,12 @@ function arranged(tables: readonly Table[], { chosen, offset }: TopChoice, room:
   }
   for (const table of order) if (table.least > 0) take(table, Math.min(table.least, table.rows.length))
   for (const table of order) take(table, table.rows.length)
-  return tables.flatMap(table => {
+  const lines = tables.flatMap(table => {
     const rows = given.get(table)
     return rows === undefined ? [] : drawnRows(table, rows, table.name === chosen, offset)
   })
+  const one = tables.find(({ name }) => name === chosen)
+  return { lines, lastOffset: one === undefined ? 0 : one.rows.length - (given.get(one) ?? 0) }
 }
 
 function rankOf({ name }: Table, chosen: TableName): number { return name === chosen ? 0 : name === '' ? 2 : 1 }

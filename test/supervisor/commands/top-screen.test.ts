@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { drawTable, cell, writtenLine, wrapped } from '../../../supervisor/commands/text-table.ts'
-import { rowsOf, TABLES, topFrame, type TopChoice, type TopSize, type TopView } from '../../../supervisor/commands/top-screen.ts'
+import { TABLES, topFrame, type TopChoice, type TopSize, type TopView } from '../../../supervisor/commands/top-screen.ts'
 import { figuresOf } from '../../../supervisor/figures.ts'
 import type { Sample } from '../../../supervisor/sample.ts'
 import { LISTENER, SAMPLE, slotOf, twoSamples, UPSTREAM, workerOf } from '../../support/samples.ts'
@@ -17,7 +17,7 @@ function viewOf(before: Sample, after: Sample): TopView {
 }
 
 function drawn(view: TopView, choice: TopChoice = WORKERS, size: TopSize = SIZES[0]!): string[] {
-  return topFrame(view, choice, size, KEYS).map(line => writtenLine(line, false))
+  return topFrame(view, choice, size, KEYS).lines.map(line => writtenLine(line, false))
 }
 
 const BUSY: Sample = {
@@ -124,6 +124,7 @@ test('top: not ready, and without an answer, are the first that is said', () => 
 test('top: before the second sample, and without counting, it says so', () => {
   const first = drawn({ ...viewOf(QUIET, BUSY), figures: null })
   assert.ok(first.includes('  listeners and upstreams follow with the next sample'), first.join('\n'))
+  assert.match(first[1]!, /^requests {2}- /)
   const uncounted = drawn(viewOf(QUIET, { ...BUSY, counting: false }))
   assert.ok(uncounted.includes('  nothing is counted by listener and upstream: supervisor.metrics is false'))
   assert.match(uncounted[1]!, /^requests {2}1,200\/s /, 'by the heartbeats of workers')
@@ -132,7 +133,6 @@ test('top: before the second sample, and without counting, it says so', () => {
 test('top: the chosen table gets the room, is scrolled to its end, and says how many rows there are besides', () => {
   const upstreams = Array.from({ length: 40 }, (_, index) => ({ ...UPSTREAM, name: `origin-${index}`, attempts: 1000 - index }))
   const view = viewOf(QUIET, { ...BUSY, upstreams })
-  assert.equal(rowsOf(view, 'upstreams'), 40)
   const shown = (offset: number): string[] => {
     const lines = drawn(view, { chosen: 'upstreams', offset })
     return lines.slice(lines.findIndex(line => line.startsWith('> UPSTREAM')) + 1).filter(line => /origin-|above|below/.test(line))
@@ -143,6 +143,9 @@ test('top: the chosen table gets the room, is scrolled to its end, and says how 
   assert.match(shown(5).at(-1)!, /^ {2}\.\.\. 5 above, \d+ below$/)
   assert.match(shown(39).at(-2)!, /^ {2}origin-39 /)
   assert.match(shown(39).at(-1)!, /^ {2}\.\.\. \d+ above$/)
+  const { lastOffset } = topFrame(view, { chosen: 'upstreams', offset: 0 }, SIZES[0]!, KEYS)
+  assert.deepEqual(shown(lastOffset), shown(39))
+  assert.notDeepEqual(shown(lastOffset - 1), shown(39))
 })
 
 test('top: whatever it is called and however large the terminal, no line wraps, is too much, or moves the cursor', () => {
@@ -150,7 +153,8 @@ test('top: whatever it is called and however large the terminal, no line wraps, 
   const size = fc.oneof(fc.constantFrom(...SIZES), anySize)
   const choice = fc.record({ chosen: fc.constantFrom(...TABLES), offset: fc.nat(20) })
   fc.assert(fc.property(twoSamples, size, choice, fc.string(), ([before, after], { columns, rows }, chosen, lost) => {
-    const lines = topFrame({ ...viewOf(before, after), lost, lostForMs: 1 }, chosen, { columns, rows }, KEYS)
+    const { lines, lastOffset } = topFrame({ ...viewOf(before, after), lost, lostForMs: 1 }, chosen, { columns, rows }, KEYS)
+    assert.ok(lastOffset >= 0)
     assert.equal(lines.length, rows)
     for (const line of lines) {
       const text = line.map(piece => piece.text).join('')
