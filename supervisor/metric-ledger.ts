@@ -18,7 +18,7 @@
 import path from 'node:path'
 import { SUPERVISOR_METRICS, type MetricRow } from '../src/ipc/metric-table.ts'
 import {
-  METRIC_MEMORY_BYTES, MetricReader, slotsOf, type GaugeSum, type MetricFamily, type MetricSeries,
+  countsOf, METRIC_MEMORY_BYTES, MetricReader, type Exemplar, type GaugeSum, type MetricFamily, type MetricSeries,
 } from '../src/ipc/metric-memory.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { Identity } from './identities.ts'
@@ -52,7 +52,14 @@ export type OwnMetric = keyof typeof SUPERVISOR_METRICS
 export interface MetricTotal {
   readonly family: MetricFamily
   /** By the values of its labels, joined. */
-  readonly series: Map<string, { readonly labelValues: readonly string[]; readonly values: Float64Array }>
+  readonly series: Map<string, SeriesTotal>
+}
+
+export interface SeriesTotal {
+  readonly labelValues: readonly string[]
+  readonly values: Float64Array
+  /** The last one of all workers that live. @default none */
+  exemplar?: Exemplar
 }
 
 export type MetricTotals = Map<string, MetricTotal>
@@ -146,7 +153,8 @@ export class MetricLedger {
     if (known === undefined) return
     this.#workers.delete(worker)
     try {
-      addAll(this.#base, known.reader.series().filter(({ family }) => family.kind !== 'gauge'))
+      const counted = known.reader.series().filter(({ family }) => family.kind !== 'gauge')
+      addAll(this.#base, counted.map(({ family, labelValues, values }) => ({ family, labelValues, values })))
       this.#added = worker
       this.#writeBase()
     } catch (error) {
@@ -253,22 +261,24 @@ export function ownFamily(name: OwnMetric): MetricFamily {
 export function addAll(totals: MetricTotals, series: readonly MetricSeries[]): void {
   // A family of one process is one object, however many series it has: its shape is compared once.
   const compared = new Map<MetricFamily, MetricTotal>()
-  for (const { family, labelValues, values } of series) {
+  for (const { family, labelValues, values, exemplar } of series) {
     const isGauge = family.kind === 'gauge'
     // A process that has nothing to say of it, any more or yet.
     if (isGauge && Number.isNaN(values[0])) continue
     let total = compared.get(family)
     if (total === undefined) compared.set(family, total = totalOf(totals, family))
     const key = labelValues.join('\0')
-    const known = total.series.get(key)
-    const sum = known?.values ?? new Float64Array(slotsOf(family))
+    let known = total.series.get(key)
+    const isNew = known === undefined
+    const sum = known?.values ?? new Float64Array(countsOf(family))
     const over = family.over ?? 'sum'
     for (let index = 0; index < sum.length; index++) {
       const value = values[index]!
       const added = isGauge ? value : Math.floor(value * PARTS_OF_ONE) / PARTS_OF_ONE
-      sum[index] = known === undefined ? added : together(over, sum[index]!, added)
+      sum[index] = isNew ? added : together(over, sum[index]!, added)
     }
-    if (known === undefined) total.series.set(key, { labelValues, values: sum })
+    if (known === undefined) total.series.set(key, known = { labelValues, values: sum })
+    if (exemplar !== undefined && exemplar.at >= (known.exemplar?.at ?? 0)) known.exemplar = exemplar
   }
 }
 

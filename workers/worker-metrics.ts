@@ -32,6 +32,7 @@ export class WorkerMetrics {
       const fd = fs.openSync(file, 'r+')
       if (calls === null) return new WorkerMetrics(slot, log, fd)
       try {
+        lengthen(fd)
         metrics.memory.moveTo(calls.mapFile(fd, METRIC_MEMORY_BYTES))
       } finally {
         fs.closeSync(fd)
@@ -62,4 +63,13 @@ export class WorkerMetrics {
       this.#log.warn('what this worker counts cannot be written any more', { error })
     }
   }
+}
+
+/**
+ * Of a supervisor of another build the file may be shorter. It is written, not only made longer: a mapped file that finds the disk full
+ * later, or has no such place, kills its process. @throws when the disk has no room
+ */
+function lengthen(fd: number): void {
+  const { size } = fs.fstatSync(fd), missing = METRIC_MEMORY_BYTES - size
+  if (missing > 0 && fs.writeSync(fd, new Uint8Array(missing), 0, missing, size) < missing) throw new Error('there is no room on its disk')
 }

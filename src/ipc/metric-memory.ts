@@ -14,6 +14,11 @@
  *
  * A counter or a gauge has one slot. A histogram has one for each bound, one for what lies beyond, and one for the sum, in that
  * order; each slot counts what lies in its own bucket only. A gauge that is not a number says nothing and is not shown.
+ * Behind the slots of a series of a family that says `exemplars` are EXEMPLAR_SLOTS more, with the last value that belongs to a
+ * recorded trace: its number, the value, when it was (in seconds since 1970), the id of the trace in four parts of 32 bits, and the
+ * number again. It is written from the last of them to the first and read from the first to the last: when both numbers are the same,
+ * nothing was written meanwhile. A reader that does not know of that does not look there.
+ *
  * Invariant: slots of a series never move within the life of a process.
  */
 
@@ -33,10 +38,21 @@ export interface MetricFamily {
   readonly bounds: readonly number[]
   /** Of a gauge. @default 'sum' */
   readonly over?: GaugeSum
+  /** Of a histogram: whether each series keeps its last exemplar. @default false */
+  readonly exemplars?: boolean
 }
 
-/** Room for about 3000 series, of which 600 are histograms. What is not used is never touched. */
-export const METRIC_MEMORY_BYTES = 384 * 1024
+/** A value of a histogram whose trace is recorded. */
+export interface Exemplar {
+  readonly value: number
+  /** When it was, in seconds since 1970. */
+  readonly at: number
+  /** 32 hexadecimal digits in lower case. */
+  readonly traceId: string
+}
+
+/** Room for about 4000 series, of which 800 are histograms. What is not used is never touched. */
+export const METRIC_MEMORY_BYTES = 448 * 1024
 const HEADER_BYTES = 64
 const SLOTS_AT = 256 * 1024
 const DIRECTORY_BYTES = SLOTS_AT - HEADER_BYTES
@@ -114,17 +130,52 @@ function viewsOf(buffer: ArrayBuffer): [Int32Array, Uint8Array, Float64Array] {
   ]
 }
 
-/** How many slots a series of a family has. */
-export function slotsOf({ kind, bounds }: Pick<MetricFamily, 'kind' | 'bounds'>): number {
+/** How many slots of a series are counts. */
+export function countsOf({ kind, bounds }: Pick<MetricFamily, 'kind' | 'bounds'>): number {
   return kind === 'histogram' ? bounds.length + 2 : 1
+}
+
+/** How many slots a series of a family has. */
+export function slotsOf(family: Pick<MetricFamily, 'kind' | 'bounds' | 'exemplars'>): number {
+  return countsOf(family) + (family.exemplars === true ? EXEMPLAR_SLOTS : 0)
+}
+
+export const EXEMPLAR_SLOTS = 8
+/** Places of an exemplar behind the counts of its series. */
+const Place = { Number: 0, Value: 1, At: 2, TraceId: 3, NumberAgain: 7 } as const
+const TRACE_ID_PARTS = 4
+/** Hexadecimal digits of a part. */
+const PART_DIGITS = 8
+
+/** @param at its first slot @param traceId 32 hexadecimal digits */
+export function writeExemplar(slots: Float64Array, at: number, value: number, atSeconds: number, traceId: string): void {
+  const number = slots[at + Place.Number]! + 1
+  slots[at + Place.NumberAgain] = number
+  for (let part = TRACE_ID_PARTS - 1; part >= 0; part--) {
+    slots[at + Place.TraceId + part] = Number.parseInt(traceId.slice(part * PART_DIGITS, (part + 1) * PART_DIGITS), 16)
+  }
+  slots[at + Place.At] = atSeconds
+  slots[at + Place.Value] = value
+  slots[at + Place.Number] = number
+}
+
+/** @returns null: there is none yet, or one was being written */
+function readExemplar(slots: Float64Array, at: number): Exemplar | null {
+  const number = slots[at + Place.Number]!
+  if (number === 0 || number !== slots[at + Place.NumberAgain]) return null
+  let traceId = ''
+  for (let part = 0; part < TRACE_ID_PARTS; part++) traceId += slots[at + Place.TraceId + part]!.toString(16).padStart(PART_DIGITS, '0')
+  return { value: slots[at + Place.Value]!, at: slots[at + Place.At]!, traceId }
 }
 
 /** One series as it was read. */
 export interface MetricSeries {
   readonly family: MetricFamily
   readonly labelValues: readonly string[]
-  /** Its slots. */
+  /** Its counts. */
   readonly values: Float64Array
+  /** The last one. @default none */
+  readonly exemplar?: Exemplar
 }
 
 /** Reads a part of what a process counts in: `into` is filled from the byte at `from`. @throws when it cannot be read */
@@ -153,7 +204,10 @@ export class MetricReader {
     this.#read(new Uint8Array(slots.buffer), SLOTS_AT)
     // A line may be there whose slots were counted into the header a moment later: it is new, and holds zeros.
     const known = this.#series.filter(({ family, first }) => first + slotsOf(family) <= slotsUsed)
-    return known.map(({ family, first, labelValues }) => ({ family, labelValues, values: slots.subarray(first, first + slotsOf(family)) }))
+    return known.map(({ family, first, labelValues }) => {
+      const end = first + countsOf(family), exemplar = family.exemplars === true ? readExemplar(slots, end) : null
+      return { family, labelValues, values: slots.subarray(first, end), ...exemplar === null ? null : { exemplar } }
+    })
   }
 
   #readDirectory(used: number): void {

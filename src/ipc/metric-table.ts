@@ -15,6 +15,8 @@ export interface MetricRow {
   readonly labels: readonly string[]
   /** Of a gauge, see GaugeSum. @default 'sum' */
   readonly over?: GaugeSum
+  /** Of a histogram: whether its series have exemplars. @default false */
+  readonly exemplars?: boolean
 }
 
 const ON_LISTENER = ['service', 'listener'] as const
@@ -29,7 +31,7 @@ export const TRAFFIC_METRICS = {
     kind: 'counter', labels: [...ON_LISTENER, 'flag'], help: 'Heads that broke the rules before they became a request.',
   },
   'http_server_request_duration_seconds': {
-    kind: 'histogram', labels: ['listener', 'http_request_method', 'http_response_status_code'],
+    kind: 'histogram', labels: ['listener', 'http_request_method', 'http_response_status_code'], exemplars: true,
     help: 'From the whole head of a request to the end of its exchange; the status is empty where none was sent.',
   },
   'cirque_time_to_first_byte_seconds': {

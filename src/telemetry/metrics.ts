@@ -8,7 +8,7 @@
  * How many series a metric may have is bounded. Behind its last one, all further values of its labels are counted together in one
  * series whose labels are all `_overflow`: a client that makes values up can cost memory neither here nor in Prometheus.
  */
-import { LOST_SLOT, MetricMemory, slotsOf, type GaugeSum, type MetricFamily, type MetricKind } from '../ipc/metric-memory.ts'
+import { LOST_SLOT, MetricMemory, slotsOf, writeExemplar, type GaugeSum, type MetricFamily, type MetricKind } from '../ipc/metric-memory.ts'
 
 /** What a counter is called, and what it counts. */
 export interface MetricDefinition {
@@ -107,6 +107,11 @@ export class Histogram {
     while (bucket < bounds.length && value > bounds[bucket]!) bucket++
     slots[at + bucket]! += 1
     slots[at + bounds.length + 1]! += value
+  }
+
+  /** @internal Of a family with exemplars: the value that was just observed belongs to this trace. @param atSeconds since 1970 */
+  exemplify(value: number, traceId: string, atSeconds: number): void {
+    if (this.#at !== LOST_SLOT) writeExemplar(this.#memory.slots, this.#at + this.#bounds.length + 2, value, atSeconds, traceId)
   }
 }
 
@@ -210,7 +215,7 @@ export class Metrics {
 
   /** @internal Of any name. */
   add(kind: MetricKind, given: AnyDefinition): Metric<Counter | Gauge | Histogram> {
-    const { name, help, labels = [], maxSeries = DEFAULT_MAX_SERIES, over } = given
+    const { name, help, labels = [], maxSeries = DEFAULT_MAX_SERIES, over, exemplars } = given
     const bounds = kind === 'histogram' ? given.bounds ?? DURATION_BOUNDS : []
     const shape = JSON.stringify([kind, labels, bounds])
     const known = this.#known.get(name)
@@ -219,7 +224,8 @@ export class Metrics {
       return known.metric as Metric<Counter | Gauge | Histogram>
     }
     const { memory } = this
-    const family: MetricFamily = { name, kind, help, labels, bounds, ...over === undefined ? null : { over } }
+    const rest = { ...over === undefined ? null : { over }, ...exemplars === true ? { exemplars } : null }
+    const family: MetricFamily = { name, kind, help, labels, bounds, ...rest }
     const number = memory.addFamily(family)
     const metric = kind === 'counter' ? new LabelledCounter(this, family, number, maxSeries, at => new Counter(memory, at))
       : kind === 'gauge' ? new LabelledGauge(this, family, number, maxSeries, at => new Gauge(memory, at))
@@ -229,7 +235,8 @@ export class Metrics {
   }
 }
 
-type AnyDefinition = MetricDefinition & Pick<GaugeDefinition, 'over'> & Pick<HistogramDefinition, 'bounds'>
+type AnyDefinition =
+  MetricDefinition & Pick<GaugeDefinition, 'over'> & Pick<HistogramDefinition, 'bounds'> & Pick<MetricFamily, 'exemplars'>
 
 function checked(options: AnyDefinition): AnyDefinition {
   const { name, help, labels = [], maxSeries = DEFAULT_MAX_SERIES, bounds = DURATION_BOUNDS } = options

@@ -164,10 +164,13 @@ class ListenerSeries {
     this.#accepted = families.connections.labels(this.#service, name, 'accepted')
   }
 
-  ended({ method, status, flag, durationMs, startedAt, firstByteAt, bytesReceived, bytesSent }: ExchangeEnded): void {
+  ended(event: ExchangeEnded): void {
+    const { method, status, flag, durationMs, startedAt, startedWallMs, firstByteAt, bytesReceived, bytesSent, trace } = event
     const number = this.#numberOf(method)
     this.#outcome(number, Math.floor(status / 100), flag).inc()
-    this.#durationOf(number, status).observe(durationMs / MS_PER_SECOND)
+    const duration = this.#durationOf(number, status)
+    duration.observe(durationMs / MS_PER_SECOND)
+    if (trace !== null) duration.exemplify(durationMs / MS_PER_SECOND, trace.traceId, (startedWallMs + durationMs) / MS_PER_SECOND)
     if (firstByteAt !== 0) this.#firstBytes.observe((firstByteAt - startedAt) / MS_PER_SECOND)
     if (bytesReceived !== 0) this.#bytesIn.inc(bytesReceived)
     if (bytesSent !== 0) this.#bytesOut.inc(bytesSent)

@@ -6,6 +6,7 @@ import { test, type TestContext } from 'node:test'
 import { OtlpReceiver, type ReceivedSpan } from '../support/otlp-receiver.ts'
 import { get } from '../support/proxy.ts'
 import { RawClient } from '../support/raw-client.ts'
+import { scrape, sumOf } from '../support/scraped-metrics.ts'
 import { answer, response, ScriptedOrigin } from '../support/scripted-origin.ts'
 import { SupervisedApp, type SupervisedOptions } from '../support/supervised-app.ts'
 import { waitFor } from '../support/wait-for.ts'
@@ -60,6 +61,27 @@ for (const lean of [false, true]) {
     assert.deepEqual([line['trace_id'], line['span_id']], [server!.traceId, server!.spanId])
   })
 }
+
+test('traces of workers: metrics show the trace of the last request of each series, to those who ask for OpenMetrics', async t => {
+  const env = { OTEL_BSP_SCHEDULE_DELAY: '20', CIRQUE_SUPERVISOR_ADMIN_ADDRESS: '127.0.0.1:0' }
+  const { app, collector } = await start(t, { lean: true }, env)
+  const admin = String(app.lines.find(line => line.msg === 'running')!['admin'])
+  for (const target of ['/a', '/b']) assert.equal(await ask(app, target), 200)
+  const exemplars = async (accept: string): Promise<string[]> => {
+    const { text } = await scrape(admin, { accept })
+    const marked = /^http_server_request_duration_seconds_bucket\{.*\} \d+ # \{trace_id="(\w+)"\}/
+    return text.split('\n').flatMap(line => marked.exec(line)?.[1] ?? [])
+  }
+  // A scrape may come before the end of the last one.
+  await waitFor('the second request', async () => {
+    const { samples } = await scrape(admin)
+    return sumOf(samples, 'http_server_request_duration_seconds_count') === 2
+  })
+  const spans = (await collector.received(6)).filter(({ kind }) => kind === 'server')
+  const last = spans.find(({ attributes }) => attributes['url.path'] === '/b')!
+  assert.deepEqual(await exemplars('application/openmetrics-text; version=1.0.0'), [last.traceId])
+  assert.deepEqual(await exemplars('text/plain'), [])
+})
 
 test('traces of workers: a collector that hangs slows neither requests nor the end, and status says what is lost', async t => {
   const { app, collector } = await start(t, { lean: true }, {

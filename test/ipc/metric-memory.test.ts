@@ -3,7 +3,9 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { LOST_SLOT, METRIC_MEMORY_BYTES, MetricMemory, MetricReader, slotsOf, type MetricFamily } from '../../src/ipc/metric-memory.ts'
+import {
+  countsOf, LOST_SLOT, METRIC_MEMORY_BYTES, MetricMemory, MetricReader, slotsOf, writeExemplar, type MetricFamily,
+} from '../../src/ipc/metric-memory.ts'
 import { loadSystemCalls } from '../../src/ipc/system-calls.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 
@@ -51,6 +53,29 @@ test('metric memory: a reader sees what was counted at any moment, whatever was 
       } else compare()
     }
     compare()
+  }))
+})
+
+test('metric memory: the last exemplar of a series is read whole or not at all, and a reader that knows of none reads the counts', () => {
+  const family: MetricFamily = { ...HISTOGRAM, exemplars: true }
+  const traceIds = fc.stringMatching(/^[0-9a-f]{32}$/)
+  const value = fc.double({ min: 0, max: 1e6, noNaN: true })
+  const one = fc.record({ value, at: fc.nat(2 ** 31 - 1), traceId: traceIds }, { noNullPrototype: true })
+  fc.assert(fc.property(fc.array(one, { minLength: 1, maxLength: 5 }), fc.nat(7), (all, torn) => {
+    const memory = new MetricMemory()
+    const first = memory.addSeries(memory.addFamily(family), slotsOf(family), []), at = first + countsOf(family)
+    const other = memory.addSeries(0, slotsOf(family), [])
+    assert.equal(other, first + slotsOf(family))
+    const [empty] = readerOf(memory).series()
+    assert.deepEqual([empty!.values.length, 'exemplar' in empty!], [HISTOGRAM.bounds.length + 2, false])
+    for (const { value, at: seconds, traceId } of all) writeExemplar(memory.slots, at, value, seconds, traceId)
+    assert.deepEqual(readerOf(memory).series()[0]!.exemplar, all.at(-1))
+    // The next one has been written as far as the slot `torn`, from the end on.
+    const whole = memory.slots.slice(at, at + 8)
+    writeExemplar(memory.slots, at, 7, 7, 'f'.repeat(32))
+    memory.slots.set(whole.subarray(0, torn), at)
+    assert.deepEqual(readerOf(memory).series()[0]!.exemplar, torn === 0 ? { value: 7, at: 7, traceId: 'f'.repeat(32) } : undefined)
+    assert.equal(readerOf(memory).series()[1]!.exemplar, undefined)
   }))
 })
 

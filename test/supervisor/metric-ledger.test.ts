@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { MetricMemory } from '../../src/ipc/metric-memory.ts'
 import { SILENT_LOG } from '../../src/ipc/process-log.ts'
-import { Metrics } from '../../src/telemetry/metrics.ts'
+import { Metrics, type Histogram } from '../../src/telemetry/metrics.ts'
 import { MetricLedger } from '../../supervisor/metric-ledger.ts'
 import { MemoryMetricDisk } from '../support/memory-metric-disk.ts'
 
@@ -119,6 +119,30 @@ test('metric ledger: sums of fractions never go back, in whatever order workers 
     next.begin(new Set())
     assert.equal(totalOf(next, 'seconds_total'), before[0])
   }))
+})
+
+test('metric ledger: of exemplars of several workers the last one is shown, and none of a worker that is gone', () => {
+  const disk = new MemoryMetricDisk()
+  const ledger = new MetricLedger('/state', disk, SILENT_LOG)
+  ledger.begin(new Set())
+  const definition = { name: 'waits_seconds', help: 'h', labels: ['a'], bounds: [1], exemplars: true }
+  const ids = ['1.0.0', '1.1.0']
+  const [first, second] = ids.map(id => workerOf(disk, ledger.create(id, OWNER)).add('histogram', definition).labels('x') as Histogram)
+  const last = (): unknown => ledger.totals().totals.get('waits_seconds')!.series.get('x')!.exemplar
+  const values = (): number[] => [...ledger.totals().totals.get('waits_seconds')!.series.get('x')!.values]
+  assert.equal(last(), undefined)
+  const traceIds = ['a'.repeat(32), 'b'.repeat(32)]
+  second!.observe(0.5)
+  second!.exemplify(0.5, traceIds[1]!, 200)
+  first!.observe(2)
+  first!.exemplify(2, traceIds[0]!, 100)
+  assert.deepEqual(last(), { value: 0.5, at: 200, traceId: traceIds[1] })
+  assert.deepEqual(values(), [1, 1, 2.5])
+  ledger.fold(ids[1]!)
+  assert.deepEqual(last(), { value: 2, at: 100, traceId: traceIds[0] })
+  ledger.fold(ids[0]!)
+  assert.equal(last(), undefined)
+  assert.deepEqual(values(), [1, 1, 2.5])
 })
 
 test('metric ledger: a full disk costs metrics, is said once, and is over when there is room', () => {

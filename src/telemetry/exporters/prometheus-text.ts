@@ -5,7 +5,7 @@
  * Each answer has a registry of its own: one that was asked for OpenMetrics once would leave `_total` out of the names of its
  * counters for good, in the other format too.
  */
-import type { MetricFamily } from '../../ipc/metric-memory.ts'
+import type { Exemplar, MetricFamily } from '../../ipc/metric-memory.ts'
 
 /** One family with all its series, whoever counted them. */
 export interface ShownMetric {
@@ -17,6 +17,8 @@ export interface ShownSeries {
   readonly labelValues: readonly string[]
   /** As they were counted, see MetricFamily. */
   readonly values: ArrayLike<number>
+  /** Of a histogram, for OpenMetrics alone: it stands at the bucket that its value lies in. @default none */
+  readonly exemplar?: Exemplar
 }
 
 export interface MetricsPage {
@@ -29,6 +31,8 @@ interface LibraryValue {
   readonly metricName?: string
   readonly labels: Readonly<Record<string, string>>
   readonly value: number
+  /** Left out of the text format by the library. */
+  readonly exemplar?: { readonly labelSet: { readonly trace_id: string }; readonly value: number; readonly timestamp: number }
 }
 
 interface Library {
@@ -86,17 +90,23 @@ class LibraryMetric {
   reset(): void { /* Each answer has a metric of its own. */ }
 }
 
-function valuesOf(family: MetricFamily, { labelValues, values }: ShownSeries): LibraryValue[] {
+function valuesOf(family: MetricFamily, { labelValues, values, exemplar }: ShownSeries): LibraryValue[] {
   const { name, kind, bounds } = family
   const labels = Object.fromEntries(family.labels.map((label, index) => [label, labelValues[index] ?? '']))
   if (kind !== 'histogram') return [{ labels, value: values[0] ?? 0 }]
   const rows: LibraryValue[] = []
   let count = 0
+  const place = exemplar === undefined ? -1 : [...bounds, Infinity].findIndex(bound => exemplar.value <= bound)
   for (const [index, bound] of [...bounds, Infinity].entries()) {
     count += values[index] ?? 0
-    rows.push({ metricName: `${name}_bucket`, labels: { ...labels, le: bound === Infinity ? '+Inf' : String(bound) }, value: count })
+    const row = { metricName: `${name}_bucket`, labels: { ...labels, le: bound === Infinity ? '+Inf' : String(bound) }, value: count }
+    rows.push(index === place ? { ...row, exemplar: shownExemplar(exemplar!) } : row)
   }
   rows.push({ metricName: `${name}_sum`, labels, value: values[bounds.length + 1] ?? 0 })
   rows.push({ metricName: `${name}_count`, labels, value: count })
   return rows
+}
+
+function shownExemplar({ value, at, traceId }: Exemplar): LibraryValue['exemplar'] & object {
+  return { labelSet: { trace_id: traceId }, value, timestamp: at }
 }

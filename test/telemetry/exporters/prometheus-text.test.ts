@@ -32,6 +32,23 @@ test('prometheus text: both formats say the same, in any order of asking', async
   }
 })
 
+test('prometheus text: an exemplar stands at the bucket of its value, and in OpenMetrics alone', async () => {
+  const traceId = '0af7651916cd43dd8448eb211c80319c'
+  const rows = [[0.5, '1'], [1, '1'], [1.5, '10'], [99, '+Inf']] as const
+  for (const [value, le] of rows) {
+    const { family } = PAGE[2]!
+    const exemplar = { value, at: 1_795_972_467.25, traceId }
+    const page = [{ family, series: [{ labelValues: ['acme'], values: [1, 2, 3, 99], exemplar }] }]
+    const { text } = await renderMetrics(page, true)
+    const marked = text.split('\n').filter(line => line.includes('trace_id'))
+    assert.equal(marked.length, 1)
+    const [line = ''] = marked
+    assert.ok(line.startsWith(`sizes_bytes_bucket{tenant="acme",le="${le}"} `), line)
+    assert.ok(line.endsWith(` # {trace_id="${traceId}"} ${value} 1795972467.25`), line)
+    assert.equal((await renderMetrics(page, false)).text.includes('trace_id'), false)
+  }
+})
+
 test('prometheus text: OpenMetrics is for those who name it', () => {
   const prometheus = 'application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1'
   for (const accept of [prometheus, 'Application/OpenMetrics-Text', 'text/plain, application/openmetrics-text']) {
