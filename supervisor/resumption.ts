@@ -1,7 +1,6 @@
 /** What the state that one image hands to the next means to that next image. Pure: run.ts does what it says. */
 import { SENTRY_DEFAULTS } from '../src/config/sentry-options.ts'
 import type { ServerConfig } from '../src/config/server-config.ts'
-import { TRACES_DEFAULTS } from '../src/config/traces-options.ts'
 import { readEntry } from './journal.ts'
 import type { JournalEntry } from './journal.ts'
 import type { Handover } from './reexec.ts'
@@ -26,7 +25,7 @@ export function readResumption({ state, attempt, reason }: Pick<Handover, 'state
   if (generation === undefined) throw new Error('the state that was handed over names no generation')
   const { application, args, origin } = entry
   // An image of an older release knew nothing of traces.
-  const { log, traces = TRACES_DEFAULTS, limits, listeners } = generation.settings
+  const { log, traces = {}, limits, listeners } = generation.settings
   const options = forward ? plan!.options : entry.options
   // Where errors are reported to is a secret, which no file of ours holds: run.ts reads it again.
   const config: ServerConfig = { file: origin.file, supervisor: options, log, traces, limits, listeners, sentry: SENTRY_DEFAULTS }

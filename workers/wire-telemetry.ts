@@ -5,7 +5,7 @@
  */
 import { stderrLog, type ProcessLog } from '../src/ipc/process-log.ts'
 import { LOG_DEFAULTS, type LogLevel, type ResolvedLogOptions } from '../src/config/log-options.ts'
-import type { ResolvedTracesOptions } from '../src/config/traces-options.ts'
+import type { TracesOptions } from '../src/config/traces-options.ts'
 import type { ServerContext } from '../src/server/server-context.ts'
 import { shownAddresses } from '../src/telemetry/exporters/masked-address.ts'
 import { QUERY_SECRETS } from '../src/telemetry/exporters/query-secrets.ts'
@@ -58,9 +58,8 @@ export class WorkerTelemetry {
   shownClient(address: string): string { return this.#clients.of(address) }
 
   /** Before the application is loaded, which may ask OpenTelemetry for a tracer of its own. @throws when a package cannot be loaded. */
-  async startTraces(options: ResolvedTracesOptions | undefined): Promise<Pick<ServerContext, 'tracing'>> {
-    // A supervisor of an older release says nothing of them.
-    if (options === undefined || !options.enabled) return { tracing: null }
+  async startTraces(options: Readonly<TracesOptions> = {}): Promise<Pick<ServerContext, 'tracing'>> {
+    if (options.enabled !== true) return { tracing: null }
     try {
       const { startTraces } = await import('../src/telemetry/exporters/start-traces.ts')
       this.#traces = await startTraces(options, {

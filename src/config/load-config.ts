@@ -20,7 +20,7 @@ import {
   type ConfigKey, type ConfigMistake, type ServerConfig,
 } from './server-config.ts'
 import { resolveSupervisorOptions, type SupervisorOptions } from './supervisor-options.ts'
-import { TRACES_DEFAULTS, type ResolvedTracesOptions } from './traces-options.ts'
+import type { TracesOptions } from './traces-options.ts'
 import type { ListenerOverrides } from './worker-settings.ts'
 import { exampleOf, readWritten, writtenKey, writtenValue } from './written-options.ts'
 
@@ -84,7 +84,7 @@ export function loadConfig(sources: ConfigSources = {}): ServerConfig {
   if (mistakes.length > 0) throw new ConfigError(limited(mistakes))
 
   const log: ResolvedLogOptions = { ...LOG_DEFAULTS, ...sections['log'] }
-  const traces: ResolvedTracesOptions = { ...TRACES_DEFAULTS, ...sections['traces'] }
+  const traces: TracesOptions = { ...sections['traces'] }
   const limits: LimitOptions = { ...sections['limits'] }
   const supervisor = resolveTogether(sections, saidBy)
   const logKeys = [...saidBy.keys()].filter(key => key.startsWith('log.'))

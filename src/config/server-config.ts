@@ -19,7 +19,7 @@ import {
   DRAIN_OPTIONS, RESTART_OPTIONS, SUPERVISOR_OPTIONS, UPGRADE_OPTIONS,
   type ResolvedSupervisorOptions,
 } from './supervisor-options.ts'
-import { TRACES_OPTIONS, type ResolvedTracesOptions } from './traces-options.ts'
+import { TRACES_OPTIONS, type TracesOptions } from './traces-options.ts'
 import type { ListenerOverrides } from './worker-settings.ts'
 import { leavesOf, writable, writtenKey } from './written-options.ts'
 
@@ -33,7 +33,8 @@ export interface ServerConfig {
   readonly log: ResolvedLogOptions
   /** Where each key of it stands that was said, by its whole name: `{ 'log.access': 'cirque.yaml:4:11' }`; left out when there are none. */
   readonly logAt?: Readonly<Record<string, string>>
-  readonly traces: ResolvedTracesOptions
+  /** What was said of traces; one that is left out may be said by a variable of OpenTelemetry. */
+  readonly traces: Readonly<TracesOptions>
   /** Never to be shown, nor written anywhere: it may hold a secret. */
   readonly sentry: ResolvedSentryOptions
   /** What was said of limits; one that is left out is as the application chose. */

@@ -7,7 +7,7 @@ export interface TracesOptions {
   enabled?: boolean
   /**
    * Share of the requests that begin a trace here which are recorded, 0 to 1; those that come with a trace are recorded as whoever began
-   * it decided. 0 records only what others decided. @default 0.01
+   * it decided. 0 records only what others decided. Left out, `OTEL_TRACES_SAMPLER` counts where it is set. @default 0.01
    */
   ratio?: number
   /**

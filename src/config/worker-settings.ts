@@ -5,15 +5,15 @@
  */
 import type { LimitOptions } from './limit-options.ts'
 import type { ResolvedLogOptions } from './log-options.ts'
-import type { ResolvedTracesOptions } from './traces-options.ts'
+import type { TracesOptions } from './traces-options.ts'
 
 /** What the file may say of one listener; a key that is left out keeps what the application chose. */
 export type ListenerOverrides = Readonly<Record<string, number | boolean>>
 
 export interface WorkerSettings {
   readonly log: ResolvedLogOptions
-  /** Left out by a supervisor that knows of none. */
-  readonly traces?: ResolvedTracesOptions
+  /** Only what was said; left out by a supervisor that knows of none. */
+  readonly traces?: Readonly<TracesOptions>
   /** Only what was said; the rest is as the application chose. */
   readonly limits: Readonly<LimitOptions>
   /** By name of the listener, `*` for all. */

@@ -32,19 +32,27 @@ const W3C_FIELDS: ReadonlySet<string> = new Set([TRACEPARENT, TRACESTATE])
 const B3_NAMES = [B3, B3_TRACE_ID, B3_SPAN_ID, B3_PARENT_ID, B3_SAMPLED, B3_FLAGS] as const
 const B3_FIELDS: ReadonlySet<string> = new Set(B3_NAMES)
 
+/** How requests become parts of traces. */
+export interface TraceRules extends Pick<ResolvedTracesOptions, 'propagate' | 'ratio' | 'trustParent'> {
+  /** Whether what a believed parent decided counts. Otherwise its trace goes on, and the id decides. */
+  readonly heedsParent: boolean
+}
+
 export class TracePropagation {
   readonly #formats: readonly TraceFormat[]
   readonly #trust: ResolvedTracesOptions['trustParent']
+  readonly #heedsParent: boolean
   readonly #threshold: number
   readonly #ids: TraceIds
   /** Of the formats, each once. */
   readonly #fields: ReadonlySet<string>
 
-  constructor({ propagate, ratio, trustParent }: Pick<ResolvedTracesOptions, 'propagate' | 'ratio' | 'trustParent'>, ids: TraceIds) {
+  constructor({ propagate, ratio, trustParent, heedsParent }: TraceRules, ids: TraceIds) {
     this.#formats = [...new Set(propagate.filter(isTraceFormat))]
     this.#fields = new Set(this.#formats.flatMap(format => [...fieldsOf(format)]))
     this.#threshold = samplingThreshold(ratio)
     this.#trust = trustParent
+    this.#heedsParent = heedsParent
     this.#ids = ids
   }
 
@@ -65,9 +73,9 @@ export class TracePropagation {
       return this.#newTrace(false, parent)
     }
     if (parent === null) return this.#newTrace(false, null)
-    const { traceId, spanId, sampled, debug, random } = parent
+    const { traceId, spanId, debug, random } = parent, sampled = this.#heedsParent ? parent.sampled : null
     if (sampled === false) return null
-    if (traceId === '') return this.#newTrace(debug, null, 0)
+    if (traceId === '') return this.#newTrace(debug, null, sampled === true ? 0 : this.#threshold)
     if (sampled === null && !isSampled(traceId, this.#threshold)) return null
     const state = format === 'w3c' ? stateIn(headers) : ''
     return { traceId: owned(traceId), parentId: owned(spanId), linked: null, debug, random, state: owned(state) }

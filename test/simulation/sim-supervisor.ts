@@ -5,7 +5,6 @@
 import path from 'node:path'
 import { SENTRY_DEFAULTS } from '../../src/config/sentry-options.ts'
 import type { ServerConfig } from '../../src/config/server-config.ts'
-import { TRACES_DEFAULTS } from '../../src/config/traces-options.ts'
 import { OptionError } from '../../src/primitives/option-table.ts'
 import type { ChannelEnd, ChannelHandlers, ChannelOptions, Question } from '../../src/ipc/channel.ts'
 import type { Decode, FromWorker, ToWorker } from '../../src/ipc/messages.ts'
@@ -140,7 +139,7 @@ export class SimSupervisor implements ProcessHost {
   }
 
   #config(): ServerConfig {
-    return { file: '', supervisor: this.#world.options, traces: TRACES_DEFAULTS, ...this.#world.settings, sentry: SENTRY }
+    return { file: '', supervisor: this.#world.options, traces: {}, ...this.#world.settings, sentry: SENTRY }
   }
 
   #log(): ProcessLog {

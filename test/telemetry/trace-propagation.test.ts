@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { TraceFormat, TracesOptions } from '../../src/config/traces-options.ts'
+import type { TraceFormat } from '../../src/config/traces-options.ts'
 import { HeaderMap } from '../../src/http/header-map.ts'
 import { TraceIds } from '../../src/telemetry/trace-ids.ts'
-import { TracePropagation, type TraceStart } from '../../src/telemetry/trace-propagation.ts'
+import { TracePropagation, type TraceRules, type TraceStart } from '../../src/telemetry/trace-propagation.ts'
 
 const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736', SPAN = '00f067aa0ba902b7', PARENT = '05e3ac9a4f6e3b90'
 const SAMPLED = `00-${TRACE}-${SPAN}-01`, LEFT_OUT = `00-${TRACE}-${SPAN}-00`
@@ -12,15 +12,16 @@ type Fields = readonly (readonly [string, string])[]
 
 interface Begun { readonly start: TraceStart | null; readonly left: Record<string, unknown> }
 
-function begin(options: TracesOptions, fields: Fields, trusted = true): Begun {
-  const propagation = new TracePropagation({ propagate: ['w3c'], ratio: 0, trustParent: 'hops', ...options }, new TraceIds())
+function begin(options: Partial<TraceRules>, fields: Fields, trusted = true): Begun {
+  const rules: TraceRules = { propagate: ['w3c'], ratio: 0, trustParent: 'hops', heedsParent: true, ...options }
+  const propagation = new TracePropagation(rules, new TraceIds())
   const headers = HeaderMap.from(fields)
   const start = propagation.begin(headers, trusted)
   return { start, left: { ...headers.toObject() } }
 }
 
 function written(propagate: readonly TraceFormat[], start: Partial<TraceStart>, fields: Fields = []): Record<string, unknown> {
-  const propagation = new TracePropagation({ propagate, ratio: 1, trustParent: 'always' }, new TraceIds())
+  const propagation = new TracePropagation({ propagate, ratio: 1, trustParent: 'always', heedsParent: true }, new TraceIds())
   const headers = HeaderMap.from(fields)
   propagation.write(headers, { traceId: TRACE, parentId: '', linked: null, debug: false, random: false, state: '', ...start }, SPAN, PARENT)
   return { ...headers.toObject() }
@@ -78,6 +79,16 @@ test('propagation: where B3 leaves the decision to us, the id makes it', () => {
   }
   // Nobody who is not believed decides anything.
   assert.equal(begin({ propagate, ratio: 0 }, [['b3', '1']], false).start, null)
+})
+
+test('propagation: where the decision of a parent does not count its trace goes on, and the id decides', () => {
+  const heedsParent = false
+  for (const given of [SAMPLED, LEFT_OUT]) {
+    assert.deepEqual(begin({ ratio: 1, heedsParent }, [['traceparent', given]]).start?.parentId, SPAN)
+    assert.deepEqual(begin({ ratio: 0, heedsParent }, [['traceparent', given]]), { start: null, left: { traceparent: given } })
+  }
+  assert.equal(begin({ propagate: ['b3'], ratio: 0, heedsParent }, [['b3', '1']]).start, null)
+  assert.notEqual(begin({ propagate: ['b3'], ratio: 1, heedsParent }, [['b3', '0']]).start, null)
 })
 
 test('propagation: both forms of B3 are read, the one field first, and the first format that a request has counts', () => {

@@ -10,7 +10,7 @@ import { RepeatedLines } from '../repeated-lines.ts'
 import type { RequestTracing } from '../request-trace.ts'
 import { spanCounts } from '../span-counts.ts'
 import { TraceIds } from '../trace-ids.ts'
-import { TracePropagation } from '../trace-propagation.ts'
+import { TracePropagation, type TraceRules } from '../trace-propagation.ts'
 
 /** While spans are lost it is said this often, in ms: seldom, as it may last for days. */
 const TROUBLE_PERIOD_MS = 10_000
@@ -51,7 +51,8 @@ export async function startTraces(given: Omit<TracesOptions, 'enabled'> = {}, ar
   const [api, { startSdk }, { SpanChoices }, { SpanTracer }] = await Promise.all([
     import('@opentelemetry/api'), import('./span-sdk.ts'), import('./span-choices.ts'), import('./span-tracer.ts'),
   ])
-  const ids = new TraceIds(), propagation = new TracePropagation(options, ids)
+  const rules: TraceRules = { ...options, ...samplingOf(options.ratio, given.ratio !== undefined, log) }
+  const ids = new TraceIds(), propagation = new TracePropagation(rules, ids)
   const choices = new SpanChoices(ids, traceId => propagation.samples(traceId))
   const sdk = await startSdk(options, choices, {
     lost: reason => lines.warn('spans are lost', {}, () => ({ reason: reason.slice(0, MAX_SAID), dropped: spanCounts.dropped })),
@@ -60,9 +61,6 @@ export async function startTraces(given: Omit<TracesOptions, 'enabled'> = {}, ar
   if (sdk === null) {
     log.warn('traces are enabled, and OTEL_SDK_DISABLED or OTEL_TRACES_EXPORTER turns them off; unset it, or set traces.enabled to false')
     return { tracing: null, close: () => Promise.resolve() }
-  }
-  if ((process.env['OTEL_TRACES_SAMPLER'] ?? '') !== '') {
-    log.warn('OTEL_TRACES_SAMPLER does not count, as requests are sampled before there is a span; use traces.ratio and traces.trustParent')
   }
   return {
     tracing: new SpanTracer({ maker: sdk.maker, choices, context: api.context, propagation, ids, worker, shownClient }),
@@ -76,4 +74,39 @@ export async function startTraces(given: Omit<TracesOptions, 'enabled'> = {}, ar
       if (left > 0) log.warn('spans were not sent in time and are lost', { spans: left, limitMs })
     },
   }
+}
+
+/** What the samplers of OpenTelemetry come to. `ratio` null: it is in the argument. */
+const SAMPLERS: Readonly<Record<string, { readonly ratio: number | null; readonly heedsParent: boolean }>> = {
+  always_on: { ratio: 1, heedsParent: false },
+  always_off: { ratio: 0, heedsParent: false },
+  traceidratio: { ratio: null, heedsParent: false },
+  parentbased_always_on: { ratio: 1, heedsParent: true },
+  parentbased_always_off: { ratio: 0, heedsParent: true },
+  parentbased_traceidratio: { ratio: null, heedsParent: true },
+}
+
+const SAMPLER = 'OTEL_TRACES_SAMPLER'
+const ARGUMENT = 'OTEL_TRACES_SAMPLER_ARG'
+
+/** A variable of OpenTelemetry says it where nothing else does. @param said the ratio is none that was left out */
+function samplingOf(ratio: number, said: boolean, log: ProcessLog): Pick<TraceRules, 'ratio' | 'heedsParent'> {
+  const usual = { ratio, heedsParent: true }, name = process.env[SAMPLER]?.trim() ?? ''
+  if (name === '') return usual
+  if (said) {
+    log.warn(`${SAMPLER} does not count beside traces.ratio; leave one of them out`)
+    return usual
+  }
+  const sampler = Object.hasOwn(SAMPLERS, name) ? SAMPLERS[name]! : null
+  if (sampler === null) {
+    const remedy = `use one of ${Object.keys(SAMPLERS).join(', ')}`
+    log.warn(`${SAMPLER} is ${JSON.stringify(name)}; ${remedy}. traces.ratio counts, which is ${ratio}`)
+    return usual
+  }
+  // Left out it is 1, as OpenTelemetry has it.
+  const written = process.env[ARGUMENT]?.trim() ?? '', argument = written === '' ? 1 : Number(written)
+  if (sampler.ratio !== null) return { ...sampler, ratio: sampler.ratio }
+  if (argument >= 0 && argument <= 1) return { ...sampler, ratio: argument }
+  log.warn(`${ARGUMENT} is ${JSON.stringify(written)}; use a number from 0 to 1. traces.ratio counts, which is ${ratio}`)
+  return { ...sampler, ratio }
 }

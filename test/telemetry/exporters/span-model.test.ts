@@ -7,7 +7,6 @@ import { test } from 'node:test'
 import { context, SpanKind, SpanStatusCode, type HrTime } from '@opentelemetry/api'
 import { TracerProvider, type ReadableSpan, type SpanProcessor } from '@opentelemetry/sdk-trace'
 import fc from 'fast-check'
-import type { TracesOptions } from '../../../src/config/traces-options.ts'
 import { SpanChoices } from '../../../src/telemetry/exporters/span-choices.ts'
 import { SpanTracer } from '../../../src/telemetry/exporters/span-tracer.ts'
 import { TraceIds } from '../../../src/telemetry/trace-ids.ts'
@@ -29,8 +28,8 @@ class Kept implements SpanProcessor {
 }
 
 function tracing(kept: Kept, ratio: number): SpanTracer {
-  const options: Required<Pick<TracesOptions, 'propagate' | 'ratio' | 'trustParent'>> = { propagate: ['w3c'], ratio, trustParent: 'hops' }
-  const ids = new TraceIds(), propagation = new TracePropagation(options, ids)
+  const ids = new TraceIds()
+  const propagation = new TracePropagation({ propagate: ['w3c'], ratio, trustParent: 'hops', heedsParent: true }, ids)
   const choices = new SpanChoices(ids, traceId => propagation.samples(traceId))
   const maker = new TracerProvider({ sampler: choices, idGenerator: choices, spanProcessors: [kept] }).getTracer('model')
   return new SpanTracer({ maker, choices, context, propagation, ids, worker: '', shownClient: address => address })

@@ -4,7 +4,7 @@ import { test, type TestContext } from 'node:test'
 import { context, SpanStatusCode, trace, type Span } from '@opentelemetry/api'
 import fc from 'fast-check'
 import {
-  HttpPeer, OptionError, startTraces, type LogFields, type ProcessLog, type TracesContext, type TracesOptions, type Verdict,
+  HeaderMap, HttpPeer, OptionError, startTraces, type LogFields, type ProcessLog, type TracesContext, type TracesOptions, type Verdict,
 } from '../../../src/index.ts'
 import { MAX_SPAN_TEXT, SPAN_ATTRIBUTES, SPAN_EVENTS } from '../../../src/telemetry/exporters/span-attributes.ts'
 import { spanCounts } from '../../../src/telemetry/span-counts.ts'
@@ -376,6 +376,29 @@ test('traces: options that would not do are refused all at once, before anything
   })
 })
 
+test('traces: where no ratio is given a variable of OpenTelemetry says which requests are recorded', async t => {
+  const rows: readonly [sampler: string, argument: string, recorded: string, said?: RegExp][] = [
+    ['always_on', '', 'none sampled left-out'], ['always_off', '', ''], ['traceidratio', '1', 'none sampled left-out'],
+    ['traceidratio', '0', ''], ['parentbased_always_on', '', 'none sampled'], ['parentbased_always_off', '', 'sampled'],
+    ['parentbased_traceidratio', '0', 'sampled'], ['parentbased_traceidratio', '', 'none sampled'],
+    ['parentbased_traceidratio', '2', 'sampled', /^OTEL_TRACES_SAMPLER_ARG is "2"; use a number from 0 to 1/],
+    ['constructor', '', 'sampled', /^OTEL_TRACES_SAMPLER is "constructor"; use one of always_on, /],
+  ]
+  setVariables(t, { OTEL_TRACES_SAMPLER: '', OTEL_TRACES_SAMPLER_ARG: '' })
+  for (const [sampler, argument, recorded, said] of rows) {
+    Object.assign(process.env, { OTEL_TRACES_SAMPLER: sampler, OTEL_TRACES_SAMPLER_ARG: argument })
+    const lines: [string, LogFields][] = []
+    const { tracing, close } = await startTraces({ lean: true, trustParent: 'always' }, { log: logInto(lines) })
+    const requests = { 'none': [], 'sampled': [['traceparent', SAMPLED]], 'left-out': [['traceparent', LEFT_OUT]] } as const
+    const found = Object.entries(requests).filter(([, fields]) => tracing!.begin(HeaderMap.from(fields), false) !== null)
+    // Of a trace that begins here, one in a hundred is recorded where nobody says otherwise.
+    const names = found.map(([name]) => name).filter(name => said === undefined || name !== 'none')
+    assert.equal(names.join(' '), recorded, `${sampler} ${argument}`)
+    assert.deepEqual(lines.map(([message]) => said?.test(message) ?? false), said === undefined ? [] : [true], `${sampler} ${argument}`)
+    await close(0)
+  }
+})
+
 test('traces: variables of OpenTelemetry name the service and its resource, turn it off, and one that does not count is said', async t => {
   setVariables(t, {
     OTEL_RESOURCE_ATTRIBUTES: 'deployment.environment.name=a%20place, service.name=by-attribute', OTEL_SERVICE_NAME: 'by-name',
@@ -386,7 +409,7 @@ test('traces: variables of OpenTelemetry name the service and its resource, turn
   const { server: [server] } = await spans()
   assert.deepEqual([server!.resource['service.name'], server!.resource['deployment.environment.name']], ['by-name', 'a place'])
   assert.equal(server!.resource['telemetry.sdk.language'], 'nodejs')
-  assert.match(lines[0]![0], /^OTEL_TRACES_SAMPLER does not count/)
+  assert.match(lines[0]![0], /^OTEL_TRACES_SAMPLER does not count beside traces\.ratio/)
   setVariables(t, { OTEL_SDK_DISABLED: 'TRUE' })
   const said: [string, LogFields][] = []
   const off = await startTraces({ lean: true }, { log: logInto(said) })
