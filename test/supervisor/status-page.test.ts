@@ -152,7 +152,7 @@ test('status page: a server is there with its workers, what passes, what fails a
   assert.equal(browser.text('alerts'), 'upgrade-2 was rolled back 30s ago: it was slow|look at this')
   const page = browser.text('page')
   for (const part of [
-    'Requests240a second', 'Answered 5xx4.2%', 'Workers1of 2 accepting', 'event loops at most 1.5 ms late',
+    'Requests240a second', 'Answered 5xx4.2%', 'Workers1of 2 accepting', 'loop delay up to 1.5 ms',
     '7.0.0 slot 0, pid 5000|accepting|1m0s|12|240|3|1.5 ms|25.0 %|90 MiB|0',
     'draining for 1s, what is left is cut in 29s', 'slot 1 waiting, served by 7.0.0', '5xx UC 4.2 % |the upstream could not be reached',
     'CONNECT_REFUSED |12 a second', '240|5.0 %|0 %', '95.0 %', 'head-bytes|5.0|5', 'upgrade-2 rolled back 30s ago: it was slow|canary 1.2s',
