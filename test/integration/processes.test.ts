@@ -374,7 +374,7 @@ test('processes: health is told over plain HTTP, and a stop is not ready before 
   const app = await SupervisedApp.start(t, { options: { adminAddress: '127.0.0.1:0', drain: { lameDuckMs: 500 } } })
   const admin = Number(/:(\d+)$/.exec(String((await app.line('running'))['admin']))![1])
   const status = async (target: string): Promise<number> => (await fetch(`http://127.0.0.1:${admin}${target}`)).status
-  assert.deepEqual(await Promise.all(['/livez', '/readyz', '/startupz', '/'].map(status)), [200, 200, 200, 404])
+  assert.deepEqual(await Promise.all(['/livez', '/readyz', '/startupz', '/', '/elsewhere'].map(status)), [200, 200, 200, 200, 404])
   assert.equal((await fetch(`http://127.0.0.1:${admin}/livez`, { method: 'POST' })).status, 405)
   const { port } = app
   app.signal('SIGTERM')
