@@ -6,7 +6,8 @@
  * is left out, as are labels that we do not have: an empty one would be a false one. docs/metrics.md has the table, from here.
  *
  * Names, labels and kinds are those that the other proxies themselves show: Traefik 3 (pkg/observability/metrics), Caddy 2, HAProxy
- * 2.4 and later (its own exporter), and the exporter of nginx (nginx-prometheus-exporter, for stub_status).
+ * 2.4 and later (its own exporter), and the exporter of nginx (nginx-prometheus-exporter, for stub_status). A test compares those of
+ * Caddy and HAProxy with what the programs say.
  */
 import type { MetricNames } from '../src/config/metric-names.ts'
 import type { MetricFamily, MetricKind } from '../src/ipc/metric-memory.ts'

@@ -100,7 +100,7 @@ export const PROCESS_METRICS = {
     help: 'Backends that a load balancer took out of traffic, counted in each worker: after failed attempts, or by a health check.',
   },
   'cirque_metrics_overflowed_total': {
-    kind: 'counter', labels: [], help: 'Combinations of label values that found no series of their own and were counted as _overflow.',
+    kind: 'counter', labels: [], help: 'How often values of labels found no series of their own, and were counted as _overflow.',
   },
 } as const satisfies Readonly<Record<string, MetricRow>>
 
