@@ -78,7 +78,8 @@ export async function generatedTables(root: string): Promise<GeneratedTable[]> {
   if (has(COMPAT_SOURCE)) tables.push(compatTable(await load(COMPAT_SOURCE)))
   if (has(SPAN_SOURCE)) tables.push(...spanTables(await load(SPAN_SOURCE)))
   // All that there is to see has one page besides those that explain it.
-  tables.push(...tables.filter(({ source }) => SEEN.includes(source)).map(table => ({ ...table, page: REFERENCE_PAGE })))
+  const seen = has(REFERENCE_PAGE) ? tables.filter(({ source }) => SEEN.includes(source)) : []
+  tables.push(...seen.map(table => ({ ...table, page: REFERENCE_PAGE })))
   if (has(IMPORT_SOURCE)) tables.push(importTable(await load(IMPORT_SOURCE), has))
   if (has(LIMIT_SOURCE)) for (const limits of LIMIT_TABLES) tables.push(limitTable(root, limits, await load(limits.file)))
   return tables

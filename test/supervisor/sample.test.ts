@@ -47,7 +47,7 @@ function sampled(tell: (traffic: TrafficMetrics) => void, server: Partial<Sample
 function ended(more: Partial<ExchangeEnded>): ExchangeEnded {
   return {
     listener: 'shop/:80', method: 'GET', status: 200, flag: '-', durationMs: 4, startedAt: 0, firstByteAt: 0,
-    bytesReceived: 0, bytesSent: 10, retryBudgetSpent: false, error: null, ...more,
+    bytesReceived: 0, bytesSent: 10, retryBudgetSpent: false, error: null, trace: null, startedWallMs: 0, ...more,
   } as ExchangeEnded
 }
 
