@@ -52,7 +52,7 @@ export class FullScreen {
   #isOurs = false
   readonly #onTyped = (typed: Buffer): void => { for (const key of keysIn(typed.toString())) this.#onKey(key) }
   readonly #onResized = (): void => { this.#handlers.onResize() }
-  /** The terminal has what it had also when something throws that nobody caught. */
+  /** Also when something throws that nobody caught: what Node.js says of it then is to be read. */
   readonly #onExit = (): void => { this.#giveBack() }
   readonly #onContinued = (): void => {
     if (this.#isOurs) return
@@ -75,6 +75,7 @@ export class FullScreen {
 
   open(): void {
     process.on('exit', this.#onExit)
+    process.on('uncaughtExceptionMonitor', this.#onExit)
     process.on('SIGCONT', this.#onContinued)
     this.#output.on('resize', this.#onResized)
     this.#input.on('data', this.#onTyped)
@@ -83,6 +84,7 @@ export class FullScreen {
 
   close(): void {
     process.off('exit', this.#onExit)
+    process.off('uncaughtExceptionMonitor', this.#onExit)
     process.off('SIGCONT', this.#onContinued)
     this.#output.off('resize', this.#onResized)
     this.#input.off('data', this.#onTyped)

@@ -76,6 +76,16 @@ test('full screen: a process that ends without closing it gives the terminal bac
   screen.close()
 })
 
+test('full screen: what nobody caught is told where it can be read', () => {
+  const { terminal, screen } = opened()
+  // As Node.js says it before it writes what it was.
+  process.listeners('uncaughtExceptionMonitor').at(-1)!.call(process, new Error('x'), 'uncaughtException')
+  assert.equal(terminal.written, OWN_SCREEN + USUAL_SCREEN)
+  screen.close()
+  assert.equal(process.listenerCount('uncaughtExceptionMonitor'), 0)
+  assert.equal(terminal.written, OWN_SCREEN + USUAL_SCREEN)
+})
+
 test('full screen: a terminal that does not say how large it is has the usual size', () => {
   const { terminal, screen } = opened()
   terminal.columns = terminal.rows = 0
