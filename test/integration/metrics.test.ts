@@ -1,9 +1,11 @@
 /** /metrics over real workers and supervisors: exact, and never backwards, whatever is killed or replaced meanwhile. */
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { test } from 'node:test'
+import { requireProgram } from '../support/programs.ts'
 import { CounterWatch, scrape, sumOf, type Samples } from '../support/scraped-metrics.ts'
 import { SteadyLoad } from '../support/steady-load.ts'
 import { get, SupervisedApp } from '../support/supervised-app.ts'
@@ -105,6 +107,21 @@ test('metrics: 10,000 hosts, paths and methods make no series', async t => {
   const { samples } = await scrape(adminOf(app))
   assert.equal(sumOf(samples, 'cirque_requests_total', /method="_OTHER"/), CLIENTS * REQUESTS)
   assert.ok(samples.size < 400, `${samples.size} series`)
+})
+
+test('metrics: promtool finds nothing in the page of an instance that has served', async t => {
+  const promtool = requireProgram(t, 'promtool')
+  if (promtool === null) return
+  const app = await SupervisedApp.start(t, {
+    app: 'checked', options: { adminAddress: '127.0.0.1:0' }, env: { CHECKED_BACKENDS: await startOrigin(t) },
+  })
+  await get(app.port)
+  await waitFor('the first counts', async () => {
+    return sumOf((await scrape(adminOf(app))).samples, 'cirque_upstream_target_up') === 1
+  }, { deadlineMs: 20_000 })
+  const { text } = await scrape(adminOf(app))
+  const { status, stdout, stderr } = spawnSync(promtool, ['check', 'metrics'], { input: text, encoding: 'utf8' })
+  assert.deepEqual([status, stdout, stderr], [0, '', ''])
 })
 
 test('metrics: a backend that a health check takes out is down at once, and up again when it is back', async t => {
