@@ -173,7 +173,7 @@ const SOURCE_PLANTS: readonly SourceBug[] = [
       edits: [['await fleet.awaitWorkers(this.#options.upgrade.adoptTimeoutMs)\n    const w', '0\n    const w']],
     },
     found: /^workers [\d., ]+ hold sockets and can send them, but were not adopted|^\(1\) the queue of .* was lost by last holder/,
-    from: 600,
+    from: 2_700,
   },
   {
     bug: 'a worker that has lost its supervisor drains although orphans are kept',
