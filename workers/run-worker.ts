@@ -57,7 +57,8 @@ const life = new WorkerLife(role, {
     watch.configure(settings.log)
     metrics = WorkerMetrics.open(metricsFile, slot, calls, telemetry.log)
     const traces = await telemetry.startTraces(settings.traces)
-    return { ...logs, ...traces, tracers: metrics?.tracers ?? [], faultReports: null, calls: listenerCalls, workers, settings }
+    const counts = { tracers: metrics?.tracers ?? [], counting: metrics?.counting ?? null }
+    return { ...logs, ...traces, ...counts, faultReports: null, calls: listenerCalls, workers, settings }
   },
   load: application => import(pathToFileURL(application).href),
 })

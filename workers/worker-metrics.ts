@@ -8,6 +8,7 @@ import { METRIC_MEMORY_BYTES } from '../src/ipc/metric-memory.ts'
 import type { OpenCounts, UpstreamHealth } from '../src/ipc/open-counts.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
+import type { ExchangeCounter } from '../src/telemetry/exchange-counter.ts'
 import { metrics } from '../src/telemetry/metrics.ts'
 import { ProcessMetrics, type ProcessVitals } from '../src/telemetry/process-metrics.ts'
 import { TrafficMetrics } from '../src/telemetry/traffic-metrics.ts'
@@ -16,6 +17,8 @@ import type { Tracer } from '../src/telemetry/tracer.ts'
 export class WorkerMetrics {
   /** For every service of this process. */
   readonly tracers: readonly Tracer[]
+  /** Likewise. */
+  readonly counting: ExchangeCounter
   readonly #process: ProcessMetrics
   readonly #log: ProcessLog
   /** Where to write with every heartbeat; -1: the file is mapped, or cannot be written any more. */
@@ -45,7 +48,9 @@ export class WorkerMetrics {
   }
 
   private constructor(slot: number, log: ProcessLog, fd: number) {
-    this.tracers = [new TrafficMetrics(metrics)]
+    const traffic = new TrafficMetrics(metrics)
+    this.tracers = [traffic]
+    this.counting = traffic
     this.#process = new ProcessMetrics(metrics, slot)
     this.#process.start()
     this.#log = log

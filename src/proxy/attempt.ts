@@ -19,6 +19,7 @@ import { isPromise } from '../primitives/application-call.ts'
 import type { Clock } from '../primitives/clock.ts'
 import type { UpstreamConnection } from '../protocols/http-connection.ts'
 import type { DetachedStream, RequestSetup, UpstreamOwner, UpstreamSession } from '../protocols/http-session.ts'
+import type { ExchangeCounter } from '../telemetry/exchange-counter.ts'
 import type { TracerGroup } from '../telemetry/tracer-group.ts'
 import type { FinishedExchange } from './exchange-host.ts'
 import type { AttemptTrace } from './exchange-trace.ts'
@@ -28,8 +29,10 @@ import type { ResponseSource } from './response-source.ts'
 export interface AttemptHost {
   readonly connector: HttpConnector
   readonly clock: Clock
-  /** Times are read (access log, tracer): then they are taken. */
+  /** Times are read (access log, tracer, counts): then they are taken. */
   readonly timed: boolean
+  /** Null: nothing is counted. */
+  readonly counting: ExchangeCounter | null
   /** Peers are told how attempts ended; otherwise only that they did. */
   readonly judgesPeers: boolean
   /** Code of the application whose result nothing waits for failed. @param exchange left out where it belongs to none */
@@ -80,10 +83,14 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   /** Status of the origin's final answer, as it was received; 0 before. */
   status = 0
   #told: Told = Told.Nothing
+  #counted = false
   /** Exact times, 0 until known, and always where the host has no use for them. */
+  startedAt = 0
   connectedAt = 0
   sentAt = 0
   firstByteAt = 0
+  /** The connection was given back, or there was none. */
+  endedAt = 0
 
   constructor(
     host: AttemptHost, peer: Peer, owner: AttemptOwner, tracers: TracerGroup | null = null, trace: AttemptTrace | null = null,
@@ -113,6 +120,7 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
     this.#after = after
     const connection = connector.reuse(this.peer, this.#tracers, fresh)
     if (connection === null) {
+      if (this.#host.timed) this.startedAt = this.#host.clock.exact()
       this.#pending = connector.open(this.peer, this, this.#tracers, fresh)
       return false
     }
@@ -128,7 +136,7 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
 
   onConnectionFailed(error: ProxyError): void {
     this.#pending = null
-    this.trace?.over(0, 0)
+    this.#over(0, 0)
     // A limit of our own, or of this machine, says nothing about the peer.
     const ours = error.source === 'internal' || error.kind === 'POOL_QUEUE_FULL' || error.kind === 'POOL_QUEUE_TIMEOUT'
     this.settle(ours ? null : false)
@@ -138,6 +146,8 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   #begin(connection: UpstreamConnection, reused: boolean): void {
     this.reused = reused
     if (this.#host.timed) this.connectedAt = this.#host.clock.exact()
+    // One that was there needed no time.
+    if (this.startedAt === 0) this.startedAt = this.connectedAt
     this.session = connection.begin(this, this.peer.options)
     this.trace?.connected(connection.digest, connection.protocol, reused, this.connectedAt)
   }
@@ -227,11 +237,26 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   #giveBack(): void {
     const session = this.session
     if (session === null) return
-    this.trace?.over(session.bodyBytesOut, session.bodyBytesIn)
+    this.#over(session.bodyBytesOut, session.bodyBytesIn)
     this.session = null
     // An exchange that has not ended is given up; one that has is not touched by it.
     session.abort()
     this.#host.connector.release(session.connection, this.peer)
+  }
+
+  #over(bytesSent: number, bytesReceived: number): void {
+    if (this.#host.timed && this.endedAt === 0) this.endedAt = this.#host.clock.exact()
+    this.trace?.over(bytesSent, bytesReceived)
+  }
+
+  /** It is known why it ended and whether another one follows: those who watch and count are told. Only the first call counts. */
+  ended(error: ProxyError | null, retried: boolean): void {
+    const { counting } = this.#host
+    this.trace?.ended(this, error, retried)
+    if (counting === null || this.#counted) return
+    this.#counted = true
+    this.#over(0, 0)
+    counting.attemptOver(this, error, retried)
   }
 
   /** Tells the peer how the attempt ended, unless it knows; null: without a verdict. */

@@ -18,6 +18,8 @@ import type { FinishedExchange } from './exchange-host.ts'
 export interface TracedExchange extends FinishedExchange {
   readonly upgraded: boolean
   readonly retryBudgetSpent: boolean
+  /** 0: it is not known. */
+  readonly endedAt: number
 }
 
 /** An attempt, as its trace reads it when it is over. */
@@ -85,7 +87,7 @@ export class ExchangeTrace {
     const audience = this.#audience.exchangeEnded
     if (audience === null) return
     const exchange = this.#exchange, { request, startedAt } = exchange
-    const endedAt = this.clock.exact()
+    const endedAt = exchange.endedAt === 0 ? this.clock.exact() : exchange.endedAt
     audience.tell({
       exchangeId: this.exchangeId,
       requestId: exchange.requestId,

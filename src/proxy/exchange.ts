@@ -142,6 +142,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   readonly trace: RequestTrace | null
   readonly clientIp: string
   readonly startedAt: number
+  endedAt = 0
   ctx!: Ctx
   #requestId = ''
   #step: Step = Step.Normalize
@@ -349,14 +350,17 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     this.#dropAttempt()
     this.#body?.holdBack()
     this.#endResponsePipe()
-    this.#traceAttemptEnd(null)
+    this.#attempt?.ended(null, false)
   }
 
   // ---- what logs see
 
   get flag(): Flag { return this.error === null ? '-' : this.#budgetSpent ? 'RX' : flagOf(this.error) }
   get logFields(): ReadonlyMap<string, LogValue> | null { return this.#logFields }
-  get durationMs(): number { return this.startedAt === 0 ? 0 : this.#host.clock.exact() - this.startedAt }
+  get durationMs(): number {
+    if (this.startedAt === 0) return 0
+    return (this.endedAt === 0 ? this.#host.clock.exact() : this.endedAt) - this.startedAt
+  }
   get status(): number { return this.responded && this.response !== null ? this.response.status : 0 }
   get upstreamStatus(): number { return this.#attempt === null ? 0 : this.#attempt.status }
   get connectedAt(): number { return this.#attempt === null ? 0 : this.#attempt.connectedAt }
@@ -403,7 +407,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   begin(): void {
     const { app } = this.#plan, { tracers, clock } = this.#host
     const watching = this.#alsoRecording(tracers)
-    if (watching !== null && !this.#facts.selfTest) this.#watched = new ExchangeTrace(this, watching, clock)
+    if (watching !== null && watching.watchesExchanges && !this.#facts.selfTest) this.#watched = new ExchangeTrace(this, watching, clock)
     let hook = 'newCtx'
     try {
       if (this.#plan.has.newCtx) this.ctx = atOnce(app.newCtx!())
@@ -741,7 +745,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
       throw new TypeError(`it returned ${showValue(peer)}; use a peer, such as new HttpPeer('127.0.0.1:8080')`)
     }
     const tracers = this.#alsoRecording(this.#host.tracersFor(peer))
-    const trace = tracers === null ? null : this.#traceAttempt(peer, tracers)
+    const trace = tracers === null || !tracers.watchesExchanges ? null : this.#traceAttempt(peer, tracers)
     return this.#attempt = new Attempt(this.#host, peer, this, tracers, trace)
   }
 
@@ -754,12 +758,6 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     if (this.#facts.selfTest) return null
     this.#watched ??= new ExchangeTrace(this, null, this.#host.clock)
     return this.#watched.attempt(peer, tracers)
-  }
-
-  /** Tells tracers, unless they know already. */
-  #traceAttemptEnd(error: ProxyError | null): void {
-    const attempt = this.#attempt
-    if (attempt !== null) attempt.trace?.ended(attempt, error, false)
   }
 
   onAttemptConnected(): void {
@@ -1085,11 +1083,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     this.#earlierError = error
     this.#step = Step.Retrying
     const delay = retryDelayMs(this.attempts, this.#host.clock.random())
-    const { trace } = attempt
-    if (trace !== null) {
-      trace.ended(attempt, error, true)
-      this.#watched!.retried(trace, error, delay)
-    }
+    attempt.ended(error, true)
+    if (attempt.trace !== null) this.#watched!.retried(attempt.trace, error, delay)
     // Not from within the failing call: a fault that comes at once must not recurse.
     if (delay === 0) queueMicrotask(() => this.#retry())
     else this.#cancelRetry = this.#host.clock.after(delay, () => this.#retry())
@@ -1141,7 +1136,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     this.#failing = true
     if (this.#blamesModule) this.#skipsModules = true
     this.error = error
-    this.#traceAttemptEnd(error)
+    this.#attempt?.ended(error, false)
     this.#step = Step.Failing
     if (this.#down.responseStarted || statusOf(error) === 0) {
       this.#cut(error)
@@ -1201,6 +1196,19 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     this.#advance()
   }
 
+  /** The last one; null: there was none. The clock is looked at once for both where they end together. */
+  #endAttempt(attempt: Attempt | null): void {
+    const { timed, clock } = this.#host
+    if (attempt === null) {
+      if (timed) this.endedAt = clock.exact()
+      return
+    }
+    const endedBefore = attempt.endedAt !== 0
+    attempt.finish(this.error === null)
+    attempt.ended(this.error, false)
+    if (timed) this.endedAt = endedBefore || attempt.endedAt === 0 ? clock.exact() : attempt.endedAt
+  }
+
   #cut(error: ProxyError): void {
     if (this.#ended) return
     this.error ??= error
@@ -1224,10 +1232,10 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     this.#endResponsePipe()
     this.#own?.cancel()
     if (this.#chosen !== null && this.#chosen !== undefined) tellPeer(this.#host, this.#chosen, null)
-    this.#attempt?.finish(this.error === null)
-    this.#traceAttemptEnd(this.error)
+    this.#endAttempt(this.#attempt)
     host.exchangeEnded(this)
     this.#watched?.ended()
+    host.counting?.exchangeOver(this)
     if (has.logging) {
       try {
         const result = app.logging!(this, this.error, this.ctx)

@@ -38,6 +38,7 @@ import type { Tunnel } from '../proxy/tunnel.ts'
 import { watchPlan } from '../proxy/watched-plan.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
 import type { FaultDetails, FaultReports } from '../telemetry/fault-reports.ts'
+import type { ExchangeCounter } from '../telemetry/exchange-counter.ts'
 import { RepeatedLines } from '../telemetry/repeated-lines.ts'
 import { readTraceparent } from '../telemetry/trace-context.ts'
 import type { RequestTracing } from '../telemetry/request-trace.ts'
@@ -76,6 +77,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   readonly forwarded: ForwardedFields
   readonly retryBudget = new RetryBudget()
   recording: RecordedPhases<Ctx> | null = null
+  counting: ExchangeCounter | null = null
   /** Of the service, the process, and whoever looks. */
   tracers: TracerGroup | null
   readonly pathNormalization: PathNormalization
@@ -163,7 +165,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   /** The first head is due from the moment of accepting, whatever comes before it. */
   handshakeTimeoutMs({ headTimeoutMs }: ResolvedHttpListenerOptions): number { return headTimeoutMs }
 
-  start({ log, accessLog, tracers, tracing, faultReports, settings, instanceId }: ServerContext, admission: Admission): void {
+  start({ log, accessLog, tracers, counting, tracing, faultReports, settings, instanceId }: ServerContext, admission: Admission): void {
     this.#admission = admission
     this.#standingTracers = TracerGroup.of([...this.#ownTracers, ...tracers])
     this.#lines = new RepeatedLines(log, this.clock)
@@ -172,6 +174,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     if (this.#accessLog === undefined) this.#accessLog = accessLog
     this.#maxActive = settings.limits.maxActiveRequests ?? this.#maxActive
     this.#tracing = tracing
+    this.counting = counting
     this.watch(null)
   }
 
@@ -183,7 +186,8 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.recording = this.#tracing === null ? null : new RecordedPhases(this.plan, this.#tracing)
     this.tracers = (watcher?.tracers ?? []).reduce<TracerGroup | null>((group, tracer) => (group ?? NO_TRACERS).with(tracer), standing)
     this.#sink = tellBoth(this.#accessLog ?? null, watcher === null ? null : watcher.lines)
-    this.timed = this.tracers !== null || this.recording !== null || this.#sink !== null || this.#timedForPeer
+    const isWatched = this.tracers !== null && this.tracers.watchesExchanges
+    this.timed = isWatched || this.counting !== null || this.recording !== null || this.#sink !== null || this.#timedForPeer
   }
 
   open(stream: ByteStream, facts: AcceptFacts, listener: HttpListener, acceptedAt: number): ServedConnection {

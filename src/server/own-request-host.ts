@@ -42,6 +42,7 @@ export abstract class OwnRequestHost<Ctx> implements ExchangeHost<Ctx>, Connecti
   readonly recording = null
   readonly tracers = null
   readonly timed = false
+  readonly counting = null
   readonly keptBodies = new KeptBodies()
   readonly judgesPeers: boolean
   protected readonly service: TestedService<Ctx>

@@ -8,6 +8,7 @@ import { SILENT_LOG, type ProcessLog } from '../ipc/process-log.ts'
 import type { AccessLogSink } from '../telemetry/access-record.ts'
 import type { RequestTracing } from '../telemetry/request-trace.ts'
 import type { FaultReports } from '../telemetry/fault-reports.ts'
+import type { ExchangeCounter } from '../telemetry/exchange-counter.ts'
 import type { Tracer } from '../telemetry/tracer.ts'
 
 /** What the process gives its services when they start. */
@@ -18,6 +19,8 @@ export interface ServerContext {
   readonly accessLog: AccessLogSink | null
   /** Told of everything that every service does, behind the service's own tracers. @default none */
   readonly tracers: readonly Tracer[]
+  /** Counts the exchanges of every service. @default null: they are not counted */
+  readonly counting: ExchangeCounter | null
   /** Records requests of all services as parts of traces; `startTraces` makes one. @default null: none is recorded */
   readonly tracing: RequestTracing | null
   /** Told of hooks that throw and of requests that fail inside the proxy, so that somebody mends it. @default null: nobody wants to know */
@@ -36,7 +39,7 @@ export interface ServerContext {
 }
 
 export const SERVER_CONTEXT_DEFAULTS: ServerContext = {
-  log: SILENT_LOG, accessLog: null, tracers: [], tracing: null, faultReports: null, calls: null, workers: 1,
+  log: SILENT_LOG, accessLog: null, tracers: [], counting: null, tracing: null, faultReports: null, calls: null, workers: 1,
   settings: { limits: {}, listeners: {} },
 }
 

@@ -21,7 +21,7 @@ export interface LoggedExchange extends Session {
   readonly sentAt: number
   /** When the first head of the answer was there, interim ones included. */
   readonly firstByteAt: number
-  /** From `startedAt` to the moment in which it is read, in ms. */
+  /** From `startedAt` to its end, or to the moment in which it is read; in ms. */
   readonly durationMs: number
   /** What hooks added with `logField()`, in that order; null: nothing. */
   readonly logFields: ReadonlyMap<string, LogValue> | null

@@ -49,6 +49,10 @@ function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
 }
 
+const EXCHANGE_CALLBACKS = [
+  'exchangeStarted', 'attemptStarted', 'attemptConnected', 'attemptResponded', 'attemptEnded', 'exchangeRetried', 'exchangeEnded',
+] as const satisfies readonly TracerCallback[]
+
 export class TracerGroup implements Readonly<{ [Name in TracerCallback]-?: Audience<Name> | null }> {
   readonly exchangeStarted: Audience<'exchangeStarted'> | null
   readonly attemptStarted: Audience<'attemptStarted'> | null
@@ -66,6 +70,7 @@ export class TracerGroup implements Readonly<{ [Name in TracerCallback]-?: Audie
   readonly downstreamRefused: Audience<'downstreamRefused'> | null
   readonly downstreamClosed: Audience<'downstreamClosed'> | null
   readonly #tracers: readonly Tracer[]
+  readonly #watchesExchanges: boolean
   readonly #joined = new WeakMap<Tracer, TracerGroup>()
   /** What `with` returned last: peers of one service mostly have one tracer. */
   #lastTracer: Tracer | null = null
@@ -90,7 +95,11 @@ export class TracerGroup implements Readonly<{ [Name in TracerCallback]-?: Audie
     this.downstreamAccepted = audienceOf('downstreamAccepted', all)
     this.downstreamRefused = audienceOf('downstreamRefused', all)
     this.downstreamClosed = audienceOf('downstreamClosed', all)
+    this.#watchesExchanges = EXCHANGE_CALLBACKS.some(name => this[name] !== null)
   }
+
+  /** Some tracer wants to hear of exchanges or attempts: for those who watch connections alone nothing of that is made. */
+  get watchesExchanges(): boolean { return this.#watchesExchanges }
 
   /** Null for an empty list. @throws TypeError when one has a method that was meant to be a callback, and would never be called */
   static of(tracers: readonly Tracer[]): TracerGroup | null {

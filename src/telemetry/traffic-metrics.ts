@@ -1,15 +1,15 @@
 /**
- * Counts what a Tracer is told of: requests, attempts, connections (ipc/metric-table.ts says as what). It is told of every request,
- * so series are found once and kept: by the listener or peer of the event before, then by small whole numbers.
+ * Counts exchanges and attempts, and what a Tracer is told of connections (ipc/metric-table.ts says as what). It is called for every
+ * request, so series are found once and kept: by the listener or peer of the one before, then by small whole numbers.
  *
  * Callbacks that would make each request dearer are left out: `upstreamClosed` has every byte from an origin pass a stream more.
  */
 import { TRAFFIC_METRICS } from '../ipc/metric-table.ts'
 import type { ProxyError } from '../errors/proxy-error.ts'
 import type { Counter, Histogram, Metric, Metrics } from './metrics.ts'
+import type { CountedAttempt, CountedExchange, ExchangeCounter } from './exchange-counter.ts'
 import type {
-  AttemptEnded, DownstreamAccepted, DownstreamRefused, ExchangeEnded, ExchangeRetried, RequestRefused, Tracer, UpstreamConnected,
-  UpstreamConnectFailed,
+  DownstreamAccepted, DownstreamRefused, RequestRefused, Tracer, UpstreamConnected, UpstreamConnectFailed,
 } from './tracer.ts'
 
 /** RFC 9110 section 9.3, and PATCH (RFC 5789); others are counted as one. */
@@ -67,7 +67,7 @@ class Families {
   }
 }
 
-export class TrafficMetrics implements Tracer {
+export class TrafficMetrics implements Tracer, ExchangeCounter {
   readonly #families: Families
   readonly #listeners = new Map<string, ListenerSeries>()
   readonly #upstreams = new Map<string, UpstreamSeries>()
@@ -81,20 +81,22 @@ export class TrafficMetrics implements Tracer {
     this.#budgetSpent = this.#families.budgetSpent.labels()
   }
 
-  exchangeEnded(event: ExchangeEnded): void {
-    this.#listenerOf(event.listener).ended(event)
-    if (event.retryBudgetSpent) this.#budgetSpent.inc()
-    if (event.error !== null) this.#passed(event.error)
+  exchangeOver(exchange: CountedExchange): void {
+    this.#listenerOf(exchange.listener).over(exchange)
+    if (exchange.retryBudgetSpent) this.#budgetSpent.inc()
+    if (exchange.error !== null) this.#passed(exchange.error)
+  }
+
+  attemptOver(attempt: CountedAttempt, error: ProxyError | null, retried: boolean): void {
+    const upstream = this.#upstreamOf(attempt.peer.name)
+    upstream.over(attempt, error)
+    if (retried && error !== null) upstream.retried(error)
   }
 
   requestRefused({ listener, flag, error }: RequestRefused): void {
     this.#listenerOf(listener).refused(flag)
     this.#passed(error)
   }
-
-  attemptEnded(event: AttemptEnded): void { this.#upstreamOf(event.peer).ended(event) }
-
-  exchangeRetried({ peer, error }: ExchangeRetried): void { this.#upstreamOf(peer).retried(error) }
 
   upstreamConnected({ peer, durationMs }: UpstreamConnected): void { this.#upstreamOf(peer).connected(durationMs) }
 
@@ -164,13 +166,13 @@ class ListenerSeries {
     this.#accepted = families.connections.labels(this.#service, name, 'accepted')
   }
 
-  ended(event: ExchangeEnded): void {
-    const { method, status, flag, durationMs, startedAt, startedWallMs, firstByteAt, bytesReceived, bytesSent, trace } = event
-    const number = this.#numberOf(method)
+  over(exchange: CountedExchange): void {
+    const { request, status, flag, startedAt, endedAt, firstByteAt, bytesReceived, bytesSent, trace } = exchange
+    const number = this.#numberOf(request.method)
     this.#outcome(number, Math.floor(status / 100), flag).inc()
-    const duration = this.#durationOf(number, status)
-    duration.observe(durationMs / MS_PER_SECOND)
-    if (trace !== null) duration.exemplify(durationMs / MS_PER_SECOND, trace.traceId, (startedWallMs + durationMs) / MS_PER_SECOND)
+    const duration = this.#durationOf(number, status), seconds = (endedAt - startedAt) / MS_PER_SECOND
+    duration.observe(seconds)
+    if (trace !== null) duration.exemplify(seconds, trace.traceId, Date.now() / MS_PER_SECOND)
     if (firstByteAt !== 0) this.#firstBytes.observe((firstByteAt - startedAt) / MS_PER_SECOND)
     if (bytesReceived !== 0) this.#bytesIn.inc(bytesReceived)
     if (bytesSent !== 0) this.#bytesOut.inc(bytesSent)
@@ -234,7 +236,7 @@ class UpstreamSeries {
     this.#fresh = families.reuse.labels(name, 'false')
   }
 
-  ended({ status, error, reused, startedAt, connectedAt, sentAt, firstByteAt, endedAt }: AttemptEnded): void {
+  over({ status, reused, startedAt, connectedAt, sentAt, firstByteAt, endedAt }: CountedAttempt, error: ProxyError | null): void {
     const duration = error === null ? this.#okOf(status) : this.#find(status, error.kind)
     duration.observe((endedAt - startedAt) / MS_PER_SECOND)
     if (connectedAt !== 0) (reused ? this.#reused : this.#fresh).inc()

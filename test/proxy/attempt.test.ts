@@ -64,7 +64,7 @@ class Bench {
       release() { verdicts.push('released') },
     }
     const { connector, clock } = this, hookFailed = (hook: string): void => { this.failedHooks.push(hook) }
-    return new Attempt({ connector, clock, timed: false, judgesPeers: true, hookFailed }, new HttpPeer(backend), this.owner)
+    return new Attempt({ connector, clock, timed: false, counting: null, judgesPeers: true, hookFailed }, new HttpPeer(backend), this.owner)
   }
 
   async send(attempt: Attempt): Promise<WireEnd> {

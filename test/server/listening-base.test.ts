@@ -71,7 +71,7 @@ test('listening service: an embedded server that is given no log tells stderr, a
 test('listening service: what an operator sets counts over what the code says', async () => {
   const service = new HttpProxy(app, {}).addTcp('127.0.0.1:0', { maxUriBytes: 4000 }).addTcp('127.0.0.2:0')
   const log = { info() {}, warn() {}, error() {} }
-  const silent = { log, accessLog: null, tracers: [], tracing: null, faultReports: null, calls: null, workers: 1 }
+  const silent = { log, accessLog: null, tracers: [], counting: null, tracing: null, faultReports: null, calls: null, workers: 1 }
   const listeners = { '*': { maxHeaderCount: 7 }, 'http-proxy/127.0.0.1:0': { maxUriBytes: 500 } }
   await service.start({ ...silent, settings: { limits: {}, listeners } })
   const options = service.listeners.map(listener => [listener.options.maxUriBytes, listener.options.maxHeaderCount])

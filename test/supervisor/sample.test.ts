@@ -4,9 +4,9 @@ import { MetricMemory } from '../../src/ipc/metric-memory.ts'
 import { NO_COUNTS } from '../../src/ipc/open-counts.ts'
 import { SILENT_LOG } from '../../src/ipc/process-log.ts'
 import { ProxyError } from '../../src/errors/proxy-error.ts'
+import type { CountedAttempt, CountedExchange } from '../../src/telemetry/exchange-counter.ts'
 import { Metrics } from '../../src/telemetry/metrics.ts'
 import { TrafficMetrics } from '../../src/telemetry/traffic-metrics.ts'
-import type { AttemptEnded, ExchangeEnded } from '../../src/telemetry/tracer.ts'
 import type { SlotStatus, WorkerStatus } from '../../supervisor/fleet-status.ts'
 import { MetricLedger } from '../../supervisor/metric-ledger.ts'
 import type { CurrentStatus } from '../../supervisor/operator-desk.ts'
@@ -44,25 +44,24 @@ function sampled(tell: (traffic: TrafficMetrics) => void, server: Partial<Sample
   return sampleOf({ ...SERVER, ...server }, ledger.totals())
 }
 
-function ended(more: Partial<ExchangeEnded>): ExchangeEnded {
+function over(more: Partial<CountedExchange>): CountedExchange {
   return {
-    listener: 'shop/:80', method: 'GET', status: 200, flag: '-', durationMs: 4, startedAt: 0, firstByteAt: 0,
-    bytesReceived: 0, bytesSent: 10, retryBudgetSpent: false, error: null, trace: null, startedWallMs: 0, ...more,
-  } as ExchangeEnded
+    listener: 'shop/:80', request: { method: 'GET' }, status: 200, flag: '-', startedAt: 0, endedAt: 4, firstByteAt: 0,
+    bytesReceived: 0, bytesSent: 10, retryBudgetSpent: false, error: null, trace: null, ...more,
+  }
 }
 
-function attempt(more: Partial<AttemptEnded>): AttemptEnded {
+function attempt(more: Partial<CountedAttempt>): CountedAttempt {
   return {
-    peer: '10.0.0.1:80', status: 200, error: null, reused: true, startedAt: 0, connectedAt: 1, sentAt: 1, firstByteAt: 3, endedAt: 9,
-    ...more,
-  } as AttemptEnded
+    peer: { name: '10.0.0.1:80' }, status: 200, reused: true, startedAt: 0, connectedAt: 1, sentAt: 1, firstByteAt: 3, endedAt: 9, ...more,
+  }
 }
 
 test('sample: a listener has its requests by class and flag, and one that nobody has used is there as well', () => {
   const { listeners, bounds, flags } = sampled(traffic => {
-    for (const method of ['GET', 'POST', 'GET']) traffic.exchangeEnded(ended({ method }))
-    traffic.exchangeEnded(ended({ status: 502, flag: 'UC', durationMs: 20_000 }))
-    traffic.exchangeEnded(ended({ status: 0, flag: 'DC' }))
+    for (const method of ['GET', 'POST', 'GET']) traffic.exchangeOver(over({ request: { method } }))
+    traffic.exchangeOver(over({ status: 502, flag: 'UC', endedAt: 20_000 }))
+    traffic.exchangeOver(over({ status: 0, flag: 'DC' }))
     traffic.requestRefused({ listener: 'shop/:80', flag: 'PE', error: new ProxyError('BAD_HEAD', 'downstream', 'x') } as never)
   })
   const [used, unused] = listeners
@@ -77,10 +76,9 @@ test('sample: a listener has its requests by class and flag, and one that nobody
 
 test('sample: what a client brings about is no failure of an origin', () => {
   const { upstreams: [one] } = sampled(traffic => {
-    const faults = [['CLIENT_GONE', 'downstream'], ['READ_TIMEOUT', 'upstream']] as const
-    for (const [kind, source] of faults) traffic.attemptEnded(attempt({ status: 0, error: new ProxyError(kind, source, 'x') }))
-    traffic.attemptEnded(attempt({ status: 503, reused: false }))
-    traffic.exchangeRetried({ peer: '10.0.0.1:80', error: new ProxyError('READ_TIMEOUT', 'upstream', 'x') } as never)
+    traffic.attemptOver(attempt({ status: 0 }), new ProxyError('CLIENT_GONE', 'downstream', 'x'), false)
+    traffic.attemptOver(attempt({ status: 0 }), new ProxyError('READ_TIMEOUT', 'upstream', 'x'), true)
+    traffic.attemptOver(attempt({ status: 503, reused: false }), null, false)
     traffic.upstreamConnected({ peer: '10.0.0.1:80', durationMs: 0.5 } as never)
   })
   const { connectTimes, firstBytes, ...counts } = one!
@@ -92,8 +90,8 @@ test('sample: names hold what they hold, and JSON brings them back as they were'
   const names = HOSTILE_NAMES.map(name => name.slice(0, 128)).filter(name => !name.includes('\0'))
   const sample = sampled(traffic => {
     for (const name of names) {
-      traffic.exchangeEnded(ended({ listener: name }))
-      traffic.attemptEnded(attempt({ peer: name }))
+      traffic.exchangeOver(over({ listener: name }))
+      traffic.attemptOver(attempt({ peer: { name } }), null, false)
     }
   })
   const back = JSON.parse(JSON.stringify(sample)) as Sample

@@ -353,6 +353,7 @@ export class TracedWorld {
   /** Where the last step of the clock began. */
   stepFrom = 0
   readonly #metrics = new Metrics()
+  readonly #traffic = new TrafficMetrics(this.#metrics)
   readonly #service: HttpProxy<undefined>
   readonly #tracing: RequestTracing | null
   readonly #peerOptions: Readonly<Record<PeerName, readonly [usual: HttpPeerOptions, hasty: HttpPeerOptions]>>
@@ -370,7 +371,7 @@ export class TracedWorld {
     })
     this.#service = new HttpProxy<undefined>(this.#application(), {
       connector: this.#connector, accessLog: null, upgrades: ['model'],
-      tracers: [this.#tracer(this.byService), both, new TrafficMetrics(this.#metrics)],
+      tracers: [this.#tracer(this.byService), both, this.#traffic],
       listener: { keepAliveTimeoutMs: LONG_MS, bodyIdleTimeoutMs: LONG_MS, headTimeoutMs: LONG_MS },
     }).addTcp('127.0.0.1:0')
   }
@@ -450,7 +451,7 @@ export class TracedWorld {
 
   /** All scripts, each client's in their order. */
   async run(scripts: readonly Script[], chance: Chance): Promise<void> {
-    if (this.#tracing !== null) await this.#service.start({ ...SERVER_CONTEXT_DEFAULTS, tracing: this.#tracing })
+    await this.#service.start({ ...SERVER_CONTEXT_DEFAULTS, counting: this.#traffic, tracing: this.#tracing })
     const lines = new Map<number, Script[]>()
     for (const script of scripts) {
       const line = lines.get(script.client) ?? []

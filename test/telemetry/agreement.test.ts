@@ -103,7 +103,8 @@ test('telemetry: metrics, access log, spans and tracer agree with what clients a
   }, { accessLog, tracers: [tracer] }).addTcp('127.0.0.1:0', { maxRequestsPerConnection: 0 }))
   const collector = await OtlpReceiver.start(t), faults = tracerFaults.count
   const traces = await startTraces({ lean: true, ratio: 1, endpoint: collector.endpoint })
-  const [bound] = await server.start({ log: SILENT_LOG, tracers: [new TrafficMetrics(metrics)], tracing: traces.tracing })
+  const traffic = new TrafficMetrics(metrics)
+  const [bound] = await server.start({ log: SILENT_LOG, tracers: [traffic], counting: traffic, tracing: traces.tracing })
   t.after(() => server.close())
 
   const queue = wanted.toReversed()
