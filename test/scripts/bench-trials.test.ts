@@ -64,7 +64,8 @@ test('bench trials: numbers are read and shown with their units', () => {
 test('bench: nginx with a log writes the fields that Cirque has', () => {
   const config = nginxConfig({ originPort: 1, listenPort: 2, folder: '/folder' }, '', { log: true })
   const format = /log_format fields escape=json '\{(.*)\}';/.exec(config)?.[1] ?? ''
-  // What an application adds stands under `app`, and the weight of a sampled line under `w`; the bench's has neither.
-  const written = ACCESS_FIELDS.filter((field) => field !== 'app' && field !== 'w')
+  // Of an application, of samples and of traces, which the bench's lines have none of.
+  const left: readonly string[] = ['app', 'w', 'trace_id', 'span_id']
+  const written = ACCESS_FIELDS.filter((field) => !left.includes(field))
   assert.deepEqual([...format.matchAll(/"(\w+)":/g)].map((match) => match[1]), written)
 })

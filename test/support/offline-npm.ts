@@ -23,7 +23,9 @@ const INSTALL = `
     const source = name === 'cirque' ? cirque : path.join(shelf, name)
     if (optional && !fs.existsSync(source)) return
     const { bin, ...found } = read(source)
-    if (!version.startsWith('file:') && found.version !== version) throw new Error(name + '@' + version + ' is not there')
+    // Another name for a package: 'npm:@scope/name@1.2.3'.
+    const exact = version.replace(/^npm:.*@/, '')
+    if (!version.startsWith('file:') && found.version !== exact) throw new Error(name + '@' + version + ' is not there')
     const target = path.join('node_modules', name)
     fs.mkdirSync(path.dirname(target), { recursive: true })
     if (name === 'cirque') fs.cpSync(source, target, { recursive: true })
