@@ -246,16 +246,16 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
 
   #over(bytesSent: number, bytesReceived: number): void {
     if (this.#host.timed && this.endedAt === 0) this.endedAt = this.#host.clock.exact()
-    this.trace?.over(bytesSent, bytesReceived)
+    this.trace?.over(bytesSent, bytesReceived, this.endedAt)
   }
 
   /** It is known why it ended and whether another one follows: those who watch and count are told. Only the first call counts. */
   ended(error: ProxyError | null, retried: boolean): void {
     const { counting } = this.#host
+    this.#over(0, 0)
     this.trace?.ended(this, error, retried)
     if (counting === null || this.#counted) return
     this.#counted = true
-    this.#over(0, 0)
     counting.attemptOver(this, error, retried)
   }
 

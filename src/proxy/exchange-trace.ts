@@ -29,6 +29,7 @@ export interface TracedAttempt {
   readonly connectedAt: number
   readonly sentAt: number
   readonly firstByteAt: number
+  readonly endedAt: number
 }
 
 let exchangesTraced = 0
@@ -167,10 +168,10 @@ export class AttemptTrace {
   }
 
   /** The session is about to be given back, or there was none. What is said again later does not count. */
-  over(bytesSent: number, bytesReceived: number): void {
+  over(bytesSent: number, bytesReceived: number, endedAt: number): void {
     if (this.#state !== TraceState.Open) return
     this.#state = TraceState.Over
-    this.#endedAt = this.#exchange.clock.exact()
+    this.#endedAt = endedAt
     this.#bytesSent += bytesSent
     this.#bytesReceived += bytesReceived
   }
@@ -178,7 +179,7 @@ export class AttemptTrace {
   /** It is known why it ended and whether another attempt follows. Only the first call counts. */
   ended(last: TracedAttempt, error: ProxyError | null, retried: boolean): void {
     if (this.#state === TraceState.Told) return
-    this.over(0, 0)
+    this.over(0, 0, last.endedAt)
     this.#state = TraceState.Told
     const audience = this.#tracers.attemptEnded
     if (audience === null) return

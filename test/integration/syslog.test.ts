@@ -93,10 +93,10 @@ test('syslog: where nobody receives requests are answered as ever, and lines tha
   }
   const { logLinesDropped } = await waitFor('lost lines in the status', async () => {
     const { totals } = await app.ask({ tag: 'status' }) as { totals: { logLinesDropped: number } }
-    return totals.logLinesDropped > 0 && totals
+    // 64 KiB are 130 lines or so. A heartbeat may have told of some of the others only.
+    return totals.logLinesDropped > 200 && totals
   })
-  // 64 KiB are 130 lines or so.
-  assert.ok(logLinesDropped > 200 && logLinesDropped < 350, `${logLinesDropped}`)
+  assert.ok(logLinesDropped < 350, `${logLinesDropped}`)
   assert.ok(app.lines.some(({ msg }) => msg === 'the access log cannot be written as fast as it is made, or not at all'))
 })
 
