@@ -61,8 +61,8 @@ export class Counter {
     this.#at = at
   }
 
-  /** @param by not negative; what is, or is no number, counts nothing */
-  inc(by: number = 1): void { if (by >= 0) this.#memory.slots[this.#at]! += by }
+  /** @param by not negative; what is, or is no finite number, counts nothing */
+  inc(by: number = 1): void { if (by >= 0 && by < Infinity) this.#memory.slots[this.#at]! += by }
 }
 
 /** One number that goes up and down. */
@@ -97,9 +97,9 @@ export class Histogram {
     this.#bounds = bounds
   }
 
-  /** @param value what is no number counts nothing */
+  /** @param value what is no finite number counts nothing: of a sum that is infinite nothing could be said any more */
   observe(value: number): void {
-    if (Number.isNaN(value)) return
+    if (!Number.isFinite(value)) return
     const at = this.#at, bounds = this.#bounds, { slots } = this.#memory
     // Nowhere to count: what is behind the lost slot is another's.
     if (at === LOST_SLOT) return
