@@ -1,5 +1,6 @@
 /**
- * Callbacks that watch exchanges, their attempts and connections: what logs, metrics and spans are made of.
+ * Callbacks that watch exchanges, their attempts and connections: what spans, and telemetry of applications, are made of. Metrics hear
+ * of connections by one, and count exchanges from themselves (exchange-counter.ts).
  *
  *   downstreamAccepted ─▶ exchangeStarted ─▶ attemptStarted ─▶ upstreamConnected | upstreamReused | upstreamConnectFailed
  *                              │                  ├▶ attemptConnected ─▶ attemptResponded
