@@ -21,7 +21,7 @@ export interface Row {
 
 const ANYONE = ['src/runtime-check.ts']
 const BASE = ['src/errors/', 'src/primitives/']
-const FOUNDATION = [...BASE, 'src/http/', 'src/config/', 'src/ipc/']
+const FOUNDATION = [...BASE, 'src/certificates/', 'src/http/', 'src/config/', 'src/ipc/']
 const COUNTING = [...FOUNDATION, 'src/telemetry/']
 const PROTOCOLS = [...COUNTING, 'src/protocols/']
 const PEERS = [...PROTOCOLS, 'src/peer/']
@@ -44,6 +44,7 @@ const CAPABILITIES = [...TRANSPORT, 'src/load-balancing/', 'src/limits/', 'src/c
 export const ROWS: readonly Row[] = [
   { where: ['src/runtime-check.ts'], may: [] },
   { where: BASE, may: [] },
+  { where: ['src/certificates/'], may: BASE },
   { where: OPTION_TABLES, may: BASE },
   { where: ['src/config/'], may: [...BASE, 'src/http/', 'src/ipc/', ...OPTION_TABLES] },
   { where: ['src/http/', 'src/ipc/'], may: [...BASE, 'src/config/'] },
@@ -138,7 +139,7 @@ const BUILTINS: Readonly<Record<string, { readonly where: readonly string[]; rea
   },
 }
 /** Folders that are handed open streams and open none; `node:net` is there for its address functions. */
-const SOCKETLESS = ['src/errors/', 'src/primitives/', 'src/http/', 'src/config/', 'src/ipc/']
+const SOCKETLESS = ['src/errors/', 'src/primitives/', 'src/certificates/', 'src/http/', 'src/config/', 'src/ipc/']
 const SOCKET_MODULES: ReadonlySet<string> = new Set(['node:net', 'node:tls', 'node:http', 'node:https', 'node:http2', 'node:dgram'])
 const ADDRESS_NAMES: ReadonlySet<string> = new Set(['isIP', 'isIPv4', 'isIPv6', 'BlockList', 'SocketAddress'])
 
