@@ -15,6 +15,7 @@ import type { ServerConfig } from '../src/config/server-config.ts'
 import { openLogs, type ConfiguredLogs } from '../src/telemetry/exporters/configured-logs.ts'
 import { keepCompiled } from '../src/ipc/compile-cache.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
+import { watchIdleMemory } from '../src/primitives/idle-memory.ts'
 import { onSignals } from './early-signals.ts'
 import { EXIT } from './exit-codes.ts'
 import type { ConfigOrigin } from './journal.ts'
@@ -161,6 +162,7 @@ export function createSupervisor(
     },
     onRunning: status => {
       keepCompiled()
+      watchIdleMemory()
       if (watcher !== null) { watcher.onServing(status, config); return }
       const toTerminal = config.log.process === 'stderr' && config.log.format !== 'json' && process.stderr.isTTY === true
       if (toTerminal) { process.stderr.write(firstScreen(status, config)); return }

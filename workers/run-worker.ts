@@ -7,6 +7,8 @@ import { pathToFileURL } from 'node:url'
 import { keepCompiled } from '../src/ipc/compile-cache.ts'
 import { loadSystemCalls } from '../src/ipc/system-calls.ts'
 import type { AcceptCall, ListenerCalls } from '../src/listener/acceptor.ts'
+import { systemClock } from '../src/primitives/clock.ts'
+import { IdleMemory } from '../src/primitives/idle-memory.ts'
 import { claimRunHost } from '../src/server/run-host.ts'
 import { RepeatedLines } from '../src/telemetry/repeated-lines.ts'
 import { LoopWatch } from './loop-watch.ts'
@@ -27,6 +29,7 @@ process.argv.splice(1, 2, role.application)
 const telemetry = new WorkerTelemetry({ id: role.worker, generation: Number.parseInt(role.worker, 10) })
 let kept = false
 let metrics: WorkerMetrics | null = null
+const idleMemory = new IdleMemory()
 const watch = new LoopWatch(`worker ${role.worker}`, telemetry.log)
 const systemCalls = await loadSystemCalls()
 const calls = systemCalls.available ? systemCalls.calls : null
@@ -48,6 +51,7 @@ const life = new WorkerLife(role, {
     // Without system calls nobody else tells of connections.
     if (open.exchanges > 0) watch.begin()
     metrics?.beat(open, vitals, health)
+    idleMemory.look(vitals.utilization, open.activeExchanges > 0 || open.upgraded > 0, systemClock.exact())
     if (!kept) keepCompiled()
     kept = true
   },
