@@ -117,6 +117,21 @@ export interface TlsFacts {
   readonly serverName: string
   /** An earlier session was taken up again (RFC 8446 2.2). */
   readonly resumed: boolean
+  /** Whose certificate the client showed; null: it was not asked for one, or showed none. That it was verified is up to the listener. */
+  readonly client: TlsIdentity | null
+}
+
+/** What a certificate says of whom it was given to. */
+export interface TlsIdentity {
+  /** Distinguished name, one attribute a line, as OpenSSL prints it: `CN=device-1`. */
+  readonly subject: string
+  readonly issuer: string
+  /** Names of the subjectAltName: `DNS:device-1, IP Address:10.0.0.1`; '' for none. */
+  readonly altNames: string
+  /** Hexadecimal. */
+  readonly serialNumber: string
+  /** SHA-256 of the certificate, hexadecimal with colons. */
+  readonly fingerprint: string
 }
 
 /** A copy of [from, to) with BUFFER_RESERVE free bytes on either side. */

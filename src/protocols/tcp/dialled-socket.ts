@@ -31,6 +31,6 @@ export class DialledSocket extends net.Socket {
 }
 
 /** A write failed because the other side is gone. */
-function isLostReader({ syscall, code }: NodeJS.ErrnoException): boolean {
+export function isLostReader({ syscall, code }: NodeJS.ErrnoException): boolean {
   return syscall === 'write' && (code === 'EPIPE' || code === 'ECONNRESET')
 }

@@ -11,111 +11,31 @@
  * and without it accepted sockets are read through `'data'` (correct, slower).
  *
  * Text queued by `writeText` is sent when the current read callback returns, or at the end of the tick otherwise, so
- * that a head and a small body leave in one write.
- *
- * One idea in more than 500 lines: reading, writing and whose buffer it is are one state of a socket.
+ * that a head and a small body leave in one write (socket-turn.ts).
  */
 import net from 'node:net'
 import { systemClock } from '../../primitives/clock.ts'
 import { heldBytes } from '../../primitives/held-bytes.ts'
 import { BUFFER_RESERVE, type ByteStream, type ReceiveBuffer, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
 import { DialledSocket, type SocketReader } from './dialled-socket.ts'
+import { dropSlab, giveSlab, sharedSlab, takeSlab, touchSlab, type Slab } from './receive-slab.ts'
+import { SocketDigest } from './socket-digest.ts'
+import { flushAll, flushSoon, look, READS_A_LOOK, turn, TURN_BYTES, yieldTurn } from './socket-turn.ts'
 import { handleOf, takeHandle, type RemoteEnd, type StreamHandle } from './stream-handle.ts'
 
-/** Bytes read at once. 32 to 256 KiB made no measurable difference. */
-const READ_BYTES = 65_536
-
-/**
- * Bytes one stream may read before the others have their turn: without it libuv reads one socket up to 32 times in a row,
- * and big downloads starve small ones.
- */
-const TURN_BYTES = 262_144
-
 /** Text that may wait for the end of the turn. */
-const TEXT_MAX = 65_536
-
-/** Receive buffers kept for the next relayed body. */
-const SPARE_BUFFERS = 64
-
-/** Counts in `heldBytes` by what was ever read into it: pages that were never touched take no memory. */
-class Slab {
-  touched = 0
-  /** With BUFFER_RESERVE on either side. */
-  readonly bytes: Buffer = Buffer.allocUnsafeSlow(BUFFER_RESERVE + READ_BYTES + BUFFER_RESERVE)
-  /** What the kernel writes into. */
-  readonly view: Buffer = this.bytes.subarray(BUFFER_RESERVE, BUFFER_RESERVE + READ_BYTES)
-}
-
-const sharedSlab = new Slab()
-sharedSlab.touched = READ_BYTES
-const spareSlabs: Slab[] = []
-function takeSlab(): Slab {
-  const slab = spareSlabs.pop() ?? new Slab()
-  heldBytes.now += slab.touched
-  return slab
-}
-function giveSlab(slab: Slab): void {
-  dropSlab(slab)
-  if (spareSlabs.length < SPARE_BUFFERS) spareSlabs.push(slab)
-}
-/** No stream reads into it any more; a write may still have it. */
-function dropSlab(slab: Slab): void { heldBytes.now -= slab.touched }
+export const TEXT_MAX = 65_536
 
 const NOTHING = Buffer.alloc(0)
 
-/** The stream whose read callback is running, and the buffer for its next read; Node asks for that buffer right after the callback. */
-let reading: TcpStream | null = null
+/** The buffer for the next read of the stream whose callback is running; Node asks for it right after that. */
 let upcoming: Buffer | undefined
 
 const STREAM = Symbol('cirque stream')
 interface OwnedSocket extends net.Socket { [STREAM]: TcpStream }
 
-/** Text waiting to be written: flushed when the read callback that queued it returns, or by a tick. */
-const unflushed: (TcpStream | null)[] = []
-/** The list itself keeps its length: an emptied one would be given new memory for each request. */
-let unflushedCount = 0
-let flushScheduled = false
-
-function flushAll(): void {
-  flushScheduled = false
-  for (let i = 0; i < unflushedCount; i++) {
-    const stream = unflushed[i]!
-    unflushed[i] = null
-    stream.flush()
-  }
-  unflushedCount = 0
-}
-
-/** So many reads and ends lie between two looks at what is late: some milliseconds of work. */
-const READS_A_LOOK = 256
-let reads = 0
-let whenLooking = (): void => {}
-
-/**
- * Calls `run` every few milliseconds while streams are read or end. With more than 1,024 of them ready libuv goes from one
- * batch to the next, up to 48 times, before any timer has its turn: what waits for one may then be seconds late, and so would
- * deadlines be, which are looked at here as well. One `run` a process.
- */
-export function whileReading(run: () => void): void { whenLooking = run }
-
-function look(): void {
-  reads = 0
-  systemClock.catchUp()
-  whenLooking()
-}
-
-/** Streams that used up their turn; all go on with the next one. */
-let yielded: TcpStream[] = []
-let turn = 0
-function nextTurn(): void {
-  turn++
-  const streams = yielded
-  yielded = []
-  for (const stream of streams) stream.endYield()
-}
-
 const onread = {
-  buffer(): Buffer { 
+  buffer(): Buffer {
     const next = upcoming
     upcoming = undefined
     // Node keeps the buffer it has when it is handed none.
@@ -123,11 +43,11 @@ const onread = {
   },
   callback(this: OwnedSocket, count: number): boolean {
     const stream = this[STREAM]
-    reading = stream
+    turn.reading = stream
     const goOn = stream.received(count)
-    reading = null
-    if (++reads >= READS_A_LOOK) look()
-    if (unflushedCount > 0) flushAll()
+    turn.reading = null
+    if (++turn.reads >= READS_A_LOOK) look()
+    if (turn.unflushed > 0) flushAll()
     return goOn
   },
 }
@@ -135,21 +55,21 @@ const onread = {
 // Shared listeners: `this` is the socket, so that a connection allocates none.
 function onEnd(this: OwnedSocket): void {
   this[STREAM].owner.onEnd()
-  if (++reads >= READS_A_LOOK) look()
-  if (unflushedCount > 0) flushAll()
+  if (++turn.reads >= READS_A_LOOK) look()
+  if (turn.unflushed > 0) flushAll()
 }
 function onError(this: OwnedSocket, error: Error): void { this[STREAM].failure ??= error }
 function onClose(this: OwnedSocket): void {
   this[STREAM].closed()
-  if (++reads >= READS_A_LOOK) look()
-  if (unflushedCount > 0) flushAll()
+  if (++turn.reads >= READS_A_LOOK) look()
+  if (turn.unflushed > 0) flushAll()
 }
 function onData(this: OwnedSocket, chunk: Buffer): void {
   const stream = this[STREAM]
-  reading = stream
+  turn.reading = stream
   stream.receivedChunk(chunk)
-  reading = null
-  if (unflushedCount > 0) flushAll()
+  turn.reading = null
+  if (turn.unflushed > 0) flushAll()
 }
 
 export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
@@ -194,7 +114,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
     const { remoteAddress: address = '', remotePort: port = 0 } = accepted, remote = { address, port }
     if (viaOnread) return TcpStream.adopt(takeHandle(accepted)!, remote, owner)
     accepted.allowHalfOpen = true
-    const stream = new TcpStream(accepted, owner, new SocketDigest(accepted, systemClock.exact(), remote), false)
+    const stream = new TcpStream(accepted, owner, new SocketDigest(accepted, systemClock.exact(), remote, null), false)
     accepted.on('data', onData)
     accepted.resume()
     return stream
@@ -204,7 +124,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
   static adopt(handle: StreamHandle, remote: RemoteEnd, owner: StreamOwner): TcpStream {
     upcoming = sharedSlab.view
     const socket = new net.Socket({ handle, allowHalfOpen: true, onread } as unknown as net.SocketConstructorOpts)
-    return new TcpStream(socket, owner, new SocketDigest(socket, systemClock.exact(), remote), true)
+    return new TcpStream(socket, owner, new SocketDigest(socket, systemClock.exact(), remote, null), true)
   }
 
   /** Dials. `onConnected` follows, or `onClosed` with the reason. */
@@ -240,7 +160,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
   get digest(): StreamDigest { return this.#digest ??= this.#digestNow() }
   #digestNow(): StreamDigest {
     const { socket } = this
-    return new SocketDigest(socket, systemClock.exact(), { address: socket.remoteAddress ?? '', port: socket.remotePort ?? 0 })
+    return new SocketDigest(socket, systemClock.exact(), { address: socket.remoteAddress ?? '', port: socket.remotePort ?? 0 }, null)
   }
 
   // ---- reading
@@ -248,20 +168,17 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
   /** Returns false to stop reading (the contract of `onread`). */
   received(count: number): boolean {
     this.bytesRead += count
-    if (this.#turn !== turn) {
-      this.#turn = turn
+    if (this.#turn !== turn.number) {
+      this.#turn = turn.number
       this.#turnBytes = 0
     }
     const slab = this.#slab
-    if (count > slab.touched) {
-      heldBytes.now += count - slab.touched
-      slab.touched = count
-    }
+    touchSlab(slab, count)
     this.owner.onBytes(slab.bytes, BUFFER_RESERVE, BUFFER_RESERVE + count)
     if (this.paused) return false
     if ((this.#turnBytes += count) >= TURN_BYTES && !this.socket.destroyed) {
       this.#yielding = true
-      if (yielded.push(this) === 1) setImmediate(nextTurn)
+      yieldTurn(this)
       return false
     }
     return true
@@ -285,23 +202,23 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
     if (this.paused) return
     this.paused = true
     // Within its own read callback the returned false stops it, for less.
-    if (reading !== this || !this.#viaOnread) this.socket.pause()
+    if (turn.reading !== this || !this.#viaOnread) this.socket.pause()
   }
 
   resume(): void {
     if (!this.paused) return
     this.paused = false
-    if ((reading !== this || !this.#viaOnread) && !this.#yielding) this.socket.resume()
+    if ((turn.reading !== this || !this.#viaOnread) && !this.#yielding) this.socket.resume()
   }
 
   useOwnBuffer(): void {
-    if (this.#slab !== sharedSlab || reading !== this || !this.#viaOnread) return
+    if (this.#slab !== sharedSlab || turn.reading !== this || !this.#viaOnread) return
     this.#slab = takeSlab()
     upcoming = this.#slab.view
   }
 
   useSharedBuffer(): void {
-    if (this.#slab === sharedSlab || reading !== this) return
+    if (this.#slab === sharedSlab || turn.reading !== this) return
     giveSlab(this.#slab)
     this.#slab = sharedSlab
     upcoming = sharedSlab.view
@@ -309,7 +226,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
 
   giveUpBuffer(): boolean {
     if (this.#slab === sharedSlab) return true // Also without `onread`: what was read is in a buffer of its own.
-    if (reading !== this) return false
+    if (turn.reading !== this) return false
     dropSlab(this.#slab)
     this.#slab = takeSlab()
     upcoming = this.#slab.view
@@ -328,11 +245,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
       return
     }
     this.#queuedForFlush = true
-    unflushed[unflushedCount++] = this
-    if (reading === null && !flushScheduled) {
-      flushScheduled = true
-      process.nextTick(flushAll)
-    }
+    flushSoon(this)
   }
 
   writeBytes(bytes: Buffer): void {
@@ -406,6 +319,19 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
     return true
   }
 
+  /**
+   * Gives the connection away, for what goes on top of it: from now on the stream is closed, which nobody is told. What was written
+   * is sent first.
+   * @returns null when the connection is gone
+   */
+  handOver(): HandedOver | null {
+    this.flush()
+    const { digest } = this, handle = takeHandle(this.socket)
+    this.owner = NOBODY
+    this.socket.destroy()
+    return handle === null ? null : { handle, digest }
+  }
+
   destroy(reset = false): void {
     this.#text = ''
     if (this.socket.destroyed) return
@@ -440,7 +366,15 @@ export function resetSocket(socket: net.Socket): void {
 
 function onConnect(this: OwnedSocket): void {
   this[STREAM].connected()
-  if (unflushedCount > 0) flushAll()
+  if (turn.unflushed > 0) flushAll()
+}
+
+const NOBODY: StreamOwner = { onBytes() {}, onEnd() {}, onDrained() {}, onClosed() {} }
+
+/** A connection without its stream. */
+export interface HandedOver {
+  readonly handle: StreamHandle
+  readonly digest: StreamDigest
 }
 
 /** What one dial is told; every field is given. */
@@ -458,31 +392,6 @@ export interface DialRequest {
 
 export function dialTcp(options: DialRequest, owner: StreamOwner & { onConnected(): void }): TcpStream {
   return TcpStream.dial(options, owner)
-}
-
-/**
- * Asks the kernel for the local address only when it is read: that is a system call. Its time is exact, and so is what the clock says next:
- * while nothing has a deadline no tick moves the clock on.
- */
-class SocketDigest implements StreamDigest {
-  readonly #socket: net.Socket
-  readonly establishedAt: number
-  readonly remoteIp: string
-  readonly remotePort: number
-  readonly tls = null
-  constructor(socket: net.Socket, establishedAt: number, { address, port }: RemoteEnd) {
-    this.#socket = socket
-    this.establishedAt = establishedAt
-    // An IPv4 client of a dual-stack listener is an IPv4 client.
-    this.remoteIp = address.startsWith('::ffff:') ? address.slice(7) : address
-    this.remotePort = port
-  }
-  get remoteAddress(): string { return printAddress(this.remoteIp, this.remotePort) }
-  get localAddress(): string { return printAddress(this.#socket.localAddress ?? '', this.#socket.localPort ?? 0) }
-}
-
-function printAddress(ip: string, port: number): string {
-  return ip === '' ? '' : ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`
 }
 
 let onreadWorks = true

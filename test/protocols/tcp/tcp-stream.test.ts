@@ -3,7 +3,8 @@ import { once } from 'node:events'
 import net from 'node:net'
 import { test, type TestContext } from 'node:test'
 import type { StreamOwner } from '../../../src/protocols/byte-stream.ts'
-import { dialTcp, selfTest, TcpStream, whileReading } from '../../../src/protocols/tcp/tcp-stream.ts'
+import { whileReading } from '../../../src/protocols/tcp/socket-turn.ts'
+import { dialTcp, selfTest, TcpStream } from '../../../src/protocols/tcp/tcp-stream.ts'
 import { within } from '../../support/wait-for.ts'
 
 /** Both ways in which an accepted connection may be read. */

@@ -1,0 +1,29 @@
+/**
+ * What is known of a connection over a socket. The kernel is asked for the local address only when that is read: it is a system
+ * call. Its time is exact, and so is what the clock says next: while nothing has a deadline no tick moves the clock on.
+ */
+import type net from 'node:net'
+import type { StreamDigest, TlsFacts } from '../byte-stream.ts'
+import type { RemoteEnd } from './stream-handle.ts'
+
+export class SocketDigest implements StreamDigest {
+  readonly #socket: net.Socket
+  readonly establishedAt: number
+  readonly remoteIp: string
+  readonly remotePort: number
+  readonly tls: TlsFacts | null
+  constructor(socket: net.Socket, establishedAt: number, { address, port }: RemoteEnd, tls: TlsFacts | null) {
+    this.#socket = socket
+    this.establishedAt = establishedAt
+    // An IPv4 client of a dual-stack listener is an IPv4 client.
+    this.remoteIp = address.startsWith('::ffff:') ? address.slice(7) : address
+    this.remotePort = port
+    this.tls = tls
+  }
+  get remoteAddress(): string { return printAddress(this.remoteIp, this.remotePort) }
+  get localAddress(): string { return printAddress(this.#socket.localAddress ?? '', this.#socket.localPort ?? 0) }
+}
+
+function printAddress(ip: string, port: number): string {
+  return ip === '' ? '' : ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`
+}

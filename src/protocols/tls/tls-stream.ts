@@ -1,0 +1,581 @@
+/**
+ * ByteStream over TLS, for both roles: on an accepted or dialled connection, the handle of which it takes over, on another TLS
+ * stream (through a CONNECT proxy), or on any other ByteStream.
+ *
+ *   Handshake --'secure'--> Open ... closed
+ *       \___________________ failed, cancelled: closed, which only the handshake's owner is told
+ *
+ * Bytes are taken through `onread` buffers, the same that TCP reads into (tcp/receive-slab.ts); a call brings one record. Where it
+ * differs from TCP:
+ *
+ *   - `pause()` stops the socket, not the records that were read with the last one. They are kept in copies, at most what one read
+ *     of the socket holds, and come before anything else after `resume()`; so does an end that was read with them.
+ *   - The engine has its own copy of what it was given to encrypt. `bytesQueued` is what it was not given yet and what the kernel
+ *     has not taken, so that a write that went at once shows nothing, although Node.js calls it done only an immediate later.
+ *   - An end without close_notify may be anybody's doing (RFC 8446 6.1). To a client it is an error, since an answer may end with
+ *     its connection (RFC 9112 9.8); to a server, to which nothing ends so, it is FIN.
+ *   - Every error closes the socket; Node.js leaves it open after those that follow the handshake.
+ *
+ * One idea in more than 500 lines: reading, writing and whose buffer it is are one state of a socket.
+ */
+import type tls from 'node:tls'
+import { heldBytes } from '../../primitives/held-bytes.ts'
+import {
+  BUFFER_RESERVE, copyWithReserve, type ByteStream, type ReceiveBuffer, type StreamDigest, type StreamOwner, type TlsFacts,
+  type TlsIdentity,
+} from '../byte-stream.ts'
+import { dropSlab, giveSlab, sharedSlab, takeSlab, touchSlab, type Slab } from '../tcp/receive-slab.ts'
+import { SocketDigest } from '../tcp/socket-digest.ts'
+import { flushAll, flushSoon, look, READS_A_LOOK, turn, TURN_BYTES, yieldTurn } from '../tcp/socket-turn.ts'
+import { handleOf } from '../tcp/stream-handle.ts'
+import { TcpStream, TEXT_MAX } from '../tcp/tcp-stream.ts'
+import { StreamDuplex } from './stream-duplex.ts'
+import {
+  makeTlsSocket, releaseControl, resetTlsSocket, startClient, tlsHandleOf, wasCut, type TlsBelow, type TlsSocket, type TlsSocketReader,
+} from './tls-socket.ts'
+
+/** Most that one record holds (RFC 8446 5.1), and so one read brings. */
+const RECORD_BYTES = 16_384
+
+/** What the engine hands to the kernel in one go, at least: of a longer write the handle below does not show all that waits. */
+const ONE_GO_BYTES = 131_072
+
+const NOTHING = Buffer.alloc(0)
+const NOBODY: StreamOwner = { onBytes() {}, onEnd() {}, onDrained() {}, onClosed() {} }
+
+/** Who waits for a handshake. One of the two is called, once, unless it is cancelled first. */
+export interface HandshakeOwner {
+  /** Set `stream.owner` in this call: the first bytes may follow at once. */
+  onSecure(stream: TlsStream): void
+  /** The stream is closed. `error` is what Node.js or OpenSSL said; null: the other side closed the connection. */
+  onHandshakeFailed(error: Error | null): void
+}
+
+/** What a handshake is made with: everything that a TLSSocket may be told, except what the stream decides. */
+export type HandshakeOptions = Omit<tls.TLSSocketOptions, 'isServer' | 'server' | 'rejectUnauthorized'>
+
+/**
+ * Begins a handshake as the server. A client that shows a certificate of whatever kind gets through: look at `verifyError` of the
+ * stream. `this` of the options' callbacks is the TLSSocket.
+ * @param below an accepted connection, which is taken over; it must not be used any more
+ * @param early bytes of it that were read before; null: none
+ */
+export function acceptTls(below: ByteStream, early: Buffer | null, options: HandshakeOptions, owner: HandshakeOwner): TlsStream {
+  return TlsStream.begin(below, early, { ...options, isServer: true }, '', owner)
+}
+
+/**
+ * Begins a handshake as the client. A server with a certificate of whatever kind gets through: the owner verifies it.
+ * @param serverName SNI; '' for none
+ * @param below a dialled connection, which is taken over; it must not be used any more
+ * @param early bytes of it that were read before; null: none
+ */
+export function connectTls(
+  below: ByteStream, early: Buffer | null, serverName: string, options: HandshakeOptions, owner: HandshakeOwner,
+): TlsStream {
+  return TlsStream.begin(below, early, options, serverName, owner)
+}
+
+/** The buffer for the next read of the socket whose callback has just returned. */
+let upcoming: Buffer | undefined
+
+// `this` is the socket, so that a connection allocates no functions.
+const onread = {
+  buffer(): Buffer {
+    const next = upcoming
+    upcoming = undefined
+    // Node keeps the buffer it has when it is handed none.
+    return next as Buffer
+  },
+  callback(this: TlsSocket, count: number): boolean {
+    const stream = this.stream as TlsStream
+    // A write to one socket may bring records of another.
+    const outer = turn.reading
+    turn.reading = stream
+    const goOn = stream.received(count)
+    turn.reading = outer
+    if (outer !== null) return goOn
+    if (++turn.reads >= READS_A_LOOK) look()
+    if (turn.unflushed > 0) flushAll()
+    return goOn
+  },
+}
+
+function onData(this: TlsSocket, chunk: Buffer): void {
+  const stream = this.stream as TlsStream
+  turn.reading = stream
+  stream.receivedChunk(chunk)
+  turn.reading = null
+  if (turn.unflushed > 0) flushAll()
+}
+function onSecure(this: TlsSocket): void {
+  (this.stream as TlsStream).secured()
+  if (turn.unflushed > 0) flushAll()
+}
+function onEnd(this: TlsSocket): void {
+  (this.stream as TlsStream).readAll()
+  if (++turn.reads >= READS_A_LOOK) look()
+  if (turn.unflushed > 0) flushAll()
+}
+function onError(this: TlsSocket, error: Error): void {
+  (this.stream as TlsStream).failure ??= error
+  this.destroy()
+}
+function onClose(this: TlsSocket): void {
+  (this.stream as TlsStream).closed()
+  if (++turn.reads >= READS_A_LOOK) look()
+  if (turn.unflushed > 0) flushAll()
+}
+
+export class TlsStream implements ByteStream, ReceiveBuffer, TlsSocketReader {
+  owner: StreamOwner = NOBODY
+  readonly socket: TlsSocket
+  /** First error the socket reported. */
+  failure: Error | null = null
+  /** Why nothing more can be written; null: it can. As in tcp/dialled-socket.ts, for clients alone. */
+  lostReader: Error | null = null
+  paused = false
+  bytesRead = 0
+  bytesWritten = 0
+  readonly #isServer: boolean
+  /** Null once it is over. */
+  #handshake: HandshakeOwner | null
+  /** Of what lies below; then with the facts of TLS. */
+  #digest: StreamDigest
+  /** Read through `onread`; otherwise through 'data', whose chunks have buffers of their own. */
+  readonly #viaOnread: boolean
+  #slab: Slab = sharedSlab
+  /** Where in it the next record goes to. */
+  #at = BUFFER_RESERVE
+  /** Records that came while it was paused, with BUFFER_RESERVE on either side; null: none. */
+  #held: Buffer[] | null = null
+  /** One of them is with the owner. */
+  #handsOver = false
+  #endHeld = false
+  #text = ''
+  #queuedForFlush = false
+  /** Bytes that the engine was given. */
+  #issued = 0
+  #lastIssue = 0
+  #awaitingDrain = false
+  /** Of what waits to be written, as much as `heldBytes` has. */
+  #queueCounted = 0
+  /** Stopped by fairness, not by the owner. */
+  #yielding = false
+  #turn = 0
+  #turnBytes = 0
+  #ended = false
+  #closed = false
+
+  private constructor(
+    on: TlsBelow, digest: StreamDigest, options: tls.TLSSocketOptions & { readonly isServer?: boolean }, handshake: HandshakeOwner,
+  ) {
+    this.#isServer = options.isServer === true
+    this.#viaOnread = on.kind !== 'duplex' && onreadWorks
+    this.#digest = digest
+    this.#handshake = handshake
+    upcoming = sharedSlab.view
+    const reading = this.#viaOnread ? { onread } : null
+    const socket = makeTlsSocket(on, { ...options, rejectUnauthorized: false, allowHalfOpen: true, ...reading })
+    upcoming = undefined
+    this.socket = socket
+    socket.stream = this
+    // A TLSSocket over another stream has that one's way.
+    socket.allowHalfOpen = true
+    socket.on('secure', onSecure)
+    socket.on('end', onEnd)
+    socket.on('error', onError)
+    // What is told while the handshake is under way.
+    socket.on('_tlsError', onError)
+    socket.on('close', onClose)
+    if (!this.#viaOnread) socket.on('data', onData)
+    if (this.#isServer) socket.disableRenegotiation()
+  }
+
+  /** Both roles: `options` say which. */
+  static begin(
+    below: ByteStream, early: Buffer | null, options: tls.TLSSocketOptions & { readonly isServer?: boolean }, serverName: string,
+    owner: HandshakeOwner,
+  ): TlsStream {
+    const on = takeOver(below)
+    const stream = new TlsStream(on, below.digest, options, owner)
+    if (on.kind === 'socket') below.owner = new Underneath(stream)
+    if (serverName !== '') stream.socket.setServername(serverName)
+    if (options.isServer !== true) startClient(stream.socket)
+    // Node.js begins to read in the next tick; what was read before comes first.
+    if (early !== null) process.nextTick(receiveEarly, stream, early)
+    return stream
+  }
+
+  get bytesQueued(): number {
+    if (this.lostReader !== null || this.socket.writableLength === 0) return 0
+    return this.bytesWritten - this.#issued + this.#untaken
+  }
+  /** Of what the engine was given, and has encrypted, what the kernel has not taken. */
+  get #untaken(): number {
+    const handle = tlsHandleOf(this.socket)
+    if (handle === null) return 0
+    // Its own queue still holds what has gone, until Node.js calls the write done.
+    return (this.#lastIssue <= ONE_GO_BYTES ? handle._parent.writeQueueSize : undefined) ?? handle.writeQueueSize!
+  }
+  get bytesTaken(): number { return this.bytesWritten - this.bytesQueued }
+  get destroyed(): boolean { return this.socket.destroyed }
+  get descriptor(): number { return handleOf(this.socket)?.fd ?? -1 }
+  get receiveBuffer(): ReceiveBuffer { return this }
+  get digest(): StreamDigest { return this.#digest }
+
+  // ---- the handshake
+
+  /** What is wrong with the certificate chain that the other side showed; '' when nothing is. OpenSSL's name: `CERT_HAS_EXPIRED`. */
+  get verifyError(): string {
+    const error = tlsHandleOf(this.socket)?.verifyError()
+    return error === null || error === undefined ? '' : error.code ?? error.message
+  }
+
+  /** Ends a handshake that nobody waits for any more, without a word. Harmless when it is over. */
+  cancelHandshake(): void {
+    if (this.#handshake === null) return
+    this.#handshake = null
+    this.destroy(true)
+  }
+
+  secured(): void {
+    const handshake = this.#handshake
+    // A second one, in TLS 1.2, is refused by Node.js with an error.
+    if (handshake === null || this.socket.destroyed) return
+    this.#handshake = null
+    releaseControl(this.socket)
+    const { establishedAt, remoteIp, remotePort } = this.#digest
+    const facts = factsOf(this.socket, this.#isServer)
+    this.#digest = new SocketDigest(this.socket, establishedAt, { address: remoteIp, port: remotePort }, facts)
+    handshake.onSecure(this)
+  }
+
+  /** What lies below is gone, which the socket may not have been told. */
+  lost(error: Error | null): void {
+    this.failure ??= error
+    this.socket.destroy()
+  }
+
+  // ---- reading
+
+  /** Returns false to stop reading (the contract of `onread`), which lets the records that were read with this one pass. */
+  received(count: number): boolean {
+    this.bytesRead += count
+    const slab = this.#slab, from = this.#at, to = from + count
+    touchSlab(slab, to - BUFFER_RESERVE)
+    if (this.paused || this.#held !== null) {
+      this.#hold(copyWithReserve(slab.bytes, from, to))
+      return false
+    }
+    this.owner.onBytes(slab.bytes, from, to)
+    this.#aimNext(slab, from, to)
+    if (this.paused) return false
+    if (this.#turn !== turn.number) {
+      this.#turn = turn.number
+      this.#turnBytes = 0
+    }
+    if ((this.#turnBytes += count) < TURN_BYTES || this.socket.destroyed) return true
+    if (!this.#yielding) {
+      this.#yielding = true
+      yieldTurn(this)
+    }
+    return false
+  }
+
+  /**
+   * The next record goes to the beginning of the buffer, or behind the bytes of this one where a paused owner still has them: more
+   * may have been read already.
+   */
+  #aimNext(before: Slab, from: number, to: number): void {
+    const slab = this.#slab
+    let at = BUFFER_RESERVE
+    if (this.paused && slab === before && slab !== sharedSlab) {
+      const behind = to + 2 * BUFFER_RESERVE
+      if (behind + RECORD_BYTES + BUFFER_RESERVE <= slab.bytes.length) at = behind
+    }
+    if (slab === before && at === from) return
+    this.#at = at
+    upcoming = at === BUFFER_RESERVE ? slab.view : slab.bytes.subarray(at, at + RECORD_BYTES)
+  }
+
+  #hold(record: Buffer): void {
+    heldBytes.now += record.length
+    if (this.#held === null) this.#held = [record]
+    else this.#held.push(record)
+  }
+
+  /** A chunk from `'data'`: its buffer belongs to it alone, but has no reserve, so it is moved into one that has. */
+  receivedChunk(chunk: Buffer): void {
+    this.bytesRead += chunk.length
+    this.owner.onBytes(copyWithReserve(chunk, 0, chunk.length), BUFFER_RESERVE, BUFFER_RESERVE + chunk.length)
+  }
+
+  onReadAll(): boolean {
+    const { lostReader, socket } = this
+    if (this.#handshake !== null) {
+      // Half a handshake is none.
+      socket.destroy()
+      return false
+    }
+    if (!this.#isServer && (lostReader !== null || wasCut(socket))) {
+      this.failure ??= lostReader ?? cutError()
+      socket.destroy()
+      return false
+    }
+    // In the public way the socket itself keeps what came before.
+    if (!this.#viaOnread || (!this.paused && this.#held === null)) return true
+    this.#endHeld = true
+    return false
+  }
+
+  readAll(): void {
+    if (this.paused) this.#endHeld = true
+    else this.owner.onEnd()
+  }
+
+  endYield(): void {
+    if (!this.#yielding) return
+    this.#yielding = false
+    if (!this.paused && this.#held === null && !this.socket.destroyed) this.socket.resume()
+  }
+
+  pause(): void {
+    if (this.paused) return
+    this.paused = true
+    // Within its own read callback the returned false stops it, for less.
+    if (turn.reading !== this || !this.#viaOnread) this.socket.pause()
+  }
+
+  resume(): void {
+    if (!this.paused) return
+    this.paused = false
+    if (this.#held !== null || this.#endHeld) process.nextTick(goOn, this)
+    else if ((turn.reading !== this || !this.#viaOnread) && !this.#yielding) this.socket.resume()
+  }
+
+  /** What came while it was paused, and then the socket. */
+  deliverHeld(): void {
+    const held = this.#held
+    if (held !== null) {
+      this.#handsOver = true
+      while (held.length > 0 && !this.paused && !this.socket.destroyed) {
+        const record = held.shift()!
+        heldBytes.now -= record.length
+        this.owner.onBytes(record, BUFFER_RESERVE, record.length - BUFFER_RESERVE)
+      }
+      this.#handsOver = false
+      if (held.length > 0) return
+      this.#held = null
+    }
+    if (this.paused || this.socket.destroyed) return
+    if (this.#endHeld) {
+      this.#endHeld = false
+      if (this.socket.readableEnded) this.owner.onEnd()
+      else this.socket.tellEnd()
+    } else if (!this.#yielding) this.socket.resume()
+  }
+
+  useOwnBuffer(): void {
+    if (this.#slab !== sharedSlab || turn.reading !== this || !this.#viaOnread) return
+    this.#slab = takeSlab()
+  }
+
+  useSharedBuffer(): void {
+    if (this.#slab === sharedSlab || turn.reading !== this) return
+    giveSlab(this.#slab)
+    this.#slab = sharedSlab
+  }
+
+  giveUpBuffer(): boolean {
+    if (this.#slab === sharedSlab || this.#handsOver) return true
+    if (turn.reading !== this) return false
+    dropSlab(this.#slab)
+    this.#slab = takeSlab()
+    return true
+  }
+
+  get ownsBuffer(): boolean { return this.#slab !== sharedSlab || this.#handsOver || !this.#viaOnread }
+
+  // ---- writing
+
+  writeText(text: string): void {
+    this.#text = this.#text === '' ? text : this.#text + text
+    if (this.#queuedForFlush) {
+      // From here on `bytesQueued` has to show, to a writer that goes on within one turn, that it should stop.
+      if (this.#text.length > TEXT_MAX) this.#sendText()
+      return
+    }
+    this.#queuedForFlush = true
+    flushSoon(this)
+  }
+
+  writeBytes(bytes: Buffer): void {
+    const socket = this.socket, text = this.#text
+    if (socket.destroyed || this.#ended || this.lostReader !== null) return
+    this.bytesWritten += text.length + bytes.length
+    if (text === '') socket.write(bytes)
+    else {
+      // One record for both, where they fit.
+      this.#text = ''
+      socket.cork()
+      socket.write(text, 'latin1')
+      socket.write(bytes)
+      socket.uncork()
+    }
+    if (this.bytesQueued > 0) this.#awaitDrain()
+  }
+
+  flush(): void {
+    this.#queuedForFlush = false
+    this.#sendText()
+  }
+
+  #sendText(): void {
+    const text = this.#text
+    if (text === '') return
+    this.#text = ''
+    const socket = this.socket
+    if (socket.destroyed || this.#ended || this.lostReader !== null) return
+    this.bytesWritten += text.length
+    socket.write(text, 'latin1')
+    if (this.bytesQueued > 0) this.#awaitDrain()
+  }
+
+  onIssued(bytes: number): void {
+    this.#issued += bytes
+    this.#lastIssue = bytes
+    // Within a call of the socket, to which nothing may be written now.
+    if (this.#awaitingDrain) process.nextTick(checkDrain, this)
+  }
+
+  #awaitDrain(): void {
+    this.#countQueue(this.bytesQueued)
+    if (this.#awaitingDrain) return
+    this.#awaitingDrain = true
+    // What waits for an earlier write is told of when the engine gets it.
+    if (this.bytesWritten === this.#issued) this.#askForDrain()
+  }
+
+  /** The callback of an empty write behind the others tells when the kernel has them all. */
+  #askForDrain(): void {
+    this.socket.write(NOTHING, () => this.checkDrain())
+  }
+
+  checkDrain(): void {
+    if (!this.#awaitingDrain || this.socket.destroyed || this.lostReader !== null) return
+    const queued = this.bytesQueued
+    this.#countQueue(queued)
+    if (queued === 0) {
+      this.#awaitingDrain = false
+      this.owner.onDrained()
+    } else if (this.bytesWritten === this.#issued && !this.#ended) this.#askForDrain()
+  }
+
+  #countQueue(bytes: number): void {
+    heldBytes.now += bytes - this.#queueCounted
+    this.#queueCounted = bytes
+  }
+
+  end(): void {
+    this.flush()
+    if (this.#ended) return
+    this.#ended = true
+    // Sends close_notify, then FIN.
+    if (this.lostReader === null) this.socket.end()
+  }
+
+  onLostReader(error: Error): boolean {
+    if (this.#isServer || this.#handshake !== null || this.socket.readableEnded) return false
+    if (this.lostReader !== null) return true
+    this.lostReader = error
+    this.#text = ''
+    this.#countQueue(0)
+    // What is still to be sent goes nowhere, so that whoever sends it gets to its end.
+    process.nextTick(() => { if (!this.socket.destroyed) this.owner.onDrained() })
+    return true
+  }
+
+  destroy(reset = false): void {
+    this.#text = ''
+    if (this.socket.destroyed) return
+    if (reset) resetTlsSocket(this.socket)
+    else this.socket.destroy()
+  }
+
+  closed(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#countQueue(0)
+    for (const record of this.#held ?? []) heldBytes.now -= record.length
+    this.#held = null
+    if (this.#slab !== sharedSlab) {
+      // The engine has copies of what was written: no write names it any more, but a paused owner may.
+      if (this.paused) dropSlab(this.#slab)
+      else giveSlab(this.#slab)
+    }
+    this.#slab = sharedSlab
+    const handshake = this.#handshake
+    this.#handshake = null
+    if (handshake === null) this.owner.onClosed(this.failure)
+    else handshake.onHandshakeFailed(this.failure)
+  }
+}
+
+function goOn(stream: TlsStream): void { stream.deliverHeld() }
+function checkDrain(stream: TlsStream): void { stream.checkDrain() }
+function receiveEarly(stream: TlsStream, early: Buffer): void { tlsHandleOf(stream.socket)?.receive(early) }
+
+function cutError(): Error {
+  return Object.assign(new Error('the connection ended without close_notify, so that what came may not be all'), { code: 'ERR_TLS_CUT' })
+}
+
+/** The transport of a TLS stream; `below` is closed as such, or the TLS stream's alone from now on. */
+function takeOver(below: ByteStream): TlsBelow {
+  if (below instanceof TcpStream) {
+    if (!onreadWorks) {
+      below.flush()
+      return { kind: 'socket', socket: below.socket }
+    }
+    const handed = below.handOver()
+    if (handed !== null) return { kind: 'handle', handle: handed.handle }
+  } else if (below instanceof TlsStream) {
+    below.flush()
+    return { kind: 'socket', socket: below.socket }
+  }
+  return { kind: 'duplex', duplex: new StreamDuplex(below) }
+}
+
+/** Owner of a stream that a TLS stream lies on, which takes the bytes from below it. */
+class Underneath implements StreamOwner {
+  readonly #above: TlsStream
+  constructor(above: TlsStream) { this.#above = above }
+  onBytes(): void {}
+  onEnd(): void {}
+  onDrained(): void {}
+  onClosed(error: Error | null): void { this.#above.lost(error) }
+}
+
+function factsOf(socket: TlsSocket, isServer: boolean): TlsFacts {
+  const { alpnProtocol, servername } = socket as unknown as { alpnProtocol: string | false; servername: string | false | null }
+  return {
+    version: socket.getProtocol() ?? '',
+    cipher: socket.getCipher().name,
+    alpn: alpnProtocol === false ? '' : alpnProtocol,
+    serverName: typeof servername === 'string' ? servername : '',
+    resumed: socket.isSessionReused(),
+    client: isServer ? identityOf(socket) : null,
+  }
+}
+
+function identityOf(socket: TlsSocket): TlsIdentity | null {
+  const certificate = socket.getPeerX509Certificate()
+  if (certificate === undefined) return null
+  const { fingerprint256, issuer, serialNumber, subject, subjectAltName } = certificate
+  return { subject, issuer, altNames: subjectAltName ?? '', serialNumber, fingerprint: fingerprint256 }
+}
+
+let onreadWorks = true
+
+/** As the self-test says. Streams that there are already stay as they are. */
+export function useOnread(works: boolean): void { onreadWorks = works }
