@@ -28,12 +28,12 @@ const PEERS = [...PROTOCOLS, 'src/peer/']
 const POOLS = [...PEERS, 'src/pool/']
 const TRANSPORT = [...POOLS, 'src/connector/', 'src/listener/']
 /**
- * Options of listeners: plain data that stands beside what it describes and imports nothing but the primitives, so that the
+ * Options of listeners: plain data that stands beside what it describes and imports nothing but primitives and words, so that the
  * configuration, far below, can offer each option without naming it again.
  */
 const OPTION_TABLES = [
   'src/protocols/http-options.ts', 'src/protocols/http1/http1-options.ts', 'src/listener/listener-options.ts',
-  'src/listener/http-listener-options.ts',
+  'src/listener/http-listener-options.ts', 'src/listener/tls-listener-options.ts',
 ]
 const CAPABILITIES = [...TRANSPORT, 'src/load-balancing/', 'src/limits/', 'src/cache/', 'src/modules/']
 
@@ -45,7 +45,7 @@ export const ROWS: readonly Row[] = [
   { where: ['src/runtime-check.ts'], may: [] },
   { where: BASE, may: [] },
   { where: ['src/certificates/'], may: BASE },
-  { where: OPTION_TABLES, may: BASE },
+  { where: OPTION_TABLES, may: [...BASE, 'src/certificates/'] },
   { where: ['src/config/'], may: [...BASE, 'src/http/', 'src/ipc/', ...OPTION_TABLES] },
   { where: ['src/http/', 'src/ipc/'], may: [...BASE, 'src/config/'] },
   { where: ['src/prove/'], may: [...BASE, 'src/http/', 'src/config/', 'src/protocols/'] },

@@ -1,0 +1,113 @@
+/**
+ * Who may begin a handshake, and when. Each takes its part of a millisecond of CPU at once, and a place until its client has answered:
+ *
+ *   places    at most `max` handshakes are under way; one client has a quarter of them at most, so that no one client is in the
+ *             way of all others however long it takes
+ *   turns     at most STARTS_A_TURN begin in one turn of the event loop: connections that are open have theirs between
+ *   order     who waits begins when its client's turn comes: clients go round, each with the one that has waited for longest
+ *
+ * Invariant: what was begun is ended once, and what waits either begins or leaves.
+ */
+
+/** Some milliseconds. */
+const STARTS_A_TURN = 8
+/** Of all places, for one client. */
+const SHARE = 1 / 4
+
+/** A handshake that waits for a place, or has one. */
+export interface SlotUser {
+  /** Who it is for: an address or a network; '': nobody that could be told from others, whose share is not limited. */
+  readonly client: string
+  /** It has its place. Called once, within `enter` or later. */
+  begin(): void
+}
+
+export class HandshakeSlots {
+  readonly #max: number
+  readonly #share: number
+  /** By client, in the order of their turns. */
+  readonly #waiting = new Map<string, SlotUser[]>()
+  readonly #held = new Map<string, number>()
+  #begunThisTurn = 0
+  #turnEnds = false
+  /** Under way, and waiting, now. */
+  active = 0
+  waiting = 0
+  /** Most that were under way at once. */
+  peak = 0
+
+  constructor(max: number) {
+    this.#max = max
+    this.#share = Math.max(1, Math.ceil(max * SHARE))
+  }
+
+  enter(user: SlotUser): void {
+    if (this.#waiting.size === 0 && this.#hasRoom() && this.#mayBegin(user.client)) {
+      this.#begin(user)
+      return
+    }
+    const queue = this.#waiting.get(user.client)
+    if (queue === undefined) this.#waiting.set(user.client, [user])
+    else queue.push(user)
+    this.waiting++
+    // Others of its client may wait, and not for a place.
+    this.#serve()
+  }
+
+  /** One that waits, or waits no more. */
+  leave(user: SlotUser): void {
+    const queue = this.#waiting.get(user.client), at = queue === undefined ? -1 : queue.indexOf(user)
+    if (at === -1) return
+    queue!.splice(at, 1)
+    this.waiting--
+    if (queue!.length === 0) this.#waiting.delete(user.client)
+  }
+
+  /** One that began is over. */
+  end({ client }: SlotUser): void {
+    this.active--
+    const held = this.#held.get(client)! - 1
+    if (held === 0) this.#held.delete(client)
+    else this.#held.set(client, held)
+    this.#serve()
+  }
+
+  #hasRoom(): boolean { return this.active < this.#max && this.#begunThisTurn < STARTS_A_TURN }
+
+  #mayBegin(client: string): boolean { return client === '' || (this.#held.get(client) ?? 0) < this.#share }
+
+  #begin(user: SlotUser): void {
+    const { client } = user
+    this.active++
+    if (this.active > this.peak) this.peak = this.active
+    this.#held.set(client, (this.#held.get(client) ?? 0) + 1)
+    this.#begunThisTurn++
+    if (!this.#turnEnds) {
+      this.#turnEnds = true
+      setImmediate(nextTurn, this)
+    }
+    user.begin()
+  }
+
+  #serve(): void {
+    if (this.waiting === 0 || !this.#hasRoom()) return
+    for (const [client, queue] of this.#waiting) {
+      if (!this.#mayBegin(client)) continue
+      this.#waiting.delete(client)
+      const user = queue.shift()!
+      // Behind all others.
+      if (queue.length > 0) this.#waiting.set(client, queue)
+      this.waiting--
+      this.#begin(user)
+      if (this.waiting === 0 || !this.#hasRoom()) return
+    }
+  }
+
+  turn(): void {
+    this.#begunThisTurn = 0
+    this.#turnEnds = false
+    this.#serve()
+  }
+}
+
+function nextTurn(slots: HandshakeSlots): void { slots.turn() }

@@ -1,0 +1,59 @@
+/**
+ * What a server's handshakes may be made of, as options of OpenSSL: Mozilla's guideline "Server Side TLS" 5.7, with these
+ * departures:
+ *
+ *   DHE is left out        it costs a server more than its clients (CVE-2002-20001), and who has it has ECDHE
+ *   the server's order     as every cipher here is good, it changes nothing but that clients without AES in hardware get ChaCha20
+ *   X25519MLKEM768 first   what is recorded today stays closed to tomorrow's machines
+ *
+ * Nobody may renegotiate (TLS 1.2), and nothing is compressed.
+ */
+import { constants } from 'node:crypto'
+import type tls from 'node:tls'
+import type { TlsPolicyName, TlsVersion } from '../../certificates/tls-policy-name.ts'
+
+interface Policy {
+  readonly minVersion: TlsVersion
+  readonly ciphers: readonly string[]
+}
+
+const TLS13_CIPHERS = ['TLS_AES_128_GCM_SHA256', 'TLS_AES_256_GCM_SHA384', 'TLS_CHACHA20_POLY1305_SHA256']
+
+const POLICIES: Readonly<Record<TlsPolicyName, Policy>> = {
+  modern: { minVersion: 'TLSv1.3', ciphers: TLS13_CIPHERS },
+  intermediate: {
+    minVersion: 'TLSv1.2',
+    ciphers: [
+      ...TLS13_CIPHERS, 'ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-RSA-AES128-GCM-SHA256', 'ECDHE-ECDSA-AES256-GCM-SHA384',
+      'ECDHE-RSA-AES256-GCM-SHA384', 'ECDHE-ECDSA-CHACHA20-POLY1305', 'ECDHE-RSA-CHACHA20-POLY1305',
+    ],
+  },
+}
+
+/** What is the same for all certificates of a listener. */
+export interface ServerPolicyOptions {
+  readonly policy: TlsPolicyName
+  readonly minVersion: TlsVersion | 'policy'
+  /** '': those of the policy. */
+  readonly ciphers: string
+  readonly groups: readonly string[]
+  readonly certificateCompression: readonly string[]
+  readonly resumption: boolean
+  readonly ticketLifetimeMs: number
+}
+
+/** @param resumes whether tickets are given out and taken */
+export function contextOptions(options: ServerPolicyOptions, resumes: boolean): tls.SecureContextOptions {
+  const { minVersion, ciphers } = POLICIES[options.policy]
+  const { SSL_OP_NO_RENEGOTIATION, SSL_OP_PRIORITIZE_CHACHA, SSL_OP_NO_TICKET } = constants as unknown as Readonly<Record<string, number>>
+  const compression = options.certificateCompression as tls.SecureContextOptions['certificateCompression']
+  return {
+    ...compression!.length === 0 ? {} : { certificateCompression: compression },
+    minVersion: options.minVersion === 'policy' ? minVersion : options.minVersion, maxVersion: 'TLSv1.3',
+    ciphers: options.ciphers === '' ? ciphers.join(':') : options.ciphers,
+    ecdhCurve: options.groups.join(':'),
+    honorCipherOrder: true,
+    secureOptions: SSL_OP_NO_RENEGOTIATION! | SSL_OP_PRIORITIZE_CHACHA! | (resumes ? 0 : SSL_OP_NO_TICKET!),
+    sessionTimeout: Math.ceil(options.ticketLifetimeMs / 1000),
+  }
+}

@@ -1,0 +1,99 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import fc from 'fast-check'
+import { HandshakeSlots, type SlotUser } from '../../../src/protocols/tls/handshake-slots.ts'
+
+class User implements SlotUser {
+  readonly client: string
+  readonly #log: User[]
+  begun = 0
+  constructor(client: string, log: User[] = []) {
+    this.client = client
+    this.#log = log
+  }
+
+  begin(): void {
+    this.begun++
+    this.#log.push(this)
+  }
+}
+
+test('handshake slots: at most so many are under way, and one that ends lets the next begin', async () => {
+  const slots = new HandshakeSlots(4), users = Array.from({ length: 6 }, (_, index) => new User(`10.0.0.${index}`))
+  for (const user of users) slots.enter(user)
+  assert.deepEqual(users.map(({ begun }) => begun), [1, 1, 1, 1, 0, 0])
+  assert.deepEqual([slots.active, slots.waiting, slots.peak], [4, 2, 4])
+  slots.end(users[0]!)
+  assert.deepEqual(users.map(({ begun }) => begun), [1, 1, 1, 1, 1, 0])
+  slots.leave(users[5]!)
+  slots.leave(users[5]!)
+  for (const user of users.slice(1, 5)) slots.end(user)
+  await nextTurn()
+  assert.deepEqual([slots.active, slots.waiting, users[5]!.begun], [0, 0, 0])
+})
+
+test('handshake slots: one client has a quarter at most, and another begins at once', () => {
+  const slots = new HandshakeSlots(8), greedy = Array.from({ length: 20 }, () => new User('10.0.0.1')), other = new User('10.0.0.2')
+  for (const user of greedy) slots.enter(user)
+  slots.enter(other)
+  assert.equal(greedy.filter(({ begun }) => begun === 1).length, 2)
+  assert.equal(other.begun, 1)
+})
+
+test('handshake slots: clients that cannot be told apart have all places', () => {
+  const slots = new HandshakeSlots(8), users = Array.from({ length: 8 }, () => new User(''))
+  for (const user of users) slots.enter(user)
+  assert.equal(slots.active, 8)
+})
+
+test('handshake slots: eight begin in one turn of the loop, clients in turn', async () => {
+  const log: User[] = [], slots = new HandshakeSlots(400)
+  const many = Array.from({ length: 20 }, () => new User('10.0.0.1', log)), few = Array.from({ length: 2 }, () => new User('10.0.0.2', log))
+  for (const user of [...many, ...few]) slots.enter(user)
+  assert.equal(log.length, 8)
+  await nextTurn()
+  assert.deepEqual(log.slice(8, 12).map(({ client }) => client), ['10.0.0.1', '10.0.0.2', '10.0.0.1', '10.0.0.2'])
+  await nextTurn()
+  assert.equal(log.length, 22)
+})
+
+test('handshake slots: whatever comes and goes, nothing is lost and no place is taken twice', async () => {
+  const step = fc.record({ what: fc.constantFrom('enter', 'end', 'leave', 'turn'), pick: fc.nat(99), client: fc.nat(3) })
+  await fc.assert(fc.asyncProperty(fc.integer({ min: 1, max: 9 }), fc.array(step, { maxLength: 60 }), async (max, steps) => {
+    const slots = new HandshakeSlots(max), waiting: User[] = [], active: User[] = [], gone: User[] = []
+    const settle = (): void => {
+      for (const user of [...waiting]) {
+        if (user.begun === 0) continue
+        waiting.splice(waiting.indexOf(user), 1)
+        active.push(user)
+      }
+    }
+    for (const { what, pick, client } of steps) {
+      if (what === 'enter') {
+        const user = new User(client === 0 ? '' : String(client))
+        waiting.push(user)
+        slots.enter(user)
+      } else if (what === 'end' && active.length > 0) slots.end(active.splice(pick % active.length, 1)[0]!)
+      else if (what === 'leave' && waiting.length > 0) {
+        const [user] = waiting.splice(pick % waiting.length, 1)
+        slots.leave(user!)
+        gone.push(user!)
+      } else if (what === 'turn') await nextTurn()
+      settle()
+      assert.deepEqual([slots.active, slots.waiting], [active.length, waiting.length])
+      assert.ok(slots.active <= max)
+      assert.ok([...active, ...gone].every(({ begun }) => begun <= 1))
+    }
+    while (active.length > 0 || waiting.length > 0) {
+      while (active.length > 0) {
+        slots.end(active.pop()!)
+        settle()
+      }
+      await nextTurn()
+      settle()
+    }
+    assert.ok(gone.every(({ begun }) => begun === 0))
+    assert.deepEqual([slots.active, slots.waiting], [0, 0])
+  }), { numRuns: 150 })
+})
