@@ -1,6 +1,6 @@
 /**
  * What Node.js has below a `net.Socket`: it reads and writes, and a new Socket can be built on it. Not public, so each use has
- * a public way beside it, and `selfTest()` of tcp-stream.ts proves that a moved handle works.
+ * a public way beside it, and `selfTest()` of tcp-self-test.ts proves that a moved handle works.
  */
 import fs from 'node:fs'
 import net from 'node:net'

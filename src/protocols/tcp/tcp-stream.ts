@@ -7,8 +7,10 @@
  * body reads into one from a small free list.
  *
  * A dialled socket takes `onread` as a public option. An accepted one has none: its handle is moved to a new Socket.
- * `_handle` is not public, so `selfTest()` proves read, write, half-close and end over a loopback pair once a process,
+ * `_handle` is not public, so `selfTest()` of tcp-self-test.ts proves read, write, half-close and end over a loopback pair once a process,
  * and without it accepted sockets are read through `'data'` (correct, slower).
+ *
+ * Bytes are written past the queue of `net.Socket` while that has nothing to hold (direct-write.ts).
  *
  * Text queued by `writeText` is sent when the current read callback returns, or at the end of the tick otherwise, so
  * that a head and a small body leave in one write (socket-turn.ts).
@@ -16,8 +18,10 @@
 import net from 'node:net'
 import { systemClock } from '../../primitives/clock.ts'
 import { heldBytes } from '../../primitives/held-bytes.ts'
+import { beginReadTurn, readTurn } from '../../primitives/read-turn.ts'
 import { BUFFER_RESERVE, type ByteStream, type ReceiveBuffer, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
 import { DialledSocket, type SocketReader } from './dialled-socket.ts'
+import { writeBothDirectly, writeBytesDirectly, writeTextDirectly } from './direct-write.ts'
 import { dropSlab, giveSlab, sharedSlab, takeSlab, touchSlab, type Slab } from './receive-slab.ts'
 import { SocketDigest } from './socket-digest.ts'
 import { flushAll, flushSoon, look, READS_A_LOOK, turn, TURN_BYTES, yieldTurn } from './socket-turn.ts'
@@ -44,8 +48,10 @@ const onread = {
   callback(this: OwnedSocket, count: number): boolean {
     const stream = this[STREAM]
     turn.reading = stream
+    beginReadTurn()
     const goOn = stream.received(count)
     turn.reading = null
+    readTurn.number = 0
     if (++turn.reads >= READS_A_LOOK) look()
     if (turn.unflushed > 0) flushAll()
     return goOn
@@ -58,7 +64,7 @@ function onEnd(this: OwnedSocket): void {
   if (++turn.reads >= READS_A_LOOK) look()
   if (turn.unflushed > 0) flushAll()
 }
-function onError(this: OwnedSocket, error: Error): void { this[STREAM].failure ??= error }
+function onError(this: OwnedSocket, error: Error): void { this[STREAM].failed(error) }
 function onClose(this: OwnedSocket): void {
   this[STREAM].closed()
   if (++turn.reads >= READS_A_LOOK) look()
@@ -86,7 +92,12 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
   #slab: Slab = sharedSlab
   #text = ''
   #queuedForFlush = false
+  /** Something was written by way of the socket's own queue, which the kernel may not have taken yet. */
   #awaitingDrain = false
+  /** Bytes of the write past that queue which the kernel has not taken yet; 0: there is none. */
+  #direct = 0
+  /** Closed, or about to be. The socket knows as well, in two objects that are asked for nothing else. */
+  #gone = false
   /** Of what waits to be written, as much as `heldBytes` has. */
   #queueCounted = 0
   /** Stopped by fairness, not by the owner. */
@@ -148,13 +159,16 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
     return stream
   }
 
-  get bytesQueued(): number { return this.lostReader === null ? this.socket.writableLength : 0 }
+  get bytesQueued(): number {
+    if (this.lostReader !== null) return 0
+    return this.#awaitingDrain ? this.#direct + this.socket.writableLength : this.#direct
+  }
   get bytesTaken(): number {
     // Within one large write only the handle knows how far the kernel is.
     const queue = handleOf(this.socket)?.writeQueueSize
-    return this.bytesWritten - (queue ?? this.socket.writableLength)
+    return this.bytesWritten - (queue ?? this.bytesQueued)
   }
-  get destroyed(): boolean { return this.socket.destroyed }
+  get destroyed(): boolean { return this.#gone }
   get descriptor(): number { return handleOf(this.socket)?.fd ?? -1 }
   get receiveBuffer(): ReceiveBuffer { return this }
   get digest(): StreamDigest { return this.#digest ??= this.#digestNow() }
@@ -176,7 +190,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
     touchSlab(slab, count)
     this.owner.onBytes(slab.bytes, BUFFER_RESERVE, BUFFER_RESERVE + count)
     if (this.paused) return false
-    if ((this.#turnBytes += count) >= TURN_BYTES && !this.socket.destroyed) {
+    if ((this.#turnBytes += count) >= TURN_BYTES && !this.#gone) {
       this.#yielding = true
       yieldTurn(this)
       return false
@@ -195,7 +209,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
   endYield(): void {
     if (!this.#yielding) return
     this.#yielding = false
-    if (!this.paused && !this.socket.destroyed) this.socket.resume()
+    if (!this.paused && !this.#gone) this.socket.resume()
   }
 
   pause(): void {
@@ -250,11 +264,19 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
 
   writeBytes(bytes: Buffer): void {
     const socket = this.socket, text = this.#text
-    if (socket.destroyed || this.#ended || this.lostReader !== null) return
-    this.bytesWritten += text.length + bytes.length
+    if (this.#gone || this.#ended || this.lostReader !== null) return
+    this.#text = ''
+    const length = text.length + bytes.length
+    this.bytesWritten += length
+    if (this.#writesDirectly) {
+      this.#direct = length
+      if (text === '') writeBytesDirectly(socket, bytes, this.#onDirect)
+      else writeBothDirectly(socket, text, bytes, this.#onDirect)
+      if (this.#direct !== 0) this.#countQueue(length)
+      return
+    }
     if (text === '') socket.write(bytes)
     else {
-      this.#text = ''
       socket.cork()
       socket.write(text, 'latin1')
       socket.write(bytes)
@@ -273,10 +295,32 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
     if (text === '') return
     this.#text = ''
     const socket = this.socket
-    if (socket.destroyed || this.#ended || this.lostReader !== null) return
+    if (this.#gone || this.#ended || this.lostReader !== null) return
     this.bytesWritten += text.length
+    if (this.#writesDirectly) {
+      this.#direct = text.length
+      writeTextDirectly(socket, text, this.#onDirect)
+      if (this.#direct !== 0) this.#countQueue(text.length)
+      return
+    }
     socket.write(text, 'latin1')
     if (socket.writableLength > 0) this.#awaitDrain()
+  }
+
+  /** Nothing is under way that a write past the queue could overtake. */
+  get #writesDirectly(): boolean { return this.#direct === 0 && !this.#awaitingDrain && directWorks }
+
+  /** Mostly called within the write itself; later when the kernel took it in part. */
+  readonly #onDirect = (error?: Error | null): void => {
+    this.#direct = 0
+    if (error !== undefined && error !== null) {
+      this.socket.destroy(error)
+      return
+    }
+    // Counted: it was not taken at once.
+    if (this.#queueCounted === 0 || this.#awaitingDrain) return
+    this.#countQueue(0)
+    if (!this.#gone && this.lostReader === null) this.owner.onDrained()
   }
 
   /**
@@ -284,12 +328,12 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
    * once pays for it.
    */
   #awaitDrain(): void {
-    this.#countQueue(this.socket.writableLength)
+    this.#countQueue(this.#direct + this.socket.writableLength)
     if (this.#awaitingDrain) return
     this.#awaitingDrain = true
     this.socket.write(NOTHING, () => {
       this.#awaitingDrain = false
-      if (this.socket.destroyed || this.lostReader !== null) return
+      if (this.#gone || this.lostReader !== null) return
       this.#countQueue(this.socket.writableLength)
       if (this.socket.writableLength === 0) this.owner.onDrained()
       else if (!this.#ended) this.#awaitDrain()
@@ -315,7 +359,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
     this.#text = ''
     this.#countQueue(0)
     // What is still to be sent goes nowhere, so that whoever sends it gets to its end.
-    process.nextTick(() => { if (!this.socket.destroyed) this.owner.onDrained() })
+    process.nextTick(() => { if (!this.#gone) this.owner.onDrained() })
     return true
   }
 
@@ -328,22 +372,29 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
     this.flush()
     const { digest } = this, handle = takeHandle(this.socket)
     this.owner = NOBODY
+    this.#gone = true
     this.socket.destroy()
     return handle === null ? null : { handle, digest }
   }
 
   destroy(reset = false): void {
     this.#text = ''
-    if (this.socket.destroyed) return
+    if (this.#gone) return
+    this.#gone = true
     if (reset) resetSocket(this.socket)
     else this.socket.destroy()
   }
 
   connected(): void { (this.owner as StreamOwner & { onConnected(): void }).onConnected() }
 
+  failed(error: Error): void {
+    this.failure ??= error
+    this.#gone = true
+  }
+
   closed(): void {
     if (this.#closed) return
-    this.#closed = true
+    this.#closed = this.#gone = true
     this.#countQueue(0)
     if (this.#slab !== sharedSlab) {
       // The buffer itself may still be named by a write that was cut: it is left to the garbage collector then.
@@ -395,44 +446,10 @@ export function dialTcp(options: DialRequest, owner: StreamOwner & { onConnected
 }
 
 let onreadWorks = true
-let tested: Promise<boolean> | null = null
+let directWorks = true
 
 /** Whether an accepted connection can be taken over by its handle alone, as far as is known by now. */
 export function canAdopt(): boolean { return onreadWorks }
-
-/** Proves once a process that an accepted socket can be read through `onread`; without it `'data'` is used. Resolves to what holds. */
-export function selfTest(): Promise<boolean> {
-  return tested ??= probe().then(works => onreadWorks = works, () => onreadWorks = false)
-}
-
-/** A loopback pair: bytes both ways, a pause, then FIN from either side must all arrive through the stream. */
-async function probe(): Promise<boolean> {
-  const { promise, resolve, reject } = Promise.withResolvers<boolean>()
-  const server = net.createServer({ pauseOnConnect: true }, accepted => {
-    let got = ''
-    const stream = TcpStream.accept(accepted, {
-      onBytes(buffer, from, to) {
-        got += buffer.latin1Slice(from, to)
-        if (got === 'ping') stream.writeText('pong')
-      },
-      onEnd() { stream.end() },
-      onDrained() {},
-      onClosed(error) {
-        if (error === null && got === 'ping') resolve(true)
-        else reject(error ?? new Error(`read ${got}`))
-      },
-    })
-  })
-  server.on('error', reject)
-  const limit = setTimeout(() => reject(new Error('self-test timed out')), 2000)
-  // Exclusive: within a cluster worker Node would otherwise ask a primary that gives out no sockets.
-  server.listen({ port: 0, host: '127.0.0.1', exclusive: true }, () => {
-    const client = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1', () => client.write('ping'))
-    client.on('data', chunk => chunk.toString() === 'pong' ? client.end() : reject(new Error('wrong bytes')))
-    client.on('error', reject)
-  })
-  try { return await promise } finally {
-    clearTimeout(limit)
-    net.Server.prototype.close.call(server)
-  }
-}
+/** As the self-test says (tcp-self-test.ts). Streams that there are already are read on as before. */
+export function useOnread(works: boolean): void { onreadWorks = works }
+export function useDirectWrites(works: boolean): void { directWorks = works }

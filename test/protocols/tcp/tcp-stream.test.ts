@@ -2,9 +2,11 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import net from 'node:net'
 import { test, type TestContext } from 'node:test'
+import { heldBytes } from '../../../src/primitives/held-bytes.ts'
 import type { StreamOwner } from '../../../src/protocols/byte-stream.ts'
 import { whileReading } from '../../../src/protocols/tcp/socket-turn.ts'
-import { dialTcp, selfTest, TcpStream } from '../../../src/protocols/tcp/tcp-stream.ts'
+import { selfTest } from '../../../src/protocols/tcp/tcp-self-test.ts'
+import { dialTcp, TcpStream, useDirectWrites } from '../../../src/protocols/tcp/tcp-stream.ts'
 import { within } from '../../support/wait-for.ts'
 
 /** Both ways in which an accepted connection may be read. */
@@ -30,7 +32,7 @@ class Collector implements StreamOwner {
     if (this.text.length >= this.#length) this.whole.resolve(this.text)
   }
   onEnd(): void {}
-  onDrained(): void {}
+  onDrained: () => void = () => {}
   onClosed: (error: Error | null) => void = () => {}
 }
 
@@ -49,7 +51,9 @@ async function accept(t: TestContext, owner: Collector, viaOnread: boolean): Pro
   return { stream, client }
 }
 
-test('tcp stream: this Node.js reads accepted connections through onread', async () => assert.equal(await selfTest(), true))
+test('tcp stream: this Node.js reads accepted connections through onread, and writes past the queue', async () => {
+  assert.equal(await selfTest(), true)
+})
 
 for (const [name, viaOnread] of WAYS) {
   test(`tcp stream: bytes read through ${name} arrive in order whatever a read callback pauses and resumes`, async t => {
@@ -64,6 +68,93 @@ for (const [name, viaOnread] of WAYS) {
     const { client } = await accept(t, owner, viaOnread)
     client.write(sent)
     assert.equal(await within('all bytes', owner.whole.promise), sent)
+  })
+}
+
+/** Writes `pieces` as `stream` lets it, in one of three ways each, and waits for the stream to be drained wherever it asks for that. */
+async function writeAll(collector: Collector, pieces: readonly string[], obeys: boolean): Promise<void> {
+  const { stream } = collector
+  for (const [index, piece] of pieces.entries()) {
+    if (index % 3 === 0) stream.writeBytes(Buffer.from(piece, 'latin1'))
+    else stream.writeText(piece)
+    if (index % 5 === 4) stream.flush()
+    // Text that waits for the end of the turn does not count as queued.
+    if (index % 7 === 6) await new Promise(setImmediate)
+    if (obeys && stream.bytesQueued > 0) await new Promise<void>(resolve => { collector.onDrained = resolve })
+  }
+}
+
+for (const direct of [true, false]) {
+  const way = direct ? 'past the queue' : 'through the queue'
+  const piecesOf = (most: number): string[] =>
+    Array.from({ length: 120 }, (_, index) => String.fromCharCode(97 + index % 26).repeat(1 + (index * 7919) % most))
+
+  for (const [most, obeys] of [[50, true], [200_000, true], [200_000, false]] as const) {
+    const pace = obeys ? 'by one that waits when it should' : 'by one that does not wait'
+    test(`tcp stream: up to ${most} bytes at a time, written ${way} ${pace}, arrive in order at a slow reader`, async t => {
+      useDirectWrites(direct)
+      t.after(() => useDirectWrites(true))
+      const owner = new Collector(1), { stream, client } = await accept(t, owner, true)
+      const pieces = piecesOf(most), whole = pieces.join('')
+      let got = ''
+      const ended = Promise.withResolvers<void>()
+      client.on('data', chunk => {
+        got += chunk.toString('latin1')
+        // Slow enough for the kernel to have its buffers full.
+        client.pause()
+        setImmediate(() => client.resume())
+      })
+      client.on('end', () => ended.resolve())
+      await writeAll(owner, pieces, obeys)
+      stream.end()
+      await within('the end', ended.promise)
+      assert.equal(got, whole)
+      assert.deepEqual([stream.bytesWritten, stream.bytesTaken, stream.bytesQueued], [whole.length, whole.length, 0])
+    })
+  }
+
+  test(`tcp stream: what was written ${way} and not taken is counted as held, until it is taken or the connection is gone`, async t => {
+    useDirectWrites(direct)
+    t.after(() => useDirectWrites(true))
+    const before = heldBytes.now, large = Buffer.alloc(16_000_000, 120)
+    for (const end of ['taken', 'gone'] as const) {
+      const owner = new Collector(1), { stream, client } = await accept(t, owner, true)
+      const drained = new Promise<void>(resolve => { owner.onDrained = resolve })
+      const closed = new Promise<unknown>(resolve => { owner.onClosed = resolve })
+      client.on('error', () => { /* It was cut. */ })
+      stream.writeText('head ')
+      stream.writeBytes(large)
+      assert.equal(stream.bytesQueued, large.length + 5)
+      assert.equal(heldBytes.now - before, stream.bytesQueued)
+      assert.ok(stream.bytesTaken < stream.bytesWritten)
+      if (end === 'taken') {
+        client.resume()
+        await within('room', drained)
+        assert.deepEqual([stream.bytesQueued, stream.bytesTaken, heldBytes.now - before], [0, large.length + 5, 0])
+      } else {
+        stream.destroy(true)
+        await within('the end', closed)
+        assert.equal(heldBytes.now, before)
+      }
+    }
+  })
+
+  test(`tcp stream: a write ${way} to a client that is gone closes the stream, with the reason`, async t => {
+    useDirectWrites(direct)
+    t.after(() => useDirectWrites(true))
+    const owner = new Collector(1), { stream, client } = await accept(t, owner, true)
+    const closed = new Promise<Error | null>(resolve => { owner.onClosed = resolve })
+    stream.pause()
+    client.resetAndDestroy()
+    await once(client, 'close')
+    const writing = setInterval(() => stream.writeBytes(Buffer.from('to nobody')), 1)
+    const error = await within('the end', closed)
+    clearInterval(writing)
+    assert.match((error as NodeJS.ErrnoException).code!, /EPIPE|ECONNRESET/)
+    assert.equal(stream.destroyed, true)
+    stream.writeText('still')
+    stream.flush()
+    assert.equal(stream.bytesQueued, 0)
   })
 }
 
