@@ -17,6 +17,7 @@ import type { RequestHead, ResponseHead } from '../http/message-head.ts'
 import type { Peer } from '../peer/peer.ts'
 import { isPromise } from '../primitives/application-call.ts'
 import type { Clock } from '../primitives/clock.ts'
+import { readTurn } from '../primitives/read-turn.ts'
 import type { UpstreamConnection } from '../protocols/http-connection.ts'
 import type { DetachedStream, RequestSetup, UpstreamOwner, UpstreamSession } from '../protocols/http-session.ts'
 import type { ExchangeCounter } from '../telemetry/exchange-counter.ts'
@@ -89,6 +90,8 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   connectedAt = 0
   sentAt = 0
   firstByteAt = 0
+  /** The read that brought it. */
+  #firstTurn = 0
   /** The connection was given back, or there was none. */
   endedAt = 0
 
@@ -154,7 +157,8 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
 
   // ---- the request
 
-  send(head: RequestHead, length: number, lines: FieldLines, switchesTo: string, acceptsTrailers: boolean): void {
+  /** @param atOnce nothing has run since the connection was there */
+  send(head: RequestHead, length: number, lines: FieldLines, switchesTo: string, acceptsTrailers: boolean, atOnce: boolean): void {
     setup.length = length
     setup.lines = lines
     setup.switchesTo = switchesTo
@@ -162,7 +166,7 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
     setup.defaultAuthority = authorityOf(this.peer)
     this.sent = true
     this.session!.writeHead(head, setup)
-    if (this.#host.timed) this.sentAt = this.#host.clock.exact()
+    if (this.#host.timed) this.sentAt = atOnce ? this.connectedAt : this.#host.clock.exact()
   }
 
   // ---- the answer
@@ -180,7 +184,10 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
   }
 
   #seeFirstByte(): void {
-    if (this.#host.timed && this.firstByteAt === 0) this.firstByteAt = this.#host.clock.exact()
+    if (this.#host.timed && this.firstByteAt === 0) {
+      this.firstByteAt = this.#host.clock.exact()
+      this.#firstTurn = readTurn.number
+    }
     if (this.#after !== null) this.#blameConnections(this.#after)
   }
 
@@ -225,8 +232,14 @@ export class Attempt implements UpstreamOwner, ConnectionWaiter, ResponseSource 
     this.#giveBack()
   }
 
-  /** Both messages are over, or the owner needs no more of them. `good`: the peer did what was asked. */
-  finish(good: boolean): void {
+  /**
+   * Both messages are over, or the owner needs no more of them.
+   * @param good the peer did what was asked
+   * @param atOnce nothing has run since the answer began but what passes it on
+   */
+  finish(good: boolean, atOnce: boolean): void {
+    const isWhole = atOnce && this.#firstTurn !== 0 && this.#firstTurn === readTurn.number
+    if (isWhole && this.endedAt === 0) this.endedAt = this.firstByteAt
     this.#pending?.cancel()
     this.#pending = null
     this.settle(good && this.session !== null ? true : null)

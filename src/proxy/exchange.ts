@@ -791,7 +791,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     const lines = this.#host.forwarded.linesFor(request, this.#facts, this)
     const asks = down.wantsSwitch && attempt.peer.options.upgrades
     const switchesTo = asks ? offeredProtocols(request.headers, this.#host.upgrades) : ''
-    attempt.send(request, length, lines, switchesTo, down.acceptsTrailers)
+    attempt.send(request, length, lines, switchesTo, down.acceptsTrailers, plan.sendsAtOnce)
     if (declared === 0) attempt.session?.endRequest(null)
     else this.#requestBody().sendTo(attempt, stage)
   }
@@ -1204,7 +1204,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
       return
     }
     const endedBefore = attempt.endedAt !== 0
-    attempt.finish(this.error === null)
+    attempt.finish(this.error === null, this.#plan.answersAtOnce)
     attempt.ended(this.error, false)
     if (timed) this.endedAt = endedBefore || attempt.endedAt === 0 ? clock.exact() : attempt.endedAt
   }

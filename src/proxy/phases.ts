@@ -32,6 +32,10 @@ export interface PhasePlan<Ctx> {
   readonly requestBody: BodyStage<PhaseSubject<Ctx>> | null
   /** The same of a response, by where it comes from. */
   readonly responseBody: Readonly<Record<ResponseOrigin, BodyStage<PhaseSubject<Ctx>> | null>>
+  /** No code of the application runs between a connection and the head of the request on it. */
+  readonly sendsAtOnce: boolean
+  /** None runs between the head of an origin's answer and its end: what comes in one read has passed within it. */
+  readonly answersAtOnce: boolean
   /** Absent hooks are false, so that the engine asks a plain field. */
   readonly has: Readonly<Record<(typeof HOOKS)[number], boolean>>
 }
@@ -53,16 +57,20 @@ export function planPhases<Ctx>(app: ProxyHttp<Ctx>): PhasePlan<Ctx> {
     .join(appStage(app, has, 'response', 'upstreamResponseBodyFilter', 'upstreamResponseTrailerFilter'))
   const ofRequest = moduleStage<Ctx>(modules, 'requestBodyFilter', null)
     .join(appStage(app, has, 'request', 'requestBodyFilter', 'requestTrailerFilter'))
+  const upstreamResponseModules = having('upstreamResponseFilter'), responseBody = upstream.join(downstream).used
+  const filtersAnswers = has.adjustUpstreamModules || has.upstreamResponseFilter || has.responseFilter
   return {
     app,
     modules,
     requestModules,
     upstreamRequestModules,
-    upstreamResponseModules: having('upstreamResponseFilter'),
+    upstreamResponseModules,
     responseModules,
     doneModules: having('responseDone'),
     requestBody: ofRequest.used,
-    responseBody: { origin: upstream.join(downstream).used, stored: downstream.used, own: ofModules.used },
+    responseBody: { origin: responseBody, stored: downstream.used, own: ofModules.used },
+    sendsAtOnce: !has.connectedToUpstream && !has.upstreamRequestFilter && upstreamRequestModules === null,
+    answersAtOnce: !filtersAnswers && upstreamResponseModules === null && responseModules === null && responseBody === null,
     has,
   }
 }

@@ -8,6 +8,7 @@ import { HeaderMap } from '../../src/http/header-map.ts'
 import { RequestHead, type ResponseHead } from '../../src/http/message-head.ts'
 import { HttpPeer } from '../../src/peer/http-peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
+import { beginReadTurn, readTurn } from '../../src/primitives/read-turn.ts'
 import { Attempt, type AttemptOwner } from '../../src/proxy/attempt.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { MemoryPair, WireEnd } from '../support/memory-stream.ts'
@@ -56,7 +57,7 @@ class Bench {
     })
   }
 
-  begin(): Attempt {
+  begin(timed = false): Attempt {
     const { verdicts } = this
     const backend = {
       peerAddress: { kind: 'tcp', host: '10.0.0.1', port: 80 } as const, name: '10.0.0.1:80',
@@ -64,12 +65,12 @@ class Bench {
       release() { verdicts.push('released') },
     }
     const { connector, clock } = this, hookFailed = (hook: string): void => { this.failedHooks.push(hook) }
-    return new Attempt({ connector, clock, timed: false, counting: null, judgesPeers: true, hookFailed }, new HttpPeer(backend), this.owner)
+    return new Attempt({ connector, clock, timed, counting: null, judgesPeers: true, hookFailed }, new HttpPeer(backend), this.owner)
   }
 
-  async send(attempt: Attempt): Promise<WireEnd> {
+  async send(attempt: Attempt, atOnce = false): Promise<WireEnd> {
     if (!attempt.connect()) await new Promise(setImmediate)
-    attempt.send(RequestHead.build('GET', '/', HeaderMap.from({ Host: 'a' })), 0, FieldLines.NONE, '', false)
+    attempt.send(RequestHead.build('GET', '/', HeaderMap.from({ Host: 'a' })), 0, FieldLines.NONE, '', false, atOnce)
     attempt.session!.endRequest(null)
     const { pair, end } = this.origins.at(-1)!
     pair.settle()
@@ -94,9 +95,34 @@ test('attempt: passed to another owner within the answer it goes on without the 
   bench.say('def')
   assert.deepEqual(bench.owner.heard, ['connected', 'head 200', 'body abc'])
   assert.deepEqual(second.heard, ['body def', 'end'])
-  attempt.finish(true)
+  attempt.finish(true, false)
   assert.deepEqual([bench.verdicts, bench.idle], [['healthy'], 1])
   assert.equal(bench.begin().connect(), true)
+})
+
+test('attempt: what happens within one read has one time, unless code of the application had its turn in between', async () => {
+  // Each look at this clock is a millisecond later than the one before.
+  const bench = new Bench()
+  let now = 0
+  bench.clock.exact = () => ++now
+  const timesOf = async (atOnce: boolean, endsInFirstRead: boolean): Promise<number[]> => {
+    now = 0
+    const attempt = bench.begin(true)
+    await bench.send(attempt, atOnce)
+    now = 10
+    beginReadTurn()
+    bench.say('HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc')
+    if (!endsInFirstRead) beginReadTurn()
+    attempt.finish(true, atOnce)
+    readTurn.number = 0
+    const { connectedAt, sentAt, firstByteAt, endedAt } = attempt
+    return [sentAt - connectedAt, firstByteAt - 10, endedAt - firstByteAt]
+  }
+  // The first one dials.
+  await timesOf(true, true)
+  assert.deepEqual(await timesOf(true, true), [0, 1, 0])
+  assert.deepEqual(await timesOf(true, false), [0, 1, 1])
+  assert.deepEqual(await timesOf(false, true), [1, 1, 1])
 })
 
 test('attempt: the second owner may still drop it, and hears of a fault in the place of the first', async () => {
@@ -125,7 +151,7 @@ test('attempt: the peer has exactly one verdict, whatever the owner does afterwa
   await new Promise(setImmediate)
   assert.deepEqual(bench.owner.heard, ['unconnected CONNECT_REFUSED'])
   attempt.settle(null)
-  attempt.finish(true)
+  attempt.finish(true, false)
   attempt.drop()
   assert.deepEqual([bench.verdicts, attempt.failed], [['failed'], true])
 })
@@ -147,7 +173,7 @@ test('attempt: one that ends before its connection is there gives it to no one',
   attempt.connect()
   attempt.drop()
   await new Promise(setImmediate)
-  attempt.finish(false)
+  attempt.finish(false, false)
   assert.deepEqual([bench.owner.heard, bench.verdicts, bench.connector.stats()], [[], ['released'], []])
 })
 

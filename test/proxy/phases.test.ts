@@ -39,6 +39,26 @@ test('phases: modules run in descending order, equal ones as given, and only whe
   assert.equal(plan.responseModules, null)
 })
 
+test('phases: whether the application has its turn within an attempt is known from its hooks', () => {
+  const atOnce = (app: Partial<ProxyHttp>): boolean[] => {
+    const { sendsAtOnce, answersAtOnce } = planPhases({ ...bare, ...app })
+    return [sendsAtOnce, answersAtOnce]
+  }
+  const module = (hook: keyof HttpModule): Partial<ProxyHttp> => ({ modules: [{ name: 'any', [hook]() {} }] })
+  assert.deepEqual(atOnce({ requestFilter: () => 'continue', requestBodyFilter: (_session, chunk) => chunk, logging() {} }), [true, true])
+  for (const hook of ['connectedToUpstream', 'upstreamRequestFilter'] as const) {
+    assert.deepEqual(atOnce({ [hook]() {} }), [false, true], hook)
+  }
+  assert.deepEqual(atOnce(module('upstreamRequestFilter')), [false, true])
+  for (const hook of [
+    'adjustUpstreamModules', 'upstreamResponseFilter', 'responseFilter', 'upstreamResponseBodyFilter', 'responseBodyFilter',
+    'responseTrailerFilter',
+  ] as const) assert.deepEqual(atOnce({ [hook]() {} }), [true, false], hook)
+  for (const hook of ['upstreamResponseFilter', 'responseFilter', 'upstreamResponseBodyFilter', 'responseBodyFilter'] as const) {
+    assert.deepEqual(atOnce(module(hook)), [true, false], hook)
+  }
+})
+
 test('phases: a filtered body keeps its length only when every filter says so', () => {
   const body: HttpModule = { name: 'any', requestBodyFilter: (_session, chunk) => chunk, responseBodyFilter: (_session, chunk) => chunk }
   const keeping: HttpModule = { ...body, keepsLength: true }
