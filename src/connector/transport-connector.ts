@@ -1,8 +1,8 @@
 /**
- * Opens transports: TCP or Unix, straight or through a CONNECT proxy; later TLS on top.
+ * Opens transports: TCP or Unix, straight or through a CONNECT proxy, with TLS to the proxy, to the peer, or to both, one in the other.
  *
- *   Resolving -> Connecting -> [Tunnelling] -> Done
- *       \____________\______________\___________^  by failure, time limit or `cancel`
+ *   Resolving -> Connecting -> [[Securing the way to the proxy] -> Tunnelling] -> [Securing] -> Done
+ *       \____________\_________________________________\____________________________\___________^  by failure, time limit or `cancel`
  *
  * A name with several addresses is dialled as RFC 8305 says: families take turns, the next address is tried when one
  * fails or STAGGER_MS after it began, the first to connect wins, the others are cut. Which family comes first is
@@ -25,9 +25,14 @@ import { Ticker, type Timed } from '../primitives/clock.ts'
 import { resolveOptions } from '../primitives/option-table.ts'
 import type { ByteStream, StreamOwner } from '../protocols/byte-stream.ts'
 import { TcpStream, dialTcp } from '../protocols/tcp/tcp-stream.ts'
+import { ClientHandshake, type ClientHandshakeWaiter, type ClientSecurity } from '../protocols/tls/client-handshake.ts'
+import { ClientSessions } from '../protocols/tls/client-sessions.ts'
+import { tlsSelfTest } from '../protocols/tls/tls-self-test.ts'
+import type { TlsStream } from '../protocols/tls/tls-stream.ts'
 import { MAX_ADDRESSES } from './machine-names.ts'
 import { ConnectTunnel, type TunnelWaiter } from './connect-proxy.ts'
 import type { NameSource } from './name-watch.ts'
+import { securityOfPeer, securityOfProxy } from './peer-security.ts'
 import { Resolver, type PendingResolve, type ResolveWaiter } from './resolver.ts'
 import { marksFault, setMarks, wantsMarks, whenMarksAreKnown } from './socket-marks.ts'
 import { TracedStream, UNCLAIMED } from './traced-stream.ts'
@@ -77,7 +82,7 @@ export interface DialCounters {
   cancelled: number
 }
 
-/** Dials peers over TCP and Unix sockets, through CONNECT proxies, by name or address (happy eyeballs, RFC 8305). */
+/** Dials peers over TCP, Unix sockets and TLS, through CONNECT proxies, by name or address (happy eyeballs, RFC 8305). */
 export class TransportConnector {
   /** @internal */
   readonly ticker: Ticker
@@ -87,6 +92,8 @@ export class TransportConnector {
   readonly counters: DialCounters = { dials: 0, connected: 0, failed: 0, cancelled: 0 }
   /** @internal */
   readonly dialAddress: Dial
+  /** @internal To take up again. */
+  readonly sessions: ClientSessions
   readonly #bindToV4: readonly string[]
   readonly #bindToV6: readonly string[]
   readonly #random: () => number
@@ -104,6 +111,7 @@ export class TransportConnector {
     this.ticker = ticker ?? new Ticker()
     this.resolver = resolver ?? new Resolver({ ticker: this.ticker })
     this.dialAddress = dial ?? dialTcp
+    this.sessions = new ClientSessions(this.ticker.clock)
     this.#bindToV4 = bindToV4
     this.#bindToV6 = bindToV6
     this.#random = random
@@ -183,8 +191,6 @@ export class TransportConnector {
 
 /** What cannot be honoured yet; '' when nothing. The one place that says so. */
 function notImplemented(peer: Peer): string {
-  if (peer.tls) return 'TLS to the peer'
-  if (peer.connectProxy !== null && peer.connectProxy.tls) return 'TLS to its CONNECT proxy'
   if (peer.options.alpn === 'h2') return 'HTTP/2 to the peer'
   return ''
 }
@@ -211,20 +217,20 @@ function discard(stream: unknown): void {
   } catch { /* As said. */ }
 }
 
-const DialState = { Resolving: 0, Connecting: 1, Tunnelling: 2, Done: 3 } as const
+const DialState = { Resolving: 0, Connecting: 1, SecuringProxy: 2, Tunnelling: 3, Securing: 4, Done: 5 } as const
 type DialState = (typeof DialState)[keyof typeof DialState]
 
 const NEVER = Number.POSITIVE_INFINITY
 
 /** The way to one connection. */
-class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
+class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter, ClientHandshakeWaiter {
   tickIndex = -1
   readonly #connector: TransportConnector
   readonly #peer: Peer
   readonly #waiter: DialWaiter
   #state: DialState = DialState.Resolving
   #totalDeadline = NEVER
-  /** Of the step that is no attempt: a custom transport, the answer to CONNECT. */
+  /** Of the step that is no attempt: a custom transport, the answer to CONNECT, a handshake. */
   #stepDeadline = NEVER
   #resolving: PendingResolve | null = null
   /** Port that goes with #addresses. */
@@ -237,6 +243,7 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
   #attempts: Attempt[] = []
   #stopStagger: (() => void) | null = null
   #tunnel: ConnectTunnel | null = null
+  #handshake: ClientHandshake | null = null
   #failures: ProxyError[] = []
 
   constructor(connector: TransportConnector, peer: Peer, waiter: DialWaiter) {
@@ -255,7 +262,21 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
       this.#failLater(new ProxyError('NOT_IMPLEMENTED', 'internal', `${peer.name}: ${missing} is not implemented yet`))
       return
     }
-    if (wantsMarks(peer)) this.#whenMarkable()
+    if (peer.tls || peer.connectProxy?.tls === true) this.#whenTlsIsTested()
+    else this.#whenMarked()
+  }
+
+  /** What is not public of Node.js is proven once a process, and the first dials wait for that. */
+  #whenTlsIsTested(): void {
+    if (tlsTested) this.#whenMarked()
+    else void tlsSelfTest().then(() => {
+      tlsTested = true
+      if (this.#state !== DialState.Done) this.#whenMarked()
+    })
+  }
+
+  #whenMarked(): void {
+    if (wantsMarks(this.#peer)) this.#whenMarkable()
     else this.#begin()
   }
 
@@ -299,8 +320,9 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
       return
     }
     if (now >= this.#stepDeadline) {
-      const what = this.#state === DialState.Tunnelling ? 'the proxy did not answer CONNECT' : 'the custom transport was not there'
-      this.#fail(timeout(`${this.#peer.name}: ${what} within ${connectTimeoutMs} ms`, 'connect-timeout'))
+      const text = `${this.#peer.name}: ${LATE_STEPS[this.#state]} within ${connectTimeoutMs} ms`
+      const isTls = this.#state === DialState.SecuringProxy || this.#state === DialState.Securing
+      this.#fail(timeout(text, 'connect-timeout', isTls ? 'TLS_TIMEOUT' : 'CONNECT_TIMEOUT'))
       return
     }
     // From the last to the first: an attempt that is over leaves the list.
@@ -446,13 +468,14 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
 
   /** Connected: to the peer, or to its proxy. */
   #onTransport(stream: ByteStream): void {
-    const { options, connectProxy } = this.#peer
-    if (connectProxy === null) {
-      this.#succeed(stream, null)
-      return
-    }
-    this.#state = DialState.Tunnelling
-    this.#stepDeadline = this.#connector.ticker.clock.exact() + options.connectTimeoutMs
+    const { connectProxy } = this.#peer
+    if (connectProxy === null) this.#toPeer(stream, null)
+    else if (connectProxy.tls) this.#secure(DialState.SecuringProxy, stream, null)
+    else this.#askForTunnel(stream)
+  }
+
+  #askForTunnel(stream: ByteStream): void {
+    this.#beginStep(DialState.Tunnelling)
     try {
       this.#tunnel = new ConnectTunnel(stream, this.#peer, this)
     } catch (thrown) {
@@ -463,7 +486,7 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
 
   onTunnelOpen(stream: ByteStream, early: Buffer | null): void {
     this.#tunnel = null
-    this.#succeed(stream, early)
+    this.#toPeer(stream, early)
   }
 
   onTunnelFailed(error: ProxyError): void {
@@ -471,12 +494,47 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
     this.#fail(error)
   }
 
+  /** The other end of the stream is the peer. */
+  #toPeer(stream: ByteStream, early: Buffer | null): void {
+    if (this.#peer.tls) this.#secure(DialState.Securing, stream, early)
+    else this.#succeed(stream, early, NOTHING_NEGOTIATED)
+  }
+
+  #secure(state: typeof DialState.SecuringProxy | typeof DialState.Securing, stream: ByteStream, early: Buffer | null): void {
+    let security: ClientSecurity
+    try { security = state === DialState.Securing ? securityOfPeer(this.#peer) : securityOfProxy(this.#peer) } catch (thrown) {
+      stream.owner = UNCLAIMED
+      stream.destroy(true)
+      const text = `${this.#peer.name}: OpenSSL does not take its settings: ${(thrown as Error).message}`
+      this.#fail(new ProxyError('TLS_HANDSHAKE', 'internal', text, { cause: thrown }))
+      return
+    }
+    this.#beginStep(state)
+    this.#handshake = new ClientHandshake(stream, early, security, this.#connector.sessions, this)
+  }
+
+  onSecured(stream: TlsStream): void {
+    this.#handshake = null
+    if (this.#state === DialState.SecuringProxy) this.#askForTunnel(stream)
+    else this.#succeed(stream, null, { alpn: stream.digest.tls!.alpn })
+  }
+
+  onNotSecured(error: ProxyError): void {
+    this.#handshake = null
+    this.#fail(error)
+  }
+
+  #beginStep(state: DialState): void {
+    this.#state = state
+    this.#stepDeadline = this.#connector.ticker.clock.exact() + this.#peer.options.connectTimeoutMs
+  }
+
   // ---- the end
 
-  #succeed(stream: ByteStream, early: Buffer | null): void {
+  #succeed(stream: ByteStream, early: Buffer | null, facts: ConnectionFacts): void {
     this.#finish()
     this.#connector.counters.connected++
-    this.#waiter.onDialed(stream, early)
+    this.#waiter.onDialed(stream, early, facts)
   }
 
   #fail(error: ProxyError): void {
@@ -501,6 +559,8 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
     this.#endAttempts()
     this.#tunnel?.cancel()
     this.#tunnel = null
+    this.#handshake?.cancel()
+    this.#handshake = null
   }
 
   #endAttempts(): void {
@@ -519,12 +579,27 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter {
 const STEP_NAMES: Readonly<Record<DialState, string>> = {
   [DialState.Resolving]: ' (resolving its name)',
   [DialState.Connecting]: '',
+  [DialState.SecuringProxy]: ' (in the TLS handshake with its CONNECT proxy)',
   [DialState.Tunnelling]: ' (waiting for its CONNECT proxy)',
+  [DialState.Securing]: ' (in the TLS handshake)',
   [DialState.Done]: '',
 }
 
-function timeout(text: string, limit: string): ProxyError {
-  return new ProxyError('CONNECT_TIMEOUT', 'upstream', text, { retry: 'always', limit })
+/** What a step that has its own limit did not do. */
+const LATE_STEPS: Readonly<Record<DialState, string>> = {
+  [DialState.Resolving]: '',
+  [DialState.Connecting]: 'the custom transport was not there',
+  [DialState.SecuringProxy]: 'the TLS handshake with its proxy was not done',
+  [DialState.Tunnelling]: 'the proxy did not answer CONNECT',
+  [DialState.Securing]: 'the TLS handshake was not done',
+  [DialState.Done]: '',
+}
+
+/** The proof was made, whatever it said. */
+let tlsTested = false
+
+function timeout(text: string, limit: string, kind: ErrorKind = 'CONNECT_TIMEOUT'): ProxyError {
+  return new ProxyError(kind, 'upstream', text, { retry: 'always', limit })
 }
 
 /** One address being dialled: owner of its stream until it is connected. */

@@ -18,4 +18,7 @@ export class BasicPeer extends HttpPeer {
     if (options !== undefined && 'tls' in options) throw new OptionError([NO_TLS_OPTION])
     super(address, options === undefined || options.sni === undefined || options.sni === '' ? options : { ...options, tls: true })
   }
+
+  /** @internal */
+  override get speaksOther(): boolean { return true }
 }

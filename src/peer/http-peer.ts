@@ -16,11 +16,12 @@
  */
 import { isIP } from 'node:net'
 import {
-  awaiting, code, count, defaultsOf, flag, needed, OptionError, options, orText, resolveOptions, showValue, text, type OptionTable,
+  code, count, defaultsOf, flag, needed, OptionError, options, orText, resolveOptions, showValue, text, type Option, type OptionTable,
 } from '../primitives/option-table.ts'
 import { checkAddress, checkHostName, formatAddress, parseAddress, type PeerAddress } from './peer-address.ts'
+import { describeBadPair } from './peer-certificates.ts'
 import {
-  checkPeerOptions, DEFAULT_PEER_OPTIONS, digestOf, isPem, PEER_OPTIONS, proxyFields, TLS_TO_PEER,
+  authorities, checkPeerOptions, DEFAULT_PEER_OPTIONS, digestOf, isPem, orTrue, PEER_OPTIONS, proxyFields,
   type CheckedPeerOptions, type ClientCert, type PeerOptions, type ResolvedPeerOptions,
 } from './peer-options.ts'
 import type { ConnectProxy, Peer } from './peer.ts'
@@ -44,8 +45,16 @@ export interface BackendLike {
 export interface ConnectProxyOptions {
   /** Address of the proxy: `host:port`, `[v6]:port` or `unix:/path`. */
   nextHop: string | PeerAddress
-  /** TLS to the proxy itself. Refused until it is implemented. @default false */
+  /** TLS to the proxy itself. What the peer's options say of TLS is for the peer alone. @default false */
   tls?: boolean
+  /** Name of the proxy for SNI and verification; '' takes the host of `nextHop`, and sends none for an IP address. @default '' */
+  sni?: string
+  /** Verify the proxy's certificate, chain and name. @default true */
+  verifyCert?: boolean
+  /** Trust anchors for the proxy, PEM; null trusts the runtime's list. @default null */
+  ca?: readonly (string | Buffer)[] | null
+  /** Certificate to show to the proxy; null shows none. @default null */
+  clientCert?: ClientCert | null
   /** Host asked for; '' asks for the peer's own. @default '' */
   host?: string
   /** Port asked for. 0 asks for the peer's own. @default 0 */
@@ -58,7 +67,11 @@ const MAX_PORT = 65_535
 
 export const CONNECT_PROXY_OPTIONS = {
   nextHop: needed(orText(code<string | PeerAddress>('', 'the address of the proxy', isAddress))),
-  tls: awaiting('TLS to a CONNECT proxy', flag(false)),
+  tls: flag(false),
+  sni: serverName(),
+  verifyCert: flag(true),
+  ca: authorities(),
+  clientCert: clientCertificate(),
   host: text('', 'a name or an IP address without brackets', isHost),
   port: count(0, { max: MAX_PORT, zero: "asks for the peer's own" }),
   headers: proxyFields(),
@@ -68,16 +81,16 @@ export const CONNECT_PROXY_DEFAULTS: Readonly<Required<ConnectProxyOptions>> = d
 
 /** Options of an HttpPeer. */
 export interface HttpPeerOptions extends PeerOptions {
-  /** Speak TLS to the peer. Refused until it is implemented. @default false */
+  /** Speak TLS to the peer; without it every option of TLS is refused. @default false */
   tls?: boolean
   /**
-   * Server name for SNI and verification; '' sends none, and the certificate is then checked against the host. Refused
-   * until TLS to the peer is implemented. @default the address's host with TLS, if it is a name; else ''
+   * Server name for SNI and verification; '' sends none, and the certificate is then checked against the host.
+   * @default the address's host with TLS, if it is a name; else ''
    */
   sni?: string
   /** Go through this proxy by CONNECT; null goes straight. @default null */
   connectProxy?: ConnectProxyOptions | null
-  /** Certificate to show to the origin; null shows none. Refused until TLS to the peer is implemented. @default null */
+  /** Certificate to show to the origin; null shows none. @default null */
   clientCert?: ClientCert | null
   /** Peers of different groups never share connections. @default 0 */
   groupKey?: number | string
@@ -85,10 +98,10 @@ export interface HttpPeerOptions extends PeerOptions {
 
 export const HTTP_PEER_OPTIONS = {
   ...PEER_OPTIONS,
-  tls: awaiting(TLS_TO_PEER, flag(false)),
-  sni: awaiting(TLS_TO_PEER, orText(code<string>('', "a host name, or ''", describeBadSni))),
+  tls: flag(false),
+  sni: serverName(),
   connectProxy: options<ConnectProxyOptions, null>(CONNECT_PROXY_OPTIONS, null),
-  clientCert: awaiting(TLS_TO_PEER, code<ClientCert | null>(null, '{ cert, key }, both PEM, or null', isClientCert)),
+  clientCert: clientCertificate(),
   groupKey: orText(code<number | string>(0, 'a finite number or a text', isGroupKey)),
 } satisfies OptionTable<HttpPeerOptions>
 
@@ -185,8 +198,9 @@ export class HttpPeer implements Peer {
       this.reuseKey = known.lastKey
       return
     }
-    const { verifyCert, verifyHostname, alternativeName } = checked.options
-    if (sni === '' && tls && known.address.kind === 'unix' && verifyCert && verifyHostname && alternativeName === '') {
+    const { verifyHostname, alternativeName } = checked.options
+    if (!tls) refuseWithoutTls(options, checked)
+    else if (sni === '' && known.address.kind === 'unix' && verifyHostname && alternativeName === '') {
       throw OptionError.of('peer.sni', sni, 'a Unix socket has no name to check the certificate against: use the name in the certificate')
     }
     const proxyAsked = options.connectProxy ?? null
@@ -206,11 +220,21 @@ export class HttpPeer implements Peer {
     }
   }
 
+  /** @internal */
+  get speaksOther(): boolean { return false }
   /** Tells the backend, if a load balancer chose this peer, how an attempt ended. */
   report(healthy: boolean): unknown { return this.backend?.report?.(healthy) }
   /** Tells the backend that an attempt ended without a verdict. */
   release(): unknown { return this.backend?.release?.() }
 }
+
+/** Whoever sets how TLS is spoken, and not that it is, must not get plain text. @throws OptionError */
+function refuseWithoutTls({ clientCert, sni }: HttpPeerOptions, { tlsOption }: CheckedPeerOptions): void {
+  const name = (sni ?? '') !== '' ? 'sni' : (clientCert ?? null) !== null ? 'clientCert' : tlsOption
+  if (name !== '') throw new OptionError([{ path: `peer.${name}`, text: NOTHING_WITHOUT_TLS }])
+}
+
+const NOTHING_WITHOUT_TLS = 'means nothing without TLS; use tls: true as well, or leave it out'
 
 /** Name that the certificate of `peer` has to carry: its server name, or its host; '' only where `verifyHostname` is off. */
 export function verifiedName(peer: Peer): string {
@@ -268,10 +292,14 @@ function isHostName(name: string): boolean {
 
 function isAddress(value: unknown): boolean { return typeof value === 'string' || (typeof value === 'object' && value !== null) }
 
-function isClientCert(value: unknown): boolean {
-  if (value === null) return true
-  const { cert, key } = Object(value) as Partial<ClientCert>
-  return isPem(cert) && isPem(key)
+function serverName(): Option<string> { return orText(code<string>('', "a host name, or ''", describeBadSni)) }
+
+function clientCertificate(): Option<ClientCert | null> {
+  return code<ClientCert | null>(null, '{ cert, key }, both PEM, or null', value => {
+    if (value === null) return true
+    const { cert, key } = Object(value) as Partial<ClientCert>
+    return isPem(cert) && isPem(key) && orTrue(describeBadPair(cert, key))
+  })
 }
 
 function isGroupKey(value: unknown): boolean { return typeof value === 'string' || Number.isFinite(value) }
@@ -279,8 +307,10 @@ function isGroupKey(value: unknown): boolean { return typeof value === 'string' 
 /** `given` was checked by itself; what it means together with the peer's address was not. */
 function resolveProxy(given: ConnectProxyOptions, address: PeerAddress): ConnectProxy {
   const resolved = resolveOptions<ConnectProxyOptions>('peer.connectProxy', CONNECT_PROXY_OPTIONS, given, CONNECT_PROXY_DEFAULTS)
-  const { headers, host, port, tls } = resolved
+  const { ca, clientCert, headers, host, port, tls, verifyCert } = resolved
   const nextHop = (typeof given.nextHop === 'string' ? knowText(given.nextHop) : knowObject(given.nextHop)).address
+  const sni = resolved.sni === '' && tls ? nameOf(nextHop) : resolved.sni
+  checkProxyTls(resolved, nextHop)
   if (address.kind === 'unix' && (host === '' || port === 0)) {
     const text = 'has no host or no port; use both, as a Unix address gives a proxy nothing to connect to'
     throw new OptionError([{ path: 'peer.connectProxy', text }])
@@ -291,7 +321,19 @@ function resolveProxy(given: ConnectProxyOptions, address: PeerAddress): Connect
     throw new OptionError([{ path: 'peer.connectProxy', text }])
   }
   const authorityPort = port === 0 ? (address as { port: number }).port : port
-  return { nextHop, tls, host: authorityHost, port: authorityPort, headers: headers.map(([name, value]) => [name, value] as const) }
+  const fields = headers.map(([name, value]) => [name, value] as const)
+  return { nextHop, tls, sni, verifyCert, ca, clientCert, host: authorityHost, port: authorityPort, headers: fields }
+}
+
+/** @throws OptionError */
+function checkProxyTls({ ca, clientCert, sni, tls, verifyCert }: Readonly<Required<ConnectProxyOptions>>, nextHop: PeerAddress): void {
+  const path = 'peer.connectProxy'
+  if (!tls) {
+    const name = sni !== '' ? 'sni' : !verifyCert ? 'verifyCert' : ca !== null ? 'ca' : clientCert !== null ? 'clientCert' : ''
+    if (name !== '') throw new OptionError([{ path: `${path}.${name}`, text: NOTHING_WITHOUT_TLS }])
+  } else if (sni === '' && nextHop.kind === 'unix' && verifyCert) {
+    throw OptionError.of(`${path}.sni`, sni, 'a Unix socket has no name to check the certificate against: use the name in the certificate')
+  }
 }
 
 function addressKey(address: PeerAddress): string {
@@ -305,7 +347,7 @@ function groupPart(group: number | string | undefined): string {
 
 const certKeys = new WeakMap<ClientCert, string>()
 
-function clientCertKey(cert: ClientCert): string {
+export function clientCertKey(cert: ClientCert): string {
   // An object that can change may be another certificate next time, so only a frozen one is remembered.
   const before = certKeys.get(cert)
   if (before !== undefined) return before
@@ -315,7 +357,9 @@ function clientCertKey(cert: ClientCert): string {
 }
 
 function proxyKey(proxy: ConnectProxy): string {
-  const { headers, host, nextHop, port, tls } = proxy
+  const { ca, clientCert, headers, host, nextHop, port, sni, tls, verifyCert } = proxy
   const fields = headers.length === 0 ? '-' : `d${digestOf(headers.flat())}`
-  return `p${addressKey(nextHop)}${tls ? 's' : 'h'}${host.length}:${host}:${port};${fields}`
+  const trust = ca === null ? '-' : `a${digestOf(ca)}`, shown = clientCert === null ? '-' : clientCertKey(clientCert)
+  const security = tls ? `s${sni.length}:${sni}${verifyCert ? 'v' : '-'}${trust}${shown}` : 'h'
+  return `p${addressKey(nextHop)}${security}${host.length}:${host}:${port};${fields}`
 }

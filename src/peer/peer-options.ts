@@ -2,7 +2,7 @@
  * What may be set for a peer: described once, in PEER_OPTIONS, and checked once, when the peer is made.
  *
  * An option that cannot be honoured is refused by name and with the reason, never ignored: what Node.js cannot do is in
- * REFUSED below, and what waits for TLS or HTTP/2 to the peer may only be set to its default (`awaiting` in the table).
+ * REFUSED below, and what waits for HTTP/2 to the peer may only be set to its default (`awaiting` in the table).
  * Whatever makes two connections not interchangeable goes into the text that `keyOf` makes, which is part of a peer's
  * `reuseKey`; a field is either in KEYED or in UNKEYED, and a test compares both lists with the defaults, so that a new
  * option cannot be forgotten.
@@ -23,6 +23,7 @@ import type { ByteStream } from '../protocols/byte-stream.ts'
 import { HTTP1_CLIENT_OPTIONS, type Http1ClientOptions } from '../protocols/http1/http1-options.ts'
 import type { Tracer } from '../telemetry/tracer.ts'
 import type { PeerAddress } from './peer-address.ts'
+import { describeBadAuthorities, describeBadGroups, describeBadRevocationLists } from './peer-certificates.ts'
 
 /** Opens the transport in place of a TCP or Unix connect. The stream that it returns is connected, and nothing was read from it. */
 export interface CustomL4 {
@@ -33,7 +34,7 @@ export interface CustomL4 {
   connect(address: PeerAddress): ByteStream | Promise<ByteStream>
 }
 
-/** A certificate that this proxy shows to the origin; PEM. Refused until TLS to the peer is implemented. */
+/** A certificate that this proxy shows to the origin; PEM. */
 export interface ClientCert {
   /** Leaf first, then intermediates. */
   readonly cert: string | Buffer
@@ -117,24 +118,23 @@ export interface PeerOptions extends Http1ClientOptions {
   /** Sees the 2xx answer to CONNECT; only watches. @default null */
   onConnectResponse?: ((head: ResponseHead) => void) | null
 
-  /**
-   * Check the certificate chain. Nothing else turns it off, an empty SNI neither. Refused until TLS to the peer is
-   * implemented. @default true
-   */
+  /** Check the certificate chain. Nothing else turns it off, an empty SNI neither. @default true */
   verifyCert?: boolean
-  /** Check the certificate's name against SNI, or the host without one. Refused until TLS to the peer is implemented. @default true */
+  /** Check the certificate's name against SNI, or the host without one. @default true */
   verifyHostname?: boolean
-  /** A second name that the certificate may carry; '' for none. Refused until TLS to the peer is implemented. @default '' */
+  /** A second name or address that the certificate may carry instead; '' for none. @default '' */
   alternativeName?: string
-  /** Trust anchors, PEM; null trusts the runtime's list. Refused until TLS to the peer is implemented. @default null */
+  /** Trust anchors, PEM; null trusts the runtime's list. @default null */
   ca?: readonly (string | Buffer)[] | null
-  /** Oldest TLS version. Refused until TLS to the peer is implemented. @default 'TLSv1.2' */
+  /** Revocation lists, PEM, one of every authority that may stand in the chain; null looks at none. @default null */
+  crl?: readonly (string | Buffer)[] | null
+  /** Oldest TLS version. @default 'TLSv1.2' */
   tlsMinVersion?: TlsVersion
-  /** Newest TLS version. Refused until TLS to the peer is implemented. @default 'TLSv1.3' */
+  /** Newest TLS version. @default 'TLSv1.3' */
   tlsMaxVersion?: TlsVersion
   /**
-   * TLS groups in order of preference, as in `X25519MLKEM768:X25519`; '' leaves it to OpenSSL. Refused until TLS to the
-   * peer is implemented. @default ''
+   * TLS groups in order of preference, as in `X25519MLKEM768:X25519:P-256`; '' leaves it to OpenSSL, which begins with
+   * X25519MLKEM768. In TLS 1.2 the group of the origin's certificate must be among them. @default ''
    */
   curves?: string
 
@@ -165,7 +165,6 @@ export interface PeerOptions extends Http1ClientOptions {
 export type ResolvedPeerOptions = Readonly<Required<PeerOptions>>
 
 /** What options wait for that are refused until then. */
-export const TLS_TO_PEER = 'TLS to the peer'
 export const HTTP2_TO_PEER = 'HTTP/2 to the peer'
 
 /** The kernel counts TCP keepalive in whole seconds. */
@@ -177,9 +176,7 @@ const MAX_NAME_LENGTH = 253
 /** Window sizes of HTTP/2 (RFC 9113 6.9.1, 6.9.2): below the first nothing can be announced, above the second is an error. */
 const WINDOW_BYTES = { min: 65_535, max: 2_147_483_647 }
 
-/** A setting of TLS to the peer: refused for now unless it is the default. */
-function ofTls<T>(option: Option<T>): Option<T> { return awaiting(TLS_TO_PEER, option) }
-/** The same of HTTP/2. */
+/** A setting of HTTP/2 to the peer: refused for now unless it is the default. */
 function ofHttp2<T>(option: Option<T>): Option<T> { return awaiting(HTTP2_TO_PEER, option) }
 
 export const PEER_OPTIONS = {
@@ -206,13 +203,14 @@ export const PEER_OPTIONS = {
   upgrades: flag(true),
   extraProxyHeaders: proxyFields(),
   onConnectResponse: callback<((head: ResponseHead) => void) | null>(null),
-  verifyCert: ofTls(flag(true)),
-  verifyHostname: ofTls(flag(true)),
-  alternativeName: ofTls(text('', "'' or a host name", name => name.length <= MAX_NAME_LENGTH && isPlain(name))),
-  ca: ofTls(code<readonly (string | Buffer)[] | null>(null, 'null or a list of PEM certificates that is not empty', isCertificateList)),
-  tlsMinVersion: ofTls(choice('TLSv1.2', TLS_VERSIONS)),
-  tlsMaxVersion: ofTls(choice('TLSv1.3', TLS_VERSIONS)),
-  curves: ofTls(text('', "'' or group names joined by ':'", isPlain)),
+  verifyCert: flag(true),
+  verifyHostname: flag(true),
+  alternativeName: text('', "'' or a host name", name => name.length <= MAX_NAME_LENGTH && isPlain(name)),
+  ca: authorities(),
+  crl: code<readonly (string | Buffer)[] | null>(null, 'null or a list of PEM revocation lists that is not empty', describeBadCrl),
+  tlsMinVersion: choice('TLSv1.2', TLS_VERSIONS),
+  tlsMaxVersion: choice('TLSv1.3', TLS_VERSIONS),
+  curves: text('', "'' or group names joined by ':'", groups => groups === '' || (isPlain(groups) && orTrue(describeBadGroups(groups)))),
   alpn: ofHttp2(choice<Alpn>('h1', ['h1', 'h2', 'h2h1'])),
   maxH2Streams: ofHttp2(count(100)),
   h2StreamWindowBytes: ofHttp2(size(262_144, WINDOW_BYTES)),
@@ -229,9 +227,14 @@ export const PEER_DEFAULTS: ResolvedPeerOptions = defaultsOf<PeerOptions>(PEER_O
 export const KEYED = [
   'localAddress', 'localPort', 'tcpKeepAliveIdleMs', 'tcpKeepAliveIntervalMs', 'tcpKeepAliveCount', 'dscp', 'tcpUserTimeoutMs',
   'customL4', 'extraProxyHeaders',
-  'verifyCert', 'verifyHostname', 'alternativeName', 'ca', 'tlsMinVersion', 'tlsMaxVersion', 'curves',
+  'verifyCert', 'verifyHostname', 'alternativeName', 'ca', 'crl', 'tlsMinVersion', 'tlsMaxVersion', 'curves',
   'alpn', 'maxH2Streams', 'h2StreamWindowBytes', 'h2ConnectionWindowBytes', 'h2PingIntervalMs', 'h2PingTimeoutMs',
 ] as const satisfies readonly (keyof ResolvedPeerOptions)[]
+
+/** Those that mean nothing without TLS. */
+const OF_TLS = [
+  'verifyCert', 'verifyHostname', 'alternativeName', 'ca', 'crl', 'tlsMinVersion', 'tlsMaxVersion', 'curves',
+] as const satisfies readonly (typeof KEYED[number])[]
 
 /**
  * Options that only say how a connection is come by, kept or watched; it is the same connection afterwards. The limits of
@@ -265,9 +268,11 @@ export const REFUSED: Readonly<Record<string, string>> = {
 export interface CheckedPeerOptions {
   readonly options: ResolvedPeerOptions
   readonly key: string
+  /** One that means nothing without TLS and is not the default; '' when there is none. */
+  readonly tlsOption: string
 }
 
-export const DEFAULT_PEER_OPTIONS: CheckedPeerOptions = { options: PEER_DEFAULTS, key: keyOf(PEER_DEFAULTS) }
+export const DEFAULT_PEER_OPTIONS: CheckedPeerOptions = { options: PEER_DEFAULTS, key: keyOf(PEER_DEFAULTS), tlsOption: '' }
 
 /**
  * Sets checked before, by the frozen object that they came from. Kinds of peers share it: a set was checked whole,
@@ -304,7 +309,8 @@ export function checkPeerOptions(given: PeerOptions, table: AnyOptionTable = PEE
   const options = Object.freeze(resolved) as unknown as ResolvedPeerOptions
   const contradictions = contradictionsIn(options)
   if (contradictions.length > 0) throw new OptionError(contradictions)
-  const checked = { options, key: keyOf(options) }
+  const tlsOption = OF_TLS.find(name => options[name] !== PEER_DEFAULTS[name]) ?? ''
+  const checked = { options, key: keyOf(options), tlsOption }
   if (Object.isFrozen(given)) checkedBefore.set(given, checked)
   return checked
 }
@@ -342,7 +348,7 @@ function keyOf(options: ResolvedPeerOptions): string {
   for (const name of KEYED) {
     switch (name) {
       case 'customL4': parts.push(options.customL4 === null ? 0 : identityOf(options.customL4)); break
-      case 'ca': parts.push(options.ca === null ? 0 : digestOf(options.ca)); break
+      case 'ca': case 'crl': parts.push(options[name] === null ? 0 : digestOf(options[name])); break
       case 'extraProxyHeaders': parts.push(options.extraProxyHeaders.length === 0 ? 0 : digestOf(options.extraProxyHeaders.flat())); break
       default: parts.push(options[name])
     }
@@ -419,8 +425,22 @@ export function isPlain(text: string): boolean {
 
 function isCustomL4(value: unknown): boolean { return value === null || typeof Object(value).connect === 'function' }
 
-function isCertificateList(value: unknown): boolean {
-  return value === null || (Array.isArray(value) && value.length > 0 && value.every(isPem))
+/** Certificates of authorities, or null. */
+export function authorities(): Option<readonly (string | Buffer)[] | null> {
+  return code<readonly (string | Buffer)[] | null>(null, 'null or a list of PEM certificates that is not empty', value => {
+    return value === null || (isPemList(value) && orTrue(describeBadAuthorities(value)))
+  })
+}
+
+function describeBadCrl(value: unknown): boolean | string {
+  return value === null || (isPemList(value) && orTrue(describeBadRevocationLists(value)))
+}
+
+/** As checks of options have it: what would do, or true where all is well. */
+export function orTrue(remedy: string): true | string { return remedy === '' || remedy }
+
+function isPemList(value: unknown): value is readonly (string | Buffer)[] {
+  return Array.isArray(value) && value.length > 0 && value.every(isPem)
 }
 
 export function isPem(value: unknown): value is string | Buffer {

@@ -3,14 +3,22 @@
  * exactly when their `reuseKey` is equal; the key therefore holds everything that could make a difference.
  */
 import type { PeerAddress } from './peer-address.ts'
-import type { ResolvedPeerOptions } from './peer-options.ts'
+import type { ClientCert, ResolvedPeerOptions } from './peer-options.ts'
 
 /** Next hop of a CONNECT tunnel (RFC 9110 9.3.6). */
 export interface ConnectProxy {
   /** Address of the proxy itself. */
   readonly nextHop: PeerAddress
-  /** TLS to the proxy itself; takes effect with TLS. */
+  /** TLS to the proxy itself. */
   readonly tls: boolean
+  /** Name of the proxy for SNI and verification; '' sends none, and the certificate is then checked against `nextHop`. */
+  readonly sni: string
+  /** Whether its certificate is verified, chain and name. */
+  readonly verifyCert: boolean
+  /** Trust anchors for it, PEM; null: those of the runtime. */
+  readonly ca: readonly (string | Buffer)[] | null
+  /** Certificate that it is shown; null: none. */
+  readonly clientCert: ClientCert | null
   /** Host that CONNECT asks for, mostly the peer's own; an IPv6 address has no brackets here. */
   readonly host: string
   /** Port that CONNECT asks for, 1 to 65535. */
@@ -23,10 +31,14 @@ export interface ConnectProxy {
 export interface Peer {
   /** Where to connect: host and port, or a Unix path. */
   readonly address: PeerAddress
-  /** Whether TLS is spoken to it. A dial refuses that until TLS to the peer is implemented. */
+  /** Whether TLS is spoken to it. */
   readonly tls: boolean
   /** Server name for SNI and verification; '' sends none (verification still happens against the host). */
   readonly sni: string
+  /** Certificate that it is shown; null, or left out: none. */
+  readonly clientCert?: ClientCert | null
+  /** It speaks something else than HTTP: no protocol is offered to it by ALPN. Left out: it speaks HTTP. */
+  readonly speaksOther?: boolean
   /** The proxy that is asked by CONNECT for a way there; null goes straight. */
   readonly connectProxy: ConnectProxy | null
   /** Complete and checked; `PEER_DEFAULTS` where nothing is set. */

@@ -117,6 +117,8 @@ export interface TlsFacts {
   readonly serverName: string
   /** An earlier session was taken up again (RFC 8446 2.2). */
   readonly resumed: boolean
+  /** How long the handshake took, in ms. */
+  readonly handshakeMs: number
   /** Whose certificate the client showed; null: it was not asked for one, or showed none. That it was verified is up to the listener. */
   readonly client: TlsIdentity | null
 }

@@ -77,9 +77,10 @@ export function flagOf(error: ProxyError): Flag {
       return 'UT'
     case 'CLOSED_EARLY': case 'CONNECTION_RESET': case 'WRITE_FAILED': return 'UR'
     case 'RESOLVE_FAILED': case 'CONNECT_REFUSED': case 'CONNECT_NO_ROUTE': case 'CONNECT_FAILED':
-    case 'CONNECT_PROXY_FAILED': case 'TLS_HANDSHAKE': case 'TLS_BAD_CERTIFICATE':
+    case 'CONNECT_PROXY_FAILED':
       return 'UC'
-    default: return 'UP'
+    // A handshake that failed, in any of its ways.
+    default: return kind.startsWith('TLS_') ? 'UC' : 'UP'
   }
 }
 

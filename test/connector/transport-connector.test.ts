@@ -12,7 +12,7 @@ import type { TransportConnectorOptions } from '../../src/connector/transport-op
 import { ProxyError } from '../../src/errors/proxy-error.ts'
 import { HttpPeer, type HttpPeerOptions } from '../../src/peer/http-peer.ts'
 import { PEER_DEFAULTS, type CustomL4 } from '../../src/peer/peer-options.ts'
-import type { ConnectProxy, Peer } from '../../src/peer/peer.ts'
+import type { Peer } from '../../src/peer/peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import type { ByteStream, StreamOwner } from '../../src/protocols/byte-stream.ts'
 import { FakeClock } from '../support/fake-clock.ts'
@@ -345,17 +345,7 @@ function handMade(changes: Partial<Peer>): Peer {
   return { address, name, options, reuseKey, sni, tls, connectProxy: null, ...changes }
 }
 
-const PROXY_WITH_TLS: ConnectProxy = {
-  nextHop: { kind: 'tcp', host: '127.0.0.1', port: 1 },
-  tls: true,
-  host: 'a.test',
-  port: 80,
-  headers: [],
-}
-
 for (const [what, changes] of [
-  ['TLS', { tls: true }],
-  ['TLS to the proxy', { connectProxy: PROXY_WITH_TLS }],
   ['HTTP/2 only', { options: { ...PEER_DEFAULTS, alpn: 'h2' } }],
 ] as const satisfies readonly (readonly [string, Partial<Peer>])[]) {
   test(`dial: ${what} is not implemented, and a hand-made peer that asks for it is told so after dial has returned`, async () => {

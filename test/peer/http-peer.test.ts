@@ -6,9 +6,7 @@ import {
   HTTP_PEER_OPTIONS, HttpPeer, verifiedName, type BackendLike, type ConnectProxyOptions, type HttpPeerOptions,
 } from '../../src/peer/http-peer.ts'
 import type { PeerAddress } from '../../src/peer/peer-address.ts'
-
-/** Tests of what TLS adds wait for it; they run again once the table of options lets it through. */
-const OF_TLS = { skip: HTTP_PEER_OPTIONS.tls.awaits === '' ? false : 'TLS to the peer is refused until it is implemented' }
+import { makeTestCa } from '../support/test-ca.ts'
 
 test('http peer: an address as text, object or backend gives the same peer', () => {
   const text = new HttpPeer('[::1]:8080')
@@ -56,7 +54,7 @@ test('http peer: attempts are reported to the backend that was selected', () => 
   new HttpPeer({ peerAddress: backend.peerAddress, name: 'x' }).report(false)
 })
 
-test('http peer: the server name comes from the host with TLS, if it is a name', OF_TLS, () => {
+test('http peer: the server name comes from the host with TLS, if it is a name', () => {
   assert.equal(new HttpPeer('a.test:443', { tls: true }).sni, 'a.test')
   assert.equal(new HttpPeer('a.test.:443', { tls: true }).sni, 'a.test')
   assert.equal(new HttpPeer('a.test:443', { tls: true, sni: 'b.test' }).sni, 'b.test')
@@ -65,7 +63,7 @@ test('http peer: the server name comes from the host with TLS, if it is a name',
   assert.equal(new HttpPeer('a.test:80').sni, '')
 })
 
-test('http peer: an empty server name leaves verification on, against the host', OF_TLS, () => {
+test('http peer: an empty server name leaves verification on, against the host', () => {
   const peer = new HttpPeer('1.1.1.1:443', { tls: true, sni: '' })
   assert.equal(peer.options.verifyCert, true)
   assert.equal(peer.options.verifyHostname, true)
@@ -77,10 +75,20 @@ test('http peer: an empty server name leaves verification on, against the host',
   new HttpPeer('unix:/run/a.sock', { tls: true, verifyHostname: false })
 })
 
+const authorities = [makeTestCa(), makeTestCa()].map(({ cert }) => cert)
+const pairs = [makeTestCa().issue(), makeTestCa().issue()].map(({ cert, key }) => ({ cert, key }))
+
 test('http peer: refusals say what would do', () => {
   const refuse = (options: HttpPeerOptions, says: RegExp, address = 'a.test:443'): void => {
     assert.throws(() => new HttpPeer(address, options), error => error instanceof TypeError && says.test(error.message))
   }
+  refuse({ sni: 'b.test' }, /peer\.sni means nothing without TLS; use tls: true as well/)
+  refuse({ clientCert: pairs[0]! }, /peer\.clientCert means nothing without TLS/)
+  const mixed = { cert: pairs[0]!.cert, key: pairs[1]!.key }
+  refuse({ tls: true, clientCert: mixed }, /use the key of the first certificate in cert: this one is of another/)
+  refuse({ tls: true, clientCert: { cert: pairs[0]!.cert, key: 'key.pem' } }, /use in key a private key in PEM .*not the path of a file/)
+  refuse({ connectProxy: { nextHop: 'p.test:3128', ca: [authorities[0]!] } }, /connectProxy\.ca means nothing without TLS; use tls: true/)
+  refuse({ connectProxy: { nextHop: 'unix:/run/p.sock', tls: true } }, /connectProxy\.sni is ""; a Unix socket has no name to check/)
   refuse({ sni: '1.1.1.1' }, /SNI carries no IP addresses/)
   refuse({ sni: 'a.test.' }, /leave out the dot/)
   refuse({ sni: 'a b' }, /use a host name/)
@@ -107,17 +115,18 @@ test('http peer: refusals say what would do', () => {
 
 test('http peer: a CONNECT proxy is asked for the peer itself unless told otherwise', () => {
   const plain = new HttpPeer('A.test:443', { connectProxy: { nextHop: 'P.test:3128' } }).connectProxy!
-  assert.deepEqual(plain, { nextHop: { kind: 'tcp', host: 'p.test', port: 3128 }, tls: false, host: 'a.test', port: 443, headers: [] })
+  const noTls = { tls: false, sni: '', verifyCert: true, ca: null, clientCert: null }
+  assert.deepEqual(plain, { nextHop: { kind: 'tcp', host: 'p.test', port: 3128 }, ...noTls, host: 'a.test', port: 443, headers: [] })
   const told = new HttpPeer('a.test:443', {
     connectProxy: { nextHop: 'unix:/run/p.sock', host: '::1', port: 8443, headers: [['Proxy-Authorization', 'Basic eDp5']] },
   }).connectProxy!
   assert.deepEqual(told, {
-    nextHop: { kind: 'unix', path: '/run/p.sock' }, tls: false, host: '::1', port: 8443,
+    nextHop: { kind: 'unix', path: '/run/p.sock' }, ...noTls, host: '::1', port: 8443,
     headers: [['Proxy-Authorization', 'Basic eDp5']],
   })
 })
 
-test('basic peer: a server name asks for TLS', OF_TLS, () => {
+test('basic peer: a server name asks for TLS', () => {
   assert.equal(new BasicPeer('a.test:25').tls, false)
   assert.equal(new BasicPeer('a.test:25', { sni: '' }).tls, false)
   const peer = new BasicPeer('a.test:465', { sni: 'mail.test', connectTimeoutMs: 5 })
@@ -139,7 +148,6 @@ interface Made {
 /** Texts that look like parts of a key, to provoke collisions. */
 const trickyName = fc.constantFrom('a', 'a.b', 's', 'h0', 't1', 'x-', 'g1', 'n1', 'u1', '1-a', 'p-p')
 const trickyText = fc.constantFrom('', '-', ':', ';', '1:', 'n1;', 'g1:a', '-g1:a', '[', ']', '"', '","', '\\', 'a', '0:', 's0:---')
-const cert = fc.constantFrom('A', 'B', 'AB', 'BA', '1:A').map(text => `-----${text}-----`)
 const address = fc.oneof(
   fc.tuple(trickyName, fc.integer({ min: 1, max: 3 })).map(([host, port]) => `${host}:${port}`),
   fc.constantFrom('127.0.0.1:1', '[::1]:1', '[::1:1]:1', '[::]:11'),
@@ -151,7 +159,8 @@ const connectProxy = fc.record({
     fc.tuple(fc.constantFrom('a', 'b', 'a-b'), trickyText).map(([name, value]) => [name, value] as const),
     { maxLength: 2 },
   ),
-})
+  secure: fc.option(fc.record({ sni: trickyName, verifyCert: fc.boolean() })),
+}).map(({ secure, ...plain }) => secure === null ? plain : { ...plain, ...secure, tls: true })
 /** Any of these options, or none of them; what is refused for now is left out. */
 function settable(values: Partial<Record<keyof HttpPeerOptions, fc.Arbitrary<unknown>>>): fc.Arbitrary<HttpPeerOptions> {
   const kept = Object.entries(values).filter(([name]) => HTTP_PEER_OPTIONS[name as keyof HttpPeerOptions].awaits === '')
@@ -163,15 +172,21 @@ const peers: fc.Arbitrary<Made> = fc.record({
   options: settable({
     tls: fc.boolean(), sni: trickyName, groupKey: fc.oneof(fc.integer({ min: 1, max: 3 }), trickyText),
     verifyHostname: fc.boolean(), alternativeName: trickyName,
-    clientCert: fc.record({ cert, key: cert }), ca: fc.array(cert, { minLength: 1, maxLength: 2 }), connectProxy,
+    clientCert: fc.constantFrom(...pairs), ca: fc.array(fc.constantFrom(...authorities), { minLength: 1, maxLength: 2 }), connectProxy,
     extraProxyHeaders: fc.array(
       fc.tuple(fc.constantFrom('a', 'b'), trickyText).map(([name, value]) => [name, value] as const),
       { maxLength: 2 },
     ),
-    curves: fc.constantFrom('X25519', 'X25519:P-256', 'X25519","'), tcpKeepAliveCount: fc.constantFrom(1, 11, 0),
+    curves: fc.constantFrom('X25519', 'X25519:P-256', 'P-256:X25519'), tcpKeepAliveCount: fc.constantFrom(1, 11, 0),
     localAddress: fc.constantFrom('', '127.0.0.1', '::1'),
-  }),
+  }).map(options => options.tls === true ? options : withoutTls(options)),
 })
+
+/** What is refused without TLS is left out. */
+function withoutTls(options: HttpPeerOptions): HttpPeerOptions {
+  const ofTls = ['sni', 'verifyHostname', 'alternativeName', 'clientCert', 'ca', 'curves']
+  return Object.fromEntries(Object.entries(options).filter(([name]) => !ofTls.includes(name)))
+}
 
 /** What the peer is, written in another way than the key is. */
 function meaning({ address: text, options }: Made): string {
@@ -197,22 +212,37 @@ test('reuse key: equal peers have equal keys, different ones never', () => {
 
 test('reuse key: peers that differ in one field only have different keys', () => {
   const fields = [
-    'tls', 'sni', 'groupKey', 'verifyHostname', 'alternativeName', 'clientCert', 'ca', 'connectProxy',
+    'sni', 'groupKey', 'verifyHostname', 'alternativeName', 'clientCert', 'ca', 'connectProxy',
     'extraProxyHeaders', 'curves', 'tcpKeepAliveCount', 'localAddress',
   ] as const
   fc.assert(fc.property(makeable, makeable, fc.constantFrom(...fields), (a, b, field) => {
-    const named: HttpPeerOptions = HTTP_PEER_OPTIONS.sni.awaits === '' ? { sni: a.options.sni ?? 'a' } : {}
+    const named: HttpPeerOptions = { tls: true, sni: a.options.sni ?? 'a' }
     const changed: Made = { address: a.address, options: { ...a.options, ...named, [field]: b.options[field] } }
-    fc.pre(named.sni === undefined || changed.options.sni !== undefined)
+    fc.pre(changed.options.sni !== undefined)
     const from: Made = { address: a.address, options: { ...a.options, ...named } }
     const clean = (made: Made): HttpPeer => new HttpPeer(made.address, made.options)
     assert.equal(clean(from).reuseKey === clean(changed).reuseKey, meaning(from) === meaning(changed))
   }), { numRuns: 2000 })
 })
 
+test('reuse key: with TLS and without, to the peer and to its proxy', () => {
+  const proxy = { nextHop: 'p.test:1' }
+  const keys = [
+    new HttpPeer('a.test:443'), new HttpPeer('a.test:443', { tls: true }), new HttpPeer('a.test:443', { tls: true, sni: '' }),
+    new HttpPeer('a.test:443', { connectProxy: proxy }), new HttpPeer('a.test:443', { connectProxy: { ...proxy, tls: true } }),
+    new HttpPeer('a.test:443', { connectProxy: { ...proxy, tls: true, verifyCert: false } }),
+    new HttpPeer('a.test:443', { connectProxy: { ...proxy, tls: true, ca: [authorities[0]!] } }),
+    new HttpPeer('a.test:443', { connectProxy: { ...proxy, tls: true, clientCert: pairs[0]! } }),
+    new HttpPeer('a.test:443', { connectProxy: { ...proxy, tls: true, sni: 'q.test' } }),
+  ].map(({ reuseKey }) => reuseKey)
+  assert.equal(new Set(keys).size, keys.length)
+})
+
 test('reuse key: holds no secret', () => {
   const headers = [['Proxy-Authorization', 'SECRET']] as const
-  const ofTls: HttpPeerOptions = OF_TLS.skip === false ? { tls: true, clientCert: { cert: 'CERTIFICATE', key: 'SECRET' } } : {}
-  const peer = new HttpPeer('a.test:443', { ...ofTls, connectProxy: { nextHop: 'p.test:1', headers }, extraProxyHeaders: headers })
-  assert.ok(!peer.reuseKey.includes('SECRET'))
+  const [clientCert] = pairs as [typeof pairs[number]]
+  const connectProxy = { nextHop: 'p.test:1', headers, tls: true, clientCert }
+  const { reuseKey } = new HttpPeer('a.test:443', { tls: true, clientCert, connectProxy, extraProxyHeaders: headers })
+  assert.ok(!reuseKey.includes('SECRET'))
+  for (const line of clientCert.key.split('\n')) assert.ok(line.length < 20 || !reuseKey.includes(line))
 })

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { HttpPeer } from '../../src/peer/http-peer.ts'
+import { HttpPeer, type HttpPeerOptions } from '../../src/peer/http-peer.ts'
 import {
   KEYED, PEER_DEFAULTS, PEER_OPTIONS, REFUSED, UNKEYED, checkPeerOptions, type PeerOptions, type ResolvedPeerOptions,
 } from '../../src/peer/peer-options.ts'
+import { makeTestCa } from '../support/test-ca.ts'
 
-const peer = (options: PeerOptions): HttpPeer => new HttpPeer('127.0.0.1:80', options)
+const ca = makeTestCa()
+const peer = (options: HttpPeerOptions): HttpPeer => new HttpPeer('127.0.0.1:80', options)
 
 test('peer options: every option is either in the reuse key or said not to be', () => {
   assert.deepEqual([...KEYED, ...UNKEYED].toSorted(), Object.keys(PEER_DEFAULTS).toSorted())
@@ -35,14 +37,25 @@ const OTHER: { readonly [K in keyof ResolvedPeerOptions]: ResolvedPeerOptions[K]
   tcpKeepAliveIdleMs: 10_000, tcpKeepAliveIntervalMs: 1000, tcpKeepAliveCount: 3, dscp: 46, tcpUserTimeoutMs: 5000,
   customL4: { connect() { throw new Error('unused') } },
   upgrades: false, extraProxyHeaders: [['X-Tenant', 'a']], onConnectResponse() {}, verifyCert: false, verifyHostname: false,
-  alternativeName: 'b.test', ca: ['-----BEGIN CERTIFICATE-----'],
+  alternativeName: 'b.test', ca: [ca.cert], crl: [ca.crl()],
   tlsMinVersion: 'TLSv1.3', tlsMaxVersion: 'TLSv1.2', curves: 'X25519', alpn: 'h2h1', maxH2Streams: 1,
   h2StreamWindowBytes: 65_535, h2ConnectionWindowBytes: 65_535,
   h2PingIntervalMs: 1000, h2PingTimeoutMs: 1000, tracer: {},
 }
 
-/** localPort is refused without localAddress. */
-const TOGETHER: Partial<Record<keyof ResolvedPeerOptions, PeerOptions>> = { localPort: { localAddress: '127.0.0.1' } }
+/** localPort is refused without localAddress, and what TLS is made with without TLS. */
+const TOGETHER: Partial<Record<keyof ResolvedPeerOptions, HttpPeerOptions>> = { localPort: { localAddress: '127.0.0.1' } }
+const OF_TLS = [
+  'verifyCert', 'verifyHostname', 'alternativeName', 'ca', 'crl', 'tlsMinVersion', 'tlsMaxVersion', 'curves',
+] as const satisfies readonly (keyof ResolvedPeerOptions)[]
+for (const name of OF_TLS) {
+  TOGETHER[name] = { tls: true }
+  test(`peer options: ${name} without TLS is refused, so that nobody gets plain text by mistake`, () => {
+    const message = `peer.${name} means nothing without TLS; use tls: true as well, or leave it out`
+    assert.throws(() => peer({ [name]: OTHER[name] }), { name: 'OptionError', message })
+    assert.equal(peer({ [name]: PEER_DEFAULTS[name] }).tls, false)
+  })
+}
 
 for (const name of Object.keys(PEER_DEFAULTS) as (keyof ResolvedPeerOptions)[]) {
   const { awaits } = PEER_OPTIONS[name]
@@ -87,6 +100,19 @@ const BAD: readonly (readonly [name: keyof PeerOptions, value: unknown, says: st
   ['verifyCert', 'no', 'peer.verifyCert is "no"; use true or false'],
   ['alpn', 'h3', "peer.alpn is \"h3\"; use 'h1', 'h2' or 'h2h1'"],
   ['ca', [], 'peer.ca is a list that would not do; use null or a list of PEM certificates that is not empty'],
+  [
+    'ca', ['/etc/ssl/ca.pem'],
+    'peer.ca is a list that would not do; use certificates in PEM (-----BEGIN CERTIFICATE-----), not the path of a file',
+  ],
+  [
+    'ca', ['-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n'],
+    'peer.ca is a list that would not do; use certificates that can be read: one of them is damaged',
+  ],
+  [
+    'crl', [ca.cert],
+    'peer.crl is a list that would not do; use revocation lists in PEM (-----BEGIN X509 CRL-----), not the path of a file',
+  ],
+  ['curves', 'X25518', "peer.curves is \"X25518\"; use groups that OpenSSL knows, such as 'X25519MLKEM768:X25519:P-256'"],
   ['tlsMinVersion', 'TLSv1', "peer.tlsMinVersion is \"TLSv1\"; use 'TLSv1.2' or 'TLSv1.3'"],
   [
     'extraProxyHeaders', [['Host', 'x']],

@@ -98,7 +98,8 @@ describe('proxy: heads of requests that hooks change', () => {
     let peer: Peer | null = null
     const proxy = await startProxy(t, { hooks: { upstreamPeer: () => peer! } })
     const plain = new HttpPeer(proxy.origin.authority)
-    const asked = { nextHop: plain.address, tls: false, host: 'b.example', port: 80, headers: [] }
+    const noTls = { tls: false, sni: '', verifyCert: true, ca: null, clientCert: null }
+    const asked = { nextHop: plain.address, ...noTls, host: 'b.example', port: 80, headers: [] }
     const wrong = [
       { ...asked, host: 'b.example HTTP/1.1\r\nX-Evil: 1\r\nX' },
       { ...asked, headers: [['X-A', 'b\r\nX-Evil: 1'] as const] },

@@ -125,7 +125,7 @@ for (const [what, options] of [
 
 test('forwarded fields: a client that came by TLS is told of as https, in both styles', () => {
   const tls: TlsFacts = {
-    version: 'TLSv1.3', cipher: 'TLS_AES_128_GCM_SHA256', alpn: '', serverName: 'a.example', resumed: false, client: null,
+    version: 'TLSv1.3', cipher: 'TLS_AES_128_GCM_SHA256', alpn: '', serverName: 'a.example', resumed: false, handshakeMs: 1, client: null,
   }
   const { sent } = make({ forwarded: 'both' }, '192.0.2.1', {}, tls)
   assert.equal(sent.get('x-forwarded-proto'), 'https')

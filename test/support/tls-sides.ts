@@ -130,7 +130,7 @@ export async function tlsSides(t: TestContext, options: SidesOptions = {}): Prom
           clientSecure.resolve(stream)
         },
         onHandshakeFailed(error) { clientSecure.reject(error ?? new Error('closed')) },
-      })
+      }).startClient()
     },
     onClosed(error) { clientSecure.reject(error ?? new Error('closed')) },
   })

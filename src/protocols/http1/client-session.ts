@@ -16,6 +16,7 @@
  * of the upstream, never bytes for the client. Does not retry and does not dial.
  * One idea in more than 500 lines: each event is answered by the state, and all states are read side by side.
  */
+import { codeOf } from '../../errors/local-faults.ts'
 import { ProxyError, type ErrorKind, type RetryRule } from '../../errors/proxy-error.ts'
 import { isAuthority } from '../../http/authority.ts'
 import { FieldKind, type HeaderMap } from '../../http/header-map.ts'
@@ -31,6 +32,7 @@ import {
 } from '../http-session.ts'
 import { Owed, headLateness, lateness } from '../response-watch.ts'
 import { SendProgress } from '../send-progress.ts'
+import { certificateFault } from '../tls/handshake-faults.ts'
 import { checkUpgradeRequest, checkUpgradeResponse } from '../websocket/handshake.ts'
 import { BODY_FAULTS, BodyFault, BodyReader, writeChunk, writeLastChunk, type BodyLimits } from './body.ts'
 import { Framing, responseFraming } from './framing.ts'
@@ -422,7 +424,15 @@ export class Http1ClientSession implements UpstreamConnection, UpstreamSession, 
 
   #closedEarly(error: Error | null): void {
     const what = this.#headSeen ? 'within the response' : this.responseStarted ? 'within the response head' : 'before the response'
-    const reset = error !== null
+    const code = codeOf(error)
+    // In TLS 1.3 an origin says so only behind the handshake, and has read nothing of the request then.
+    const certificate = this.responseStarted || this.exchanges > 1 ? null : certificateFault(code)
+    if (certificate !== null) {
+      this.#fail(certificate.kind, `the origin: ${certificate.text}`, '', 'always', error)
+      return
+    }
+    // An end that nobody has vouched for is no reset.
+    const reset = error !== null && code !== 'ERR_TLS_CUT'
     // Before a byte of the request was sent there is nothing that could happen twice.
     const retry = this.#method === '' ? 'always' : this.exchanges > 1 && !this.responseStarted ? 'if-reused' : 'never'
     const kind = reset ? 'CONNECTION_RESET' : 'CLOSED_EARLY'

@@ -99,7 +99,7 @@ function ask({ client, port, reject }: Run, text: string): Promise<string> {
           onClosed(error) { resolve(`${got} ${(error as NodeJS.ErrnoException | null)?.code === 'ERR_TLS_CUT' ? 'cut' : 'closed'}`) },
         }
         stream.writeText(text)
-      }))
+      })).startClient()
     },
     onClosed(error) { reject(error ?? new Error('closed before it was connected')) },
   })

@@ -20,6 +20,8 @@ export interface TlsSocketReader {
   onIssued(bytes: number): void
   /** Everything was read. False: it must not be known yet, or the socket was destroyed instead. */
   onReadAll(): boolean
+  /** It is about to be closed for this; the engine can still be asked. */
+  onBroken(error: Error): void
   /** A write failed since nobody reads. False: then the socket is closed. */
   onLostReader(error: Error): boolean
 }
@@ -35,6 +37,10 @@ export interface TlsHandle extends StreamHandle {
   verifyError(): (Error & { code?: string }) | null
   setVerifyMode(request: boolean, reject: boolean): void
   setOCSPResponse(response: Uint8Array): void
+  /** Of a client. */
+  onnewsession: (id: Buffer, session: Buffer) => void
+  enableSessionCallbacks?(): void
+  setSession(session: Uint8Array): void
 }
 
 /** What a TlsHandle lies on: a connection of the kernel, or another TlsHandle. */
@@ -130,7 +136,10 @@ function tlsSocketKind(): TlsSocketKind {
     }
 
     override destroy(error?: Error): this {
-      if (error !== undefined && isLostReader(error) && this.stream.onLostReader(error)) return this
+      if (error !== undefined) {
+        if (isLostReader(error) && this.stream.onLostReader(error)) return this
+        this.stream.onBroken(error)
+      }
       return super.destroy(error)
     }
   }
@@ -141,6 +150,20 @@ export function makeTlsSocket(on: TlsBelow, options: TlsSocketOptions): TlsSocke
 
 /** From now on an error is told as 'error', as after every handshake that a tls.Server or tls.connect() made. */
 export function releaseControl(socket: TlsSocket): void { (socket as unknown as UnpublishedTlsSocket)._releaseControl() }
+
+/** Calls `run` with each session that the server hands out, as OpenSSL writes it, now or later. */
+export function onNewSession(socket: TlsSocket, run: (session: Buffer) => void): void {
+  const handle = tlsHandleOf(socket)
+  if (handle === null) return
+  handle.onnewsession = (_id, session) => run(session)
+  handle.enableSessionCallbacks?.()
+}
+
+/** One that `onNewSession` has told is to be taken up again. Before the client says hello. */
+export function offerSession(socket: TlsSocket, session: Buffer): void {
+  // What OpenSSL does not understand is none.
+  try { tlsHandleOf(socket)?.setSession(session) } catch { /* A full handshake, then. */ }
+}
 
 /** The client says hello. */
 export function startClient(socket: TlsSocket): void { (socket as unknown as UnpublishedTlsSocket)._start() }

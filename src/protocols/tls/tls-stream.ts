@@ -19,6 +19,7 @@
  * One idea in more than 500 lines: reading, writing and whose buffer it is are one state of a socket.
  */
 import type tls from 'node:tls'
+import { systemClock } from '../../primitives/clock.ts'
 import { heldBytes } from '../../primitives/held-bytes.ts'
 import {
   BUFFER_RESERVE, copyWithReserve, type ByteStream, type ReceiveBuffer, type StreamDigest, type StreamOwner, type TlsFacts,
@@ -65,7 +66,8 @@ export function acceptTls(below: ByteStream, early: Buffer | null, options: Hand
 }
 
 /**
- * Begins a handshake as the client. A server with a certificate of whatever kind gets through: the owner verifies it.
+ * Makes ready for a handshake as the client, which `startClient()` of the stream begins. A server with a certificate of whatever
+ * kind gets through: the owner verifies it.
  * @param serverName SNI; '' for none
  * @param below a dialled connection, which is taken over; it must not be used any more
  * @param early bytes of it that were read before; null: none
@@ -137,9 +139,12 @@ export class TlsStream implements ByteStream, ReceiveBuffer, TlsSocketReader {
   paused = false
   bytesRead = 0
   bytesWritten = 0
+  /** Of a handshake that failed: the other side had shown its certificate by then. */
+  sawCertificate = false
   readonly #isServer: boolean
   /** Null once it is over. */
   #handshake: HandshakeOwner | null
+  readonly #begunAt = systemClock.exact()
   /** Of what lies below; then with the facts of TLS. */
   #digest: StreamDigest
   /** Read through `onread`; otherwise through 'data', whose chunks have buffers of their own. */
@@ -201,7 +206,6 @@ export class TlsStream implements ByteStream, ReceiveBuffer, TlsSocketReader {
     const stream = new TlsStream(on, below.digest, options, owner)
     if (on.kind === 'socket') below.owner = new Underneath(stream)
     if (serverName !== '') stream.socket.setServername(serverName)
-    if (options.isServer !== true) startClient(stream.socket)
     // Node.js begins to read in the next tick; what was read before comes first.
     if (early !== null) process.nextTick(receiveEarly, stream, early)
     return stream
@@ -226,6 +230,9 @@ export class TlsStream implements ByteStream, ReceiveBuffer, TlsSocketReader {
 
   // ---- the handshake
 
+  /** Says hello. To be called once, in the turn in which the stream was made. */
+  startClient(): void { startClient(this.socket) }
+
   /** What is wrong with the certificate chain that the other side showed; '' when nothing is. OpenSSL's name: `CERT_HAS_EXPIRED`. */
   get verifyError(): string {
     const error = tlsHandleOf(this.socket)?.verifyError()
@@ -246,9 +253,13 @@ export class TlsStream implements ByteStream, ReceiveBuffer, TlsSocketReader {
     this.#handshake = null
     releaseControl(this.socket)
     const { establishedAt, remoteIp, remotePort } = this.#digest
-    const facts = factsOf(this.socket, this.#isServer)
+    const facts = factsOf(this.socket, this.#isServer, systemClock.exact() - this.#begunAt)
     this.#digest = new SocketDigest(this.socket, establishedAt, { address: remoteIp, port: remotePort }, facts)
     handshake.onSecure(this)
+  }
+
+  onBroken(): void {
+    if (this.#handshake !== null) this.sawCertificate = this.socket.getPeerX509Certificate() !== undefined
   }
 
   /** What lies below is gone, which the socket may not have been told. */
@@ -556,7 +567,7 @@ class Underneath implements StreamOwner {
   onClosed(error: Error | null): void { this.#above.lost(error) }
 }
 
-function factsOf(socket: TlsSocket, isServer: boolean): TlsFacts {
+function factsOf(socket: TlsSocket, isServer: boolean, handshakeMs: number): TlsFacts {
   const { alpnProtocol, servername } = socket as unknown as { alpnProtocol: string | false; servername: string | false | null }
   return {
     version: socket.getProtocol() ?? '',
@@ -564,6 +575,7 @@ function factsOf(socket: TlsSocket, isServer: boolean): TlsFacts {
     alpn: alpnProtocol === false ? '' : alpnProtocol,
     serverName: typeof servername === 'string' ? servername : '',
     resumed: socket.isSessionReused(),
+    handshakeMs,
     client: isServer ? identityOf(socket) : null,
   }
 }
