@@ -94,17 +94,27 @@ function cirque(name: string, root: string, form: CirqueForm, profile: boolean):
   }
 }
 
-/** The same with an access log to a file. */
-function cirqueLog(name: string, root: string, profile: boolean): Contender {
+/** The same with other telemetry than metrics. */
+function cirqueTold(name: string, root: string, profile: boolean, told: (place: Place) => Readonly<Record<string, string>>): Contender {
   const plain = cirque(name, root, 'supervised', profile)
   return {
     ...plain,
     onlyWhereNamed: true,
     launch(place) {
       const launch = plain.launch(place)
-      return { ...launch, env: { ...launch.env, BENCH_ACCESS_LOG: '1', CIRQUE_LOG_ACCESS: logFile(place.folder) } }
+      return { ...launch, env: { ...launch.env, ...told(place) } }
     },
   }
+}
+
+/** An access log to a file. */
+function logTold(place: Place): Record<string, string> {
+  return { BENCH_ACCESS_LOG: '1', CIRQUE_LOG_ACCESS: logFile(place.folder) }
+}
+
+/** Traces as they come, one request of a hundred, sent to where nothing listens but the origin, which refuses them. */
+function tracesTold({ originPort }: Place): Record<string, string> {
+  return { CIRQUE_TRACES_ENABLED: 'true', CIRQUE_TRACES_ENDPOINT: `http://127.0.0.1:${originPort}` }
 }
 
 interface DefaultForm {
@@ -388,7 +398,9 @@ export const NGINX_TWO = 'nginx-two'
 function cirques(root: string, suffix: string, { form, profile }: ContenderOptions): Contender[] {
   return [
     cirque(`${AFTER}${suffix}`, root, form, profile),
-    cirqueLog(`${AFTER}-log${suffix}`, root, profile),
+    cirqueTold(`${AFTER}-log${suffix}`, root, profile, logTold),
+    cirqueTold(`${AFTER}-bare${suffix}`, root, profile, () => ({ CIRQUE_SUPERVISOR_METRICS: 'false' })),
+    cirqueTold(`${AFTER}-traces${suffix}`, root, profile, tracesTold),
     cirqueDefault(`${AFTER}-default${suffix}`, root, { workers: 1, onlyWhereNamed: false }),
     cirqueDefault(`${CIRQUE_TWO}${suffix}`, root, { workers: 2, onlyWhereNamed: true }),
     cirqueDefault(`${CIRQUE_SPARE}${suffix}`, root, { workers: 2, onlyWhereNamed: true, env: { CIRQUE_SUPERVISOR_SPARE_WORKERS: '2' } }),

@@ -1,6 +1,6 @@
 /** The shape of one measurement, of a workload's summary, and how the first becomes the second. Pure. */
 import { median, medianRatio } from './statistics.ts'
-import { LOG_COST } from './workloads.ts'
+import { LOG_COST, TELEMETRY_COST } from './workloads.ts'
 
 export interface Measurement {
   readonly workload: string
@@ -65,8 +65,15 @@ export const NGINX_LOG = 'nginx-log'
  * for those that run as they come.
  */
 export function baseOf(workload: string, contender: string): string {
+  if (workload === TELEMETRY_COST) return withLessTelemetry(contender)
   if (workload === LOG_COST) return contender.replace(/-log(?=$|-before$)/, '')
   return isAsItComes(contender) ? NGINX_LOG : NGINX
+}
+
+/** Traces are held against the metrics that are counted anyway, everything else against nothing. */
+function withLessTelemetry(contender: string): string {
+  if (contender.startsWith('cirque-traces')) return contender.replace('-traces', '')
+  return contender.replace(/^cirque(-log|-bare)?/, 'cirque-bare')
 }
 
 /** Contenders that nobody told anything but where to listen and whom to ask, and the nginx beside them. */

@@ -2,7 +2,7 @@
 import { alignedTable } from './aligned-table.ts'
 import type { Comparison } from './comparison.ts'
 import type { FunctionTime } from './cpu-profile.ts'
-import { LOG_COST, type Workload } from './workloads.ts'
+import { LOG_COST, TELEMETRY_COST, type Workload } from './workloads.ts'
 import { isAsItComes, type Summary } from './measurement.ts'
 import type { TargetResult } from './targets.ts'
 
@@ -65,6 +65,7 @@ const COLUMNS: Readonly<Record<Workload['kind'], readonly Column[]>> = {
 export function workloadTable(workload: Workload, summaries: readonly Summary[]): string {
   const title = `${workload.name}: ${workload.title}`
   if (workload.name === LOG_COST) return table(workload, `${title}`, 'none', summaries)
+  if (workload.name === TELEMETRY_COST) return table(workload, title, 'less', summaries)
   const [first, others] = [false, true].map((asItComes) => summaries.filter((summary) => isAsItComes(summary.contender) === asItComes))
   const parts: string[] = []
   if (first !== undefined && first.length > 0) parts.push(table(workload, title, first[0]?.base ?? '', first))

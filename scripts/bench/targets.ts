@@ -1,6 +1,6 @@
 /** The speed that Cirque promises, relative to nginx in the same run, and whether a run kept it. Pure. */
 import { baseOf, type Summary } from './measurement.ts'
-import { LOG_COST } from './workloads.ts'
+import { LOG_COST, TELEMETRY_COST } from './workloads.ts'
 
 export interface TargetResult {
   readonly title: string
@@ -55,6 +55,9 @@ const TARGETS: readonly Target[] = [
   reuse('as it comes, 1000 connections: reuse', 'conns1000'),
   reuse('as it comes, 2000 connections: reuse', 'conns2000'),
   ratio('access log to a file: CPU', LOG_COST, 1.15, 'cirque-log'),
+  ratio('metrics: CPU', TELEMETRY_COST, 1.03),
+  ratio('metrics and an access log to a file: CPU', TELEMETRY_COST, 1.15, 'cirque-log'),
+  ratio('traces of one request in a hundred, beside metrics: CPU', TELEMETRY_COST, 1.05, 'cirque-traces'),
   {
     title: 'small: CPU of the best Node proxy, at least 4 x ours',
     limit: 0.25,

@@ -21,6 +21,8 @@ export interface Workload {
 
 /** What the access log costs is told by the same proxy without one. */
 export const LOG_COST = 'logcost'
+/** What telemetry costs is told by the same proxy with less of it. */
+export const TELEMETRY_COST = 'telemetry'
 
 /** What a change is held against unless `--workloads` says otherwise: each cost that a change has moved at some time. */
 export const COMPARED_WORKLOADS: readonly string[] = ['small', '100k', '10m', 'conns1000', 'newconn', 'idle']
@@ -46,6 +48,10 @@ export const WORKLOADS: readonly Workload[] = [
   {
     ...base, name: LOG_COST, title: '80 B, keep-alive, 64 connections, an access log to a file beside none', path: '/80', answerBytes: 80,
     contenders: ['cirque', 'cirque-log', 'nginx', 'nginx-log'],
+  },
+  {
+    ...base, name: TELEMETRY_COST, title: '80 B, keep-alive, 64 connections, with more and more telemetry', path: '/80', answerBytes: 80,
+    contenders: ['cirque-bare', 'cirque', 'cirque-log', 'cirque-traces'],
   },
   { ...base, name: 'idle', title: 'idle keep-alive connections', kind: 'idle', path: '/80', answerBytes: 80, connections: 4000 },
 ]
