@@ -45,6 +45,8 @@ const FLUSH_LOGS_MS = 1_000
 const ANSWER_FRAME_BYTES = 256
 /** An orphan gives its queues so long to become empty, in ms. */
 const ORPHAN_EMPTY_QUEUE_MS = 1_000
+/** A failure is three texts, whose characters take up to six bytes each in a message; a quarter is left for the rest of it. */
+const FAILURE_PARTS = 24
 
 const ABOUT_LISTENERS: ReadonlySet<ToWorker['tag']> = new Set(['accept', 'stop-accept', 'stand-in', 'step-back', 'close-listeners'])
 
@@ -232,7 +234,7 @@ export class Worker implements RunHost {
     }
     this.#exitCode = EXIT_UNCAUGHT
     this.#host.log.error(`uncaught error, finishing what is open: ${message}`, { stack, endsInMs: order.endAfterMs })
-    const heard = this.#host.send({ tag: 'failed', message, stack, ...classOf(error, rejected), endsInMs: order.endAfterMs })
+    const heard = this.#host.send({ ...this.#failureOf(error, rejected), endsInMs: order.endAfterMs })
     if (heard || this.phase === WorkerPhase.Draining) { this.#drain(order); return }
     // No other process accepts what waits in the queues.
     this.#emptyThenDrain(order)
@@ -246,8 +248,15 @@ export class Worker implements RunHost {
     if (this.#ended) return
     const { message, stack } = describeError(error)
     if (toldToLog) this.#host.log.error(`uncaught error, ending: ${message}`, { stack })
-    this.#host.send({ tag: 'failed', message, stack, ...classOf(error, rejected) })
+    this.#host.send(this.#failureOf(error, rejected))
     this.#end(code)
+  }
+
+  /** A message that is too long would end the connection instead of saying why this process ends. */
+  #failureOf(error: unknown, rejected: boolean): Extract<FromWorker, { tag: 'failed' }> {
+    const { message, stack } = describeError(error), each = Math.floor(this.#role.maxControlMessageBytes / FAILURE_PARTS)
+    const name = cutText(nameOfError(error), each), said = { message: cutText(message, each), stack: cutText(stack, each) }
+    return { tag: 'failed', ...said, name, ...rejected ? { rejected } : {} }
   }
 
   moveTo(to: WorkerPhase): boolean {
@@ -419,6 +428,4 @@ export class Worker implements RunHost {
   }
 }
 
-function classOf(error: unknown, rejected: boolean): { name: string; rejected?: boolean } {
-  return { name: nameOfError(error), ...rejected ? { rejected } : {} }
-}
+function cutText(text: string, longest: number): string { return text.length <= longest ? text : `${text.slice(0, longest)}...` }

@@ -224,6 +224,17 @@ test('worker: a rejection before runForever() was called is why it cannot start'
   assert.deepEqual(exits, [EXIT_START_FAILED])
 })
 
+test('worker: an error of any length is told in a message that the supervisor takes', () => {
+  const { worker, sent } = fixture()
+  worker.onWelcome({ ...WELCOME, crashDrain: ORDER, unhandledRejections: 'log' })
+  const error = new Error('\u0001'.repeat(3_000_000))
+  error.name = '\u0002'.repeat(3_000_000)
+  worker.onUncaught(error)
+  const [failed] = sent
+  assert.ok(failed?.tag === 'failed' && failed.message.startsWith('\u0001') && failed.message.endsWith('...'))
+  assert.ok(Buffer.byteLength(JSON.stringify(failed)) < 1024)
+})
+
 test('worker: a start that fails ends it, whether the application waits for it or not', async () => {
   const { worker, sent, exits } = fixture()
   const server = new Server()
