@@ -2,7 +2,7 @@
  * What a supervisor leaves behind for the next one, and hands to its own next image: who it was, what it was asked to
  * run, which sockets it holds, which workers live (a pid alone proves nothing; with its start time it does) and what
  * was being done. Written whole, by rename, whenever something of that changes; removed at an orderly end. Holds the
- * workers' tokens, so it is readable by its owner only.
+ * workers' tokens and the keys of session tickets, so it is readable by its owner only.
  */
 import fs from 'node:fs'
 import type { ResolvedSupervisorOptions } from '../src/config/supervisor-options.ts'
@@ -10,6 +10,7 @@ import { journalProblem } from './journal-shape.ts'
 import type { ListenerRecord } from './listener-table.ts'
 import type { LevelRecord } from './log-level.ts'
 import { processStartTime } from './process-host.ts'
+import type { TicketRecord } from './ticket-ring.ts'
 import type { FleetRecord } from './roster.ts'
 import type { UpgradesRecord } from './upgrade.ts'
 import type { WorkerRecord } from './worker-process.ts'
@@ -48,6 +49,8 @@ export interface JournalEntry {
   readonly sockets: { readonly control: number; readonly worker: number; readonly admin: number }
   /** Left out by an older build; null: what is configured holds. */
   readonly logLevel?: LevelRecord | null
+  /** Keys of session tickets. Left out by an older build; null: there are none. */
+  readonly tickets?: TicketRecord | null
   readonly fleet: FleetRecord | null
   readonly upgrades: UpgradesRecord | null
 }

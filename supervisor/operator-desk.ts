@@ -26,6 +26,7 @@ import type { ReleaseWorld } from './release-world.ts'
 import { sampleOf, type Sample } from './sample.ts'
 import { SUPERVISOR_STATE_NAMES, SupervisorState } from './supervisor-state.ts'
 import type { SupervisorSetup, SupervisorWorld } from './supervisor-world.ts'
+import type { TicketKeeper, TicketStatus } from './ticket-keeper.ts'
 import type { OperationProgress, OperationRequest, Upgrades } from './upgrade.ts'
 
 /** The answer to `status`. */
@@ -56,6 +57,8 @@ export interface SupervisorStatus {
   readonly listeners: readonly ListenerStatus[]
   readonly slots: readonly object[]
   readonly totals: object
+  /** Keys of session tickets; null: no listener speaks TLS. Left out by a supervisor of an older build. */
+  readonly tickets?: TicketStatus | null
   /** Null: nobody is told of errors. Left out by a supervisor of an older build. */
   readonly errorReports?: ErrorReportsStatus | null
   /** Of upgrades, reloads and roll-backs, oldest first. */
@@ -83,6 +86,7 @@ export interface DeskLife {
   readonly ledger: MetricLedger
   readonly upgrades: Upgrades | null
   readonly reports: ErrorReports
+  readonly tickets: TicketKeeper
   /** In ms since 1970. */
   readonly startedAt: number
   /** Resolves when workers of an earlier supervisor are ours; null: none are being taken over. */
@@ -284,7 +288,8 @@ export class OperatorDesk {
       stateDir: this.#setup.stateFolder.path, controlSocket: controlPath, admin: adminAddress,
       systemCalls: systemCallsText, logLevel: this.#levelStatus(),
       listeners: table.listeners.map(listenerStatus),
-      slots: fleet?.status() ?? [], totals: fleet?.totals() ?? NO_COUNTS, errorReports: this.#life.reports.status(),
+      slots: fleet?.status() ?? [], totals: fleet?.totals() ?? NO_COUNTS, tickets: this.#life.tickets.status(),
+      errorReports: this.#life.reports.status(),
       outcomes: upgrades?.outcomes ?? [],
     }
   }

@@ -269,6 +269,6 @@ export class ReleaseWorld implements UpgradeWorld {
 }
 
 /** What workers are told of the configuration. */
-function settingsOf({ log, traces, limits, listeners, sentry }: ServerConfig): WorkerSettings {
-  return { log, traces, limits, listeners, ...sentry.dsn === '' ? {} : { reportsFaults: true } }
+function settingsOf({ log, traces, tls, limits, listeners, sentry }: ServerConfig): WorkerSettings {
+  return { log, traces, tls, limits, listeners, ...sentry.dsn === '' ? {} : { reportsFaults: true } }
 }

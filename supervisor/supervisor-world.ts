@@ -110,6 +110,8 @@ export interface SupervisorWorld {
   /** Loads what takes events of errors. Rejects when it is not installed. */
   openErrorSink(options: ErrorSinkOptions): Promise<ErrorSink>
   /** A fresh inbox for sockets of workers, who run as `owner`. @throws */
+  /** A whole small file. @throws also when it is larger than `maxBytes` */
+  readSmallFile(file: string, maxBytes: number): Buffer
   openInbox(path: string, owner: Identity, calls: SystemCalls): DatagramInbox
   /** Does not come back, unless the exec cannot even be tried: then it rejects, and nothing has changed. */
   exec(request: ExecRequest, calls: SystemCalls): Promise<never>

@@ -50,6 +50,8 @@ import { JOURNAL, WORKER_SOCKET } from './state-folder.ts'
 import { SupervisorState } from './supervisor-state.ts'
 import { elapse } from './supervisor-world.ts'
 import type { SupervisorSetup, SupervisorWorld } from './supervisor-world.ts'
+import { TicketKeeper } from './ticket-keeper.ts'
+import { MAX_TICKET_FILE_BYTES } from './ticket-keys-file.ts'
 import { Upgrades } from './upgrade.ts'
 import type { Resumption, UpgradesRecord } from './upgrade.ts'
 import { register } from './worker-desk.ts'
@@ -80,6 +82,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
   readonly #journal: Journal
   readonly #instance: Instance
   readonly ledger: MetricLedger
+  readonly tickets: TicketKeeper
   readonly #signals = new SignalPolicy()
   readonly #ended = Promise.withResolvers<number>()
   #state: SupervisorState = SupervisorState.Claiming
@@ -119,6 +122,10 @@ export class Supervisor implements ReleaseLife, DeskLife {
     })
     this.#instance = new Instance(stateFolder.path, world.disk, log)
     this.ledger = new MetricLedger(stateFolder.path, world.metricDisk, log)
+    this.tickets = new TicketKeeper({
+      host: world.host, log, wallMs: () => world.wallMs(), readFile: file => world.readSmallFile(file, MAX_TICKET_FILE_BYTES),
+      fleet: () => this.#fleet, record: () => this.record(),
+    })
     this.reports = new ErrorReports(world, log, this.ledger)
     this.reports.configure(config.sentry)
     this.holdings = new Holdings(world, stateFolder.path, config.supervisor.workers, log)
@@ -182,6 +189,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
       const reason = this.#journal.problem
       this.#log.warn('the journal of a supervisor before cannot be used: if workers of it live, they finish what they have', { reason })
     }
+    this.tickets.restore(before?.tickets)
     const orphans = before === null ? [] : livingWorkers(before, pid => this.#host.startTime(pid))
     const release = this.releases.begin(before)
     this.#inherited = before
@@ -202,9 +210,13 @@ export class Supervisor implements ReleaseLife, DeskLife {
   async #claim(identity: Identity, held: OwnSockets | null): Promise<void> {
     await this.holdings.claim(this.#options, identity, held, {
       onOperator: (message, question, connection) => this.#desk.onMessage(message, question, connection),
-      onHello: (hello, link, question) => register(hello, link, question, this.#fleet, {
-        managed: this.holdings.serviceManager.present, instanceId: this.#instance.id, logLevel: this.logLevel.now,
-      }),
+      onHello: (hello, link, question) => {
+        const conversation = register(hello, link, question, this.#fleet, {
+          managed: this.holdings.serviceManager.present, instanceId: this.#instance.id, logLevel: this.logLevel.now, tickets: this.tickets,
+        })
+        this.tickets.reconcile()
+        return conversation
+      },
     })
     this.ledger.begin(new Set([...this.#fleet?.workers() ?? []].map(({ id }) => id)))
     this.#known.resolve()
@@ -308,6 +320,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
     serviceManager.ready(this.releases.statusLine())
     serviceManager.startWatchdog()
     this.#setup.onRunning?.(this.status())
+    this.tickets.begin()
     this.reports.begin()
   }
 
@@ -400,6 +413,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
       const { fd, inode } = listener.sockets[index]!
       return this.#world.binder.inode(fd) === inode ? fd : null
     })
+    this.tickets.restore(entry.tickets)
     if (!this.#restoreFleet(entry)) throw new Error('the journal names no generation that serves')
     const [fleet, upgrades] = [this.#fleet!, this.#upgrades!]
     // A worker that is forked now would be a child that the image before does not know.
@@ -422,6 +436,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
       upgrades.resume(resumption).catch((error: unknown) => this.#log.error('the upgrade could not be rolled back', { error }))
     }
     holdings.serviceManager.ready(releases.statusLine())
+    this.tickets.begin()
     this.reports.begin()
   }
 
@@ -489,6 +504,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
     if (!this.#moveTo(SupervisorState.Ended)) return
     const { holdings } = this
     this.logLevel.end()
+    this.tickets.end()
     holdings.closeListeners()
     holdings.closeAdmin()
     if (this.#upgrades !== null && holdings.claimed) {
@@ -547,6 +563,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
   operationEnded({ kind, result }: OperationOutcome): void {
     this.ledger.count('cirque_upgrades_total', [kind, result])
     const committed = result === 'committed'
+    if (committed) this.tickets.reread()
     this.ledger.note('cirque_config_last_reload_successful', committed ? 1 : 0)
     if (committed) this.ledger.note('cirque_config_last_reload_success_timestamp_seconds', this.#world.wallMs() / 1000)
     this.record()
@@ -568,6 +585,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
       startedAt: this.#startedAt, generation: releases.number,
       slots: inherited?.slots ?? holdings.table.slots, listeners: inherited?.listeners ?? holdings.table.record(),
       sockets: holdings.ownSockets, logLevel: this.logLevel.record(this.#world.wallMs()),
+      tickets: this.tickets.record(),
       fleet: this.#fleet?.record(this.#world.wallMs()) ?? inherited?.fleet ?? null,
       upgrades: this.#upgrades?.record() ?? inherited?.upgrades ?? null,
     }

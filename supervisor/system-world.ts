@@ -58,6 +58,7 @@ export function systemWorld(stateFolder: string, onFiles: ((files: readonly stri
     }, onFiles),
     createAdmin: source => new AdminServer(source),
     openErrorSink,
+    readSmallFile,
     openInbox,
     exec,
     acceptQueueLimit,
@@ -69,6 +70,13 @@ export function systemWorld(stateFolder: string, onFiles: ((files: readonly stri
 async function openErrorSink(options: ErrorSinkOptions): Promise<ErrorSink> {
   const { openSentry } = await import('../src/telemetry/exporters/sentry-sink.ts')
   return openSentry(options)
+}
+
+function readSmallFile(file: string, maxBytes: number): Buffer {
+  const stat = fs.statSync(file)
+  if (!stat.isFile()) throw new Error('it is no regular file')
+  if (stat.size > maxBytes) throw new Error(`it has ${stat.size} bytes; at most ${maxBytes} are read`)
+  return fs.readFileSync(file)
 }
 
 function openInbox(file: string, { uid, gid }: Identity, calls: SystemCalls): DatagramInbox {

@@ -5,6 +5,7 @@ import type { FromWorker, LevelForNow, Welcome } from '../src/ipc/messages.ts'
 import type { WorkerConversation } from './control-server.ts'
 import { crashOrder } from './drain-orders.ts'
 import type { Fleet } from './fleet.ts'
+import type { TicketKeeper } from './ticket-keeper.ts'
 import type { WorkerLink, WorkerProcess } from './worker-process.ts'
 
 type Hello = Extract<FromWorker, { tag: 'hello' }>
@@ -16,6 +17,7 @@ export interface WorkerSurroundings {
   readonly instanceId: string
   /** Null: what is configured holds. */
   readonly logLevel: LevelForNow | null
+  readonly tickets: Pick<TicketKeeper, 'keysFor'>
 }
 
 /**
@@ -35,18 +37,19 @@ export function register(
     question.refuse('refused', `${hello.worker} is no worker of this supervisor`)
     return null
   }
-  question.ok(welcome(worker, fleet, around))
+  question.ok(welcome(worker, fleet, link, around))
   return { onMessage: message => fleet.onMessage(worker, message), onClose: () => fleet.linkLost(worker, link) }
 }
 
-function welcome(worker: WorkerProcess, fleet: Fleet, { managed, instanceId, logLevel }: WorkerSurroundings): Welcome {
+function welcome(worker: WorkerProcess, fleet: Fleet, link: WorkerLink, around: WorkerSurroundings): Welcome {
+  const { managed, instanceId, logLevel, tickets } = around
   const { heartbeatMs, orphanDrainAfterMs, orphanPolicy, maxControlMessageBytes, unhandledRejections, drain } = fleet.optionsOf(worker)
   const byManager = managed ? 'keep' : 'drain-after'
-  const metricsFile = fleet.metricsFileOf(worker)
+  const metricsFile = fleet.metricsFileOf(worker), ticketKeys = tickets.keysFor(worker, fleet, link)
   return {
     protocol: PROTOCOL_VERSION, heartbeatMs, orphanPolicy: orphanPolicy === 'auto' ? byManager : orphanPolicy, orphanDrainAfterMs,
     orphanDrain: fleet.orphanDrain, crashDrain: crashOrder(drain), unhandledRejections, maxControlMessageBytes,
     settings: fleet.generationOf(worker).settings, instanceId, ...metricsFile === '' ? null : { metricsFile },
-    ...logLevel === null ? null : { logLevel },
+    ...logLevel === null ? null : { logLevel }, ...ticketKeys === null ? null : { ticketKeys },
   }
 }

@@ -9,6 +9,7 @@ import { loadSystemCalls } from '../src/ipc/system-calls.ts'
 import type { AcceptCall, ListenerCalls } from '../src/listener/acceptor.ts'
 import { systemClock } from '../src/primitives/clock.ts'
 import { IdleMemory } from '../src/primitives/idle-memory.ts'
+import { setTicketKeys, ticketKeyOf } from '../src/protocols/tls/ticket-keys.ts'
 import { claimRunHost } from '../src/server/run-host.ts'
 import { RepeatedLines } from '../src/telemetry/repeated-lines.ts'
 import { LoopWatch } from './loop-watch.ts'
@@ -43,6 +44,7 @@ const life = new WorkerLife(role, {
   flushLogs: () => telemetry.close(),
   reopenLogs: () => telemetry.reopen(),
   setLogLevel: level => telemetry.setLevel(level),
+  setTicketKeys: keys => setTicketKeys(keys.map(key => ticketKeyOf(Buffer.from(key, 'base64')))),
   logCounts: () => telemetry.counts,
   shownClient: address => telemetry.shownClient(address),
   exit: code => process.exit(code),

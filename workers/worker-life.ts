@@ -48,6 +48,7 @@ export class WorkerLife {
       flushLogs: () => surroundings.flushLogs(),
       reopenLogs: () => surroundings.reopenLogs(),
       setLogLevel: level => surroundings.setLogLevel(level),
+      setTicketKeys: keys => surroundings.setTicketKeys(keys),
       logCounts: () => surroundings.logCounts(),
       shownClient: address => surroundings.shownClient(address),
       log,

@@ -73,6 +73,8 @@ export interface WorkerHost {
   reopenLogs(): void
   /** Least weight of a line in the process log; null: what is configured. */
   setLogLevel(level: LogLevel | null): void
+  /** As in the order `ticket-keys`. @throws when one of them is none, and then nothing has changed */
+  setTicketKeys(keys: readonly string[]): void
   /** Of the logs of this process, so far. */
   logCounts(): LogCounts
   /** The address of a client, as the access log would show it. */
@@ -154,12 +156,20 @@ export class Worker implements RunHost {
     this.#crashDrain = welcome.crashDrain ?? null
     this.#rejectionsEnd = welcome.unhandledRejections !== 'log'
     this.#setLogLevel(welcome.logLevel ?? null)
+    if (welcome.ticketKeys !== undefined) this.#takeTicketKeys(welcome.ticketKeys)
     this.#cancelHeartbeat()
     // What was measured until now belongs to no heartbeat.
     this.#world.vitals()
     this.#beatLater(welcome.heartbeatMs)
     // Said before the supervisor could hear it, or to one that was replaced since.
     if (this.phase === WorkerPhase.Ready) this.#host.send({ tag: 'ready' })
+  }
+
+  /** Those of a build that makes other ones cannot be used: it serves with its own. */
+  #takeTicketKeys(keys: readonly string[]): void {
+    try { this.#host.setTicketKeys(keys) } catch (error) {
+      this.#host.log.error('the keys of session tickets cannot be used; clients come back with full handshakes', { error })
+    }
   }
 
   /** A worker that is busy with its connections is none that hangs: it beats between two of them when its timer is late. */
@@ -296,6 +306,9 @@ export class Worker implements RunHost {
         break
       case 'log-level':
         this.#setLogLevel(order)
+        break
+      case 'ticket-keys':
+        this.#host.setTicketKeys(order.keys)
         break
       case 'self-test':
         question?.ok(await this.#selfTest())

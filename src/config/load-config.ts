@@ -20,6 +20,7 @@ import {
   type ConfigKey, type ConfigMistake, type ServerConfig,
 } from './server-config.ts'
 import { resolveSupervisorOptions, type SupervisorOptions } from './supervisor-options.ts'
+import { TLS_DEFAULTS, type ResolvedTlsOptions } from './tls-options.ts'
 import type { TracesOptions } from './traces-options.ts'
 import type { ListenerOverrides } from './worker-settings.ts'
 import { exampleOf, readWritten, writtenKey, writtenValue } from './written-options.ts'
@@ -85,11 +86,12 @@ export function loadConfig(sources: ConfigSources = {}): ServerConfig {
 
   const log: ResolvedLogOptions = { ...LOG_DEFAULTS, ...sections['log'] }
   const traces: TracesOptions = { ...sections['traces'] }
+  const tls: ResolvedTlsOptions = { ...TLS_DEFAULTS, ...sections['tls'] }
   const limits: LimitOptions = { ...sections['limits'] }
   const supervisor = resolveTogether(sections, saidBy)
   const logKeys = [...saidBy.keys()].filter(key => key.startsWith('log.'))
   return freeze({
-    file: file === '' ? '' : path.resolve(folder, file), supervisor, log, traces, limits, sentry,
+    file: file === '' ? '' : path.resolve(folder, file), supervisor, log, traces, tls, limits, sentry,
     listeners: Object.fromEntries(listeners),
     ...logKeys.length === 0 ? {} : { logAt: Object.fromEntries(logKeys.map(key => [key, placeOf(key, saidBy)])) },
     ...listenersAt.size === 0 ? {} : { listenersAt: Object.fromEntries(listenersAt) },

@@ -19,6 +19,7 @@ import {
   DRAIN_OPTIONS, RESTART_OPTIONS, SUPERVISOR_OPTIONS, UPGRADE_OPTIONS,
   type ResolvedSupervisorOptions,
 } from './supervisor-options.ts'
+import { TLS_OPTIONS, type ResolvedTlsOptions } from './tls-options.ts'
 import { TRACES_OPTIONS, type TracesOptions } from './traces-options.ts'
 import type { ListenerOverrides } from './worker-settings.ts'
 import { leavesOf, writable, writtenKey } from './written-options.ts'
@@ -37,6 +38,7 @@ export interface ServerConfig {
   readonly traces: Readonly<TracesOptions>
   /** Never to be shown, nor written anywhere: it may hold a secret. */
   readonly sentry: ResolvedSentryOptions
+  readonly tls: ResolvedTlsOptions
   /** What was said of limits; one that is left out is as the application chose. */
   readonly limits: Readonly<LimitOptions>
   /** By name of the listener, `*` for all; a name counts more than `*`. */
@@ -85,6 +87,7 @@ export const SECTIONS: readonly Section[] = [
   { name: 'upgrade', declared: 'UpgradeOptions', table: UPGRADE_OPTIONS },
   { name: 'log', declared: 'LogOptions', table: LOG_OPTIONS },
   { name: 'traces', declared: 'TracesOptions', table: TRACES_OPTIONS },
+  { name: 'tls', declared: 'TlsOptions', table: TLS_OPTIONS },
   { name: 'limits', declared: 'LimitOptions', table: LIMIT_OPTIONS },
   { name: 'sentry', declared: 'SentryOptions', table: SENTRY_OPTIONS },
 ]

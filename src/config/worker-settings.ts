@@ -5,6 +5,7 @@
  */
 import type { LimitOptions } from './limit-options.ts'
 import type { ResolvedLogOptions } from './log-options.ts'
+import type { ResolvedTlsOptions } from './tls-options.ts'
 import type { TracesOptions } from './traces-options.ts'
 
 /** What the file may say of one listener; a key that is left out keeps what the application chose. */
@@ -14,6 +15,8 @@ export interface WorkerSettings {
   readonly log: ResolvedLogOptions
   /** Only what was said; left out by a supervisor that knows of none. */
   readonly traces?: Readonly<TracesOptions>
+  /** Left out by a supervisor that knows of none. */
+  readonly tls?: ResolvedTlsOptions
   /** Only what was said; the rest is as the application chose. */
   readonly limits: Readonly<LimitOptions>
   /** By name of the listener, `*` for all. */

@@ -77,6 +77,11 @@ export type ToWorker =
   | { readonly tag: 'explain'; readonly request: ExplainRequest }
   /** Write process log lines of this weight from now on, and those that are configured after `forMs`. 0: at once. */
   | { readonly tag: 'log-level'; readonly level: LogLevel; readonly forMs: number }
+  /**
+   * Tickets of TLS sessions are encrypted with the first of these from now on, and decrypted with all of them; in base64. Answered
+   * when that is so. Only for workers that have a listener of TLS.
+   */
+  | { readonly tag: 'ticket-keys'; readonly keys: readonly string[] }
 
 /** What the supervisor tells a worker that has said `hello`; the answer's result. */
 export interface Welcome {
@@ -99,6 +104,8 @@ export interface Welcome {
   readonly instanceId?: string
   /** File in which the worker counts, made for it (metric-memory.ts). Left out where it is not to count. */
   readonly metricsFile?: string
+  /** As in `ticket-keys`. Left out where there is no listener of TLS: then a worker that needs some has its own. */
+  readonly ticketKeys?: readonly string[]
 }
 
 export interface SelfTestOutcome {
@@ -254,7 +261,7 @@ const TO_WORKER: FieldTable<ToWorker> = {
   'accept': {}, 'stop-accept': {}, 'stand-in': { slot: 'number' }, 'step-back': { slot: 'number' },
   'close-listeners': { emptyQueueMs: 'number' }, 'drain': { order: 'object' }, 'reopen-logs': {}, 'self-test': {},
   'send-descriptors': { path: 'string' }, 'look': { look: 'object' }, 'look-away': { id: 'string' }, 'explain': { request: 'object' },
-  'log-level': { level: 'string', forMs: 'number' },
+  'log-level': { level: 'string', forMs: 'number' }, 'ticket-keys': { keys: 'object' },
 }
 const FROM_WORKER: FieldTable<FromWorker> = {
   'hello': { protocol: 'number', worker: 'string', token: 'string', pid: 'number', phase: 'string' },

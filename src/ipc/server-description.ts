@@ -20,6 +20,14 @@ export interface DescribedListener {
   /** The address in its one canonical spelling, see canonicalAddress. */
   readonly canonical: string
   readonly backlog: number
+  /** Left out where it does not speak TLS, and by an older build. */
+  readonly tls?: DescribedTls
+}
+
+/** What those who hold the sockets have to know of TLS. */
+export interface DescribedTls {
+  /** How long its session tickets are good for. */
+  readonly ticketLifetimeMs: number
 }
 
 export interface DescribedService {

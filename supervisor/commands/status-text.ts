@@ -2,6 +2,7 @@
 import type { LevelStatus } from '../log-level.ts'
 import type { ErrorReportsStatus } from '../error-reports.ts'
 import type { SupervisorStatus } from '../operator-desk.ts'
+import type { TicketStatus } from '../ticket-keeper.ts'
 import { duration } from './duration-text.ts'
 import { outcomeText } from './outcome-text.ts'
 import { progressText } from './progress-view.ts'
@@ -70,6 +71,7 @@ export function statusText(status: SupervisorStatus): string {
     ...backendsText(status.totals as ShownTotals),
     ...logsText(status.totals as ShownTotals),
     ...tracesText(status.totals as ShownTotals),
+    ...ticketsText(status.tickets ?? null),
     ...reportsText(status.errorReports ?? null),
     ...status.logLevel === undefined || status.logLevel.endsInMs === null ? [] : [`log level     ${levelText(status.logLevel)}`],
     ...noticesText(status.slots as ShownSlot[]),
@@ -105,6 +107,14 @@ function backendsText({ backends = 0, backendsReady = 0 }: ShownTotals): string[
 function reportsText(reports: ErrorReportsStatus | null): string[] {
   if (reports === null || reports.problem === '') return []
   return [`reports       errors are not told: ${reports.problem} (${reports.failed} failed, ${reports.dropped} dropped)`]
+}
+
+/** Tickets that each machine or each start encrypts for itself are no fault, unless they were to be the same. */
+function ticketsText(tickets: TicketStatus | null): string[] {
+  if (tickets === null) return []
+  const { keys, encrypts, ageMs, problem } = tickets
+  const fault = problem === '' ? '' : `; the file with them cannot be used: ${problem}`
+  return [`tickets       ${count(keys, 'key')}, ${encrypts} encrypts for ${duration(ageMs)}${fault}`]
 }
 
 function logsText({ logLinesDropped = 0, logFaults = 0 }: ShownTotals): string[] {

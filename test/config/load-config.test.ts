@@ -10,6 +10,7 @@ import { LOG_DEFAULTS } from '../../src/config/log-options.ts'
 import { isDsn, SENTRY_DEFAULTS } from '../../src/config/sentry-options.ts'
 import { CONFIG_KEYS, ConfigError, SECTIONS, type ConfigMistake } from '../../src/config/server-config.ts'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
+import { TLS_DEFAULTS } from '../../src/config/tls-options.ts'
 import { TRACES_DEFAULTS } from '../../src/config/traces-options.ts'
 import { overridesFor, unknownListeners } from '../../src/config/worker-settings.ts'
 import { writtenKey, writtenValue } from '../../src/config/written-options.ts'
@@ -44,7 +45,7 @@ function messageFor(t: TestContext, text: string | Buffer, sources: ConfigSource
 test('config: without any source every default holds', t => {
   const config = loadConfig({ folder: temporaryFolder(t), env: {} })
   const supervisor = resolveSupervisorOptions()
-  const defaults = { log: LOG_DEFAULTS, traces: {}, limits: {}, listeners: {}, sentry: SENTRY_DEFAULTS }
+  const defaults = { log: LOG_DEFAULTS, traces: {}, tls: TLS_DEFAULTS, limits: {}, listeners: {}, sentry: SENTRY_DEFAULTS }
   assert.deepEqual(config, { file: '', supervisor, ...defaults })
 })
 
@@ -110,7 +111,7 @@ test('config: for every key the last source that says something wins', t => {
     .filter(({ field }) => field.endsWith('Ms') && !field.includes('Silence') && !['heartbeatMs', 'backoffMs'].includes(field))
     .map(({ key }) => key)
     .filter(key => !key.startsWith('listeners.'))
-  const seconds = fc.option(fc.integer({ min: 40, max: 99 }), { nil: null })
+  const seconds = fc.option(fc.integer({ min: 60, max: 99 }), { nil: null })
   const folder = temporaryFolder(t)
   const file = path.join(folder, 'cirque.yaml')
   fc.assert(fc.property(fc.constantFrom(...keys), seconds, seconds, seconds, (key, inFile, inEnv, inFlags) => {
@@ -119,7 +120,7 @@ test('config: for every key the last source that says something wins', t => {
     const config = loadConfig({
       folder, env: inEnv === null ? {} : { [variableName(key)]: `${inEnv}s` }, flags: inFlags === null ? {} : { [key]: `${inFlags}s` },
     })
-    const isTop = section === 'supervisor' || section === 'limits' || section === 'log' || section === 'sentry'
+    const isTop = section === 'supervisor' || section === 'tls' || section === 'limits' || section === 'log' || section === 'sentry'
     const from = isTop ? config[section] : config.supervisor[section as 'drain' | 'restart']
     const last = inFlags ?? inEnv ?? inFile
     if (last !== null) {

@@ -14,6 +14,8 @@
  *   (12) a worker that does what it should is not killed while clients have connections to it, however late it is
  *   (13) what workers have counted is in the totals once, however they and their supervisors ended
  *   (14) the death of a worker, and an operation that was taken back, is told as an event once at most
+ *   (15) a key of session tickets encrypts only when every worker that makes handshakes can decrypt with it
+ *   (16) it decrypts for as long as its tickets live, whatever happens to supervisors
  *   (10) a start that has not claimed the folder touches nothing; a worker of the journal is adopted before it is refused
  */
 import type { ToWorker } from '../../src/ipc/messages.ts'
@@ -32,6 +34,8 @@ const NEVER_COMMITTED: readonly Behaviour[] = ['dies at start', 'hangs', 'fails 
 
 /** One that is cut ends its tunnels politely, which takes so long, in ms. */
 const CUT_MS = 11_001
+
+export const TICKET_LIFETIME_MS = 3_000
 
 /** No longer than this is there no worker that serves or comes up, in ms. */
 const DARK_MS = 250
@@ -150,6 +154,36 @@ export function checkOrder(world: World, image: SimSupervisor, id: string, order
       world.violation(`(1) worker ${id} is told to '${order.tag}', but nobody else accepts for slot ${slot} at ${socket.address}`)
     }
   }
+}
+
+/** A worker was told keys of session tickets. @param before null: none */
+export function checkTicketKeys(world: World, worker: SimWorker, before: readonly string[] | null): void {
+  const { encryptedAt, nowMs } = world
+  const keys = worker.ticketKeys!
+  const newest = keys[0]!
+  if (before !== null && before[0] !== newest) world.count('ticket keys changed')
+  // Of a supervisor that is gone.
+  if (worker.lineage !== world.lineage) return
+  if (before !== null) encryptedAt.set(before[0]!, nowMs)
+  for (const other of world.workers) {
+    if (other === worker || !makesHandshakes(world, other) || other.ticketKeys === null) continue
+    encryptedAt.set(other.ticketKeys[0]!, nowMs)
+    if (other.ticketKeys.includes(newest)) continue
+    world.violation(`(15) worker ${worker.id} encrypts tickets with a key that worker ${other.id} does not have`)
+  }
+  // It may hear late what was said before it was to drain.
+  if (!makesHandshakes(world, worker)) return
+  for (const [key, atMs] of encryptedAt) {
+    if (nowMs - atMs >= TICKET_LIFETIME_MS || keys.includes(key)) continue
+    world.violation(`(16) worker ${worker.id} is told keys without one that has encrypted ${nowMs - atMs} ms ago`)
+  }
+}
+
+/** As far as the supervisor knows, too: one that it has told to drain is not waited for. */
+function makesHandshakes({ image, refused, lineage }: World, worker: SimWorker): boolean {
+  if (!worker.alive || worker.phase === 'draining' || worker.lineage !== lineage || refused.has(worker.id)) return false
+  const known = [...image?.fleet?.workers() ?? []].find(({ id }) => id === worker.id)
+  return known === undefined || known.state !== WorkerState.Draining
 }
 
 /** A supervisor sends a signal that ends a worker. */

@@ -5,6 +5,7 @@
 import path from 'node:path'
 import { SENTRY_DEFAULTS } from '../../src/config/sentry-options.ts'
 import type { ServerConfig } from '../../src/config/server-config.ts'
+import { TLS_DEFAULTS } from '../../src/config/tls-options.ts'
 import { OptionError } from '../../src/primitives/option-table.ts'
 import type { ChannelEnd, ChannelHandlers, ChannelOptions, Question } from '../../src/ipc/channel.ts'
 import type { Decode, FromWorker, ToWorker } from '../../src/ipc/messages.ts'
@@ -27,6 +28,7 @@ import type { ExecRequest, StateDisk, SupervisorSetup, SupervisorWorld } from '.
 import { ServiceManager } from '../../supervisor/systemd.ts'
 import type { Upgrades } from '../../supervisor/upgrade.ts'
 import type { SimEnd } from './connection.ts'
+import { TICKET_LIFETIME_MS } from './invariants.ts'
 import type { World } from './world.ts'
 
 /** What the application is started as: `current` leads to its release. */
@@ -142,7 +144,7 @@ export class SimSupervisor implements ProcessHost {
   }
 
   #config(): ServerConfig {
-    return { file: '', supervisor: this.#world.options, traces: {}, ...this.#world.settings, sentry: SENTRY }
+    return { file: '', supervisor: this.#world.options, traces: {}, tls: TLS_DEFAULTS, ...this.#world.settings, sentry: SENTRY }
   }
 
   #log(): ProcessLog {
@@ -186,6 +188,7 @@ export class SimSupervisor implements ProcessHost {
         await this.delay(LOAD_MS)
         return this.#errorSink()
       },
+      readSmallFile: () => world.ticketFile(),
       openInbox: path => calls.openInbox(path),
       exec: request => this.#exec(request),
       acceptQueueLimit: () => null,
@@ -336,8 +339,9 @@ export class SimSupervisor implements ProcessHost {
       else signal.addEventListener('abort', abort, { once: true })
     })
     await Promise.race([this.delay(random.delay(300, 2_000)), aborted])
+    const tls = this.#world.speaksTls ? { ticketLifetimeMs: TICKET_LIFETIME_MS } : null
     const listeners = this.#world.listeners.map(({ name, address }): DescribedListener => {
-      return { name, service: 's', backlog: 511, canonical: address, address: addressOf(address) }
+      return { name, service: 's', backlog: 511, canonical: address, address: addressOf(address), ...tls === null ? {} : { tls } }
     })
     const selfTest = { method: 'GET', path: '/', headers: {}, expect: { statusMin: 100, statusMax: 499 }, timeoutMs: 500, upstream: false }
     return { format: 1, services: [], listeners, selfTest }

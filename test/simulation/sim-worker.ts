@@ -25,6 +25,7 @@ import { WorkerLife } from '../../workers/worker-life.ts'
 import type { DialHandlers, WorkerWorld } from '../../workers/worker-world.ts'
 import type { SimAnswer, SimEnd } from './connection.ts'
 import type { Acceptor, Dial, SimSocket } from './kernel.ts'
+import { checkTicketKeys } from './invariants.ts'
 import type { World } from './world.ts'
 
 /** What a release that is no good does. */
@@ -65,6 +66,10 @@ export class SimWorker implements Acceptor, WorkerWorld {
   threw = false
   /** A supervisor asked for its sockets: what came of it may have been late. */
   askedForSockets = false
+  /** Number of starts from nothing before it was forked. */
+  readonly lineage: number
+  /** Of session tickets; null: it was told none. */
+  ticketKeys: readonly string[] | null = null
   /** What it inherited, in the order of the layout. */
   readonly sockets: readonly SimSocket[]
   /** Sockets that it accepts from, by slot and then by index of the listener. */
@@ -103,6 +108,7 @@ export class SimWorker implements Acceptor, WorkerWorld {
     this.#behaviour = world.calm ? 'good' : world.behaviourOf(this.folder)
     this.sockets = sockets
     this.forkedAtMs = world.nowMs
+    this.lineage = world.lineage
     this.#nextDescriptor = FIRST_SOCKET_FD + sockets.length
     for (const [index, socket] of sockets.entries()) {
       world.kernel.hold(socket)
@@ -125,6 +131,11 @@ export class SimWorker implements Acceptor, WorkerWorld {
       flushLogs: () => this.#delay(random.delay(5, 900)),
       reopenLogs: () => {},
       setLogLevel: () => {},
+      setTicketKeys: keys => {
+        const before = this.ticketKeys
+        this.ticketKeys = keys
+        checkTicketKeys(world, this, before)
+      },
       logCounts: () => ({ logLinesDropped: 0, logFaults: 0 }),
       shownClient: address => address,
       lines: { error: message => log.error(message) },

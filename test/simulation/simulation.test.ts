@@ -19,7 +19,7 @@ const LEAST_SEEDS = 500
 const SEEN = [
   'committed', 'rolled-back', 'superseded', 'refused', 'execs', 'execs back', 'supervisor deaths', 'flips', 'ended 0', 'rivals', 'orphans',
   'dark', 'spares used', 'late successors', 'events of kind worker', 'events of kind uncaught', 'events of kind rejection',
-  'events of kind operation',
+  'events of kind operation', 'ticket keys changed',
 ]
 /** After this a machine that is busy with something else leaves out the rest of them, and says so. */
 const ENOUGH_MS = 60_000
@@ -203,6 +203,22 @@ const SOURCE_PLANTS: readonly SourceBug[] = [
       edits: [['await Promise.race([link.ask(order, null), overdue.passed])', 'await link.ask(order, this.#roster.options.ackTimeoutMs)']],
     },
     found: /^\(12\) worker [\d.]+ gets SIGKILL: did not obey/,
+  },
+  {
+    bug: 'a key of session tickets encrypts as soon as it is there',
+    plant: { file: 'supervisor/ticket-keeper.ts', edits: [['if (isWaitedFor(worker) && !this.#has(worker, ring)) waits = true', '']] },
+    found: /^\(15\) worker [\d.]+ encrypts tickets with a key that worker [\d.]+ does not have/,
+  },
+  {
+    bug: 'a key of session tickets is told before it is in the journal',
+    plant: {
+      file: 'supervisor/ticket-keeper.ts',
+      edits: [
+        ['ring.prepare(keys) && !this.#world.record()', 'ring.prepare(keys) && ring === null'],
+        ['    this.#world.record()\n    this.#world.log.info', '    this.#world.log.info'],
+      ],
+    },
+    found: /^\(1[56]\) worker/,
   },
   {
     bug: 'an orphan whose time is over does not look once more before it drains',

@@ -98,6 +98,9 @@ const LATE_SHARE = 0.3
 const LATE_WITHIN_MS = 3_000
 const PACE = 0x5f3759df
 const MAX_LOG_LINES = 4_000
+const TICKET_ROTATION_MS = 7_000
+/** So long says the file with keys the same, and every fourth time it cannot be read, in ms. */
+const TICKET_FILE_MS = 15_000
 /** Of one run; most need a few thousand. */
 const MAX_EVENTS = 60_000
 
@@ -121,7 +124,11 @@ export class World implements Wire {
   /** What stands in the configuration. */
   workersWanted: number
   listeners: SimListener[]
-  readonly settings: WorkerSettings = { log: {} as WorkerSettings['log'], limits: {}, listeners: {} }
+  readonly settings: WorkerSettings
+  /** Its listeners do. Nothing is drawn for it: what else happens in a seed does not depend on it. */
+  readonly speaksTls: boolean
+  /** When each key of tickets of this lineage has encrypted last. */
+  readonly encryptedAt = new Map<string, number>()
   /** The disturbances are over, every release is a good one. */
   calm = false
   /** Supervisor process: alive, perhaps between two images. */
@@ -181,6 +188,9 @@ export class World implements Wire {
   constructor(seed: number, options: WorldOptions = {}) {
     this.metricDisk.onRemoved = () => { this.counted = 0 }
     this.seed = seed
+    this.speaksTls = seed % 3 === 0
+    const tls = { ticketRotationMs: TICKET_ROTATION_MS, ticketKeysFile: seed % 9 === 0 ? '/keys' : '' }
+    this.settings = { log: {} as WorkerSettings['log'], limits: {}, listeners: {}, tls }
     this.#options = options
     const random = this.random = new Random(seed)
     this.pace = new Random(seed ^ PACE)
@@ -301,6 +311,14 @@ export class World implements Wire {
     const { fingerprint } = this.#releases.get(folder)!
     const entries = { worker: 'w', describe: 'd', boot: 'b', resume: 'r' }
     return { folder, application: `${folder}/app.ts`, installation: folder, entries, node: 'node', fingerprint }
+  }
+
+  /** What machines of a fleet have in common: each time a key comes first that was second before. */
+  ticketFile(): Buffer {
+    const time = Math.floor(this.nowMs / TICKET_FILE_MS)
+    if (time % 4 === 3) throw new Error('ENOENT')
+    const key = (number: number): string => Buffer.alloc(48, number + 1).toString('base64')
+    return Buffer.from([key(time), key(time + 1), ...time === 0 ? [] : [key(time - 1)]].join('\n'))
   }
 
   // ---- processes
@@ -555,6 +573,7 @@ export class World implements Wire {
   onFreshStart(image: SimSupervisor): void {
     if (image !== this.image) this.violation('(10) a supervisor without the folder starts workers of its own')
     this.lineage++
+    this.encryptedAt.clear()
     this.gap = true
     this.log(() => 'a fresh start')
   }

@@ -5,6 +5,7 @@ import { SENTRY_DEFAULTS } from '../../src/config/sentry-options.ts'
 import type { ServerConfig } from '../../src/config/server-config.ts'
 import { resolveSupervisorOptions } from '../../src/config/supervisor-options.ts'
 import type { SupervisorOptions } from '../../src/config/supervisor-options.ts'
+import { TLS_DEFAULTS } from '../../src/config/tls-options.ts'
 import { SILENT_LOG } from '../../src/ipc/process-log.ts'
 import type { SystemCalls } from '../../src/ipc/system-calls.ts'
 import type { ErrorReports } from '../../supervisor/error-reports.ts'
@@ -94,7 +95,7 @@ class Fixture {
 
   #config(): ServerConfig {
     const supervisor = resolveSupervisorOptions(this.said), log = {} as ServerConfig['log']
-    return { file: '', supervisor, log, traces: {}, limits: {}, listeners: {}, sentry: this.sentry }
+    return { file: '', supervisor, log, traces: {}, tls: TLS_DEFAULTS, limits: {}, listeners: {}, sentry: this.sentry }
   }
 
   /** A server of the first generation. */

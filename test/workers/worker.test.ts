@@ -29,6 +29,7 @@ interface Fixture {
   sent: FromWorker[]
   exits: number[]
   levels: (string | null)[]
+  ticketKeys: (readonly string[])[]
   order(order: ToWorker): Promise<string>
 }
 
@@ -37,6 +38,7 @@ function fixture(world: WorkerWorld = systemWorld): Fixture {
   const sent: FromWorker[] = []
   const exits: number[] = []
   const levels: (string | null)[] = []
+  const ticketKeys: (readonly string[])[] = []
   const worker = new Worker(
     {
       role: 'worker', worker: '1.0.0', slot: 0, application: '/a.ts', controlPath: '/w', token: 't',
@@ -46,6 +48,10 @@ function fixture(world: WorkerWorld = systemWorld): Fixture {
       send: message => { sent.push(message); return true }, exit: code => { exits.push(code) }, flushLogs: async () => {},
       phaseChanged() {}, beat() {}, requestComes() {}, reopenLogs() {}, shownClient: address => address,
       setLogLevel: level => { levels.push(level) },
+      setTicketKeys: keys => {
+        if (keys.includes('bad')) throw new RangeError('no key')
+        ticketKeys.push(keys)
+      },
       logCounts: () => ({ logLinesDropped: 0, logFaults: 0 }),
       log: SILENT_LOG, lines: { error() {} },
     },
@@ -55,8 +61,19 @@ function fixture(world: WorkerWorld = systemWorld): Fixture {
     const question: Question = { ok: () => resolve('ok'), refuse: (_code, reason) => resolve(reason) }
     worker.onOrder(given, question)
   })
-  return { worker, sent, exits, levels, order }
+  return { worker, sent, exits, levels, ticketKeys, order }
 }
+
+test('worker: keys of session tickets are taken from the welcome and from an order, and what is none is refused', async () => {
+  const { worker, ticketKeys, order } = fixture()
+  assert.equal(await order({ tag: 'ticket-keys', keys: ['a', 'b'] }), 'ok')
+  assert.deepEqual(ticketKeys, [['a', 'b']])
+  assert.match(await order({ tag: 'ticket-keys', keys: ['bad'] }), /no key/)
+  worker.onWelcome({ ...WELCOME, ticketKeys: ['c'] })
+  worker.onWelcome({ ...WELCOME, ticketKeys: ['bad'] })
+  assert.deepEqual(ticketKeys, [['a', 'b'], ['c']], 'a worker with keys that it cannot use serves on')
+  await order({ tag: 'drain', order: ORDER })
+})
 
 test('worker: it says ready when its services are, and obeys only then', async () => {
   const { worker, sent, order } = fixture()

@@ -5,6 +5,7 @@ import { statusText } from '../../../supervisor/commands/status-text.ts'
 import type { ErrorReportsStatus } from '../../../supervisor/error-reports.ts'
 import type { LevelStatus } from '../../../supervisor/log-level.ts'
 import type { SupervisorStatus } from '../../../supervisor/operator-desk.ts'
+import type { TicketStatus } from '../../../supervisor/ticket-keeper.ts'
 
 const STATUS = {
   version: '1.0.0', state: 'running', pid: 1, uptimeMs: 0, operation: '', progress: null, application: '/srv/app.ts', release: '/srv',
@@ -37,6 +38,18 @@ test('status text: error reports are there while they do not get through', () =>
   for (const status of [undefined, null, fine]) assert.equal(shown(status), undefined)
   const late = { ...fine, problem: 'no answer within 10 s' }
   assert.equal(shown(late), 'reports       errors are not told: no answer within 10 s (3 failed, 2 dropped)')
+})
+
+test('status text: keys of session tickets are there where a listener speaks TLS, and what is wrong with their file', () => {
+  const shown = (tickets?: TicketStatus | null): string | undefined => {
+    return statusText({ ...STATUS, ...tickets === undefined ? null : { tickets } }).split('\n').find(line => line.startsWith('tickets'))
+  }
+  assert.equal(shown(), undefined)
+  assert.equal(shown(null), undefined)
+  const fine: TicketStatus = { file: '/keys', keys: 2, encrypts: '0a0b0c0d', ageMs: 60_000, problem: '' }
+  assert.equal(shown(fine), 'tickets       2 keys, 0a0b0c0d encrypts for 1m0s')
+  const bad = 'tickets       1 key, 0a0b0c0d encrypts for 1m0s; the file with them cannot be used: it is gone'
+  assert.equal(shown({ ...fine, keys: 1, problem: 'it is gone' }), bad)
 })
 
 test('status text: a level of the log is there while it is not what is configured', () => {
