@@ -8,7 +8,8 @@ export { Server, type BoundAddress, type SelfTestOptions, type ServiceHandle } f
 export { httpProxyService } from './server/http-proxy-service.ts'
 export type { HttpProxyOptions } from './server/http-proxy-options.ts'
 export type {
-  BackgroundService, DrainRequest, HttpProxyService, ListenerSpec, ListeningService, RunningListener, Service, ServiceStats,
+  BackgroundService, CertificateReload, DrainRequest, HttpProxyService, ListenerSpec, ListeningService, RunningListener, Service,
+  ServiceStats,
 } from './server/service.ts'
 export type { ServerContext, StartContext } from './server/server-context.ts'
 export { SILENT_LOG, type LogFields, type ProcessLog } from './ipc/process-log.ts'
@@ -22,6 +23,11 @@ export type { Acceptor, ListeningAt } from './listener/acceptor.ts'
 export { TcpAcceptor } from './listener/tcp-acceptor.ts'
 export type { HttpListenerOptions } from './listener/http-listener-options.ts'
 export type { ListenerOptions } from './listener/listener-options.ts'
+export type { CertificateFor, TlsListenerOptions } from './listener/tls-listener-options.ts'
+export {
+  CertificateError, type CertificateMistake, type CertificateRemark, type ClientCertificates, type GivenCertificate,
+} from './certificates/certificate-entry.ts'
+export type { TlsPolicyName, TlsVersion } from './certificates/tls-policy-name.ts'
 export type { HalfClose, HttpServerOptions } from './protocols/http-options.ts'
 export type { Http1ServerOptions } from './protocols/http1/http1-options.ts'
 
@@ -53,7 +59,7 @@ export type { TransportConnectorOptions } from './connector/transport-options.ts
 export { Resolver, type DnsAddress, type DnsSource, type ResolverOptions } from './connector/resolver.ts'
 export type { PeerConnections } from './pool/connection-pool.ts'
 export type { PoolOptions } from './pool/pool-options.ts'
-export type { ByteStream, ReceiveBuffer, StreamDigest, StreamOwner, TlsFacts } from './protocols/byte-stream.ts'
+export type { ByteStream, ReceiveBuffer, StreamDigest, StreamOwner, TlsFacts, TlsIdentity } from './protocols/byte-stream.ts'
 
 // Load balancing.
 export {

@@ -9,7 +9,7 @@ import * as cirque from '../src/index.ts'
 import * as kit from '../src/kit/index.ts'
 
 const VALUES = [
-  'AccessLog', 'Backend', 'BasicPeer', 'ERROR_KINDS', 'fanOut', 'functionDiscovery', 'HeaderMap', 'HttpConnector',
+  'AccessLog', 'Backend', 'BasicPeer', 'CertificateError', 'ERROR_KINDS', 'fanOut', 'functionDiscovery', 'HeaderMap', 'HttpConnector',
   'HttpHealthCheck', 'HttpPeer', 'httpProxyService', 'inject', 'metrics', 'KetamaSelection', 'LoadBalancer',
   'OptionError', 'PEER_DEFAULTS', 'ProxyError', 'RequestHead',
   'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'SharedHealthCheck', 'SILENT_LOG', 'startTraces',

@@ -80,6 +80,12 @@ export interface CertificateMistake {
   readonly text: string
 }
 
+/** What is odd and works. */
+export interface CertificateRemark extends CertificateMistake {
+  /** It may well be meant so. */
+  readonly meant: boolean
+}
+
 /** Certificates that cannot be used. The message has a line for each fault. */
 export class CertificateError extends Error {
   readonly mistakes: readonly CertificateMistake[]
@@ -106,7 +112,7 @@ export interface ReadingOptions {
 export interface ReadCertificates {
   /** The first one is the default. */
   readonly entries: readonly CertificateEntry[]
-  readonly remarks: readonly CertificateMistake[]
+  readonly remarks: readonly CertificateRemark[]
 }
 
 /** @param at what messages call the list. @throws CertificateError with every mistake there is */
@@ -137,7 +143,7 @@ export function readClientRules(
 
 class Reader {
   readonly mistakes: CertificateMistake[] = []
-  readonly remarks: CertificateMistake[] = []
+  readonly remarks: CertificateRemark[] = []
   readonly #options: ReadingOptions
 
   constructor(options: ReadingOptions) { this.#options = options }
@@ -147,7 +153,7 @@ class Reader {
     return null
   }
 
-  remark(where: string, text: string): void { this.remarks.push({ where, text }) }
+  remark(where: string, text: string, meant = false): void { this.remarks.push({ where, text, meant }) }
 
   /** @throws CertificateError unless nothing was wrong, and then none of them is null */
   finish(entries: readonly (CertificateEntry | null)[]): readonly CertificateEntry[] {
@@ -262,7 +268,7 @@ class Reader {
     }
     const [leaf] = chain
     if (chain.length === 1 && leaf!.issuer !== leaf!.subject) {
-      this.remark(where, 'has no certificate behind that of the server; unless a root signed it, clients cannot find the way to one')
+      this.remark(where, 'has no certificate behind that of the server; unless a root signed it, clients cannot find the way to one', true)
     }
   }
 

@@ -4,7 +4,7 @@
  * `cirque-log` brings `CIRQUE_LOG_PORT=tcp://10.0.0.1:80`: names of that form are passed over.
  */
 import { nearestWord } from '../primitives/nearest-word.ts'
-import { CONFIG_FILE, CONFIG_KEYS, LISTENER_SECTION, SECTIONS, type ConfigKey } from './server-config.ts'
+import { CONFIG_FILE, CONFIG_KEYS, LISTENER_SECTIONS, SECTIONS, type ConfigKey } from './server-config.ts'
 
 const PREFIX = 'CIRQUE_'
 /** Variables of our own that set no key, and the values that they may have; null: any. */
@@ -13,7 +13,7 @@ const OTHER_VARIABLES: ReadonlyMap<string, readonly string[] | null> = new Map([
 ])
 
 /** Keys that every source can set. Listeners have names of their own and are set in the file. */
-export const COMMON_KEYS: readonly ConfigKey[] = CONFIG_KEYS.filter(({ section }) => section !== LISTENER_SECTION)
+export const COMMON_KEYS: readonly ConfigKey[] = CONFIG_KEYS.filter(({ section }) => !LISTENER_SECTIONS.includes(section))
 
 /** The name of a key in the environment: `drain.hardDrain` -> `CIRQUE_DRAIN_HARD_DRAIN`. */
 export function variableName(key: string): string { return PREFIX + bareName(key) }
@@ -31,7 +31,7 @@ const MEANT: ReadonlyMap<string, string> = new Map([
 ])
 
 function remedyFor({ key, section }: ConfigKey): string {
-  return section === LISTENER_SECTION ? `${key} in ${CONFIG_FILE}, as no variable sets it` : variableName(key)
+  return LISTENER_SECTIONS.includes(section) ? `${key} in ${CONFIG_FILE}, as no variable sets it` : variableName(key)
 }
 
 /** What a variable is to us. */

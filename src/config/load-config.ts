@@ -9,6 +9,7 @@ import { readFileSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { Alias, isCollection, isMap, isScalar, LineCounter, parseDocument, visit, type Document, type Node } from 'yaml'
 import type { z } from 'zod'
+import { tlsFilesFrom, type TlsListenerOptions } from '../listener/tls-listener-options.ts'
 import { nearestWord } from '../primitives/nearest-word.ts'
 import { NOT_SHOWN, OptionError, type AnyOptionTable } from '../primitives/option-table.ts'
 import { COMMON_KEYS, readVariable, variableName } from './environment.ts'
@@ -16,7 +17,7 @@ import type { LimitOptions } from './limit-options.ts'
 import { LOG_DEFAULTS, type ResolvedLogOptions } from './log-options.ts'
 import { isDsn, SENTRY_DEFAULTS, SENTRY_OFF, SENTRY_OPTIONS, SENTRY_VARIABLES, type ResolvedSentryOptions } from './sentry-options.ts'
 import {
-  CONFIG_FILE, CONFIG_KEYS, ConfigError, LISTENER_SECTION, SECTIONS, SOURCE_SCHEMA,
+  CONFIG_FILE, CONFIG_KEYS, ConfigError, LISTENER_SECTION, SECTIONS, SOURCE_SCHEMA, TLS_SECTION,
   type ConfigKey, type ConfigMistake, type ServerConfig,
 } from './server-config.ts'
 import { resolveSupervisorOptions, type SupervisorOptions } from './supervisor-options.ts'
@@ -279,7 +280,10 @@ function takeLayer(
     }
   }
   for (const [name, given] of Object.entries(said['listeners'] ?? {})) {
-    listeners.set(name, readWritten(LISTENER_SECTION.table, given as Readonly<Record<string, unknown>>) as ListenerOverrides)
+    const read = readWritten(LISTENER_SECTION.table, given as Readonly<Record<string, unknown>>)
+    const tls = read['tls'] as TlsListenerOptions | undefined
+    if (tls !== undefined) read['tls'] = tlsFilesFrom(layer.folder, tls)
+    listeners.set(name, read as ListenerOverrides)
     listenersAt.set(name, layer.where(['listeners', name], 'key'))
   }
 }
@@ -318,6 +322,7 @@ function shown(value: unknown, at: readonly string[]): string {
 /** The table of a section; null at the top of the file. */
 function tableAt(at: readonly string[]): AnyOptionTable | null {
   if (at.length === 0) return null
+  if (at[0] === 'listeners' && at[2] === 'tls') return TLS_SECTION.table
   return at[0] === 'listeners' ? LISTENER_SECTION.table : SECTIONS.find(({ name }) => name === at[0])?.table ?? {}
 }
 

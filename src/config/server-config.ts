@@ -10,6 +10,7 @@
  */
 import { z } from 'zod'
 import { HTTP_LISTENER_OPTIONS } from '../listener/http-listener-options.ts'
+import { TLS_LISTENER_OPTIONS } from '../listener/tls-listener-options.ts'
 import type { AnyOptionTable, Option } from '../primitives/option-table.ts'
 import { LIMIT_OPTIONS, type LimitOptions } from './limit-options.ts'
 import { LOG_OPTIONS, type ResolvedLogOptions } from './log-options.ts'
@@ -95,6 +96,12 @@ export const SECTIONS: readonly Section[] = [
 /** What the file may say of a listener: what is plain data among its options. */
 export const LISTENER_SECTION: Section = { name: 'listeners.*', declared: 'HttpListenerOptions', table: writable(HTTP_LISTENER_OPTIONS) }
 
+/** And of a listener for TLS, within that. */
+export const TLS_SECTION: Section = { name: 'listeners.*.tls', declared: 'TlsListenerOptions', table: writable(TLS_LISTENER_OPTIONS) }
+
+/** What the file alone can say, by the keys that it has there. */
+export const LISTENER_SECTIONS: readonly Section[] = [{ ...LISTENER_SECTION, table: leavesOf(LISTENER_SECTION.table) }, TLS_SECTION]
+
 export interface ConfigKey {
   /** As written: `drain.hardDrain`. */
   readonly key: string
@@ -110,7 +117,7 @@ function keysOf(section: Section): ConfigKey[] {
 }
 
 /** Every key there is. */
-export const CONFIG_KEYS: readonly ConfigKey[] = [...SECTIONS, LISTENER_SECTION].flatMap(keysOf)
+export const CONFIG_KEYS: readonly ConfigKey[] = [...SECTIONS, ...LISTENER_SECTIONS].flatMap(keysOf)
 
 const LISTENERS_SCHEMA = z.record(z.string().max(1024), sectionSchema(LISTENER_SECTION.table), {
   error: 'names of listeners with sections',

@@ -9,7 +9,7 @@ import type { ResolvedTlsOptions } from './tls-options.ts'
 import type { TracesOptions } from './traces-options.ts'
 
 /** What the file may say of one listener; a key that is left out keeps what the application chose. */
-export type ListenerOverrides = Readonly<Record<string, number | boolean>>
+export interface ListenerOverrides { readonly [option: string]: number | boolean | string | readonly string[] | ListenerOverrides }
 
 export interface WorkerSettings {
   readonly log: ResolvedLogOptions
@@ -28,10 +28,29 @@ export interface WorkerSettings {
 /** `:port` is two listeners; what is said of the first holds for the second as well. */
 const SECOND_FAMILY = '/v6'
 
-/** The overrides that hold for one listener: those of `*`, then those of its own name. */
-export function overridesFor(listeners: WorkerSettings['listeners'], name: string): ListenerOverrides {
+/**
+ * The overrides that hold for one listener: those of `*`, then those of its own name, within a section as well.
+ * @param secure it speaks TLS: what is said of that of `*` is not for others
+ */
+export function overridesFor(listeners: WorkerSettings['listeners'], name: string, secure = true): ListenerOverrides {
   const of = (key: string): ListenerOverrides | undefined => Object.hasOwn(listeners, key) ? listeners[key] : undefined
-  return { ...of('*'), ...(name.endsWith(SECOND_FAMILY) ? of(name.slice(0, -SECOND_FAMILY.length)) : undefined), ...of(name) }
+  const first = name.endsWith(SECOND_FAMILY) ? of(name.slice(0, -SECOND_FAMILY.length)) : undefined
+  const { tls, ...plain } = of('*') ?? {}
+  return together(together(tls === undefined || !secure ? plain : { ...plain, tls }, first ?? {}), of(name) ?? {})
+}
+
+/** @param over counts more */
+function together(under: ListenerOverrides, over: ListenerOverrides): ListenerOverrides {
+  const both = { ...under, ...over }
+  for (const [name, value] of Object.entries(over)) {
+    const below = under[name]
+    if (isSection(value) && isSection(below)) both[name] = together(below, value)
+  }
+  return both
+}
+
+function isSection(value: ListenerOverrides[string] | undefined): value is ListenerOverrides {
+  return typeof value === 'object' && !Array.isArray(value)
 }
 
 /** Names of overrides that fit none of these listeners: a slip of the pen that would leave a limit at its default. */

@@ -2,10 +2,11 @@
  * What a listener for TLS may be told besides what every listener may. Plain data: the configuration offers each of these in the
  * section `tls` of a listener, certificates as files.
  */
+import path from 'node:path'
 import type { ClientCertificates, GivenCertificate } from '../certificates/certificate-entry.ts'
 import type { TlsPolicyName, TlsVersion } from '../certificates/tls-policy-name.ts'
 import {
-  callback, choice, code, count, defaultsOf, duration, flag, list, path, resolveOptions, text, type OptionTable,
+  callback, choice, code, count, defaultsOf, duration, flag, list, path as file, resolveOptions, text, type OptionTable,
 } from '../primitives/option-table.ts'
 
 /**
@@ -36,7 +37,7 @@ export interface TlsListenerOptions {
   minVersion?: TlsVersion | 'policy'
   /** Ciphers by OpenSSL's names, with colons between, in place of those of the policy; '' leaves it to the policy. @default '' */
   ciphers?: string
-  /** Groups for the key exchange, the preferred first. @default ['X25519MLKEM768', 'X25519', 'P-256', 'P-384'] */
+  /** Groups for key exchange, the preferred first; [] leaves them to OpenSSL. @default ['X25519MLKEM768', 'X25519', 'P-256', 'P-384'] */
   groups?: readonly string[]
   /** Ways to compress certificates in TLS 1.3 (RFC 8879), the preferred first: zlib, brotli, zstd. @default [] */
   certificateCompression?: readonly string[]
@@ -81,7 +82,7 @@ export const TLS_LISTENER_OPTIONS = {
   policy: choice<TlsPolicyName>('intermediate', ['intermediate', 'modern']),
   minVersion: choice<TlsVersion | 'policy'>('policy', ['policy', 'TLSv1.2', 'TLSv1.3']),
   ciphers: text('', 'names of ciphers with colons between', given => given === '' || given.split(':').every(isOpensslName)),
-  groups: list(['X25519MLKEM768', 'X25519', 'P-256', 'P-384'], 'names of groups, at least one', isOpensslName),
+  groups: list(['X25519MLKEM768', 'X25519', 'P-256', 'P-384'], 'names of groups', isOpensslName),
   certificateCompression: list([], "'zlib', 'brotli' and 'zstd'", way => way === 'zlib' || way === 'brotli' || way === 'zstd'),
   clientCertificates: choice<ClientCertificates>('none', ['none', 'optional', 'required']),
   clientCa: list([], 'texts in PEM or files with them', item => item !== ''),
@@ -91,7 +92,7 @@ export const TLS_LISTENER_OPTIONS = {
   maxConcurrentHandshakes: count(256),
   resumption: flag(true),
   ticketLifetimeMs: duration(3_600_000, { min: MIN_TICKET_LIFETIME_MS, max: MAX_TICKET_LIFETIME_MS }),
-  keyLogFile: path('', 'a file that only its owner may read', ['']),
+  keyLogFile: file('', 'a file that only its owner may read', ['']),
   fips: flag(false),
 } satisfies OptionTable<TlsListenerOptions>
 
@@ -109,11 +110,31 @@ export function givenCertificates({ certificates, certificateFiles }: ResolvedTl
   return [...certificates, ...certificateFiles.map(filesOf)]
 }
 
+/** The same options with files by their whole paths. @param folder what relative ones are relative to */
+export function tlsFilesFrom(folder: string, given: TlsListenerOptions): TlsListenerOptions {
+  const whole = (item: string): string => item.includes('-----BEGIN ') ? item : path.resolve(folder, item)
+  const { certificateFiles, clientCa, clientCrl, keyLogFile } = given
+  return {
+    ...given,
+    ...certificateFiles === undefined ? null : {
+      certificateFiles: certificateFiles.map(item => splitFiles(item).map(whole).join(BETWEEN) + BETWEEN),
+    },
+    ...clientCa === undefined ? null : { clientCa: clientCa.map(whole) },
+    ...clientCrl === undefined ? null : { clientCrl: clientCrl.map(whole) },
+    ...keyLogFile === undefined || keyLogFile === '' ? null : { keyLogFile: whole(keyLogFile) },
+  }
+}
+
+/** Between files whose folder may have blanks in its name, and behind them. */
+const BETWEEN = '\t'
+
+function splitFiles(item: string): string[] { return item.split(item.includes(BETWEEN) ? BETWEEN : ' ').filter(part => part !== '') }
+
 function filesOf(item: string): GivenCertificate {
-  const [cert = '', key] = item.trim().split(/\s+/)
+  const [cert = '', key] = splitFiles(item)
   return key === undefined ? { cert } : { cert, key }
 }
 
-function isFileOrTwo(item: string): boolean { return /^\s*\S+(?:\s+\S+)?\s*$/.test(item) }
+function isFileOrTwo(item: string): boolean { return [1, 2].includes(splitFiles(item).length) }
 
 function isOpensslName(name: string): boolean { return NAME_OF_OPENSSL.test(name) }

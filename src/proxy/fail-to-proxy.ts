@@ -19,6 +19,7 @@ export function statusOf(error: ProxyError): number {
       switch (error.kind) {
         case 'CLIENT_GONE': case 'SLOW_READER': case 'CONNECTION_RESET': return 0
         case 'LOOP_DETECTED': return 508
+        case 'MISDIRECTED': return 421
         default: return 400
       }
     case 'upstream':

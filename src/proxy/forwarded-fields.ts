@@ -14,6 +14,7 @@ import type { HttpVersion, RequestHead, ResponseHead } from '../http/message-hea
 import { blockListOf } from '../primitives/address-blocks.ts'
 import { resolveOptions } from '../primitives/option-table.ts'
 import type { StreamDigest } from '../protocols/byte-stream.ts'
+import type { ConnectionSite } from '../protocols/tls/connection-site.ts'
 import { clientBehind } from './client-address.ts'
 import { LoopMark } from './loop-mark.ts'
 import { FORWARDED_DEFAULTS, FORWARDED_OPTIONS, type ForwardedOptions } from './forwarded-options.ts'
@@ -29,6 +30,8 @@ export interface ConnectionFacts {
   /** What is the same for each request, and for which version: X-Forwarded-For and -Proto, or Forwarded; mark and Via. */
   lines: FieldLines
   version: HttpVersion
+  /** What a connection over TLS was opened for; null: it is plain. */
+  readonly site: ConnectionSite | null
   /** From `persistConnectionContext`. */
   kept: unknown
 }
@@ -96,10 +99,10 @@ export class ForwardedFields {
     return this.#trusted.check(withoutZone(clientIp), clientIp.includes(':') ? 'ipv6' : 'ipv4')
   }
 
-  factsOf(digest: Pick<StreamDigest, 'remoteIp' | 'tls'>, selfTest: boolean): ConnectionFacts {
+  factsOf(digest: Pick<StreamDigest, 'remoteIp' | 'tls'>, selfTest: boolean, site: ConnectionSite | null = null): ConnectionFacts {
     const clientIp = withoutZone(digest.remoteIp), scheme = digest.tls === null ? 'http' : 'https'
     const trusted = this.trusts(clientIp)
-    const facts: ConnectionFacts = { clientIp, scheme, trusted, selfTest, lines: FieldLines.NONE, version: '1.1', kept: undefined }
+    const facts: ConnectionFacts = { clientIp, scheme, trusted, selfTest, lines: FieldLines.NONE, version: '1.1', site, kept: undefined }
     this.#setLines(facts, '1.1')
     return facts
   }

@@ -15,16 +15,19 @@ import { NOBODY } from '../listener/tcp-listener.ts'
 import type { Ticker, Timed } from '../primitives/clock.ts'
 import { BUFFER_RESERVE, type ByteStream, type StreamOwner } from '../protocols/byte-stream.ts'
 import type { AcceptingListener, DownstreamConnection } from '../protocols/http-connection.ts'
+import type { ConnectionSite } from '../protocols/tls/connection-site.ts'
 import type { ConnectionBook } from './connection-book.ts'
 
 /** What stages found out about a connection, besides what the digest of its stream says. */
 export interface AcceptFacts {
   /** The protocol that both sides agreed on (ALPN); '': nothing was agreed. */
   readonly alpn: string
+  /** What a connection over TLS was opened for; null: it is plain. */
+  readonly site: ConnectionSite | null
 }
 
 /** Of a connection that went through no stage. */
-export const NO_FACTS: AcceptFacts = Object.freeze({ alpn: '' })
+export const NO_FACTS: AcceptFacts = Object.freeze({ alpn: '', site: null })
 
 /** A step between accepting and the protocol. One object serves all connections of a listener. */
 export interface AcceptStage {

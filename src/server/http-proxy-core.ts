@@ -6,7 +6,7 @@
 import { HttpConnector } from '../connector/http-connector.ts'
 import { describeError, nameOfError } from '../errors/describe-error.ts'
 import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
-import { asciiLower } from '../http/header-map.ts'
+import { asciiLower, FieldKind } from '../http/header-map.ts'
 import type { PathNormalization } from '../http/target-path.ts'
 import type { ExplainRequest, Explanation } from '../ipc/explanation.ts'
 import { framesOf, wordsOf, type FaultPlace } from '../ipc/fault-report.ts'
@@ -14,10 +14,12 @@ import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
 import { SILENT_LOG, type LogFields } from '../ipc/process-log.ts'
 import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../listener/http-listener-options.ts'
 import { resolveHttpListenerOptions } from '../listener/http-listener-options.ts'
+import { clientOf } from '../listener/tcp-listener.ts'
+import { TLS_LISTENER_DEFAULTS } from '../listener/tls-listener-options.ts'
 import type { Peer } from '../peer/peer.ts'
 import { catchLater } from '../primitives/application-call.ts'
 import { Ticker, type Clock } from '../primitives/clock.ts'
-import { partOf } from '../primitives/option-table.ts'
+import { OptionError, partOf } from '../primitives/option-table.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
 import type { ConnectionHost, DownstreamConnection, RequestOwner } from '../protocols/http-connection.ts'
 import type { DownstreamSession } from '../protocols/http-session.ts'
@@ -57,6 +59,7 @@ import type { TestedService } from './own-request-host.ts'
 import { SelfTestHost } from './self-test-host.ts'
 import type { ServerContext } from './server-context.ts'
 import { traceRefused } from './service-tracers.ts'
+import { TlsStage } from './tls-stage.ts'
 import type { ListenerSpec, ServiceParts, TestedConnection } from './service.ts'
 
 /** Of the memory budget, for bodies that another attempt may want: what is given up later costs garbage first. */
@@ -117,6 +120,8 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   #timedForPeer = false
   readonly #listenerOptions: ResolvedHttpListenerOptions
   readonly #protocols: ReadonlyMap<string, OpenHttp>
+  /** Of each listener for TLS that has started. */
+  readonly tlsStages: TlsStage[] = []
   readonly #tunnels = new Set<Tunnel>()
   /** Connections of this process to itself: no count knows them, and they are cut with the rest. */
   readonly #ownConnections = new ConnectionBook({ onCame() {}, onLeft() {} })
@@ -156,14 +161,30 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
 
   // ---- connections
 
-  resolve(options: HttpListenerOptions, base: ResolvedHttpListenerOptions | null): ResolvedHttpListenerOptions {
-    return resolveHttpListenerOptions(options, base ?? this.#listenerOptions)
+  resolve(options: HttpListenerOptions, base: ResolvedHttpListenerOptions | null, secure: boolean): ResolvedHttpListenerOptions {
+    const under = base ?? this.#listenerOptions
+    if (secure) return resolveHttpListenerOptions(options, { ...under, tls: under.tls ?? TLS_LISTENER_DEFAULTS })
+    if ((options.tls ?? null) === null) return resolveHttpListenerOptions(options, { ...under, tls: null })
+    throw OptionError.of('listener.tls', options.tls, 'leave it out, or add the listener with addTls')
   }
 
-  stages(): readonly AcceptStage[] { return [] }
+  stages(listener: HttpListener, lines: RepeatedLines): readonly AcceptStage[] {
+    const { tls } = listener.options
+    if (tls === null) return []
+    const stage = new TlsStage(tls, {
+      listener: listener.name, ticker: this.ticker, lines,
+      tracers: () => this.tracers,
+      protocols: [...this.#protocols.keys()].filter(name => name !== ''),
+      clientOf: ip => this.speaksForMany(ip) ? '' : clientOf(ip),
+    })
+    this.tlsStages.push(stage)
+    return [stage]
+  }
 
   /** The first head is due from the moment of accepting, whatever comes before it. */
-  handshakeTimeoutMs({ headTimeoutMs }: ResolvedHttpListenerOptions): number { return headTimeoutMs }
+  handshakeTimeoutMs({ headTimeoutMs, tls }: ResolvedHttpListenerOptions): number {
+    return tls === null ? headTimeoutMs : tls.handshakeTimeoutMs
+  }
 
   start({ log, accessLog, tracers, counting, tracing, faultReports, settings, instanceId }: ServerContext, admission: Admission): void {
     this.#admission = admission
@@ -194,10 +215,14 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     return this.#open(stream, facts, listener, acceptedAt, this)
   }
 
-  #open(stream: ByteStream, { alpn }: AcceptFacts, listener: HttpListener, acceptedAt: number, host: ConnectionHost): ServedConnection {
+  #open(
+    stream: ByteStream, { alpn, site }: AcceptFacts, listener: HttpListener, acceptedAt: number, host: ConnectionHost,
+  ): ServedConnection {
     const open = this.#protocols.get(alpn)
     if (open === undefined) throw new Error(`no session speaks '${alpn}'`)
-    return open(stream, listener.name, listener.options, host, this.ticker, acceptedAt)
+    const connection = open(stream, listener.name, listener.options, host, this.ticker, acceptedAt)
+    if (site !== null) connection.facts = this.forwarded.factsOf(stream.digest, false, site)
+    return connection
   }
 
   /**
@@ -234,8 +259,13 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.#exchanges++
     this.retryBudget.earn()
     this.active++
-    const shed = this.#admission.begin(this.#maxActive)
-    return new Exchange(this, session, facts, shed === null ? null : overloaded(shed))
+    const shed = this.#admission.begin(this.#maxActive), { site } = facts
+    const refusal = shed === null ? null : overloaded(shed)
+    if (refusal !== null || site === null || site.serves(session.request.headers.getKind(FieldKind.Host) ?? '')) {
+      return new Exchange(this, session, facts, refusal)
+    }
+    const error = new ProxyError('MISDIRECTED', 'downstream', `the host is served on other connections than those for '${site.serverName}'`)
+    return new Exchange(this, session, facts, error)
   }
 
   onRefused(connection: DownstreamConnection, error: ProxyError): void {

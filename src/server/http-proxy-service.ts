@@ -4,17 +4,23 @@
  */
 import type net from 'node:net'
 import type { ExplainRequest, Explanation } from '../ipc/explanation.ts'
+import { CertificateError } from '../certificates/certificate-entry.ts'
 import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../listener/http-listener-options.ts'
 import { NOBODY } from '../listener/tcp-listener.ts'
+import type { TlsListenerOptions } from '../listener/tls-listener-options.ts'
+import { proveTicketCallback } from '../protocols/tls/ticket-keys.ts'
+import { tlsSelfTest } from '../protocols/tls/tls-self-test.ts'
 import { TcpStream } from '../protocols/tcp/tcp-stream.ts'
 import type { FaultWatcher } from '../proxy/fault-watcher.ts'
 import type { ProxyHttp } from '../proxy/proxy-http.ts'
+import type { Admission } from './admission.ts'
 import type { ExchangeWatcher } from './exchange-watcher.ts'
 import { HttpProxyCore } from './http-proxy-core.ts'
 import type { HttpProxyOptions } from './http-proxy-options.ts'
 import { HTTP_PROTOCOLS } from './http-protocols.ts'
-import { ListeningBase } from './listening-base.ts'
-import type { HttpProxyService, ServiceParts, TestedConnection } from './service.ts'
+import { addSecure, ListeningBase } from './listening-base.ts'
+import type { ServerContext } from './server-context.ts'
+import type { CertificateReload, HttpProxyService, ServiceParts, TestedConnection } from './service.ts'
 
 /**
  * A service that proxies HTTP as `app` says. Give it listeners and add it to a server:
@@ -39,6 +45,30 @@ export class HttpProxy<Ctx> extends ListeningBase<HttpListenerOptions, ResolvedH
     const core = new HttpProxyCore(app, options, HTTP_PROTOCOLS, faults)
     super(core.name, core)
     this.#core = core
+  }
+
+  /** As `HttpProxyService` has it. */
+  addTls(address: string, tls: TlsListenerOptions, options: HttpListenerOptions = {}): this {
+    addSecure<HttpListenerOptions, ResolvedHttpListenerOptions>(this, address, { ...options, tls })
+    return this
+  }
+
+  override async start(context?: ServerContext, admission?: Admission): Promise<void> {
+    // Before the first secure context is made.
+    if (this.listeners.some(({ secure = false }) => secure)) await Promise.all([proveTicketCallback(), tlsSelfTest()])
+    await super.start(context, admission)
+  }
+
+  reloadCertificates(): readonly CertificateReload[] {
+    return this.#core.tlsStages.map(stage => {
+      const { listener } = stage.host
+      try {
+        return { listener, error: null, remarks: stage.reload().remarks }
+      } catch (error) {
+        if (error instanceof CertificateError) return { listener, error, remarks: [] }
+        throw error
+      }
+    })
   }
 
   parts(): ServiceParts { return this.#core.parts() }

@@ -51,10 +51,13 @@ export interface ServiceCore<Options extends ListenerOptions, Resolved extends R
   /** Exchanges under way. */
   readonly active: number
 
-  /** Complete and checked; `base` is what holds where `options` say nothing, null: the service's own. @throws OptionError */
-  resolve(options: Options | ListenerOverrides, base: Resolved | null): Resolved
-  /** Between accepting and the protocol, in their order. */
-  stages(options: Resolved): readonly AcceptStage[]
+  /**
+   * Complete and checked; `base` is what holds where `options` say nothing, null: the service's own. @throws OptionError
+   * @param secure TLS is spoken on the listener
+   */
+  resolve(options: Options | ListenerOverrides, base: Resolved | null, secure: boolean): Resolved
+  /** Between accepting and the protocol, in their order. @throws what a listener cannot be started with */
+  stages(listener: ListenerSpec<Resolved>, lines: RepeatedLines): readonly AcceptStage[]
   /** Longest time from accepting to the end of the last stage, in ms; 0: any. */
   handshakeTimeoutMs(options: Resolved): number
   /** Before any listener accepts. */
@@ -76,9 +79,14 @@ export interface ServiceCore<Options extends ListenerOptions, Resolved extends R
 
 /** A service hands a stream over to one of its listeners, see `admit`. */
 let handOver: (service: ListeningService, stream: ByteStream, listener: string) => void
+/** A kind of service adds a listener of a kind of its own, see `addSecure`. */
+let addListener: <Options extends ListenerOptions>(
+  service: ListeningBase<Options, ResolvedListenerOptions>, address: string, options: Options,
+) => void
 
 export class ListeningBase<Options extends ListenerOptions, Resolved extends ResolvedListenerOptions> implements ListeningService {
   static {
+    addListener = (service, address, options) => { service.#add(address, options, true) }
     handOver = (service, stream, listener) => {
       (service as ListeningBase<ListenerOptions, ResolvedListenerOptions>).#find(listener).tcp.accept(stream)
     }
@@ -99,18 +107,19 @@ export class ListeningBase<Options extends ListenerOptions, Resolved extends Res
   /** `host:port`, `[v6]:port` or `:port` (both families). @throws OptionError on an address or option that would not do. */
   addTcp(address: string, options?: Options): this {
     if (String(address).startsWith('unix:')) throw new TypeError(`addTcp was given ${address}; use addUnix`)
-    return this.#add(address, options)
+    return this.#add(address, options, false)
   }
 
   /** A path, or `unix:/path?mode=660`. @throws OptionError on an address or option that would not do. */
   addUnix(path: string, options?: Options): this {
-    return this.#add(String(path).startsWith('unix:') ? path : `unix:${path}`, options)
+    return this.#add(String(path).startsWith('unix:') ? path : `unix:${path}`, options, false)
   }
 
-  #add(address: string, given: Options | undefined): this {
-    const options = this.#core.resolve(given ?? {} as Options, null)
+  /** @param secure TLS is spoken on it */
+  #add(address: string, given: Options | undefined, secure: boolean): this {
+    const options = this.#core.resolve(given ?? {} as Options, null, secure)
     for (const [index, one] of parseListenAddress(address).entries()) {
-      const spec = { name: `${this.name}/${address}${index === 0 ? '' : '/v6'}`, address: one, options }
+      const spec = { name: `${this.name}/${address}${index === 0 ? '' : '/v6'}`, address: one, options, secure }
       this.#bound.push(new BoundListener(spec, this.#core))
     }
     return this
@@ -197,6 +206,13 @@ export class ListeningBase<Options extends ListenerOptions, Resolved extends Res
  */
 export function admit(service: ListeningService, stream: ByteStream, listener: string): void { handOver(service, stream, listener) }
 
+/** Adds a listener on which TLS is spoken. @throws OptionError on an address or option that would not do */
+export function addSecure<Options extends ListenerOptions, Resolved extends ResolvedListenerOptions>(
+  service: ListeningBase<Options, Resolved>, address: string, options: Options,
+): void {
+  addListener(service as unknown as ListeningBase<Options, ResolvedListenerOptions>, address, options)
+}
+
 /** One listener of a service, and its connections. */
 class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedListenerOptions>
   implements AcceptOwner, BookOwner, PipelineOwner {
@@ -229,9 +245,10 @@ class BoundListener<Options extends ListenerOptions, Resolved extends ResolvedLi
     this.#faultReports = faultReports
     this.#calls = calls
     this.#admission = admission
-    const options = core.resolve(overridesFor(listeners, this.name), this.spec.options)
+    const { secure = false } = this.spec
+    const options = core.resolve(overridesFor(listeners, this.name, secure), this.spec.options, secure)
     this.spec = { ...this.spec, options }
-    this.stages = core.stages(options)
+    this.stages = core.stages(this.spec, lines)
     this.#deadlineMs = core.handshakeTimeoutMs(options)
   }
 

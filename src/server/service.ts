@@ -9,7 +9,9 @@ import type { ExplainRequest, Explanation } from '../ipc/explanation.ts'
 import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
 import type { DescribedAddress, DescribedService } from '../ipc/server-description.ts'
 import type { Acceptor } from '../listener/acceptor.ts'
+import type { CertificateError, CertificateRemark } from '../certificates/certificate-entry.ts'
 import type { HttpListenerOptions } from '../listener/http-listener-options.ts'
+import type { TlsListenerOptions } from '../listener/tls-listener-options.ts'
 import type { ListenerOptions } from '../listener/listener-options.ts'
 import type { Admission } from './admission.ts'
 import type { ExchangeWatcher } from './exchange-watcher.ts'
@@ -23,6 +25,8 @@ export interface ListenerSpec<Options extends ListenerOptions = ListenerOptions>
   readonly address: DescribedAddress
   /** Limits of the listener. Whoever binds it reads `backlog` alone; left out there, it is 4096. */
   readonly options: Options
+  /** Whether TLS is spoken on it. Left out: it is not. */
+  readonly secure?: boolean
 }
 
 /** A listener of a service that has started. */
@@ -40,6 +44,16 @@ export type { DrainRequest }
 
 /** Hooks of its application, methods that are none, and the same of its modules. */
 export type ServiceParts = Required<Pick<DescribedService, 'hooks' | 'otherMethods' | 'modules'>>
+
+/** What came of reading the certificates of one listener again. */
+export interface CertificateReload {
+  /** Name of the listener. */
+  readonly listener: string
+  /** Why it serves what it served before; null: it serves what was read. */
+  readonly error: CertificateError | null
+  /** What is odd about what was read. */
+  readonly remarks: readonly CertificateRemark[]
+}
 
 /** A connection of the process to itself, for the test that made it. */
 export interface TestedConnection {
@@ -66,6 +80,8 @@ export interface ListeningService {
   readonly listeners: readonly ListenerSpec[]
   /** What it is made of, for `cirque validate`. Left out: nothing that could be told. */
   parts?(): ServiceParts
+  /** Reads the certificates of its listeners again, and serves them where they will do. Left out: it has none. */
+  reloadCertificates?(): readonly CertificateReload[]
   /** Builds what is built once per service; called before any listener accepts. `admission` is that of the whole server. */
   start(context: ServerContext, admission: Admission): Promise<void> | void
   /**
@@ -125,6 +141,13 @@ export interface HttpProxyService {
    * @throws OptionError on an address or option that would not do
    */
   addTcp(address: string, options?: HttpListenerOptions): this
+  /**
+   * The same over TLS: `addTls(':443', { certificates: [{ cert: '/etc/site.crt', key: '/etc/site.key' }] })`. Files are read when the
+   * server starts, which fails with a CertificateError where they would not do. `unix:` with a path is an address here as well.
+   * @param options of the listener besides
+   * @throws OptionError on an address or option that would not do
+   */
+  addTls(address: string, tls: TlsListenerOptions, options?: HttpListenerOptions): this
   /** Listens on a path, or `unix:/path?mode=660`. @throws OptionError on an address or option that would not do */
   addUnix(path: string, options?: HttpListenerOptions): this
   /** What it has open, and has done so far. */

@@ -68,6 +68,7 @@ export class TracerGroup implements Readonly<{ [Name in TracerCallback]-?: Audie
   readonly upstreamClosed: Audience<'upstreamClosed'> | null
   readonly downstreamAccepted: Audience<'downstreamAccepted'> | null
   readonly downstreamRefused: Audience<'downstreamRefused'> | null
+  readonly handshakeEnded: Audience<'handshakeEnded'> | null
   readonly downstreamClosed: Audience<'downstreamClosed'> | null
   readonly #tracers: readonly Tracer[]
   readonly #watchesExchanges: boolean
@@ -94,6 +95,7 @@ export class TracerGroup implements Readonly<{ [Name in TracerCallback]-?: Audie
     this.upstreamClosed = audienceOf('upstreamClosed', all)
     this.downstreamAccepted = audienceOf('downstreamAccepted', all)
     this.downstreamRefused = audienceOf('downstreamRefused', all)
+    this.handshakeEnded = audienceOf('handshakeEnded', all)
     this.downstreamClosed = audienceOf('downstreamClosed', all)
     this.#watchesExchanges = EXCHANGE_CALLBACKS.some(name => this[name] !== null)
   }

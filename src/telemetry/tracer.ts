@@ -6,6 +6,7 @@
  *                              │                  ├▶ attemptConnected ─▶ attemptResponded
  *                              │                  └▶ attemptEnded ─▶ [exchangeRetried ─▶ attemptStarted …]
  *                              └▶ exchangeEnded                        upstreamClosed, downstreamClosed: when they are gone
+ *   downstreamAccepted ─▶ [handshakeEnded] ─▶ downstreamClosed
  *
  * A tracer is given to a service (`HttpProxyOptions.tracers`), which tells it everything, or to a peer (`peer.options.tracer`),
  * whose tracer is told of that peer's connections and attempts, and of the exchanges that tried that peer. The events, their
@@ -271,6 +272,31 @@ export interface DownstreamRefused {
   readonly reason: RefusalReason
 }
 
+/**
+ * How a handshake with a client ended: 'ok'; it was late; the client left; sent a request of plain HTTP; has no version, no cipher or
+ * group, no protocol (ALPN) in common with us; asked for a name without a certificate; showed no certificate that would do; sent an
+ * alert, as when it does not trust ours; broke the rules; we cut it, for want of room or at our end; or it is our own fault.
+ */
+export type HandshakeResult =
+  | 'ok' | 'timeout' | 'client-gone' | 'plain-http' | 'version' | 'no-overlap' | 'alpn' | 'unknown-name' | 'client-certificate'
+  | 'client-alert' | 'protocol' | 'cut' | 'internal'
+
+/** A handshake with a client is over. */
+export interface HandshakeEnded extends DownstreamAccepted {
+  /** Whether it is one that can carry requests, and why not. */
+  readonly result: HandshakeResult
+  /** The name that the client asked for (SNI), in lower case; '': none, or none that could be read. */
+  readonly serverName: string
+  /** What Node.js or OpenSSL calls it, such as `ERR_SSL_NO_SHARED_CIPHER`; '': nothing was said. */
+  readonly error: string
+  /** `TLSv1.3` or `TLSv1.2`; '' unless it went well. */
+  readonly version: string
+  /** An earlier session was taken up again. */
+  readonly resumed: boolean
+  /** From the whole ClientHello to its end, waiting for its turn included, in ms; 0: there was no whole one. */
+  readonly durationMs: number
+}
+
 /** A client's connection is gone. */
 export interface DownstreamClosed extends DownstreamAccepted {
   /** 'h1', 'h2'; '' when it ended before that was known. */
@@ -325,6 +351,8 @@ export interface Tracer {
   downstreamAccepted?(event: DownstreamAccepted): void
   /** A client was turned away by its listener: its connection was reset before anything was read. */
   downstreamRefused?(event: DownstreamRefused): void
+  /** A handshake is over, on listeners for TLS. At most once per `downstreamAccepted`, and before `downstreamClosed`. */
+  handshakeEnded?(event: HandshakeEnded): void
   /** Exactly once per `downstreamAccepted`, when the connection is gone. */
   downstreamClosed?(event: DownstreamClosed): void
 }

@@ -14,6 +14,9 @@ import { TLS_DEFAULTS } from '../../src/config/tls-options.ts'
 import { TRACES_DEFAULTS } from '../../src/config/traces-options.ts'
 import { overridesFor, unknownListeners } from '../../src/config/worker-settings.ts'
 import { writtenKey, writtenValue } from '../../src/config/written-options.ts'
+import {
+  givenCertificates, TLS_LISTENER_DEFAULTS, type ResolvedTlsListenerOptions,
+} from '../../src/listener/tls-listener-options.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 
 /** Loads `text` as cirque.yaml, with nothing from this process's environment. */
@@ -438,4 +441,26 @@ test('config: what is taken for a DSN is what Sentry\'s library takes, so that i
     'https://a@h:999999/1', 'https://a@h/1?x', ' https://a@h/1',
   ]
   for (const one of bad) assert.ok(!isDsn(one), one)
+})
+
+test('configuration: options of TLS lie in a section of their listener, and files are relative to the folder of the file', context => {
+  const folder = path.join(temporaryFolder(context), 'with blanks')
+  mkdirSync(folder)
+  const write = (text: string): void => writeFileSync(path.join(folder, 'cirque.yaml'), text)
+  write(`listeners:
+  '*': { tls: { handshakeTimeout: 5s, policy: modern } }
+  'web/:443': { maxConnections: 7, tls: { policy: intermediate, certificateFiles: ['a.crt a.key', /etc/b.pem], clientCa: [ca.pem] } }
+`)
+  const { listeners } = loadConfig({ folder, env: {} })
+  const { maxConnections, tls: found } = overridesFor(listeners, 'web/:443/v6'), tls = found as unknown as ResolvedTlsListenerOptions
+  assert.equal(maxConnections, 7)
+  assert.deepEqual({ ...tls, certificateFiles: [] }, {
+    handshakeTimeoutMs: 5000, policy: 'intermediate', certificateFiles: [], clientCa: [path.join(folder, 'ca.pem')],
+  })
+  assert.deepEqual(givenCertificates({ ...TLS_LISTENER_DEFAULTS, ...tls }), [
+    { cert: path.join(folder, 'a.crt'), key: path.join(folder, 'a.key') }, { cert: '/etc/b.pem' },
+  ])
+  write('listeners:\n  web:\n    tls: { polizy: modern }\n')
+  const message = /cirque\.yaml:3:12: listeners\.web\.tls\.polizy: found an unknown key; expected policy/
+  assert.throws(() => loadConfig({ folder, env: {} }), message)
 })

@@ -53,7 +53,7 @@ class Handshake implements RunningStage, StreamOwner {
 
   pass(alpn: string, early: Buffer | null = null, stream: ByteStream = this.stream): void {
     this.reports++
-    this.#waiter.onPassed(stream, early, { alpn })
+    this.#waiter.onPassed(stream, early, { alpn, site: null })
   }
   fail(): void {
     this.reports++

@@ -28,9 +28,10 @@ test('listening service: it shows what adds listeners and what a server needs, a
   const service = httpProxyService(app)
   type Member = keyof HttpProxy<undefined>
   const forServer: readonly Member[] = [
-    'acceptSelfTest', 'bind', 'close', 'counted', 'drain', 'explain', 'kind', 'listeners', 'parts', 'start', 'stats', 'watch',
+    'acceptSelfTest', 'bind', 'close', 'counted', 'drain', 'explain', 'kind', 'listeners', 'parts', 'reloadCertificates', 'start', 'stats',
+    'watch',
   ]
-  assert.deepEqual(membersOf(service), ['addTcp', 'addUnix', 'name', ...forServer].toSorted())
+  assert.deepEqual(membersOf(service), ['addTcp', 'addTls', 'addUnix', 'name', ...forServer].toSorted())
 })
 
 test('listening service: an embedded server tells its log of a hook that throws, and logs requests where it is told', async t => {

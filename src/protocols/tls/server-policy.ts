@@ -51,7 +51,7 @@ export function contextOptions(options: ServerPolicyOptions, resumes: boolean): 
     ...compression!.length === 0 ? {} : { certificateCompression: compression },
     minVersion: options.minVersion === 'policy' ? minVersion : options.minVersion, maxVersion: 'TLSv1.3',
     ciphers: options.ciphers === '' ? ciphers.join(':') : options.ciphers,
-    ecdhCurve: options.groups.join(':'),
+    ecdhCurve: options.groups.length === 0 ? 'auto' : options.groups.join(':'),
     honorCipherOrder: true,
     secureOptions: SSL_OP_NO_RENEGOTIATION! | SSL_OP_PRIORITIZE_CHACHA! | (resumes ? 0 : SSL_OP_NO_TICKET!),
     sessionTimeout: Math.ceil(options.ticketLifetimeMs / 1000),

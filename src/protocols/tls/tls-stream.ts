@@ -60,9 +60,12 @@ export type HandshakeOptions = Omit<tls.TLSSocketOptions, 'isServer' | 'server' 
  * stream. `this` of the options' callbacks is the TLSSocket.
  * @param below an accepted connection, which is taken over; it must not be used any more
  * @param early bytes of it that were read before; null: none
+ * @param serverName SNI, where it was read from them: OpenSSL does not know it of a session of TLS 1.2 that is taken up again
  */
-export function acceptTls(below: ByteStream, early: Buffer | null, options: HandshakeOptions, owner: HandshakeOwner): TlsStream {
-  return TlsStream.begin(below, early, { ...options, isServer: true }, '', owner)
+export function acceptTls(
+  below: ByteStream, early: Buffer | null, options: HandshakeOptions, owner: HandshakeOwner, serverName = '',
+): TlsStream {
+  return TlsStream.begin(below, early, { ...options, isServer: true }, serverName, owner)
 }
 
 /**
@@ -142,6 +145,8 @@ export class TlsStream implements ByteStream, ReceiveBuffer, TlsSocketReader {
   /** Of a handshake that failed: the other side had shown its certificate by then. */
   sawCertificate = false
   readonly #isServer: boolean
+  /** Of a server: what the client asked for, where that is known. */
+  #serverName = ''
   /** Null once it is over. */
   #handshake: HandshakeOwner | null
   readonly #begunAt = systemClock.exact()
@@ -205,7 +210,8 @@ export class TlsStream implements ByteStream, ReceiveBuffer, TlsSocketReader {
     const on = takeOver(below)
     const stream = new TlsStream(on, below.digest, options, owner)
     if (on.kind === 'socket') below.owner = new Underneath(stream)
-    if (serverName !== '') stream.socket.setServername(serverName)
+    if (options.isServer === true) stream.#serverName = serverName
+    else if (serverName !== '') stream.socket.setServername(serverName)
     // Node.js begins to read in the next tick; what was read before comes first.
     if (early !== null) process.nextTick(receiveEarly, stream, early)
     return stream
@@ -253,7 +259,7 @@ export class TlsStream implements ByteStream, ReceiveBuffer, TlsSocketReader {
     this.#handshake = null
     releaseControl(this.socket)
     const { establishedAt, remoteIp, remotePort } = this.#digest
-    const facts = factsOf(this.socket, this.#isServer, systemClock.exact() - this.#begunAt)
+    const facts = factsOf(this.socket, this.#isServer, this.#serverName, systemClock.exact() - this.#begunAt)
     this.#digest = new SocketDigest(this.socket, establishedAt, { address: remoteIp, port: remotePort }, facts)
     handshake.onSecure(this)
   }
@@ -567,13 +573,13 @@ class Underneath implements StreamOwner {
   onClosed(error: Error | null): void { this.#above.lost(error) }
 }
 
-function factsOf(socket: TlsSocket, isServer: boolean, handshakeMs: number): TlsFacts {
+function factsOf(socket: TlsSocket, isServer: boolean, asked: string, handshakeMs: number): TlsFacts {
   const { alpnProtocol, servername } = socket as unknown as { alpnProtocol: string | false; servername: string | false | null }
   return {
     version: socket.getProtocol() ?? '',
     cipher: socket.getCipher().name,
     alpn: alpnProtocol === false ? '' : alpnProtocol,
-    serverName: typeof servername === 'string' ? servername : '',
+    serverName: typeof servername === 'string' ? servername : asked,
     resumed: socket.isSessionReused(),
     handshakeMs,
     client: isServer ? identityOf(socket) : null,

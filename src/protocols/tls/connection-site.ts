@@ -1,0 +1,71 @@
+/**
+ * What a connection over TLS was opened for: the certificate entry that its name chose, and whose certificate the client showed. A
+ * request on it may name another host (RFC 9110 7.4); whether this connection is the one to answer it is decided here.
+ *
+ *   rules differ     the host's entry asks other things of clients than the connection's did: never. Who was let in without a
+ *                    certificate would otherwise reach what asks for one, and rules that were replaced would hold on
+ *   entries differ   as the listener says (`sniMismatch`). Allowed unless it says otherwise: clients with a host of their own
+ *                    choice (another proxy, a check by address) have asked for nothing that a connection of its own would not give
+ *
+ * A client that is told 421 tries again on another connection (RFC 9110 15.5.20).
+ */
+import type { CertificateMap, ServedEntry } from './certificate-map.ts'
+import { plainServerName } from '../../certificates/server-name.ts'
+
+export class ConnectionSite {
+  /** What the client asked for; '': nothing. */
+  readonly serverName: string
+  readonly served: ServedEntry
+  /** DER; null: the client showed none, or was not asked. */
+  readonly clientCertificate: Buffer | null
+  readonly #map: CertificateMap
+  /** Any entry but the connection's own is one too many. */
+  readonly #strict: boolean
+  /** Entries are made for names that no one knows before. */
+  readonly #open: boolean
+  /** The authority that was looked at last, at which state of the map, and what came of it. */
+  #authority: string | null = null
+  #swaps = 0
+  #verdict = false
+
+  /** @param open whether an application is asked for certificates of further names */
+  constructor(
+    map: CertificateMap, served: ServedEntry, serverName: string, clientCertificate: Buffer | null, strict: boolean, open: boolean,
+  ) {
+    this.#map = map
+    this.served = served
+    this.serverName = serverName
+    this.clientCertificate = clientCertificate
+    this.#strict = strict
+    this.#open = open
+  }
+
+  /** @param authority as in Host; '' where there is none */
+  serves(authority: string): boolean {
+    if (authority === this.#authority && this.#swaps === this.#map.swaps) return this.#verdict
+    this.#verdict = this.#judge(plainServerName(withoutPort(authority)))
+    this.#authority = authority
+    this.#swaps = this.#map.swaps
+    return this.#verdict
+  }
+
+  #judge(host: string): boolean {
+    const { served } = this, map = this.#map, exact = map.exact(host)
+    // The application gave an entry for this name, or might for another one.
+    if (exact === null && this.#open) return host === this.serverName || (host === '' && served === map.find(''))
+    const other = exact ?? map.find(host)
+    if (other === served || other === null) return true
+    if (other.clientsKey !== served.clientsKey) return false
+    return !this.#strict || isSameSite(served, other) || served.entry.pairs.every(({ leaf }) => leaf.checkHost(host) !== undefined)
+  }
+}
+
+/** One of them has taken the place of the other. */
+function isSameSite({ entry: { names } }: ServedEntry, { entry }: ServedEntry): boolean {
+  return entry.names.length === 0 ? names.length === 0 : entry.names.some(name => names.includes(name))
+}
+
+function withoutPort(authority: string): string {
+  const colon = authority.lastIndexOf(':')
+  return colon === -1 || authority.endsWith(']') ? authority : authority.slice(0, colon)
+}

@@ -1,0 +1,406 @@
+/**
+ * The handshake of TLS between accepting and the protocol, on all connections of one listener.
+ *
+ *   Hello ──▶ [Naming] ──▶ Waiting ──▶ Shaking ──▶ Over      the name is read, an application perhaps asked for a certificate, a place
+ *     └─▶ Refusing ─────────────────────────────▶ Over       waited for, and OpenSSL does the rest; plain HTTP gets an answer in clear
+ *
+ * The name decides the secure context before OpenSSL sees a byte (client-hello.ts): nothing of another name's context has a part
+ * in the handshake. The pipeline has the deadline, and cuts; whatever ends a handshake is told once, with one word (HandshakeResult).
+ * What a client brings about is a line for those who debug; what the operator or the application did wrong is one for all.
+ */
+import { appendFile } from 'node:fs'
+import {
+  readCertificates, readClientRules, type GivenCertificate, type ReadCertificates,
+} from '../certificates/certificate-entry.ts'
+import { describeError } from '../errors/describe-error.ts'
+import { givenCertificates, type ResolvedTlsListenerOptions } from '../listener/tls-listener-options.ts'
+import { isPromise } from '../primitives/application-call.ts'
+import type { Ticker, Timed } from '../primitives/clock.ts'
+import { OptionError } from '../primitives/option-table.ts'
+import { BUFFER_RESERVE, type ByteStream, type StreamOwner, type TlsFacts } from '../protocols/byte-stream.ts'
+import { CertificateMap, type ServedEntry } from '../protocols/tls/certificate-map.ts'
+import { ClientHelloReader } from '../protocols/tls/client-hello.ts'
+import { ConnectionSite } from '../protocols/tls/connection-site.ts'
+import { HandshakeSlots, type SlotUser } from '../protocols/tls/handshake-slots.ts'
+import { ticketKeys } from '../protocols/tls/ticket-keys.ts'
+import { tlsHandleOf } from '../protocols/tls/tls-socket.ts'
+import { acceptTls, type HandshakeOwner, type TlsStream } from '../protocols/tls/tls-stream.ts'
+import type { RepeatedLines } from '../telemetry/repeated-lines.ts'
+import type { HandshakeResult } from '../telemetry/tracer.ts'
+import type { TracerGroup } from '../telemetry/tracer-group.ts'
+import type { AcceptFacts, AcceptStage, RunningStage, StageWaiter } from './accept-pipeline.ts'
+
+/** What a listener lends to its handshakes. */
+export interface TlsStageHost {
+  /** Name of the listener. */
+  readonly listener: string
+  readonly ticker: Ticker
+  readonly lines: RepeatedLines
+  /** Those of now; null: none watches. */
+  tracers(): TracerGroup | null
+  /** Protocols that are answered, by their names in ALPN, the preferred first. */
+  readonly protocols: readonly string[]
+  /** Who shares places with whom; '': nobody that could be told from others. */
+  clientOf(remoteIp: string): string
+}
+
+/** In clear, since there is no other way to be understood. */
+const PLAIN_HTTP_BODY = '400 Bad Request\nThis port speaks TLS. Use https:// in place of http://.\n'
+const PLAIN_HTTP_ANSWER = 'HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n' +
+  `Connection: close\r\nContent-Length: ${PLAIN_HTTP_BODY.length}\r\n\r\n${PLAIN_HTTP_BODY}`
+/** What is read of such a request, so that its answer is not lost in a reset. */
+const MAX_PLAIN_BYTES = 65_536
+
+/** Alert `unrecognized_name`, fatal (RFC 6066 3), as the first record of a connection. */
+const UNRECOGNIZED_NAME = '\x15\x03\x01\x00\x02\x02\x70'
+
+export class TlsStage implements AcceptStage {
+  readonly name = 'tls'
+  readonly options: ResolvedTlsListenerOptions
+  readonly host: TlsStageHost
+  readonly map: CertificateMap
+  readonly slots: HandshakeSlots
+  /** Entries of answers that an application has given before. */
+  readonly #answered = new WeakMap<GivenCertificate, ServedEntry>()
+
+  /** @throws CertificateError, OptionError: the listener cannot serve with these */
+  constructor(options: ResolvedTlsListenerOptions, host: TlsStageHost) {
+    this.options = options
+    this.host = host
+    this.map = new CertificateMap(options, ticketKeys)
+    this.slots = new HandshakeSlots(options.maxConcurrentHandshakes)
+    if (options.fips) requireFips()
+    if (givenCertificates(options).length === 0 && options.certificateFor === null) {
+      throw OptionError.of('listener.tls.certificates', options.certificates, 'give at least one certificate, or certificateFor')
+    }
+    this.#say(this.#read(false, options).remarks)
+    if (options.keyLogFile === '') return
+    host.lines.warn('secrets of connections are written to a file: whoever has it reads them', { listener: host.listener }, () => ({
+      file: options.keyLogFile,
+    }))
+  }
+
+  /**
+   * Reads all files again, and serves what is in them from now on.
+   * @param given certificates in place of those of the options
+   * @throws CertificateError with every mistake there is; then what was served before is served on
+   */
+  reload(given: Partial<Pick<ResolvedTlsListenerOptions, 'certificates' | 'certificateFiles'>> = {}): ReadCertificates {
+    return this.#read(true, { ...this.options, ...given })
+  }
+
+  #read(refusesExpired: boolean, options: ResolvedTlsListenerOptions): ReadCertificates {
+    const { clientCertificates, clientCa, clientCrl } = options
+    const clients = readClientRules(clientCertificates, clientCa, clientCrl, 'listener.tls')
+    const found = readCertificates(givenCertificates(options), { now: this.host.ticker.clock.wall(), refusesExpired, clients })
+    this.map.replace(found.entries)
+    return found
+  }
+
+  #say(remarks: ReadCertificates['remarks']): void {
+    const { lines, listener } = this.host
+    for (const { where: certificate, text, meant } of remarks) {
+      lines[meant ? 'info' : 'warn']('a certificate is served that has something odd', { listener, certificate, text })
+    }
+  }
+
+  /** What an application gave for a name. @throws CertificateError */
+  answered(given: GivenCertificate): ServedEntry {
+    const before = this.#answered.get(given)
+    if (before !== undefined) return before
+    const { clientCertificates, clientCa, clientCrl } = this.options
+    const clients = readClientRules(clientCertificates, clientCa, clientCrl, 'listener.tls')
+    const now = this.host.ticker.clock.wall()
+    const { entries, remarks } = readCertificates([given], { now, refusesExpired: false, clients }, 'certificateFor')
+    const served = this.map.answered(entries[0]!)
+    this.#say(remarks)
+    this.#answered.set(given, served)
+    return served
+  }
+
+  start(stream: ByteStream, early: Buffer | null, _facts: AcceptFacts, waiter: StageWaiter): RunningStage {
+    const handshake = new ServerHandshake(this, stream, waiter)
+    stream.owner = handshake
+    if (early !== null) handshake.onBytes(early, BUFFER_RESERVE, early.length - BUFFER_RESERVE)
+    return handshake
+  }
+
+  writeKeys(line: Buffer): void {
+    const { options: { keyLogFile }, host: { lines, listener } } = this
+    appendFile(keyLogFile, line, { mode: 0o600 }, error => {
+      if (error === null) return
+      lines.error('secrets cannot be written to the key log', { listener }, () => ({ file: keyLogFile, error: error.message }))
+    })
+  }
+}
+
+/** Node.js says yes to FIPS also where OpenSSL has no provider for it, and can do nothing at all from then on. */
+function requireFips(): void {
+  const { createHash, getFips, setFips } = process.getBuiltinModule('node:crypto')
+  if (getFips() === 1) return
+  try {
+    setFips(true)
+    createHash('sha256').update('').digest()
+  } catch (error) {
+    setFips(false)
+    const reason = (error as Error).message
+    throw OptionError.of('listener.tls.fips', true, `install a FIPS provider for OpenSSL, which has none (${reason}), or leave it out`)
+  }
+}
+
+const State = { Hello: 0, Naming: 1, Waiting: 2, Shaking: 3, Refusing: 4, Over: 5 } as const
+type State = (typeof State)[keyof typeof State]
+
+/** One connection's way through the stage. */
+class ServerHandshake implements RunningStage, StreamOwner, HandshakeOwner, SlotUser, Timed {
+  tickIndex = -1
+  readonly client: string
+  readonly #stage: TlsStage
+  readonly #stream: ByteStream
+  readonly #waiter: StageWaiter
+  readonly #startedAt: number
+  #state: State = State.Hello
+  #hello: ClientHelloReader | null = new ClientHelloReader()
+  #serverName = ''
+  #served: ServedEntry | null = null
+  #tls: TlsStream | null = null
+  /** When the hello was whole; 0: it never was. */
+  #saidAt = 0
+  #deadline = Number.POSITIVE_INFINITY
+  #discarded = 0
+
+  constructor(stage: TlsStage, stream: ByteStream, waiter: StageWaiter) {
+    this.#stage = stage
+    this.#stream = stream
+    this.#waiter = waiter
+    this.client = stage.host.clientOf(stream.digest.remoteIp)
+    this.#startedAt = stage.host.ticker.clock.now()
+  }
+
+  // ---- the hello
+
+  onBytes(buffer: Buffer, from: number, to: number): void {
+    if (this.#state === State.Refusing) {
+      if ((this.#discarded += to - from) > MAX_PLAIN_BYTES) this.#fail('plain-http')
+      return
+    }
+    if (this.#state !== State.Hello) return
+    const hello = this.#hello!, verdict = hello.add(buffer, from, to)
+    if (verdict === 'more') return
+    if (verdict === 'plain') {
+      this.#answerPlain()
+      return
+    }
+    this.#serverName = hello.serverName
+    this.#saidAt = this.#stage.host.ticker.clock.exact()
+    // The rest is OpenSSL's, who takes over the connection.
+    this.#stream.pause()
+    this.#choose()
+  }
+
+  onEnd(): void { this.#fail(this.#state === State.Refusing ? 'plain-http' : 'client-gone') }
+  onDrained(): void { /* what is written here is short */ }
+  onClosed(): void { this.#fail(this.#state === State.Refusing ? 'plain-http' : 'client-gone') }
+
+  #answerPlain(): void {
+    this.#tell('plain-http', null, '')
+    this.#state = State.Refusing
+    this.#hello = null
+    this.#stream.writeText(PLAIN_HTTP_ANSWER)
+    this.#stream.end()
+  }
+
+  // ---- the certificate
+
+  #choose(): void {
+    const { map, options: { certificateFor } } = this.#stage, name = this.#serverName
+    const served = map.exact(name)
+    if (served === null && certificateFor !== null && name !== '') this.#ask(certificateFor)
+    else this.#found(served)
+  }
+
+  #ask(certificateFor: NonNullable<ResolvedTlsListenerOptions['certificateFor']>): void {
+    const { host: { ticker }, options: { certificateForTimeoutMs } } = this.#stage
+    this.#state = State.Naming
+    let answer: unknown
+    try { answer = certificateFor(this.#serverName) } catch (thrown) {
+      this.#noAnswer(describeError(thrown).message)
+      return
+    }
+    if (!isPromise(answer)) {
+      this.#answered(answer as GivenCertificate | null)
+      return
+    }
+    this.#deadline = ticker.clock.now() + certificateForTimeoutMs
+    ticker.add(this)
+    Promise.resolve(answer).then(
+      given => this.#answered(given as GivenCertificate | null),
+      (thrown: unknown) => this.#noAnswer(describeError(thrown).message),
+    )
+  }
+
+  onTick(now: number): void { if (now >= this.#deadline) this.#noAnswer('it was late') }
+
+  #answered(given: GivenCertificate | null): void {
+    if (this.#state !== State.Naming) return
+    if (given === null || given === undefined) {
+      this.#found(null)
+      return
+    }
+    let served: ServedEntry
+    try { served = this.#stage.answered(given) } catch (error) {
+      this.#noAnswer((error as Error).message)
+      return
+    }
+    this.#found(served)
+  }
+
+  #noAnswer(error: string): void {
+    if (this.#state !== State.Naming) return
+    const { lines, listener } = this.#stage.host, name = this.#serverName
+    lines.error('certificateFor failed; the default certificate is served', { listener }, () => ({ name, error }))
+    this.#found(null)
+  }
+
+  /** @param served null: the default */
+  #found(served: ServedEntry | null): void {
+    if (this.tickIndex !== -1) this.#stage.host.ticker.remove(this)
+    this.#served = served ?? this.#stage.map.find('')
+    if (this.#served === null) {
+      this.#stream.writeText(UNRECOGNIZED_NAME)
+      this.#fail('unknown-name')
+      return
+    }
+    this.#state = State.Waiting
+    // A connection that is being read cannot be handed over: it stops when this call of it returns.
+    process.nextTick(enterSlots, this)
+  }
+
+  enter(): void { if (this.#state === State.Waiting) this.#stage.slots.enter(this) }
+
+  // ---- the handshake
+
+  begin(): void {
+    const { options, host: { protocols } } = this.#stage, { entry: { clients: { mode }, ocsp } } = this.#served!
+    const bytes = this.#hello!.bytes
+    this.#state = State.Shaking
+    this.#hello = null
+    try {
+      const tls = this.#tls = acceptTls(this.#stream, bytes.subarray(BUFFER_RESERVE, bytes.length - BUFFER_RESERVE), {
+        secureContext: this.#served!.context, requestCert: mode !== 'none', ALPNProtocols: [...protocols],
+      }, this, this.#serverName)
+      const handle = tlsHandleOf(tls.socket)
+      // Who shows none is told so by OpenSSL, with an alert; who shows a wrong one can only be cut.
+      if (mode !== 'none') handle?.setVerifyMode(true, mode === 'required')
+      if (ocsp !== null) handle?.setOCSPResponse(ocsp)
+      if (options.keyLogFile !== '') tls.socket.on('keylog', line => this.#stage.writeKeys(line))
+    } catch (error) {
+      this.#broken(error as Error)
+    }
+  }
+
+  #broken(error: Error): void {
+    const { lines, listener } = this.#stage.host, { certFile } = this.#served!.entry.pairs[0]!
+    const details = { error: error.message, certificate: certFile, name: this.#serverName }
+    lines.error('a handshake could not begin', { listener }, () => details)
+    this.#fail('internal', error)
+  }
+
+  onSecure(stream: TlsStream): void {
+    const served = this.#served!, { mode } = served.entry.clients, { map, options, host } = this.#stage
+    const tls = stream.digest.tls!
+    let shown: Buffer | null = null
+    if (mode !== 'none') {
+      shown = stream.socket.getPeerX509Certificate()?.raw ?? null
+      const error = shown === null ? '' : stream.verifyError
+      if (error !== '' || (shown === null && mode === 'required')) {
+        this.#refuseClient(stream, error === '' ? 'none was shown' : error)
+        return
+      }
+    }
+    const isStrict = options.sniMismatch === 'reject', isOpen = options.certificateFor !== null
+    const site = new ConnectionSite(map, served, this.#serverName, shown, isStrict, isOpen)
+    this.#tell('ok', tls, '')
+    this.#state = State.Over
+    this.#stage.slots.end(this)
+    host.ticker.remove(this)
+    this.#waiter.onPassed(stream, null, { alpn: tls.alpn, site })
+  }
+
+  /** Only the operator can mend a list that is missing or out of date. */
+  #refuseClient(stream: TlsStream, error: string): void {
+    const { lines, listener } = this.#stage.host, client = stream.digest.remoteIp
+    if (error.includes('CRL')) {
+      lines.error("clients' certificates cannot be checked against the list of revoked ones", { listener, error }, () => ({ client }))
+    }
+    stream.destroy()
+    this.#fail('client-certificate', Object.assign(new Error(error), { code: error }))
+  }
+
+  onHandshakeFailed(error: Error | null): void { this.#fail(resultOf(error), error) }
+
+  // ---- the end
+
+  #fail(result: HandshakeResult, error: Error | null = null): void {
+    if (this.#state === State.Over) return
+    this.#leave(result, error)
+    this.#waiter.onFailed()
+  }
+
+  cancel(): void {
+    if (this.#state === State.Over) return
+    const { host: { ticker }, options: { handshakeTimeoutMs } } = this.#stage
+    const isLate = ticker.clock.now() - this.#startedAt >= handshakeTimeoutMs
+    const tls = this.#tls
+    this.#leave(isLate ? 'timeout' : 'cut', null)
+    tls?.cancelHandshake()
+  }
+
+  #leave(result: HandshakeResult, error: Error | null): void {
+    const { slots, host: { ticker, lines, listener } } = this.#stage, before = this.#state
+    if (before !== State.Refusing) this.#tell(result, null, codeOf(error))
+    this.#state = State.Over
+    this.#hello = null
+    if (before === State.Waiting) slots.leave(this)
+    else if (before === State.Shaking) slots.end(this)
+    ticker.remove(this)
+    if (!lines.wantsDebug) return
+    const client = this.#stream.digest.remoteIp, name = this.#serverName
+    const details = error === null ? { client, name } : { client, name, error: error.message }
+    lines.debug('a handshake failed', { listener, reason: result }, () => details)
+  }
+
+  #tell(result: HandshakeResult, tls: TlsFacts | null, error: string): void {
+    const { listener, ticker } = this.#stage.host, audience = this.#stage.host.tracers()?.handshakeEnded ?? null
+    if (audience === null) return
+    audience.tell({
+      listener, client: this.#tls?.digest ?? this.#stream.digest, result, serverName: this.#serverName, error,
+      version: tls === null ? '' : tls.version, resumed: tls !== null && tls.resumed,
+      durationMs: this.#saidAt === 0 ? 0 : ticker.clock.exact() - this.#saidAt,
+    })
+  }
+}
+
+function enterSlots(handshake: ServerHandshake): void { handshake.enter() }
+
+function codeOf(error: Error | null): string {
+  const { code } = (error ?? {}) as { code?: unknown }
+  return typeof code === 'string' ? code : ''
+}
+
+/** What OpenSSL calls what went wrong, as far as it is worth a word of its own. */
+const RESULTS: readonly (readonly [codes: RegExp, result: HandshakeResult])[] = [
+  [/PEER_DID_NOT_RETURN_A_CERTIFICATE/, 'client-certificate'],
+  // First of all that are alerts: what the client says is nothing that we found.
+  [/_ALERT_/, 'client-alert'],
+  [/UNSUPPORTED_PROTOCOL|VERSION_TOO_LOW|UNKNOWN_PROTOCOL|WRONG_VERSION/, 'version'],
+  [/NO_SHARED|NO_SUITABLE|NO_CIPHERS|SIGNATURE_ALGORITHM|KEY_SHARE/, 'no-overlap'],
+  [/APPLICATION_PROTOCOL/, 'alpn'],
+  [/^ECONNRESET$|^EPIPE$|^ETIMEDOUT$/, 'client-gone'],
+]
+
+function resultOf(error: Error | null): HandshakeResult {
+  if (error === null) return 'client-gone'
+  const code = codeOf(error)
+  return RESULTS.find(([codes]) => codes.test(code))?.[1] ?? 'protocol'
+}

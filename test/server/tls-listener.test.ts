@@ -1,0 +1,414 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import net from 'node:net'
+import path from 'node:path'
+import { test } from 'node:test'
+import tls from 'node:tls'
+import { CertificateError, type GivenCertificate } from '../../src/certificates/certificate-entry.ts'
+import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
+import { httpProxyService } from '../../src/index.ts'
+import { drainOrder } from '../../src/ipc/drain-times.ts'
+import { OptionError } from '../../src/primitives/option-table.ts'
+import { makeTicketKey, setTicketKeys, ticketKeys } from '../../src/protocols/tls/ticket-keys.ts'
+import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
+import { FakeClock } from '../support/fake-clock.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
+import { makeTestCa, writeCertificate, type TestCertificate } from '../support/test-ca.ts'
+import { gone, helloOf, TlsProxy } from '../support/tls-proxy.ts'
+import { waitFor } from '../support/wait-for.ts'
+
+const ca = makeTestCa()
+const site = ca.issue({ names: ['a.test'] }), wild = ca.issue({ names: ['*.b.test'] }), deep = ca.issue({ names: ['x.b.test'] })
+const VERSIONS = ['TLSv1.2', 'TLSv1.3'] as const
+
+test('TLS listener: the name chooses the certificate, in both versions; requests are https', async t => {
+  const proxy = await TlsProxy.start(t, { certificates: [site, wild, deep] })
+  const expected: [name: string, certificate: string][] = [
+    ['a.test', 'a.test'], ['x.b.test', 'x.b.test'], ['y.b.test', '*.b.test'], ['z.y.b.test', 'a.test'], ['c.test', 'a.test'],
+    ['', 'a.test'], ['A.Test', 'a.test'],
+  ]
+  for (const maxVersion of VERSIONS) {
+    for (const [name, certificate] of expected) {
+      const answer = await proxy.get(name, { maxVersion })
+      assert.deepEqual([answer.status, answer.certificate], [200, certificate], `${name} ${maxVersion}`)
+      const { scheme, tls } = answer.facts!
+      assert.deepEqual([scheme, tls.version, tls.serverName.toLowerCase()], ['https', maxVersion, name.toLowerCase()])
+    }
+  }
+  assert.deepEqual(new Set(proxy.results), new Set(['ok']))
+  const { client, durationMs, ...event } = proxy.handshakes[0]!
+  assert.deepEqual(event, {
+    listener: 'tls/127.0.0.1:0', result: 'ok', serverName: 'a.test', error: '', version: 'TLSv1.2', resumed: false,
+  })
+  assert.ok(client.remoteIp === '127.0.0.1' && durationMs > 0)
+})
+
+test('TLS listener: of two kinds of key the client has the one that it can check', async t => {
+  const rsa = ca.issue({ names: ['a.test'], keyType: 'rsa' })
+  const proxy = await TlsProxy.start(t, { certificates: [{ cert: [site.cert, rsa.cert], key: [site.key, rsa.key] }] })
+  assert.equal((await proxy.get('a.test', { maxVersion: 'TLSv1.2', ciphers: 'ECDHE-RSA-AES128-GCM-SHA256' })).status, 200)
+  assert.equal((await proxy.get('a.test', { maxVersion: 'TLSv1.2', ciphers: 'ECDHE-ECDSA-AES128-GCM-SHA256' })).status, 200)
+})
+
+test('TLS listener: what the client and we do not have in common is told with an alert, and counted by its kind', async t => {
+  const proxy = await TlsProxy.start(t, { certificates: [site] })
+  const errors = [
+    await proxy.get('a.test', { ALPNProtocols: ['spdy/3'] }),
+    await proxy.get('a.test', { minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'ALL@SECLEVEL=0' }),
+    await proxy.get('a.test', { maxVersion: 'TLSv1.2', ciphers: 'AES128-SHA' }),
+    await proxy.get('a.test', { ecdhCurve: 'P-521' }),
+    await proxy.get('a.test', { ca: makeTestCa().cert, rejectUnauthorized: true }),
+  ].map(({ error }) => error)
+  assert.deepEqual(errors, [
+    'ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL', 'ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION', 'ERR_SSL_SSL/TLS_ALERT_HANDSHAKE_FAILURE',
+    'ERR_SSL_SSL/TLS_ALERT_HANDSHAKE_FAILURE', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  ])
+  await proxy.settled()
+  assert.deepEqual(proxy.results.slice(0, 4), ['alpn', 'version', 'no-overlap', 'no-overlap'])
+  // What clients bring about is no line for everybody.
+  assert.deepEqual(proxy.lines.filter(({ level }) => level === 'error' || level === 'warn'), [])
+})
+
+test('TLS listener: the policy modern has TLS 1.3 alone', async t => {
+  const proxy = await TlsProxy.start(t, { certificates: [site], policy: 'modern' })
+  assert.equal((await proxy.get('a.test', { maxVersion: 'TLSv1.2' })).error, 'ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION')
+  assert.equal((await proxy.get('a.test')).facts!.tls.version, 'TLSv1.3')
+})
+
+test('TLS listener: a request of plain HTTP is told that it came to the wrong place', async t => {
+  const proxy = await TlsProxy.start(t, { certificates: [site] })
+  const socket = await proxy.connect()
+  let text = ''
+  socket.on('data', data => { text += data })
+  socket.write('GET / HTTP/1.1\r\nHost: a.test\r\n\r\n')
+  await once(socket, 'close')
+  assert.match(text, /^HTTP\/1\.1 400 Bad Request\r\n[^]*Connection: close\r\n[^]*This port speaks TLS/)
+  await proxy.settled()
+  assert.deepEqual(proxy.results, ['plain-http'])
+})
+
+test('TLS listener: without a default, a name that none is for gets the alert for that', async t => {
+  const proxy = await TlsProxy.start(t, { certificateFor: () => null })
+  assert.equal((await proxy.get('a.test')).error, 'ERR_SSL_TLSV1_UNRECOGNIZED_NAME')
+  await proxy.settled()
+  assert.deepEqual(proxy.results, ['unknown-name'])
+})
+
+test('TLS listener: mistakes of certificates and options are found before it listens', async t => {
+  await assert.rejects(TlsProxy.start(t, { certificates: [{ cert: '/none.crt', key: '/none.key' }] }), (error: Error) => {
+    return error instanceof CertificateError && /\/none\.crt cannot be read \(ENOENT\); use/.test(error.message)
+  })
+  await assert.rejects(TlsProxy.start(t, {}), /listener\.tls\.certificates .*; give at least one certificate, or certificateFor/)
+  await assert.rejects(TlsProxy.start(t, { certificates: [site], groups: ['X448X'] }), /is refused by OpenSSL: /)
+  await assert.rejects(TlsProxy.start(t, { certificates: [site], fips: true }), /listener\.tls\.fips is true; install a FIPS provider/)
+  const service = httpProxyService({ newCtx: () => undefined, upstreamPeer() { throw new Error('none') } })
+  const plain = /^listener\.tls is a value of type object; leave it out, or add the listener with addTls$/
+  assert.throws(() => service.addTcp(':1', { tls: { certificates: [site] } }), (error: Error) => {
+    return error instanceof OptionError && plain.test(error.message)
+  })
+  assert.throws(() => service.addTls(':1', { polizy: 'modern' } as object), /listener\.tls\.polizy is not an option; use policy/)
+})
+
+test('TLS listener: what the operator says counts over what code says, and of all listeners for those of TLS alone', async () => {
+  const service = httpProxyService({ newCtx: () => undefined, upstreamPeer() { throw new Error('none') } }, { name: 'web' }) as never as {
+    addTcp(address: string): unknown
+    addTls(address: string, options: object): unknown
+    listeners: { name: string; options: { tls: { policy: string; handshakeTimeoutMs: number } | null } }[]
+    start(context: object): Promise<void>
+    close(): void
+  }
+  service.addTcp(':8080')
+  service.addTls(':8443', { certificates: [site], policy: 'modern' })
+  const settings = {
+    ...SERVER_CONTEXT_DEFAULTS.settings,
+    listeners: { '*': { tls: { handshakeTimeoutMs: 5000 } }, 'web/:8443': { tls: { policy: 'intermediate' } } },
+  }
+  await service.start({ ...SERVER_CONTEXT_DEFAULTS, settings })
+  const found = Object.fromEntries(service.listeners.map(({ name, options: { tls } }) => {
+    return [name, tls && [tls.policy, tls.handshakeTimeoutMs]]
+  }))
+  assert.deepEqual(found['web/:8080'], null)
+  assert.deepEqual([found['web/:8443'], found['web/:8443/v6']], [['intermediate', 5000], ['intermediate', 5000]])
+  service.close()
+})
+
+test('TLS listener: an application gives certificates for further names, at once or later; its faults leave the default', async t => {
+  const c = ca.issue({ names: ['c.test'] }), d = ca.issue({ names: ['d.test'] })
+  const asked: string[] = []
+  const proxy = await TlsProxy.start(t, {
+    certificates: [site],
+    certificateFor(name) {
+      asked.push(name)
+      switch (name) {
+        case 'c.test': return c
+        case 'd.test': return new Promise(resolve => { setImmediate(resolve, d) })
+        case 'throws.test': throw new Error('planned')
+        case 'rejects.test': return Promise.reject(new Error('planned'))
+        case 'wrong.test': return { cert: c.cert, key: d.key }
+        case 'odd.test': return 17 as never
+        default: return null
+      }
+    },
+  })
+  const names = ['a.test', '', 'c.test', 'd.test', 'd.test', 'none.test', 'throws.test', 'rejects.test', 'wrong.test', 'odd.test']
+  const found: string[] = []
+  for (const name of names) found.push((await proxy.get(name)).certificate)
+  assert.deepEqual(found, ['a.test', 'a.test', 'c.test', 'd.test', 'd.test', 'a.test', 'a.test', 'a.test', 'a.test', 'a.test'])
+  assert.deepEqual(asked, names.slice(2))
+  assert.equal(proxy.lines.filter(({ message }) => message.startsWith('certificateFor failed')).length, 1)
+})
+
+test('TLS listener: an application that is late leaves the default', async t => {
+  const clock = new FakeClock()
+  let late = (_certificate: GivenCertificate | null): void => {}
+  const proxy = await TlsProxy.start(t, {
+    certificates: [site], certificateForTimeoutMs: 3000, certificateFor: () => new Promise(resolve => { late = resolve }),
+  }, { clock })
+  let wasAsked = false
+  const answer = proxy.get('c.test')
+  const nothing = late
+  await waitFor('the server to be there', () => wasAsked ||= late !== nothing)
+  clock.advance(3100)
+  assert.equal((await answer).certificate, 'a.test')
+  late(wild)
+  assert.match(JSON.stringify(proxy.lines), /"error":"it was late"/)
+})
+
+test('TLS listener: a client that does not get on is cut after its time, wherever it stands', async t => {
+  const clock = new FakeClock()
+  const proxy = await TlsProxy.start(t, { certificates: [site], handshakeTimeoutMs: 2000 }, { clock })
+  const hello = await helloOf({ servername: 'a.test' })
+  const plain = Buffer.from(`GET /${'a'.repeat(300)} HTTP/1.1\r\n`)
+  for (const bytes of [Buffer.alloc(0), hello.subarray(0, 1), hello.subarray(0, 100), hello, plain]) {
+    // Half-open, so that the answer in clear does not end it.
+    const socket = net.connect({ host: '127.0.0.1', port: proxy.port, allowHalfOpen: true })
+    const isGone = gone(socket), isAnswered = bytes === hello || bytes === plain
+    const answered = isAnswered ? once(socket, 'data') : null
+    socket.resume()
+    socket.write(bytes)
+    await waitFor('the server to be there', () => proxy.service.stats().connections === 1)
+    await answered
+    clock.advance(2100)
+    await proxy.settled()
+    // It was told already that nothing more comes.
+    if (bytes !== plain) await isGone
+    socket.destroy()
+  }
+  assert.deepEqual(proxy.results, ['timeout', 'timeout', 'timeout', 'timeout', 'plain-http'])
+})
+
+test('TLS listener: handshakes beyond the limit wait for a place, and are served when one is free', async t => {
+  const proxy = await TlsProxy.start(t, { certificates: [site], maxConcurrentHandshakes: 2 })
+  const hello = await helloOf({ servername: 'a.test' })
+  const slow = await Promise.all([proxy.connect(), proxy.connect()])
+  for (const socket of slow) {
+    socket.on('error', () => {})
+    socket.write(hello)
+    await once(socket, 'data')
+  }
+  const answers = [proxy.get('a.test'), proxy.get('a.test'), proxy.get('a.test')]
+  await waitFor('the server to be there', () => proxy.service.stats().connections === 5)
+  assert.deepEqual(proxy.results, [])
+  slow[0]!.destroy()
+  for (const answer of await Promise.all(answers)) assert.equal(answer.status, 200)
+  slow[1]!.destroy()
+  await proxy.settled()
+  assert.deepEqual(proxy.results.toSorted(), ['client-gone', 'client-gone', 'ok', 'ok', 'ok'])
+})
+
+test('TLS listener: what is under way when the server ends is cut, and counted', async t => {
+  const proxy = await TlsProxy.start(t, { certificates: [site] })
+  const hello = await helloOf({ servername: 'a.test' })
+  const socket = await proxy.connect()
+  socket.on('error', () => {})
+  socket.write(hello)
+  await once(socket, 'data')
+  const isGone = gone(socket)
+  proxy.service.close()
+  await isGone
+  assert.deepEqual(proxy.results, ['cut'])
+})
+
+test('TLS listener: a drain lets a handshake that is under way end, and its first request be answered', async t => {
+  const proxy = await TlsProxy.start(t, { certificates: [site] })
+  const socket = tls.connect({ host: '127.0.0.1', port: proxy.port, servername: 'a.test', rejectUnauthorized: false })
+  const secure = once(socket, 'secureConnect')
+  await waitFor('the server to be there', () => proxy.service.stats().connections === 1)
+  const drained = proxy.service.drain(drainOrder('retire', DRAIN_DEFAULTS))
+  await secure
+  socket.write('GET / HTTP/1.1\r\nHost: a.test\r\n\r\n')
+  const [data] = await once(socket, 'data') as [Buffer]
+  assert.match(data.toString(), /^HTTP\/1\.1 200 OK\r\n[^]*Connection: close/i)
+  socket.end()
+  assert.equal((await drained).cut, 0)
+})
+
+test('TLS listener: 421 for a host whose entry asks other things of clients, whatever the option says', async t => {
+  const guarded = ca.issue({ names: ['m.test'] })
+  const rules = { clientCertificates: 'required', clientCa: ca.cert } as const
+  const proxy = await TlsProxy.start(t, { certificates: [site, wild, { ...guarded, ...rules }] })
+  const statusOf = async (name: string, host: string): Promise<number> => {
+    return (await proxy.get(name, { cert: site.cert, key: site.key }, host)).status
+  }
+  const expected: [name: string, host: string, status: number][] = [
+    ['a.test', 'm.test', 421], ['a.test', 'M.TEST:443', 421], ['', 'm.test', 421], ['m.test', 'a.test', 421], ['m.test', '[::1]:443', 421],
+    ['m.test', 'm.test', 200], ['a.test', 'x.b.test', 200], ['a.test', 'any.test', 200],
+  ]
+  for (const [name, host, status] of expected) assert.equal(await statusOf(name, host), status, `${name} ${host}`)
+})
+
+test('TLS listener: with sniMismatch reject, 421 for every host of another certificate', async t => {
+  const both = ca.issue({ names: ['c.test', 'd.test'] })
+  const proxy = await TlsProxy.start(t, {
+    certificates: [site, wild, { ...both, names: ['c.test'] }, { ...both, names: ['d.test'] }], sniMismatch: 'reject',
+  })
+  const statusOf = async (name: string, host: string): Promise<number> => (await proxy.get(name, {}, host)).status
+  const expected: [name: string, host: string, status: number][] = [
+    ['a.test', 'x.b.test', 421], ['', 'x.b.test', 421], ['x.b.test', 'other.test', 421],
+    ['a.test', 'a.test:8443', 200], ['', '127.0.0.1', 200], ['x.b.test', 'y.b.test', 200], ['c.test', 'd.test', 200],
+  ]
+  for (const [name, host, status] of expected) assert.equal(await statusOf(name, host), status, `${name} ${host}`)
+})
+
+test('TLS listener: clients\' certificates', async t => {
+  const others = makeTestCa(), good = ca.issue({ names: ['client-1'] }), revoked = ca.issue({ names: ['client-2'] })
+  const clients: [kind: string, certificate: TestCertificate | null][] = [
+    ['good', good], ['foreign', others.issue()], ['expired', ca.issueExpired()], ['early', ca.issueNotYetValid()], ['revoked', revoked],
+    ['purpose', ca.issueForOtherPurpose()], ['missing', null],
+  ]
+  const statuses = async (proxy: TlsProxy, maxVersion: 'TLSv1.2' | 'TLSv1.3'): Promise<Record<string, number>> => {
+    const found: Record<string, number> = {}
+    for (const [kind, shown] of clients) {
+      const answer = await proxy.get('a.test', { maxVersion, ...shown === null ? {} : { cert: shown.cert, key: shown.key } })
+      found[kind] = answer.status
+    }
+    return found
+  }
+  const NONE = { foreign: 0, expired: 0, early: 0, revoked: 0, purpose: 0 }
+  for (const version of VERSIONS) {
+    const rules = { certificates: [site], clientCa: [ca.cert], clientCrl: [ca.crl([revoked])] }
+    const required = await TlsProxy.start(t, { ...rules, clientCertificates: 'required' })
+    assert.deepEqual(await statuses(required, version), { ...NONE, good: 200, missing: 0 })
+    await required.settled()
+    assert.equal(required.results.filter(result => result === 'client-certificate').length, 6)
+    const optional = await TlsProxy.start(t, { ...rules, clientCertificates: 'optional' })
+    assert.deepEqual(await statuses(optional, version), { ...NONE, good: 200, missing: 200 })
+    const none = await TlsProxy.start(t, { certificates: [site] })
+    assert.deepEqual(new Set(Object.values(await statuses(none, version))), new Set([200]))
+    const { facts } = await required.get('a.test', { cert: good.cert, key: good.key })
+    assert.equal((facts!.tls as unknown as { client: { subject: string } }).client.subject, 'CN=client-1')
+  }
+})
+
+test('TLS listener: a list of revoked certificates that is out of date is the operator\'s, and told to everybody', async t => {
+  const good = ca.issue({ names: ['client-1'] }), old = new Date(Date.now() - 86_400_000)
+  const clientCrl = [ca.crl([], { thisUpdate: old, nextUpdate: old })]
+  const proxy = await TlsProxy.start(t, { certificates: [site], clientCertificates: 'required', clientCa: [ca.cert], clientCrl })
+  assert.equal((await proxy.get('a.test', { cert: good.cert, key: good.key })).status, 0)
+  await proxy.settled()
+  assert.deepEqual(proxy.lines.filter(({ level }) => level === 'error').map(({ fields }) => fields!['error']), ['CRL_HAS_EXPIRED'])
+})
+
+test('TLS listener: sessions are resumed by another instance with the same keys, also behind a rotation and a swap', async t => {
+  const before = ticketKeys.keys
+  t.after(() => setTicketKeys(before))
+  const one = await TlsProxy.start(t, { certificates: [site, wild] }), two = await TlsProxy.start(t, { certificates: [site, wild] })
+  const key = makeTicketKey()
+  for (const maxVersion of VERSIONS) {
+    setTicketKeys([key])
+    const first = await one.get('x.b.test', { maxVersion })
+    assert.equal(first.resumed, false)
+    const resume = async (session: Buffer | null): Promise<boolean> => {
+      const answer = await two.get('x.b.test', { maxVersion, session: session! })
+      assert.equal(answer.facts!.tls.resumed, answer.resumed)
+      assert.equal(answer.facts!.tls.serverName, 'x.b.test')
+      return answer.resumed
+    }
+    assert.equal(await resume(first.session), true, maxVersion)
+    const newer = makeTicketKey()
+    setTicketKeys([newer, key])
+    assert.equal(await resume(first.session), true, `an older key ${maxVersion}`)
+    // What an older key was good for is good for the newer one from now on.
+    const renewed = (await two.get('x.b.test', { maxVersion, session: first.session! })).session
+    setTicketKeys([newer])
+    assert.equal(await resume(renewed), true, `renewed ${maxVersion}`)
+    assert.equal(await resume(first.session), false, `a key that is gone ${maxVersion}`)
+  }
+})
+
+test('TLS listener: a session of one name is none at another with other rules for clients, either way', async t => {
+  const guarded = { ...ca.issue({ names: ['m.test'] }), clientCertificates: 'required', clientCa: ca.cert } as const
+  const loose = { ...ca.issue({ names: ['o.test'] }), clientCertificates: 'optional', clientCa: makeTestCa().cert } as const
+  const proxy = await TlsProxy.start(t, { certificates: [site, guarded, loose] }), shown = { cert: site.cert, key: site.key }
+  for (const maxVersion of VERSIONS) {
+    const { session: open } = await proxy.get('a.test', { maxVersion })
+    const { session: closed } = await proxy.get('m.test', { maxVersion, ...shown })
+    // Node.js binds a session to its name: what a hostile client does is undone here.
+    const at = (name: string, session: Buffer | null, more = {}): ReturnType<TlsProxy['get']> => {
+      return proxy.get(name, { maxVersion, session: session ?? undefined, checkServerIdentity: () => undefined, ...more })
+    }
+    assert.equal((await at('m.test', open)).status, 0)
+    assert.equal((await at('m.test', open, shown)).resumed, false)
+    assert.equal((await at('m.test', closed, shown)).resumed, false)
+    assert.equal((await at('m.test', closed)).status, 0)
+    assert.equal((await at('a.test', closed)).resumed, false)
+    assert.equal((await at('o.test', closed)).resumed, false)
+    assert.equal((await at('o.test', open)).resumed, false)
+  }
+})
+
+test('TLS listener: without resumption nothing is resumed', async t => {
+  const proxy = await TlsProxy.start(t, { certificates: [site], resumption: false })
+  for (const maxVersion of VERSIONS) {
+    const { session } = await proxy.get('a.test', { maxVersion })
+    assert.equal((await proxy.get('a.test', { maxVersion, session: session ?? undefined })).resumed, false)
+  }
+})
+
+test('TLS listener: an answer of OCSP is stapled, and secrets are written where that is asked for', async t => {
+  const folder = temporaryFolder(t), ocspFile = path.join(folder, 'ocsp.der'), keyLogFile = path.join(folder, 'keys.log')
+  const der = Buffer.concat([Buffer.from('300d0a0100a008300606022a030400', 'hex'), Buffer.alloc(8)])
+  writeFileSync(ocspFile, der)
+  const proxy = await TlsProxy.start(t, { certificates: [{ ...site, ocspFile }], keyLogFile, certificateCompression: ['zlib'] })
+  const socket = tls.connect({ host: '127.0.0.1', port: proxy.port, servername: 'a.test', rejectUnauthorized: false, requestOCSP: true })
+  const [stapled] = await once(socket, 'OCSPResponse') as [Buffer]
+  assert.deepEqual(stapled, der)
+  await waitFor('the server to be there', () => existsSync(keyLogFile) && readFileSync(keyLogFile, 'utf8').includes('_TRAFFIC_SECRET_0'))
+  socket.destroy()
+  assert.match(JSON.stringify(proxy.lines), /whoever has it reads them/)
+})
+
+test('TLS listener: certificates are replaced while handshakes run; none fails, and none is of a mixed pair', async t => {
+  const folder = temporaryFolder(t)
+  mkdirSync(folder, { recursive: true })
+  const generations = Array.from({ length: 8 }, () => ca.issue({ names: ['a.test'] }))
+  const { certFile, keyFile } = writeCertificate(folder, 'site', generations[0]!)
+  const proxy = await TlsProxy.start(t, { certificates: [{ cert: certFile, key: keyFile }] })
+  let ended = false, answers = 0
+  const clients = Array.from({ length: 4 }, async () => {
+    while (!ended) {
+      // A signature by another key than that of the certificate fails in the client.
+      const answer = await proxy.get('a.test', { ca: ca.cert, rejectUnauthorized: true })
+      assert.deepEqual([answer.status, answer.error], [200, ''])
+      answers++
+    }
+  })
+  for (let swap = 1; swap <= 300; swap++) {
+    writeCertificate(folder, 'site', generations[swap % generations.length]!)
+    assert.deepEqual(proxy.service.reloadCertificates().map(({ error }) => error), [null])
+    if (swap % 3 === 0) await new Promise(setImmediate)
+    if (swap === 150) {
+      // What would not do changes nothing, and says why.
+      writeFileSync(keyFile, generations[0]!.key)
+      writeFileSync(certFile, generations[1]!.cert)
+      const [refused] = proxy.service.reloadCertificates()
+      assert.match(refused!.error!.message, /site\.key does not belong to the certificate in .*site\.crt/)
+      writeFileSync(certFile, ca.issueExpired({ names: ['a.test'], signedKey: generations[0]!.privateKey }).cert)
+      assert.match(proxy.service.reloadCertificates()[0]!.error!.message, /is expired since/)
+    }
+  }
+  ended = true
+  await Promise.all(clients)
+  assert.ok(answers > 8, `${answers} answers`)
+})
