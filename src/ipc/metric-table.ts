@@ -70,6 +70,10 @@ export const TRAFFIC_METRICS = {
   'cirque_upstream_connect_seconds': {
     kind: 'histogram', labels: ['upstream'], help: 'Dials of origins that succeeded: name, addresses and handshakes included.',
   },
+  'cirque_upstream_tls_handshake_seconds': {
+    kind: 'histogram', labels: ['upstream', 'resumed'],
+    help: 'TLS handshakes with origins that succeeded, by whether an earlier session was taken up again.',
+  },
 } as const satisfies Readonly<Record<string, MetricRow>>
 
 /** What a worker has measured of itself; told with each heartbeat. */

@@ -14,6 +14,9 @@ import net from 'node:net'
 import type tls from 'node:tls'
 import { isExhausted } from '../errors/local-faults.ts'
 import { isToken } from '../http/header-map.ts'
+import { clientCertificate, describeBadSni } from '../peer/http-peer.ts'
+import { describeBadAuthorities } from '../peer/peer-certificates.ts'
+import { isPem, orTrue, type ClientCert } from '../peer/peer-options.ts'
 import type { Clock } from '../primitives/clock.ts'
 import {
   callback, code, count, defaultsOf, duration, flag, options, resolveOptions, text,
@@ -79,21 +82,26 @@ export interface ProbeTlsOptions {
   sni?: string | null
   /** Whether the certificate is verified. @default true */
   verifyCert?: boolean
-  /** Certificate authorities to trust, PEM; null: the built-in ones. @default null */
-  ca?: string | Buffer | null
+  /** Certificate authorities to trust, PEM, or a list of it as a peer has; null: the built-in ones. @default null */
+  ca?: string | Buffer | readonly (string | Buffer)[] | null
+  /** Certificate to show to the backend; null shows none. @default null */
+  clientCert?: ClientCert | null
 }
 export type ResolvedProbeTlsOptions = Readonly<Required<ProbeTlsOptions>>
 
 export const PROBE_TLS_OPTIONS = {
-  sni: code<string | null>(null, 'a host name or null', value => value === null || typeof value === 'string'),
+  sni: code<string | null>(null, 'a host name or null', value => value === null || describeBadSni(value)),
   verifyCert: flag(true),
-  ca: code<string | Buffer | null>(null, 'PEM or null', isCertificate),
+  ca: code<string | Buffer | readonly (string | Buffer)[] | null>(null, 'PEM, a list of PEM, or null', isAuthorities),
+  clientCert: clientCertificate(),
 } satisfies OptionTable<ProbeTlsOptions>
 
 export const PROBE_TLS_DEFAULTS: ResolvedProbeTlsOptions = defaultsOf<ProbeTlsOptions>(PROBE_TLS_OPTIONS)
 
-function isCertificate(value: unknown): boolean {
-  return value === null || (typeof value === 'string' && value !== '') || Buffer.isBuffer(value)
+function isAuthorities(value: unknown): boolean | string {
+  if (value === null) return true
+  const list: unknown[] = Array.isArray(value) ? value : [value]
+  return list.length > 0 && list.every(isPem) && orTrue(describeBadAuthorities(list))
 }
 
 /** Of the backend that is probed. */
@@ -290,8 +298,12 @@ function nodeHttp(): typeof http { return process.getBuiltinModule('node:http') 
 function nodeHttps(): typeof https { return process.getBuiltinModule('node:https') }
 
 function tlsOptions(options: ResolvedProbeTlsOptions, backend: Backend): tls.ConnectionOptions {
-  const authorities = options.ca === null ? {} : { ca: options.ca }
-  return { servername: options.sni ?? backend.hostName, rejectUnauthorized: options.verifyCert, ...authorities }
+  const { ca, clientCert } = options
+  return {
+    servername: options.sni ?? backend.hostName, rejectUnauthorized: options.verifyCert,
+    ...ca === null ? null : { ca: typeof ca === 'string' || Buffer.isBuffer(ca) ? ca : [...ca as readonly (string | Buffer)[]] },
+    ...clientCert === null ? null : { cert: clientCert.cert, key: clientCert.key },
+  }
 }
 
 export interface HealthMonitorContext {

@@ -272,7 +272,7 @@ function nameOf(address: PeerAddress): string {
 function withoutDot(name: string): string { return name.endsWith('.') ? name.slice(0, -1) : name }
 
 /** What would do in place of this server name; true when it will do. */
-function describeBadSni(sni: unknown): boolean | string {
+export function describeBadSni(sni: unknown): boolean | string {
   if (typeof sni !== 'string') return false
   if (sni === '') return true
   if (isIP(sni) !== 0) return "'', so that the address itself is checked: SNI carries no IP addresses (RFC 6066)"
@@ -294,7 +294,7 @@ function isAddress(value: unknown): boolean { return typeof value === 'string' |
 
 function serverName(): Option<string> { return orText(code<string>('', "a host name, or ''", describeBadSni)) }
 
-function clientCertificate(): Option<ClientCert | null> {
+export function clientCertificate(): Option<ClientCert | null> {
   return code<ClientCert | null>(null, '{ cert, key }, both PEM, or null', value => {
     if (value === null) return true
     const { cert, key } = Object(value) as Partial<ClientCert>

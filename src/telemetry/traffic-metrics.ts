@@ -27,6 +27,12 @@ const MAX_UPSTREAMS = 200
 /** Combinations of what HTTP says, for one place. */
 const MAX_OF_HTTP = 500
 
+/** What is counted of a handshake. */
+interface TlsHandshake {
+  readonly handshakeMs: number
+  readonly resumed: boolean
+}
+
 /** Everything that is counted, made once. */
 class Families {
   readonly requests: Metric<Counter>
@@ -44,6 +50,7 @@ class Families {
   readonly budgetSpent: Metric<Counter>
   readonly connects: Metric<Counter>
   readonly connectTimes: Metric<Histogram>
+  readonly handshakes: Metric<Histogram>
 
   constructor(metrics: Metrics) {
     const add = <Series>(name: keyof typeof TRAFFIC_METRICS, maxSeries: number): Metric<Series> => {
@@ -64,6 +71,7 @@ class Families {
     this.budgetSpent = add('cirque_upstream_retry_budget_exhausted_total', 1)
     this.connects = add('cirque_upstream_connects_total', MAX_OF_HTTP)
     this.connectTimes = add('cirque_upstream_connect_seconds', MAX_PLACES)
+    this.handshakes = add('cirque_upstream_tls_handshake_seconds', MAX_PLACES)
   }
 }
 
@@ -98,7 +106,11 @@ export class TrafficMetrics implements Tracer, ExchangeCounter {
     this.#passed(error)
   }
 
-  upstreamConnected({ peer, durationMs }: UpstreamConnected): void { this.#upstreamOf(peer).connected(durationMs) }
+  upstreamConnected({ peer, durationMs, connection }: UpstreamConnected): void {
+    const upstream = this.#upstreamOf(peer)
+    upstream.connected(durationMs)
+    if (connection.tls !== null) upstream.shookHands(connection.tls)
+  }
 
   upstreamConnectFailed({ peer, error }: UpstreamConnectFailed): void { this.#upstreamOf(peer).connectFailed(error) }
 
@@ -248,6 +260,10 @@ class UpstreamSeries {
   connected(durationMs: number): void {
     this.#families.connects.labels(this.name, 'ok').inc()
     this.#families.connectTimes.labels(this.name).observe(durationMs / MS_PER_SECOND)
+  }
+
+  shookHands({ handshakeMs, resumed }: TlsHandshake): void {
+    this.#families.handshakes.labels(this.name, String(resumed)).observe(handshakeMs / MS_PER_SECOND)
   }
 
   connectFailed({ kind }: ProxyError): void { this.#families.connects.labels(this.name, kind).inc() }

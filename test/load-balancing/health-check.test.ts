@@ -1,7 +1,5 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import https from 'node:https'
 import net from 'node:net'
@@ -15,7 +13,7 @@ import {
 } from '../../src/load-balancing/health-check.ts'
 import { LoadBalancer, type LoadBalancerOptions } from '../../src/load-balancing/load-balancer.ts'
 import { FakeClock } from '../support/fake-clock.ts'
-import { requireProgram } from '../support/programs.ts'
+import { makeTestCa, selfSigned } from '../support/test-ca.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 import { waitFor, within } from '../support/wait-for.ts'
 
@@ -252,17 +250,8 @@ test('health check: a TCP probe with TLS fails where nobody speaks TLS', async t
 })
 
 test('health check: probes over TLS verify the certificate against the server name unless told not to', async t => {
-  const openssl = requireProgram(t, 'openssl')
-  if (openssl === null) return
-  const folder = temporaryFolder(t)
-  const [keyPath, certPath] = [path.join(folder, 'key.pem'), path.join(folder, 'cert.pem')]
-  execFileSync(openssl, [
-    'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2',
-    '-subj', '/CN=origin.example', '-addext', 'subjectAltName=DNS:origin.example,IP:127.0.0.1',
-    '-keyout', keyPath, '-out', certPath,
-  ], { stdio: 'ignore' })
-  const ca = readFileSync(certPath)
-  const server = https.createServer({ key: readFileSync(keyPath), cert: ca }, (_request, response) => response.end('well'))
+  const site = selfSigned({ names: ['origin.example'], ips: ['127.0.0.1'] }), ca = Buffer.from(site.cert)
+  const server = https.createServer({ key: site.key, cert: site.cert }, (_request, response) => response.end('well'))
   server.on('tlsClientError', () => {})
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -275,9 +264,27 @@ test('health check: probes over TLS verify the certificate against the server na
     await probe(new Check({ tls: { verifyCert: false } }), address)
     await probe(new Check({ tls: { ca } }), address)
     await probe(new Check({ tls: { ca, sni: 'origin.example' } }), address)
+    await probe(new Check({ tls: { ca: [makeTestCa().cert, ca] } }), address)
     await assert.rejects(probe(new Check({ tls: {} }), address), /self-signed/u)
     await assert.rejects(probe(new Check({ tls: { ca, sni: 'other.example' } }), address), /other\.example/u)
   }
+})
+
+test('health check: a probe shows the client certificate that it has, and what would never do is refused at once', async t => {
+  const authority = makeTestCa(), device = authority.issue({ names: ['device'] }), site = authority.issue({ ips: ['127.0.0.1'] })
+  const options = { ...site, ca: authority.cert, requestCert: true }
+  const server = https.createServer(options, (_request, response) => response.end('well')).listen(0, '127.0.0.1')
+  server.on('tlsClientError', () => {})
+  await once(server, 'listening')
+  t.after(() => {
+    server.close()
+    server.closeAllConnections()
+  })
+  const address = `127.0.0.1:${(server.address() as net.AddressInfo).port}`, ca = authority.cert
+  await probe(new HttpHealthCheck({ tls: { ca, clientCert: device } }), address)
+  await assert.rejects(probe(new HttpHealthCheck({ tls: { ca } }), address))
+  assert.throws(() => new HttpHealthCheck({ tls: { ca: 'ca.pem' } }), /healthCheck\.tls\.ca is .*; use certificates in PEM/)
+  assert.throws(() => new TcpHealthCheck({ tls: { sni: '127.0.0.1' } }), /healthCheck\.tls\.sni is "127\.0\.0\.1"; use .*SNI carries no IP/)
 })
 
 test('health check: an HTTP probe sends what it was told and goes by status 200', async t => {

@@ -79,7 +79,7 @@ test('sample: what a client brings about is no failure of an origin', () => {
     traffic.attemptOver(attempt({ status: 0 }), new ProxyError('CLIENT_GONE', 'downstream', 'x'), false)
     traffic.attemptOver(attempt({ status: 0 }), new ProxyError('READ_TIMEOUT', 'upstream', 'x'), true)
     traffic.attemptOver(attempt({ status: 503, reused: false }), null, false)
-    traffic.upstreamConnected({ peer: '10.0.0.1:80', durationMs: 0.5 } as never)
+    traffic.upstreamConnected({ peer: '10.0.0.1:80', durationMs: 0.5, connection: { tls: null } } as never)
   })
   const { connectTimes, firstBytes, ...counts } = one!
   assert.deepEqual(counts, { name: '10.0.0.1:80', attempts: 3, errors: [['READ_TIMEOUT', 1]], faults: 1, retries: 1, reused: 2, fresh: 1 })

@@ -14,6 +14,8 @@ export interface Origin {
   readonly resumed: boolean[]
   /** Resolves when all connections are gone. */
   gone(): Promise<void>
+  /** The next handshakes are made with another certificate. */
+  replace(options: tls.SecureContextOptions): void
 }
 
 class Listening implements Origin {
@@ -23,11 +25,15 @@ class Listening implements Origin {
   readonly resumed: boolean[] = []
   readonly open = new Set<net.Socket>()
   readonly #waits: (() => void)[] = []
+  readonly #server: net.Server
 
-  constructor(port: number) {
-    this.port = port
-    this.authority = `127.0.0.1:${port}`
+  constructor(server: net.Server) {
+    this.#server = server
+    this.port = (server.address() as net.AddressInfo).port
+    this.authority = `127.0.0.1:${this.port}`
   }
+
+  replace(options: tls.SecureContextOptions): void { (this.#server as tls.Server).setSecureContext(options) }
 
   add(socket: net.Socket): void {
     this.connections++
@@ -47,7 +53,7 @@ class Listening implements Origin {
 async function listen(t: TestContext, server: net.Server): Promise<Listening> {
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
-  const origin = new Listening((server.address() as net.AddressInfo).port)
+  const origin = new Listening(server)
   server.on('connection', (socket: net.Socket) => origin.add(socket))
   t.after(() => {
     for (const socket of origin.open) socket.destroy()

@@ -6,8 +6,8 @@
  *
  * The engine is told to let every certificate pass, and is asked for its verdict afterwards: a refusal of its own is an error
  * without a kind, and a callback that throws would end the process. Chain and name are two questions, and only what the
- * security says turns either off. A session that is taken up again brings the verdict of its first handshake along; name and
- * time are looked at once more.
+ * security says turns either off. A session that is taken up again stands for the verdict of the handshake that it was made in
+ * (client-sessions.ts), except that time goes on.
  *
  * Has no clock: who dials limits the time and calls `cancel`.
  */
@@ -17,7 +17,7 @@ import type tls from 'node:tls'
 import { ProxyError } from '../../errors/proxy-error.ts'
 import type { ByteStream } from '../byte-stream.ts'
 import { chainFault, handshakeFault, type HandshakeFault } from './handshake-faults.ts'
-import type { ClientSessions } from './client-sessions.ts'
+import type { ClientSessions, KeptSession } from './client-sessions.ts'
 import { onNewSession, offerSession } from './tls-socket.ts'
 import { connectTls, type HandshakeOwner, type TlsStream } from './tls-stream.ts'
 
@@ -56,10 +56,12 @@ export class ClientHandshake implements HandshakeOwner {
   readonly #waiter: ClientHandshakeWaiter
   readonly #stream: TlsStream
   /** What was offered to be taken up again; null: nothing. */
-  readonly #offered: Buffer | null
+  readonly #offered: KeptSession | null
   /** Came before it was known whether it is worth anything (TLS 1.2). */
   #unproven: Buffer | null = null
   #verified = false
+  /** End of the certificate that was verified, in ms since 1970. */
+  #validTo = 0
 
   /**
    * Takes the stream over and begins.
@@ -76,7 +78,7 @@ export class ClientHandshake implements HandshakeOwner {
     }, this)
     this.#stream = stream
     onNewSession(stream.socket, session => this.#onSession(session))
-    if (this.#offered !== null) offerSession(stream.socket, this.#offered)
+    if (this.#offered !== null) offerSession(stream.socket, this.#offered.session)
     stream.startClient()
   }
 
@@ -87,9 +89,9 @@ export class ClientHandshake implements HandshakeOwner {
 
   onSecure(stream: TlsStream): void {
     if (!this.#end()) return
-    const resumed = stream.digest.tls!.resumed, fault = this.#judge(stream, resumed)
-    const { sessionKey } = this.#security
-    if (this.#offered !== null && (fault !== null || !resumed)) this.#sessions.drop(sessionKey, this.#offered)
+    const { resumed } = stream.digest.tls!, offered = this.#offered
+    const fault = resumed && offered !== null ? this.#judgeAgain(stream, offered) : this.#judge(stream)
+    if (offered !== null && (fault !== null || !resumed)) this.#sessions.drop(this.#security.sessionKey, offered)
     if (fault !== null) {
       stream.destroy(true)
       this.#refuse(fault, null)
@@ -110,22 +112,34 @@ export class ClientHandshake implements HandshakeOwner {
 
   /** Also long after the handshake: servers of TLS 1.3 hand them out whenever they want. */
   #onSession(session: Buffer): void {
-    if (this.#verified) this.#sessions.keep(this.#security.sessionKey, session)
+    if (this.#verified) this.#sessions.keep(this.#security.sessionKey, session, this.#validTo)
     else this.#unproven = session
   }
 
-  #judge(stream: TlsStream, resumed: boolean): HandshakeFault | null {
-    const { names, protocols, verifyChain } = this.#security
+  #judge(stream: TlsStream): HandshakeFault | null {
+    const { names, verifyChain } = this.#security
     const certificate = stream.socket.getPeerX509Certificate()
+    if (certificate !== undefined) this.#validTo = certificate.validToDate.getTime()
     if (verifyChain) {
       const { verifyError } = stream
       if (verifyError !== '') return chainFault(verifyError)
       if (certificate === undefined) return { kind: 'TLS_BAD_CERTIFICATE', text: 'it showed no certificate' }
-      // The verdict of a session is as old as the session.
-      if (resumed && certificate.validToDate.getTime() < Date.now()) return chainFault('CERT_HAS_EXPIRED')
     }
     const isNamed = names.length === 0 || names.some(name => certificate !== undefined && isFor(certificate, name))
-    if (!isNamed) return wrongName(names, certificate)
+    return isNamed ? this.#judgeProtocol(stream) : wrongName(names, certificate)
+  }
+
+  /** Chain and name were judged under the same key. */
+  #judgeAgain(stream: TlsStream, { validTo }: KeptSession): HandshakeFault | null {
+    this.#validTo = validTo
+    if (!this.#security.verifyChain) return this.#judgeProtocol(stream)
+    const { verifyError } = stream
+    if (verifyError !== '') return chainFault(verifyError)
+    return validTo < Date.now() ? chainFault('CERT_HAS_EXPIRED') : this.#judgeProtocol(stream)
+  }
+
+  #judgeProtocol(stream: TlsStream): HandshakeFault | null {
+    const { protocols } = this.#security
     const { alpn } = stream.digest.tls!
     if (alpn === '' || protocols.includes(alpn)) return null
     return { kind: 'TLS_ALPN_MISMATCH', text: `it chose the protocol ${alpn}, which was not offered` }

@@ -16,8 +16,10 @@ const MAX_AGE_MS = 3_600_000
 /** Of all sessions and keys; one has 1 to 3 KiB. */
 const MAX_BYTES = 2_097_152
 
-interface KeptSession {
+export interface KeptSession {
   readonly session: Buffer
+  /** End of the certificate that it was made with, in ms since 1970: Node.js shows none when a session is taken up again. */
+  readonly validTo: number
   readonly since: number
 }
 
@@ -30,19 +32,19 @@ export class ClientSessions {
   get size(): number { return this.#kept.size }
 
   /** null: there is none. */
-  find(key: string): Buffer | null {
+  find(key: string): KeptSession | null {
     const kept = this.#kept.get(key)
     if (kept === undefined) return null
-    if (this.#clock.now() - kept.since <= MAX_AGE_MS) return kept.session
+    if (this.#clock.now() - kept.since <= MAX_AGE_MS) return kept
     this.#kept.delete(key)
     return null
   }
 
   /** Of a handshake that was verified under `key`. */
-  keep(key: string, session: Buffer): void {
-    this.#kept.set(key, { session, since: this.#clock.now() }, session.length + key.length)
+  keep(key: string, session: Buffer, validTo: number): void {
+    this.#kept.set(key, { session, validTo, since: this.#clock.now() }, session.length + key.length)
   }
 
-  /** `session` was of no use. A newer one stays. */
-  drop(key: string, session: Buffer): void { if (this.#kept.peek(key)?.session === session) this.#kept.delete(key) }
+  /** It was of no use. A newer one stays. */
+  drop(key: string, kept: KeptSession): void { if (this.#kept.peek(key) === kept) this.#kept.delete(key) }
 }
