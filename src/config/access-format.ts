@@ -7,9 +7,9 @@ import { nearestWord } from '../primitives/nearest-word.ts'
 
 /** Fields of a line, in the order of its JSON form. */
 export const ACCESS_FIELDS = [
-  'ts', 'id', 'trace_id', 'span_id', 'listener', 'client', 'peer', 'method', 'scheme', 'host', 'path', 'query', 'proto', 'status', 'flag',
-  'bytes_in', 'bytes_out', 'dur_ms', 'ttfb_ms', 'upstream', 'up_status', 'up_connect_ms', 'up_ttfb_ms', 'attempts', 'reused', 'limit',
-  'ua', 'referer', 'worker', 'gen', 'err', 'w', 'app',
+  'ts', 'id', 'trace_id', 'span_id', 'listener', 'client', 'peer', 'method', 'scheme', 'host', 'path', 'query', 'proto', 'tls',
+  'sni', 'alpn', 'status', 'flag', 'bytes_in', 'bytes_out', 'dur_ms', 'ttfb_ms', 'upstream', 'up_status', 'up_connect_ms', 'up_ttfb_ms',
+  'attempts', 'reused', 'limit', 'ua', 'referer', 'worker', 'gen', 'err', 'w', 'app',
 ] as const
 
 /** What a template can name besides: two texts that are made of several fields, as nginx calls and writes them. */

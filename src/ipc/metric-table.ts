@@ -46,6 +46,14 @@ export const TRAFFIC_METRICS = {
     kind: 'counter', labels: [...ON_LISTENER, 'result'],
     help: 'Connections of clients: accepted, or turned away by the limit that is named.',
   },
+  'cirque_tls_handshakes_total': {
+    kind: 'counter', labels: ['listener', 'version', 'resumed', 'result'],
+    help: 'Handshakes with clients, by how they ended: ok, or why not; the version is empty then.',
+  },
+  'cirque_tls_handshake_seconds': {
+    kind: 'histogram', labels: ['listener', 'resumed'],
+    help: 'Of handshakes that went well, from the whole ClientHello to their end, waiting for their turn included.',
+  },
   'http_client_request_duration_seconds': {
     kind: 'histogram', labels: ['upstream', 'http_response_status_code', 'error_type'],
     help: 'Attempts at origins, from the choice of a peer to their end; the status is empty where none came.',

@@ -9,7 +9,7 @@ import type { ProxyError } from '../errors/proxy-error.ts'
 import type { Counter, Histogram, Metric, Metrics } from './metrics.ts'
 import type { CountedAttempt, CountedExchange, ExchangeCounter } from './exchange-counter.ts'
 import type {
-  DownstreamAccepted, DownstreamRefused, RequestRefused, Tracer, UpstreamConnected, UpstreamConnectFailed,
+  DownstreamAccepted, DownstreamRefused, HandshakeEnded, RequestRefused, Tracer, UpstreamConnected, UpstreamConnectFailed,
 } from './tracer.ts'
 
 /** RFC 9110 section 9.3, and PATCH (RFC 5789); others are counted as one. */
@@ -43,6 +43,8 @@ class Families {
   readonly bytesOut: Metric<Counter>
   readonly limits: Metric<Counter>
   readonly connections: Metric<Counter>
+  readonly handshakes: Metric<Counter>
+  readonly handshakeTimes: Metric<Histogram>
   readonly attempts: Metric<Histogram>
   readonly upstreamFirstBytes: Metric<Histogram>
   readonly reuse: Metric<Counter>
@@ -64,6 +66,8 @@ class Families {
     this.bytesOut = add('cirque_response_bytes_total', MAX_PLACES)
     this.limits = add('cirque_limit_exceeded_total', MAX_PLACES)
     this.connections = add('cirque_connections_total', MAX_OF_HTTP)
+    this.handshakes = add('cirque_tls_handshakes_total', MAX_OF_HTTP)
+    this.handshakeTimes = add('cirque_tls_handshake_seconds', MAX_PLACES)
     this.attempts = add('http_client_request_duration_seconds', MAX_UPSTREAMS)
     this.upstreamFirstBytes = add('cirque_upstream_first_byte_seconds', MAX_PLACES)
     this.reuse = add('cirque_upstream_reuse_total', MAX_OF_HTTP)
@@ -120,6 +124,8 @@ export class TrafficMetrics implements Tracer, ExchangeCounter {
     this.#listenerOf(listener).turnedAway(reason)
     this.#families.limits.labels(reason).inc()
   }
+
+  handshakeEnded(handshake: HandshakeEnded): void { this.#listenerOf(handshake.listener).shookHands(handshake) }
 
   #passed({ limit }: ProxyError): void { if (limit !== '') this.#families.limits.labels(limit).inc() }
 
@@ -195,6 +201,12 @@ class ListenerSeries {
   accepted(): void { this.#accepted.inc() }
 
   turnedAway(reason: string): void { this.#families.connections.labels(this.#service, this.name, reason).inc() }
+
+  shookHands({ version, resumed, result, durationMs }: HandshakeEnded): void {
+    const { handshakes, handshakeTimes } = this.#families, again = String(resumed)
+    handshakes.labels(this.name, version, again, result).inc()
+    if (result === 'ok') handshakeTimes.labels(this.name, again).observe(durationMs / MS_PER_SECOND)
+  }
 
   #numberOf(method: string): number {
     if (method !== this.#method) {

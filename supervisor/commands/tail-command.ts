@@ -53,6 +53,7 @@ function recordOfLine(line: string): AccessRecord | null {
   return {
     ts, id: '', trace_id: '', span_id: '', listener: text('listener'), client: text('client'), peer: text('peer'),
     method: text('method'), scheme: text('scheme'), host: text('host'), path: text('path'), query: text('query'), proto: text('proto'),
+    tls: text('tls'), sni: text('sni'), alpn: text('alpn'),
     status: number('status'), flag: text('flag'), bytes_in: number('bytes_in'), bytes_out: number('bytes_out'),
     dur_ms: number('dur_ms'), ttfb_ms: null, upstream: text('upstream'), up_status: number('up_status'), up_connect_ms: null,
     up_ttfb_ms: null, attempts: number('attempts'), reused: fields['reused'] === true, limit: text('limit'), ua: text('ua'),

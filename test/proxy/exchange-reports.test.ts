@@ -120,6 +120,7 @@ test('reports: every value of a line is that of its exchange, with the times of 
   assert.deepEqual(bench.lines, [{
     ts: begun, id: 'mine', trace_id: '', span_id: '', listener: 'http-proxy/127.0.0.1:0', client: '203.0.113.9', peer: '127.0.0.1',
     method: 'POST', scheme: 'http', host: 'a.example', path: '/a%20b', query: 'token=x&b=2', proto: 'HTTP/1.1',
+    tls: '', sni: '', alpn: '',
     status: 201, flag: '-', bytes_in: 3, bytes_out: 5, dur_ms: 100, ttfb_ms: 40,
     upstream: '10.0.0.1:80', up_status: 201, up_connect_ms: 0, up_ttfb_ms: 40, attempts: 1, reused: false,
     limit: '', ua: 'test/1', referer: 'https://b.example/?q=1', worker: '', gen: 0, err: '', w: 1, app: null,

@@ -46,6 +46,12 @@ export interface AccessRecord {
   readonly query: string
   /** Version of the protocol, such as `HTTP/1.1`. */
   readonly proto: string
+  /** Version of TLS, `TLSv1.3` or `TLSv1.2`; left out on a plain connection. */
+  readonly tls: string
+  /** Name that the client's handshake asked for. */
+  readonly sni: string
+  /** Protocol that the handshake settled on. */
+  readonly alpn: string
   /** Status that the client was sent; 0 when it was sent none. */
   readonly status: number
   /** How it ended; one of the flags below. */
@@ -132,6 +138,9 @@ class LineFormat {
   #host = ''
   #sitePart = ''
   #proto = ''
+  #tls = ''
+  #sni = ''
+  #alpn = ''
   #status = -1
   #flag = ''
   #outcomePart = ''
@@ -198,16 +207,26 @@ class LineFormat {
     return this.#sitePart
   }
 
-  #outcome({ proto, status, flag }: AccessRecord): string {
-    if (proto !== this.#proto || status !== this.#status || flag !== this.#flag) {
+  #outcome(record: AccessRecord): string {
+    const { proto, status, flag } = record
+    if (proto !== this.#proto || status !== this.#status || flag !== this.#flag || this.#isOtherHandshake(record)) {
+      const { tls, sni, alpn } = record, longest = this.#longest
       this.#proto = proto
+      this.#tls = tls
+      this.#sni = sni
+      this.#alpn = alpn
       this.#status = status
       this.#flag = flag
-      const version = proto === '' ? '' : `,"proto":"${escaped(proto, this.#longest)}"`
-      this.#outcomePart = `${version},"status":${whole(status)},"flag":"${escaped(flag, this.#longest)}","bytes_in":`
+      let part = proto === '' ? '' : `,"proto":"${escaped(proto, longest)}"`
+      if (tls !== '') part += `,"tls":"${escaped(tls, longest)}"`
+      if (sni !== '') part += `,"sni":"${escaped(sni, longest)}"`
+      if (alpn !== '') part += `,"alpn":"${escaped(alpn, longest)}"`
+      this.#outcomePart = `${part},"status":${whole(status)},"flag":"${escaped(flag, longest)}","bytes_in":`
     }
     return this.#outcomePart
   }
+
+  #isOtherHandshake({ tls, sni, alpn }: AccessRecord): boolean { return tls !== this.#tls || sni !== this.#sni || alpn !== this.#alpn }
 
   #origin({ upstream, up_status }: AccessRecord): string {
     if (upstream !== this.#upstream || up_status !== this.#upStatus) {
@@ -244,9 +263,10 @@ export function formatRecord(record: AccessRecord, maxLength: number = Infinity)
 
 /** One length for all texts that are longer, so that the line loses `excess` characters. */
 function lengthThatFits(record: AccessRecord, excess: number, secrets: QuerySecrets): number {
-  const { id, listener, client, peer, method, scheme, host, path, query, proto, upstream, limit, ua, referer, worker, err } = record
+  const { id, listener, client, peer, method, scheme, host, path, query, proto, tls, sni, alpn, upstream, limit, ua } = record
+  const { referer, worker, err } = record
   const texts = [
-    id, listener, client, peer, method, scheme, host, path, shownQuery(query, secrets), proto, upstream, limit, ua,
+    id, listener, client, peer, method, scheme, host, path, shownQuery(query, secrets), proto, tls, sni, alpn, upstream, limit, ua,
     shownUrl(referer, secrets), worker, err,
   ]
   for (const value of record.app?.values() ?? []) if (typeof value === 'string') texts.push(value)

@@ -12,6 +12,7 @@ export function recordOfExchange(
   exchange: LoggedExchange, atMs: number, worker: string, generation: number, client = exchange.clientIp, w = 1,
 ): AccessRecord {
   const { request, trace, digest, error, clientIp, startedAt, connectedAt, sentAt, firstByteAt, durationMs, peer } = exchange
+  const { tls } = digest
   return {
     // The proxy makes no other ids, and believes no others.
     ts: atMs - durationMs, id: exchange.requestId as Token,
@@ -19,6 +20,7 @@ export function recordOfExchange(
     client, peer: digest.remoteIp === clientIp ? '' : digest.remoteIp,
     method: request.method, scheme: request.scheme, host: request.authority,
     path: request.path, query: request.query, proto: `HTTP/${request.version}`,
+    tls: tls === null ? '' : tls.version, sni: tls === null ? '' : tls.serverName, alpn: tls === null ? '' : tls.alpn,
     status: exchange.status, flag: exchange.flag, bytes_in: exchange.bytesReceived, bytes_out: exchange.bytesSent,
     dur_ms: durationMs, ttfb_ms: firstByteAt === 0 ? null : firstByteAt - startedAt,
     upstream: peer === null ? '' : peer.name, up_status: exchange.upstreamStatus,
@@ -36,7 +38,7 @@ export function recordOfRefusal(
 ): AccessRecord {
   return {
     ts: atMs, id: '', trace_id: '', span_id: '', listener, client, peer: '',
-    method: '', scheme: '', host: '', path: '', query: '', proto: '',
+    method: '', scheme: '', host: '', path: '', query: '', proto: '', tls: '', sni: '', alpn: '',
     status: error.status, flag, bytes_in: 0, bytes_out: 0, dur_ms: 0, ttfb_ms: null,
     upstream: '', up_status: 0, up_connect_ms: null, up_ttfb_ms: null, attempts: 0, reused: false,
     limit: error.limit, ua: '', referer: '', worker, gen: generation, err: errorText(error), w: 1, app: null,

@@ -11,7 +11,7 @@ const RECORD: AccessRecord = {
   ts: Date.UTC(2026, 10, 21, 9, 5, 3, 7), id: '0198-a' as Token, trace_id: '', span_id: '',
   listener: 'proxy/127.0.0.1:6188', client: '203.0.113.7',
   peer: '', method: 'GET', scheme: 'http', host: 'example.com', path: '/a', query: 'b=1',
-  proto: 'HTTP/1.1', status: 200, flag: '-', bytes_in: 0, bytes_out: 1234, dur_ms: 12.3456, ttfb_ms: 11,
+  proto: 'HTTP/1.1', tls: '', sni: '', alpn: '', status: 200, flag: '-', bytes_in: 0, bytes_out: 1234, dur_ms: 12.3456, ttfb_ms: 11,
   upstream: '10.0.0.1:443', up_status: 200, up_connect_ms: 3.1, up_ttfb_ms: 7.5,
   attempts: 1, reused: true, limit: '', ua: 'curl/8.5.0', referer: '', worker: '1.0.1', gen: 1, err: '', w: 1, app: null,
 }
@@ -19,6 +19,7 @@ const RECORD: AccessRecord = {
 /** With something in every field. */
 const FULL: AccessRecord = {
   ...RECORD, trace_id: '4bf92f3577b34da6a3ce929d0e0e4736', span_id: '00f067aa0ba902b7',
+  tls: 'TLSv1.3', sni: 'example.com', alpn: 'http/1.1',
   peer: '10.0.0.9', limit: 'head-bytes', referer: 'https://a/', err: 'READ_TIMEOUT', w: 10, app: new Map([['tenant', 'acme']]),
 }
 
@@ -42,7 +43,7 @@ test('access line: fields come in the published order, each once', () => {
 
 test('access line: what there was not is left out, and what is there keeps its order and value', () => {
   const gone = fc.subarray([
-    'id', 'client', 'peer', 'query', 'limit', 'ua', 'referer', 'err', 'ttfb_ms', 'up_connect_ms', 'up_ttfb_ms',
+    'id', 'client', 'peer', 'query', 'tls', 'sni', 'alpn', 'limit', 'ua', 'referer', 'err', 'ttfb_ms', 'up_connect_ms', 'up_ttfb_ms',
   ] as const)
   fc.assert(fc.property(gone, names => {
     const record = { ...FULL, ...Object.fromEntries(names.map(name => [name, name.endsWith('_ms') ? null : ''])) }

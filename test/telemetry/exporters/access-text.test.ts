@@ -9,7 +9,7 @@ const RECORD: AccessRecord = {
   ts: new Date(2026, 10, 21, 9, 5, 3).getTime(), id: '0198-a' as Token, trace_id: '', span_id: '',
   listener: 'proxy/127.0.0.1:6188', client: '203.0.113.7',
   peer: '', method: 'GET', scheme: 'http', host: 'example.com', path: '/a', query: '',
-  proto: 'HTTP/1.1', status: 200, flag: '-', bytes_in: 0, bytes_out: 1234, dur_ms: 12.3456, ttfb_ms: 11,
+  proto: 'HTTP/1.1', tls: '', sni: '', alpn: '', status: 200, flag: '-', bytes_in: 0, bytes_out: 1234, dur_ms: 12.3456, ttfb_ms: 11,
   upstream: '10.0.0.1:443', up_status: 200, up_connect_ms: 3.1, up_ttfb_ms: 7.5,
   attempts: 1, reused: true, limit: '', ua: 'curl/8.5.0', referer: '', worker: '1.0.1', gen: 1, err: '', w: 1, app: null,
 }
