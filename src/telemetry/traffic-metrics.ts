@@ -43,8 +43,8 @@ class Families {
   readonly bytesOut: Metric<Counter>
   readonly limits: Metric<Counter>
   readonly connections: Metric<Counter>
-  readonly handshakes: Metric<Counter>
-  readonly handshakeTimes: Metric<Histogram>
+  readonly clientHandshakes: Metric<Counter>
+  readonly clientHandshakeTimes: Metric<Histogram>
   readonly attempts: Metric<Histogram>
   readonly upstreamFirstBytes: Metric<Histogram>
   readonly reuse: Metric<Counter>
@@ -66,8 +66,8 @@ class Families {
     this.bytesOut = add('cirque_response_bytes_total', MAX_PLACES)
     this.limits = add('cirque_limit_exceeded_total', MAX_PLACES)
     this.connections = add('cirque_connections_total', MAX_OF_HTTP)
-    this.handshakes = add('cirque_tls_handshakes_total', MAX_OF_HTTP)
-    this.handshakeTimes = add('cirque_tls_handshake_seconds', MAX_PLACES)
+    this.clientHandshakes = add('cirque_tls_handshakes_total', MAX_OF_HTTP)
+    this.clientHandshakeTimes = add('cirque_tls_handshake_seconds', MAX_PLACES)
     this.attempts = add('http_client_request_duration_seconds', MAX_UPSTREAMS)
     this.upstreamFirstBytes = add('cirque_upstream_first_byte_seconds', MAX_PLACES)
     this.reuse = add('cirque_upstream_reuse_total', MAX_OF_HTTP)
@@ -203,9 +203,9 @@ class ListenerSeries {
   turnedAway(reason: string): void { this.#families.connections.labels(this.#service, this.name, reason).inc() }
 
   shookHands({ version, resumed, result, durationMs }: HandshakeEnded): void {
-    const { handshakes, handshakeTimes } = this.#families, again = String(resumed)
-    handshakes.labels(this.name, version, again, result).inc()
-    if (result === 'ok') handshakeTimes.labels(this.name, again).observe(durationMs / MS_PER_SECOND)
+    const { clientHandshakes, clientHandshakeTimes } = this.#families, again = String(resumed)
+    clientHandshakes.labels(this.name, version, again, result).inc()
+    if (result === 'ok') clientHandshakeTimes.labels(this.name, again).observe(durationMs / MS_PER_SECOND)
   }
 
   #numberOf(method: string): number {
