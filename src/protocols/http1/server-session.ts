@@ -669,10 +669,13 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
 
   get lingering(): boolean { return this.#state === State.Linger && this.stream.bytesQueued === 0 }
 
-  /** Closes as soon as the kernel has the answer. */
+  /**
+   * Closes as soon as the kernel has the answer. Over TLS the end is said (close_notify), which only `end()` does: without it a client
+   * takes the answer for one that was cut (RFC 8446 6.1), and OpenSSL forgets the session.
+   */
   #farewell(): void {
     this.stream.flush()
-    if (this.stream.bytesQueued > 0) this.#linger()
+    if (this.stream.bytesQueued > 0 || this.stream.digest.tls !== null) this.#linger()
     else {
       this.#state = State.Linger
       this.stream.destroy()
