@@ -5,8 +5,9 @@
  * Names that end with `-log` have an access log besides, those that end with `-default` run as they come.
  * README.md says where they differ.
  */
-import { accessSync, constants, copyFileSync, existsSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
+import { CIPHER_SUITES, ORIGIN_NAME, type TlsFiles } from './certificates.ts'
 import { AFTER, BEFORE_SUFFIX } from './comparison.ts'
 import type { Launch } from './managed-process.ts'
 import { NGINX, NGINX_LOG } from './measurement.ts'
@@ -17,6 +18,10 @@ export interface Place {
   readonly listenPort: number
   /** A temporary folder of this contender's own. */
   readonly folder: string
+  /** What its listener speaks TLS with; null: plain HTTP. */
+  readonly tls: TlsFiles | null
+  /** Who signed the certificate of the origin, which speaks TLS; null: plain HTTP. */
+  readonly originCaFile: string | null
 }
 
 export interface Contender {
@@ -29,6 +34,8 @@ export interface Contender {
   readonly connectionsMax?: number
   /** What is missing on this machine, or null. */
   missing(): string | null
+  /** Whether it can be told to. */
+  speaksTls(): boolean
   launch(place: Place): Launch
 }
 
@@ -58,9 +65,16 @@ function writeConfig(place: Place, name: string, text: string): string {
 }
 
 /** What our own entry files read; see node-proxies/ports.ts. */
-function portVariables(place: Place): Record<string, string> {
-  return { BENCH_ORIGIN_PORT: String(place.originPort), BENCH_LISTEN_PORT: String(place.listenPort) }
+function portVariables({ originPort, listenPort, tls, originCaFile }: Place): Record<string, string> {
+  return {
+    BENCH_ORIGIN_PORT: String(originPort), BENCH_LISTEN_PORT: String(listenPort),
+    ...tls === null ? null : { BENCH_CERT_FILE: tls.certFile, BENCH_KEY_FILE: tls.keyFile },
+    ...originCaFile === null ? null : { BENCH_ORIGIN_CA_FILE: originCaFile, BENCH_ORIGIN_NAME: ORIGIN_NAME },
+  }
 }
+
+function never(): boolean { return false }
+function always(): boolean { return true }
 
 function missingFile(file: string): string | null {
   return existsSync(file) ? null : `no ${path.relative(process.cwd(), file)} yet`
@@ -82,6 +96,8 @@ function cirque(name: string, root: string, form: CirqueForm, profile: boolean):
       const program = form === 'supervised' ? missingFile(path.join(root, 'bin', 'cirque')) : null
       return missingFile(path.join(root, 'src', 'index.ts')) ?? missingFile(app) ?? program
     },
+    // One from before there was TLS would listen without.
+    speaksTls: () => readFileSync(app, 'utf8').includes('BENCH_CERT_FILE'),
     launch(place) {
       const env: Record<string, string> = { ...portVariables(place), NODE_ENV: 'production' }
       if (profile) env['BENCH_PROFILE_FOLDER'] = place.folder
@@ -132,6 +148,7 @@ function cirqueDefault(name: string, root: string, { workers, onlyWhereNamed, en
     kind: 'cirque',
     onlyWhereNamed,
     missing: () => missingFile(program) ?? missingFile(path.join(root, 'src', 'index.ts')),
+    speaksTls: never,
     launch(place) {
       // Outside of every checkout: `cirque run` uses the installation that its application finds.
       const app = path.join(place.folder, 'app.ts')
@@ -155,6 +172,19 @@ const NGINX_LARGE_BUFFERS = 'proxy_buffer_size 16k; proxy_buffers 16 64k; proxy_
 export function nginxConfig(place: Place, extra: string, form: { workers?: number; log?: boolean } = {}): string {
   const { workers = 1, log = false } = form
   const folder = place.folder
+  const tls = place.tls === null ? '' : ' ssl'
+  const certificate = place.tls === null ? '' : `ssl_certificate ${place.tls.certFile};
+    ssl_certificate_key ${place.tls.keyFile};
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_prefer_server_ciphers on;
+    ssl_conf_command Ciphersuites ${CIPHER_SUITES};
+    ssl_session_tickets on;`
+  const pass = place.originCaFile === null ? 'proxy_pass http://origin;' : `proxy_pass https://origin;
+      proxy_ssl_protocols TLSv1.2 TLSv1.3;
+      proxy_ssl_verify on;
+      proxy_ssl_trusted_certificate ${place.originCaFile};
+      proxy_ssl_name ${ORIGIN_NAME};
+      proxy_ssl_server_name on;`
   return `${runAs()}daemon off;
 worker_processes ${workers};
 pid ${folder}/pid;
@@ -174,10 +204,11 @@ http {
     keepalive_requests 1000000000;
   }
   server {
-    listen 127.0.0.1:${place.listenPort} backlog=4096;
+    listen 127.0.0.1:${place.listenPort}${tls} backlog=4096;
+    ${certificate}
     client_max_body_size 0;
     location / {
-      proxy_pass http://origin;
+      ${pass}
       proxy_http_version 1.1;
       proxy_request_buffering off;
       ${extra}
@@ -202,7 +233,8 @@ function temporaryPaths(folder: string): string {
 /** Each field of docs/access-log.md that nginx knows, under the same name, and a constant for the few that it does not. */
 const LOG_FIELDS: Readonly<Record<string, string>> = {
   ts: '"$time_iso8601"', id: '"$request_id"', listener: '"$server_name"', client: '"$remote_addr"', peer: '""', method: '"$request_method"',
-  scheme: '"$scheme"', host: '"$http_host"', path: '"$uri"', query: '"$args"', proto: '"$server_protocol"', status: '$status', flag: '"-"',
+  scheme: '"$scheme"', host: '"$http_host"', path: '"$uri"', query: '"$args"', proto: '"$server_protocol"', tls: '"$ssl_protocol"',
+  sni: '"$ssl_server_name"', alpn: '"$ssl_alpn_protocol"', status: '$status', flag: '"-"',
   bytes_in: '$request_length', bytes_out: '$body_bytes_sent', dur_ms: '$request_time', ttfb_ms: '"$upstream_header_time"',
   upstream: '"$upstream_addr"', up_status: '"$upstream_status"', up_connect_ms: '"$upstream_connect_time"',
   up_ttfb_ms: '"$upstream_response_time"', attempts: '1', reused: 'true', limit: '""', ua: '"$http_user_agent"',
@@ -259,6 +291,9 @@ backend origin
 }
 
 export function haproxyConfig(place: Place): string {
+  const tls = place.tls === null ? '' : ` ssl crt ${place.tls.bothFile} ssl-min-ver TLSv1.2 ciphersuites ${CIPHER_SUITES}`
+  const toOrigin = place.originCaFile === null ? ''
+    : ` ssl verify required ca-file ${place.originCaFile} sni str(${ORIGIN_NAME}) verifyhost ${ORIGIN_NAME}`
   return `global
   nbthread 1
   maxconn 9000
@@ -270,16 +305,16 @@ defaults
   option http-keep-alive
   http-reuse always
 frontend bench
-  bind 127.0.0.1:${place.listenPort} backlog 4096
+  bind 127.0.0.1:${place.listenPort}${tls} backlog 4096
   option forwardfor
-  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Proto ${place.tls === null ? 'http' : 'https'}
   http-request set-header X-Forwarded-Host %[req.hdr(host)]
   http-request set-header X-Request-Id %[uuid()]
   http-request add-header Via "1.1 haproxy"
   http-response add-header Via "1.1 haproxy"
   default_backend origin
 backend origin
-  server origin 127.0.0.1:${place.originPort} pool-max-conn 1024 pool-purge-delay 1h
+  server origin 127.0.0.1:${place.originPort} pool-max-conn 1024 pool-purge-delay 1h${toOrigin}
 `
 }
 
@@ -308,24 +343,26 @@ http://:${place.listenPort} {
 `
 }
 
-function nginx(name: string, config: (place: Place) => string, onlyWhereNamed = false): Contender {
+function nginx(name: string, config: (place: Place) => string, { onlyWhereNamed = false, speaksTls = false } = {}): Contender {
   return {
     name,
     kind: 'native',
     onlyWhereNamed,
     missing: () => missingProgram('nginx'),
+    speaksTls: () => speaksTls,
     launch(place) {
       return { command: 'nginx', args: ['-p', place.folder, '-c', writeConfig(place, 'nginx.conf', config(place))] }
     },
   }
 }
 
-function haproxy(name: string, config: (place: Place) => string): Contender {
+function haproxy(name: string, config: (place: Place) => string, speaksTls: () => boolean): Contender {
   return {
     name,
     kind: 'native',
     onlyWhereNamed: false,
     missing: () => missingProgram('haproxy'),
+    speaksTls,
     launch(place) {
       const file = writeConfig(place, 'haproxy.cfg', config(place))
       return { command: 'haproxy', args: ['-db', '-f', file], stdoutFile: logFile(place.folder) }
@@ -338,6 +375,7 @@ const caddy: Contender = {
   kind: 'native',
   onlyWhereNamed: false,
   missing: () => missingProgram('caddy'),
+  speaksTls: never,
   launch(place) {
     const config = writeConfig(place, 'Caddyfile', caddyConfig(place))
     const env = { GOMAXPROCS: '1', HOME: place.folder, XDG_DATA_HOME: place.folder, XDG_CONFIG_HOME: place.folder }
@@ -353,6 +391,7 @@ function nodeProxy(name: string, packageName: string | null, file: string): Cont
     missing() {
       return packageName === null || existsSync(path.join(checkout, 'node_modules', packageName)) ? null : 'not installed'
     },
+    speaksTls: never,
     launch(place) {
       const env = { ...portVariables(place), NODE_ENV: 'production' }
       return { command: process.execPath, args: [path.join(benchFolder, 'node-proxies', file)], env }
@@ -371,13 +410,13 @@ export function contendersFor(options: ContenderOptions): Contender[] {
   const list = cirques(checkout, '', options)
   if (options.against !== null) list.push(...cirques(path.resolve(options.against), BEFORE_SUFFIX, options))
   list.push(
-    nginx(NGINX, (place) => nginxConfig(place, '')),
-    nginx('nginx-large-buffers', (place) => nginxConfig(place, NGINX_LARGE_BUFFERS)),
+    nginx(NGINX, (place) => nginxConfig(place, ''), { speaksTls: true }),
+    nginx('nginx-large-buffers', (place) => nginxConfig(place, NGINX_LARGE_BUFFERS), { speaksTls: true }),
     nginx(NGINX_LOG, (place) => nginxConfig(place, '', { log: true })),
-    nginx(NGINX_TWO, (place) => nginxConfig(place, '', { workers: 2, log: true }), true),
+    nginx(NGINX_TWO, (place) => nginxConfig(place, '', { workers: 2, log: true }), { onlyWhereNamed: true }),
     // 768 connections in all, half of them to the origin.
     { ...nginx('nginx-default', nginxDefaultConfig), connectionsMax: 380 },
-    haproxy('haproxy', haproxyConfig), haproxy('haproxy-default', haproxyDefaultConfig), caddy,
+    haproxy('haproxy', haproxyConfig, always), haproxy('haproxy-default', haproxyDefaultConfig, never), caddy,
     nodeProxy('node:http', null, 'node-http.ts'),
     nodeProxy('fast-proxy', 'fast-proxy', 'fast-proxy.ts'),
     nodeProxy('@fastify/http-proxy', '@fastify/http-proxy', 'fastify-http-proxy.ts'),

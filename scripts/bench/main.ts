@@ -51,7 +51,7 @@ class Bench {
     for (const workload of this.options.workloads) {
       const contenders = this.contendersOf(workload)
       if (contenders.length === 0) {
-        note(`SKIP ${workload.name}: it runs ${workload.contenders?.join(', ')}; name some in --only`)
+        note(`SKIP ${workload.name}: it runs ${workload.contenders?.join(', ') ?? 'those that speak TLS'}; name some in --only`)
         continue
       }
       if (workload.kind === 'idle') await this.idleRounds(workload, contenders, origin)
@@ -70,7 +70,8 @@ class Bench {
   }
 
   private contendersOf(workload: Workload): Contender[] {
-    return this.contenders.filter(({ name, onlyWhereNamed, connectionsMax = Infinity }) => {
+    return this.contenders.filter(({ name, onlyWhereNamed, speaksTls, connectionsMax = Infinity }) => {
+      if (workload.tls !== 'none' && !speaksTls()) return false
       if (workload.contenders !== null) return isNamed(workload.contenders, name)
       return !onlyWhereNamed && workload.connections <= connectionsMax
     })
@@ -104,7 +105,7 @@ class Bench {
     for (const contender of contenders) {
       progress(`${workload.name}: starting ${contender.name}`)
       await this.guard(contender, workload, async () => {
-        const running = await startContender(contender, origin, this.cores)
+        const running = await startContender(contender, origin, this.cores, workload.tls)
         started.push({ running, capacity: 0 })
         await checkAnswer(running, workload)
         const entry = started.at(-1)
@@ -144,7 +145,7 @@ class Bench {
       for (const contender of orderOfRound(contenders, round)) {
         progress(`${workload.name}: round ${round + 1} of ${rounds}, ${contender.name}`)
         await this.guard(contender, workload, async () => {
-          const running = await startContender(contender, origin, this.cores)
+          const running = await startContender(contender, origin, this.cores, workload.tls)
           try {
             await checkAnswer(running, workload)
             await warmUp(running, workload, this.options.warmUpSeconds, this.cores)
@@ -233,9 +234,10 @@ async function main(): Promise<number> {
     if (core < os.cpus().length) continue
     throw new UsageError(`core ${core} does not exist here; use --proxy-core and --load-core below ${os.cpus().length}`)
   }
-  for (const program of ['nginx', 'wrk', 'taskset']) {
+  const openssl = options.workloads.some(({ kind }) => kind === 'handshakes') ? ['openssl'] : []
+  for (const program of ['nginx', 'wrk', 'taskset', ...openssl]) {
     if (missingProgram(program) === null) continue
-    const remedy = 'Debian\'s nginx-light, wrk and util-linux have these programs, nginx in /usr/sbin'
+    const remedy = 'Debian\'s nginx-light, wrk, util-linux and openssl have these programs, nginx in /usr/sbin'
     throw new UsageError(`${program} is not in the PATH; it is the origin, or drives the load. ${remedy}`)
   }
   const host = machine()

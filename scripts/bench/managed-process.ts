@@ -7,6 +7,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs'
 import http from 'node:http'
+import https from 'node:https'
 import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
@@ -135,12 +136,20 @@ export interface Answer {
   readonly bytes: number
 }
 
+/** How a request is sent. */
+export interface RequestOptions {
+  /** @default none: a GET */
+  readonly body?: Buffer | null
+  /** Over TLS, whatever the certificate. @default false */
+  readonly tls?: boolean
+}
+
 /** One request on a connection of its own. */
-export function request(port: number, path: string, body: Buffer | null = null): Promise<Answer> {
+export function request(port: number, path: string, { body = null, tls = false }: RequestOptions = {}): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const options = { host: '127.0.0.1', port, path, method: body === null ? 'GET' : 'POST', agent: false, timeout: 10_000,
       headers: body === null ? {} : { 'Content-Length': body.length } }
-    const outgoing = http.request(options, (response) => {
+    const outgoing = (tls ? https : http).request({ ...options, ...tls ? { rejectUnauthorized: false } : null }, (response) => {
       let bytes = 0
       response.on('data', (chunk: Buffer) => { bytes += chunk.length })
       response.on('end', () => resolve({ status: response.statusCode ?? 0, bytes }))
@@ -153,13 +162,13 @@ export function request(port: number, path: string, body: Buffer | null = null):
 }
 
 /** Resolves when `path` is answered with 200; rejects when the process ends or 15 s pass. */
-export async function waitUntilReady(managed: ManagedProcess, port: number, path: string): Promise<void> {
+export async function waitUntilReady(managed: ManagedProcess, port: number, path: string, options: RequestOptions = {}): Promise<void> {
   const late = Date.now() + 15_000
   let last = 'no answer'
   while (Date.now() < late) {
     if (managed.ended) throw new Error(`${managed.name} ended while starting:\n${managed.output}`)
     try {
-      const { status } = await request(port, path)
+      const { status } = await request(port, path, options)
       if (status === 200) return
       last = `status ${status}`
     } catch (error) {

@@ -2,14 +2,16 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { existsSync, truncateSync } from 'node:fs'
 import path from 'node:path'
+import { benchCertificates } from './certificates.ts'
 import { logFile, type Contender } from './contenders.ts'
+import { runHandshakes } from './handshakes.ts'
 import { ManagedProcess, freePorts, removeFolder, request, runToEnd, temporaryFolder, waitUntilReady } from './managed-process.ts'
 import type { Measurement } from './measurement.ts'
 import type { OpenLoopResult } from './open-loop.ts'
 import type { Origin } from './origin.ts'
 import { cpuTimeOf, memoryOf, type MemoryUse, type ProcessStat } from './process-usage.ts'
 import type { Workload } from './workloads.ts'
-import { runWrk } from './wrk.ts'
+import { runWrk, type WrkResult } from './wrk.ts'
 
 /** Before memory is read: pages of closed connections are given back, pending collections happen. */
 const SETTLE_MS = 1500
@@ -31,13 +33,18 @@ export interface Cores {
   readonly load: number
 }
 
-export async function startContender(contender: Contender, origin: Origin, cores: Cores): Promise<RunningContender> {
+export async function startContender(
+  contender: Contender, origin: Origin, cores: Cores, tls: Workload['tls'] = 'none',
+): Promise<RunningContender> {
   const folder = temporaryFolder()
   const [port = 0] = await freePorts(1)
-  const launch = contender.launch({ originPort: origin.port, listenPort: port, folder })
+  const launch = contender.launch({
+    originPort: tls === 'upstream' ? origin.tlsPort : origin.port, listenPort: port, folder,
+    tls: tls === 'downstream' ? benchCertificates().site : null, originCaFile: tls === 'upstream' ? benchCertificates().caFile : null,
+  })
   const process = new ManagedProcess(contender.name, launch, cores.proxy)
   try {
-    await waitUntilReady(process, port, '/80')
+    await waitUntilReady(process, port, '/80', { tls: tls === 'downstream' })
   } catch (error) {
     await process.stop()
     throw error
@@ -52,12 +59,15 @@ export async function startContender(contender: Contender, origin: Origin, cores
 /** A wrong answer is cheap to give: nothing is measured before the right one was seen. */
 export async function checkAnswer(running: RunningContender, workload: Workload): Promise<void> {
   const body = workload.uploadBytes > 0 ? Buffer.alloc(workload.uploadBytes, 'x') : null
-  const answer = await request(running.port, workload.path, body)
+  const answer = await request(running.port, workload.path, { body, tls: workload.tls === 'downstream' })
   if (answer.status !== 200 || answer.bytes !== workload.answerBytes) {
     const right = `200 and ${workload.answerBytes} are right`
     throw new Error(`${workload.path} was answered with ${answer.status} and ${answer.bytes} bytes; ${right}`)
   }
 }
+
+/** Thousands of handshakes take their time on a client's one core. */
+const OPENING_MAX_MS = 60_000
 
 interface Cost {
   readonly userMicros: number
@@ -103,17 +113,23 @@ function identity(tree: readonly ProcessStat[]): string {
   return tree.map((stat) => `${stat.pid}@${stat.startTicks}`).toSorted().join(' ')
 }
 
+/** Load of the kind that the workload wants, as fast as answers come. */
+export function drive(workload: Workload, { port, folder }: RunningContender, seconds: number, cores: Cores): Promise<WrkResult> {
+  if (workload.kind === 'handshakes') return runHandshakes(workload, port, seconds, cores.load)
+  return runWrk(workload, port, seconds, cores.load, folder)
+}
+
 /** @returns requests per second, which is the capacity as far as so short a run can tell. */
 export async function warmUp(running: RunningContender, workload: Workload, seconds: number, cores: Cores): Promise<number> {
   const connections = workload.kind === 'idle' ? 64 : workload.connections
-  const result = await runWrk({ ...workload, connections }, running.port, seconds, cores.load, running.folder)
+  const result = await drive({ ...workload, connections }, running, seconds, cores)
   return result.requests / result.seconds
 }
 
 export async function measureClosed(
   running: RunningContender, workload: Workload, round: number, seconds: number, cores: Cores,
 ): Promise<Measurement> {
-  const { cost, result } = await costWhile(running, seconds, () => runWrk(workload, running.port, seconds, cores.load, running.folder))
+  const { cost, result } = await costWhile(running, seconds, () => drive(workload, running, seconds, cores))
   const requests = workload.countByBytes ? result.bytes / (workload.answerBytes + HEAD_BYTES) : result.requests
   return {
     workload: workload.name, contender: running.contender.name, round,
@@ -156,9 +172,9 @@ export async function measureIdle(running: RunningContender, workload: Workload,
   await delay(SETTLE_MS)
   const before = memoryOf(pids())
   const client = path.join(import.meta.dirname, 'idle-connections.ts')
-  const args = [client, String(running.port), String(workload.connections), String(workload.answerBytes)]
+  const args = [client, String(running.port), String(workload.connections), String(workload.answerBytes), workload.tls]
   const holder = new ManagedProcess('idle connections', { command: process.execPath, args }, cores.load)
-  const late = Date.now() + 20_000
+  const late = Date.now() + OPENING_MAX_MS
   while (!holder.output.includes('open ')) {
     if (holder.ended || Date.now() > late) {
       await holder.stop()

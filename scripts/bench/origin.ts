@@ -4,11 +4,14 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
+import { benchCertificates, CIPHER_SUITES } from './certificates.ts'
 import { ManagedProcess, freePorts, temporaryFolder, waitUntilReady } from './managed-process.ts'
 import { WORKLOADS } from './workloads.ts'
 
 export interface Origin {
   readonly port: number
+  /** The same over TLS. */
+  readonly tlsPort: number
   readonly process: ManagedProcess
   /** Connections that were accepted so far, the one that asks included. */
   accepted(): Promise<number>
@@ -28,7 +31,8 @@ export function runAs(): string {
  * nginx must read an upload to its end before it answers; `return` alone would answer at the head. So `/up` buffers the
  * body and asks itself.
  */
-export function originConfig(folder: string, port: number): string {
+export function originConfig(folder: string, ports: { readonly port: number; readonly tlsPort: number }): string {
+  const { certFile, keyFile } = benchCertificates().origin
   return `${runAs()}daemon off;
 worker_processes 1;
 pid ${folder}/pid;
@@ -56,7 +60,13 @@ http {
     location / { return 200 "ok"; }
   }
   server {
-    listen 127.0.0.1:${port} backlog=4096;
+    listen 127.0.0.1:${ports.port} backlog=4096;
+    listen 127.0.0.1:${ports.tlsPort} ssl backlog=4096;
+    ssl_certificate ${certFile};
+    ssl_certificate_key ${keyFile};
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_prefer_server_ciphers on;
+    ssl_conf_command Ciphersuites ${CIPHER_SUITES};
     root ${folder}/files;
     location = /80 { return 200 "${'x'.repeat(80)}"; }
     location = /1k { return 200 "${'x'.repeat(1000)}"; }
@@ -78,18 +88,18 @@ http {
 
 export async function startOrigin(core: number): Promise<Origin> {
   const folder = temporaryFolder()
-  const [port = 0] = await freePorts(1)
+  const [port = 0, tlsPort = 0] = await freePorts(2)
   mkdirSync(path.join(folder, 'files'))
   for (const workload of WORKLOADS) {
     if (workload.answerBytes > 1000) writeFileSync(path.join(folder, 'files', workload.path), Buffer.alloc(workload.answerBytes, 'x'))
   }
   const config = path.join(folder, 'nginx.conf')
-  writeFileSync(config, originConfig(folder, port))
+  writeFileSync(config, originConfig(folder, { port, tlsPort }))
   const process = new ManagedProcess('origin', { command: 'nginx', args: ['-p', folder, '-c', config] }, core)
   await waitUntilReady(process, port, '/80')
   const accepted = async (): Promise<number> => {
     const page = await fetch(`http://127.0.0.1:${port}/status`, { headers: { Connection: 'close' } })
     return parseAccepted(await page.text())
   }
-  return { port, process, accepted }
+  return { port, tlsPort, process, accepted }
 }

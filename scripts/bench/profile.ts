@@ -5,12 +5,11 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Contender } from './contenders.ts'
 import { hottestFunctions, type CpuProfile } from './cpu-profile.ts'
 import { runToEnd } from './managed-process.ts'
-import { checkAnswer, startContender, warmUp, type Cores } from './measure.ts'
+import { checkAnswer, drive, startContender, warmUp, type Cores } from './measure.ts'
 import type { BenchOptions } from './options.ts'
 import type { Origin } from './origin.ts'
 import { hottestTable } from './report.ts'
 import type { Workload } from './workloads.ts'
-import { runWrk } from './wrk.ts'
 
 const HOTTEST = 10
 /** Those that run an application of the bench which listens for the signal (worker-profile.ts). */
@@ -21,7 +20,7 @@ export async function profileRun(
   contender: Contender, origin: Origin, workload: Workload, options: BenchOptions, cores: Cores,
 ): Promise<void> {
   if (!PROFILED.has(contender.name)) throw new Error(`--profile works for ${[...PROFILED].join(' and ')}; use --perf for ${contender.name}`)
-  const running = await startContender(contender, origin, cores)
+  const running = await startContender(contender, origin, cores, workload.tls)
   try {
     await checkAnswer(running, workload)
     await warmUp(running, workload, options.warmUpSeconds, cores)
@@ -32,7 +31,7 @@ export async function profileRun(
     if (pid === undefined) throw new Error('no process of it listens for the signal that begins a profile')
     process.kill(pid, 'SIGUSR2')
     await delay(100)
-    await runWrk(workload, running.port, options.seconds, cores.load, running.folder)
+    await drive(workload, running, options.seconds, cores)
     process.kill(pid, 'SIGUSR2')
     const written = path.join(running.folder, `${pid}.cpuprofile`)
     for (let tries = 0; !existsSync(written); tries++) {
@@ -59,7 +58,7 @@ export async function perfRun(
       return { ...launch, env: { ...launch.env, NODE_OPTIONS: '--perf-basic-prof --interpreted-frames-native-stack' } }
     },
   }
-  const running = await startContender(named, origin, cores)
+  const running = await startContender(named, origin, cores, workload.tls)
   const pids = running.process.tree().map((stat) => stat.pid)
   try {
     await checkAnswer(running, workload)
@@ -68,7 +67,7 @@ export async function perfRun(
     const record = ['record', '--freq', '1999', '--output', recorded, '--pid', pids.join(','), '--', 'sleep', String(options.seconds)]
     await Promise.all([
       runToEnd('perf record', { command: 'perf', args: record }, null),
-      runWrk(workload, running.port, options.seconds, cores.load, running.folder),
+      drive(workload, running, options.seconds, cores),
     ])
     const report = ['report', '--input', recorded, '--stdio', '--sort', 'symbol', '--percent-limit', '0.7']
     const text = await runToEnd('perf report', { command: 'perf', args: report }, null)

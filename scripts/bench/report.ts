@@ -51,6 +51,7 @@ const MEMORY: Column = { title: 'memory', cell: (summary) => `${decimal(summary.
 const FAILURES: Column = { title: 'failures', cell: (summary) => String(summary.failures) }
 
 const COLUMNS: Readonly<Record<Workload['kind'], readonly Column[]>> = {
+  handshakes: [CONTENDER, ...CPU, RATE, REUSE, MEMORY, FAILURES],
   closed: [CONTENDER, ...CPU, RATE, P50, ...P99, REUSE, MEMORY, FAILURES],
   open: [CONTENDER, ...CPU, RATE, P50, ...P99, ...TAIL, CLIENT_DELAY, REUSE, MEMORY, FAILURES],
   idle: [

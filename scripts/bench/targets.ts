@@ -68,6 +68,11 @@ const TARGETS: readonly Target[] = [
       return Number.isFinite(best) ? own / best : Number.NaN
     },
   },
+  ratio('over TLS, keep-alive: CPU', 'tlskeep', 1.15),
+  ratio('full handshake each: CPU', 'tlsfull', 1.15),
+  ratio('resumed handshake each: CPU', 'tlsresumed', 1.05),
+  ratio('10 MB over TLS: CPU', 'tls10m', 1.0),
+  ratio('TLS to the origin, keep-alive: CPU', 'tlsupstream', 1.15),
   {
     title: 'idle connection: memory',
     limit: 7,

@@ -3,8 +3,15 @@
 export interface Workload {
   readonly name: string
   readonly title: string
-  /** `closed`: wrk, as fast as answers come. `open`: fixed arrivals by our own client. `idle`: memory of connections that wait. */
-  readonly kind: 'closed' | 'open' | 'idle'
+  /**
+   * `closed`: wrk, as fast as answers come. `handshakes`: the same with a connection each, by `openssl s_time`. `open`: fixed arrivals
+   * by our own client. `idle`: memory of connections that wait.
+   */
+  readonly kind: 'closed' | 'handshakes' | 'open' | 'idle'
+  /** Which side of the proxy speaks TLS. Only contenders that can take part. */
+  readonly tls: 'none' | 'downstream' | 'upstream'
+  /** Of handshakes: sessions are taken up again. */
+  readonly resumes: boolean
   readonly path: string
   /** Body bytes of the answer. */
   readonly answerBytes: number
@@ -30,7 +37,11 @@ export const COMPARED_WORKLOADS: readonly string[] = ['small', '100k', '10m', 'c
 const KB = 1000
 const MB = 1000 * 1000
 
-const base = { kind: 'closed', uploadBytes: 0, connections: 64, closeEach: false, countByBytes: false, contenders: null } as const
+const base = {
+  kind: 'closed', tls: 'none', resumes: false, uploadBytes: 0, connections: 64, closeEach: false, countByBytes: false, contenders: null,
+} as const
+/** Clients that wait for one connection each: enough that there is always one that has its answer. */
+const HANDSHAKES_AT_ONCE = 16
 
 export const WORKLOADS: readonly Workload[] = [
   { ...base, name: 'small', title: '80 B, keep-alive, 64 connections', path: '/80', answerBytes: 80 },
@@ -54,4 +65,25 @@ export const WORKLOADS: readonly Workload[] = [
     contenders: ['cirque-bare', 'cirque', 'cirque-log', 'cirque-traces'],
   },
   { ...base, name: 'idle', title: 'idle keep-alive connections', kind: 'idle', path: '/80', answerBytes: 80, connections: 4000 },
+  { ...base, name: 'tlskeep', title: '80 B over TLS, keep-alive, 64 connections', tls: 'downstream', path: '/80', answerBytes: 80 },
+  {
+    ...base, name: 'tlsfull', title: '80 B over TLS, a full handshake for each, 16 at a time', kind: 'handshakes', tls: 'downstream',
+    path: '/80', answerBytes: 80, connections: HANDSHAKES_AT_ONCE, closeEach: true,
+  },
+  {
+    ...base, name: 'tlsresumed', title: '80 B over TLS, a resumed handshake for each, 16 at a time', kind: 'handshakes', tls: 'downstream',
+    resumes: true, path: '/80', answerBytes: 80, connections: HANDSHAKES_AT_ONCE, closeEach: true,
+  },
+  {
+    ...base, name: 'tls10m', title: '10 MB down over TLS, 16 at a time', tls: 'downstream', path: '/10m', answerBytes: 10 * MB,
+    connections: 16, countByBytes: true,
+  },
+  {
+    ...base, name: 'tlsupstream', title: '80 B, keep-alive, 64 connections, TLS to the origin', tls: 'upstream', path: '/80',
+    answerBytes: 80,
+  },
+  {
+    ...base, name: 'tlsidle', title: 'idle keep-alive connections over TLS', kind: 'idle', tls: 'downstream', path: '/80', answerBytes: 80,
+    connections: 4000,
+  },
 ]

@@ -59,6 +59,6 @@ export async function runWrk(workload: Workload, port: number, seconds: number, 
   writeFileSync(script, wrkScript(workload))
   const args = ['-t1', `-c${workload.connections}`, `-d${seconds}s`, '--timeout', '20s', '-s', script]
   if (workload.closeEach) args.push('-H', 'Connection: close')
-  args.push(`http://127.0.0.1:${port}${workload.path}`)
+  args.push(`${workload.tls === 'downstream' ? 'https' : 'http'}://127.0.0.1:${port}${workload.path}`)
   return parseWrk(await runToEnd('wrk', { command: 'wrk', args }, core))
 }

@@ -62,7 +62,7 @@ test('bench trials: numbers are read and shown with their units', () => {
 })
 
 test('bench: nginx with a log writes the fields that Cirque has', () => {
-  const config = nginxConfig({ originPort: 1, listenPort: 2, folder: '/folder' }, '', { log: true })
+  const config = nginxConfig({ originPort: 1, listenPort: 2, folder: '/folder', tls: null, originCaFile: null }, '', { log: true })
   const format = /log_format fields escape=json '\{(.*)\}';/.exec(config)?.[1] ?? ''
   // Of an application, of samples and of traces, which the bench's lines have none of.
   const left: readonly string[] = ['app', 'w', 'trace_id', 'span_id']

@@ -20,7 +20,7 @@ interface Start { readonly firstAnswerMs: number; readonly forkToAnswerMs: numbe
 /** One start in a folder that may know an earlier one. The worker is the youngest process of the tree. */
 async function start(contender: Contender, setting: TrialSetting, folder: string): Promise<Start> {
   const [port = 0] = await freePorts(1)
-  const launch = contender.launch({ originPort: setting.origin.port, listenPort: port, folder })
+  const launch = contender.launch({ originPort: setting.origin.port, listenPort: port, folder, tls: null, originCaFile: null })
   const begin = performance.now()
   const process = new ManagedProcess(contender.name, launch, setting.cores.proxy)
   try {
