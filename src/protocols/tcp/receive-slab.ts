@@ -8,14 +8,17 @@ import { BUFFER_RESERVE } from '../byte-stream.ts'
 /** Bytes read at once. 32 to 256 KiB made no measurable difference. */
 export const READ_BYTES = 65_536
 
+/** Most that one record of TLS holds (RFC 8446 5.1). */
+export const RECORD_BYTES = 16_384
+
 /** Receive buffers kept for the next relayed body. */
 const SPARE_BUFFERS = 64
 
 /** Counts in `heldBytes` by what was ever read into it: pages that were never touched take no memory. */
 export class Slab {
   touched = 0
-  /** With BUFFER_RESERVE on either side. */
-  readonly bytes: Buffer = Buffer.allocUnsafeSlow(BUFFER_RESERVE + READ_BYTES + BUFFER_RESERVE)
+  /** With BUFFER_RESERVE on either side, and behind that room for a record of TLS that comes behind a pause, with the same. */
+  readonly bytes: Buffer = Buffer.allocUnsafeSlow(READ_BYTES + RECORD_BYTES + 4 * BUFFER_RESERVE)
   /** What the kernel writes into. */
   readonly view: Buffer = this.bytes.subarray(BUFFER_RESERVE, BUFFER_RESERVE + READ_BYTES)
 }

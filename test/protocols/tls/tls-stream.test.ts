@@ -212,15 +212,52 @@ test('tls stream: what the kernel took at once is not queued, what it did not is
   await within('all bytes', serverOwner.whole(30_000_001))
 })
 
-test('tls stream: writes of one turn all count until the engine has them', async t => {
+test('tls stream: what is written behind a write under way is copied, until that is too much, and leaves in order', async t => {
+  const before = heldBytes.now
   const { client, clientOwner, serverOwner } = await tlsSides(t)
-  client.writeBytes(Buffer.alloc(20_000, 'a'))
-  assert.equal(client.bytesQueued, 0)
-  client.writeBytes(Buffer.alloc(20_000, 'b'))
-  assert.equal(client.bytesQueued, 20_000)
+  const bytes = Buffer.alloc(20_000)
+  for (const char of 'abcd') {
+    client.writeBytes(bytes.fill(char))
+    // It is free again.
+    assert.equal(client.bytesQueued, 0)
+    client.writeText(char.toUpperCase())
+    client.flush()
+  }
+  bytes.fill('!')
+  const kept = Buffer.alloc(20_000, 'e')
+  client.writeBytes(kept)
+  assert.ok(client.bytesQueued >= 20_000)
   await within('room', clientOwner.drained.promise)
   assert.equal(client.bytesQueued, 0)
-  await within('all bytes', serverOwner.whole(40_000))
+  const text = await within('all bytes', serverOwner.whole(100_004))
+  assert.equal(text, [...'abcd'].map(char => char.repeat(20_000) + char.toUpperCase()).join('') + 'e'.repeat(20_000))
+  assert.equal(heldBytes.now, before)
+})
+
+test('tls stream: what was copied leaves also when the stream is closed in the same turn', async t => {
+  const { server, clientOwner, serverOwner } = await tlsSides(t)
+  for (let count = 0; count < 3; count++) server.writeBytes(Buffer.alloc(20_000, 'x'))
+  server.destroy()
+  assert.deepEqual([server.destroyed, server.socket.destroyed], [true, false])
+  server.writeText('behind it')
+  await within('both ends', Promise.all([clientOwner.closed.promise, serverOwner.closed.promise]))
+  assert.deepEqual([clientOwner.text, serverOwner.events], ['x'.repeat(60_000), ['closed']])
+})
+
+test('tls stream: to a stream with a buffer of its own full records come together, and none waits for longer than the turn', async t => {
+  const { client, serverOwner } = await tlsSides(t)
+  const sizes: number[] = []
+  serverOwner.onPiece = ({ stream }, _buffer, from, to) => {
+    stream.receiveBuffer!.useOwnBuffer()
+    sizes.push(to - from)
+  }
+  for (const bytes of [10, 16_384, 3 * 16_384, 1_000_000, 16_384 * 40]) {
+    const whole = serverOwner.whole(serverOwner.text.length + bytes)
+    client.writeBytes(Buffer.alloc(bytes, 'x'))
+    await within(`${bytes} bytes`, whole)
+  }
+  assert.ok(sizes.length < 70, `${sizes.length} pieces`)
+  assert.ok(Math.max(...sizes) === 65_536)
 })
 
 test('tls stream: an answer that came before the other side closed is read, though nothing can be written any more', async t => {
