@@ -67,8 +67,7 @@ export class ClientHelloReader {
       const at = this.#record
       if (this.#byte(at) !== HANDSHAKE_RECORD || this.#byte(at + 1) !== 3) return 'read'
       const size = this.#byte(at + 3) << 8 | this.#byte(at + 4)
-      // OpenSSL takes no empty one.
-      if (size === 0 || size > MAX_HELLO_BYTES) return 'read'
+      if (size > MAX_HELLO_BYTES) return 'read'
       if (this.#length < at + RECORD_HEADER + size) break
       this.#record = at + RECORD_HEADER + size
       const from = BUFFER_RESERVE + at + RECORD_HEADER
@@ -78,6 +77,8 @@ export class ClientHelloReader {
   }
 
   #readRecord(part: Buffer): HelloVerdict {
+    // OpenSSL takes some of these.
+    if (part.length === 0) return 'more'
     // Nearly every message is one record.
     if (this.#messageLength === 0 && sizeOfMessage(part) <= part.length) return this.#readMessage(part)
     const length = this.#messageLength + part.length
