@@ -27,6 +27,7 @@ export type { CertificateFor, TlsListenerOptions } from './listener/tls-listener
 export {
   CertificateError, type CertificateMistake, type CertificateRemark, type ClientCertificates, type GivenCertificate,
 } from './certificates/certificate-entry.ts'
+export type { CertificateChange } from './certificates/certificate-files.ts'
 export type { TlsPolicyName, TlsVersion } from './certificates/tls-policy-name.ts'
 export type { HalfClose, HttpServerOptions } from './protocols/http-options.ts'
 export type { Http1ServerOptions } from './protocols/http1/http1-options.ts'

@@ -9,6 +9,7 @@ import './early-signals.ts'
 import { Command, CommanderError } from 'commander'
 import { ChannelError } from '../src/ipc/channel.ts'
 import { addChangeCommands } from './commands/change-commands.ts'
+import { addCertsCommand } from './commands/certs-command.ts'
 import { addCompletionsCommand } from './commands/completions-command.ts'
 import { addExplainCommand } from './commands/explain-command.ts'
 import { addInitCommand } from './commands/init-command.ts'
@@ -49,6 +50,7 @@ export function createCommandLine(): Command {
   addChangeCommands(program)
   addValidateCommand(program)
   addWorkerCommands(program)
+  addCertsCommand(program)
   addLogLevelCommand(program)
   addProveCommand(program)
   addCompletionsCommand(program)

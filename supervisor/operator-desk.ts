@@ -10,6 +10,7 @@ import type { FromOperator, OperationOutcome, OperationStarted } from '../src/ip
 import { PROTOCOL_VERSION } from '../src/ipc/messages.ts'
 import type { Question } from '../src/ipc/channel.ts'
 import { NO_COUNTS, type OpenCounts } from '../src/ipc/open-counts.ts'
+import type { CertificateDesk } from './certificate-desk.ts'
 import type { OperatorConnection } from './control-server.ts'
 import { explainByWorker } from './explain-desk.ts'
 import type { ErrorReports, ErrorReportsStatus } from './error-reports.ts'
@@ -87,6 +88,7 @@ export interface DeskLife {
   readonly upgrades: Upgrades | null
   readonly reports: ErrorReports
   readonly tickets: TicketKeeper
+  readonly certificates: CertificateDesk
   /** In ms since 1970. */
   readonly startedAt: number
   /** Resolves when workers of an earlier supervisor are ours; null: none are being taken over. */
@@ -160,6 +162,13 @@ export class OperatorDesk {
         break
       case 'log-level':
         this.#setLogLevel(message, question)
+        break
+      case 'certificates':
+        if (message.reload) {
+          this.#setup.log.info('an operator asked for a look at the files of certificates')
+          this.#life.tickets.reread()
+        }
+        void this.#life.certificates.list(message.reload).then(certificates => question.ok(certificates))
         break
       case 'upgrade': {
         // What else it may say is of another build.

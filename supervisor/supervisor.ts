@@ -21,6 +21,7 @@ import type { OperationOutcome } from '../src/ipc/messages.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
 import { renderMetrics } from '../src/telemetry/exporters/prometheus-text.ts'
 import type { AdminSource, Health } from './admin-server.ts'
+import { CertificateDesk } from './certificate-desk.ts'
 import { AlreadyRunning } from './control-sockets.ts'
 import { ErrorReports } from './error-reports.ts'
 import { EXIT, explainEnd } from './exit-codes.ts'
@@ -83,6 +84,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
   readonly #instance: Instance
   readonly ledger: MetricLedger
   readonly tickets: TicketKeeper
+  readonly certificates: CertificateDesk
   readonly #signals = new SignalPolicy()
   readonly #ended = Promise.withResolvers<number>()
   #state: SupervisorState = SupervisorState.Claiming
@@ -126,6 +128,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
       host: world.host, log, wallMs: () => world.wallMs(), readFile: file => world.readSmallFile(file, MAX_TICKET_FILE_BYTES),
       fleet: () => this.#fleet, record: () => this.record(),
     })
+    this.certificates = new CertificateDesk({ host: world.host, log, wallMs: () => world.wallMs(), fleet: () => this.#fleet })
     this.reports = new ErrorReports(world, log, this.ledger)
     this.reports.configure(config.sentry)
     this.holdings = new Holdings(world, stateFolder.path, config.supervisor.workers, log)
@@ -321,6 +324,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
     serviceManager.startWatchdog()
     this.#setup.onRunning?.(this.status())
     this.tickets.begin()
+    this.certificates.begin()
     this.reports.begin()
   }
 
@@ -437,6 +441,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
     }
     holdings.serviceManager.ready(releases.statusLine())
     this.tickets.begin()
+    this.certificates.begin()
     this.reports.begin()
   }
 
@@ -505,6 +510,7 @@ export class Supervisor implements ReleaseLife, DeskLife {
     const { holdings } = this
     this.logLevel.end()
     this.tickets.end()
+    this.certificates.end()
     holdings.closeListeners()
     holdings.closeAdmin()
     if (this.#upgrades !== null && holdings.claimed) {

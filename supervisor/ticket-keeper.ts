@@ -10,8 +10,10 @@
  */
 import { randomBytes } from 'node:crypto'
 import { TLS_DEFAULTS, type ResolvedTlsOptions } from '../src/config/tls-options.ts'
+import { overridesFor } from '../src/config/worker-settings.ts'
 import { ChannelError } from '../src/ipc/channel.ts'
 import type { ProcessLog } from '../src/ipc/process-log.ts'
+import type { DescribedTls } from '../src/ipc/server-description.ts'
 import type { Fleet } from './fleet.ts'
 import type { Generation } from './generation.ts'
 import type { ProcessHost } from './process-host.ts'
@@ -216,7 +218,16 @@ function newKey(): string { return randomBytes(KEY_BYTES).toString('base64') }
 /** The longest of all that have given tickets, or give some. */
 function ticketLifetimeMs(fleet: TicketFleet): number {
   const generations = new Set([fleet.generation, ...[...fleet.workers()].map(worker => fleet.generationOf(worker))])
-  return Math.max(0, ...[...generations].flatMap(({ description }) => description.listeners.map(({ tls }) => tls?.ticketLifetimeMs ?? 0)))
+  return Math.max(0, ...[...generations].flatMap(lifetimesOf))
+}
+
+/** What an operator says of a listener counts over what its application says. */
+function lifetimesOf({ description, settings }: Generation): number[] {
+  return description.listeners.map(({ name, tls }) => {
+    if (tls === undefined) return 0
+    const said = (overridesFor(settings.listeners, name)['tls'] as Partial<DescribedTls> | undefined)?.ticketLifetimeMs
+    return said ?? tls.ticketLifetimeMs
+  })
 }
 
 /** It makes handshakes, or may again. One that has never said hello knows no keys, and is told in its welcome. */

@@ -7,6 +7,7 @@
  * accepting, says `failed` so that another one is started in its place, and drains for seconds. Exit codes: 0 drained,
  * 1 could not start or never had a supervisor, 70 uncaught error.
  */
+import { servedWithin } from '../src/certificates/served-certificates.ts'
 import type { LogLevel } from '../src/config/log-options.ts'
 import { describeError, nameOfError } from '../src/errors/describe-error.ts'
 import type { Question } from '../src/ipc/channel.ts'
@@ -52,7 +53,9 @@ const ABOUT_LISTENERS: ReadonlySet<ToWorker['tag']> = new Set(['accept', 'stop-a
 
 /** What of a server a worker uses. */
 export type WorkerServer = Pick<
-  Server, 'prepare' | 'listeners' | 'runSelfTest' | 'watch' | 'explain' | 'drain' | 'stats' | 'health' | 'notices' | 'close'
+  Server,
+  | 'prepare' | 'listeners' | 'runSelfTest' | 'watch' | 'explain' | 'certificates' | 'reloadCertificates' | 'drain' | 'stats' | 'health'
+  | 'notices' | 'close'
 >
 
 /** The process around the worker, replaced in tests. */
@@ -323,6 +326,11 @@ export class Worker implements RunHost {
       case 'look-away':
         this.#looks.lookAway(order.id)
         break
+      case 'certificates':
+        this.#ready()
+        if (order.reload) await this.#server!.reloadCertificates()
+        question?.ok(servedWithin(this.#server!.certificates(), this.#role.maxControlMessageBytes - ANSWER_FRAME_BYTES))
+        return
       case 'explain':
         question?.ok(await this.#explain(order.request))
         return

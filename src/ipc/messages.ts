@@ -82,6 +82,8 @@ export type ToWorker =
    * when that is so. Only for workers that have a listener of TLS.
    */
   | { readonly tag: 'ticket-keys'; readonly keys: readonly string[] }
+  /** Answered with ServedCertificates (src/certificates); with `reload` after a look at their files. */
+  | { readonly tag: 'certificates'; readonly reload: boolean }
 
 /** What the supervisor tells a worker that has said `hello`; the answer's result. */
 export interface Welcome {
@@ -184,6 +186,8 @@ export type FromOperator =
    * with LevelStatus.
    */
   | { readonly tag: 'log-level'; readonly level: LogLevel | 'configured' | ''; readonly forMs: number }
+  /** Answered with CertificatesOfAll (src/certificates); with `reload` after workers have looked at their files. */
+  | { readonly tag: 'certificates'; readonly reload: boolean }
   /** Replace everything by what is in a release's folder; '' reads the running one's again. Answered with OperationStarted. */
   | { readonly tag: 'upgrade'; readonly folder: string; readonly supervisor: 'if-changed' | 'always'; readonly soakMs?: number }
   /** Read configuration and application again. Answered with OperationStarted. */
@@ -262,6 +266,7 @@ const TO_WORKER: FieldTable<ToWorker> = {
   'close-listeners': { emptyQueueMs: 'number' }, 'drain': { order: 'object' }, 'reopen-logs': {}, 'self-test': {},
   'send-descriptors': { path: 'string' }, 'look': { look: 'object' }, 'look-away': { id: 'string' }, 'explain': { request: 'object' },
   'log-level': { level: 'string', forMs: 'number' }, 'ticket-keys': { keys: 'object' },
+  'certificates': { reload: 'boolean' },
 }
 const FROM_WORKER: FieldTable<FromWorker> = {
   'hello': { protocol: 'number', worker: 'string', token: 'string', pid: 'number', phase: 'string' },
@@ -275,7 +280,7 @@ const FROM_OPERATOR: FieldTable<FromOperator> = {
   'upgrade': { folder: 'string', supervisor: 'string' }, 'reload': {}, 'rollback': {}, 'outcome': { id: 'string' },
   'look': { look: 'object' },
   'explain': { url: 'string', method: 'string', headers: 'object', from: 'string', listener: 'string', worker: 'string' },
-  'log-level': { level: 'string', forMs: 'number' },
+  'log-level': { level: 'string', forMs: 'number' }, 'certificates': { reload: 'boolean' },
 }
 
 /** Reads one received object as a message of a union. 'unknown': a tag of another build; 'bad': a known tag with a field missing. */

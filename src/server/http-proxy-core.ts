@@ -419,6 +419,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   }
 
   close(): void {
+    for (const stage of this.tlsStages) stage.close()
     this.connector.close()
     this.#lines.close()
   }

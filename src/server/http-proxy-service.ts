@@ -4,7 +4,7 @@
  */
 import type net from 'node:net'
 import type { ExplainRequest, Explanation } from '../ipc/explanation.ts'
-import { CertificateError } from '../certificates/certificate-entry.ts'
+import type { ServedCertificate } from '../certificates/served-certificates.ts'
 import type { HttpListenerOptions, ResolvedHttpListenerOptions } from '../listener/http-listener-options.ts'
 import { NOBODY } from '../listener/tcp-listener.ts'
 import type { TlsListenerOptions } from '../listener/tls-listener-options.ts'
@@ -59,16 +59,16 @@ export class HttpProxy<Ctx> extends ListeningBase<HttpListenerOptions, ResolvedH
     await super.start(context, admission)
   }
 
-  reloadCertificates(): readonly CertificateReload[] {
-    return this.#core.tlsStages.map(stage => {
-      const { listener } = stage.host
-      try {
-        return { listener, error: null, remarks: stage.reload().remarks }
-      } catch (error) {
-        if (error instanceof CertificateError) return { listener, error, remarks: [] }
-        throw error
-      }
-    })
+  reloadCertificates(): Promise<readonly CertificateReload[]> {
+    return Promise.all(this.#core.tlsStages.map(async stage => ({ listener: stage.host.listener, changes: await stage.reload() })))
+  }
+
+  * certificates(): Generator<ServedCertificate> {
+    for (const { files, host: { listener } } of this.#core.tlsStages) for (const one of files.status()) yield { listener, ...one }
+  }
+
+  * notices(): Generator<string> {
+    for (const { files, host: { listener } } of this.#core.tlsStages) for (const line of files.notices()) yield `${listener}: ${line}`
   }
 
   parts(): ServiceParts { return this.#core.parts() }

@@ -11,9 +11,12 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { ServedCertificate } from '../certificates/served-certificates.ts'
 import { resolveLimitOptions, type LimitOptions } from '../config/limit-options.ts'
 import { DRAIN_DEFAULTS } from '../config/supervisor-options.ts'
 import { isToken } from '../http/header-map.ts'
+import type { HttpListenerOptions } from '../listener/http-listener-options.ts'
+import { TLS_LISTENER_DEFAULTS } from '../listener/tls-listener-options.ts'
 import type { Acceptor, ListenerCalls } from '../listener/acceptor.ts'
 import { withCompileCache } from '../ipc/compile-cache.ts'
 import { loadSystemCalls } from '../ipc/system-calls.ts'
@@ -198,6 +201,7 @@ export class Server {
     const ordered = startOrder(this.#services)
     const listeners = ordered.flatMap(({ name, service }) => service.kind !== 'listening' ? [] : service.listeners.map(spec => ({
       name: spec.name, service: name, address: spec.address, canonical: canonicalAddress(spec.address), backlog: backlogOf(spec),
+      ...spec.secure === true ? { tls: { ticketLifetimeMs: ticketLifetimeOf(spec) } } : null,
     })))
     const names = new Set<string>()
     for (const listener of listeners) {
@@ -300,12 +304,22 @@ export class Server {
     return parts
   }
 
+  /** @internal Certificates of all listeners, as they are served. */
+  *certificates(): Iterable<ServedCertificate> {
+    for (const service of this.#listening()) yield* service.certificates?.() ?? []
+  }
+
+  /** @internal Reads what has changed in files of certificates. */
+  async reloadCertificates(): Promise<void> {
+    if (this.#running.length === 0) return
+    await Promise.all(this.#listening().map(service => service.reloadCertificates?.()))
+  }
+
   /** @internal What an operator should know of the services now, a line each: a few lines, and how many more there are. */
   notices(): string[] {
     const notices: string[] = []
     let more = 0
     for (const { service } of this.#services) {
-      if (service.kind !== 'background') continue
       for (const notice of service.notices?.() ?? []) {
         if (notices.length < MAX_NOTICES) notices.push(notice.slice(0, MAX_NOTICE_LENGTH).replaceAll(/\p{Cc}+/gu, ' '))
         else more++
@@ -424,6 +438,11 @@ function notAService(given: unknown): string {
   if (typeof members['asBackgroundService'] === 'function') return 'what is no service itself; use its asBackgroundService()'
   if (typeof members['upstreamPeer'] === 'function') return 'an application; use httpProxyService(app), with a listener'
   return 'no service; use httpProxyService(app), or an object with kind, name and start()'
+}
+
+/** Of a service of another kind than HTTP nothing more is known. */
+function ticketLifetimeOf({ options }: ListenerSpec): number {
+  return (options as HttpListenerOptions).tls?.ticketLifetimeMs ?? TLS_LISTENER_DEFAULTS.ticketLifetimeMs
 }
 
 export function backlogOf(spec: ListenerSpec): number { return spec.options.backlog ?? DEFAULT_BACKLOG }

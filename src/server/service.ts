@@ -9,7 +9,8 @@ import type { ExplainRequest, Explanation } from '../ipc/explanation.ts'
 import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
 import type { DescribedAddress, DescribedService } from '../ipc/server-description.ts'
 import type { Acceptor } from '../listener/acceptor.ts'
-import type { CertificateError, CertificateRemark } from '../certificates/certificate-entry.ts'
+import type { CertificateChange } from '../certificates/certificate-files.ts'
+import type { ServedCertificate } from '../certificates/served-certificates.ts'
 import type { HttpListenerOptions } from '../listener/http-listener-options.ts'
 import type { TlsListenerOptions } from '../listener/tls-listener-options.ts'
 import type { ListenerOptions } from '../listener/listener-options.ts'
@@ -49,10 +50,8 @@ export type ServiceParts = Required<Pick<DescribedService, 'hooks' | 'otherMetho
 export interface CertificateReload {
   /** Name of the listener. */
   readonly listener: string
-  /** Why it serves what it served before; null: it serves what was read. */
-  readonly error: CertificateError | null
-  /** What is odd about what was read. */
-  readonly remarks: readonly CertificateRemark[]
+  /** Entries that are served now, and those that are not, with the reason; none: nothing has changed in the files. */
+  readonly changes: readonly CertificateChange[]
 }
 
 /** A connection of the process to itself, for the test that made it. */
@@ -80,8 +79,12 @@ export interface ListeningService {
   readonly listeners: readonly ListenerSpec[]
   /** What it is made of, for `cirque validate`. Left out: nothing that could be told. */
   parts?(): ServiceParts
-  /** Reads the certificates of its listeners again, and serves them where they will do. Left out: it has none. */
-  reloadCertificates?(): readonly CertificateReload[]
+  /** Reads certificates of its listeners whose files have changed, and serves them where they will do. Left out: it has none. */
+  reloadCertificates?(): Promise<readonly CertificateReload[]>
+  /** @internal Certificates as they are served. Left out: it has none. */
+  certificates?(): Iterable<ServedCertificate>
+  /** What an operator who asks should know of it now, a line each, the first ones first. Left out: nothing. */
+  notices?(): Iterable<string>
   /** Builds what is built once per service; called before any listener accepts. `admission` is that of the whole server. */
   start(context: ServerContext, admission: Admission): Promise<void> | void
   /**

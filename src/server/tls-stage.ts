@@ -12,6 +12,7 @@ import { appendFile } from 'node:fs'
 import {
   readCertificates, readClientRules, type GivenCertificate, type ReadCertificates,
 } from '../certificates/certificate-entry.ts'
+import { CertificateFiles, type CertificateChange } from '../certificates/certificate-files.ts'
 import { describeError } from '../errors/describe-error.ts'
 import { givenCertificates, type ResolvedTlsListenerOptions } from '../listener/tls-listener-options.ts'
 import { isPromise } from '../primitives/application-call.ts'
@@ -54,12 +55,18 @@ const MAX_PLAIN_BYTES = 65_536
 /** Alert `unrecognized_name`, fatal (RFC 6066 3), as the first record of a connection. */
 const UNRECOGNIZED_NAME = '\x15\x03\x01\x00\x02\x02\x70'
 
+/** How often files are looked at, in ms; less often where there are many, which costs a hundredth of a core at most. */
+const LOOK_MS = 2_000
+const LOOK_MS_A_FILE = 2
+
 export class TlsStage implements AcceptStage {
   readonly name = 'tls'
   readonly options: ResolvedTlsListenerOptions
   readonly host: TlsStageHost
   readonly map: CertificateMap
   readonly slots: HandshakeSlots
+  readonly files: CertificateFiles
+  #stopLooking: () => void = () => {}
   /** Entries of answers that an application has given before. */
   readonly #answered = new WeakMap<GivenCertificate, ServedEntry>()
 
@@ -73,28 +80,38 @@ export class TlsStage implements AcceptStage {
     if (givenCertificates(options).length === 0 && options.certificateFor === null) {
       throw OptionError.of('listener.tls.certificates', options.certificates, 'give at least one certificate, or certificateFor')
     }
-    this.#say(this.#read(false, options).remarks)
+    const { clientCertificates: mode, clientCa: ca, clientCrl: crl } = options
+    this.files = new CertificateFiles(givenCertificates(options), { mode, ca, crl }, {
+      now: () => host.ticker.clock.wall(), replace: entries => this.map.replace(entries),
+    })
+    this.#say(this.files.load())
+    this.#lookLater()
     if (options.keyLogFile === '') return
     host.lines.warn('secrets of connections are written to a file: whoever has it reads them', { listener: host.listener }, () => ({
       file: options.keyLogFile,
     }))
   }
 
-  /**
-   * Reads all files again, and serves what is in them from now on.
-   * @param given certificates in place of those of the options
-   * @throws CertificateError with every mistake there is; then what was served before is served on
-   */
-  reload(given: Partial<Pick<ResolvedTlsListenerOptions, 'certificates' | 'certificateFiles'>> = {}): ReadCertificates {
-    return this.#read(true, { ...this.options, ...given })
+  /** For as long as the listener serves. What hangs on a disk is waited for, not asked again. */
+  #lookLater(): void {
+    const { files, host: { ticker: { clock } } } = this
+    if (files.files === 0) return
+    const everyMs = Math.max(LOOK_MS, files.files * LOOK_MS_A_FILE)
+    this.#stopLooking = clock.every(everyMs, () => { void this.#look(false) })
   }
 
-  #read(refusesExpired: boolean, options: ResolvedTlsListenerOptions): ReadCertificates {
-    const { clientCertificates, clientCa, clientCrl } = options
-    const clients = readClientRules(clientCertificates, clientCa, clientCrl, 'listener.tls')
-    const found = readCertificates(givenCertificates(options), { now: this.host.ticker.clock.wall(), refusesExpired, clients })
-    this.map.replace(found.entries)
-    return found
+  /** Reads what has changed since it was read last, and serves it where it will do. @returns what came of it */
+  reload(): Promise<readonly CertificateChange[]> { return this.#look(true) }
+
+  close(): void { this.#stopLooking() }
+
+  async #look(atOnce: boolean): Promise<readonly CertificateChange[]> {
+    const changes = await this.files.look(atOnce), { lines, listener } = this.host
+    for (const { outcome, files, reason } of changes) {
+      if (outcome === 'swapped') lines.info('a certificate was swapped', { listener }, () => ({ files }))
+      else lines.error('a certificate was not swapped; the one before is served', { listener }, () => ({ files, reason }))
+    }
+    return changes
   }
 
   #say(remarks: ReadCertificates['remarks']): void {

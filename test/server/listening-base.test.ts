@@ -28,7 +28,8 @@ test('listening service: it shows what adds listeners and what a server needs, a
   const service = httpProxyService(app)
   type Member = keyof HttpProxy<undefined>
   const forServer: readonly Member[] = [
-    'acceptSelfTest', 'bind', 'close', 'counted', 'drain', 'explain', 'kind', 'listeners', 'parts', 'reloadCertificates', 'start', 'stats',
+    'acceptSelfTest', 'bind', 'certificates', 'close', 'counted', 'drain', 'explain', 'kind', 'listeners', 'notices', 'parts',
+    'reloadCertificates', 'start', 'stats',
     'watch',
   ]
   assert.deepEqual(membersOf(service), ['addTcp', 'addTls', 'addUnix', 'name', ...forServer].toSorted())

@@ -419,6 +419,8 @@ export class SimWorker implements Acceptor, WorkerWorld {
       },
       watch: () => {},
       explain: () => null,
+      certificates: () => [],
+      reloadCertificates: () => Promise.resolve(),
       drain: () => new Promise(resolve => {
         // A turn of its own: what ends a connection is no promise of the worker's.
         this.#whenEmpty = () => { this.#after(0, () => resolve({ cut: 0 })) }

@@ -50,6 +50,7 @@ class Bench {
   tls: ResolvedTlsOptions = { ...TLS_DEFAULTS }
   speaksTls = true
   ticketLifetimeMs = 60_000
+  said: Generation['settings']['listeners'] = {}
   file: Buffer | null = null
   journals = 0
   diskIsFull = false
@@ -59,9 +60,12 @@ class Bench {
   constructor(workers = 2) {
     this.workers = Array.from({ length: workers }, (_, slot) => new FakeWorker(slot))
     const log = (message: string, fields?: object): void => { this.lines.push(`${message} ${JSON.stringify(fields ?? {})}`) }
-    const listeners = (): object[] => this.speaksTls ? [{ tls: { ticketLifetimeMs: this.ticketLifetimeMs } }, {}] : [{}]
+    const listeners = (): object[] => {
+      const plain = { name: 'b' }, secure = { name: 'a', tls: { ticketLifetimeMs: this.ticketLifetimeMs } }
+      return this.speaksTls ? [secure, plain] : [plain]
+    }
     const generation = (): Generation => ({
-      description: { listeners: listeners() }, settings: { tls: this.tls },
+      description: { listeners: listeners() }, settings: { tls: this.tls, listeners: this.said },
     }) as unknown as Generation
     const processes = this.workers.map(({ process }) => process)
     this.fleet = {
@@ -287,6 +291,10 @@ test('ticket keeper: where tickets live long keys change less often, so that the
   assert.equal(worker.keys.length, 2)
   await bench.elapse(2 * 48 * 60_000)
   assert.ok(worker.keys.length > 20 && worker.keys.length <= 26, `${worker.keys.length} keys`)
+  // The operator has the last word.
+  bench.said = { '*': { tls: { ticketLifetimeMs: 60_000 } } }
+  await bench.elapse(3 * 48 * 60_000)
+  assert.ok(worker.keys.length < 6, `${worker.keys.length} keys`)
 })
 
 test('ticket keeper: no line of the log has a key', async () => {

@@ -75,6 +75,25 @@ test('worker: keys of session tickets are taken from the welcome and from an ord
   await order({ tag: 'drain', order: ORDER })
 })
 
+test('worker: certificates are told by a worker that is ready, after a look at their files where that is asked for', async () => {
+  const { worker, order } = fixture()
+  assert.match(await order({ tag: 'certificates', reload: false }), /not ready yet/)
+  const done: string[] = []
+  const server = new Server()
+  server.addService({ kind: 'background', name: 'b', start() {} })
+  server.reloadCertificates = async () => { done.push('reload') }
+  server.certificates = () => {
+    done.push('list')
+    return []
+  }
+  void worker.run(server)
+  await settle()
+  assert.equal(await order({ tag: 'certificates', reload: false }), 'ok')
+  assert.equal(await order({ tag: 'certificates', reload: true }), 'ok')
+  assert.deepEqual(done, ['list', 'reload', 'list'])
+  await order({ tag: 'drain', order: ORDER })
+})
+
 test('worker: it says ready when its services are, and obeys only then', async () => {
   const { worker, sent, order } = fixture()
   const gate = Promise.withResolvers<void>()

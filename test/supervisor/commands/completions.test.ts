@@ -76,7 +76,7 @@ const EVERYTHING = COMMANDS.flatMap(({ words, options, below, arguments: [first]
 test('completions: what the help shows is what can be completed', () => {
   assert.deepEqual(COMMANDS.map(({ words }) => words.join(' ')), [
     '', 'init', 'run', 'dev', 'status', 'top', 'tail', 'trace', 'explain', 'stop', 'upgrade', 'reload', 'rollback', 'validate',
-    'workers', 'workers ls', 'workers restart', 'log-level', 'prove', 'completions',
+    'workers', 'workers ls', 'workers restart', 'certs', 'certs reload', 'log-level', 'prove', 'completions',
   ])
   const upgrade = COMMANDS.find(({ words }) => words[0] === 'upgrade')!
   assert.deepEqual(upgrade.arguments, [{ name: 'folder', variadic: false, offer: 'folder' }])

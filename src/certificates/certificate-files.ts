@@ -1,0 +1,332 @@
+/**
+ * The certificates of one listener as they are in its files, looked at again and again while they are served.
+ *
+ * Of each entry:
+ *
+ *   Served --a file is another one than before--> Changing --the same at two looks, and good--> Served, swapped
+ *      ^                                            |   ^
+ *      |                                            |   +-- a file is another one again
+ *      |                                            +-- bad, and nothing has changed for PAIR_WAIT_MS --> Refused: the one before serves
+ *      +-- the files are as they were when it was read ------------------------------------------------------+
+ *
+ * Certificate and key are seldom written in one moment, and a reader may see half of either. So what has changed is read when it
+ * was the same at two looks, and what does not belong together then has PAIR_WAIT_MS to become a pair; nobody is told of it
+ * before. Whether a file is another one is decided by what `stat` says behind symbolic links: a rename, a new target of a link
+ * (as volumes of Kubernetes have) and a rewrite in place all show.
+ *
+ * Invariants: what is served was read whole and found good, key and chain together; a bad entry leaves the others alone; an entry whose
+ * files say what they said before is not replaced.
+ * When to look, and who is told, is decided elsewhere; so is what is done with entries (`replace`).
+ */
+import fs from 'node:fs'
+import {
+  CertificateError, NO_CLIENT_CERTIFICATES, readCertificates, readClientRules, type CertificateEntry, type ClientRules,
+  type GivenCertificate, type ReadCertificates,
+} from './certificate-entry.ts'
+import type { CertificateOutcome, CertificateStatus } from './served-certificates.ts'
+
+export interface CertificateFilesHost {
+  /** ms since 1970. */
+  now(): number
+  /** Serves these from now on, the first where no other fits. @throws CertificateError, and then nothing has changed */
+  replace(entries: readonly CertificateEntry[]): void
+}
+
+/** What a look has brought about. */
+export interface CertificateChange {
+  /** What is in the files now is served, or is refused and what was there before is served on. */
+  readonly outcome: 'swapped' | 'refused'
+  /** The files that have changed. */
+  readonly files: readonly string[]
+  /** Why it is refused; ''. */
+  readonly reason: string
+}
+
+/** What was changed is given so long to become a pair, in ms. */
+export const PAIR_WAIT_MS = 60_000
+/** What was refused is read again after this, in ms: its time may have come. */
+const RETRY_MS = 600_000
+/** Files that are asked for at the same time. */
+const PARALLEL_STATS = 16
+export const MAX_SHOWN_NAMES = 20
+const MAX_REASON_LENGTH = 1_000
+/** So long before its end a certificate is something to be known, in ms. */
+export const EXPIRY_WARNING_MS = 30 * 86_400_000
+
+/** Something that was read from files: an entry, or what holds for all of them. */
+class Watched {
+  readonly files: readonly string[]
+  /** As the files were right before what is served was read. */
+  signature: string
+  /** At the last look. */
+  seen: string
+  /** When that was seen first. */
+  changedAt: number
+  /** When that was read; 0: not yet. */
+  readAt = 0
+  outcome: CertificateOutcome = 'first'
+  since: number
+  reason = ''
+  /** Why what was seen is refused, as it was told; '' */
+  #told = ''
+  /** The outcome that holds when the files are as they were. */
+  #settled: 'first' | 'swapped' = 'first'
+
+  constructor(files: readonly string[], now: number) {
+    this.files = [...new Set(files)]
+    this.signature = this.seen = this.files.map(statNow).join(' ')
+    this.since = this.changedAt = now
+  }
+
+  /** Whether it has to be read. @param signature of its files, as they are */
+  isDue(signature: string, now: number, atOnce: boolean): boolean {
+    const isNew = signature !== this.seen
+    if (isNew) {
+      this.seen = signature
+      this.changedAt = now
+      this.readAt = 0
+      this.#told = ''
+    }
+    if (signature === this.signature) {
+      if (this.outcome !== this.#settled) this.#become(this.#settled, now, '')
+      return false
+    }
+    if (isNew && !atOnce) {
+      this.#become('changing', now, '')
+      return false
+    }
+    if (this.readAt === 0 || atOnce) return true
+    return this.outcome === 'changing' ? this.#hasHadItsTime(now) : now - this.readAt >= RETRY_MS
+  }
+
+  /** What was read is served. @param changed it says something else than before */
+  taken(now: number, changed: boolean): void {
+    this.signature = this.seen
+    if (changed) this.#settled = 'swapped'
+    this.#become(this.#settled, now, '')
+    if (changed) this.since = now
+  }
+
+  /** What was read will not do. @returns whether that is to be told: it is final, and was not told before */
+  refused(reason: string, now: number, atOnce: boolean): boolean {
+    const isFinal = atOnce || this.outcome === 'refused' || this.#hasHadItsTime(now)
+    this.#become(isFinal ? 'refused' : 'changing', now, reason)
+    if (!isFinal || this.#told === reason) return false
+    this.#told = reason
+    return true
+  }
+
+  #hasHadItsTime(now: number): boolean { return now - this.changedAt >= PAIR_WAIT_MS }
+
+  #become(outcome: CertificateOutcome, now: number, reason: string): void {
+    if (outcome !== this.outcome) this.since = now
+    this.outcome = outcome
+    this.reason = reason
+  }
+}
+
+interface Item {
+  readonly given: GivenCertificate
+  readonly watched: Watched
+  entry: CertificateEntry
+}
+
+export class CertificateFiles {
+  readonly #given: readonly GivenCertificate[]
+  readonly #givenClients: ClientRules
+  readonly #host: CertificateFilesHost
+  #clients = NO_CLIENT_CERTIFICATES
+  #clientsWatched: Watched
+  #items: readonly Item[] = []
+  /** Whose files will not do, as of the last look. */
+  #refused: readonly Item[] = []
+  #looking: Promise<readonly CertificateChange[]> | null = null
+  /** When the first of them is over, in ms since 1970. */
+  #firstEnd = Number.POSITIVE_INFINITY
+
+  /** @param clients what holds for entries that say nothing of clients' certificates, as it was given */
+  constructor(given: readonly GivenCertificate[], clients: ClientRules, host: CertificateFilesHost) {
+    this.#given = given
+    this.#givenClients = clients
+    this.#host = host
+    this.#clientsWatched = new Watched([], host.now())
+  }
+
+  /** Reads all of them for the first time. @throws CertificateError with every mistake. @returns what is odd and works */
+  load(): ReadCertificates['remarks'] {
+    const now = this.#host.now()
+    // Before they are read: what changes meanwhile shows at the first look.
+    this.#clientsWatched = new Watched(filesOf([...this.#givenClients.ca, ...this.#givenClients.crl]), now)
+    const watched = this.#given.map(given => new Watched(filesOfEntry(given), now))
+    this.#clients = this.#readClients()
+    const { entries, remarks } = readCertificates(this.#given, { now, refusesExpired: false, clients: this.#clients })
+    this.#host.replace(entries)
+    this.#items = this.#given.map((given, index) => ({ given, watched: watched[index]!, entry: entries[index]! }))
+    this.#noteEnd()
+    return remarks
+  }
+
+  /** How many files are looked at. */
+  get files(): number { return this.#items.reduce((sum, { watched }) => sum + watched.files.length, this.#clientsWatched.files.length) }
+
+  /**
+   * Looks at all files, reads those that have changed, and serves them where they will do. One look at a time: who asks meanwhile gets
+   * what that one brings. @param atOnce an operator waits: what has changed is read now, and what will not do is refused now
+   */
+  look(atOnce = false): Promise<readonly CertificateChange[]> {
+    if (atOnce && this.#looking !== null) return this.#looking.then(() => this.look(true))
+    return this.#looking ??= this.#look(atOnce).finally(() => { this.#looking = null })
+  }
+
+  async #look(atOnce: boolean): Promise<readonly CertificateChange[]> {
+    const clients = this.#clientsWatched
+    const signatures = await signaturesOf(new Set([clients, ...this.#items.map(({ watched }) => watched)].flatMap(({ files }) => files)))
+    const isDue = (watched: Watched): boolean => {
+      return watched.isDue(watched.files.map(file => signatures.get(file)!).join(' '), this.#host.now(), atOnce)
+    }
+    const changes: CertificateChange[] = []
+    const clientsAreNew = isDue(clients) && this.#takeClients(atOnce, changes)
+    const due = this.#items.filter(({ watched }) => isDue(watched) || clientsAreNew)
+    this.#readItems(due, atOnce, changes)
+    this.#refused = this.#items.filter(({ watched }) => watched.outcome === 'refused')
+    return changes
+  }
+
+  #readClients(): ClientRules {
+    const { mode, ca, crl } = this.#givenClients
+    return readClientRules(mode, ca, crl, 'listener.tls')
+  }
+
+  /** Authorities and lists of those entries that have none of their own, which are then read anew. */
+  #takeClients(atOnce: boolean, changes: CertificateChange[]): boolean {
+    const clients = this.#attempt(this.#clientsWatched, atOnce, changes, () => this.#readClients())
+    if (clients === null) return false
+    this.#clients = clients
+    this.#taken(this.#clientsWatched, changes)
+    return true
+  }
+
+  #readItems(items: readonly Item[], atOnce: boolean, changes: CertificateChange[]): void {
+    const fresh = new Map<Item, CertificateEntry>()
+    for (const item of items) {
+      const entry = this.#attempt(item.watched, atOnce, changes, () => {
+        const options = { now: this.#host.now(), refusesExpired: true, clients: this.#clients }
+        return readCertificates([item.given], options).entries[0]!
+      })
+      if (entry === null) continue
+      if (entry.fingerprint === item.entry.fingerprint) item.watched.taken(this.#host.now(), false)
+      else fresh.set(item, entry)
+    }
+    if (fresh.size === 0) return
+    try {
+      this.#serve(fresh)
+    } catch (error) {
+      if (!(error instanceof CertificateError)) throw error
+      // OpenSSL refuses one of them: the others do not wait for it.
+      this.#serveEach(fresh, changes)
+      return
+    }
+    for (const { watched } of fresh.keys()) this.#taken(watched, changes)
+  }
+
+  #serveEach(fresh: ReadonlyMap<Item, CertificateEntry>, changes: CertificateChange[]): void {
+    for (const [item, entry] of fresh) {
+      const served = this.#attempt(item.watched, true, changes, () => {
+        this.#serve(new Map([[item, entry]]))
+        return entry
+      })
+      if (served !== null) this.#taken(item.watched, changes)
+    }
+  }
+
+  #serve(fresh: ReadonlyMap<Item, CertificateEntry>): void {
+    this.#host.replace(this.#items.map(item => fresh.get(item) ?? item.entry))
+    for (const [item, entry] of fresh) item.entry = entry
+    this.#noteEnd()
+  }
+
+  /** So that a server with thousands of them need not look at each for each report. */
+  #noteEnd(): void {
+    this.#firstEnd = this.#items.reduce((end, { entry }) => Math.min(end, ...entry.pairs.map(({ notAfter }) => notAfter)), Infinity)
+  }
+
+  /** @returns null: it will not do, and `watched` knows why */
+  #attempt<T>(watched: Watched, atOnce: boolean, changes: CertificateChange[], read: () => T): T | null {
+    const now = this.#host.now()
+    watched.readAt = now
+    try {
+      return read()
+    } catch (error) {
+      if (!(error instanceof CertificateError)) throw error
+      const reason = error.message.replaceAll('\n', '; ').slice(0, MAX_REASON_LENGTH)
+      if (watched.refused(reason, now, atOnce)) changes.push({ outcome: 'refused', files: watched.files, reason })
+      return null
+    }
+  }
+
+  #taken(watched: Watched, changes: CertificateChange[]): void {
+    watched.taken(this.#host.now(), true)
+    changes.push({ outcome: 'swapped', files: watched.files, reason: '' })
+  }
+
+  status(): CertificateStatus[] {
+    return this.#items.flatMap(({ entry, watched }) => entry.pairs.map(({ certFile, keyFile, keyType, leaf, notBefore, notAfter }) => ({
+      names: entry.names.slice(0, MAX_SHOWN_NAMES), moreNames: Math.max(0, entry.names.length - MAX_SHOWN_NAMES),
+      file: certFile, keyFile, keyType, issuer: leaf.issuer.replaceAll('\n', ', '), fingerprint: leaf.fingerprint256,
+      notBefore, notAfter, outcome: watched.outcome, since: watched.since, reason: watched.reason,
+    })))
+  }
+
+  /** What an operator should know, a line each. */
+  * notices(): Generator<string> {
+    const now = this.#host.now(), clients = this.#clientsWatched
+    if (clients.outcome === 'refused') yield `authorities of clients' certificates are those of before: ${clients.reason}`
+    for (const { watched } of this.#refused) yield `a certificate was not swapped, the one before is served: ${watched.reason}`
+    if (this.#firstEnd - now > EXPIRY_WARNING_MS) return
+    for (const { entry } of this.#items) {
+      for (const { certFile, notAfter } of entry.pairs) {
+        const text = expiryText(notAfter, now)
+        if (text !== '') yield `certificate ${certFile === '' ? entry.names[0] ?? 'without a file' : certFile} ${text}`
+      }
+    }
+  }
+}
+
+/** `expires in 12 days`; '' while there is time. */
+export function expiryText(notAfter: number, now: number): string {
+  const left = notAfter - now, day = new Date(notAfter).toISOString().slice(0, 'YYYY-MM-DD'.length)
+  if (left > EXPIRY_WARNING_MS) return ''
+  if (left <= 0) return `is expired since ${day}`
+  const days = Math.floor(left / 86_400_000)
+  const when = days === 0 ? 'in less than a day' : days === 1 ? 'in 1 day' : `in ${days} days`
+  return `expires ${when}, on ${day}`
+}
+
+function filesOf(given: readonly string[]): string[] { return given.filter(one => !one.includes('-----BEGIN ')) }
+
+function filesOfEntry({ cert, key, ocspFile, clientCa, clientCrl }: GivenCertificate): string[] {
+  const texts = [cert, key, clientCa, clientCrl].flatMap(one => one ?? [])
+  return [...filesOf(texts), ...ocspFile === undefined ? [] : [ocspFile]]
+}
+
+async function signaturesOf(files: ReadonlySet<string>): Promise<Map<string, string>> {
+  const signatures = new Map<string, string>(), left = [...files]
+  const lane = async (): Promise<void> => {
+    for (let file = left.pop(); file !== undefined; file = left.pop()) signatures.set(file, await statLater(file))
+  }
+  await Promise.all(Array.from({ length: PARALLEL_STATS }, lane))
+  return signatures
+}
+
+/** Not on the event loop: a file system that hangs must not hang what is served. */
+function statLater(file: string): Promise<string> {
+  return fs.promises.stat(file, { bigint: true }).then(signatureOf, whyNone)
+}
+
+function statNow(file: string): string {
+  try { return signatureOf(fs.statSync(file, { bigint: true })) } catch (error) { return whyNone(error) }
+}
+
+/** Where a file really is, how long it is, and when it was changed. */
+function signatureOf({ dev, ino, size, mtimeNs, ctimeNs }: fs.BigIntStats): string { return `${dev}:${ino}:${size}:${mtimeNs}:${ctimeNs}` }
+function whyNone(error: unknown): string { return (error as NodeJS.ErrnoException).code ?? 'unknown' }
