@@ -6,6 +6,7 @@ import './runtime-check.ts'
 export type { LimitOptions } from './config/limit-options.ts'
 export { Server, type BoundAddress, type SelfTestOptions, type ServiceHandle } from './server/server.ts'
 export { httpProxyService } from './server/http-proxy-service.ts'
+export { httpsRedirect, type HttpsRedirectOptions } from './server/https-redirect.ts'
 export type { HttpProxyOptions } from './server/http-proxy-options.ts'
 export type {
   BackgroundService, CertificateReload, DrainRequest, HttpProxyService, ListenerSpec, ListeningService, RunningListener, Service,

@@ -10,7 +10,7 @@ import * as kit from '../src/kit/index.ts'
 
 const VALUES = [
   'AccessLog', 'Backend', 'BasicPeer', 'CertificateError', 'ERROR_KINDS', 'fanOut', 'functionDiscovery', 'HeaderMap', 'HttpConnector',
-  'HttpHealthCheck', 'HttpPeer', 'httpProxyService', 'inject', 'metrics', 'KetamaSelection', 'LoadBalancer',
+  'HttpHealthCheck', 'httpsRedirect', 'HttpPeer', 'httpProxyService', 'inject', 'metrics', 'KetamaSelection', 'LoadBalancer',
   'OptionError', 'PEER_DEFAULTS', 'ProxyError', 'RequestHead',
   'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'SharedHealthCheck', 'SILENT_LOG', 'startTraces',
   'staticDiscovery', 'statusOf',

@@ -23,9 +23,10 @@ function isOurs(name: string): boolean { return name.startsWith('x-forwarded-') 
 
 /** Fields that must not come from a trailer section: they frame, route or authorise (RFC 9110 6.5.1). */
 export const FORBIDDEN_TRAILERS: readonly string[] = [
-  'age', 'authorization', 'cache-control', 'connection', 'content-encoding', 'content-length', 'content-range', 'content-type', 'cookie',
-  'expect', 'host', 'keep-alive', 'max-forwards', 'pragma', 'proxy-authenticate', 'proxy-authorization', 'proxy-connection', 'range',
-  'set-cookie', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'vary', 'www-authenticate',
+  'age', 'authorization', 'cache-control', 'client-cert', 'client-cert-chain', 'connection', 'content-encoding', 'content-length',
+  'content-range', 'content-type', 'cookie', 'expect', 'host', 'keep-alive', 'max-forwards', 'pragma', 'proxy-authenticate',
+  'proxy-authorization', 'proxy-connection', 'range', 'set-cookie', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'vary',
+  'www-authenticate',
 ]
 
 /** And those that say who asked: an origin may take trailers for fields, and a client's own word for the proxy's. */

@@ -676,6 +676,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
       return false
     }
     if (!this.#facts.trusted && (headers.mask & FORWARDED_FIELDS) !== 0) stripForwarded(headers)
+    this.#host.forwarded.stripOwn(headers)
     if (this.#host.forwarded.loops.isOn(headers)) {
       // Whoever sends the mark can bring this about, so it is no fault of ours.
       this.#fail(new ProxyError('LOOP_DETECTED', 'downstream', 'the request came through here before'))

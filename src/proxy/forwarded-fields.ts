@@ -1,8 +1,9 @@
 /**
  * What the proxy tells the origin about the request's way: X-Forwarded-For, -Proto, -Host or Forwarded (RFC 7239),
- * X-Request-Id, the mark by which a loop is seen, and Via where it is asked for (RFC 9110 7.6.3). Only a client inside
- * `trustedHops` is believed when it sends such fields itself; from anybody else they are removed before any hook sees them.
- * The part that is the same for every request of a connection is built once per connection.
+ * X-Request-Id, the mark by which a loop is seen, and where they are asked for Via (RFC 9110 7.6.3) and Client-Cert (RFC 9440).
+ * Only a client inside `trustedHops` is believed when it sends such fields itself; from anybody else they are removed before any
+ * hook sees them. Client-Cert is removed whoever sends it. The part that is the same for every request of a connection is built once
+ * per connection.
  */
 import { randomBytes } from 'node:crypto'
 import type net from 'node:net'
@@ -32,6 +33,8 @@ export interface ConnectionFacts {
   version: HttpVersion
   /** What a connection over TLS was opened for; null: it is plain. */
   readonly site: ConnectionSite | null
+  /** Value of Client-Cert; '' where it is not sent. */
+  readonly certificate: string
   /** From `persistConnectionContext`. */
   kept: unknown
 }
@@ -45,6 +48,11 @@ const X_FORWARDED_HOST = new FieldName('X-Forwarded-Host')
 const FORWARDED = new FieldName('Forwarded')
 const X_REQUEST_ID = new FieldName('X-Request-Id')
 const VIA = new FieldName('Via')
+const CLIENT_CERT = new FieldName('Client-Cert')
+/** A bridge behind an origin may take the one for the other. */
+const CLIENT_CERT_NAMES: ReadonlySet<string> = new Set([
+  'client-cert', 'client_cert', 'client-cert-chain', 'client_cert_chain', 'client_cert-chain', 'client-cert_chain',
+])
 
 /** Fields that cannot just be appended to: with one of them present the request is copied and they are merged. */
 export const MERGED_FIELDS: number = FORWARDED_FIELDS | (1 << FieldKind.XRequestId)
@@ -63,6 +71,7 @@ export class ForwardedFields {
   #mergedLines: FieldLines = FieldLines.NONE
   readonly #style: 'x-forwarded' | 'forwarded' | 'both' | 'off'
   readonly #sendsId: boolean
+  readonly #sendsCertificate: boolean
   readonly #trusted: net.BlockList | null
   /** Start of every request id of this process; the rest is a counter. */
   readonly #idPrefix = randomBytes(8).toString('hex')
@@ -84,6 +93,7 @@ export class ForwardedFields {
     this.#setVersion('1.1')
     this.#style = resolved.forwarded
     this.#sendsId = resolved.requestId
+    this.#sendsCertificate = resolved.clientCertificate === 'client-cert'
     this.#trusted = resolved.trustedHops.length === 0 ? null : blockListOf(resolved.trustedHops)
   }
 
@@ -99,10 +109,18 @@ export class ForwardedFields {
     return this.#trusted.check(withoutZone(clientIp), clientIp.includes(':') ? 'ipv6' : 'ipv4')
   }
 
+  /** Takes out what nobody but this proxy says, whoever sent it. */
+  stripOwn(headers: HeaderMap): void { if (this.#sendsCertificate) headers.deleteAll(CLIENT_CERT_NAMES) }
+
   factsOf(digest: Pick<StreamDigest, 'remoteIp' | 'tls'>, selfTest: boolean, site: ConnectionSite | null = null): ConnectionFacts {
     const clientIp = withoutZone(digest.remoteIp), scheme = digest.tls === null ? 'http' : 'https'
     const trusted = this.trusts(clientIp)
-    const facts: ConnectionFacts = { clientIp, scheme, trusted, selfTest, lines: FieldLines.NONE, version: '1.1', site, kept: undefined }
+    const shown = this.#sendsCertificate && site !== null ? site.clientCertificate : null
+    // A byte sequence of structured fields (RFC 8941 3.3.5).
+    const certificate = shown === null ? '' : `:${shown.toString('base64')}:`
+    const facts: ConnectionFacts = {
+      clientIp, scheme, trusted, selfTest, lines: FieldLines.NONE, version: '1.1', site, certificate, kept: undefined,
+    }
     this.#setLines(facts, '1.1')
     return facts
   }
@@ -114,16 +132,20 @@ export class ForwardedFields {
   }
 
   #setLines(facts: ConnectionFacts, version: HttpVersion): void {
-    const { clientIp, scheme } = facts, last = this.#last
+    const { clientIp, scheme, certificate } = facts, last = this.#last
+    facts.version = version
+    if (certificate !== '') {
+      facts.lines = this.#makeLines(facts, version)
+      return
+    }
     // Connections of one client come together, and lines are never changed: they share them.
     if (last.clientIp !== clientIp || last.scheme !== scheme || last.version !== version) {
       this.#last = { clientIp, scheme, version, lines: this.#makeLines(facts, version) }
     }
     facts.lines = this.#last.lines
-    facts.version = version
   }
 
-  #makeLines({ clientIp, scheme }: ConnectionFacts, version: HttpVersion): FieldLines {
+  #makeLines({ clientIp, scheme, certificate }: ConnectionFacts, version: HttpVersion): FieldLines {
     const names: FieldName[] = [], values: string[] = []
     if (clientIp !== '' && this.#sendsXForwarded) {
       names.push(X_FORWARDED_FOR)
@@ -136,6 +158,10 @@ export class ForwardedFields {
     if (this.#sendsXForwarded) {
       names.push(X_FORWARDED_PROTO)
       values.push(scheme)
+    }
+    if (certificate !== '') {
+      names.push(CLIENT_CERT)
+      values.push(certificate)
     }
     this.#addWay(names, values, version)
     // Copies have no room to grow: a connection keeps them for as long as it is open.
@@ -209,10 +235,11 @@ export class ForwardedFields {
   #merge(
     request: RequestHead, facts: ConnectionFacts, exchange: { readonly requestId: string; readonly request: RequestHead },
   ): FieldLines {
-    const { headers } = request, { clientIp, scheme, trusted } = facts
+    const { headers } = request, { clientIp, scheme, trusted, certificate } = facts
     const { version } = exchange.request
     if (version !== this.#lastVersion) this.#setVersion(version)
     const lines = this.#requestLines.startFrom(this.#mergedLines)
+    if (certificate !== '') lines.add(CLIENT_CERT, certificate)
     if (this.#sendsId) headers.set(X_REQUEST_ID.name, exchange.requestId)
     if (this.#sendsXForwarded) {
       const chain = headers.getAll('x-forwarded-for').join(', ')

@@ -31,6 +31,11 @@ export interface ForwardedOptions {
   loopName?: string | null
   /** Whether the origin gets an X-Request-Id. @default true */
   requestId?: boolean
+  /**
+   * Whether the origin is told of the certificate that a client showed in its handshake, and that was found good: 'client-cert' tells it
+   * in Client-Cert (RFC 9440), and takes what calls itself so, and Client-Cert-Chain, out of every request. @default 'off'
+   */
+  clientCertificate?: 'client-cert' | 'off'
 }
 export type ResolvedForwardedOptions = Readonly<Required<ForwardedOptions>>
 
@@ -41,6 +46,7 @@ export const FORWARDED_OPTIONS = {
   viaName: text('cirque', "letters, digits and hyphens, or '' for none", name => name === '' || isToken(name)),
   loopName: orText(code<string | null>('', "a host name or a word, '' for a field of our own, or null", isLoopName)),
   requestId: flag(true),
+  clientCertificate: choice('off', ['client-cert', 'off']),
 } satisfies OptionTable<ForwardedOptions>
 
 export const FORWARDED_DEFAULTS: ResolvedForwardedOptions = defaultsOf<ForwardedOptions>(FORWARDED_OPTIONS)

@@ -7,11 +7,12 @@ import { test } from 'node:test'
 import tls from 'node:tls'
 import { CertificateError, type GivenCertificate } from '../../src/certificates/certificate-entry.ts'
 import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
-import { httpProxyService } from '../../src/index.ts'
+import { HttpPeer, httpProxyService } from '../../src/index.ts'
 import { drainOrder } from '../../src/ipc/drain-times.ts'
 import { OptionError } from '../../src/primitives/option-table.ts'
 import { makeTicketKey, setTicketKeys, ticketKeys } from '../../src/protocols/tls/ticket-keys.ts'
 import { SERVER_CONTEXT_DEFAULTS } from '../../src/server/server-context.ts'
+import { answerOk, ScriptedOrigin } from '../support/scripted-origin.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 import { makeTestCa, writeCertificate, type TestCertificate } from '../support/test-ca.ts'
@@ -299,6 +300,33 @@ test('TLS listener: clients\' certificates', async t => {
     const { facts } = await required.get('a.test', { cert: good.cert, key: good.key })
     assert.equal((facts!.tls as unknown as { client: { subject: string } }).client.subject, 'CN=client-1')
   }
+})
+
+test('TLS listener: where that is asked for, the origin is told whose certificate it was, and nobody else can say it', async t => {
+  const origin = await ScriptedOrigin.start(answerOk)
+  t.after(() => origin.stop())
+  const peer = new HttpPeer(origin.authority), good = ca.issue({ names: ['client-1'] })
+  const hooks = { upstreamPeer: () => peer, requestFilter: () => 'continue' as const }
+  const options = { certificates: [site], clientCertificates: 'optional', clientCa: [ca.cert] } as const
+  const forged = 'a.test\r\nClient-Cert: :AAAA:\r\nclient-cert-chain: :BBBB:\r\nX-Forwarded-Proto: http'
+  const sentTo = async (proxy: TlsProxy, shown: TestCertificate | null, host: string): Promise<Record<string, string | null>> => {
+    await proxy.get('a.test', shown === null ? {} : { cert: shown.cert, key: shown.key }, host)
+    const request = origin.requests.at(-1)!
+    return Object.fromEntries(['client-cert', 'client-cert-chain', 'x-forwarded-proto'].map(name => [name, request.field(name)]))
+  }
+  const tells = await TlsProxy.start(t, options, { hooks, service: { clientCertificate: 'client-cert' } })
+  const value = `:${good.x509.raw.toString('base64')}:`
+  // With a field in it that is merged, and without.
+  for (const host of [forged, 'a.test', 'a.test\r\nX-Request-Id: 1', 'a.test\r\nclient_cert: :AAAA:']) {
+    const rest = { 'client-cert-chain': null, 'x-forwarded-proto': 'https' }
+    assert.deepEqual(await sentTo(tells, good, host), { 'client-cert': value, ...rest }, host)
+    assert.deepEqual(await sentTo(tells, null, host), { 'client-cert': null, ...rest }, host)
+  }
+  const silent = await TlsProxy.start(t, options, { hooks })
+  assert.equal((await sentTo(silent, good, 'a.test'))['client-cert'], null)
+  const forwarded = await TlsProxy.start(t, options, { hooks, service: { forwarded: 'forwarded' } })
+  await forwarded.get('a.test')
+  assert.equal(origin.requests.at(-1)!.field('forwarded'), 'for=127.0.0.1;proto=https')
 })
 
 test('TLS listener: a list of revoked certificates that is out of date is the operator\'s, and told to everybody', async t => {

@@ -101,7 +101,8 @@ export class TlsProxy {
     socket.on('error', (thrown: NodeJS.ErrnoException) => { error = thrown.code ?? thrown.message })
     socket.on('close', () => {
       const status = Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? 0)
-      const facts = status === 200 ? JSON.parse(/\{.*\}/.exec(text)![0]) as TlsAnswer['facts'] : null
+      const told = /\{.*\}/.exec(text)
+      const facts = told === null ? null : JSON.parse(told[0]) as TlsAnswer['facts']
       resolve({ status, facts, certificate, resumed, error: status === 0 && error === '' ? 'closed' : error, session })
     })
     return promise
