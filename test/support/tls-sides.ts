@@ -15,6 +15,9 @@ export const clientContext = tls.createSecureContext({ ca: testCa.cert })
 
 export const SILENT: StreamOwner = { onBytes() {}, onEnd() {}, onDrained() {}, onClosed() {} }
 
+/** What is told of the end of a test, or of a part of one. */
+export type Ending = Pick<TestContext, 'after'>
+
 /** Keeps what came, in order, as words: the text, then `end`, then `closed` or the code of the error. */
 export class Collector implements StreamOwner {
   stream!: ByteStream
@@ -72,7 +75,7 @@ export class Line {
   toClient: net.Socket | null = null
   constructor(pieceBytes = 0) { this.pieceBytes = pieceBytes }
 
-  async open(t: TestContext, port: number): Promise<number> {
+  async open(t: Ending, port: number): Promise<number> {
     const relay = net.createServer({ allowHalfOpen: true, noDelay: true }, client => {
       const server = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true })
       this.toClient = client
@@ -103,7 +106,7 @@ export class Line {
 }
 
 /** Both sides after the handshake, each with a Collector. */
-export async function tlsSides(t: TestContext, options: SidesOptions = {}): Promise<Sides> {
+export async function tlsSides(t: Ending, options: SidesOptions = {}): Promise<Sides> {
   const serverSecure = Promise.withResolvers<TlsStream>(), clientSecure = Promise.withResolvers<TlsStream>()
   const serverOwner = new Collector(), clientOwner = new Collector()
   const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, accepted => {

@@ -177,11 +177,10 @@ export function tlsHandleOf(socket: TlsSocket): TlsHandle | null { return handle
  * What a socket on top of another one, or of a Duplex, was told cannot be known: it counts as cut.
  */
 export function wasCut(socket: TlsSocket): boolean {
-  const handle = tlsHandleOf(socket)
-  if (socket.below !== 'handle' || handle === null) return true
+  const handle = tlsHandleOf(socket), transport = handle?._parent
+  if (socket.below === 'duplex' || transport === undefined || transport._parent !== undefined) return true
   // It was stopped, and so has read no end.
-  if (!handle.reading) return false
-  const transport = handle._parent
+  if (!handle!.reading) return false
   if (transport.readStart() !== 0) return false
   transport.readStop()
   return true

@@ -160,6 +160,8 @@ export class TlsStream implements ByteStream, ReceiveBuffer, TlsSocketReader {
   #held: Buffer[] | null = null
   /** What the owner was handed last is in a buffer of its own. */
   #owns = false
+  /** The other side has ended, and said so where that is asked for. */
+  #endRead = false
   #endHeld = false
   #text = ''
   #queuedForFlush = false
@@ -181,6 +183,8 @@ export class TlsStream implements ByteStream, ReceiveBuffer, TlsSocketReader {
   #ended = false
   /** It is destroyed as soon as the engine has what waits. */
   #closing = false
+  /** By its owner, who is told of no end any more. */
+  #discarded = false
   #closed = false
 
   private constructor(
@@ -358,17 +362,22 @@ export class TlsStream implements ByteStream, ReceiveBuffer, TlsSocketReader {
 
   onReadAll(): boolean {
     const { lostReader, socket } = this
+    // FIN behind the close_notify that was read before.
+    if (this.#endRead) return false
     if (this.#handshake !== null) {
       // Half a handshake is none.
       socket.destroy()
       return false
     }
+    // Asked first: an owner that pauses and resumes within the call would change what the transport says.
+    const isCut = !this.#isServer && (lostReader !== null || wasCut(socket))
     if (!this.paused && this.#held === null) this.#deliver()
-    if (!this.#isServer && (lostReader !== null || wasCut(socket))) {
+    if (isCut) {
       this.failure ??= lostReader ?? cutError()
       socket.destroy()
-      return false
     }
+    if (socket.destroyed) return false
+    this.#endRead = true
     // In the public way the socket itself keeps what came before.
     if (!this.#viaOnread || (!this.paused && this.#held === null)) return true
     this.#endHeld = true
@@ -416,11 +425,14 @@ export class TlsStream implements ByteStream, ReceiveBuffer, TlsSocketReader {
       if (held.length > 0) return
       this.#held = null
     }
-    if (this.paused || this.destroyed) return
+    if (this.paused || (this.destroyed && !this.#endHeld)) return
     if (this.#endHeld) {
       this.#endHeld = false
-      if (this.socket.readableEnded) this.owner.onEnd()
-      else this.socket.tellEnd()
+      if (!this.socket.readableEnded) this.socket.tellEnd()
+      else {
+        this.owner.onEnd()
+        if (this.socket.closed) this.closed()
+      }
     } else if (!this.#yielding) this.socket.resume()
   }
 
@@ -441,12 +453,12 @@ export class TlsStream implements ByteStream, ReceiveBuffer, TlsSocketReader {
     const before = this.#slab
     if (before === null || !this.#owns) return true
     dropSlab(before)
-    const slab = takeSlab(), from = this.#from, to = this.#to
-    before.bytes.copy(slab.bytes, BUFFER_RESERVE, from, to)
-    this.#slab = slab
+    const slab = this.#slab = takeSlab(), from = this.#from, waiting = this.#to - from
     this.#from = BUFFER_RESERVE
-    this.#to = BUFFER_RESERVE + to - from
-    touchSlab(slab, to - from)
+    this.#to = BUFFER_RESERVE + waiting
+    if (waiting === 0) return true
+    before.bytes.copy(slab.bytes, BUFFER_RESERVE, from, from + waiting)
+    touchSlab(slab, waiting)
     return true
   }
 
@@ -587,14 +599,19 @@ export class TlsStream implements ByteStream, ReceiveBuffer, TlsSocketReader {
 
   destroy(reset = false): void {
     this.#text = ''
-    if (this.socket.destroyed) return
+    this.#discarded = true
+    if (this.socket.destroyed) {
+      if (this.socket.closed) this.closed()
+      return
+    }
     if (reset) resetTlsSocket(this.socket)
     else if (this.#copied > 0 && this.bytesQueued === 0) this.#closing = true
     else this.socket.destroy()
   }
 
   closed(): void {
-    if (this.#closed) return
+    // An orderly end that the owner still has to hear of; without `onread` it cannot be kept from the socket.
+    if (this.#closed || (this.#endHeld && this.failure === null && !this.#discarded)) return
     this.#closed = true
     this.#countQueue(0)
     for (const record of this.#held ?? []) heldBytes.now -= record.length
