@@ -21,9 +21,12 @@ interface Plan {
   readonly line: number | null
 }
 
-const size = fc.oneof(fc.integer({ min: 1, max: 50 }), fc.constantFrom(4096, 16_384, 16_383, 32_768, 65_536), fc.integer({ min: 1, max: 150_000 }))
+const size = fc.oneof(
+  fc.integer({ min: 1, max: 50 }), fc.constantFrom(4096, 16_384, 16_383, 32_768, 65_536), fc.integer({ min: 1, max: 150_000 }),
+)
+const act = fc.constantFrom<Write>('text', 'bytes', 'bytes', 'flush', 'wait', 'tick')
 const plan: fc.Arbitrary<Plan> = fc.record({
-  writes: fc.array(fc.tuple(fc.constantFrom<Write>('text', 'bytes', 'bytes', 'flush', 'wait', 'tick'), size), { minLength: 1, maxLength: 25 }),
+  writes: fc.array(fc.tuple(act, size), { minLength: 1, maxLength: 25 }),
   reads: fc.array(
     fc.constantFrom<Read>('pass', 'own', 'shared', 'pause', 'pause-tick', 'give-up', 'pause-resume'),
     { minLength: 1, maxLength: 8 },
@@ -83,13 +86,13 @@ class Reader extends Collector {
 
 async function write(stream: TlsStream, owner: Collector, { writes }: Plan): Promise<string> {
   let sent = '', at = 0
-  for (const [act, bytes] of writes) {
+  for (const [what, bytes] of writes) {
     const text = ALPHABET.slice(at % 100, at % 100 + bytes)
-    switch (act) {
+    switch (what) {
       case 'text': stream.writeText(text); break
       case 'bytes': stream.writeBytes(Buffer.from(text)); break
       case 'flush': stream.flush(); continue
-      case 'tick': await null; continue
+      case 'tick': await Promise.resolve(); continue
       case 'wait':
         if (stream.bytesQueued > 0) await within('room', new Promise<void>(resolve => { owner.onDrained = resolve }))
         else await soon()
@@ -121,10 +124,10 @@ async function run(t: Ending, toServer: Plan, toClient: Plan): Promise<void> {
 /** Like `run`, but one side destroys its stream at its nth piece. */
 async function destroyed(t: Ending, toServer: Plan, toClient: Plan, at: number, reset: boolean): Promise<void> {
   const sides = await tlsSides(t, toServer.line === null ? {} : { line: new Line(toServer.line) })
-  const server = new Reader(toServer.reads), client = new Reader(toClient.reads), act = server.onPiece
+  const server = new Reader(toServer.reads), client = new Reader(toClient.reads), acts = server.onPiece
   let pieces = 0
   server.onPiece = (reader, buffer, from, to) => {
-    act(reader, buffer, from, to)
+    acts(reader, buffer, from, to)
     if (++pieces === at) sides.server.destroy(reset)
   }
   for (const [reader, stream] of [[server, sides.server], [client, sides.client]] as const) {
