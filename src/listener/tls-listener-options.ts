@@ -41,7 +41,7 @@ export interface TlsListenerOptions {
   groups?: readonly string[]
   /** Ways to compress certificates in TLS 1.3 (RFC 8879), the preferred first: zlib, brotli, zstd. @default [] */
   certificateCompression?: readonly string[]
-  /** Whether clients are asked for certificates, and whether one is served without. @default 'none' */
+  /** Whether clients are asked for certificates, and whether one is served without; one that is shown must be good. @default 'none' */
   clientCertificates?: ClientCertificates
   /** Authorities of clients' certificates: PEM, or files with PEM. @default [] */
   clientCa?: readonly string[]

@@ -6,7 +6,8 @@
  *                   └──────failed, late, ended────▶ Over        closed; its counts are given back
  *
  * A connection is in the book of its listener from the moment of accepting: counted, evicted when room is needed, drained and
- * cut like one that is served. It counts as idle, since nothing of a request was seen. All stages together have one deadline.
+ * cut like one that is served. It counts as idle, since nothing of a request was seen, unless a stage says that its client has begun:
+ * then it is not closed as one that waits, and a drain lets it get to its first request. All stages together have one deadline.
  * Invariant: a stage that reports twice, or after its connection ended, changes nothing; a stream that it passes then is closed.
  * A listener without stages has no pipeline: its connections are opened where they are accepted.
  */
@@ -52,6 +53,8 @@ export interface StageWaiter {
 }
 
 export interface RunningStage {
+  /** The client has begun, so that it would miss an answer. Left out: nothing of that is known. */
+  readonly underWay?: boolean
   /** Stops at once: the stream is closed behind this call. Harmless when the stage has reported. */
   cancel(): void
 }
@@ -111,7 +114,7 @@ class StagedConnection implements DownstreamConnection, Timed {
   get requests(): number { return 0 }
   get active(): number { return 0 }
   get tunnels(): number { return 0 }
-  get idle(): boolean { return this.#state === State.Staging }
+  get idle(): boolean { return this.#state === State.Staging && this.#running?.underWay !== true }
   get lingering(): boolean { return false }
 
   begin(): void { this.#start(0, null, NO_FACTS) }
@@ -179,7 +182,7 @@ class StagedConnection implements DownstreamConnection, Timed {
   }
 
   onTick(now: number): void { if (now >= this.#deadline) this.#end(true) }
-  closeIdle(): void { this.#end(true) }
+  closeIdle(): void { if (this.idle) this.#end(true) }
   drain(): void { /* what serves it is told at its first request */ }
   cut(_error: ProxyError): void { this.#end(true) }
   destroy(): void { this.#end(true) }

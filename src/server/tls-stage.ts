@@ -194,6 +194,9 @@ class ServerHandshake implements RunningStage, StreamOwner, HandshakeOwner, Slot
     this.#startedAt = stage.host.ticker.clock.now()
   }
 
+  /** It has said something, and nothing yet that ends it. */
+  get underWay(): boolean { return this.#state === State.Hello ? this.#stream.bytesRead > 0 : this.#state < State.Refusing }
+
   // ---- the hello
 
   onBytes(buffer: Buffer, from: number, to: number): void {

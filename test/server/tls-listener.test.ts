@@ -245,6 +245,30 @@ test('TLS listener: a drain lets a handshake that is under way end, and its firs
   assert.equal((await drained).cut, 0)
 })
 
+test('TLS listener: a stop closes connections that wait, and leaves a handshake that has begun its time', async t => {
+  const clock = new FakeClock(), proxy = await TlsProxy.start(t, { certificates: [site] }, { clock })
+  const waits = await proxy.connect(), isGone = gone(waits)
+  const hello = await helloOf({ servername: 'a.test' }), half = await proxy.connect(), isHalfGone = gone(half)
+  half.write(hello.subarray(0, 50))
+  await waitFor('both to be there', () => proxy.service.stats().connections === 2)
+  // What was written before is read by then.
+  await proxy.get('a.test')
+  await waitFor('both to be left', () => proxy.service.stats().connections === 2)
+  const drained = proxy.service.drain({ ...drainOrder('stop', DRAIN_DEFAULTS), hardDrainMs: 60_000 })
+  const pass = (ms: number): void => { for (let left = ms; left > 0; left -= 100) clock.advance(100) }
+  pass(5000)
+  await isGone
+  const answer = once(half, 'data')
+  half.write(hello.subarray(50))
+  // ServerHello.
+  assert.equal((await answer as [Buffer])[0][5], 2)
+  pass(6000)
+  await isHalfGone
+  pass(1000)
+  assert.equal((await drained).cut, 0)
+  assert.deepEqual(proxy.results, ['ok', 'cut', 'timeout'])
+})
+
 test('TLS listener: 421 for a host whose entry asks other things of clients, whatever the option says', async t => {
   const guarded = ca.issue({ names: ['m.test'] })
   const rules = { clientCertificates: 'required', clientCa: ca.cert } as const
