@@ -3,12 +3,14 @@
  *
  *   curl http://127.0.0.1:6188/
  *
- * Somewhere else: `npm start -- 127.0.0.1:8080`.
+ * and https on port 6189, with a certificate that it makes itself: the first screen says how to trust it. Somewhere else:
+ * `npm start -- 127.0.0.1:8080 127.0.0.1:8443`; without the second there is no https.
  *
  * The origins come with the example (demo-origins.ts), so nothing else has to be running. Origins of your own are known from the
  * start: `readonly #upstreams = LoadBalancer.from(['10.0.0.1:8080', '10.0.0.2:8080'], { peer: backend => new HttpPeer(backend) })`.
  */
 import { HttpPeer, LoadBalancer, Server, httpProxyService, type ProxyHttp, type RequestHead, type Session } from 'cirque'
+import { ownCertificate } from 'cirque/kit'
 import { DemoOrigins } from './demo-origins.ts'
 
 class Balance implements ProxyHttp {
@@ -23,8 +25,14 @@ class Balance implements ProxyHttp {
   upstreamRequestFilter(_session: Session, request: RequestHead): void { request.headers.set('host', 'demo.invalid') }
 }
 
-const balance = new Balance()
+const [, , http = '127.0.0.1:6188', https = process.argv.length > 2 ? '' : '127.0.0.1:6189'] = process.argv
+const balance = new Balance(), proxy = httpProxyService(balance).addTcp(http)
 const server = new Server()
-const origins = server.addService(new DemoOrigins(['left', 'right'], addresses => balance.useOrigins(addresses)))
-server.addService(httpProxyService(balance).addTcp(process.argv[2] ?? '127.0.0.1:6188')).dependsOn(origins)
+const proxying = server.addService(proxy)
+proxying.dependsOn(server.addService(new DemoOrigins(['left', 'right'], addresses => balance.useOrigins(addresses))))
+if (https !== '') {
+  const own = ownCertificate()
+  proxying.dependsOn(server.addService(own))
+  proxy.addTls(https, { certificates: [own.certificate] })
+}
 await server.runForever()

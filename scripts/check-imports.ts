@@ -60,7 +60,7 @@ export const ROWS: readonly Row[] = [
   { where: ['src/load-balancing/', 'src/limits/', 'src/cache/', 'src/modules/'], may: TRANSPORT },
   { where: ['src/proxy/'], may: CAPABILITIES },
   { where: ['src/server/'], may: [...CAPABILITIES, 'src/proxy/'] },
-  { where: ['src/kit/'], may: [...BASE, 'src/http/', 'src/modules/'] },
+  { where: ['src/kit/'], may: [...BASE, 'src/certificates/', 'src/http/', 'src/modules/'] },
   { where: ['src/index.ts'], may: ['src/'] },
   { where: ['create/template/'], may: [] },
   { where: ['create/'], may: [] },

@@ -227,7 +227,7 @@ class DevSession implements LifeWatcher {
   }
 }
 
-function openOf({ listeners }: SupervisorStatus): readonly string[] { return [...new Set(listeners.map(({ bound }) => browsable(bound)))] }
+function openOf({ listeners }: SupervisorStatus): readonly string[] { return [...new Set(listeners.map(browsable))] }
 
 function sayRefused({ reason, applicationStack = '' }: OperationOutcome): void {
   const [first = '', ...rest] = errorText(reason, applicationStack).split('\n')

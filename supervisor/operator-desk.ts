@@ -78,6 +78,8 @@ interface ListenerStatus {
   readonly address: string
   readonly bound: string
   readonly sockets: number
+  /** Its connections speak TLS. Left out where they do not, and by a supervisor of an older build. */
+  readonly tls?: true
 }
 
 /** The life that is asked about. */
@@ -106,8 +108,8 @@ export interface DeskLife {
 /** A day: what is longer is no soak, and what is no number is none at all. */
 const SOAK_MAX_MS = 86_400_000
 
-function listenerStatus({ name, service, canonical, bound, sockets }: HeldListener): ListenerStatus {
-  return { name, service, address: canonical, bound, sockets: sockets.length }
+function listenerStatus({ name, service, canonical, bound, sockets }: HeldListener, secure: ReadonlySet<string>): ListenerStatus {
+  return { name, service, address: canonical, bound, sockets: sockets.length, ...secure.has(name) ? { tls: true } : null }
 }
 
 export class OperatorDesk {
@@ -286,6 +288,7 @@ export class OperatorDesk {
   status(): CurrentStatus {
     const { own } = this.#world
     const { fleet, upgrades, state, startedAt } = this.#life
+    const secure = new Set(fleet?.generation.description.listeners.flatMap(({ name, tls }) => tls === undefined ? [] : [name]))
     const { table, controlPath, adminAddress, systemCallsText } = this.#holdings
     return {
       version: own.version, protocol: PROTOCOL_VERSION, pid: own.pid, node: own.nodeVersion, state: SUPERVISOR_STATE_NAMES[state],
@@ -296,7 +299,7 @@ export class OperatorDesk {
       operation: this.#operationText(), progress: upgrades?.running ?? null,
       stateDir: this.#setup.stateFolder.path, controlSocket: controlPath, admin: adminAddress,
       systemCalls: systemCallsText, logLevel: this.#levelStatus(),
-      listeners: table.listeners.map(listenerStatus),
+      listeners: table.listeners.map(listener => listenerStatus(listener, secure)),
       slots: fleet?.status() ?? [], totals: fleet?.totals() ?? NO_COUNTS, tickets: this.#life.tickets.status(),
       errorReports: this.#life.reports.status(),
       outcomes: upgrades?.outcomes ?? [],

@@ -7,6 +7,7 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
 import { unknownVariables } from '../src/config/environment.ts'
+import { OWN_AUTHORITY_FOLDER, ownAuthorityFiles } from '../src/certificates/own-authority.ts'
 import { loadConfig } from '../src/config/load-config.ts'
 import type { LogLevel } from '../src/config/log-options.ts'
 import { SENTRY_DEFAULTS } from '../src/config/sentry-options.ts'
@@ -169,7 +170,9 @@ export function createSupervisor(
       const addresses = status.listeners.map(listener => listener.bound)
       const { application: file, slots, controlSocket: control } = status
       const admin = status.admin === '' ? {} : { admin: status.admin }
-      log.info('running', { application: file, workers: slots.length, listeners: addresses, control, ...admin })
+      const authority = ownAuthority(status)
+      const own = authority === '' ? {} : { authority }
+      log.info('running', { application: file, workers: slots.length, listeners: addresses, control, ...admin, ...own })
     },
   }, watcher === null ? systemWorld(stateFolder.path) : watchedWorld(stateFolder.path, watcher))
   return { supervisor, log, closeLogs: () => logs.close() }
@@ -216,13 +219,14 @@ export function firstScreen(status: SupervisorStatus, config: Pick<ServerConfig,
   const slots = status.slots as readonly { readonly worker: { readonly pid: number } | null }[]
   const pids = slots.flatMap(({ worker }) => worker === null ? [] : [worker.pid])
   // `:port` is two listeners and one thing to look at.
-  const open = [...new Map(status.listeners.map(({ bound, service }) => [browsable(bound), service]))]
+  const open = [...new Map(status.listeners.map(listener => [browsable(listener), listener.service]))], trust = trustText(status)
   const { access, accessFormat } = config.log
   const form = accessFormat === 'json' ? 'one JSON line each' : 'one line each'
   const toStdout = process.stdout.isTTY === true ? `${form}, below` : `${form}, on stdout`
   const requests = access === 'off' ? '' : access === 'stdout' ? toStdout : access
   const rows: readonly (readonly [string, string])[] = [
     ...open.map(([address, service]) => ['open', open.length === 1 ? address : `${address}  ${service}`] as const),
+    ...(trust === '' ? [] : [['trust', trust] as const]),
     ...(status.admin === '' ? [] : [['health', `http://${status.admin}/readyz`] as const]),
     ['change', change === '' ? `edit ${file}, then \`${command} reload\` elsewhere` : change],
     ['look', `\`${command} status\``],
@@ -238,6 +242,18 @@ export function firstScreen(status: SupervisorStatus, config: Pick<ServerConfig,
   ].join('\n')
 }
 
+/** Of the certificate that the server has made itself; '': it has not. */
+function ownAuthority({ stateDir, listeners }: SupervisorStatus): string {
+  const { caFile } = ownAuthorityFiles(path.join(stateDir, OWN_AUTHORITY_FOLDER))
+  return listeners.some(({ tls }) => tls === true) && fs.existsSync(caFile) ? caFile : ''
+}
+
+/** How to ask a server whose certificate nobody else has signed. */
+function trustText(status: SupervisorStatus): string {
+  const authority = ownAuthority(status), port = status.listeners.find(({ tls }) => tls === true)?.bound.split(':').at(-1)
+  return authority === '' ? '' : `\`curl --cacert ${path.relative('', authority)} https://localhost:${port}/\``
+}
+
 /** What to type for the command line of this installation, from the folder that we are in. */
 export function ownCommand(): string {
   if (import.meta.filename.includes(`${path.sep}node_modules${path.sep}`)) return 'npx cirque'
@@ -247,7 +263,7 @@ export function ownCommand(): string {
 }
 
 /** Something to point a browser at; all addresses of a machine include this one. */
-export function browsable(bound: string): string {
+export function browsable({ bound, tls }: Pick<SupervisorStatus['listeners'][number], 'bound' | 'tls'>): string {
   if (bound.startsWith('unix:')) return bound
-  return `http://${bound.replace(/^0\.0\.0\.0:/, 'localhost:').replace(/^\[::\]:/, 'localhost:')}`
+  return `http${tls === true ? 's' : ''}://${bound.replace(/^0\.0\.0\.0:/, 'localhost:').replace(/^\[::\]:/, 'localhost:')}`
 }

@@ -19,7 +19,7 @@ const VALUES = [
 
 const KIT_VALUES = [
   'basicAuth', 'basicCredentials', 'bearerAuth', 'canonicalHost', 'clientNetwork', 'cookiesOf', 'cors', 'hostOf', 'Hosts',
-  'localPath', 'Networks', 'queryOf', 'readJson', 'redirect', 'respondJson', 'Router', 'sameSecret', 'schemeOf',
+  'localPath', 'Networks', 'ownCertificate', 'queryOf', 'readJson', 'redirect', 'respondJson', 'Router', 'sameSecret', 'schemeOf',
   'securityHeaders', 'setCookie', 'setQuery', 'staticFiles',
 ] as const satisfies readonly (keyof typeof kit)[]
 

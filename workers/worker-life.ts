@@ -6,6 +6,7 @@
  *
  *   dial --> welcome (with the settings) --> configure --> load the application --> it calls Worker.run
  */
+import path from 'node:path'
 import type { WorkerSettings } from '../src/config/worker-settings.ts'
 import type { SystemCalls } from '../src/ipc/system-calls.ts'
 import type { WorkerRole } from '../src/ipc/worker-role.ts'
@@ -66,6 +67,7 @@ export class WorkerLife {
         const faultReports = settings.reportsFaults === true ? this.#faultReports() : null
         this.worker.context = { ...await this.#surroundings.configure(settings, metricsFile), faultReports }
       }
+      this.worker.context = { ...this.worker.context, stateFolder: path.dirname(this.#role.controlPath) }
       if (instanceId !== undefined) this.worker.context = { ...this.worker.context, instanceId }
       await this.#surroundings.load(this.#role.application)
     } catch (error) {

@@ -24,6 +24,9 @@ export { schemeOf } from './client-scheme.ts'
 export { cors, type CorsOptions, type OriginCheck } from './cors.ts'
 export { securityHeaders, type SecurityHeaderOptions } from './security-headers.ts'
 
+// What it is served with.
+export { ownCertificate, type OwnCertificate, type OwnCertificateOptions } from './own-certificate.ts'
+
 // Who may.
 export type { Guard } from './credentials.ts'
 export { sameSecret } from './credentials.ts'

@@ -36,6 +36,8 @@ export interface ServerContext {
   readonly settings: Pick<WorkerSettings, 'limits' | 'listeners'>
   /** What all processes of this instance share, and no other instance has. Left out, each service is an instance of its own. */
   readonly instanceId?: string
+  /** Folder in which the supervisor keeps what it needs. Left out where there is none. */
+  readonly stateFolder?: string
 }
 
 export const SERVER_CONTEXT_DEFAULTS: ServerContext = {

@@ -40,6 +40,7 @@ const MEMBERS: Readonly<Record<string, string>> = {
   Metrics: 'counter gauge histogram',
   Networks: 'has',
   OptionError: 'mistakes of',
+  OwnCertificate: 'authority certificate kind name start',
   ProxyError: 'hook kind limit retry source status',
   RequestHead: 'authority build check clone headers host method path query scheme target version',
   Resolver: 'options resolve',
