@@ -9,6 +9,8 @@ import { NOTHING_DONE, type DoneCounts } from '../src/ipc/open-counts.ts'
 import { Refused } from './refusals.ts'
 import type { WorkerProcess } from './worker-process.ts'
 
+/** Errors that come by chance vary by as many standard deviations only once in some hundred releases. */
+const DEVIATIONS = 3
 /** Late reports in a row that count as a slow worker. */
 const LATE_REPORTS = 3
 /** How much later than the old workers' it must be. */
@@ -49,6 +51,8 @@ export class Judge {
       const share = fresh[kind] / Math.max(1, fresh.exchanges)
       const oldShare = Math.max(0, old[kind] - this.#oldBefore[kind]) / Math.max(1, oldExchanges)
       if (fresh[kind] < minFaults || share <= oldShare + maxFaultShare) continue
+      const oldFaults = old[kind] - this.#oldBefore[kind]
+      if (kind === 'upstreamFaults' && fresh[kind] <= minFaults + byChance(fresh.exchanges, oldFaults, oldExchanges)) continue
       throw new Refused(`new workers answered ${fresh[kind]} of ${fresh.exchanges} requests with ${whose}, old ones ${percent(oldShare)}`)
     }
     const workers = [...this.#fleet.workers()]
@@ -78,6 +82,16 @@ export class Judge {
     }
     return sum
   }
+}
+
+/**
+ * As many errors as new workers may well have that do as well as the old ones. Origins fail in whatever worker asks them, a few of
+ * them together, and new workers have answered little so far: a few errors more or less are no news of a release.
+ */
+function byChance(exchanges: number, oldFaults: number, oldExchanges: number): number {
+  // One more than there were: that an old worker has had none yet does not mean that there are none.
+  const expected = exchanges * (Math.max(0, oldFaults) + 1) / (oldExchanges + 1)
+  return expected + DEVIATIONS * Math.sqrt(expected)
 }
 
 function percent(share: number): string { return `${Math.round(share * 1000) / 10} %` }

@@ -60,6 +60,21 @@ test('judge: errors of an upstream are not, unless old workers were answered by 
   assert.throws(() => trial.judge.check(), /new workers answered 50 of 50 requests with an error for an upstream, old ones 49 %/)
 })
 
+test('judge: a few errors of an upstream more than the old ones had are chance, and many are not', () => {
+  const trial = new Trial()
+  done(trial.old, { exchanges: 700, upstreamFaults: 4 })
+  done(trial.fresh, { exchanges: 49, upstreamFaults: 3 })
+  trial.judge.check()
+  done(trial.fresh, { exchanges: 5, upstreamFaults: 3 })
+  assert.throws(() => trial.judge.check(), /new workers answered 6 of 54 requests with an error for an upstream, old ones 0\.6 %/)
+
+  // A release that reaches no origin is seen by the first requests, with few of them as well.
+  const broken = new Trial()
+  done(broken.old, { exchanges: 20 })
+  done(broken.fresh, { exchanges: 8, upstreamFaults: 8 })
+  assert.throws(() => broken.judge.check(), /8 of 8/)
+})
+
 test('judge: an event loop that is late three reports in a row is held against new workers', () => {
   const trial = new Trial({ maxLoopLagMs: 200 })
   const row = (...reports: readonly (readonly [oldMs: number, freshMs: number])[]): void => {
