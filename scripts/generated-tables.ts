@@ -46,6 +46,10 @@ interface LimitTable {
 
 const LIMIT_TABLES: readonly LimitTable[] = [
   { name: 'limits of listeners', file: 'src/listener/listener-options.ts', declared: 'ListenerOptions', table: 'LISTENER_OPTIONS' },
+  {
+    name: 'limits of handshakes', file: 'src/listener/tls-listener-options.ts',
+    declared: 'TlsListenerOptions', table: 'TLS_LISTENER_OPTIONS',
+  },
   { name: 'limits of requests', file: 'src/protocols/http-options.ts', declared: 'HttpServerOptions', table: 'HTTP_SERVER_OPTIONS' },
   {
     name: 'limits of HTTP/1 requests', file: 'src/protocols/http1/http1-options.ts',

@@ -418,6 +418,19 @@ test('TLS listener: without resumption nothing is resumed', async t => {
   }
 })
 
+test('TLS listener: nobody renegotiates', async t => {
+  const proxy = await TlsProxy.start(t, { certificates: [site] })
+  const options = { host: '127.0.0.1', port: proxy.port, servername: 'a.test', rejectUnauthorized: false, maxVersion: 'TLSv1.2' } as const
+  const socket = tls.connect(options), isGone = gone(socket)
+  await once(socket, 'secureConnect')
+  const error = await new Promise<Error | null>(resolve => {
+    socket.renegotiate({ rejectUnauthorized: false }, resolve)
+    void isGone.then(() => resolve(new Error('closed')))
+  })
+  assert.notEqual(error, null)
+  socket.destroy()
+})
+
 test('TLS listener: an answer of OCSP is stapled, and secrets are written where that is asked for', async t => {
   const folder = temporaryFolder(t), ocspFile = path.join(folder, 'ocsp.der'), keyLogFile = path.join(folder, 'keys.log')
   const der = Buffer.concat([Buffer.from('300d0a0100a008300606022a030400', 'hex'), Buffer.alloc(8)])
