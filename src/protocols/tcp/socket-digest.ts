@@ -24,6 +24,21 @@ export class SocketDigest implements StreamDigest {
   get localAddress(): string { return printAddress(this.#socket.localAddress ?? '', this.#socket.localPort ?? 0) }
 }
 
+/** Of what lies on a stream that has addresses of its own. */
+export class DigestAbove implements StreamDigest {
+  readonly #below: StreamDigest
+  readonly tls: TlsFacts
+  constructor(below: StreamDigest, tls: TlsFacts) {
+    this.#below = below
+    this.tls = tls
+  }
+  get remoteAddress(): string { return this.#below.remoteAddress }
+  get remoteIp(): string { return this.#below.remoteIp }
+  get remotePort(): number { return this.#below.remotePort }
+  get localAddress(): string { return this.#below.localAddress }
+  get establishedAt(): number { return this.#below.establishedAt }
+}
+
 function printAddress(ip: string, port: number): string {
   return ip === '' ? '' : ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`
 }

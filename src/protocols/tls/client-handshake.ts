@@ -53,7 +53,8 @@ export class ClientHandshake implements HandshakeOwner {
   #state: HandshakeState = HandshakeState.Shaking
   readonly #security: ClientSecurity
   readonly #sessions: ClientSessions
-  readonly #waiter: ClientHandshakeWaiter
+  /** Null once it was told: what hears of sessions stays with the connection, and nothing else does. */
+  #waiter: ClientHandshakeWaiter | null
   readonly #stream: TlsStream
   /** What was offered to be taken up again; null: nothing. */
   readonly #offered: KeptSession | null
@@ -84,7 +85,9 @@ export class ClientHandshake implements HandshakeOwner {
 
   /** Ends it without a callback. */
   cancel(): void {
-    if (this.#end()) this.#stream.cancelHandshake()
+    if (!this.#end()) return
+    this.#waiter = null
+    this.#stream.cancelHandshake()
   }
 
   onSecure(stream: TlsStream): void {
@@ -100,7 +103,7 @@ export class ClientHandshake implements HandshakeOwner {
     this.#verified = true
     if (this.#unproven !== null) this.#onSession(this.#unproven)
     this.#unproven = null
-    this.#waiter.onSecured(stream)
+    this.#takeWaiter().onSecured(stream)
   }
 
   onHandshakeFailed(error: Error | null): void {
@@ -148,7 +151,13 @@ export class ClientHandshake implements HandshakeOwner {
   #refuse({ kind, text }: HandshakeFault, cause: Error | null): void {
     const said = `${this.#security.peer}: ${text}`
     // Nothing of a request was sent: another backend may do better.
-    this.#waiter.onNotSecured(new ProxyError(kind, 'upstream', said, { retry: 'always', cause: cause ?? undefined }))
+    this.#takeWaiter().onNotSecured(new ProxyError(kind, 'upstream', said, { retry: 'always', cause: cause ?? undefined }))
+  }
+
+  #takeWaiter(): ClientHandshakeWaiter {
+    const waiter = this.#waiter!
+    this.#waiter = null
+    return waiter
   }
 
   /** @returns false when it was over already. */

@@ -29,7 +29,7 @@ import {
   type TlsIdentity,
 } from '../byte-stream.ts'
 import { dropSlab, giveSlab, READ_BYTES, RECORD_BYTES, sharedSlab, takeSlab, touchSlab, type Slab } from '../tcp/receive-slab.ts'
-import { SocketDigest } from '../tcp/socket-digest.ts'
+import { DigestAbove, SocketDigest } from '../tcp/socket-digest.ts'
 import { flushAll, flushSoon, look, READS_A_LOOK, turn, TURN_BYTES, yieldTurn } from '../tcp/socket-turn.ts'
 import { handleOf } from '../tcp/stream-handle.ts'
 import { TcpStream, TEXT_MAX } from '../tcp/tcp-stream.ts'
@@ -267,9 +267,12 @@ export class TlsStream implements ByteStream, ReceiveBuffer, TlsSocketReader {
     if (handshake === null || this.socket.destroyed) return
     this.#handshake = null
     releaseControl(this.socket)
-    const { establishedAt, remoteIp, remotePort } = this.#digest
     const facts = factsOf(this.socket, this.#isServer, this.#serverName, systemClock.exact() - this.#begunAt)
-    this.#digest = new SocketDigest(this.socket, establishedAt, { address: remoteIp, port: remotePort }, facts)
+    const below = this.#digest
+    // The stream below has no handle any more where that was taken over.
+    this.#digest = this.socket.below === 'handle'
+      ? new SocketDigest(this.socket, below.establishedAt, { address: below.remoteIp, port: below.remotePort }, facts)
+      : new DigestAbove(below, facts)
     handshake.onSecure(this)
   }
 

@@ -396,12 +396,13 @@ test('tls stream: TLS lies on other TLS, and an end below is an error above', as
 })
 
 test('tls stream: TLS lies on any other stream', async t => {
-  const [a, b] = MemoryStream.pair()
+  const [a, b] = MemoryStream.pair('memory', '192.0.2.1')
   const { server, client, serverOwner, clientOwner } = await overStreams(t, a, b)
   client.writeBytes(Buffer.from(NUMBERS))
   assert.equal(await within('the request', serverOwner.whole(NUMBERS.length)), NUMBERS)
   server.writeText('answer')
   assert.equal(await within('the answer', clientOwner.whole(6)), 'answer')
+  assert.deepEqual([server.digest.remoteIp, server.digest.localAddress, server.descriptor], ['192.0.2.1', 'memory', -1])
   client.end()
   await within('the end', serverOwner.ended.promise)
   server.end()
