@@ -4,6 +4,7 @@ import { test, type TestContext } from 'node:test'
 import { HttpConnector } from '../../src/connector/http-connector.ts'
 import type { ErrorKind, ProxyError } from '../../src/errors/proxy-error.ts'
 import { HttpPeer, type HttpPeerOptions } from '../../src/peer/http-peer.ts'
+import { heldBytes } from '../../src/primitives/held-bytes.ts'
 import { Metrics } from '../../src/telemetry/metrics.ts'
 import type { UpstreamConnected } from '../../src/telemetry/tracer.ts'
 import { TrafficMetrics } from '../../src/telemetry/traffic-metrics.ts'
@@ -11,6 +12,7 @@ import { get, post, startProxy, type ProxyUnderTest } from '../support/proxy.ts'
 import { readMetrics } from '../support/read-metrics.ts'
 import { makeTestCa } from '../support/test-ca.ts'
 import { answer, tlsOrigin, type Origin } from '../support/tls-origins.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 const ca = makeTestCa(), site = ca.issue({ names: ['a.test'] }), device = ca.issue({ names: ['device'] })
 const TRUSTED: HttpPeerOptions = { tls: true, sni: 'a.test', ca: [ca.cert] }
@@ -123,4 +125,42 @@ test('tls upstream: tracers are told what the handshake settled, and metrics how
   assert.ok(seen.every(({ connection, durationMs }) => connection.tls!.handshakeMs > 0 && connection.tls!.handshakeMs <= durationMs))
   const counted = readMetrics(metrics.memory).get('cirque_upstream_tls_handshake_seconds')!
   assert.deepEqual([...counted.keys()].toSorted(), [`${peer.name} false`, `${peer.name} true`])
+})
+
+test('tls upstream: a tunnel carries bytes both ways, and ends of either side for themselves', async t => {
+  const origin = await tlsOrigin(t, { ...site, allowHalfOpen: true }, socket => {
+    socket.once('data', () => {
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n')
+      socket.pipe(socket)
+    })
+  })
+  const peer = new HttpPeer(origin.authority, TRUSTED)
+  const proxy = await startProxy(t, { service: { upgrades: ['echo'] }, hooks: { upstreamPeer: () => peer } })
+  const client = await proxy.connect()
+  await client.write(get('/', 'Connection: Upgrade', 'Upgrade: echo'))
+  assert.equal((await client.readHead()).status, 101)
+  const bytes = Buffer.alloc(2_000_000, 'abcdefghijklmnopqrstuvwxyz')
+  void client.write(bytes)
+  assert.ok((await client.readExactly(bytes.length)).equals(bytes))
+  void client.write('last words')
+  client.end()
+  assert.equal((await client.readUntilClose()).toString(), 'last words')
+})
+
+test('tls upstream: an answer that a slow client reads slowly is held back, and arrives whole', async t => {
+  const body = Buffer.alloc(8_000_000, '0123456789')
+  const origin = await tlsOrigin(t, site, socket => {
+    socket.once('data', () => {
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n`)
+      socket.write(body)
+    })
+  })
+  const { proxy } = await through(t, [new HttpPeer(origin.authority, TRUSTED)])
+  const client = await proxy.connect()
+  client.pause()
+  await client.write(get('/'))
+  await waitFor('the answer to be held back', () => heldBytes.now > 0, { seen: () => heldBytes.now })
+  client.resume()
+  const response = await client.readResponse()
+  assert.ok(response.body.equals(body))
 })
