@@ -7,7 +7,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { FAULTS, PHASES, POPULATIONS, sharedNowMs } from '../src/config/prove-messages.ts'
+import { FAULTS, PHASES, POPULATIONS, sharedNowMs, TLS_POPULATIONS } from '../src/config/prove-messages.ts'
 import type { Fault, FromProver, Kill, LossReport, PopulationReport, ProofReport, ToProver } from '../src/config/prove-messages.ts'
 import type { ResolvedProveOptions } from '../src/config/prove-options.ts'
 import type { FromOperator, OperationStarted } from '../src/ipc/messages.ts'
@@ -71,13 +71,23 @@ export async function runProof(options: ResolvedProveOptions, action: (() => Pro
   return { acted, actionLines, report }
 }
 
-/** Where the running server can be reached, from its status: the first TCP listener; '' when it has none. */
-export async function listenerUrl(folder: string): Promise<string> {
-  const { listeners } = await askSupervisor(folder, { tag: 'status' }) as { listeners: readonly { bound: string }[] }
-  const bound = listeners.map(listener => listener.bound).find(address => /:\d+$/.test(address) && !address.startsWith('unix:'))
-  if (bound === undefined) return ''
+interface SeenListener {
+  readonly bound: string
+  /** Left out by a supervisor of an older build. */
+  readonly tls?: boolean
+}
+
+/**
+ * Where the running server can be reached, from its status: the first TCP listener; '' when it has none.
+ * @param overTls the first one that speaks TLS
+ */
+export async function listenerUrl(folder: string, overTls = false): Promise<string> {
+  const { listeners } = await askSupervisor(folder, { tag: 'status' }) as { listeners: readonly SeenListener[] }
+  const found = listeners.find(({ bound, tls = false }) => /:\d+$/.test(bound) && !bound.startsWith('unix:') && (tls || !overTls))
+  if (found === undefined) return ''
+  const { bound, tls = false } = found
   // An address that means all of them is not one to dial.
-  return `http://${bound.replace(/^(?:0\.0\.0\.0|\*)?:/, '127.0.0.1:').replace(/^\[::\]:/, '[::1]:')}`
+  return `${tls ? 'https' : 'http'}://${bound.replace(/^(?:0\.0\.0\.0|\*)?:/, '127.0.0.1:').replace(/^\[::\]:/, '[::1]:')}`
 }
 
 function tell(client: ChildProcess, message: ToProver): void { if (client.connected) client.send(message, () => {}) }
@@ -190,7 +200,8 @@ export function proveText({ action, acted, actionLines, report, verdict }: Prove
   const explainedColumn = action === 'crash' ? ['EXPLAINED'] : []
   const timeColumns = phases.map(phase => action === 'watch' ? 'P99' : `P99 ${phase.toUpperCase()}`)
   const rows: string[][] = [['', 'ATTEMPTED', 'OK', ...faultColumns, ...explainedColumn, 'CLOSED', ...timeColumns]]
-  for (const name of POPULATIONS) {
+  const isTls = report.url.startsWith('https:')
+  for (const name of POPULATIONS.filter(each => isTls || !TLS_POPULATIONS.has(each))) {
     const population: PopulationReport | undefined = report.populations.find(each => each.name === name)
     if (population === undefined) rows.push([name, 'not run'])
     else {
@@ -207,6 +218,7 @@ export function proveText({ action, acted, actionLines, report, verdict }: Prove
     }
   }
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map(row => row[column]?.length ?? 0)))
+  const refused = report.populations.reduce((sum, { refusedSessions }) => sum + refusedSessions, 0)
   const gaps = phases.map(phase => `${milliseconds(report.longestGapMs[phase])}${action === 'watch' ? '' : ` ${phase}`}`).join(', ')
   return [
     `${action} at ${report.url}: ${times}`,
@@ -216,6 +228,7 @@ export function proveText({ action, acted, actionLines, report, verdict }: Prove
     ...columnsText(report.lineDelayMs, action),
     '',
     `longest time in which a fresh connection was tried and none was answered: ${gaps}`,
+    ...isTls ? [`sessions of TLS that were not taken up again: ${refused}`] : [],
     ...report.losses.filter(loss => !loss.explained).slice(0, SHOWN_LOSSES_MAX).map(lossLine),
     ...report.lost > SHOWN_LOSSES_MAX ? [`  and ${report.lost - SHOWN_LOSSES_MAX} more`] : [],
     // Anything else goes to stderr, as with every command that fails.

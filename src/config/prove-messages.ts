@@ -36,8 +36,13 @@ export type Outcome = 'ok' | 'closed' | Fault
 export type Fault = 'refused' | 'reset' | 'truncated' | 'wrong' | 'timedOut' | 'unable'
 export const FAULTS: readonly Fault[] = ['refused', 'reset', 'truncated', 'wrong', 'timedOut', 'unable']
 
-export type PopulationName = 'fresh connections' | 'keep-alive' | 'WebSocket echo' | 'slow download' | 'slow upload'
-export const POPULATIONS: readonly PopulationName[] = ['fresh connections', 'keep-alive', 'WebSocket echo', 'slow download', 'slow upload']
+export type PopulationName =
+  | 'fresh connections' | 'keep-alive' | 'WebSocket echo' | 'slow download' | 'slow upload' | 'resumed handshakes' | 'slow handshakes'
+export const POPULATIONS: readonly PopulationName[] = [
+  'fresh connections', 'keep-alive', 'WebSocket echo', 'slow download', 'slow upload', 'resumed handshakes', 'slow handshakes',
+]
+/** Those that there are over TLS alone. */
+export const TLS_POPULATIONS: ReadonlySet<PopulationName> = new Set(['resumed handshakes', 'slow handshakes'])
 
 export interface PopulationReport {
   readonly name: PopulationName
@@ -48,6 +53,8 @@ export interface PopulationReport {
   readonly explained: number
   /** Connections that the other side ended with nothing on its way. */
   readonly politeCloses: number
+  /** Sessions of TLS that were offered and not taken up again: no loss, as a full handshake followed, but a cost. */
+  readonly refusedSessions: number
   /** From the time at which it was due to the whole answer; null: none in that phase. */
   readonly p99Ms: Readonly<Record<Phase, number | null>>
 }

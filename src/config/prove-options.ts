@@ -9,7 +9,7 @@ import {
 import { parseDuration } from './units.ts'
 
 export interface ProveOptions {
-  /** Where the proxy listens: `http://host:port`. */
+  /** Where the proxy listens: `http://host:port`, or `https://host:port` for clients over TLS, which do not look at its certificate. */
   url: string
   /** What fresh and keep-alive connections ask for; '' leaves both out. @default '/' */
   path?: string
@@ -54,7 +54,7 @@ const PATH_FORM = 'a path that begins with / and holds visible ASCII only'
 function isPath(path: string): boolean { return path === '' || /^\/[!-~]*$/.test(path) }
 
 export const PROVE_OPTIONS = {
-  url: needed(text('', 'http://host:port; paths have options of their own', url => addressIn(url) !== null)),
+  url: needed(text('', 'http://host:port or https://host:port; paths have options of their own', url => addressIn(url) !== null)),
   path: text('/', PATH_FORM, isPath),
   ws: text('', PATH_FORM, isPath),
   download: text('', PATH_FORM, isPath),
@@ -105,14 +105,21 @@ export function proveOptionsFromFlags(url: string, flags: ProveFlags): ResolvedP
   return resolveProveOptions(options)
 }
 
-export interface ProofAddress { readonly host: string; readonly port: number; readonly authority: string }
+export interface ProofAddress {
+  readonly host: string
+  readonly port: number
+  readonly authority: string
+  readonly tls: boolean
+}
 
 /** Where a checked URL leads. */
 export function proofAddress(url: string): ProofAddress { return addressIn(url)! }
 
 function addressIn(url: string): ProofAddress | null {
   const parsed = URL.parse(url)
-  if (parsed === null || parsed.protocol !== 'http:') return null
+  if (parsed === null || (parsed.protocol !== 'http:' && parsed.protocol !== 'https:')) return null
   if (parsed.username !== '' || parsed.pathname !== '/' || parsed.search !== '') return null
-  return { host: parsed.hostname.replace(/^\[(.*)\]$/, '$1'), port: parsed.port === '' ? 80 : Number(parsed.port), authority: parsed.host }
+  const tls = parsed.protocol === 'https:', usual = tls ? 443 : 80
+  const host = parsed.hostname.replace(/^\[(.*)\]$/, '$1')
+  return { host, port: parsed.port === '' ? usual : Number(parsed.port), authority: parsed.host, tls }
 }

@@ -1,14 +1,16 @@
 /**
- * A TCP connection that holds everything for a fixed time each way, in order: a long line on the loopback. Without it
+ * A connection, over TLS or not, that holds everything for a fixed time each way, in order: a long line on the loopback. Without it
  * a request is never on its way while the other side closes, which is the race that loses requests in the real world.
  * Reports each event once and nothing after `destroy`.
  */
-import net from 'node:net'
+import type net from 'node:net'
 import type { Fault, Outcome } from '../config/prove-messages.ts'
 import type { ProofAddress } from '../config/prove-options.ts'
 import type { Clock } from '../primitives/clock.ts'
+import { dial, type DialOptions } from './dial.ts'
 
 export interface LineOwner {
+  /** It can be used; over TLS behind the handshake. */
   onConnect(): void
   onBytes(bytes: Buffer): void
   /** FIN. The own side is still open. */
@@ -18,22 +20,26 @@ export interface LineOwner {
 }
 
 export class DelayedLine {
-  /** null while it is not established. */
+  /** When TCP was established; null: it never was. */
   connectedAtMs: number | null = null
+  /** It can be used, or could be. */
+  ready = false
   readonly #socket: net.Socket
   readonly #clock: Clock
   readonly #delayMs: number
   #code = ''
   #destroyed = false
 
-  constructor(address: ProofAddress, delayMs: number, clock: Clock, owner: LineOwner) {
+  constructor(address: ProofAddress, delayMs: number, clock: Clock, owner: LineOwner, options: DialOptions = {}) {
     this.#clock = clock
     this.#delayMs = delayMs
-    this.#socket = net.connect({ host: address.host, port: address.port, allowHalfOpen: true, noDelay: true })
-    this.#socket.on('connect', () => {
-      if (this.#destroyed) return
-      this.connectedAtMs = clock.exact()
-      owner.onConnect()
+    this.#socket = dial(address, clock, options, {
+      onEstablished: () => { this.connectedAtMs = clock.exact() },
+      onReady: () => {
+        if (this.#destroyed) return
+        this.ready = true
+        owner.onConnect()
+      },
     })
     this.#socket.on('data', (bytes: Buffer) => this.#later(() => owner.onBytes(bytes)))
     this.#socket.on('end', () => this.#later(() => owner.onEnd()))
@@ -81,6 +87,7 @@ export function faultOf(code: string): Fault & Outcome {
     case 'ETIMEDOUT': return 'timedOut'
     // Ours: no free port, no free descriptor, no such host.
     case 'EADDRNOTAVAIL': case 'EMFILE': case 'ENFILE': case 'ENOTFOUND': case 'EAI_AGAIN': return 'unable'
-    default: return 'reset'
+    // What TLS finds wrong is an answer of a kind, and no end.
+    default: return /^ERR_(SSL|TLS)_/.test(code) ? 'wrong' : 'reset'
   }
 }

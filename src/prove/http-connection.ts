@@ -8,6 +8,7 @@
 import type { ProofAddress } from '../config/prove-options.ts'
 import type { Clock } from '../primitives/clock.ts'
 import { DelayedLine, faultOf, type LineOwner } from './delayed-line.ts'
+import type { DialOptions } from './dial.ts'
 import type { Attempt, Ledger } from './ledger.ts'
 import { ReaderState, ResponseReader, type BodySink } from './response-reader.ts'
 
@@ -49,14 +50,17 @@ export class HttpConnection implements LineOwner {
   #plan: RequestPlan | null = null
   #sawFirstByte = false
 
-  constructor(address: ProofAddress, delayMs: number, clock: Clock, ledger: Ledger, owner: ConnectionOwner) {
+  constructor(address: ProofAddress, delayMs: number, clock: Clock, ledger: Ledger, owner: ConnectionOwner, options: DialOptions = {}) {
     this.#clock = clock
     this.#ledger = ledger
     this.#owner = owner
-    this.line = new DelayedLine(address, delayMs, clock, this)
+    this.line = new DelayedLine(address, delayMs, clock, this, options)
   }
 
   get attempt(): Attempt | null { return this.#attempt }
+
+  /** Only while Dialing: the attempt is this connection's, though its request comes later, by `send`. */
+  expect(attempt: Attempt): void { this.#attempt = attempt }
 
   /** Only while Dialing (sent once established) or Idle. */
   send(attempt: Attempt, plan: RequestPlan): void {
@@ -142,13 +146,13 @@ export class HttpConnection implements LineOwner {
 
   /** What had come of an answer when its time was over. */
   #waitedFor(): string {
-    if (this.state === ConnectionState.Dialing) return 'no connection'
+    if (this.state === ConnectionState.Dialing) return this.line.connectedAtMs === null ? 'no connection' : 'no end of the handshake'
     return this.reader.began ? `${this.reader.bodyBytes} bytes of the answer's body, then nothing` : 'no answer'
   }
 
   /** How far an exchange had come. */
   #where(): string {
-    if (this.line.connectedAtMs === null) return 'dialling'
+    if (!this.line.ready) return this.line.connectedAtMs === null ? 'dialling' : 'in the handshake'
     return this.reader.began ? `after ${this.reader.bodyBytes} bytes of the answer's body` : 'before the answer'
   }
 
@@ -159,7 +163,7 @@ export class HttpConnection implements LineOwner {
     const connectedAtMs = this.line.connectedAtMs
     if (attempt !== null) {
       attempt.end(faultOf(code), `${code === '' ? 'closed' : code} ${this.#where()}`, connectedAtMs)
-    } else if (connectedAtMs !== null) this.#ledger.politeCloses++
+    } else if (this.line.ready) this.#ledger.politeCloses++
     this.#gone(code)
   }
 
@@ -167,7 +171,7 @@ export class HttpConnection implements LineOwner {
     if (this.state === ConnectionState.Closed) return
     this.state = ConnectionState.Closed
     this.#attempt = null
-    if (this.line.connectedAtMs === null || code !== '') this.line.destroy()
+    if (!this.line.ready || code !== '') this.line.destroy()
     else this.#partPolitely()
     this.#owner.onGone(this, code)
   }

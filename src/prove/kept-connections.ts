@@ -69,11 +69,11 @@ export class KeptConnections implements Population, ConnectionOwner {
   }
 
   onGone(connection: HttpConnection, code: string): void {
-    const established = connection.line.connectedAtMs !== null
+    const established = connection.line.ready, { connectedAtMs } = connection.line
     this.#connections.delete(connection)
     this.#idle = this.#idle.filter(each => each !== connection && each.state === ConnectionState.Idle)
     // A connection that cannot be replaced is a loss of its own: somebody dialled and was not let in.
-    if (!established) this.ledger.loss(faultOf(code), `${code} dialling`, null)
+    if (!established) this.ledger.loss(faultOf(code), `${code} ${connectedAtMs === null ? 'dialling' : 'in the handshake'}`, connectedAtMs)
     if (this.#finishing && this.#waiting.length === 0) return
     if (established) this.#dial()
     else this.#setting.clock.after(REDIAL_MS, () => { if (!this.#finishing || this.#waiting.length > 0) this.#dial() })

@@ -51,6 +51,7 @@ export class Ledger {
   attempted = 0
   open = 0
   politeCloses = 0
+  refusedSessions = 0
   readonly #clock: Clock
   readonly #stage: Stage
   readonly #timeoutMs: number
@@ -96,6 +97,7 @@ export class Ledger {
     const { before, during, after } = this.#latency
     return {
       name: this.name, attempted: this.attempted, outcomes: { ...this.#outcomes }, explained, politeCloses: this.politeCloses,
+      refusedSessions: this.refusedSessions,
       p99Ms: { before: before.percentile(0.99), during: during.percentile(0.99), after: after.percentile(0.99) },
     }
   }

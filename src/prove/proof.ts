@@ -11,7 +11,9 @@ import { KeptConnections } from './kept-connections.ts'
 import type { Loss, Stage } from './ledger.ts'
 import type { Population, ProofSetting } from './population.ts'
 import { preflight, type Known } from './preflight.ts'
+import { ResumedHandshakes } from './resumed-handshakes.ts'
 import { SlowDownload } from './slow-download.ts'
+import { SlowHandshakes } from './slow-handshakes.ts'
 import { SlowUpload } from './slow-upload.ts'
 import { WebSocketEcho } from './websocket-echo.ts'
 
@@ -98,8 +100,11 @@ export class Proof {
   }
 
   #populate(known: Known): void {
-    const { options } = this.#setting
-    if (options.path !== '') this.#populations.push(new FreshConnections(this.#setting), new KeptConnections(this.#setting))
+    const { address, options } = this.#setting
+    if (options.path !== '') {
+      this.#populations.push(new FreshConnections(this.#setting), new KeptConnections(this.#setting))
+      if (address.tls) this.#populations.push(new ResumedHandshakes(this.#setting), new SlowHandshakes(this.#setting))
+    }
     if (options.ws !== '') this.#populations.push(new WebSocketEcho(this.#setting))
     if (known.download !== null) this.#populations.push(new SlowDownload(this.#setting, known.download))
     if (options.upload !== '') this.#populations.push(new SlowUpload(this.#setting, known.answersUploadsWithHash))

@@ -180,6 +180,7 @@ class EchoConnection implements LineOwner {
   /** How far the connection had come. */
   #doing(): string {
     if (this.#line.connectedAtMs === null) return 'dialling'
+    if (!this.#line.ready) return 'in the handshake of TLS'
     if (this.state === EchoState.Opening) return 'in the handshake'
     if (!this.#frames.betweenMessages) return 'in the middle of a frame'
     return this.#attempt === null ? 'without Close' : 'without Close, a message on its way'

@@ -12,6 +12,7 @@ export function addProveCommand(program: Command): void {
     .addArgument(new Argument('<action>', 'upgrade: replace workers and supervisor; reload: workers and configuration; '
       + 'crash: kill -9 a worker; watch: only look').choices(PROVE_ACTIONS))
     .option('--url <url>', 'where the proxy listens (default: its first TCP listener)')
+    .option('--tls', 'its first listener that speaks TLS instead')
     .option('--path <path>', 'what fresh and keep-alive connections ask for (default: /)')
     .option('--ws <path>', 'a WebSocket that sends everything back')
     .option('--download <path>', 'a long answer that is always the same')
@@ -20,10 +21,13 @@ export function addProveCommand(program: Command): void {
     .option('--rate <n>', 'requests a second of each kind of client (default: 100)')
     .option('--connections <n>', 'keep-alive connections (default: 20)')
     .addHelpText('after', `\nColumns of the table:\n${columnsText(PROVE_DEFAULTS.delayMs, null).map(line => `  ${line}`).join('\n')}`)
-    .action(async (action: ProveAction, options: Shared & ProveFlags) => {
+    .action(async (action: ProveAction, options: Shared & ProveFlags & { tls?: boolean }) => {
       const folder = action === 'watch' && options.url !== undefined ? '' : await chosenFolder(options)
-      const url = options.url ?? await listenerUrl(folder)
-      if (url === '') throw new Failure(EXIT.usage, 'there is no TCP listener; say where to look with --url')
+      const overTls = options.tls === true
+      if (overTls && options.url !== undefined) throw new Failure(EXIT.usage, '--tls looks for a listener; with --url say https:// there')
+      const url = options.url ?? await listenerUrl(folder, overTls)
+      const missing = overTls ? 'TCP listener that speaks TLS' : 'TCP listener'
+      if (url === '') throw new Failure(EXIT.usage, `there is no ${missing}; say where to look with --url`)
       const outcome = await prove(action, folder, proveOptionsFromFlags(url, options))
       say(options, outcome, () => proveText(outcome))
       if (outcome.verdict !== '') throw new Failure(EXIT.failed, outcome.verdict)

@@ -9,6 +9,7 @@ import { test } from 'node:test'
 import type { ProveOutcome } from '../../supervisor/prove.ts'
 import { SupervisedApp } from '../support/supervised-app.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
+import { makeTestCa, writeCertificate } from '../support/test-ca.ts'
 
 const CLI = path.join(import.meta.dirname, '../../supervisor/cli.ts')
 const EVERYTHING = ['--ws', '/ws', '--download', '/download?bytes=8388608', '--upload', '/upload']
@@ -49,6 +50,25 @@ test('prove: replacing every worker and killing one lose nothing that is not exp
   assert.ok(report!.explained > 0, 'a WebSocket at least was on the killed worker')
   assert.equal(report!.populations.find(({ name }) => name === 'fresh connections')!.outcomes.refused, 0)
   assert.equal((await app.workerPids()).filter(pid => between.includes(pid)).length, 1)
+})
+
+test('prove: over TLS the listener is found, and handshakes have their rows', async t => {
+  const folder = temporaryFolder(t)
+  const { certFile, keyFile } = writeCertificate(folder, 'site', makeTestCa().issue({ names: ['a.test'] }))
+  const app = await SupervisedApp.start(t, { app: 'secure', env: { SECURE_CERT: certFile, SECURE_KEY: keyFile } })
+  const { code, out, err } = await prove(app.folder, 'reload', '--tls', '--state-dir', app.stateDir, '--for', '400ms', '--rate', '40')
+  assert.equal(code, 0, out + err + app.stderr)
+  assert.match(out, /^reload at https:\/\/127\.0\.0\.1:\d+: /)
+  assert.match(out, /^resumed handshakes +[1-9]\d* /m)
+  assert.match(out, /^slow handshakes +[1-9]\d* /m)
+  assert.match(out, /^sessions of TLS that were not taken up again: 0$/m)
+  assert.match(out, /nothing was lost in \d+ attempts\n$/)
+
+  const both = await prove(app.folder, 'watch', '--tls', '--url', `https://127.0.0.1:${app.port}`)
+  assert.deepEqual([both.code, both.err], [2, 'cirque: --tls looks for a listener; with --url say https:// there\n'])
+  const plain = await SupervisedApp.start(t, { app: 'balanced' })
+  const none = await prove(plain.folder, 'watch', '--tls', '--state-dir', plain.stateDir)
+  assert.deepEqual([none.code, none.err], [2, 'cirque: there is no TCP listener that speaks TLS; say where to look with --url\n'])
 })
 
 test('prove: a server that drops something fails the proof and says what and when', async t => {
@@ -110,7 +130,7 @@ test('prove: an upgrade that cuts what is in flight fails the proof, though the 
 test('prove: wrong usage is 2, nothing running is 3, what cannot be done is 1', async t => {
   const folder = temporaryFolder(t)
   const runs = await Promise.all([
-    prove(folder, 'bogus'), prove(folder, 'watch', '--url', 'https://127.0.0.1:1'),
+    prove(folder, 'bogus'), prove(folder, 'watch', '--url', 'ftp://127.0.0.1:1'),
     prove(folder, 'watch', '--url', 'http://127.0.0.1:1', '--rate', '5000'),
     prove(folder, 'watch', '--url', 'http://127.0.0.1:1', '--for', '5'), prove(folder, 'reload'),
     prove(folder, 'upgrade'), prove(folder, 'watch', '--url', 'http://127.0.0.1:1'),
