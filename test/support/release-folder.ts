@@ -4,9 +4,13 @@
  */
 import fs from 'node:fs'
 import path from 'node:path'
+import { makeTestCa, writeCertificate } from './test-ca.ts'
 
 /** Root of the installation that every release finds. */
 const INSTALLATION = path.resolve(import.meta.dirname, '../..')
+const CA = makeTestCa()
+/** Of the listener over TLS: tests of sockets have uses for the first few. */
+export const TLS_HOST = '127.0.0.99'
 const APPLICATION = path.join(import.meta.dirname, 'apps/released.ts')
 
 export type ReleaseFault =
@@ -20,7 +24,7 @@ export interface ReleaseFacts {
   readonly fault: ReleaseFault | ''
   /** `127.0.0.1:port`. */
   readonly origin: string
-  /** File with the addresses to listen on, one a line. */
+  /** File with the addresses to listen on, one a line; those over TLS begin with `tls:`. */
   readonly listen: string
 }
 
@@ -37,7 +41,9 @@ export class ReleaseRoot {
   constructor(folder: string, origin: string) {
     this.folder = folder
     this.#origin = origin
-    this.listenOn('127.0.0.1:0')
+    // Two free ports of one host would be two listeners of one name.
+    this.listenOn('127.0.0.1:0', `tls:${TLS_HOST}:0`)
+    this.renew()
   }
 
   /** What is started, whichever release it is. */
@@ -67,6 +73,9 @@ export class ReleaseRoot {
 
   /** What applications that are loaded from now on listen on. */
   listenOn(...addresses: readonly string[]): void { fs.writeFileSync(this.#listenFile, `${addresses.join('\n')}\n`) }
+
+  /** Another certificate, with another key, for those that read it from now on. */
+  renew(): void { writeCertificate(this.folder, 'site', CA.issue({ names: ['site.test'] })) }
 
   get #listenFile(): string { return path.join(this.folder, 'listen') }
 }

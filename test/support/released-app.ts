@@ -44,7 +44,7 @@ export interface Said { readonly code: number | null; readonly stdout: string; r
 
 export interface StartedWith {
   readonly env?: Readonly<Record<string, string>>
-  /** Addresses; FOLDER stands for the root of the releases. @default one free port */
+  /** Addresses; FOLDER stands for the root of the releases. @default a free port, and one over TLS */
   readonly listen?: readonly string[]
   /** `127.0.0.1:port` of the origin of all releases. @default one of its own, whose `/` says who asked */
   readonly origin?: string
@@ -56,12 +56,16 @@ export class ReleasedApp {
   readonly root: ReleaseRoot
   readonly #t: TestContext
   readonly #options: SupervisorOptions
+  readonly #listen: readonly string[]
   app: SupervisedApp
 
-  private constructor(t: TestContext, root: ReleaseRoot, options: SupervisorOptions, app: SupervisedApp) {
+  private constructor(
+    t: TestContext, root: ReleaseRoot, options: SupervisorOptions, listen: readonly string[], app: SupervisedApp,
+  ) {
     this.#t = t
     this.root = root
     this.#options = options
+    this.#listen = listen
     this.app = app
   }
 
@@ -75,10 +79,12 @@ export class ReleasedApp {
     const merged = { ...SHORT, ...options, drain: { ...SHORT.drain, ...options.drain } }
     const { folder, application: file } = root
     const app = await SupervisedApp.start(t, { folder, file, options: merged, log: { access: 'off' }, env, config })
-    return new ReleasedApp(t, root, merged, app)
+    return new ReleasedApp(t, root, merged, listen, app)
   }
 
   get port(): number { return this.app.port }
+  /** Of its listener over TLS, which is its second one; null: it has none. */
+  get tlsPort(): number | null { return this.#listen.length === 0 ? this.app.ports[1]! : null }
   get pid(): number { return this.app.pid }
 
   /** What whoever watches over the server does after its supervisor was killed: the same start again. */

@@ -147,10 +147,13 @@ export class SupervisedApp {
   has(start: string): boolean { return this.lines.some(line => line.msg.startsWith(start)) }
 
   /** Port of the first TCP listener. */
-  get port(): number {
+  get port(): number { return this.ports[0]! }
+
+  /** Ports of all TCP listeners. */
+  get ports(): number[] {
     const running = this.lines.find(line => line.msg === 'running')!
-    const address = (running['listeners'] as string[]).find(listener => !listener.startsWith('unix:'))
-    return Number(/:(\d+)$/.exec(address!)![1])
+    const addresses = (running['listeners'] as string[]).filter(listener => !listener.startsWith('unix:'))
+    return addresses.map(address => Number(/:(\d+)$/.exec(address)![1]))
   }
 
   signal(signal: NodeJS.Signals): void { process.kill(this.pid, signal) }

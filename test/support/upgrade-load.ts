@@ -1,22 +1,25 @@
 /**
  * Clients of every kind in front of a server that is being replaced: those of the proof client (src/prove: fresh
- * connections, keep-alive and WebSockets 20 ms away, a slow download, a slow upload), and a few whose answers say who
- * gave them. None of them ever repeats a request.
+ * connections, keep-alive and WebSockets 20 ms away, a slow download, a slow upload), the same over TLS with handshakes that
+ * resume and that stop at every stage, and a few whose answers say who gave them. None of them ever repeats a request.
  */
 import assert from 'node:assert/strict'
 import http from 'node:http'
 import type net from 'node:net'
 import type { TestContext } from 'node:test'
 import { createOrigin } from '../../examples/demo-origins.ts'
-import { FAULTS, type Fault, type Kill, type LossReport } from '../../src/config/prove-messages.ts'
+import { FAULTS, type Fault, type Kill, type LossReport, type PopulationReport } from '../../src/config/prove-messages.ts'
 import { resolveProveOptions } from '../../src/config/prove-options.ts'
 import { systemClock } from '../../src/primitives/clock.ts'
 import { Proof } from '../../src/prove/proof.ts'
+import { TLS_HOST } from './release-folder.ts'
 import { SteadyLoad, type Ledger } from './steady-load.ts'
 import { waitFor } from './wait-for.ts'
 
 const RATE = 40
 const CONNECTIONS = 8
+/** Handshakes cost both sides more than all the rest. */
+const TLS_RATE = 20
 /** How long a slow transfer takes; then the next one begins. */
 const TRANSFER_MS = 2_000
 /** More than the kernel holds between origin and client. */
@@ -48,34 +51,42 @@ export interface LoadResult {
   readonly explained: number
   /** Answers of `/`, by `release pid`. */
   readonly answeredBy: Readonly<Record<string, number>>
+  /** Sessions of TLS that were offered and not taken up. */
+  readonly refusedSessions: number
 }
 
 export class UpgradeLoad {
   readonly #t: TestContext
-  readonly #proof: Proof
+  /** Of plain connections, and of those over TLS. */
+  readonly #proofs: readonly Proof[]
   readonly #witness: SteadyLoad | null
   #stopped: Promise<LoadResult> | null = null
   #kill: Kill | null = null
   #expected: RegExp | null = null
 
-  private constructor(t: TestContext, proof: Proof, witness: SteadyLoad | null) {
+  private constructor(t: TestContext, proofs: readonly Proof[], witness: SteadyLoad | null) {
     this.#t = t
-    this.#proof = proof
+    this.#proofs = proofs
     this.#witness = witness
   }
 
   /**
    * Resolves when every client has been answered at least once.
+   * @param tlsPort null: nobody comes over TLS
    * @param witnessed false where workers are killed: what their clients lose has no explanation.
    */
-  static async start(t: TestContext, port: number, witnessed = true): Promise<UpgradeLoad> {
-    const proof = await Proof.prepare(resolveProveOptions({
-      url: `http://127.0.0.1:${port}`, path: '/', ws: '/ws', download: `/download?bytes=${DOWNLOAD_BYTES}`, upload: '/upload',
-      rate: RATE, connections: CONNECTIONS, beforeMs: 0, forMs: TRANSFER_MS, uploadBytes: UPLOAD_BYTES, timeoutMs: 10_000,
-    }))
-    proof.start()
-    proof.enter('during')
-    const load = new UpgradeLoad(t, proof, witnessed ? new SteadyLoad({ to: port, fresh: 2, keepAlive: 4, pauseMs: 30 }) : null)
+  static async start(t: TestContext, { port, tlsPort }: { port: number; tlsPort: number | null }, witnessed = true): Promise<UpgradeLoad> {
+    const urls: (readonly [url: string, rate: number])[] = [[`http://127.0.0.1:${port}`, RATE]]
+    if (tlsPort !== null) urls.push([`https://${TLS_HOST}:${tlsPort}`, TLS_RATE])
+    const proofs = await Promise.all(urls.map(([url, rate]) => Proof.prepare(resolveProveOptions({
+      url, path: '/', ws: '/ws', download: `/download?bytes=${DOWNLOAD_BYTES}`, upload: '/upload',
+      rate, connections: CONNECTIONS, beforeMs: 0, forMs: TRANSFER_MS, uploadBytes: UPLOAD_BYTES, timeoutMs: 10_000,
+    }))))
+    for (const proof of proofs) {
+      proof.start()
+      proof.enter('during')
+    }
+    const load = new UpgradeLoad(t, proofs, witnessed ? new SteadyLoad({ to: port, fresh: 2, keepAlive: 4, pauseMs: 30 }) : null)
     // When the test has not come to its end, what is lost by now says nothing.
     t.after(() => load.#stopped ?? load.#end())
     await load.goesOn()
@@ -93,7 +104,7 @@ export class UpgradeLoad {
 
   /** Answers so far that came whole and were errors, or not what was asked for. */
   get wrong(): number {
-    const ofProof = this.#proof.report(null).populations.reduce((sum, { outcomes }) => sum + outcomes.wrong, 0)
+    const ofProof = this.#populations().reduce((sum, { outcomes }) => sum + outcomes.wrong, 0)
     return ofProof + (this.#witness?.ledger.failed['wrong answer'] ?? 0)
   }
 
@@ -112,35 +123,44 @@ export class UpgradeLoad {
     this.#expected = but
     const result = await this.stop()
     assert.deepEqual(result.lost, [])
+    // Every worker there ever was has the keys of tickets, whoever made the worker and whichever supervisor there was.
+    assert.equal(result.refusedSessions, 0, 'sessions of TLS were not taken up again')
     return result
   }
 
-  async #end(): Promise<Ledger | undefined> { return (await Promise.all([this.#witness?.stop(), this.#proof.finish()]))[0] }
+  async #end(): Promise<Ledger | undefined> {
+    const [ledger] = await Promise.all([this.#witness?.stop(), ...this.#proofs.map(proof => proof.finish())])
+    return ledger
+  }
 
   async #stop(): Promise<LoadResult> {
     const ledger = await this.#end()
-    const report = this.#proof.report(this.#kill)
-    const losses = report.losses.filter(loss => !loss.explained)
+    const reports = this.#proofs.map(proof => proof.report(this.#kill))
+    const losses = reports.flatMap(report => report.losses.filter(loss => !loss.explained))
+    const populations = reports.flatMap(report => report.populations)
+    const explainedByKill = reports.reduce((sum, report) => sum + report.explained, 0)
     const faulty = losses.map(lossText)
     for (const { how } of ledger?.lost ?? []) faulty.push(`witness: ${how}`)
     const lost = faulty.filter(line => this.#expected?.test(line) !== true)
     const witnessed = ledger === undefined ? 0 : ledger.ok + ledger.lost.length
-    const attempted = report.attempted + witnessed
-    const outcomes = (fault: Fault): number => report.populations.reduce((sum, population) => sum + population.outcomes[fault], 0)
+    const attempted = reports.reduce((sum, report) => sum + report.attempted, witnessed)
+    const outcomes = (fault: Fault): number => populations.reduce((sum, population) => sum + population.outcomes[fault], 0)
     const counts = FAULTS.map(fault => [fault, outcomes(fault)] as const).filter(([, count]) => count > 0)
     const faults = counts.map(([fault, count]) => `${count} ${fault}`).join(', ')
     const expected = faulty.length === lost.length ? '' : `, ${faulty.length - lost.length} as expected`
-    const explained = report.explained === 0 ? '' : `, ${report.explained} explained by a kill`
+    const explained = explainedByKill === 0 ? '' : `, ${explainedByKill} explained by a kill`
     const details = faults === '' ? '' : ` (${faults})`
     this.#t.diagnostic(`load: ${attempted} attempted, ${lost.length} lost${expected}${explained}${details}`)
-    return {
-      attempted, lost, explained: report.explained, answeredBy: ledger?.bodies ?? {},
-    }
+    const refusedSessions = populations.reduce((sum, population) => sum + population.refusedSessions, 0)
+    const resumed = populations.find(({ name }) => name === 'resumed handshakes')?.outcomes.ok ?? 0
+    if (resumed > 0) this.#t.diagnostic(`sessions of TLS: ${resumed} offered, ${refusedSessions} refused`)
+    return { attempted, lost, explained: explainedByKill, answeredBy: ledger?.bodies ?? {}, refusedSessions }
   }
 
+  #populations(): PopulationReport[] { return this.#proofs.flatMap(proof => proof.report(null).populations) }
+
   #answered(): number {
-    const { populations } = this.#proof.report(null)
-    return populations.reduce((sum, { outcomes }) => sum + outcomes.ok, 0) + (this.#witness?.ledger.ok ?? 0)
+    return this.#populations().reduce((sum, { outcomes }) => sum + outcomes.ok, 0) + (this.#witness?.ledger.ok ?? 0)
   }
 }
 

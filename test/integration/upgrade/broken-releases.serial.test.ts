@@ -26,7 +26,8 @@ const BROKEN: readonly Broken[] = [
   },
   {
     fault: 'hangs after ready', result: 'rolled-back',
-    reason: /the self-test of worker 2\.0\.1 could not be run: self-test: no answer within \d+ ms/,
+    // A machine that is busy may not have the first one ready in time.
+    reason: /the self-test of worker 2\.0\.\d+ could not be run: self-test: no answer within \d+ ms/,
   },
   { fault: 'fails the self-test', result: 'rolled-back', reason: /worker 2\.0\.1 failed its self-test: GET \/ answered 500, expected/ },
 ]
@@ -36,7 +37,7 @@ for (const { fault, result, reason } of BROKEN) {
     const server = await ReleasedApp.start(t, { describeTimeoutMs: 3_000, readyTimeoutMs: 3_000, ackTimeoutMs: 1_000 })
     const two = server.root.add('two', { fault })
     const before = pidsOf(await server.status())
-    const load = await UpgradeLoad.start(t, server.port)
+    const load = await UpgradeLoad.start(t, server)
     const { code, stderr } = await server.cirque('upgrade', two)
     assert.equal(code, 1, stderr)
     t.diagnostic(stderr.trim())
@@ -59,7 +60,7 @@ test('upgrade: a release that answers clients with 5xx is rolled back, and only 
   const server = await ReleasedApp.start(t, { upgrade: { soakMs: 5_000 } })
   const two = server.root.add('two', { fault: 'answers 5xx' })
   const before = pidsOf(await server.status())
-  const load = await UpgradeLoad.start(t, server.port)
+  const load = await UpgradeLoad.start(t, server)
   const { result, reason } = await server.upgrade(two)
   assert.equal(result, 'rolled-back')
   assert.match(reason, /^new workers answered \d+ of \d+ requests with an error of their own, old ones 0 %$/)
@@ -86,7 +87,7 @@ test('upgrade: a release that brings a wrong configuration is refused before `cu
     return folder
   }
   const before = pidsOf(await server.status())
-  const load = await UpgradeLoad.start(t, server.port)
+  const load = await UpgradeLoad.start(t, server)
   for (const [name, text, complaint] of [
     ['two', good.replace('"workers":"2"', '"workers":"0"'), /two\/app\.yaml:1:\d+: supervisor\.workers: found/],
     ['three', `${good.slice(0, -1)},"surprise":{}}`, /three\/app\.yaml:1:\d+: surprise: found an unknown key/],
@@ -114,7 +115,7 @@ test('upgrade: a release that brings a wrong configuration is refused before `cu
 test('upgrade: a reload with a configuration that is wrong changes nothing and says what is wrong', LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t)
   const before = pidsOf(await server.status())
-  const load = await UpgradeLoad.start(t, server.port)
+  const load = await UpgradeLoad.start(t, server)
   const file = path.join(server.root.folder, 'app.yaml')
   const good = fs.readFileSync(file, 'utf8')
   for (const [text, complaint] of [

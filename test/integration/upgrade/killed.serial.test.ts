@@ -57,7 +57,7 @@ async function isWhole(server: ReleasedApp, status: Status, outcome: OperationOu
 test('upgrade: a supervisor killed at rest is followed by one that adopts its workers', LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t)
   const before = pidsOf(await server.status())
-  const load = await UpgradeLoad.start(t, server.port)
+  const load = await UpgradeLoad.start(t, server)
   for (let round = 0; round < 2; round++) {
     assert.deepEqual(pidsOf(await killAndStartAgain(t, server)), before)
     await load.goesOn()
@@ -71,7 +71,7 @@ for (const step of ['canary', 'rolling', 'supervisor'] as const) {
   test(`upgrade: a supervisor killed in the step ${step} loses nothing, and the next one leaves no half of it`, LINUX_ONLY, async t => {
     const server = await ReleasedApp.start(t, { drain: { webSocketDrainMs: 200 } })
     const before = pidsOf(await server.status())
-    const load = await UpgradeLoad.start(t, server.port)
+    const load = await UpgradeLoad.start(t, server)
     const id = await server.begin({ tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' })
     await server.app.line(`${id}: ${step}`)
     const status = await killAndStartAgain(t, server)
@@ -86,7 +86,7 @@ for (const step of ['canary', 'rolling', 'supervisor'] as const) {
 for (const withinMs of [50, 800]) {
   test(`upgrade: a supervisor killed within ${withinMs} ms of its replacement in place loses nothing`, LINUX_ONLY, async t => {
     const server = await ReleasedApp.start(t, { drain: { webSocketDrainMs: 200 } })
-    const load = await UpgradeLoad.start(t, server.port)
+    const load = await UpgradeLoad.start(t, server)
     const id = await server.begin({ tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' })
     await waitFor('the next image', () => commandLine(server.pid).includes('/supervisor/boot'), { deadlineMs: 20_000 })
     // At which moment is the point; no wait for anything.
@@ -104,7 +104,7 @@ for (const operation of ['upgrade', 'reload'] as const) {
   const anOperation = operation === 'reload' ? 'a reload' : `an ${operation}`
   test(`upgrade: a supervisor killed at any moment of ${anOperation} loses nothing`, LINUX_ONLY, async t => {
     const server = await ReleasedApp.start(t, { drain: { webSocketDrainMs: 200 } })
-    const load = await UpgradeLoad.start(t, server.port)
+    const load = await UpgradeLoad.start(t, server)
     const message: Operation = operation === 'reload' ? { tag: 'reload' }
       : { tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' }
     const id = await server.begin(message)
@@ -123,7 +123,7 @@ for (const operation of ['upgrade', 'reload'] as const) {
 for (const victims of ['one', 'all'] as const) {
   test(`upgrade: kill -9 of ${victims} of the workers loses what they had accepted, and no dial`, LINUX_ONLY, async t => {
     const server = await ReleasedApp.start(t)
-    const load = await UpgradeLoad.start(t, server.port, false)
+    const load = await UpgradeLoad.start(t, server, false)
     const pids = victims === 'one' ? [await workerWithClients(server)] : pidsOf(await server.status())
     await load.killing(async () => {
       for (const pid of pids) process.kill(pid, 'SIGKILL')

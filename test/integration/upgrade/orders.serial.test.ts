@@ -16,7 +16,7 @@ const LINUX_ONLY = { skip: process.platform !== 'linux' }
 
 test('upgrade: before the roll a newer request supersedes the older one', LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t, { upgrade: { soakMs: 60_000 } })
-  const load = await UpgradeLoad.start(t, server.port)
+  const load = await UpgradeLoad.start(t, server)
   const [two, three] = [server.root.add('two'), server.root.add('three')]
   const first = server.cirque('upgrade', two, '--supervisor')
   await server.app.line('upgrade-1: soak')
@@ -51,7 +51,7 @@ test('upgrade: a soak that is asked for counts over the configured one, and a ro
 const LATE_REQUEST = 'upgrade: from the roll on a newer request waits, across the replacement of the supervisor, and both are done'
 test(LATE_REQUEST, LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t)
-  const load = await UpgradeLoad.start(t, server.port)
+  const load = await UpgradeLoad.start(t, server)
   const folders = ['two', 'three', 'four'].map(name => server.root.add(name))
   const first = await server.begin({ tag: 'upgrade', folder: folders[0]!, supervisor: 'always' })
   await server.app.line(`${first}: rolling`)
@@ -99,7 +99,7 @@ async function openWebSockets(t: TestContext, server: ReleasedApp): Promise<Echo
 test('upgrade: five upgrades in a row keep WebSockets until too many generations drain, which then get Close 1001', LINUX_ONLY, async t => {
   const maxDrainingGenerations = 3
   const server = await ReleasedApp.start(t, { drain: { maxDrainingGenerations, closeSpreadMs: 0 } })
-  const load = await UpgradeLoad.start(t, server.port)
+  const load = await UpgradeLoad.start(t, server)
   const generations: Echo[][] = []
   for (let round = 0; round < 5; round++) {
     generations.push(await openWebSockets(t, server))
@@ -127,8 +127,7 @@ const KEPT = ['cirque-compile-cache', 'instance-id']
 for (const step of ['preflight', 'rolling', 'supervisor'] as const) {
   test(`upgrade: a stop in the step ${step} stops, and leaves nothing behind`, LINUX_ONLY, async t => {
     const server = await ReleasedApp.start(t, { drain: { idleDrainMs: 0 } })
-    const { port } = server
-    const load = await UpgradeLoad.start(t, port)
+    const load = await UpgradeLoad.start(t, server)
     await load.losesNothing()
     const pids = new Set(pidsOf(await server.status()))
     const id = await server.begin({ tag: 'upgrade', folder: server.root.add('two'), supervisor: 'always' })
@@ -195,7 +194,7 @@ test('upgrade: a stop that comes while workers are adopted waits for them, and k
 
 test('upgrade: a second start is refused while one runs and while it is replaced, and leaves it alone', LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t)
-  const load = await UpgradeLoad.start(t, server.port)
+  const load = await UpgradeLoad.start(t, server)
   const again = async (env: Readonly<Record<string, string>> = {}): Promise<void> => {
     const second = await SupervisedApp.start(t, {
       folder: server.root.folder, file: server.root.application, options: { workers: 2 }, env, wait: false,

@@ -14,7 +14,7 @@ const LINUX_ONLY = { skip: process.platform !== 'linux' }
 
 test('upgrade: ten rolling replacements of all kinds lose nothing', LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t)
-  const load = await UpgradeLoad.start(t, server.port)
+  const load = await UpgradeLoad.start(t, server)
   const seen = new Set(pidsOf(await server.status()))
   for (let round = 0; round < 10; round++) {
     const before = pidsOf(await server.status())
@@ -36,7 +36,7 @@ test('upgrade: ten rolling replacements of all kinds lose nothing', LINUX_ONLY, 
 
 test('upgrade: five replacements of the supervisor in place lose nothing, and leave nothing behind', LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t, { drain: { webSocketDrainMs: 200 } })
-  const load = await UpgradeLoad.start(t, server.port)
+  const load = await UpgradeLoad.start(t, server)
   const open: number[] = []
   for (let round = 0; round < 5; round++) {
     const outcome = await server.upgrade('', 'always')
@@ -58,7 +58,7 @@ test('upgrade: five replacements of the supervisor in place lose nothing, and le
 
 test('upgrade: from four workers to two and back loses nothing', LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t, { workers: 4, drain: { webSocketDrainMs: 200 } })
-  const load = await UpgradeLoad.start(t, server.port)
+  const load = await UpgradeLoad.start(t, server)
   for (const workers of [2, 4]) {
     server.configure({ workers })
     const { result, reason } = await server.operate({ tag: 'reload' })

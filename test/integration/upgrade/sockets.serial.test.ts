@@ -6,9 +6,12 @@ import net from 'node:net'
 import path from 'node:path'
 import test from 'node:test'
 import { descriptorsOf, pidsOf, ReleasedApp, type Status } from '../../support/released-app.ts'
+import { TLS_HOST } from '../../support/release-folder.ts'
 import { UpgradeLoad } from '../../support/upgrade-load.ts'
 import { waitFor } from '../../support/wait-for.ts'
 
+/** Where the clients over TLS are all the time. */
+const OVER_TLS = `tls:${TLS_HOST}:0`
 const LINUX_ONLY = { skip: process.platform !== 'linux' }
 
 /** Dials one after another, each to its answer, until one is refused. @returns what those before it got. */
@@ -41,15 +44,15 @@ function addressIn(status: Status, host: string): { host: string; port: number }
 
 test('upgrade: listeners come and go by a reload, and the others never notice', LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t)
-  const load = await UpgradeLoad.start(t, server.port)
-  server.root.listenOn('127.0.0.1:0', '127.0.0.2:0')
+  const load = await UpgradeLoad.start(t, server)
+  server.root.listenOn('127.0.0.1:0', '127.0.0.2:0', OVER_TLS)
   assert.equal((await server.operate({ tag: 'reload' })).result, 'committed')
   const { host, port } = addressIn(await server.status(), '127.0.0.2')
   assert.equal(await getFrom(host, port), 'ok')
   await load.goesOn()
 
   const diallers = Promise.all(Array.from({ length: 4 }, () => dialUntilRefused(host, port)))
-  server.root.listenOn('127.0.0.1:0')
+  server.root.listenOn('127.0.0.1:0', OVER_TLS)
   const { result, reason } = await server.operate({ tag: 'reload' })
   assert.deepEqual([result, reason], ['committed', ''])
   // Whoever is told that it is done finds it done.
@@ -60,7 +63,7 @@ test('upgrade: listeners come and go by a reload, and the others never notice', 
   await load.goesOn()
 
   // A listener that is back is a new one.
-  server.root.listenOn('127.0.0.3:0', '127.0.0.1:0')
+  server.root.listenOn(OVER_TLS, '127.0.0.3:0', '127.0.0.1:0')
   assert.equal((await server.upgrade('', 'always')).result, 'committed')
   const third = addressIn(await server.status(), '127.0.0.3')
   assert.equal(await getFrom(third.host, third.port), 'ok')
@@ -71,7 +74,7 @@ test('upgrade: listeners come and go by a reload, and the others never notice', 
 test('upgrade: a worker holds its sockets and nothing of the supervisor, before and after replacements in place', LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t, {
     adminAddress: '127.0.0.1:0', drain: { webSocketDrainMs: 0, idleDrainMs: 0, closeSpreadMs: 0 },
-  })
+  }, { listen: ['127.0.0.1:0'] })
   const check = async (): Promise<void> => {
     const status = await server.settled()
     const supervisor = descriptorsOf(server.pid)
@@ -127,7 +130,7 @@ function unixSocket(file: string): string {
 const OWN_NODE = 'upgrade: a release with its own Node.js runs on it, supervisor included, and a roll-back runs on the one before'
 test(OWN_NODE, LINUX_ONLY, async t => {
   const server = await ReleasedApp.start(t)
-  const load = await UpgradeLoad.start(t, server.port)
+  const load = await UpgradeLoad.start(t, server)
   const two = server.root.add('two', { ownNode: true })
   const runtimeOf = (pid: number): string => fs.readlinkSync(`/proc/${pid}/exe`)
   const before = runtimeOf(server.pid)

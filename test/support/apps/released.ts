@@ -3,6 +3,7 @@
  * origin, which is told who asks. release.json beside it says its name, where the origin is, and what is wrong with it.
  */
 import fs from 'node:fs'
+import path from 'node:path'
 import { HttpPeer, httpProxyService, Server, type RequestHead, type Session } from 'cirque'
 import type { ReleaseFacts } from '../release-folder.ts'
 
@@ -20,8 +21,11 @@ const service = httpProxyService<undefined>({
   },
   upstreamRequestFilter(_session: Session, request: RequestHead): void { request.headers.set('x-who', who()) },
 })
+// Beside the addresses, so that it changes for all releases.
+const certificate = { cert: path.join(path.dirname(listen), 'site.crt'), key: path.join(path.dirname(listen), 'site.key') }
 for (const address of fs.readFileSync(listen, 'utf8').trim().split('\n')) {
   if (address.startsWith('unix:')) service.addUnix(address)
+  else if (address.startsWith('tls:')) service.addTls(address.slice('tls:'.length), { certificates: [certificate] })
   else service.addTcp(address)
 }
 const server = new Server()
