@@ -1,7 +1,7 @@
 /** Learns what an application is made of from a short-lived process, so that none of its code runs in the supervisor. */
 import { ConfigError } from '../src/config/server-config.ts'
 import type { ServerConfig } from '../src/config/server-config.ts'
-import { unknownListeners } from '../src/config/worker-settings.ts'
+import { unknownListeners, type WorkerSettings } from '../src/config/worker-settings.ts'
 import { ROLE_VARIABLE } from '../src/ipc/worker-role.ts'
 import type { DescribeRole } from '../src/ipc/worker-role.ts'
 import { readDescription } from '../src/ipc/server-description.ts'
@@ -20,13 +20,19 @@ export class DescribeFailed extends Error {
   }
 }
 
-/** @param onFiles told which files it was loaded from, or as far as it came; null: nobody wants to know. */
+/**
+ * @param onFiles told which files it was loaded from, or as far as it came; null: nobody wants to know
+ * @param listeners what a start with these overrides would refuse is refused as well; null: it is not looked at
+ */
 export async function describeApplication(
   of: Blueprint, timeoutMs: number, signal: AbortSignal, run: (run: DescribeRun) => Promise<DescribeResult> = runDescribe,
-  onFiles: ((files: readonly string[]) => void) | null = null,
+  onFiles: ((files: readonly string[]) => void) | null = null, listeners: WorkerSettings['listeners'] | null = null,
 ): Promise<ServerDescription> {
   const { release } = of
-  const role: DescribeRole = { role: 'describe', application: release.application, ...onFiles === null ? {} : { listFiles: true } }
+  const role: DescribeRole = {
+    role: 'describe', application: release.application,
+    ...onFiles === null ? {} : { listFiles: true }, ...listeners === null ? {} : { listeners },
+  }
   const result = await run({
     node: release.node, exec: release.entries.describe, args: [release.application, ...of.args], execArgv: of.execArgv,
     env: { ...process.env, [ROLE_VARIABLE]: JSON.stringify(role) }, uid: of.uid, gid: of.gid, timeoutMs, signal,
@@ -52,15 +58,20 @@ export async function describeApplication(
   throw new DescribeFailed(how, result.stderr)
 }
 
-/** An override for a listener that does not exist would be ignored in silence. @throws ConfigError */
+/** An override for a listener that does not exist, or has no such options, would be ignored in silence. @throws ConfigError */
 export function checkListenerNames(
   { listeners, listenersAt = {} }: Pick<ServerConfig, 'listeners' | 'listenersAt'>, description: Pick<ServerDescription, 'listeners'>,
 ): void {
   const names = description.listeners.map(listener => listener.name)
-  const unknown = unknownListeners(listeners, names)
-  if (unknown.length === 0) return
-  const mistake = { found: 'the name of no listener', expected: `one of *, ${names.join(', ')}` }
-  throw new ConfigError(unknown.map(name => ({ path: `listeners.${name}`, ...mistake, where: listenersAt[name] ?? 'configuration' })))
+  const plain = new Set(description.listeners.filter(({ tls }) => tls === undefined).map(({ name }) => name))
+  const whereOf = (name: string): string => listenersAt[name] ?? 'configuration'
+  const unknown = unknownListeners(listeners, names).map(name => ({
+    path: `listeners.${name}`, found: 'the name of no listener', expected: `one of *, ${names.join(', ')}`, where: whereOf(name),
+  }))
+  const insecure = Object.entries(listeners).filter(([name, { tls }]) => tls !== undefined && plain.has(name)).map(([name]) => ({
+    path: `listeners.${name}.tls`, found: 'options of TLS', expected: 'a listener that speaks it (addTls)', where: whereOf(name),
+  }))
+  if (unknown.length + insecure.length > 0) throw new ConfigError([...unknown, ...insecure])
 }
 
 function readOutcome(output: string): DescribeOutcome | null {

@@ -7,6 +7,7 @@ import { role } from './keep-alive-without-supervisor.ts'
 import '../src/ipc/own-imports.ts'
 import fs from 'node:fs'
 import { pathToFileURL } from 'node:url'
+import type { WorkerSettings } from '../src/config/worker-settings.ts'
 import { culpritOf } from '../src/errors/culprit.ts'
 import { functionHead } from '../src/errors/function-place.ts'
 import { describeLoadError } from '../src/errors/load-error.ts'
@@ -22,11 +23,12 @@ let finished = false
 /** What the application exports, once it has come to its end. */
 let evaluated: object | null = null
 
-if (role === null || role.role !== 'describe') {
+if (role?.role !== 'describe') {
   process.stderr.write('workers/describe is started by the supervisor; use `cirque validate`\n')
   process.exit(1)
 }
 
+const { listeners } = role
 const loaded = lookAtLoadedFiles()
 const files = role.listFiles === true ? listImportedFiles() : null
 process.argv.splice(1, 2, role.application)
@@ -37,7 +39,9 @@ process.on('exit', code => finish({ ok: false, message: whyNoServer(code), stack
 claimRunHost({
   run(server) {
     try {
-      finish({ ok: true, description: server.describe() })
+      const description = server.describe()
+      checkListeners(server)
+      finish({ ok: true, description })
     } catch (error) {
       // Not to the application, which may catch it.
       fail(error)
@@ -49,6 +53,15 @@ try {
   evaluated = await import(pathToFileURL(role.application).href) as object
 } catch (error) {
   fail(error)
+}
+
+/** What is wrong with files and options of listeners is no matter of lines of code. */
+function checkListeners(server: { check(listeners: WorkerSettings['listeners']): void }): void {
+  if (listeners === undefined) return
+  try { server.check(listeners) } catch (error) {
+    if (!(error instanceof Error) || !['CertificateError', 'OptionError'].includes(error.name)) throw error
+    finish({ ok: false, message: error.message, stack: '' })
+  }
 }
 
 /** The process ends, and no server was handed over. */

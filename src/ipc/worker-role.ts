@@ -4,6 +4,7 @@
  * of its user (/proc/<pid>/environ), so the token is not in it: that comes through a pipe that only the process itself can read.
  */
 import fs from 'node:fs'
+import type { WorkerSettings } from '../config/worker-settings.ts'
 import type { DescriptorLayout } from './descriptor-layout.ts'
 import type { WorkerId } from './messages.ts'
 
@@ -27,6 +28,8 @@ export interface DescribeRole {
   readonly application: string
   /** Also say which files the application was loaded from. Left out: no. */
   readonly listFiles?: boolean
+  /** Also refuse what a start with these overrides of listeners would: certificates that would not do. Left out: no. */
+  readonly listeners?: WorkerSettings['listeners']
 }
 
 export type Role = WorkerRole | DescribeRole

@@ -169,16 +169,21 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   }
 
   stages(listener: HttpListener, lines: RepeatedLines): readonly AcceptStage[] {
-    const { tls } = listener.options
-    if (tls === null) return []
-    const stage = new TlsStage(tls, {
-      listener: listener.name, ticker: this.ticker, lines,
+    const stage = this.#tlsStage(listener, lines)
+    if (stage === null) return []
+    this.tlsStages.push(stage)
+    return [stage]
+  }
+
+  check(listener: HttpListener): void { this.#tlsStage(listener, new RepeatedLines(SILENT_LOG))?.close() }
+
+  #tlsStage({ name: listener, options: { tls } }: HttpListener, lines: RepeatedLines): TlsStage | null {
+    return tls === null ? null : new TlsStage(tls, {
+      listener, ticker: this.ticker, lines,
       tracers: () => this.tracers,
       protocols: [...this.#protocols.keys()].filter(name => name !== ''),
       clientOf: ip => this.speaksForMany(ip) ? '' : clientOf(ip),
     })
-    this.tlsStages.push(stage)
-    return [stage]
   }
 
   /** The first head is due from the moment of accepting, whatever comes before it. */

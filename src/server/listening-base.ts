@@ -8,7 +8,7 @@
  * and those with which listeners are added.
  * Invariant: a connection that was let in is in its listener's book until it is closed, and counted exactly as long.
  */
-import { overridesFor, type ListenerOverrides } from '../config/worker-settings.ts'
+import { overridesFor, type ListenerOverrides, type WorkerSettings } from '../config/worker-settings.ts'
 import { describeError, nameOfError } from '../errors/describe-error.ts'
 import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
 import type { DrainRequest } from '../ipc/drain-times.ts'
@@ -56,6 +56,8 @@ export interface ServiceCore<Options extends ListenerOptions, Resolved extends R
    * @param secure TLS is spoken on the listener
    */
   resolve(options: Options | ListenerOverrides, base: Resolved | null, secure: boolean): Resolved
+  /** @throws what `stages` would, and nothing is left of it. Left out: that throws nothing */
+  check?(listener: ListenerSpec<Resolved>): void
   /** Between accepting and the protocol, in their order. @throws what a listener cannot be started with */
   stages(listener: ListenerSpec<Resolved>, lines: RepeatedLines): readonly AcceptStage[]
   /** Longest time from accepting to the end of the last stage, in ms; 0: any. */
@@ -134,6 +136,14 @@ export class ListeningBase<Options extends ListenerOptions, Resolved extends Res
     this.#core.start(context, admission)
     if (await selfTest()) return
     context.log.warn('this Node.js reads accepted connections the slow way only', { service: this.name, node: process.version })
+  }
+
+  check(listeners: WorkerSettings['listeners']): void {
+    for (const { spec } of this.#bound) {
+      const { name, options, secure = false } = spec
+      // Overrides of others were checked where they were read.
+      if (secure) this.#core.check?.({ ...spec, options: this.#core.resolve(overridesFor(listeners, name), options, secure) })
+    }
   }
 
   bind({ name }: ListenerSpec): RunningListener {

@@ -12,6 +12,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { ServedCertificate } from '../certificates/served-certificates.ts'
+import type { WorkerSettings } from '../config/worker-settings.ts'
 import { resolveLimitOptions, type LimitOptions } from '../config/limit-options.ts'
 import { DRAIN_DEFAULTS } from '../config/supervisor-options.ts'
 import { isToken } from '../http/header-map.ts'
@@ -217,6 +218,9 @@ export class Server {
       selfTest: this.#selfTest,
     }
   }
+
+  /** @internal What a start would refuse of listeners, without one. @param listeners overrides @throws the same */
+  check(listeners: WorkerSettings['listeners']): void { for (const service of this.#listening()) service.check?.(listeners) }
 
   /**
    * @internal

@@ -5,6 +5,7 @@
 import type net from 'node:net'
 import type { ProxyError } from '../errors/proxy-error.ts'
 import type { DrainRequest } from '../ipc/drain-times.ts'
+import type { WorkerSettings } from '../config/worker-settings.ts'
 import type { ExplainRequest, Explanation } from '../ipc/explanation.ts'
 import type { Counted, OpenCounts } from '../ipc/open-counts.ts'
 import type { DescribedAddress, DescribedService } from '../ipc/server-description.ts'
@@ -79,6 +80,8 @@ export interface ListeningService {
   readonly listeners: readonly ListenerSpec[]
   /** What it is made of, for `cirque validate`. Left out: nothing that could be told. */
   parts?(): ServiceParts
+  /** @internal What its start would refuse, without one. @param listeners overrides of an operator. @throws the same. Left out: nothing */
+  check?(listeners: WorkerSettings['listeners']): void
   /** Reads certificates of its listeners whose files have changed, and serves them where they will do. Left out: it has none. */
   reloadCertificates?(): Promise<readonly CertificateReload[]>
   /** @internal Certificates as they are served. Left out: it has none. */

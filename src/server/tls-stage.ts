@@ -324,6 +324,7 @@ class ServerHandshake implements RunningStage, StreamOwner, HandshakeOwner, Slot
     const details = { error: error.message, certificate: certFile, name: this.#serverName }
     lines.error('a handshake could not begin', { listener }, () => details)
     this.#fail('internal', error)
+    this.#tls?.cancelHandshake()
   }
 
   onSecure(stream: TlsStream): void {

@@ -3,6 +3,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { ResolvedSupervisorOptions } from '../../src/config/supervisor-options.ts'
+import type { WorkerSettings } from '../../src/config/worker-settings.ts'
 import type { ServerDescription } from '../../src/ipc/server-description.ts'
 import { describeApplication, DescribeFailed } from '../describe-application.ts'
 import { EXIT } from '../exit-codes.ts'
@@ -22,14 +23,17 @@ export function existingApplication(application: string | undefined): string {
   return file
 }
 
-/** Loads it in a process of its own, with the options of a start. @throws DescribeFailed that names it */
+/**
+ * Loads it in a process of its own, with the options of a start. @throws DescribeFailed that names it
+ * @param listeners what a start with these overrides would refuse is refused as well; null: it is not looked at
+ */
 export async function describe(
-  application: string, args: readonly string[], options: ResolvedSupervisorOptions,
+  application: string, args: readonly string[], options: ResolvedSupervisorOptions, listeners: WorkerSettings['listeners'] | null = null,
 ): Promise<ServerDescription> {
   try {
     return await describeApplication({
       release: releaseOf(application), args, execArgv: OWN_EXEC_ARGV, ...resolveIdentity(options.user, options.group),
-    }, options.describeTimeoutMs, new AbortController().signal)
+    }, options.describeTimeoutMs, new AbortController().signal, undefined, null, listeners)
   } catch (error) {
     if (error instanceof DescribeFailed) {
       throw new DescribeFailed(`${application} could not be loaded: ${error.message}`, error.applicationStack)

@@ -27,7 +27,7 @@ export function addValidateCommand(program: Command): void {
         return
       }
       const file = existingApplication(application)
-      const description = await describe(file, args, supervisor)
+      const description = await describe(file, args, supervisor, listeners)
       checkListenerNames(config, description)
       const valid = { ok: true, application: file, supervisor, log, limits, listeners, description }
       say(options, valid, () => descriptionText(file, description))

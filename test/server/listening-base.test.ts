@@ -28,7 +28,7 @@ test('listening service: it shows what adds listeners and what a server needs, a
   const service = httpProxyService(app)
   type Member = keyof HttpProxy<undefined>
   const forServer: readonly Member[] = [
-    'acceptSelfTest', 'bind', 'certificates', 'close', 'counted', 'drain', 'explain', 'kind', 'listeners', 'notices', 'parts',
+    'acceptSelfTest', 'bind', 'certificates', 'check', 'close', 'counted', 'drain', 'explain', 'kind', 'listeners', 'notices', 'parts',
     'reloadCertificates', 'start', 'stats',
     'watch',
   ]

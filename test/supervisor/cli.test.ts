@@ -14,6 +14,7 @@ import { NotRunning } from '../../supervisor/control-client.ts'
 import { DescribeFailed } from '../../supervisor/describe-application.ts'
 import type { SupervisorStatus } from '../../supervisor/operator-desk.ts'
 import { SupervisedApp } from '../support/supervised-app.ts'
+import { makeTestCa, writeCertificate } from '../support/test-ca.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 
 const CLI = path.join(import.meta.dirname, '../../supervisor/cli.ts')
@@ -123,6 +124,31 @@ test('cli: validate checks a configuration file without its application', t => {
   const bad = cirque(['validate', '-c', 'bad.yaml'], folder)
   assert.equal(bad.code, 2)
   assert.match(bad.err, /bad\.yaml:2:3: supervisor\.wokers: found an unknown key; expected workers/)
+})
+
+test('cli: validate reads certificates as a start would, and knows which listeners speak TLS', t => {
+  const folder = temporaryFolder(t), ca = makeTestCa()
+  writeCertificate(folder, 'site', ca.issue({ names: ['a.test'] }))
+  writeCertificate(folder, 'other', ca.issue({ names: ['b.test'] }))
+  fs.writeFileSync(path.join(folder, 'app.ts'), `import { Server, httpProxyService } from ${JSON.stringify(INDEX)}
+const server = new Server()
+const app = { newCtx() {}, upstreamPeer() { throw new Error('none') } }
+server.addService(httpProxyService(app, { name: 'web' }).addTls(':443', {}).addTcp(':80'))
+await server.runForever()
+`)
+  const validate = (listeners: string): Ended => {
+    fs.writeFileSync(path.join(folder, 'cirque.yaml'), `listeners:\n  ${listeners}\n`)
+    return cirque(['validate', 'app.ts'], folder)
+  }
+  assert.equal(validate("'web/:443': { tls: { certificateFiles: ['site.crt site.key'] } }").code, 0)
+  const mixed = validate("'web/:443': { tls: { certificateFiles: ['site.crt other.key'] } }")
+  const pair = `${folder}/other.key does not belong to the certificate in ${folder}/site.crt; give the key that it was made with`
+  assert.deepEqual([mixed.code, mixed.err], [1, `cirque: ${folder}/app.ts could not be loaded: ${pair}\n`])
+  const none = validate("'*': { maxConnections: 5 }")
+  assert.match(none.err, /listener\.tls\.certificates .*; give at least one certificate, or certificateFor\n$/)
+  const plain = validate("'*': { tls: { certificateFiles: ['site.crt site.key'] } }\n  'web/:80': { tls: { policy: modern } }")
+  assert.equal(plain.code, 2)
+  assert.match(plain.err, /cirque\.yaml:3:3: listeners\.web\/:80\.tls: found options of TLS; expected a listener that speaks it/)
 })
 
 test('cli: a log that could not be written is told by validate and by a start', t => {
