@@ -4,7 +4,8 @@
  *
  *   DHE is left out        it costs a server more than its clients (CVE-2002-20001), and who has it has ECDHE
  *   the server's order     as every cipher here is good, it changes nothing but that clients without AES in hardware get ChaCha20
- *   X25519MLKEM768 first   what is recorded today stays closed to tomorrow's machines
+ *   X25519MLKEM768 first   what is recorded today stays closed to tomorrow's machines, also where a client that can would begin
+ *                          with something else: it is asked again, for one more round trip
  *
  * Nobody may renegotiate (TLS 1.2), and nothing is compressed.
  */
@@ -51,9 +52,26 @@ export function contextOptions(options: ServerPolicyOptions, resumes: boolean): 
     ...compression!.length === 0 ? {} : { certificateCompression: compression },
     minVersion: options.minVersion === 'policy' ? minVersion : options.minVersion, maxVersion: 'TLSv1.3',
     ciphers: options.ciphers === '' ? ciphers.join(':') : options.ciphers,
-    ecdhCurve: options.groups.length === 0 ? 'auto' : options.groups.join(':'),
+    ecdhCurve: groupList(options.groups),
     honorCipherOrder: true,
     secureOptions: SSL_OP_NO_RENEGOTIATION! | SSL_OP_PRIORITIZE_CHACHA! | (resumes ? 0 : SSL_OP_NO_TICKET!),
     sessionTimeout: Math.ceil(options.ticketLifetimeMs / 1000),
   }
 }
+
+/**
+ * As OpenSSL has it: what stands before a `/` is taken before anything behind it, also when the client has begun with that
+ * (SSL_CTX_set1_groups_list); among those between colons the one that it has begun with will do.
+ */
+function groupList(groups: readonly string[]): string {
+  if (groups.length === 0) return 'auto'
+  let list = ''
+  for (const [index, group] of groups.entries()) {
+    const before = groups[index - 1]
+    list += before === undefined ? group : `${isHybrid(before) && !isHybrid(group) ? '/' : ':'}${group}`
+  }
+  return list
+}
+
+/** Safe from a quantum computer. */
+function isHybrid(group: string): boolean { return group.includes('MLKEM') }
