@@ -46,8 +46,8 @@ export interface CertificateChange {
 export const PAIR_WAIT_MS = 60_000
 /** What was refused is read again after this, in ms: its time may have come. */
 const RETRY_MS = 600_000
-/** Files that are asked for at the same time. */
-const PARALLEL_STATS = 16
+/** Entries whose files are asked for at the same time. */
+const ITEMS_AT_ONCE = 16
 export const MAX_SHOWN_NAMES = 20
 const MAX_REASON_LENGTH = 1_000
 /** So long before its end a certificate is something to be known, in ms. */
@@ -179,17 +179,23 @@ export class CertificateFiles {
   }
 
   async #look(atOnce: boolean): Promise<readonly CertificateChange[]> {
-    const clients = this.#clientsWatched
-    const signatures = await signaturesOf(new Set([clients, ...this.#items.map(({ watched }) => watched)].flatMap(({ files }) => files)))
-    const isDue = (watched: Watched): boolean => {
-      return watched.isDue(watched.files.map(file => signatures.get(file)!).join(' '), this.#host.now(), atOnce)
+    const changes: CertificateChange[] = [], clients = this.#clientsWatched
+    const clientsAreNew = await this.#isDue(clients, atOnce) && this.#takeClients(atOnce, changes)
+    const due: Item[] = []
+    // Some at a time: thousands of them are no burst, and what was learnt of one is forgotten with it.
+    for (let from = 0; from < this.#items.length; from += ITEMS_AT_ONCE) {
+      const some = this.#items.slice(from, from + ITEMS_AT_ONCE)
+      const areDue = await Promise.all(some.map(({ watched }) => this.#isDue(watched, atOnce)))
+      due.push(...some.filter((_, index) => areDue[index]! || clientsAreNew))
     }
-    const changes: CertificateChange[] = []
-    const clientsAreNew = isDue(clients) && this.#takeClients(atOnce, changes)
-    const due = this.#items.filter(({ watched }) => isDue(watched) || clientsAreNew)
     this.#readItems(due, atOnce, changes)
     this.#refused = this.#items.filter(({ watched }) => watched.outcome === 'refused')
     return changes
+  }
+
+  async #isDue(watched: Watched, atOnce: boolean): Promise<boolean> {
+    const signatures = await Promise.all(watched.files.map(statLater))
+    return watched.isDue(signatures.join(' '), this.#host.now(), atOnce)
   }
 
   #readClients(): ClientRules {
@@ -309,24 +315,17 @@ function filesOfEntry({ cert, key, ocspFile, clientCa, clientCrl }: GivenCertifi
   return [...filesOf(texts), ...ocspFile === undefined ? [] : [ocspFile]]
 }
 
-async function signaturesOf(files: ReadonlySet<string>): Promise<Map<string, string>> {
-  const signatures = new Map<string, string>(), left = [...files]
-  const lane = async (): Promise<void> => {
-    for (let file = left.pop(); file !== undefined; file = left.pop()) signatures.set(file, await statLater(file))
-  }
-  await Promise.all(Array.from({ length: PARALLEL_STATS }, lane))
-  return signatures
-}
-
 /** Not on the event loop: a file system that hangs must not hang what is served. */
 function statLater(file: string): Promise<string> {
-  return fs.promises.stat(file, { bigint: true }).then(signatureOf, whyNone)
+  return new Promise(resolve => {
+    fs.stat(file, (error, stat) => resolve(error === null ? signatureOf(stat) : whyNone(error)))
+  })
 }
 
 function statNow(file: string): string {
-  try { return signatureOf(fs.statSync(file, { bigint: true })) } catch (error) { return whyNone(error) }
+  try { return signatureOf(fs.statSync(file)) } catch (error) { return whyNone(error) }
 }
 
 /** Where a file really is, how long it is, and when it was changed. */
-function signatureOf({ dev, ino, size, mtimeNs, ctimeNs }: fs.BigIntStats): string { return `${dev}:${ino}:${size}:${mtimeNs}:${ctimeNs}` }
+function signatureOf({ dev, ino, size, mtimeMs, ctimeMs }: fs.Stats): string { return `${dev}:${ino}:${size}:${mtimeMs}:${ctimeMs}` }
 function whyNone(error: unknown): string { return (error as NodeJS.ErrnoException).code ?? 'unknown' }
