@@ -58,7 +58,8 @@ export class TlsProxy {
     }
     const connector = more.clock === undefined ? null : new HttpConnector({ ticker: new Ticker(more.clock) })
     const proxy: TlsProxy = new TlsProxy(new Server().limits({ maxLoopDelayMs: 0 }), new HttpProxy(app, {
-      name: 'tls', accessLog: null, connector, ...more.service, tracers: [{ handshakeEnded: event => { proxy.handshakes.push(event) } }],
+      name: 'tls', accessLog: null, connector, ...more.service,
+      tracers: [{ handshakeEnded: event => { proxy.handshakes.push(event) } }, ...more.service?.tracers ?? []],
     }))
     const say = (level: string) => (message: string, fields?: LogFields): void => { proxy.lines.push({ level, message, fields }) }
     const log: ProcessLog = { ...SILENT_LOG, info: say('info'), warn: say('warn'), error: say('error') }
