@@ -15,8 +15,11 @@
 export const BUFFER_RESERVE = 20
 
 declare global {
-  // Part of every Buffer, but missing from its published types: `toString('latin1')` without the dispatch on a name.
-  interface Buffer { latin1Slice(start: number, end: number): string }
+  // Part of every Buffer, but missing from its published types: `toString` and `write` of latin1 without the dispatch on a name.
+  interface Buffer {
+    latin1Slice(start: number, end: number): string
+    latin1Write(text: string, offset: number): number
+  }
 }
 
 /** Whom a stream calls. */
