@@ -88,8 +88,10 @@ export interface CertificateRemark extends CertificateMistake {
 
 /** Certificates that cannot be used. The message has a line for each fault. */
 export class CertificateError extends Error {
+  /** Each certificate that will not do, with its place and what would. */
   readonly mistakes: readonly CertificateMistake[]
 
+  /** @internal */
   constructor(mistakes: readonly CertificateMistake[]) {
     super(mistakes.map(({ where, text }) => `${where} ${text}`).join('\n'))
     this.name = 'CertificateError'

@@ -13,6 +13,7 @@
 import { createHash } from 'node:crypto'
 import { isIP } from 'node:net'
 import { VALUE_CHAR, isToken } from '../http/header-map.ts'
+import type { TlsVersion } from '../certificates/tls-policy-name.ts'
 import type { ResponseHead } from '../http/message-head.ts'
 import {
   awaiting, callback, checkOptions, choice, code, count, defaultsOf, duration, faultOf, flag, number, object, OptionError,
@@ -43,7 +44,6 @@ export interface ClientCert {
 }
 
 export type Alpn = 'h1' | 'h2' | 'h2h1'
-export type TlsVersion = 'TLSv1.2' | 'TLSv1.3'
 
 /** How to connect to a peer, how long to wait for it, how often to try. 0 is refused unless a field says what it means. */
 export interface PeerOptions extends Http1ClientOptions {

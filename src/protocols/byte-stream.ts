@@ -130,6 +130,7 @@ export interface TlsFacts {
 export interface TlsIdentity {
   /** Distinguished name, one attribute a line, as OpenSSL prints it: `CN=device-1`. */
   readonly subject: string
+  /** Of the authority that signed it, in the form of `subject`. */
   readonly issuer: string
   /** Names of the subjectAltName: `DNS:device-1, IP Address:10.0.0.1`; '' for none. */
   readonly altNames: string
