@@ -1,4 +1,4 @@
-/** Keys of session tickets that a file changes, under a real supervisor with two workers: what was encrypted before is good in the overlap. */
+/** Keys of session tickets that a file changes, under a real supervisor with two workers: older tickets are good in the overlap. */
 import '../support/no-process-left.ts'
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
