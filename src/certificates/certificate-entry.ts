@@ -9,7 +9,7 @@
  */
 import { createHash, createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto'
 import { isCertificate, isPrivateKey, pemBlocks, readPem, readSmallFile, type PemFileError, type PemText } from './pem-text.ts'
-import { isServerName, plainServerName } from './server-name.ts'
+import { isMadeFor, isServerName, plainServerName } from './server-name.ts'
 
 /** Whether clients are asked for certificates: never; asked, and served without one; none is served without a good one. */
 export type ClientCertificates = 'none' | 'optional' | 'required'
@@ -294,7 +294,7 @@ class Reader {
         return null
       }
       names.push(name)
-      const missing = pairs.find(({ leaf }) => leaf.checkHost(name.replace('*', 'any')) === undefined)
+      const missing = pairs.find(({ leaf }) => !isMadeFor(leaf, name.replace('*', 'any')))
       if (missing !== undefined) this.remark(missing.certFile || `${at}.cert`, `is not made for ${name}; clients will refuse it there`)
     }
     return [...new Set(names)]

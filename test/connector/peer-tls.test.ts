@@ -181,6 +181,16 @@ test('peer tls: a server that names no certificate of a trusted kind is not let 
   assert.equal(error.kind, 'TLS_WRONG_NAME')
 })
 
+test('peer tls: a certificate with a name that OpenSSL cannot read is for no name, and ends nothing', async t => {
+  // A common name of bits in place of text: a certificate with it can be read, and looking for a name in it cannot be done.
+  const odd = selfSigned({ names: [], commonName: 'odd.one', purposes: [] }), der = odd.x509.raw, name = Buffer.from('\x0c\x07odd.one')
+  for (let at = der.indexOf(name); at !== -1; at = der.indexOf(name, at)) der.set([0x03, 0x07, 0x00], at)
+  const cert = `-----BEGIN CERTIFICATE-----\n${der.toString('base64')}\n-----END CERTIFICATE-----\n`
+  const origin = await tlsOrigin(t, { cert, key: odd.key })
+  const error = await failure(origin.authority, { ...TRUSTED, verifyCert: false })
+  assert.equal(error.kind, 'TLS_WRONG_NAME')
+})
+
 /** Connects, says what was settled, and closes. */
 async function connected(t: TestContext, authority: string, options: HttpPeerOptions): Promise<Collector> {
   const owner = new Collector()

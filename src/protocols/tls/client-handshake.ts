@@ -11,9 +11,9 @@
  *
  * Has no clock: who dials limits the time and calls `cancel`.
  */
-import { isIP } from 'node:net'
 import type { X509Certificate } from 'node:crypto'
 import type tls from 'node:tls'
+import { isMadeFor } from '../../certificates/server-name.ts'
 import { ProxyError } from '../../errors/proxy-error.ts'
 import type { ByteStream } from '../byte-stream.ts'
 import { chainFault, handshakeFault, type HandshakeFault } from './handshake-faults.ts'
@@ -128,7 +128,7 @@ export class ClientHandshake implements HandshakeOwner {
       if (verifyError !== '') return chainFault(verifyError)
       if (certificate === undefined) return { kind: 'TLS_BAD_CERTIFICATE', text: 'it showed no certificate' }
     }
-    const isNamed = names.length === 0 || names.some(name => certificate !== undefined && isFor(certificate, name))
+    const isNamed = names.length === 0 || names.some(name => certificate !== undefined && isMadeFor(certificate, name))
     return isNamed ? this.#judgeProtocol(stream) : wrongName(names, certificate)
   }
 
@@ -166,13 +166,6 @@ export class ClientHandshake implements HandshakeOwner {
     this.#state = HandshakeState.Over
     return true
   }
-}
-
-/** RFC 9525 6, with the common name where there are no others, as Node.js has it. */
-function isFor(certificate: X509Certificate, name: string): boolean {
-  return isIP(name) === 0
-    ? certificate.checkHost(name, { subject: 'default', partialWildcards: false }) !== undefined
-    : certificate.checkIP(name) !== undefined
 }
 
 /** So much of a certificate's names stands in a message. */

@@ -10,7 +10,7 @@
  * A client that is told 421 tries again on another connection (RFC 9110 15.5.20).
  */
 import type { CertificateMap, ServedEntry } from './certificate-map.ts'
-import { plainServerName } from '../../certificates/server-name.ts'
+import { isMadeFor, plainServerName } from '../../certificates/server-name.ts'
 
 export class ConnectionSite {
   /** What the client asked for; '': nothing. */
@@ -56,7 +56,7 @@ export class ConnectionSite {
     const other = exact ?? map.find(host)
     if (other === served || other === null) return true
     if (other.clientsKey !== served.clientsKey) return false
-    return !this.#strict || isSameSite(served, other) || served.entry.pairs.every(({ leaf }) => leaf.checkHost(host) !== undefined)
+    return !this.#strict || isSameSite(served, other) || served.entry.pairs.every(({ leaf }) => isMadeFor(leaf, host))
   }
 }
 
