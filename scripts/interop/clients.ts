@@ -13,8 +13,6 @@ export interface Client {
   readonly programs: readonly string[]
   /** Its version, as it says it. */
   version(): string
-  /** Those that it cannot be told to do, each with the reason. */
-  readonly without?: Partial<Record<Check, string>>
   /** Once, before anything is counted. */
   prepare?(folder: string): Promise<void>
   /** @throws what went wrong */
@@ -146,8 +144,8 @@ const chromium: Client = {
   name: 'Chromium',
   programs: ['chromium'],
   version: () => firstLine('chromium', '--version').split(' ').slice(0, 2).join(' '),
-  without: { resumption: 'a browser decides when it makes connections' },
-  async run(check, { url }, folder) {
+  async run(check, { port, closingPort }, folder) {
+    const url = `https://localhost:${check === 'resumption' ? closingPort : port}`
     const log = path.join(folder, 'netlog.json'), profile = path.join(folder, `chromium-${check}`)
     const { stdout } = await runProgram('chromium', [
       '--headless', '--no-sandbox', '--disable-gpu', '--ignore-certificate-errors', `--user-data-dir=${profile}`,

@@ -33,13 +33,16 @@ interface Counted {
 
 export class InteropEdge {
   readonly port: number
+  /** Where every connection carries one request. */
+  readonly closingPort: number
   readonly caFile: string
   readonly #server: Server
   readonly #origin: https.Server
   readonly #counted: Counted
 
-  private constructor(port: number, caFile: string, server: Server, origin: https.Server, counted: Counted) {
-    this.port = port
+  private constructor(ports: readonly number[], caFile: string, server: Server, origin: https.Server, counted: Counted) {
+    this.port = ports[0]!
+    this.closingPort = ports[1]!
     this.caFile = caFile
     this.#server = server
     this.#origin = origin
@@ -76,11 +79,13 @@ export class InteropEdge {
       }],
     })
     // Of both kinds of key, since not every client has both.
-    service.addTls('127.0.0.1:0', { certificates: [{ cert: [own.cert, rsa.cert], key: [own.key, rsa.key] }] })
+    const certificates = [{ cert: [own.cert, rsa.cert], key: [own.key, rsa.key] }]
+    service.addTls('127.0.0.1:0', { certificates }).addTls('localhost:0', { certificates }, { maxRequestsPerConnection: 1 })
     const server = new Server().limits({ maxLoopDelayMs: 0 })
     server.addService(service)
-    const [bound] = await server.start({ log: SILENT_LOG })
-    return new InteropEdge(bound!.port, path.resolve(writeCertificate(folder, 'ca', ca).certFile), server, origin, counted)
+    const bound = await server.start({ log: SILENT_LOG })
+    const { certFile: caFile } = writeCertificate(folder, 'ca', ca)
+    return new InteropEdge(bound.map(({ port }) => port), path.resolve(caFile), server, origin, counted)
   }
 
   /** Handshakes since the last time that this was asked. */

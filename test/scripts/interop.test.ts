@@ -12,6 +12,8 @@ test('interop: what the edge has counted decides whether a connection was kept o
   assert.equal(faultOf('keep-alive', curl, { full: 2, resumed: 3, failed: [] }), '5 connections instead of 1')
   assert.equal(faultOf('resumption', curl, { full: 1, resumed: 1, failed: [] }), '')
   assert.equal(faultOf('resumption', curl, { full: 2, resumed: 0, failed: [] }), '2 full and 0 resumed handshakes instead of 1 and 1')
+  assert.equal(faultOf('resumption', { name: 'Chromium' }, { full: 2, resumed: 6, failed: [] }), '')
+  assert.equal(faultOf('resumption', { name: 'Chromium' }, { full: 8, resumed: 0, failed: [] }), '8 full and 0 resumed handshakes')
   assert.equal(faultOf('post', curl, { full: 1, resumed: 0, failed: ['client-alert'] }), 'handshakes failed: client-alert')
 })
 
