@@ -29,7 +29,10 @@ export interface TlsListenerOptions {
   certificateFiles?: readonly string[]
   /** Called for a name that no certificate is for; null: nobody is asked. @default null */
   certificateFor?: CertificateFor | null
-  /** Longest wait for `certificateFor`, in ms; past it the default certificate is served. @default 5_000 */
+  /**
+   * Longest wait for `certificateFor`, in ms; past it, as where it throws, the default certificate is served, and 421 to requests for
+   * the name. @default 5_000
+   */
   certificateForTimeoutMs?: number
   /** Versions and ciphers: 'intermediate' has TLS 1.2 and 1.3, 'modern' TLS 1.3 alone. @default 'intermediate' */
   policy?: TlsPolicyName

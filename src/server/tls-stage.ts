@@ -181,6 +181,8 @@ class ServerHandshake implements RunningStage, StreamOwner, HandshakeOwner, Slot
   #serverName = ''
   #served: ServedEntry | null = null
   #tls: TlsStream | null = null
+  /** False: the application was asked, and could not say. */
+  #answeredFor = true
   /** When the hello was whole; 0: it never was. */
   #saidAt = 0
   #deadline = Number.POSITIVE_INFINITY
@@ -278,7 +280,9 @@ class ServerHandshake implements RunningStage, StreamOwner, HandshakeOwner, Slot
   #noAnswer(error: string): void {
     if (this.#state !== State.Naming) return
     const { lines, listener } = this.#stage.host, name = this.#serverName
-    lines.error('certificateFor failed; the default certificate is served', { listener }, () => ({ name, error }))
+    const text = 'certificateFor failed; the default certificate is served, and 421 to requests for the name'
+    lines.error(text, { listener }, () => ({ name, error }))
+    this.#answeredFor = false
     this.#found(null)
   }
 
@@ -339,8 +343,10 @@ class ServerHandshake implements RunningStage, StreamOwner, HandshakeOwner, Slot
         return
       }
     }
-    const isStrict = options.sniMismatch === 'reject', isOpen = options.certificateFor !== null
-    const site = new ConnectionSite(map, served, this.#serverName, shown, isStrict, isOpen)
+    const asked = { serverName: this.#serverName, answered: this.#answeredFor }
+    const site = new ConnectionSite(map, served, asked, shown, {
+      strict: options.sniMismatch === 'reject', open: options.certificateFor !== null,
+    })
     this.#tell('ok', tls, '')
     this.#state = State.Over
     this.#stage.slots.end(this)

@@ -153,9 +153,15 @@ test('TLS listener: an application gives certificates for further names, at once
     },
   })
   const names = ['a.test', '', 'c.test', 'd.test', 'd.test', 'none.test', 'throws.test', 'rejects.test', 'wrong.test', 'odd.test']
-  const found: string[] = []
-  for (const name of names) found.push((await proxy.get(name)).certificate)
+  const found: string[] = [], statuses: number[] = []
+  for (const name of names) {
+    const { certificate, status } = await proxy.get(name)
+    found.push(certificate)
+    statuses.push(status)
+  }
   assert.deepEqual(found, ['a.test', 'a.test', 'c.test', 'd.test', 'd.test', 'a.test', 'a.test', 'a.test', 'a.test', 'a.test'])
+  // What the name would have asked of clients is not known after a fault.
+  assert.deepEqual(statuses, [200, 200, 200, 200, 200, 200, 421, 421, 421, 421])
   assert.deepEqual(asked, names.slice(2))
   assert.equal(proxy.lines.filter(({ message }) => message.startsWith('certificateFor failed')).length, 1)
 })
@@ -171,7 +177,8 @@ test('TLS listener: an application that is late leaves the default', async t => 
   const nothing = late
   await waitFor('the server to be there', () => wasAsked ||= late !== nothing)
   clock.advance(3100)
-  assert.equal((await answer).certificate, 'a.test')
+  const { certificate, status } = await answer
+  assert.deepEqual([certificate, status], ['a.test', 421])
   late(wild)
   assert.match(JSON.stringify(proxy.lines), /"error":"it was late"/)
 })

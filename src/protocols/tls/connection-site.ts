@@ -6,11 +6,29 @@
  *                    certificate would otherwise reach what asks for one, and rules that were replaced would hold on
  *   entries differ   as the listener says (`sniMismatch`). Allowed unless it says otherwise: clients with a host of their own
  *                    choice (another proxy, a check by address) have asked for nothing that a connection of its own would not give
+ *   not answered     the application could not say what the name is served with, and so not what it asks of clients: what the default
+ *                    asks of them does not stand for that, or a fault would open what a certificate closes
  *
  * A client that is told 421 tries again on another connection (RFC 9110 15.5.20).
  */
 import type { CertificateMap, ServedEntry } from './certificate-map.ts'
-import { isMadeFor, plainServerName } from '../../certificates/server-name.ts'
+import { isMadeFor, isServerName, plainServerName } from '../../certificates/server-name.ts'
+
+/** What the client asked for. */
+export interface AskedName {
+  /** '': nothing. */
+  readonly serverName: string
+  /** False: the application was asked what the name is served with, and could not say. */
+  readonly answered: boolean
+}
+
+/** What the listener says. */
+export interface SiteRules {
+  /** Any entry but the connection's own is one too many. */
+  readonly strict: boolean
+  /** An application is asked for certificates of further names. */
+  readonly open: boolean
+}
 
 export class ConnectionSite {
   /** What the client asked for; '': nothing. */
@@ -23,14 +41,16 @@ export class ConnectionSite {
   readonly #strict: boolean
   /** Entries are made for names that no one knows before. */
   readonly #open: boolean
+  /** What is served is what its name is to be served with. */
+  readonly #answered: boolean
   /** The authority that was looked at last, at which state of the map, and what came of it. */
   #authority: string | null = null
   #swaps = 0
   #verdict = false
 
-  /** @param open whether an application is asked for certificates of further names */
   constructor(
-    map: CertificateMap, served: ServedEntry, serverName: string, clientCertificate: Buffer | null, strict: boolean, open: boolean,
+    map: CertificateMap, served: ServedEntry, { serverName, answered }: AskedName, clientCertificate: Buffer | null,
+    { strict, open }: SiteRules,
   ) {
     this.#map = map
     this.served = served
@@ -38,6 +58,7 @@ export class ConnectionSite {
     this.clientCertificate = clientCertificate
     this.#strict = strict
     this.#open = open
+    this.#answered = answered
   }
 
   /** @param authority as in Host; '' where there is none */
@@ -51,11 +72,11 @@ export class ConnectionSite {
 
   #judge(host: string): boolean {
     const { served } = this, map = this.#map, exact = map.exact(host)
-    // The application gave an entry for this name, or might for another one.
-    if (exact === null && this.#open) return host === this.serverName || (host === '' && served === map.find(''))
+    // The application gave an entry for this name, or might for another one. Of an address, or nothing, it is never asked.
+    if (exact === null && this.#open && isServerName(host)) return host === this.serverName && this.#answered
     const other = exact ?? map.find(host)
-    if (other === served || other === null) return true
-    if (other.clientsKey !== served.clientsKey) return false
+    if (other === served) return true
+    if (other === null || other.clientsKey !== served.clientsKey) return false
     return !this.#strict || isSameSite(served, other) || served.entry.pairs.every(({ leaf }) => isMadeFor(leaf, host))
   }
 }

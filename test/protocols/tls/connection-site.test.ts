@@ -22,8 +22,10 @@ function mapOf(...given: readonly GivenCertificate[]): CertificateMap {
   return map
 }
 
-function siteOf(map: CertificateMap, name: string, { strict = false, open = false, served = map.find(name)! } = {}): ConnectionSite {
-  return new ConnectionSite(map, served, name, null, strict, open)
+function siteOf(
+  map: CertificateMap, name: string, { strict = false, open = false, answered = true, served = map.find(name)! } = {},
+): ConnectionSite {
+  return new ConnectionSite(map, served, { serverName: name, answered }, null, { strict, open })
 }
 
 test('connection site: rules that were replaced hold no longer, and a certificate that was renewed is the same site', () => {
@@ -52,4 +54,16 @@ test('connection site: where an application gives entries, a name that is not kn
   assert.deepEqual(['c.test', 'C.test:443', 'a.test', 'd.test', ''].map(host => guarded.serves(host)), [true, true, false, false, false])
   const plain = siteOf(map, 'a.test', { open: true })
   assert.deepEqual(['a.test', 'c.test', 'd.test', ''].map(host => plain.serves(host)), [true, false, false, true])
+  // Of an address the application is never asked.
+  for (const host of ['127.0.0.1', '127.0.0.1:8443', '[::1]:443']) {
+    assert.deepEqual([plain.serves(host), siteOf(map, '', { open: true }).serves(host), guarded.serves(host)], [true, true, false], host)
+  }
+  const alone = new CertificateMap(TLS_LISTENER_DEFAULTS, new TicketKeys())
+  const only = siteOf(alone, 'c.test', { open: true, served: alone.answered(given!) })
+  assert.deepEqual(['c.test', '127.0.0.1', ''].map(host => only.serves(host)), [true, false, false])
+})
+
+test('connection site: where the application could not say what a name asks for, the default does not stand in for it', () => {
+  const map = mapOf(a), site = siteOf(map, 'c.test', { open: true, answered: false })
+  assert.deepEqual(['c.test', 'd.test', 'a.test', '127.0.0.1'].map(host => site.serves(host)), [false, false, true, true])
 })
