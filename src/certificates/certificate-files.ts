@@ -166,6 +166,9 @@ export class CertificateFiles {
     return remarks
   }
 
+  /** What holds for entries that say nothing of clients' certificates: as it was read last and found good. */
+  get clients(): ClientRules { return this.#clients }
+
   /** How many files are looked at. */
   get files(): number { return this.#items.reduce((sum, { watched }) => sum + watched.files.length, this.#clientsWatched.files.length) }
 

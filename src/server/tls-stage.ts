@@ -9,9 +9,7 @@
  * What a client brings about is a line for those who debug; what the operator or the application did wrong is one for all.
  */
 import { appendFile } from 'node:fs'
-import {
-  readCertificates, readClientRules, type GivenCertificate, type ReadCertificates,
-} from '../certificates/certificate-entry.ts'
+import { readCertificates, type ClientRules, type GivenCertificate, type ReadCertificates } from '../certificates/certificate-entry.ts'
 import { CertificateFiles, type CertificateChange } from '../certificates/certificate-files.ts'
 import { describeError } from '../errors/describe-error.ts'
 import { givenCertificates, type ResolvedTlsListenerOptions } from '../listener/tls-listener-options.ts'
@@ -67,8 +65,8 @@ export class TlsStage implements AcceptStage {
   readonly slots: HandshakeSlots
   readonly files: CertificateFiles
   #stopLooking: () => void = () => {}
-  /** Entries of answers that an application has given before. */
-  readonly #answered = new WeakMap<GivenCertificate, ServedEntry>()
+  /** Entries of answers that an application has given before, and what the listener asked of clients then. */
+  readonly #answered = new WeakMap<GivenCertificate, { readonly served: ServedEntry; readonly under: ClientRules }>()
 
   /** @throws CertificateError, OptionError: the listener cannot serve with these */
   constructor(options: ResolvedTlsListenerOptions, host: TlsStageHost) {
@@ -123,15 +121,14 @@ export class TlsStage implements AcceptStage {
 
   /** What an application gave for a name. @throws CertificateError */
   answered(given: GivenCertificate): ServedEntry {
-    const before = this.#answered.get(given)
-    if (before !== undefined) return before
-    const { clientCertificates, clientCa, clientCrl } = this.options
-    const clients = readClientRules(clientCertificates, clientCa, clientCrl, 'listener.tls')
+    const before = this.#answered.get(given), { clients } = this.files
+    // Who was revoked since, is so for this name as well.
+    if (before !== undefined && before.under === clients) return before.served
     const now = this.host.ticker.clock.wall()
     const { entries, remarks } = readCertificates([given], { now, refusesExpired: false, clients }, 'certificateFor')
     const served = this.map.answered(entries[0]!)
     this.#say(remarks)
-    this.#answered.set(given, served)
+    this.#answered.set(given, { served, under: clients })
     return served
   }
 

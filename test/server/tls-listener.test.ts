@@ -166,6 +166,24 @@ test('TLS listener: an application gives certificates for further names, at once
   assert.equal(proxy.lines.filter(({ message }) => message.startsWith('certificateFor failed')).length, 1)
 })
 
+test('TLS listener: what a listener asks of clients changes for the names of the application as well', async t => {
+  const folder = temporaryFolder(t), crl = path.join(folder, 'clients.crl')
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(crl, ca.crl())
+  const own = ca.issue({ names: ['c.test'] }), client = ca.issue({ names: ['client-1'] })
+  const proxy = await TlsProxy.start(t, {
+    certificates: [site], certificateFor: () => own, clientCertificates: 'required', clientCa: [ca.cert], clientCrl: [crl],
+  })
+  const statuses = async (): Promise<number[]> => {
+    const answers = ['a.test', 'c.test'].map(name => proxy.get(name, { cert: client.cert, key: client.key }))
+    return (await Promise.all(answers)).map(({ status }) => status)
+  }
+  assert.deepEqual(await statuses(), [200, 200])
+  writeFileSync(crl, ca.crl([client]))
+  await proxy.service.reloadCertificates()
+  assert.deepEqual(await statuses(), [0, 0])
+})
+
 test('TLS listener: an application that is late leaves the default', async t => {
   const clock = new FakeClock()
   let late = (_certificate: GivenCertificate | null): void => {}
