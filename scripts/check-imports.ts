@@ -32,8 +32,8 @@ const TRANSPORT = [...POOLS, 'src/connector/', 'src/listener/']
  * configuration, far below, can offer each option without naming it again.
  */
 const OPTION_TABLES = [
-  'src/protocols/http-options.ts', 'src/protocols/http1/http1-options.ts', 'src/listener/listener-options.ts',
-  'src/listener/http-listener-options.ts', 'src/listener/tls-listener-options.ts',
+  'src/protocols/http-options.ts', 'src/protocols/http1/http1-options.ts', 'src/protocols/http2/http2-options.ts',
+  'src/listener/listener-options.ts', 'src/listener/http-listener-options.ts', 'src/listener/tls-listener-options.ts',
 ]
 const CAPABILITIES = [...TRANSPORT, 'src/load-balancing/', 'src/limits/', 'src/cache/', 'src/modules/']
 

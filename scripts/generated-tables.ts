@@ -56,6 +56,10 @@ const LIMIT_TABLES: readonly LimitTable[] = [
     declared: 'Http1ServerOptions', table: 'HTTP1_SERVER_OPTIONS',
   },
   {
+    name: 'limits of HTTP/2 requests', file: 'src/protocols/http2/http2-options.ts',
+    declared: 'Http2ServerOptions', table: 'HTTP2_SERVER_OPTIONS',
+  },
+  {
     name: 'limits of responses', file: 'src/protocols/http1/http1-options.ts',
     declared: 'Http1ClientOptions', table: 'HTTP1_CLIENT_OPTIONS',
   },

@@ -32,6 +32,7 @@ export type { CertificateChange } from './certificates/certificate-files.ts'
 export type { TlsPolicyName, TlsVersion } from './certificates/tls-policy-name.ts'
 export type { HalfClose, HttpServerOptions } from './protocols/http-options.ts'
 export type { Http1ServerOptions } from './protocols/http1/http1-options.ts'
+export type { Http2ServerOptions } from './protocols/http2/http2-options.ts'
 
 // What an application does with a request.
 export type {

@@ -17,7 +17,7 @@ import type { LimitOptions } from './limit-options.ts'
 import { LOG_DEFAULTS, type ResolvedLogOptions } from './log-options.ts'
 import { isDsn, SENTRY_DEFAULTS, SENTRY_OFF, SENTRY_OPTIONS, SENTRY_VARIABLES, type ResolvedSentryOptions } from './sentry-options.ts'
 import {
-  CONFIG_FILE, CONFIG_KEYS, ConfigError, LISTENER_SECTION, SECTIONS, SOURCE_SCHEMA, TLS_SECTION,
+  CONFIG_FILE, CONFIG_KEYS, ConfigError, HTTP2_SECTION, LISTENER_SECTION, SECTIONS, SOURCE_SCHEMA, TLS_SECTION,
   type ConfigKey, type ConfigMistake, type ServerConfig,
 } from './server-config.ts'
 import { resolveSupervisorOptions, type SupervisorOptions } from './supervisor-options.ts'
@@ -323,6 +323,7 @@ function shown(value: unknown, at: readonly string[]): string {
 function tableAt(at: readonly string[]): AnyOptionTable | null {
   if (at.length === 0) return null
   if (at[0] === 'listeners' && at[2] === 'tls') return TLS_SECTION.table
+  if (at[0] === 'listeners' && at[2] === 'http2') return HTTP2_SECTION.table
   return at[0] === 'listeners' ? LISTENER_SECTION.table : SECTIONS.find(({ name }) => name === at[0])?.table ?? {}
 }
 

@@ -10,6 +10,7 @@
  */
 import { z } from 'zod'
 import { HTTP_LISTENER_OPTIONS } from '../listener/http-listener-options.ts'
+import { HTTP2_SERVER_OPTIONS } from '../protocols/http2/http2-options.ts'
 import { TLS_LISTENER_OPTIONS } from '../listener/tls-listener-options.ts'
 import type { AnyOptionTable, Option } from '../primitives/option-table.ts'
 import { LIMIT_OPTIONS, type LimitOptions } from './limit-options.ts'
@@ -99,8 +100,13 @@ export const LISTENER_SECTION: Section = { name: 'listeners.*', declared: 'HttpL
 /** And of a listener for TLS, within that. */
 export const TLS_SECTION: Section = { name: 'listeners.*.tls', declared: 'TlsListenerOptions', table: writable(TLS_LISTENER_OPTIONS) }
 
+/** And of HTTP/2 on it. */
+export const HTTP2_SECTION: Section = { name: 'listeners.*.http2', declared: 'Http2ServerOptions', table: writable(HTTP2_SERVER_OPTIONS) }
+
 /** What the file alone can say, by the keys that it has there. */
-export const LISTENER_SECTIONS: readonly Section[] = [{ ...LISTENER_SECTION, table: leavesOf(LISTENER_SECTION.table) }, TLS_SECTION]
+export const LISTENER_SECTIONS: readonly Section[] = [
+  { ...LISTENER_SECTION, table: leavesOf(LISTENER_SECTION.table) }, TLS_SECTION, HTTP2_SECTION,
+]
 
 export interface ConfigKey {
   /** As written: `drain.hardDrain`. */

@@ -113,6 +113,8 @@ export interface AcceptingListener {
   /** It is neither: an exchange is under way, or will be at once. */
   onActive(connection: DownstreamConnection): void
   onClosed(connection: DownstreamConnection): void
+  /** `next` goes on where `connection`, which has not begun a request, ends: the client speaks another version of HTTP. */
+  replace(connection: DownstreamConnection, next: DownstreamConnection): void
 }
 
 export interface DownstreamConnection {

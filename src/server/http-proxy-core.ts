@@ -177,11 +177,11 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
 
   check(listener: HttpListener): void { this.#tlsStage(listener, new RepeatedLines(SILENT_LOG))?.close() }
 
-  #tlsStage({ name: listener, options: { tls } }: HttpListener, lines: RepeatedLines): TlsStage | null {
+  #tlsStage({ name: listener, options: { tls, http2 } }: HttpListener, lines: RepeatedLines): TlsStage | null {
     return tls === null ? null : new TlsStage(tls, {
       listener, ticker: this.ticker, lines,
       tracers: () => this.tracers,
-      protocols: [...this.#protocols.keys()].filter(name => name !== ''),
+      protocols: [...this.#protocols.keys()].filter(name => name !== '' && (name !== 'h2' || http2.enabled)),
       clientOf: ip => this.speaksForMany(ip) ? '' : clientOf(ip),
     })
   }

@@ -83,6 +83,14 @@ const Place = {
 } as const
 type Place = (typeof Place)[keyof typeof Place]
 
+/** What a client of HTTP/2 begins with, as far as it looks like a request line (RFC 9113 3.4). */
+const HTTP2_OPENING = Buffer.from('PRI * HTTP/2.0\r\n', 'latin1')
+
+/** Makes what serves a connection whose client begins with HTTP/2. */
+export type OpenHttp2 = (
+  stream: ByteStream, listener: string, options: ResolvedHttp1ServerOptions, host: ConnectionHost, ticker: Ticker, acceptedAt: number,
+) => DownstreamConnection & StreamOwner
+
 /** Takes the place of an exchange that was released. */
 const NOBODY: DownstreamOwner = {
   onRequestBody() {}, onRequestEnd() {}, onDownstreamDrained() {}, onDownstreamHalfClosed() {}, onDownstreamFault() {},
@@ -112,6 +120,10 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   readonly #acceptedAt: number
   /** Requests come by TLS: their scheme is https. */
   readonly #secure: boolean
+  /** Null: HTTP/2 is not spoken, or the client has begun with something else. */
+  #openHttp2: OpenHttp2 | null
+  /** Bytes of HTTP2_OPENING that came. */
+  #opening = 0
   /** Below 0: this connection drains. */
   #maxAgeMs: number
 
@@ -168,10 +180,13 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   #lingerUntil = NEVER
   #discarded = 0
 
-  /** @param acceptedAt ms of the clock; the first head is due from then */
+  /**
+   * @param acceptedAt ms of the clock; the first head is due from then
+   * @param openHttp2 takes over where the client begins with HTTP/2; null: nothing does
+   */
   constructor(
     stream: ByteStream, listener: string, options: ResolvedHttp1ServerOptions, host: ConnectionHost, ticker: Ticker,
-    acceptedAt: number = ticker.clock.now(),
+    acceptedAt: number = ticker.clock.now(), openHttp2: OpenHttp2 | null = null,
   ) {
     this.stream = stream
     this.listener = listener
@@ -184,6 +199,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
     this.#acceptedAt = acceptedAt
     this.#secure = stream.digest.tls !== null
     this.#progress = new SendProgress(stream, acceptedAt)
+    this.#openHttp2 = openHttp2
     // A tenth of spread, so that connections opened together do not all come back together.
     this.#maxAgeMs = options.maxConnectionAgeMs === 0 ? NEVER : options.maxConnectionAgeMs * (0.9 + ticker.clock.random() * 0.2)
     this.#deadline = acceptedAt + options.headTimeoutMs
@@ -197,16 +213,54 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   get bytesQueued(): number { return this.stream.bytesQueued }
   get bodyBytesIn(): number { return this.requestBodyLength === 0 ? 0 : this.#body!.bytes }
   /** Waiting for a request, none of it seen. */
-  get idle(): boolean { return this.#state === State.Idle && this.#held === null }
+  get idle(): boolean { return this.#state === State.Idle && this.#held === null && this.#opening === 0 }
   get active(): number { return this.#state === State.Exchange || this.#state === State.Detached ? 1 : 0 }
   get tunnels(): number { return this.#state === State.Detached ? 1 : 0 }
 
   // ---- bytes of the client
 
   onBytes(buffer: Buffer, from: number, to: number): void {
-    if (this.#state === State.Idle) this.acceptedBy?.onActive(this)
+    if (this.#state === State.Idle) {
+      this.acceptedBy?.onActive(this)
+      if (this.#openHttp2 !== null && this.#readOpening(buffer, from, to)) return
+    }
     this.#turnEnd = this.requests + TURN_REQUESTS
     this.#consume(buffer, from, to, this.stream.receiveBuffer?.ownsBuffer ?? true ? Place.Stream : Place.Shared)
+  }
+
+  /** Whether the client begins with HTTP/2, or may: then nothing else is to be done with these bytes. */
+  #readOpening(buffer: Buffer, from: number, to: number): boolean {
+    const before = this.#opening
+    let at = from, opening = before
+    while (at < to && opening < HTTP2_OPENING.length && buffer[at] === HTTP2_OPENING[opening]) {
+      at++
+      opening++
+    }
+    if (opening === HTTP2_OPENING.length) {
+      this.#becomeHttp2(buffer, at, to)
+      return true
+    }
+    if (at === to) {
+      this.#opening = opening
+      this.acceptedBy?.onUnfinished(this)
+      return true
+    }
+    this.#openHttp2 = null
+    this.#opening = 0
+    // The method only begins in the same way.
+    if (before > 0) this.#consume(Buffer.from(HTTP2_OPENING), 0, before, Place.Held)
+    return this.#state === State.Linger
+  }
+
+  #becomeHttp2(buffer: Buffer, from: number, to: number): void {
+    const { stream } = this, next = this.#openHttp2!(stream, this.listener, this.#options, this.#host, this.#ticker, this.#acceptedAt)
+    this.#ticker.remove(this)
+    this.#state = State.Closed
+    next.facts = this.facts
+    this.acceptedBy?.replace(this, next)
+    stream.owner = next
+    next.onBytes(HTTP2_OPENING, 0, HTTP2_OPENING.length)
+    if (from < to) next.onBytes(buffer, from, to)
   }
 
   /** Works through [from, to), which lie there. */

@@ -35,6 +35,7 @@ class Answerer implements ConnectionHost, AcceptingListener {
   onIdle(): void {}
   onUnfinished(): void {}
   onActive(): void {}
+  replace(): void { throw new Error('nothing takes its place') }
   onClosed(): void { this.closed++ }
 
   get whole(): AnsweredExchange[] { return this.exchanges.filter(exchange => exchange.complete) }

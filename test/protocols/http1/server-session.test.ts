@@ -62,6 +62,7 @@ class Connection implements ConnectionHost, RequestOwner, AcceptingListener {
     this.session.inList = standing === 'active' ? null : this
   }
   get idle(): boolean { return this.standing === 'idle' }
+  replace(): void { throw new Error('nothing takes its place') }
   onClosed(): void { this.closed++ }
   onRequestBody(buffer: Buffer, from: number, to: number): void { this.body += buffer.latin1Slice(from, to) }
   onRequestEnd(): void { this.ends++ }

@@ -1,0 +1,906 @@
+/**
+ * A client's connection in HTTP/2, and the streams on it (RFC 9113).
+ *
+ *   Preface ──▶ Open ──drain, a limit──▶ Leaving ──PING came back, a second──▶ Left ──no stream──▶ Linger ──FIN──▶ Closed
+ *      │          │ closeIdle, idle time      GOAWAY(2^31-1): streams are taken │  GOAWAY(last): none is ▲
+ *      │          └────────────────────────────────────────────────────────────┴────────────────────────┘
+ *      └──────────┴─ a broken rule, a limit ──▶ Broken (GOAWAY with its code, FIN) ──a second──▶ Closed
+ *
+ * Frames are cut by frame-reader.ts, heads decoded by hpack-decoder.ts and read by request-fields.ts; a stream is server-session.ts.
+ * What is sent is joined (joined-writes.ts): heads and control frames go there at once, bodies as far as the windows of stream and
+ * connection and the transport take them; streams with more stand in line, and each sends a frame in its turn.
+ * Invariants: a block that was decoded or encoded is never skipped, since both tables follow from all of them; a place among the
+ * streams is taken until the exchange is over, however soon the stream was reset (CVE-2023-44487, CVE-2025-8671).
+ * Every frame that costs more here than there has a budget; past it the connection ends with ENHANCE_YOUR_CALM.
+ * One idea in more than 500 lines: each frame is answered by the state of connection and stream, and all are read side by side.
+ */
+import { ProxyError } from '../../errors/proxy-error.ts'
+import type { Ticker, Timed } from '../../primitives/clock.ts'
+import { heldBytes } from '../../primitives/held-bytes.ts'
+import type { ByteStream, StreamOwner } from '../byte-stream.ts'
+import type { AcceptingListener, ConnectionHost, DownstreamConnection } from '../http-connection.ts'
+import type { ResolvedHttpServerOptions } from '../http-options.ts'
+import { httpDate } from '../http1/date.ts'
+import { Budget } from './budget.ts'
+import { ErrorCode } from './error-code.ts'
+import {
+  FIRST_WINDOW, FrameType, Flag, MAX_MAX_FRAME_BYTES, MAX_STREAM_ID, MAX_WINDOW, MIN_MAX_FRAME_BYTES, PREFACE, Setting,
+  readUint32, writeUint32,
+} from './frames.ts'
+import { FrameReader, type FrameSink } from './frame-reader.ts'
+import { HpackDecoder } from './hpack-decoder.ts'
+import type { ResolvedHttp2ServerOptions } from './http2-options.ts'
+import { JoinedWrites, joinTurn, JOINED_BYTES, type Joining } from './joined-writes.ts'
+import { ReceivedFields, type FieldLimits } from './received-fields.ts'
+import { RequestReading } from './request-fields.ts'
+import { ResponseHeads } from './response-heads.ts'
+import { Http2ServerSession } from './server-session.ts'
+
+export type Http2ListenerOptions = ResolvedHttpServerOptions & { readonly http2: ResolvedHttp2ServerOptions }
+
+const State = { Preface: 0, Open: 1, Leaving: 2, Left: 3, Linger: 4, Broken: 5, Closed: 6 } as const
+type State = (typeof State)[keyof typeof State]
+
+const NEVER = Number.POSITIVE_INFINITY
+const NO_BYTES = Buffer.alloc(0)
+
+/** How long GOAWAY has to reach a client that broke a rule. */
+const FAREWELL_MS = 1000
+/** What only waits for the client's FIN. */
+const LINGER_MS = 5000
+/** Streams that are over and still known as such: what is on its way to them is no fault. */
+const REMEMBERED = 128
+/** What a read that is cut short by `maxStreamsPerRead` leaves behind is kept; this much more is written before others have a turn. */
+const ROUNDS_A_TURN = 16
+/** Of a connection, whatever its size: what need not pay for itself. */
+const OVERHEAD_GRACE_BYTES = 1_048_576
+/** Past this many times the limit of a head, it is no mistake. */
+const FLOOD_FACTOR = 4
+/** Payload of the PING that shows when the client has seen the first GOAWAY. */
+const LEAVING_PING = Buffer.from('\x00\x00cirque', 'latin1')
+
+const EMPTY_DATA_PER_SECOND = 1, GLITCHES_PER_SECOND = 33, PINGS_PER_SECOND = 50, PRIORITIES_PER_SECOND = 10, RESETS_PER_SECOND = 33
+const SETTINGS_PER_SECOND = 1
+/** WINDOW_UPDATE frames that a stream, and a DATA frame, may bring. */
+const UPDATES_A_STREAM = 2, UPDATES_A_FRAME = 10
+const SMALL_DATA_BYTES = 25_600
+
+/** Heads are read one after the other: one of each serves all connections. */
+const fields = new ReceivedFields(), reading = new RequestReading()
+
+let yielded: Http2ServerConnection[] = []
+function nextTurn(): void {
+  const connections = yielded
+  yielded = []
+  for (const connection of connections) connection.endYield()
+}
+
+export class Http2ServerConnection implements DownstreamConnection, StreamOwner, FrameSink, Joining, Timed {
+  tickIndex = -1
+  bookNewer: DownstreamConnection | null = null
+  bookOlder: DownstreamConnection | null = null
+  listNewer: DownstreamConnection | null = null
+  listOlder: DownstreamConnection | null = null
+  inList: object | null = null
+  facts: object | null = null
+  acceptedBy: AcceptingListener | null = null
+  countedAs = ''
+  requests = 0
+  active = 0
+  tunnels = 0
+  readonly protocol = 'h2'
+  readonly stream: ByteStream
+  readonly listener: string
+  readonly options: Http2ListenerOptions
+  readonly host: ConnectionHost
+  readonly ticker: Ticker
+  readonly heads: ResponseHeads
+  readonly writes = new JoinedWrites()
+  /** Of a stream that begins. */
+  firstSendWindow = FIRST_WINDOW
+
+  readonly #fieldLimits: FieldLimits
+  readonly #reader: FrameReader
+  readonly #decoder = new HpackDecoder()
+  /** On the wire. */
+  readonly #streams = new Map<number, Http2ServerSession>()
+  /** Whose exchange is under way. */
+  readonly #sessions = new Set<Http2ServerSession>()
+  readonly #secure: boolean
+  #state: State = State.Preface
+  #prefaceAt = 0
+  #sawSettings = false
+  #lastStream = 0
+  /** Streams that are over, and whether this side reset them; a ring. */
+  #over: Int32Array | null = null
+  #overAt = 0
+
+  // ---- reading
+  #reading = false
+  #begunInRead = 0
+  #held: Buffer | null = null
+  #blockStream = 0
+  #blockFlags = 0
+  #block: Buffer | null = null
+  #blockBytes = 0
+  #blockFrames = 0
+  #blockDeadline = NEVER
+  #receiveWindow: number
+  #unreported = 0
+  /** Whose DATA frame is being read; null: nobody's who would want it. */
+  #dataSession: Http2ServerSession | null = null
+  #dataLeft = 0
+
+  // ---- writing
+  #sendWindow = FIRST_WINDOW
+  #dirty = false
+  /** The transport has not taken what it was given. */
+  #blocked = false
+  #controlQueued = 0
+  #firstInLine: Http2ServerSession | null = null
+  #lastInLine: Http2ServerSession | null = null
+  #pumping = false
+
+  // ---- time and budgets
+  #deadline: number
+  #idleSince: number
+  #settingsDeadline = NEVER
+  #maxAgeAt: number
+  #payloadBytes = 0
+  #dataFramesSent = 0
+  #windowUpdates = 0
+  #smallDataBytes = SMALL_DATA_BYTES
+  #resets: Budget | null = null
+  #glitches: Budget | null = null
+  #pings: Budget | null = null
+  #settings: Budget | null = null
+  #emptyData: Budget | null = null
+  #priorities: Budget | null = null
+
+  /** @param acceptedAt ms of the clock; the preface is due from then */
+  constructor(
+    stream: ByteStream, listener: string, options: Http2ListenerOptions, host: ConnectionHost, ticker: Ticker,
+    acceptedAt: number = ticker.clock.now(),
+  ) {
+    const { http2, headTimeoutMs, maxConnectionAgeMs, maxHeadBytes, maxHeaderCount, maxHeaderLineBytes } = options
+    this.stream = stream
+    this.listener = listener
+    this.options = options
+    this.host = host
+    this.ticker = ticker
+    this.heads = new ResponseHeads(4096)
+    this.#fieldLimits = {
+      maxHeadBytes, maxHeaderCount, maxHeaderLineBytes,
+      maxHeaderListBytes: http2.maxHeaderListBytes, maxCookieCrumbs: http2.maxCookieCrumbs,
+    }
+    this.#reader = new FrameReader(this, MIN_MAX_FRAME_BYTES)
+    this.#receiveWindow = http2.connectionWindowBytes
+    this.#secure = stream.digest.tls !== null
+    this.#deadline = acceptedAt + headTimeoutMs
+    this.#idleSince = acceptedAt
+    // A tenth of spread, so that connections opened together do not all come back together.
+    this.#maxAgeAt = maxConnectionAgeMs === 0 ? NEVER : acceptedAt + maxConnectionAgeMs * (0.9 + ticker.clock.random() * 0.2)
+    ticker.add(this)
+  }
+
+  get idle(): boolean {
+    const state = this.#state
+    return (state <= State.Left) && this.active === 0 && this.#streams.size === 0 && !this.#reader.within && this.#held === null &&
+      this.#prefaceAt % PREFACE.length === 0
+  }
+  get lingering(): boolean { return this.#state === State.Linger && this.stream.bytesQueued === 0 }
+  get date(): string { return httpDate(this.ticker.clock) }
+  get #now(): number { return this.ticker.clock.now() }
+
+  // ---- bytes of the client
+
+  onBytes(buffer: Buffer, from: number, to: number): void {
+    if (this.#state >= State.Linger) return
+    this.acceptedBy?.onActive(this)
+    this.#read(buffer, from, to)
+  }
+
+  #read(buffer: Buffer, from: number, to: number): void {
+    this.#reading = true
+    this.#begunInRead = 0
+    const start = this.#state === State.Preface ? this.#readPreface(buffer, from, to) : from
+    const at = start < to && this.#state < State.Linger ? this.#reader.push(buffer, start, to) : to
+    this.#reading = false
+    if (at < to && this.#state < State.Linger) this.#yield(buffer, at, to)
+    if (this.stream.bytesRead > this.options.http2.maxOverheadRatio * (this.#payloadBytes + OVERHEAD_GRACE_BYTES)) {
+      this.#calm('overhead-ratio', 'next to nothing of what the client sends is of use')
+    }
+    this.#look()
+  }
+
+  #readPreface(buffer: Buffer, from: number, to: number): number {
+    let at = from
+    while (at < to && this.#prefaceAt < PREFACE.length) {
+      if (buffer[at] !== PREFACE[this.#prefaceAt]) {
+        this.onConnectionError(ErrorCode.ProtocolError, 'the connection does not begin as HTTP/2 does')
+        return to
+      }
+      at++
+      this.#prefaceAt++
+    }
+    if (this.#prefaceAt === PREFACE.length) this.#open()
+    return at
+  }
+
+  #open(): void {
+    const { http2, headTimeoutMs } = this.options, now = this.#now
+    if (this.#state === State.Preface) this.#state = State.Open
+    this.#deadline = now + headTimeoutMs
+    this.#settingsDeadline = now + http2.settingsAckTimeoutMs
+    const settings: (readonly [number, number])[] = [
+      [Setting.MaxConcurrentStreams, http2.maxConcurrentStreams], [Setting.InitialWindowSize, http2.streamWindowBytes],
+      [Setting.MaxHeaderListSize, http2.maxHeaderListBytes], [Setting.EnableConnectProtocol, 1], [Setting.NoRfc7540Priorities, 1],
+    ]
+    const payload = Buffer.allocUnsafe(settings.length * 6)
+    for (const [at, [id, value]] of settings.entries()) {
+      payload.writeUInt16BE(id, at * 6)
+      payload.writeUInt32BE(value, at * 6 + 2)
+    }
+    this.send(FrameType.Settings, 0, 0, payload)
+    const more = http2.connectionWindowBytes - FIRST_WINDOW
+    if (more > 0) this.sendWindowUpdate(0, more)
+  }
+
+  /** Others have their turn before the rest is read. */
+  #yield(buffer: Buffer, from: number, to: number): void {
+    this.stream.pause()
+    this.#held = Buffer.from(buffer.subarray(from, to))
+    heldBytes.now += this.#held.length
+    if (yielded.push(this) === 1) setImmediate(nextTurn)
+  }
+
+  /** For nextTurn. */
+  endYield(): void {
+    const held = this.#held
+    if (held === null) return
+    this.#dropHeld()
+    if (this.#state >= State.Linger) return
+    this.#read(held, 0, held.length)
+    if (this.#held === null && this.#state < State.Linger) this.stream.resume()
+  }
+
+  #dropHeld(): void {
+    if (this.#held === null) return
+    heldBytes.now -= this.#held.length
+    this.#held = null
+  }
+
+  // ---- frames
+
+  onFrame(type: number, flags: number, stream: number, payload: Buffer, from: number, to: number): boolean {
+    if (!this.#sawSettings) {
+      if (type !== FrameType.Settings || (flags & Flag.Ack) !== 0) return this.#fail('the first frame is not SETTINGS')
+      this.#sawSettings = true
+      this.#idleSince = this.#now
+    }
+    switch (type) {
+      case FrameType.Headers: return this.#headers(flags, stream, payload, from, to)
+      case FrameType.Continuation: return this.#continuation(flags, payload, from, to)
+      case FrameType.WindowUpdate: return this.#windowUpdate(stream, readUint32(payload, from) & MAX_WINDOW)
+      case FrameType.RstStream: return this.#rstStream(stream, readUint32(payload, from))
+      case FrameType.Settings: return this.#readSettings(flags, payload, from, to)
+      case FrameType.Ping: return this.#ping(flags, payload, from, to)
+      case FrameType.Priority:
+        this.#priorities ??= new Budget(this.options.http2.maxPriorities, PRIORITIES_PER_SECOND, this.#now)
+        if (!this.#priorities.take(this.#now)) return this.#calm('priorities', 'too many PRIORITY frames')
+        return (readUint32(payload, from) & MAX_STREAM_ID) !== stream ||
+          this.onStreamError(stream, ErrorCode.ProtocolError, 'a stream depends on itself')
+      case FrameType.GoAway: return true
+      default: return this.#fail('a client pushes nothing')
+    }
+  }
+
+  onUnknown(_type: number): boolean {
+    if (!this.#sawSettings) return this.#fail('the first frame is not SETTINGS')
+    return this.#glitch()
+  }
+
+  // ---- heads
+
+  #headers(flags: number, stream: number, payload: Buffer, from: number, to: number): boolean {
+    if ((stream & 1) === 0) return this.#fail('a client opens streams with odd numbers')
+    if ((flags & Flag.EndHeaders) !== 0) return this.#blockDone(flags, stream, payload, from, to)
+    this.#blockStream = stream
+    this.#blockFlags = flags
+    this.#blockFrames = 0
+    this.#blockBytes = 0
+    this.#blockDeadline = this.#now + this.options.headTimeoutMs
+    return this.#keepBlock(payload, from, to)
+  }
+
+  #keepBlock(payload: Buffer, from: number, to: number): boolean {
+    const bytes = this.#blockBytes + to - from
+    if (bytes > this.options.http2.maxHeaderBlockBytes) return this.#calm('header-block-bytes', 'the header block is too long')
+    if (this.#block === null || this.#block.length < bytes) {
+      const larger = Buffer.allocUnsafe(bytes * 2)
+      this.#block?.copy(larger, 0, 0, this.#blockBytes)
+      this.#block = larger
+    }
+    payload.copy(this.#block, this.#blockBytes, from, to)
+    this.#blockBytes = bytes
+    return true
+  }
+
+  #continuation(flags: number, payload: Buffer, from: number, to: number): boolean {
+    if (++this.#blockFrames > this.options.http2.maxContinuationFrames) {
+      return this.#calm('continuation-frames', 'the header block comes in too many frames')
+    }
+    if (!this.#keepBlock(payload, from, to)) return false
+    if ((flags & Flag.EndHeaders) === 0) return true
+    const block = this.#block!
+    this.#block = null
+    this.#blockDeadline = NEVER
+    return this.#blockDone(this.#blockFlags, this.#blockStream, block, 0, this.#blockBytes)
+  }
+
+  #blockDone(flags: number, stream: number, block: Buffer, from: number, to: number): boolean {
+    const session = this.#streams.get(stream)
+    fields.begin(this.#fieldLimits, session !== undefined)
+    if (!this.#decoder.decode(block, from, to, fields)) {
+      return this.#fail('the header block cannot be decoded', ErrorCode.CompressionError)
+    }
+    if (fields.listBytes > FLOOD_FACTOR * this.options.http2.maxHeaderListBytes) {
+      return this.#calm('header-list-bytes', 'the head is a flood')
+    }
+    this.#payloadBytes += to - from
+    const whole = (flags & Flag.EndStream) !== 0, selfDependent = (flags & Flag.SelfDependent) !== 0
+    if (session !== undefined) return selfDependent ? this.#dependsOnItself(session) : this.#readTrailers(session, whole)
+    if (stream <= this.#lastStream) return this.#headersBehindEnd(stream)
+    return this.#begin(stream, whole, selfDependent)
+  }
+
+  #dependsOnItself(session: Http2ServerSession): true {
+    session.breaks(ErrorCode.ProtocolError, 'a stream depends on itself')
+    return true
+  }
+
+  #readTrailers(session: Http2ServerSession, whole: boolean): boolean {
+    if (session.remoteEnded) session.breaks(ErrorCode.StreamClosed, 'HEADERS behind the end of the stream')
+    else if (!whole) session.breaks(ErrorCode.ProtocolError, 'HEADERS within a body')
+    else if (fields.fault !== '') session.breaks(ErrorCode.ProtocolError, fields.fault)
+    else {
+      const { maxTrailerCount, maxTrailerBytes } = this.options, trailers = fields.take()
+      const excess = fields.limit !== '' || fields.listBytes - trailers.size * 32 > maxTrailerBytes ? 'trailer-bytes'
+        : maxTrailerCount !== 0 && trailers.size > maxTrailerCount ? 'trailer-count' : ''
+      if (excess === '') session.onEnd(trailers.size === 0 || maxTrailerCount === 0 ? null : trailers)
+      else {
+        session.remoteEnded = true
+        session.fault(new ProxyError('BAD_TRAILERS', 'downstream', 'trailers too large', { status: 400, limit: excess }))
+      }
+    }
+    return true
+  }
+
+  /** On a stream that is over, or was passed over. */
+  #headersBehindEnd(stream: number): boolean {
+    const how = this.#howOver(stream)
+    if (how > 0) return this.#glitch()
+    return how < 0 ? this.#fail('HEADERS on a stream that is over', ErrorCode.StreamClosed) : this.#fail('streams go backwards')
+  }
+
+  #begin(stream: number, whole: boolean, selfDependent: boolean): boolean {
+    const { http2 } = this.options
+    // What the client may not know yet. Its own connection has the same number for the stream elsewhere.
+    if (this.#state >= State.Left) return true
+    this.#lastStream = stream
+    if (this.#streams.size >= http2.maxConcurrentStreams || this.#sessions.size >= http2.maxConcurrentStreams) {
+      this.sendReset(stream, ErrorCode.RefusedStream)
+      return this.countReset()
+    }
+    this.requests++
+    if (++this.#begunInRead >= http2.maxStreamsPerRead) this.#reader.pause()
+    const served = !selfDependent && reading.read(fields, whole, this.#secure, this.options)
+    if (!served && (selfDependent || reading.status === 0)) {
+      this.#refused('BAD_HEAD', selfDependent ? 'a stream depends on itself' : reading.fault, 'bad-head', 400)
+      this.sendReset(stream, ErrorCode.ProtocolError)
+      return this.countReset()
+    }
+    const now = this.#now, session = new Http2ServerSession(this, stream, reading, whole, now)
+    this.#streams.set(stream, session)
+    if (!served) {
+      const { status, fault } = reading
+      this.#refused(kindOfStatus(status), fault, status === 431 ? fields.limit : status === 414 ? 'uri-bytes' : 'bad-head', status)
+      session.refuse(status)
+      return true
+    }
+    this.active++
+    this.#sessions.add(session)
+    const { maxStreamsPerConnection } = http2
+    if (this.host.draining || (maxStreamsPerConnection !== 0 && this.requests >= maxStreamsPerConnection)) this.drain()
+    session.begin()
+    return this.#state < State.Linger
+  }
+
+  #refused(kind: ProxyError['kind'], text: string, limit: string, status: number): void {
+    this.host.onRefused(this, new ProxyError(kind, 'downstream', text, { status, limit }))
+  }
+
+  // ---- bodies
+
+  onDataHead(flags: number, stream: number, length: number): boolean {
+    if (!this.#sawSettings) return this.#fail('the first frame is not SETTINGS')
+    if ((this.#receiveWindow -= length) < 0) return this.#fail('more than the window of the connection', ErrorCode.FlowControlError)
+    this.#payloadBytes += length
+    this.#dataLeft = length
+    this.#dataSession = null
+    const session = this.#streams.get(stream)
+    if (session === undefined) return this.#dataBehindEnd(stream)
+    if (session.remoteEnded) session.breaks(ErrorCode.StreamClosed, 'DATA behind the end of the stream')
+    else if ((session.receiveWindow -= length) < 0) session.breaks(ErrorCode.FlowControlError, 'more than the window of the stream')
+    else if (length === 0 && (flags & Flag.EndStream) === 0) {
+      this.#emptyData ??= new Budget(this.options.http2.maxEmptyData, EMPTY_DATA_PER_SECOND, this.#now)
+      if (!this.#emptyData.take(this.#now)) return this.#calm('empty-data', 'too many DATA frames without data')
+    }
+    if (!session.closed) this.#dataSession = session
+    return this.#state < State.Linger
+  }
+
+  #dataBehindEnd(stream: number): boolean {
+    if (stream > this.#lastStream || (stream & 1) === 0) {
+      return this.#state >= State.Left && (stream & 1) === 1 ? true : this.#fail('DATA on a stream that is not open')
+    }
+    const how = this.#howOver(stream)
+    if (how > 0) return this.#glitch()
+    this.sendReset(stream, ErrorCode.StreamClosed)
+    return this.countReset()
+  }
+
+  onData(_stream: number, payload: Buffer, from: number, to: number): void {
+    const session = this.#dataSession, bytes = to - from
+    this.#dataLeft -= bytes
+    this.used(session === null || session.closed ? bytes : session.onData(payload, from, to))
+  }
+
+  onDataEnd(flags: number, _stream: number): boolean {
+    const session = this.#dataSession, padding = this.#dataLeft
+    this.#dataSession = null
+    if (padding > 0) this.used(session === null ? padding : session.credit(padding))
+    if (session !== null && !session.closed && (flags & Flag.EndStream) !== 0) session.onEnd(null)
+    return this.#state < State.Linger
+  }
+
+  /** So many bytes of bodies are with those who want them, or wanted by none: the client may send as many again. */
+  used(bytes: number): void {
+    if ((this.#unreported += bytes) < this.options.http2.connectionWindowBytes / 2 || this.#state >= State.Linger) return
+    this.#receiveWindow += this.#unreported
+    this.sendWindowUpdate(0, this.#unreported)
+    this.#unreported = 0
+  }
+
+  /** A small piece of a body waits in a buffer of its own. */
+  spendSmall(bytes: number): boolean {
+    if ((this.#smallDataBytes -= bytes) >= 0) return true
+    this.#calm('small-data', 'bodies come in pieces that are too small')
+    return false
+  }
+
+  // ---- control
+
+  #windowUpdate(stream: number, bytes: number): boolean {
+    const { maxWindowUpdates } = this.options.http2
+    if (++this.#windowUpdates > maxWindowUpdates + UPDATES_A_STREAM * this.requests + UPDATES_A_FRAME * this.#dataFramesSent) {
+      return this.#calm('window-updates', 'too many WINDOW_UPDATE frames')
+    }
+    if (stream === 0) {
+      if (bytes === 0) return this.#fail('WINDOW_UPDATE of nothing')
+      if ((this.#sendWindow += bytes) > MAX_WINDOW) {
+        return this.#fail('the window of the connection is too large', ErrorCode.FlowControlError)
+      }
+      if (this.#firstInLine !== null) this.#soon()
+      return true
+    }
+    const session = this.#streams.get(stream)
+    if (session === undefined) {
+      if (this.#isIdle(stream)) return this.#fail('WINDOW_UPDATE on a stream that is not open')
+      return this.#glitch()
+    }
+    if (bytes === 0) session.breaks(ErrorCode.ProtocolError, 'WINDOW_UPDATE of nothing')
+    else if ((session.sendWindow += bytes) > MAX_WINDOW) session.breaks(ErrorCode.FlowControlError, 'the window of a stream is too large')
+    else if (session.waits) this.lineUp(session)
+    return this.#state < State.Linger
+  }
+
+  #isIdle(stream: number): boolean { return ((stream & 1) === 0 || stream > this.#lastStream) && this.#state < State.Left }
+
+  #rstStream(stream: number, code: number): boolean {
+    const session = this.#streams.get(stream)
+    if (session === undefined) {
+      if (this.#isIdle(stream)) return this.#fail('RST_STREAM on a stream that is not open')
+      return this.#glitch()
+    }
+    const isEarly = !session.responseEnded
+    session.onReset(code)
+    return isEarly ? this.countReset() : this.#state < State.Linger
+  }
+
+  #readSettings(flags: number, payload: Buffer, from: number, to: number): boolean {
+    if ((flags & Flag.Ack) !== 0) {
+      this.#settingsDeadline = NEVER
+      return true
+    }
+    const { maxSettings, maxSettingsEntries } = this.options.http2
+    this.#settings ??= new Budget(maxSettings, SETTINGS_PER_SECOND, this.#now)
+    if (!this.#settings.take(this.#now)) return this.#calm('settings', 'too many SETTINGS frames')
+    if (to - from > maxSettingsEntries * 6) return this.#calm('settings-entries', 'SETTINGS with too many entries')
+    for (let at = from; at < to; at += 6) {
+      const value = readUint32(payload, at + 2)
+      switch ((payload[at]! << 8) | payload[at + 1]!) {
+        case Setting.HeaderTableSize: this.heads.limitTable(value); break
+        case Setting.EnablePush: case Setting.EnableConnectProtocol:
+          if (value > 1) return this.#fail('a setting that is 0 or 1 is neither')
+          break
+        case Setting.InitialWindowSize:
+          if (value > MAX_WINDOW) return this.#fail('a window is too large', ErrorCode.FlowControlError)
+          if (!this.#moveWindows(value - this.firstSendWindow)) return this.#fail('a window is too large', ErrorCode.FlowControlError)
+          this.firstSendWindow = value
+          break
+        case Setting.MaxFrameSize:
+          if (value < MIN_MAX_FRAME_BYTES || value > MAX_MAX_FRAME_BYTES) return this.#fail('SETTINGS_MAX_FRAME_SIZE is out of range')
+          // Larger frames than the smallest would only let one stream hold up the others for longer.
+          break
+      }
+    }
+    this.send(FrameType.Settings, Flag.Ack, 0, NO_BYTES)
+    return this.#countControl()
+  }
+
+  #moveWindows(by: number): boolean {
+    for (const session of this.#streams.values()) {
+      if ((session.sendWindow += by) > MAX_WINDOW) return false
+      if (session.waits) this.lineUp(session)
+    }
+    return true
+  }
+
+  #ping(flags: number, payload: Buffer, from: number, to: number): boolean {
+    if ((flags & Flag.Ack) !== 0) {
+      if (this.#state === State.Leaving && LEAVING_PING.compare(payload, from, to) === 0) this.#leave()
+      return true
+    }
+    this.#pings ??= new Budget(this.options.http2.maxPings, PINGS_PER_SECOND, this.#now)
+    if (!this.#pings.take(this.#now)) return this.#calm('pings', 'too many PING frames')
+    this.send(FrameType.Ping, Flag.Ack, 0, payload, from, to)
+    return this.#countControl()
+  }
+
+  onStreamError(stream: number, code: ErrorCode, text: string): boolean {
+    const session = this.#streams.get(stream)
+    if (session !== undefined) session.breaks(code, text)
+    else if (this.#isIdle(stream)) return this.#fail(text, code)
+    return this.#glitch()
+  }
+
+  onConnectionError(code: ErrorCode, text: string): void { this.#break(code, text, 'bad-framing') }
+
+  // ---- budgets
+
+  #glitch(): boolean {
+    this.#glitches ??= new Budget(this.options.http2.maxGlitches, GLITCHES_PER_SECOND, this.#now)
+    return this.#glitches.take(this.#now) ? this.#state < State.Linger : this.#calm('glitches', 'too many frames that make no sense')
+  }
+
+  /** A stream ended with RST_STREAM, for what the client did. Returns whether the connection goes on. */
+  countReset(): boolean {
+    this.#resets ??= new Budget(this.options.http2.maxResets, RESETS_PER_SECOND, this.#now)
+    if (this.#resets.take(this.#now)) return this.#state < State.Linger
+    return this.#state < State.Linger && this.#calm('resets', 'too many streams are reset')
+  }
+
+  /** A stream was served to its end. */
+  served(): void { this.#resets?.give() }
+
+  #countControl(): boolean {
+    if (!this.#blocked || ++this.#controlQueued <= this.options.http2.maxQueuedControlFrames) return true
+    this.#refused('BAD_FRAMING', 'the client asks and never reads', 'queued-control-frames', 400)
+    this.destroy()
+    return false
+  }
+
+  #fail(text: string, code: ErrorCode = ErrorCode.ProtocolError): false {
+    this.#break(code, text, 'bad-framing')
+    return false
+  }
+
+  #calm(limit: string, text: string): false {
+    this.#break(ErrorCode.EnhanceYourCalm, text, limit)
+    return false
+  }
+
+  /** The connection cannot go on: the client is told why, and nothing more of it is read. */
+  #break(code: ErrorCode, text: string, limit: string): void {
+    if (this.#state >= State.Linger) return
+    this.#state = State.Broken
+    this.#reader.stop()
+    this.#dropHeld()
+    this.#refused('BAD_FRAMING', text, limit, 400)
+    this.#goAway(this.#lastStream, code)
+    this.#endAll(new ProxyError('BAD_FRAMING', 'downstream', text, { limit }))
+    this.#deadline = this.#now + FAREWELL_MS
+    this.#finish()
+    this.acceptedBy?.onUnfinished(this)
+  }
+
+  #endAll(error: ProxyError): void {
+    for (const session of new Set([...this.#streams.values(), ...this.#sessions])) session.connectionLost(error)
+  }
+
+  // ---- frames that are sent
+
+  /** Returns where the frame's head is in `writes`. */
+  send(type: number, flags: number, stream: number, payload: Buffer, from = 0, to: number = payload.length): number {
+    this.#soon()
+    return this.writes.frame(type, flags, stream, payload, from, to)
+  }
+
+  sendWindowUpdate(stream: number, bytes: number): void {
+    writeUint32(SCRATCH, 0, bytes)
+    this.send(FrameType.WindowUpdate, 0, stream, SCRATCH, 0, 4)
+  }
+
+  sendReset(stream: number, code: ErrorCode): void {
+    if (this.#state >= State.Broken) return
+    this.#remember(stream, true)
+    writeUint32(SCRATCH, 0, code)
+    this.send(FrameType.RstStream, 0, stream, SCRATCH, 0, 4)
+    this.#countControl()
+  }
+
+  #goAway(last: number, code: ErrorCode): void {
+    writeUint32(SCRATCH, 0, last)
+    writeUint32(SCRATCH, 4, code)
+    this.send(FrameType.GoAway, 0, 0, SCRATCH, 0, 8)
+  }
+
+  /** HEADERS with a block, and CONTINUATION behind it where one frame is too short. Returns where the head of the first is. */
+  sendBlock(stream: number, block: Buffer, size: number, flags: number): number {
+    const max = MIN_MAX_FRAME_BYTES
+    if (size <= max) return this.send(FrameType.Headers, flags | Flag.EndHeaders, stream, block, 0, size)
+    const first = this.send(FrameType.Headers, flags, stream, block, 0, max)
+    for (let from = max; from < size; from += max) {
+      const to = Math.min(size, from + max)
+      this.send(FrameType.Continuation, to === size ? Flag.EndHeaders : 0, stream, block, from, to)
+    }
+    return first
+  }
+
+  /** Bytes of a body that may be sent now, in one frame. What is joined already goes first where it is much. */
+  roomForData(): number {
+    if (this.#blocked || this.#state >= State.Broken) return 0
+    if (this.writes.length >= JOINED_BYTES && !this.#write()) return 0
+    return Math.min(MIN_MAX_FRAME_BYTES, this.#sendWindow)
+  }
+
+  /** Returns where the frame's head is in `writes`. */
+  sendData(stream: number, buffer: Buffer, from: number, to: number): number {
+    this.#sendWindow -= to - from
+    this.#dataFramesSent++
+    this.#payloadBytes += to - from
+    return this.send(FrameType.Data, 0, stream, buffer, from, to)
+  }
+
+  #soon(): void {
+    if (this.#dirty) return
+    this.#dirty = true
+    joinTurn(this)
+  }
+
+  /** Returns whether the transport took all of it. */
+  #write(): boolean {
+    const { stream, writes } = this
+    if (stream.destroyed) {
+      writes.drop()
+      return false
+    }
+    writes.send(stream)
+    this.#blocked = stream.bytesQueued > 0
+    return !this.#blocked
+  }
+
+  writeJoined(): void {
+    this.#dirty = false
+    if (this.#state >= State.Linger) return
+    for (let round = 0; ; round++) {
+      if (!this.#blocked) this.#pump()
+      if (this.writes.length === 0 || !this.#write()) break
+      if (this.#firstInLine === null || this.#sendWindow <= 0) break
+      if (round === ROUNDS_A_TURN) {
+        this.#soon()
+        break
+      }
+    }
+    if (!this.#reading) this.#look()
+  }
+
+  /** A stream has more than it could send. */
+  lineUp(session: Http2ServerSession): void {
+    if (session.inLine || session.sendWindow <= 0) return
+    session.inLine = true
+    if (this.#lastInLine === null) this.#firstInLine = session
+    else this.#lastInLine.nextInLine = session
+    this.#lastInLine = session
+    if (!this.#blocked && !this.#pumping) this.#soon()
+  }
+
+  /** One frame of each stream in its turn, until enough is joined. */
+  #pump(): void {
+    if (this.#pumping) return
+    this.#pumping = true
+    while (this.#firstInLine !== null && !this.#blocked && this.writes.length < JOINED_BYTES && this.#sendWindow > 0) {
+      const session = this.#firstInLine
+      this.#firstInLine = session.nextInLine
+      if (this.#firstInLine === null) this.#lastInLine = null
+      session.nextInLine = null
+      session.inLine = false
+      session.sendQueued()
+      if (session.waits) this.lineUp(session)
+      else session.tellDrained()
+    }
+    this.#pumping = false
+  }
+
+  onDrained(): void {
+    this.#blocked = false
+    this.#controlQueued = 0
+    if (this.#state < State.Linger) this.writeJoined()
+  }
+
+  // ---- streams that end
+
+  /** A stream is gone from the wire. */
+  forget(session: Http2ServerSession): void {
+    if (!this.#streams.delete(session.id)) return
+    this.#remember(session.id, false)
+    if (!this.#reading) this.#look()
+  }
+
+  released(session: Http2ServerSession): void {
+    if (!this.#sessions.delete(session)) return
+    this.active--
+    if (!this.#reading) this.#look()
+  }
+
+  #remember(stream: number, reset: boolean): void {
+    const over = this.#over ??= new Int32Array(REMEMBERED)
+    if (!reset && Math.abs(over[(this.#overAt + REMEMBERED - 1) % REMEMBERED]!) === stream) return
+    over[this.#overAt] = reset ? stream : -stream
+    this.#overAt = (this.#overAt + 1) % REMEMBERED
+  }
+
+  /** Above 0: this side reset it; below: it ended otherwise; 0: it was never open, or is long over. */
+  #howOver(stream: number): number {
+    const over = this.#over
+    if (over === null) return 0
+    if (over.includes(stream)) return 1
+    return over.includes(-stream) ? -1 : 0
+  }
+
+  // ---- ending
+
+  /** Behind whatever changed: idle, or at its end. */
+  #look(): void {
+    const state = this.#state
+    if (state >= State.Linger) return
+    if (this.active > 0 || this.#streams.size > 0) return
+    if (state === State.Left) this.#linger()
+    else if (this.idle) {
+      this.#idleSince = this.#now
+      this.acceptedBy?.onIdle(this)
+    } else this.acceptedBy?.onUnfinished(this)
+  }
+
+  closeIdle(): void {
+    if (!this.idle) return
+    if (this.#state !== State.Preface) this.#leave()
+    this.#linger()
+  }
+
+  /** The first GOAWAY: what is on its way is still taken (RFC 9113 6.8). */
+  drain(): void {
+    if (this.#state === State.Preface) return
+    if (this.#state !== State.Open) return
+    this.#state = State.Leaving
+    this.#deadline = this.#now + this.options.http2.goawayGraceMs
+    this.#goAway(MAX_STREAM_ID, ErrorCode.NoError)
+    this.send(FrameType.Ping, 0, 0, LEAVING_PING)
+  }
+
+  /** The second one: what comes from now on is not. */
+  #leave(): void {
+    if (this.#state >= State.Left) return
+    this.#state = State.Left
+    this.#goAway(this.#lastStream, ErrorCode.NoError)
+    if (!this.#reading) this.#look()
+  }
+
+  cut(error: ProxyError): void { for (const session of [...this.#sessions]) session.fault(error) }
+
+  destroy(): void { this.stream.destroy(true) }
+
+  /** FIN behind all that is to be sent, then the client's. */
+  #linger(): void {
+    if (this.#state >= State.Linger) return
+    this.#state = State.Linger
+    this.#reader.stop()
+    this.#dropHeld()
+    this.#deadline = this.#now + LINGER_MS
+    this.#finish()
+    this.acceptedBy?.onUnfinished(this)
+  }
+
+  /** FIN behind everything that is joined, whatever the transport has still to take. */
+  #finish(): void {
+    if (this.writes.length > 0) this.#write()
+    if (!this.stream.destroyed) this.stream.end()
+  }
+
+  /** No window would ever open again: it is the client's farewell. */
+  onEnd(): void {
+    if (this.#state < State.Linger) {
+      this.#endAll(new ProxyError('CLIENT_GONE', 'downstream', 'the client closed the connection'))
+      this.#state = State.Linger
+      this.#reader.stop()
+      this.#dropHeld()
+    }
+    this.#finish()
+    if (this.stream.bytesQueued === 0 && this.stream.digest.tls === null) this.stream.destroy()
+    this.#deadline = this.#now + FAREWELL_MS
+  }
+
+  onClosed(error: Error | null): void {
+    this.ticker.remove(this)
+    if (this.#state === State.Closed) return
+    this.#state = State.Closed
+    this.#reader.stop()
+    this.#dropHeld()
+    this.writes.drop()
+    const cause = error ?? undefined
+    this.#endAll(new ProxyError('CLIENT_GONE', 'downstream', 'the client closed the connection', { cause }))
+    this.acceptedBy?.onClosed(this)
+  }
+
+  // ---- time
+
+  onTick(now: number): void {
+    for (const session of this.#streams.values()) session.onTick(now)
+    const { http2, headTimeoutMs } = this.options
+    switch (this.#state) {
+      case State.Preface:
+        // Nothing came that could be answered.
+        if (now >= this.#deadline) this.destroy()
+        return
+      case State.Leaving:
+        if (now >= this.#deadline) this.#leave()
+        break
+      case State.Linger: case State.Broken:
+        if (now >= this.#deadline) this.stream.destroy(this.stream.bytesQueued > 0)
+        return
+      case State.Closed: return
+    }
+    if (now >= this.#settingsDeadline) this.#break(ErrorCode.SettingsTimeout, 'SETTINGS were not acknowledged', 'settings-ack-timeout')
+    else if (now >= this.#blockDeadline) this.#calm('head-timeout', `no complete head within ${headTimeoutMs} ms`)
+    else if (!this.#sawSettings && now >= this.#deadline) this.#fail('no SETTINGS came')
+    else if (this.active === 0 && this.#streams.size === 0 && now - this.#idleSince >= http2.idleTimeoutMs) {
+      this.#leave()
+      this.#linger()
+    } else if (now >= this.#maxAgeAt) this.drain()
+  }
+}
+
+const SCRATCH = Buffer.alloc(8)
+
+/** What a head was refused for, by the status that says so. */
+function kindOfStatus(status: number): ProxyError['kind'] {
+  switch (status) {
+    case 417: return 'EXPECTATION_FAILED'
+    case 405: return 'METHOD_NOT_ALLOWED'
+    case 501: return 'NOT_IMPLEMENTED'
+    case 414: return 'URI_TOO_LONG'
+    case 431: return 'HEAD_TOO_LARGE'
+    default: return 'BAD_HEAD'
+  }
+}

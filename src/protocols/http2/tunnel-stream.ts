@@ -1,0 +1,119 @@
+/**
+ * A stream that became a tunnel (RFC 9113 8.5, RFC 8441): DATA both ways as the bytes of a ByteStream, END_STREAM as FIN,
+ * RST_STREAM as a reset.
+ */
+import { BUFFER_RESERVE, copyWithReserve, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
+import { ErrorCode } from './error-code.ts'
+import type { Http2ServerSession } from './server-session.ts'
+
+const NOBODY: StreamOwner = { onBytes() {}, onEnd() {}, onDrained() {}, onClosed() {} }
+
+export class TunnelStream implements ByteStream {
+  owner: StreamOwner = NOBODY
+  bytesRead = 0
+  bytesWritten = 0
+  destroyed = false
+  paused = true
+  readonly descriptor = -1
+  /** Every piece has a buffer of its own. */
+  readonly receiveBuffer = null
+  readonly #session: Http2ServerSession
+  readonly #held: Buffer[] = []
+  #delivering = false
+  #endHeld = false
+  #ended = false
+  #ending = false
+
+  constructor(session: Http2ServerSession) { this.#session = session }
+
+  get digest(): StreamDigest { return this.#session.digest }
+  get bytesQueued(): number { return this.#session.bytesQueued }
+  get bytesTaken(): number { return this.bytesWritten - this.#session.bytesQueued }
+
+  writeText(text: string): void { if (text !== '') this.#write(Buffer.from(text, 'latin1'), true) }
+  writeBytes(bytes: Buffer): void { this.#write(bytes, true) }
+
+  #write(bytes: Buffer, owned: boolean): void {
+    if (this.destroyed || this.#ending) return
+    this.bytesWritten += bytes.length
+    this.#session.sendBytes(bytes, 0, bytes.length, owned)
+  }
+
+  flush(): void { /* nothing is held back */ }
+
+  end(): void {
+    if (this.#ending || this.destroyed) return
+    this.#ending = true
+    this.#session.endTunnel()
+  }
+
+  /** END_STREAM went behind everything else. */
+  sentEnd(): void { this.#goneWhenOver() }
+
+  destroy(_reset = false): void {
+    if (this.destroyed) return
+    this.#session.reset(ErrorCode.Cancel)
+    this.#gone(null)
+  }
+
+  pause(): void { this.paused = true }
+
+  resume(): void {
+    if (!this.paused || this.destroyed) return
+    this.paused = false
+    if (!this.#delivering) this.#goOn()
+  }
+
+  /** Bytes that came before it was a tunnel, with BUFFER_RESERVE on either side. */
+  hold(piece: Buffer): void { this.#held.push(piece) }
+
+  /** Returns whether they are used up. */
+  onData(buffer: Buffer, from: number, to: number): boolean {
+    if (this.destroyed) return true
+    const piece = copyWithReserve(buffer, from, to)
+    if (this.paused || this.#delivering || this.#held.length > 0) {
+      this.#held.push(piece)
+      return false
+    }
+    this.#deliver(piece)
+    if (!this.paused) this.#goOn()
+    return true
+  }
+
+  onEnd(): void {
+    this.#endHeld = true
+    if (!this.paused && !this.#delivering) this.#goOn()
+  }
+
+  onDrained(): void { this.owner.onDrained() }
+
+  onReset(text: string): void { this.#gone(Object.assign(new Error(text), { code: 'ECONNRESET' })) }
+
+  #deliver(piece: Buffer): void {
+    this.bytesRead += piece.length - 2 * BUFFER_RESERVE
+    this.#delivering = true
+    this.owner.onBytes(piece, BUFFER_RESERVE, piece.length - BUFFER_RESERVE)
+    this.#delivering = false
+  }
+
+  #goOn(): void {
+    while (this.#held.length > 0 && !this.paused && !this.destroyed) {
+      const piece = this.#held.shift()!
+      this.#deliver(piece)
+      this.#session.tunnelRead(piece.length - 2 * BUFFER_RESERVE)
+    }
+    if (this.paused || this.destroyed || !this.#endHeld || this.#ended || this.#held.length > 0) return
+    this.#ended = true
+    this.owner.onEnd()
+    this.#goneWhenOver()
+  }
+
+  #goneWhenOver(): void { if (this.#ended && this.#ending && this.#session.localEnded) this.#gone(null) }
+
+  #gone(error: Error | null): void {
+    if (this.destroyed) return
+    this.destroyed = true
+    // Never within a call of the owner, as with any transport.
+    queueMicrotask(() => this.owner.onClosed(error))
+  }
+}
