@@ -143,6 +143,16 @@ export function readClientRules(
   return rules
 }
 
+/**
+ * What is there, and asks clients for what it asks for by these rules.
+ * @param base what holds where `given` says nothing. Where a file that is its own will not do, the rules stay as they are
+ */
+export function withClientRules(entry: CertificateEntry, given: GivenCertificate, base: ClientRules): CertificateEntry {
+  const reader = new Reader({ now: 0, refusesExpired: false, clients: base }), clients = reader.clientsOf(given, 'certificates')
+  if (reader.mistakes.length > 0) return entry
+  return Object.freeze({ ...entry, clients, fingerprint: fingerprintOf(entry.pairs, entry.ocsp, clients) })
+}
+
 class Reader {
   readonly mistakes: CertificateMistake[] = []
   readonly remarks: CertificateRemark[] = []
@@ -176,7 +186,7 @@ class Reader {
       return this.#pair(cert, keys[index]!, { cert: `${at}.cert${numbered}`, key: `${at}.key${numbered}` })
     })
     const ocsp = given.ocspFile === undefined ? null : this.#ocsp(given.ocspFile)
-    const clients = this.#clientsOf(given, at)
+    const clients = this.clientsOf(given, at)
     if (this.mistakes.length > before) return null
     const whole = pairs as CertificatePair[]
     const kinds = whole.map(({ keyType }) => keyType)
@@ -300,7 +310,7 @@ class Reader {
     return [...new Set(names)]
   }
 
-  #clientsOf({ clientCertificates, clientCa, clientCrl }: GivenCertificate, at: string): ClientRules {
+  clientsOf({ clientCertificates, clientCa, clientCrl }: GivenCertificate, at: string): ClientRules {
     const base = this.#options.clients
     if (clientCertificates === undefined && clientCa === undefined && clientCrl === undefined) return base
     return this.clients({

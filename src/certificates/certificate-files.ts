@@ -20,7 +20,7 @@
  */
 import fs from 'node:fs'
 import {
-  CertificateError, NO_CLIENT_CERTIFICATES, readCertificates, readClientRules, type CertificateEntry, type ClientRules,
+  CertificateError, NO_CLIENT_CERTIFICATES, readCertificates, readClientRules, withClientRules, type CertificateEntry, type ClientRules,
   type GivenCertificate, type ReadCertificates,
 } from './certificate-entry.ts'
 import type { CertificateOutcome, CertificateStatus } from './served-certificates.ts'
@@ -183,13 +183,13 @@ export class CertificateFiles {
 
   async #look(atOnce: boolean): Promise<readonly CertificateChange[]> {
     const changes: CertificateChange[] = [], clients = this.#clientsWatched
-    const clientsAreNew = await this.#isDue(clients, atOnce) && this.#takeClients(atOnce, changes)
+    if (await this.#isDue(clients, atOnce)) this.#takeClients(atOnce, changes)
     const due: Item[] = []
     // Some at a time: thousands of them are no burst, and what was learnt of one is forgotten with it.
     for (let from = 0; from < this.#items.length; from += ITEMS_AT_ONCE) {
       const some = this.#items.slice(from, from + ITEMS_AT_ONCE)
       const areDue = await Promise.all(some.map(({ watched }) => this.#isDue(watched, atOnce)))
-      due.push(...some.filter((_, index) => areDue[index]! || clientsAreNew))
+      due.push(...some.filter((_, index) => areDue[index]!))
     }
     this.#readItems(due, atOnce, changes)
     this.#refused = this.#items.filter(({ watched }) => watched.outcome === 'refused')
@@ -206,13 +206,26 @@ export class CertificateFiles {
     return readClientRules(mode, ca, crl, 'listener.tls')
   }
 
-  /** Authorities and lists of those entries that have none of their own, which are then read anew. */
-  #takeClients(atOnce: boolean, changes: CertificateChange[]): boolean {
-    const clients = this.#attempt(this.#clientsWatched, atOnce, changes, () => this.#readClients())
-    if (clients === null) return false
+  /** Authorities and lists of those entries that have none of their own. */
+  #takeClients(atOnce: boolean, changes: CertificateChange[]): void {
+    const clients = this.#attempt(this.#clientsWatched, atOnce, changes, () => {
+      const read = this.#readClients()
+      this.#rule(read)
+      return read
+    })
+    if (clients === null) return
     this.#clients = clients
     this.#taken(this.#clientsWatched, changes)
-    return true
+  }
+
+  /** What is served is served under these rules. Nothing of it is read: files that will not do now must not keep old rules alive. */
+  #rule(clients: ClientRules): void {
+    const fresh = new Map<Item, CertificateEntry>()
+    for (const item of this.#items) {
+      const entry = withClientRules(item.entry, item.given, clients)
+      if (entry.fingerprint !== item.entry.fingerprint) fresh.set(item, entry)
+    }
+    if (fresh.size > 0) this.#serve(fresh)
   }
 
   #readItems(items: readonly Item[], atOnce: boolean, changes: CertificateChange[]): void {

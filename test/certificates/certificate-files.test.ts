@@ -243,6 +243,28 @@ test("certificate files: authorities of clients' certificates are read anew for 
   assert.match([...bench.files.notices()].join('\n'), /authorities of clients' certificates are those of before/)
 })
 
+test('certificate files: rules for clients are new also for entries whose own files will not do', async t => {
+  const file = path.join(temporaryFolder(t), 'clients.crl'), revoked = ca.crl([ca.issue()])
+  mkdirSync(path.dirname(file), { recursive: true })
+  writeFileSync(file, ca.crl())
+  const bench = new Bench(t, ['a', 'b'], { mode: 'required', ca: [ca.cert], crl: [file] })
+  const before = bench.served.map(({ pairs: [pair] }) => pair!.cert)
+  // One is half written, and the time of the other one is over by now.
+  bench.put('a.key', 'nonsense')
+  bench.nowMs = bench.served[1]!.pairs[0]!.notAfter + 1
+  writeFileSync(file, revoked)
+  stamp(file)
+  await bench.files.look(true)
+  assert.deepEqual(bench.served.map(({ clients }) => clients.crl), [[revoked], [revoked]])
+  assert.deepEqual(bench.served.map(({ pairs: [pair] }) => pair!.cert), before)
+  bench.refuses = () => true
+  writeFileSync(file, ca.crl())
+  stamp(file)
+  assert.match((await bench.files.look(true)).map(({ reason }) => reason).join(), /is refused by OpenSSL/)
+  assert.match([...bench.files.notices()].join('\n'), /authorities of clients' certificates are those of before/)
+  assert.deepEqual(bench.served.map(({ clients }) => clients.crl), [[revoked], [revoked]])
+})
+
 test('certificate files: one that is to be valid later is taken when its time has come', async t => {
   const bench = new Bench(t)
   const next = ca.issue({ names: ['site.test'], notBefore: new Date(bench.nowMs + 300_000) })
