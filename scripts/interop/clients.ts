@@ -70,7 +70,8 @@ const curl: Client = {
   name: 'curl',
   programs: ['curl'],
   version: () => firstLine('curl', '--version').split(' ').slice(0, 2).join(' '),
-  async run(check, { url, caFile }, folder) {
+  async run(check, { port, closingPort, caFile }, folder) {
+    const url = `https://localhost:${check === 'resumption' ? closingPort : port}`
     const common = ['--silent', '--show-error', '--fail', '--cacert', caFile]
     const many = Array.from({ length: check === 'keep-alive' ? 5 : 2 }, (_, index) => `${url}/?${index}`)
     if (check === 'get') await runProgram('curl', [...common, url])
@@ -79,7 +80,7 @@ const curl: Client = {
       writeFileSync(file, BODY)
       const { stdout } = await runProgram('curl', [...common, '--data-binary', `@${file}`, `${url}/echo`])
       if (stdout !== BODY) fail('another body came back')
-    } else await runProgram('curl', [...common, ...check === 'resumption' ? ['--header', 'Connection: close'] : [], ...many])
+    } else await runProgram('curl', [...common, ...many])
   },
 }
 

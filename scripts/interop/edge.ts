@@ -33,7 +33,7 @@ interface Counted {
 
 export class InteropEdge {
   readonly port: number
-  /** Where every connection carries one request. */
+  /** Where every connection carries one request, in HTTP/1.1. */
   readonly closingPort: number
   readonly caFile: string
   readonly #server: Server
@@ -80,7 +80,8 @@ export class InteropEdge {
     })
     // Of both kinds of key, since not every client has both.
     const certificates = [{ cert: [own.cert, rsa.cert], key: [own.key, rsa.key] }]
-    service.addTls('127.0.0.1:0', { certificates }).addTls('localhost:0', { certificates }, { maxRequestsPerConnection: 1 })
+    service.addTls('127.0.0.1:0', { certificates })
+      .addTls('localhost:0', { certificates }, { maxRequestsPerConnection: 1, http2: { enabled: false } })
     const server = new Server().limits({ maxLoopDelayMs: 0 })
     server.addService(service)
     const bound = await server.start({ log: SILENT_LOG })
