@@ -5,6 +5,7 @@
  * authorities 12 ms and hundreds of KiB. What a session is kept by holds every setting of TLS besides, and where it leads: a session
  * that is taken up again is not verified again.
  */
+import { constants } from 'node:crypto'
 import type tls from 'node:tls'
 import { clientCertKey, verifiedName } from '../peer/http-peer.ts'
 import { formatAddress, type PeerAddress } from '../peer/peer-address.ts'
@@ -67,6 +68,8 @@ function contextOf(content: string, options: ResolvedPeerOptions, clientCert: Cl
     const { ca, crl, curves, tlsMaxVersion, tlsMinVersion } = options
     context = process.getBuiltinModule('node:tls').createSecureContext({
       minVersion: tlsMinVersion, maxVersion: tlsMaxVersion,
+      // What is shown in a second handshake would be verified by nobody.
+      secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
       ...ca === null ? null : { ca: [...ca] },
       ...crl === null ? null : { crl: [...crl] },
       ...curves === '' ? null : { ecdhCurve: curves },

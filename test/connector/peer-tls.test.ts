@@ -237,6 +237,19 @@ test('peer tls: versions, groups, protocol and client certificate are those that
   assert.deepEqual([basic.digest.tls!.alpn, shown[4]], ['', 'false'])
 })
 
+test('peer tls: an origin of TLS 1.2 gets no second handshake, in which it could show something else', async t => {
+  let handshakes = 0
+  const origin = await tlsOrigin(t, { ...good, maxVersion: 'TLSv1.2' }, socket => {
+    handshakes++
+    socket.on('secure', () => { handshakes++ })
+    socket.on('data', () => { socket.renegotiate({}, () => { /* As the case may be. */ }) })
+  })
+  const owner = await connected(t, origin.authority, TRUSTED)
+  owner.stream.writeText('hello')
+  await within('the connection to go', origin.gone())
+  assert.equal(handshakes, 1)
+})
+
 // ---- proxies
 
 const proxyCert = otherCa.issue({ names: ['proxy.test'], ips: ['127.0.0.1'] })
