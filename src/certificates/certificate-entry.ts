@@ -313,9 +313,10 @@ class Reader {
   clientsOf({ clientCertificates, clientCa, clientCrl }: GivenCertificate, at: string): ClientRules {
     const base = this.#options.clients
     if (clientCertificates === undefined && clientCa === undefined && clientCrl === undefined) return base
+    const mode = clientCertificates ?? base.mode
+    if (mode === 'none') return this.clients({ mode, ca: listOf(clientCa), crl: listOf(clientCrl) }, at)
     return this.clients({
-      mode: clientCertificates ?? base.mode,
-      ca: clientCa === undefined ? [...base.ca] : listOf(clientCa), crl: clientCrl === undefined ? [...base.crl] : listOf(clientCrl),
+      mode, ca: clientCa === undefined ? [...base.ca] : listOf(clientCa), crl: clientCrl === undefined ? [...base.crl] : listOf(clientCrl),
     }, at)
   }
 
@@ -324,7 +325,12 @@ class Reader {
       this.fault(`${at}.clientCertificates`, `is ${JSON.stringify(mode) ?? String(mode)}; use 'none', 'optional' or 'required'`)
       return NO_CLIENT_CERTIFICATES
     }
-    if (mode === 'none') return NO_CLIENT_CERTIFICATES
+    if (mode === 'none') {
+      // Nobody gives authorities who wants everybody let in.
+      const [unused] = ca.length > 0 ? ['clientCa'] : crl.length > 0 ? ['clientCrl'] : []
+      if (unused !== undefined) this.fault(`${at}.${unused}`, NOBODY_ASKED)
+      return NO_CLIENT_CERTIFICATES
+    }
     if (ca.length === 0) this.fault(`${at}.clientCa`, 'is missing; give the authorities of clients in PEM, or a file with them')
     const authorities = ca.flatMap(one => this.#authorities(one, `${at}.clientCa`))
     return { mode, ca: authorities, crl: crl.flatMap(one => this.#lists(one, `${at}.clientCrl`)) }
@@ -349,6 +355,8 @@ class Reader {
     return lists.map(list => list.text)
   }
 }
+
+const NOBODY_ASKED = "is given, and clients are asked for no certificates; use clientCertificates: 'required' or 'optional' beside it"
 
 /** The status of an answer of OCSP, behind a tag and a length of one to five bytes. */
 const SUCCESSFUL = Buffer.from([0x0a, 0x01, 0x00]), MAX_LENGTH_BYTES = 5

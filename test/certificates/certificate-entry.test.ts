@@ -90,6 +90,9 @@ test('certificate entry: each mistake has its file, what is wrong, and what woul
     [{ ...site, names: ['*.*.test'] }, /use a host name/],
     [{ ...site, ocspFile: certFile }, /good\.crt holds no successful answer of OCSP/],
     [{ ...site, clientCertificates: 'required' }, /clientCa is missing/],
+    [{ ...site, clientCa: ca.cert }, /clientCa is given, and clients are asked for no certificates; use clientCertificates/],
+    [{ ...site, clientCrl: ca.crl() }, /clientCrl is given, and clients are asked for no certificates/],
+    [{ ...site, clientCertificates: 'none', clientCa: ca.cert }, /clientCa is given, and clients are asked for no certificates/],
     [{ ...site, clientCertificates: 'required', clientCa: 'garbage' }, /garbage cannot be read/],
     [{ ...site, clientCertificates: 'required', clientCa: site.leaf }, /which is no authority/],
     [{ ...site, clientCertificates: 'required', clientCa: ca.cert, clientCrl: ca.cert }, /holds no revocation list/],
@@ -127,4 +130,8 @@ test('certificate entry: rules for clients are those of the listener unless the 
   assert.equal(as!.clients, clients)
   assert.deepEqual([own!.clients.mode, own!.clients.ca, own!.clients.crl.length], ['required', clients.ca, 1])
   assert.equal(none!.clients, NO_CLIENT_CERTIFICATES)
+  assert.equal(readClientRules('none', [], []), NO_CLIENT_CERTIFICATES)
+  for (const given of [[[ca.cert], []], [[], [ca.crl()]]] as const) {
+    assert.throws(() => readClientRules('none', ...given, 'listener.tls'), /^CertificateError: listener\.tls\.client\w+ is given, and clients/)
+  }
 })
