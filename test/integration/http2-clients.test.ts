@@ -5,10 +5,14 @@ import '../support/no-process-left.ts'
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import http2, { type ClientHttp2Session, type ClientHttp2Stream, type IncomingHttpHeaders } from 'node:http2'
 import { writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
+import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
+import { drainOrder } from '../../src/ipc/drain-times.ts'
+import { heldBytes } from '../../src/primitives/held-bytes.ts'
 import { requireProgram } from '../support/programs.ts'
 import { startProxy, type ProxyUnderTest } from '../support/proxy.ts'
 import { chunk, response, type OriginExchange } from '../support/scripted-origin.ts'
@@ -197,6 +201,93 @@ describe('http2: Node.js as the client', () => {
       assert.equal(await statusOf({}), 200)
     })
     assert.equal(proxy.origin.requests.length, 1)
+  })
+})
+
+describe('http2: through the whole proxy', () => {
+  it('a WebSocket over extended CONNECT reaches an origin of HTTP/1, and its bytes pass both ways to the end', async t => {
+    const proxy = await startProxy(t, { script: async exchange => {
+      assert.match(exchange.request.headText, /^GET \/chat HTTP\/1\.1\r\n/)
+      assert.match(exchange.request.headText, /\r\nUpgrade: websocket\r\n/i)
+      const key = /sec-websocket-key: (.*)\r\n/i.exec(exchange.request.headText)?.[1] ?? ''
+      await exchange.send('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n' +
+        `Sec-WebSocket-Accept: ${createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64')}\r\n\r\n`)
+      exchange.connection.socket.on('data', (bytes: Buffer) => { exchange.connection.socket.write(bytes) })
+      exchange.connection.socket.on('end', () => { exchange.end() })
+    } })
+    await withSession(proxy, async session => {
+      await once(session, 'remoteSettings')
+      assert.equal(session.remoteSettings.enableConnectProtocol, true)
+      const stream = session.request({ ':method': 'CONNECT', ':protocol': 'websocket', ':path': '/chat', 'sec-websocket-version': '13' })
+      const chunks: Buffer[] = []
+      stream.on('data', (bytes: Buffer) => { chunks.push(bytes) })
+      const [headers] = await once(stream, 'response') as [IncomingHttpHeaders]
+      assert.equal(headers[':status'], 200)
+      assert.equal(headers['sec-websocket-accept'], undefined)
+      // A ping of five bytes, masked with zeros.
+      const ping = Buffer.from('898500000000', 'hex')
+      stream.write(Buffer.concat([ping, Buffer.from('hello')]))
+      await waitFor('the ping to come back', () => Buffer.concat(chunks).length >= 11)
+      const ended = once(stream, 'close')
+      stream.end()
+      await ended
+      assert.equal(stream.rstCode, 0)
+    })
+  })
+
+  it('an answer without a body and with trailers, as gRPC has it', async t => {
+    const proxy = await startProxy(t, { script: async exchange => {
+      const request = await exchange.whole()
+      assert.match(request.headText, /\r\nTE: trailers\r\n/i)
+      await exchange.send('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: application/grpc\r\n\r\n')
+      await exchange.send('5\r\n\0\0\0\0\0\r\n0\r\ngrpc-status: 5\r\ngrpc-message: none\r\n\r\n')
+    } })
+    await withSession(proxy, async session => {
+      const fields = { ':method': 'POST', 'te': 'trailers', 'content-type': 'application/grpc' }
+      const got = await get(session, '/a.B/C', fields, Buffer.from('\0\0\0\0\0'))
+      assert.deepEqual([got.status, got.body.length, got.trailers?.['grpc-status'], got.code], [200, 5, '5', 0])
+    })
+  })
+
+  it('stopping waits for streams under way, and takes none behind the second GOAWAY', async t => {
+    const answer = Promise.withResolvers<void>()
+    const proxy = await startProxy(t, { script: async exchange => {
+      await exchange.whole()
+      await answer.promise
+      await exchange.send(response(200, 'late'))
+    } })
+    const session = http2.connect(`http://127.0.0.1:${proxy.port}`), told: number[] = []
+    session.on('goaway', (_code, last: number) => { told.push(last) })
+    const asked = get(session, '/')
+    await waitFor('the request to arrive', () => proxy.origin.requests.length === 1)
+    const stopped = proxy.server.stop({ ...drainOrder('stop', DRAIN_DEFAULTS, 0), hardDrainMs: 5000 })
+    await waitFor('both of them', () => told.length === 2)
+    answer.resolve()
+    assert.equal((await asked).body.toString(), 'late')
+    const { cut } = await stopped
+    assert.equal(cut, 0)
+    assert.equal(told[1], 1)
+    session.destroy()
+  })
+
+  it('a client that does not read one answer reads the others, and none of it fills the memory', async t => {
+    const proxy = await startProxy(t, { leavesExchangesOpen: true, script: async exchange => {
+      if (exchange.request.target !== '/endless') return library(exchange)
+      await exchange.send('HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n')
+      const piece = Buffer.alloc(1_000_000)
+      for (let sent = 0; sent < 100 && !exchange.connection.closed; sent++) await exchange.send(piece)
+    } })
+    await withSession(proxy, async session => {
+      const endless = session.request({ ':path': '/endless' })
+      endless.on('error', () => { /* asked for */ })
+      await once(endless, 'response')
+      endless.pause()
+      for (let round = 0; round < 10; round++) assert.equal((await get(session, '/')).body.toString(), 'hello')
+      assert.ok(heldBytes.now < 2_000_000, `${heldBytes.now} bytes are held`)
+      endless.close(http2.constants.NGHTTP2_CANCEL)
+      await once(endless, 'close')
+      assert.equal((await get(session, '/large')).body.length, LARGE.length)
+    })
   })
 })
 

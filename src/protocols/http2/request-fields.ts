@@ -8,6 +8,7 @@ import { asciiLower, FieldKind, isToken, type HeaderMap } from '../../http/heade
 import { receivedRequest, type RequestHead } from '../../http/message-head.ts'
 import { isUnusual } from '../../http/target-path.ts'
 import { BODY_UNKNOWN } from '../http-session.ts'
+import { webSocketKey } from '../websocket/handshake.ts'
 import { Pseudo } from './hpack-field.ts'
 import type { ReceivedFields } from './received-fields.ts'
 
@@ -122,6 +123,7 @@ export class RequestReading {
       if (this.protocol !== '') {
         if (!isToken(this.protocol)) return this.#malformed(':protocol is no token')
         headers.append('Upgrade', this.protocol)
+        if (asciiLower(this.protocol) === 'websocket') headers.set('Sec-WebSocket-Key', webSocketKey())
       }
     }
     this.head = receivedRequest(this.protocol === '' ? method : 'GET', target, '2', headers)

@@ -327,7 +327,8 @@ export class Http2ServerSession implements DownstreamSession {
     if (length === BODY_TUNNEL) {
       this.#hasBody = false
       // What HTTP/1 says with 101 is 200 here (RFC 8441 5).
-      const answer = status === 101 ? new ResponseHead(200, '', '2', headers) : head
+      const answer = status === 101 ? new ResponseHead(200, '', '2', headers.clone()) : head
+      if (status === 101) answer.headers.delete('sec-websocket-accept')
       this.#writeFields(answer, HOP_BY_HOP | LENGTH, lines, -1, date)
       return
     }

@@ -3,7 +3,7 @@
  * offered nothing but what the client asked for and the service lets through, it switches to one of these, and a WebSocket
  * answer belongs to this very request.
  */
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { asciiLower, type HeaderMap } from '../../http/header-map.ts'
 
 /** RFC 6455 1.3. */
@@ -57,6 +57,9 @@ export function checkUpgradeResponse(request: HeaderMap, offered: string, respon
   const expected = createHash('sha1').update(key + WEBSOCKET_GUID).digest('base64')
   return response.get('sec-websocket-accept') === expected ? null : '101 with a Sec-WebSocket-Accept of another request'
 }
+
+/** For a request that came without one, as those of HTTP/2 do (RFC 8441 5): its answer is checked like any other. */
+export function webSocketKey(): string { return randomBytes(16).toString('base64') }
 
 function isAmong(offered: string, protocol: string): boolean {
   for (const part of offered.split(',')) if (asciiLower(part.trim()) === protocol) return true
