@@ -220,11 +220,11 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   // ---- bytes of the client
 
   onBytes(buffer: Buffer, from: number, to: number): void {
+    this.#turnEnd = this.requests + TURN_REQUESTS
     if (this.#state === State.Idle) {
       this.acceptedBy?.onActive(this)
       if (this.#openHttp2 !== null && this.#readOpening(buffer, from, to)) return
     }
-    this.#turnEnd = this.requests + TURN_REQUESTS
     this.#consume(buffer, from, to, this.stream.receiveBuffer?.ownsBuffer ?? true ? Place.Stream : Place.Shared)
   }
 
