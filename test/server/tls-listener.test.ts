@@ -435,6 +435,25 @@ test('TLS listener: a session of one name is none at another with other rules fo
   }
 })
 
+test('TLS listener: a session is one for the names of its certificate and the ciphers of its listener alone', async t => {
+  const other = ca.issue({ names: ['c.test'] }), renewed = ca.issue({ names: ['a.test'], keyType: 'ecdsa-p384' })
+  const first = await TlsProxy.start(t, { certificates: [site] }), strangers = await TlsProxy.start(t, { certificates: [other] })
+  const sisters = await TlsProxy.start(t, { certificates: [other, renewed] })
+  for (const maxVersion of VERSIONS) {
+    const { session } = await first.get('a.test', { maxVersion })
+    // Who sends a client there must not pass for the name that it has asked for: nothing of a certificate is shown when one resumes.
+    const astray = await strangers.get('a.test', { maxVersion, session: session! })
+    assert.deepEqual([astray.status, astray.resumed, astray.certificate], [200, false, 'c.test'], maxVersion)
+    assert.deepEqual([(await sisters.get('a.test', { maxVersion, session: session! })).resumed], [true], maxVersion)
+  }
+  const older = await TlsProxy.start(t, { certificates: [site], ciphers: 'ECDHE-ECDSA-AES128-SHA' })
+  const client = { maxVersion: 'TLSv1.2', ciphers: 'ECDHE-ECDSA-AES128-SHA:ECDHE-ECDSA-AES128-GCM-SHA256' } as const
+  const { session } = await older.get('a.test', client)
+  assert.equal((await older.get('a.test', { ...client, session: session! })).resumed, true)
+  const { facts, resumed } = await first.get('a.test', { ...client, session: session! })
+  assert.deepEqual([resumed, (facts!.tls as unknown as { cipher: string }).cipher], [false, 'ECDHE-ECDSA-AES128-GCM-SHA256'])
+})
+
 test('TLS listener: without resumption nothing is resumed', async t => {
   const proxy = await TlsProxy.start(t, { certificates: [site], resumption: false })
   for (const maxVersion of VERSIONS) {

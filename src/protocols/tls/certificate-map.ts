@@ -6,11 +6,13 @@
  * OpenSSL refuses one of the new entries nothing changes. A secure context is made once for what an entry says, and kept for as long
  * as an entry says it; beyond EAGER_CONTEXTS it is made at the first handshake that needs it.
  *
- * Sessions: the context that a name chooses decides before OpenSSL looks at a ticket. Entries that ask for clients' certificates give
- * no tickets, and their sessions have an id of their own (`sessionIdContext`): a session that was made under other rules is no session
- * there. All others share the keys and the id, so that a certificate may change under a ticket.
+ * Sessions: the context that a name chooses decides before OpenSSL looks at a ticket. All share the keys, and each has an id
+ * (`sessionIdContext`): a session that was made under another one is no session there. It stands for the names in the certificate, since
+ * none is shown when a session is taken up again, and a client that was sent astray would not see it; for the ciphers, which TLS 1.2
+ * takes from the session; and for the rules for clients' certificates, where besides no tickets are given. It does not stand for the
+ * certificate itself, which may so be renewed under a ticket.
  */
-import { createHash } from 'node:crypto'
+import { createHash, type X509Certificate } from 'node:crypto'
 import type tls from 'node:tls'
 import { CertificateError, type CertificateEntry, type ClientRules } from '../../certificates/certificate-entry.ts'
 import { plainServerName, wildcardOf } from '../../certificates/server-name.ts'
@@ -22,7 +24,6 @@ import type { TicketKeys } from './ticket-keys.ts'
 const EAGER_CONTEXTS = 256
 /** Entries that an application gave for single names, and that are kept. */
 const ANSWERED_ENTRIES = 1000
-const SESSION_ID = 'cirque'
 /** OpenSSL takes at most 32 bytes. */
 const SESSION_ID_BYTES = 32
 
@@ -50,13 +51,14 @@ export class ServedEntry {
 
   #make(): tls.SecureContext {
     const { createSecureContext } = process.getBuiltinModule('node:tls'), { pairs, clients } = this.entry
+    const options = contextOptions(this.#policy, this.resumes)
     const context = createSecureContext({
-      ...contextOptions(this.#policy, this.resumes),
+      ...options,
       cert: pairs.map(({ cert }) => cert), key: pairs.map(({ key }) => key),
       // An empty list: the authorities of the web, which are Node.js's own choice, are none of a server's.
       ca: [...clients.ca],
       ...clients.crl.length === 0 ? {} : { crl: [...clients.crl] },
-      sessionIdContext: clients.mode === 'none' ? SESSION_ID : `${SESSION_ID}:${this.clientsKey}`.slice(0, SESSION_ID_BYTES),
+      sessionIdContext: sessionIdOf(this, options),
     })
     if (this.resumes) this.#keys.install(context)
     return context
@@ -140,6 +142,18 @@ function checkContexts(all: readonly ServedEntry[]): void {
     }
   })
   if (mistakes.length > 0) throw new CertificateError(mistakes)
+}
+
+function sessionIdOf({ entry, clientsKey }: ServedEntry, { ciphers, minVersion }: tls.SecureContextOptions): string {
+  const names = new Set(entry.pairs.map(({ leaf }) => namesIn(leaf)))
+  const hash = createHash('sha256')
+  for (const part of [clientsKey, minVersion!, ciphers!, ...names]) hash.update(`${part.length}:`).update(part)
+  return hash.digest('base64url').slice(0, SESSION_ID_BYTES)
+}
+
+/** Their order is the authority's choice. A certificate without any has no subject either, whatever its type says. */
+function namesIn({ subject, subjectAltName }: X509Certificate): string {
+  return `${subjectAltName ?? subject}`.split(', ').toSorted().join()
 }
 
 function keyOf({ mode, ca, crl }: ClientRules): string {
