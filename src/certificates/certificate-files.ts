@@ -50,6 +50,7 @@ const RETRY_MS = 600_000
 const ITEMS_AT_ONCE = 16
 export const MAX_SHOWN_NAMES = 20
 const MAX_REASON_LENGTH = 1_000
+const OLD_RULES = "authorities of clients' certificates are those of before"
 /** So long before its end a certificate is something to be known, in ms. */
 export const EXPIRY_WARNING_MS = 30 * 86_400_000
 
@@ -292,17 +293,28 @@ export class CertificateFiles {
   }
 
   status(): CertificateStatus[] {
-    return this.#items.flatMap(({ entry, watched }) => entry.pairs.map(({ certFile, keyFile, keyType, leaf, notBefore, notAfter }) => ({
-      names: entry.names.slice(0, MAX_SHOWN_NAMES), moreNames: Math.max(0, entry.names.length - MAX_SHOWN_NAMES),
-      file: certFile, keyFile, keyType, issuer: leaf.issuer.replaceAll('\n', ', '), fingerprint: leaf.fingerprint256,
-      notBefore, notAfter, outcome: watched.outcome, since: watched.since, reason: watched.reason,
-    })))
+    return this.#items.flatMap(item => {
+      const { entry: { names, pairs } } = item, { outcome, since, reason } = this.#stateOf(item)
+      return pairs.map(({ certFile, keyFile, keyType, leaf, notBefore, notAfter }) => ({
+        names: names.slice(0, MAX_SHOWN_NAMES), moreNames: Math.max(0, names.length - MAX_SHOWN_NAMES),
+        file: certFile, keyFile, keyType, issuer: leaf.issuer.replaceAll('\n', ', '), fingerprint: leaf.fingerprint256,
+        notBefore, notAfter, outcome, since, reason,
+      }))
+    })
+  }
+
+  /** Who has put a new list of revoked clients there has to hear that it does not hold: where it would, if nothing worse is to be said. */
+  #stateOf({ given: { clientCa, clientCrl }, entry, watched }: Item): Pick<CertificateStatus, 'outcome' | 'since' | 'reason'> {
+    const { outcome, since, reason } = this.#clientsWatched
+    const takesRules = entry.clients.mode !== 'none' && (clientCa === undefined || clientCrl === undefined)
+    if (outcome !== 'refused' || watched.outcome === 'refused' || !takesRules) return watched
+    return { outcome, since, reason: `${OLD_RULES}: ${reason}` }
   }
 
   /** What an operator should know, a line each. */
   * notices(): Generator<string> {
     const now = this.#host.now(), clients = this.#clientsWatched
-    if (clients.outcome === 'refused') yield `authorities of clients' certificates are those of before: ${clients.reason}`
+    if (clients.outcome === 'refused') yield `${OLD_RULES}: ${clients.reason}`
     for (const { watched } of this.#refused) yield `a certificate was not swapped, the one before is served: ${watched.reason}`
     if (this.#firstEnd - now > EXPIRY_WARNING_MS) return
     for (const { entry } of this.#items) {

@@ -241,6 +241,14 @@ test("certificate files: authorities of clients' certificates are read anew for 
   assert.match((await bench.files.look(true))[0]!.reason, /clients\.pem holds nothing in PEM/)
   assert.deepEqual(bench.served[0]!.clients.ca, [other.cert])
   assert.match([...bench.files.notices()].join('\n'), /authorities of clients' certificates are those of before/)
+  for (const { outcome, reason } of bench.files.status()) {
+    assert.equal(outcome, 'refused')
+    assert.match(reason, /^authorities of clients' certificates are those of before: .*clients\.pem holds nothing in PEM/)
+  }
+  writeFileSync(file, ca.cert)
+  stamp(file)
+  await bench.files.look(true)
+  assert.deepEqual(bench.files.status().map(({ outcome, reason }) => [outcome, reason]), [['first', ''], ['first', '']])
 })
 
 test('certificate files: rules for clients are new also for entries whose own files will not do', async t => {
