@@ -21,6 +21,7 @@ import type { ByteStream, StreamOwner } from '../byte-stream.ts'
 import type { AcceptingListener, ConnectionHost, DownstreamConnection } from '../http-connection.ts'
 import type { ResolvedHttpServerOptions } from '../http-options.ts'
 import { httpDate } from '../http1/date.ts'
+import { SendProgress } from '../send-progress.ts'
 import { Budget } from './budget.ts'
 import { ErrorCode } from './error-code.ts'
 import {
@@ -137,6 +138,9 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   /** The transport has not taken what it was given. */
   #blocked = false
   #controlQueued = 0
+  /** What waits behind the transport is so much that nothing more is read that could be answered. */
+  #stuffed = false
+  readonly #progress: SendProgress
   #firstInLine: Http2ServerSession | null = null
   #lastInLine: Http2ServerSession | null = null
   #pumping = false
@@ -174,6 +178,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
       maxHeaderListBytes: http2.maxHeaderListBytes, maxCookieCrumbs: http2.maxCookieCrumbs,
     }
     this.#reader = new FrameReader(this, MIN_MAX_FRAME_BYTES)
+    this.#progress = new SendProgress(stream, acceptedAt)
     this.#receiveWindow = http2.connectionWindowBytes
     this.#secure = stream.digest.tls !== null
     this.#deadline = acceptedAt + headTimeoutMs
@@ -261,8 +266,11 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     this.#dropHeld()
     if (this.#state >= State.Linger) return
     this.#read(held, 0, held.length)
-    if (this.#held === null && this.#state < State.Linger) this.stream.resume()
+    this.#readOn()
   }
+
+  /** Unless something else still stands in the way. */
+  #readOn(): void { if (this.#held === null && !this.#stuffed && this.#state < State.Linger) this.stream.resume() }
 
   #dropHeld(): void {
     if (this.#held === null) return
@@ -704,14 +712,20 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   writeJoined(): void {
     this.#dirty = false
     if (this.#state >= State.Linger) return
-    for (let round = 0; ; round++) {
-      if (!this.#blocked) this.#pump()
+    const { stream } = this
+    for (let round = 0; !this.#blocked; round++) {
+      this.#pump()
       if (this.writes.length === 0 || !this.#write()) break
       if (this.#firstInLine === null || this.#sendWindow <= 0) break
       if (round === ROUNDS_A_TURN) {
         this.#soon()
         break
       }
+    }
+    if (this.#blocked && this.writes.length >= JOINED_BYTES && !this.#stuffed) {
+      // Who does not take answers is given no more of them to queue.
+      this.#stuffed = true
+      stream.pause()
     }
     if (!this.#reading) this.#look()
   }
@@ -746,7 +760,12 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   onDrained(): void {
     this.#blocked = false
     this.#controlQueued = 0
-    if (this.#state < State.Linger) this.writeJoined()
+    this.#progress.drained()
+    if (this.#state >= State.Linger) return
+    this.writeJoined()
+    if (!this.#stuffed || this.#blocked) return
+    this.#stuffed = false
+    this.#readOn()
   }
 
   // ---- streams that end
@@ -867,7 +886,11 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
 
   onTick(now: number): void {
     for (const session of this.#streams.values()) session.onTick(now)
-    const { http2, headTimeoutMs } = this.options
+    const { http2, headTimeoutMs, sendTimeoutMs, minSendBytesPerSecond } = this.options
+    if (this.#progress.check(now, sendTimeoutMs, minSendBytesPerSecond) !== '') {
+      this.destroy()
+      return
+    }
     switch (this.#state) {
       case State.Preface:
         // Nothing came that could be answered.

@@ -674,6 +674,35 @@ describe('http2 connection: what hostile clients run into', () => {
     assert.equal(world.refusals.at(-1)!.limit, 'queued-control-frames')
   })
 
+  it('a client that asks for much and never reads is read no more, and cut off in time', async () => {
+    const world = await H2World.open({ kernelBytes: 1000, http: { sendTimeoutMs: 5000 } })
+    world.pair.far.pause()
+    let asked = 0
+    for (; asked < 20_000 && !world.pair.near.paused; asked++) {
+      await world.say(world.head(id(asked)))
+      world.owners.at(-1)?.answer(204)
+    }
+    assert.ok(asked < 7000, `${asked} requests were taken`)
+    assert.equal(world.connection.active, 0)
+    await world.wait(7000)
+    assert.equal(world.pair.near.destroyed, true)
+  })
+
+  it('one that reads again later is read again', async () => {
+    const world = await H2World.open({ kernelBytes: 1000 })
+    world.pair.far.pause()
+    for (let asked = 0; !world.pair.near.paused; asked++) {
+      await world.say(world.head(id(asked)))
+      world.owners.at(-1)?.answer(204)
+    }
+    const { length } = world.owners
+    world.pair.far.resume()
+    await world.settle()
+    await world.say(world.head(20_001))
+    assert.equal(world.owners.length, length + 1)
+    assert.equal(world.words.filter(word => word.endsWith('204 end')).length, length)
+  })
+
   it('frames behind GOAWAY are not read', async () => {
     const world = await H2World.open()
     await world.say(world.data(1, 'x'), world.head(3), PING)
