@@ -270,9 +270,11 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
     this.bytesWritten += length
     if (this.#writesDirectly) {
       this.#direct = length
-      if (text === '') writeBytesDirectly(socket, bytes, this.#onDirect)
-      else writeBothDirectly(socket, text, bytes, this.#onDirect)
-      if (this.#direct !== 0) this.#countQueue(length)
+      writing = this
+      if (text === '') writeBytesDirectly(socket, bytes, onDirect)
+      else writeBothDirectly(socket, text, bytes, onDirect)
+      writing = null
+      if (this.#direct !== 0) this.#awaitDrain()
       return
     }
     if (text === '') socket.write(bytes)
@@ -299,8 +301,10 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
     this.bytesWritten += text.length
     if (this.#writesDirectly) {
       this.#direct = text.length
-      writeTextDirectly(socket, text, this.#onDirect)
-      if (this.#direct !== 0) this.#countQueue(text.length)
+      writing = this
+      writeTextDirectly(socket, text, onDirect)
+      writing = null
+      if (this.#direct !== 0) this.#awaitDrain()
       return
     }
     socket.write(text, 'latin1')
@@ -308,19 +312,12 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
   }
 
   /** Nothing is under way that a write past the queue could overtake. */
-  get #writesDirectly(): boolean { return this.#direct === 0 && !this.#awaitingDrain && directWorks }
+  get #writesDirectly(): boolean { return !this.#awaitingDrain && directWorks }
 
-  /** Mostly called within the write itself; later when the kernel took it in part. */
-  readonly #onDirect = (error?: Error | null): void => {
+  /** Within the write: the kernel took all of it, or refused it. */
+  wrote(error: Error | null | undefined): void {
     this.#direct = 0
-    if (error !== undefined && error !== null) {
-      this.socket.destroy(error)
-      return
-    }
-    // Counted: it was not taken at once.
-    if (this.#queueCounted === 0 || this.#awaitingDrain) return
-    this.#countQueue(0)
-    if (!this.#gone && this.lostReader === null) this.owner.onDrained()
+    if (error !== null && error !== undefined) this.socket.destroy(error)
   }
 
   /**
@@ -333,6 +330,7 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
     this.#awaitingDrain = true
     this.socket.write(NOTHING, () => {
       this.#awaitingDrain = false
+      this.#direct = 0
       if (this.#gone || this.lostReader !== null) return
       this.#countQueue(this.socket.writableLength)
       if (this.socket.writableLength === 0) this.owner.onDrained()
@@ -414,6 +412,12 @@ export function resetSocket(socket: net.Socket): void {
   if (socket.writableEnded && !socket.writableFinished && socket.writableLength === 0) socket.destroy()
   else try { socket.resetAndDestroy() } catch { socket.destroy() }
 }
+
+/** The stream that is within a direct write. */
+let writing: TcpStream | null = null
+
+/** A write that the kernel took in part ends later; the empty write behind it, which waits as long, tells of that. */
+function onDirect(error?: Error | null): void { writing?.wrote(error) }
 
 function onConnect(this: OwnedSocket): void {
   this[STREAM].connected()

@@ -43,10 +43,12 @@ async function accept(t: TestContext, owner: Collector, viaOnread: boolean): Pro
   const [accepted] = await once(server, 'connection') as [net.Socket]
   const stream = TcpStream.accept(accepted, owner, viaOnread)
   owner.stream = stream
-  t.after(() => {
+  t.after(async () => {
+    const closed = stream.socket.closed ? null : once(stream.socket, 'close')
     stream.destroy()
     client.destroy()
     server.close()
+    await closed
   })
   return { stream, client }
 }
