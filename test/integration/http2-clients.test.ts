@@ -10,6 +10,7 @@ import http2, { type ClientHttp2Session, type ClientHttp2Stream, type IncomingHt
 import { writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
+import fc from 'fast-check'
 import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
 import { drainOrder } from '../../src/ipc/drain-times.ts'
 import { heldBytes } from '../../src/primitives/held-bytes.ts'
@@ -146,6 +147,29 @@ describe('http2: Node.js as the client', () => {
       assert.ok(lines.includes('Host: b.example:81'), body.toString())
       assert.ok(lines.includes('cookie: a=1; b=2'), body.toString())
       assert.ok(!/:authority|:path/.test(body.toString()))
+    })
+  })
+
+  it('fields of any names and values pass both ways, with tables that follow one another for hundreds of heads', async t => {
+    const name = fc.oneof(
+      fc.constantFrom('x-a', 'server', 'vary', 'etag', 'accept', 'cache-control', 'authorization'), fc.stringMatching(/^x-[a-z0-9]{1,12}$/),
+    )
+    const value = fc.oneof(fc.constantFrom('a', 'gzip, deflate', 'x'.repeat(500)), fc.stringMatching(/^[!-~]([ -~]{0,60}[!-~])?$/))
+    const list = fc.uniqueArray(fc.tuple(name, value), { maxLength: 12, selector: ([each]) => each })
+    const lists = fc.sample(list, { numRuns: 300, seed: 7541 })
+    const proxy = await startProxy(t, { script: async exchange => {
+      const { headText } = await exchange.whole(), at = Number(/^GET \/(\d+) /.exec(headText)![1])
+      const lines = lists[at]!.map(([each, text]) => `${each}: ${text}\r\n`).join('')
+      await exchange.send(`HTTP/1.1 200 OK\r\n${lines}Content-Length: ${headText.length}\r\n\r\n${headText}`)
+    } })
+    await withSession(proxy, async session => {
+      for (const [at, fields] of lists.entries()) {
+        const got = await get(session, `/${at}`, Object.fromEntries(fields)), head = got.body.toString().split('\r\n')
+        for (const [each, text] of fields) {
+          assert.ok(head.includes(`${each}: ${text}`), `${each} of request ${at}`)
+          assert.equal(got.headers[each], text, `${each} of answer ${at}`)
+        }
+      }
     })
   })
 

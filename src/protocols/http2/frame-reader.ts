@@ -53,6 +53,8 @@ export class FrameReader {
   /** Of the header block under way; 0: none is. */
   #blockStream = 0
   #pausing = false
+  /** That have begun. */
+  frames = 0
 
   /** @param maxBytes of a payload, as SETTINGS_MAX_FRAME_SIZE of this side says it */
   constructor(sink: FrameSink, maxBytes: number) {
@@ -167,6 +169,7 @@ export class FrameReader {
 
   /** Behind a frame's head. Returns false: nothing more is read. */
   #begin(): boolean {
+    this.frames++
     const type = this.#type, length = this.#length, stream = this.#stream
     if (length > this.#maxBytes) return this.#fail('a frame is longer than allowed', ErrorCode.FrameSizeError)
     if (this.#blockStream !== 0 && (type !== FrameType.Continuation || stream !== this.#blockStream)) {

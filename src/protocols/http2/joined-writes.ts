@@ -4,6 +4,7 @@
  *
  * Its buffer is there only while something waits in it: one of a few that all connections of the process share.
  */
+import { heldBytes } from '../../primitives/held-bytes.ts'
 import type { ByteStream } from '../byte-stream.ts'
 import { writeFrameHead } from './frames.ts'
 
@@ -48,6 +49,7 @@ export class JoinedWrites {
 
   #grow(bytes: number): void {
     const larger = bytes <= BUFFER_BYTES ? spare.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES) : Buffer.allocUnsafeSlow(bytes * 2)
+    heldBytes.now += larger.length - this.bytes.length
     this.bytes.copy(larger, 0, 0, this.length)
     this.bytes = larger
   }
@@ -64,6 +66,7 @@ export class JoinedWrites {
   /** Hands everything to the transport. */
   send(stream: ByteStream): void {
     const { bytes, length } = this
+    heldBytes.now -= bytes.length
     this.bytes = NONE
     this.length = 0
     this.round++
@@ -73,6 +76,7 @@ export class JoinedWrites {
 
   /** Nothing of it is sent. */
   drop(): void {
+    heldBytes.now -= this.bytes.length
     if (this.bytes.length === BUFFER_BYTES && spare.length < MAX_SPARE) spare.push(this.bytes)
     this.bytes = NONE
     this.length = 0

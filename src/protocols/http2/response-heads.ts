@@ -4,7 +4,7 @@
  */
 import type { FieldLines } from '../../http/field-lines.ts'
 import { asciiLower, type HeaderMap } from '../../http/header-map.ts'
-import { HpackEncoder } from './hpack-encoder.ts'
+import { HeaderBlocks } from './header-blocks.ts'
 
 /** A power of two. */
 const KEPT = 8
@@ -22,20 +22,11 @@ interface KeptHead {
   readonly block: Buffer
 }
 
-export class ResponseHeads {
-  readonly #encoder: HpackEncoder
+export class ResponseHeads extends HeaderBlocks {
   readonly #kept: (KeptHead | null)[] = Array.from({ length: KEPT }, () => null)
-  /** The block just written, from 0 on: to be sent before the next one. */
-  block: Buffer
-  size = 0
 
-  constructor(tableBytes: number) {
-    this.#encoder = new HpackEncoder(tableBytes, Buffer.allocUnsafe(512))
-    this.block = this.#encoder.bytes
-  }
-
-  limitTable(bytes: number): void {
-    this.#encoder.limitTable(bytes)
+  override limitTable(bytes: number): void {
+    super.limitTable(bytes)
     this.#kept.fill(null)
   }
 
@@ -44,7 +35,7 @@ export class ResponseHeads {
    * @param length for a Content-Length of its own; -1: none @param date for a Date of its own; '': none
    */
   write(status: number, headers: HeaderMap, skip: number, lines: FieldLines | null, length: number, date: string): void {
-    const encoder = this.#encoder, text = headers.serialize(skip, null), added = lines === null ? '' : lines.text
+    const { encoder } = this, text = headers.serialize(skip, null), added = lines === null ? '' : lines.text
     const slot = (text.length + status + added.length) & (KEPT - 1), kept = this.#kept[slot]!
     if (kept !== null && kept.inserted === encoder.inserted && kept.status === status && kept.length === length && kept.date === date &&
       kept.text === text && kept.lines === added) {
@@ -53,36 +44,16 @@ export class ResponseHeads {
       return
     }
     const { inserted } = encoder
-    encoder.length = 0
-    encoder.begin()
+    this.begin()
     const isUpdate = encoder.length > 0
     encoder.field(':status', String(status))
-    for (let index = 0; index < headers.size; index++) {
-      if ((skip & (1 << headers.kindAt(index))) === 0) encoder.field(asciiLower(headers.nameAt(index)), headers.valueAt(index))
-    }
+    this.fields(headers, skip, null)
     if (length >= 0) encoder.field('content-length', String(length))
     if (date !== '') encoder.field('date', date)
     for (let index = 0; lines !== null && index < lines.size; index++) encoder.field(asciiLower(lines.nameAt(index)), lines.valueAt(index))
-    this.#done()
+    this.done()
     if (isUpdate || encoder.inserted !== inserted || this.size > KEPT_MAX_BYTES) return
     const block = Buffer.from(encoder.bytes.subarray(0, encoder.length))
     this.#kept[slot] = { status, text, lines: added, length, date, inserted, block }
-  }
-
-  /** @param skip kinds that are left out @param names in lower case that are left out */
-  writeTrailers(trailers: HeaderMap, skip: number, names: readonly string[]): void {
-    const encoder = this.#encoder
-    encoder.length = 0
-    encoder.begin()
-    for (let index = 0; index < trailers.size; index++) {
-      const name = asciiLower(trailers.nameAt(index))
-      if ((skip & (1 << trailers.kindAt(index))) === 0 && !names.includes(name)) encoder.field(name, trailers.valueAt(index))
-    }
-    this.#done()
-  }
-
-  #done(): void {
-    this.block = this.#encoder.bytes
-    this.size = this.#encoder.length
   }
 }

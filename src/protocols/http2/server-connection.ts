@@ -26,12 +26,12 @@ import { Budget } from './budget.ts'
 import { ErrorCode } from './error-code.ts'
 import {
   FIRST_WINDOW, FrameType, Flag, MAX_MAX_FRAME_BYTES, MAX_STREAM_ID, MAX_WINDOW, MIN_MAX_FRAME_BYTES, PREFACE, Setting,
-  readUint32, writeUint32,
+  readUint32,
 } from './frames.ts'
 import { FrameReader, type FrameSink } from './frame-reader.ts'
+import { FrameSender } from './frame-sender.ts'
 import { HpackDecoder } from './hpack-decoder.ts'
 import type { ResolvedHttp2ServerOptions } from './http2-options.ts'
-import { JoinedWrites, joinTurn, JOINED_BYTES, type Joining } from './joined-writes.ts'
 import { ReceivedFields, type FieldLimits } from './received-fields.ts'
 import { RequestReading } from './request-fields.ts'
 import { ResponseHeads } from './response-heads.ts'
@@ -51,8 +51,6 @@ const FAREWELL_MS = 1000
 const LINGER_MS = 5000
 /** Streams that are over and still known as such: what is on its way to them is no fault. */
 const REMEMBERED = 128
-/** What a read that is cut short by `maxStreamsPerRead` leaves behind is kept; this much more is written before others have a turn. */
-const ROUNDS_A_TURN = 16
 /** Of a connection, whatever its size: what need not pay for itself. */
 const OVERHEAD_GRACE_BYTES = 1_048_576
 /** Past this many times the limit of a head, it is no mistake. */
@@ -76,7 +74,7 @@ function nextTurn(): void {
   for (const connection of connections) connection.endYield()
 }
 
-export class Http2ServerConnection implements DownstreamConnection, StreamOwner, FrameSink, Joining, Timed {
+export class Http2ServerConnection implements DownstreamConnection, StreamOwner, FrameSink, Timed {
   tickIndex = -1
   bookNewer: DownstreamConnection | null = null
   bookOlder: DownstreamConnection | null = null
@@ -96,9 +94,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   readonly host: ConnectionHost
   readonly ticker: Ticker
   readonly heads: ResponseHeads
-  readonly writes = new JoinedWrites()
-  /** Of a stream that begins. */
-  firstSendWindow = FIRST_WINDOW
+  readonly sender: FrameSender
 
   readonly #fieldLimits: FieldLimits
   readonly #reader: FrameReader
@@ -120,6 +116,10 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   #reading = false
   #begunInRead = 0
   #held: Buffer | null = null
+  /** What `heldBytes` has of this, of a part of a frame, and of a part of a header block. */
+  #heldCounted = 0
+  #partOf = 0
+  #partDeadline = NEVER
   #blockStream = 0
   #blockFlags = 0
   #block: Buffer | null = null
@@ -133,17 +133,10 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   #dataLeft = 0
 
   // ---- writing
-  #sendWindow = FIRST_WINDOW
-  #dirty = false
-  /** The transport has not taken what it was given. */
-  #blocked = false
   #controlQueued = 0
   /** What waits behind the transport is so much that nothing more is read that could be answered. */
   #stuffed = false
   readonly #progress: SendProgress
-  #firstInLine: Http2ServerSession | null = null
-  #lastInLine: Http2ServerSession | null = null
-  #pumping = false
 
   // ---- time and budgets
   #deadline: number
@@ -151,9 +144,10 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   #settingsDeadline = NEVER
   #maxAgeAt: number
   #payloadBytes = 0
-  #dataFramesSent = 0
   #windowUpdates = 0
   #smallDataBytes = SMALL_DATA_BYTES
+  /** DATA frames that were sent before the last PING came. */
+  #probedAt = 0
   #resets: Budget | null = null
   #glitches: Budget | null = null
   #pings: Budget | null = null
@@ -173,6 +167,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     this.host = host
     this.ticker = ticker
     this.heads = new ResponseHeads(4096)
+    this.sender = new FrameSender(stream, this)
     this.#fieldLimits = {
       maxHeadBytes, maxHeaderCount, maxHeaderLineBytes,
       maxHeaderListBytes: http2.maxHeaderListBytes, maxCookieCrumbs: http2.maxCookieCrumbs,
@@ -211,8 +206,12 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     const start = this.#state === State.Preface ? this.#readPreface(buffer, from, to) : from
     const at = start < to && this.#state < State.Linger ? this.#reader.push(buffer, start, to) : to
     this.#reading = false
-    if (at < to && this.#state < State.Linger) this.#yield(buffer, at, to)
-    if (this.stream.bytesRead > this.options.http2.maxOverheadRatio * (this.#payloadBytes + OVERHEAD_GRACE_BYTES)) {
+    if (this.#state < State.Linger) {
+      if (at < to) this.#yield(buffer, at, to)
+      this.#timePart()
+      this.#countHeld()
+    }
+    if (this.stream.bytesRead > this.options.http2.maxOverheadRatio * (this.#payloadBytes + this.sender.dataBytes + OVERHEAD_GRACE_BYTES)) {
       this.#calm('overhead-ratio', 'next to nothing of what the client sends is of use')
     }
     this.#look()
@@ -237,25 +236,18 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     if (this.#state === State.Preface) this.#state = State.Open
     this.#deadline = now + headTimeoutMs
     this.#settingsDeadline = now + http2.settingsAckTimeoutMs
-    const settings: (readonly [number, number])[] = [
+    this.sender.settings([
       [Setting.MaxConcurrentStreams, http2.maxConcurrentStreams], [Setting.InitialWindowSize, http2.streamWindowBytes],
       [Setting.MaxHeaderListSize, http2.maxHeaderListBytes], [Setting.EnableConnectProtocol, 1], [Setting.NoRfc7540Priorities, 1],
-    ]
-    const payload = Buffer.allocUnsafe(settings.length * 6)
-    for (const [at, [id, value]] of settings.entries()) {
-      payload.writeUInt16BE(id, at * 6)
-      payload.writeUInt32BE(value, at * 6 + 2)
-    }
-    this.send(FrameType.Settings, 0, 0, payload)
+    ])
     const more = http2.connectionWindowBytes - FIRST_WINDOW
-    if (more > 0) this.sendWindowUpdate(0, more)
+    if (more > 0) this.sender.windowUpdate(0, more)
   }
 
   /** Others have their turn before the rest is read. */
   #yield(buffer: Buffer, from: number, to: number): void {
     this.stream.pause()
     this.#held = Buffer.from(buffer.subarray(from, to))
-    heldBytes.now += this.#held.length
     if (yielded.push(this) === 1) setImmediate(nextTurn)
   }
 
@@ -263,7 +255,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   endYield(): void {
     const held = this.#held
     if (held === null) return
-    this.#dropHeld()
+    this.#held = null
     if (this.#state >= State.Linger) return
     this.#read(held, 0, held.length)
     this.#readOn()
@@ -273,9 +265,23 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   #readOn(): void { if (this.#held === null && !this.#stuffed && this.#state < State.Linger) this.stream.resume() }
 
   #dropHeld(): void {
-    if (this.#held === null) return
-    heldBytes.now -= this.#held.length
-    this.#held = null
+    this.#held = this.#block = null
+    this.#countHeld()
+  }
+
+  #countHeld(): void {
+    const held = this.#held, block = this.#block
+    const bytes = this.#reader.heldBytes + (held === null ? 0 : held.length) + (block === null ? 0 : block.length)
+    heldBytes.now += bytes - this.#heldCounted
+    this.#heldCounted = bytes
+  }
+
+  /** A frame other than DATA that came in part has as long as a head. */
+  #timePart(): void {
+    const { frames, heldBytes: bytes } = this.#reader
+    if (bytes === 0) this.#partDeadline = NEVER
+    else if (frames !== this.#partOf) this.#partDeadline = this.#now + this.options.headTimeoutMs
+    this.#partOf = frames
   }
 
   // ---- frames
@@ -476,7 +482,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   used(bytes: number): void {
     if ((this.#unreported += bytes) < this.options.http2.connectionWindowBytes / 2 || this.#state >= State.Linger) return
     this.#receiveWindow += this.#unreported
-    this.sendWindowUpdate(0, this.#unreported)
+    this.sender.windowUpdate(0, this.#unreported)
     this.#unreported = 0
   }
 
@@ -491,15 +497,15 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
 
   #windowUpdate(stream: number, bytes: number): boolean {
     const { maxWindowUpdates } = this.options.http2
-    if (++this.#windowUpdates > maxWindowUpdates + UPDATES_A_STREAM * this.requests + UPDATES_A_FRAME * this.#dataFramesSent) {
+    if (++this.#windowUpdates > maxWindowUpdates + UPDATES_A_STREAM * this.requests + UPDATES_A_FRAME * this.sender.dataFrames) {
       return this.#calm('window-updates', 'too many WINDOW_UPDATE frames')
     }
     if (stream === 0) {
       if (bytes === 0) return this.#fail('WINDOW_UPDATE of nothing')
-      if ((this.#sendWindow += bytes) > MAX_WINDOW) {
+      if ((this.sender.sendWindow += bytes) > MAX_WINDOW) {
         return this.#fail('the window of the connection is too large', ErrorCode.FlowControlError)
       }
-      if (this.#firstInLine !== null) this.#soon()
+      this.sender.goOn()
       return true
     }
     const session = this.#streams.get(stream)
@@ -508,8 +514,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
       return this.#glitch()
     }
     if (bytes === 0) session.breaks(ErrorCode.ProtocolError, 'WINDOW_UPDATE of nothing')
-    else if ((session.sendWindow += bytes) > MAX_WINDOW) session.breaks(ErrorCode.FlowControlError, 'the window of a stream is too large')
-    else if (session.waits) this.lineUp(session)
+    else if (!session.openWindow(bytes, MAX_WINDOW)) session.breaks(ErrorCode.FlowControlError, 'the window of a stream is too large')
     return this.#state < State.Linger
   }
 
@@ -544,8 +549,10 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
           break
         case Setting.InitialWindowSize:
           if (value > MAX_WINDOW) return this.#fail('a window is too large', ErrorCode.FlowControlError)
-          if (!this.#moveWindows(value - this.firstSendWindow)) return this.#fail('a window is too large', ErrorCode.FlowControlError)
-          this.firstSendWindow = value
+          if (!this.#moveWindows(value - this.sender.firstStreamWindow)) {
+            return this.#fail('a window is too large', ErrorCode.FlowControlError)
+          }
+          this.sender.firstStreamWindow = value
           break
         case Setting.MaxFrameSize:
           if (value < MIN_MAX_FRAME_BYTES || value > MAX_MAX_FRAME_BYTES) return this.#fail('SETTINGS_MAX_FRAME_SIZE is out of range')
@@ -553,15 +560,12 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
           break
       }
     }
-    this.send(FrameType.Settings, Flag.Ack, 0, NO_BYTES)
+    this.sender.send(FrameType.Settings, Flag.Ack, 0, NO_BYTES)
     return this.#countControl()
   }
 
   #moveWindows(by: number): boolean {
-    for (const session of this.#streams.values()) {
-      if ((session.sendWindow += by) > MAX_WINDOW) return false
-      if (session.waits) this.lineUp(session)
-    }
+    for (const session of this.#streams.values()) if (!session.openWindow(by, MAX_WINDOW)) return false
     return true
   }
 
@@ -570,9 +574,14 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
       if (this.#state === State.Leaving && LEAVING_PING.compare(payload, from, to) === 0) this.#leave()
       return true
     }
-    this.#pings ??= new Budget(this.options.http2.maxPings, PINGS_PER_SECOND, this.#now)
-    if (!this.#pings.take(this.#now)) return this.#calm('pings', 'too many PING frames')
-    this.send(FrameType.Ping, Flag.Ack, 0, payload, from, to)
+    const { dataFrames } = this.sender
+    // Who measures how fast bodies come asks between any two frames of them.
+    if (dataFrames === this.#probedAt) {
+      this.#pings ??= new Budget(this.options.http2.maxPings, PINGS_PER_SECOND, this.#now)
+      if (!this.#pings.take(this.#now)) return this.#calm('pings', 'too many PING frames')
+    }
+    this.#probedAt = dataFrames
+    this.sender.send(FrameType.Ping, Flag.Ack, 0, payload, from, to)
     return this.#countControl()
   }
 
@@ -603,7 +612,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   served(): void { this.#resets?.give() }
 
   #countControl(): boolean {
-    if (!this.#blocked || ++this.#controlQueued <= this.options.http2.maxQueuedControlFrames) return true
+    if (!this.sender.blocked || ++this.#controlQueued <= this.options.http2.maxQueuedControlFrames) return true
     this.#refused('BAD_FRAMING', 'the client asks and never reads', 'queued-control-frames', 400)
     this.destroy()
     return false
@@ -626,10 +635,10 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     this.#reader.stop()
     this.#dropHeld()
     this.#refused('BAD_FRAMING', text, limit, 400)
-    this.#goAway(this.#lastStream, code)
+    this.sender.goAway(this.#lastStream, code)
     this.#endAll(new ProxyError('BAD_FRAMING', 'downstream', text, { limit }))
     this.#deadline = this.#now + FAREWELL_MS
-    this.#finish()
+    this.sender.finish()
     this.acceptedBy?.onUnfinished(this)
   }
 
@@ -639,131 +648,28 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
 
   // ---- frames that are sent
 
-  /** Returns where the frame's head is in `writes`. */
-  send(type: number, flags: number, stream: number, payload: Buffer, from = 0, to: number = payload.length): number {
-    this.#soon()
-    return this.writes.frame(type, flags, stream, payload, from, to)
-  }
-
-  sendWindowUpdate(stream: number, bytes: number): void {
-    writeUint32(SCRATCH, 0, bytes)
-    this.send(FrameType.WindowUpdate, 0, stream, SCRATCH, 0, 4)
-  }
-
   sendReset(stream: number, code: ErrorCode): void {
     if (this.#state >= State.Broken) return
     this.#remember(stream, true)
-    writeUint32(SCRATCH, 0, code)
-    this.send(FrameType.RstStream, 0, stream, SCRATCH, 0, 4)
+    this.sender.reset(stream, code)
     this.#countControl()
   }
 
-  #goAway(last: number, code: ErrorCode): void {
-    writeUint32(SCRATCH, 0, last)
-    writeUint32(SCRATCH, 4, code)
-    this.send(FrameType.GoAway, 0, 0, SCRATCH, 0, 8)
-  }
-
-  /** HEADERS with a block, and CONTINUATION behind it where one frame is too short. Returns where the head of the first is. */
-  sendBlock(stream: number, block: Buffer, size: number, flags: number): number {
-    const max = MIN_MAX_FRAME_BYTES
-    if (size <= max) return this.send(FrameType.Headers, flags | Flag.EndHeaders, stream, block, 0, size)
-    const first = this.send(FrameType.Headers, flags, stream, block, 0, max)
-    for (let from = max; from < size; from += max) {
-      const to = Math.min(size, from + max)
-      this.send(FrameType.Continuation, to === size ? Flag.EndHeaders : 0, stream, block, from, to)
-    }
-    return first
-  }
-
-  /** Bytes of a body that may be sent now, in one frame. What is joined already goes first where it is much. */
-  roomForData(): number {
-    if (this.#blocked || this.#state >= State.Broken) return 0
-    if (this.writes.length >= JOINED_BYTES && !this.#write()) return 0
-    return Math.min(MIN_MAX_FRAME_BYTES, this.#sendWindow)
-  }
-
-  /** Returns where the frame's head is in `writes`. */
-  sendData(stream: number, buffer: Buffer, from: number, to: number): number {
-    this.#sendWindow -= to - from
-    this.#dataFramesSent++
-    this.#payloadBytes += to - from
-    return this.send(FrameType.Data, 0, stream, buffer, from, to)
-  }
-
-  #soon(): void {
-    if (this.#dirty) return
-    this.#dirty = true
-    joinTurn(this)
-  }
-
-  /** Returns whether the transport took all of it. */
-  #write(): boolean {
-    const { stream, writes } = this
-    if (stream.destroyed) {
-      writes.drop()
-      return false
-    }
-    writes.send(stream)
-    this.#blocked = stream.bytesQueued > 0
-    return !this.#blocked
-  }
-
-  writeJoined(): void {
-    this.#dirty = false
-    if (this.#state >= State.Linger) return
-    const { stream } = this
-    for (let round = 0; !this.#blocked; round++) {
-      this.#pump()
-      if (this.writes.length === 0 || !this.#write()) break
-      if (this.#firstInLine === null || this.#sendWindow <= 0) break
-      if (round === ROUNDS_A_TURN) {
-        this.#soon()
-        break
-      }
-    }
-    if (this.#blocked && this.writes.length >= JOINED_BYTES && !this.#stuffed) {
+  onTurnSent(): void {
+    if (this.sender.stuffed && !this.#stuffed) {
       // Who does not take answers is given no more of them to queue.
       this.#stuffed = true
-      stream.pause()
+      this.stream.pause()
     }
     if (!this.#reading) this.#look()
   }
 
-  /** A stream has more than it could send. */
-  lineUp(session: Http2ServerSession): void {
-    if (session.inLine || session.sendWindow <= 0) return
-    session.inLine = true
-    if (this.#lastInLine === null) this.#firstInLine = session
-    else this.#lastInLine.nextInLine = session
-    this.#lastInLine = session
-    if (!this.#blocked && !this.#pumping) this.#soon()
-  }
-
-  /** One frame of each stream in its turn, until enough is joined. */
-  #pump(): void {
-    if (this.#pumping) return
-    this.#pumping = true
-    while (this.#firstInLine !== null && !this.#blocked && this.writes.length < JOINED_BYTES && this.#sendWindow > 0) {
-      const session = this.#firstInLine
-      this.#firstInLine = session.nextInLine
-      if (this.#firstInLine === null) this.#lastInLine = null
-      session.nextInLine = null
-      session.inLine = false
-      session.sendQueued()
-      if (session.waits) this.lineUp(session)
-      else session.tellDrained()
-    }
-    this.#pumping = false
-  }
-
   onDrained(): void {
-    this.#blocked = false
     this.#controlQueued = 0
     this.#progress.drained()
     if (this.#state >= State.Linger) return
-    this.writeJoined()
-    if (!this.#stuffed || this.#blocked) return
+    this.sender.drained()
+    if (!this.#stuffed || this.sender.blocked) return
     this.#stuffed = false
     this.#readOn()
   }
@@ -824,15 +730,15 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     if (this.#state !== State.Open) return
     this.#state = State.Leaving
     this.#deadline = this.#now + this.options.http2.goawayGraceMs
-    this.#goAway(MAX_STREAM_ID, ErrorCode.NoError)
-    this.send(FrameType.Ping, 0, 0, LEAVING_PING)
+    this.sender.goAway(MAX_STREAM_ID, ErrorCode.NoError)
+    this.sender.send(FrameType.Ping, 0, 0, LEAVING_PING)
   }
 
   /** The second one: what comes from now on is not. */
   #leave(): void {
     if (this.#state >= State.Left) return
     this.#state = State.Left
-    this.#goAway(this.#lastStream, ErrorCode.NoError)
+    this.sender.goAway(this.#lastStream, ErrorCode.NoError)
     if (!this.#reading) this.#look()
   }
 
@@ -847,14 +753,8 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     this.#reader.stop()
     this.#dropHeld()
     this.#deadline = this.#now + LINGER_MS
-    this.#finish()
+    this.sender.finish()
     this.acceptedBy?.onUnfinished(this)
-  }
-
-  /** FIN behind everything that is joined, whatever the transport has still to take. */
-  #finish(): void {
-    if (this.writes.length > 0) this.#write()
-    if (!this.stream.destroyed) this.stream.end()
   }
 
   /** No window would ever open again: it is the client's farewell. */
@@ -865,7 +765,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
       this.#reader.stop()
       this.#dropHeld()
     }
-    this.#finish()
+    this.sender.finish()
     if (this.stream.bytesQueued === 0 && this.stream.digest.tls === null) this.stream.destroy()
     this.#deadline = this.#now + FAREWELL_MS
   }
@@ -876,7 +776,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     this.#state = State.Closed
     this.#reader.stop()
     this.#dropHeld()
-    this.writes.drop()
+    this.sender.drop()
     const cause = error ?? undefined
     this.#endAll(new ProxyError('CLIENT_GONE', 'downstream', 'the client closed the connection', { cause }))
     this.acceptedBy?.onClosed(this)
@@ -899,13 +799,18 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
       case State.Leaving:
         if (now >= this.#deadline) this.#leave()
         break
-      case State.Linger: case State.Broken:
+      case State.Linger:
+        // Who does not take the last of an answer has the limits of a slow reader; who has it is only waited for.
+        if (this.stream.bytesQueued > 0) this.#deadline = now + LINGER_MS
+        else if (now >= this.#deadline) this.stream.destroy()
+        return
+      case State.Broken:
         if (now >= this.#deadline) this.stream.destroy(this.stream.bytesQueued > 0)
         return
       case State.Closed: return
     }
     if (now >= this.#settingsDeadline) this.#break(ErrorCode.SettingsTimeout, 'SETTINGS were not acknowledged', 'settings-ack-timeout')
-    else if (now >= this.#blockDeadline) this.#calm('head-timeout', `no complete head within ${headTimeoutMs} ms`)
+    else if (now >= this.#blockDeadline || now >= this.#partDeadline) this.#calm('head-timeout', `no complete head within ${headTimeoutMs} ms`)
     else if (!this.#sawSettings && now >= this.#deadline) this.#fail('no SETTINGS came')
     else if (this.active === 0 && this.#streams.size === 0 && now - this.#idleSince >= http2.idleTimeoutMs) {
       this.#leave()
@@ -913,8 +818,6 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     } else if (now >= this.#maxAgeAt) this.drain()
   }
 }
-
-const SCRATCH = Buffer.alloc(8)
 
 /** What a head was refused for, by the status that says so. */
 function kindOfStatus(status: number): ProxyError['kind'] {

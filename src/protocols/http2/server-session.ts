@@ -11,20 +11,20 @@
  */
 import { ProxyError } from '../../errors/proxy-error.ts'
 import type { FieldLines } from '../../http/field-lines.ts'
-import { FORBIDDEN_TRAILERS, FORBIDDEN_TRAILER_KINDS } from '../../http/field-rules.ts'
 import { FieldKind, HeaderMap } from '../../http/header-map.ts'
 import { HOP_BY_HOP } from '../../http/hop-by-hop.ts'
 import { ResponseHead, type RequestHead } from '../../http/message-head.ts'
+import { heldBytes } from '../../primitives/held-bytes.ts'
 import { BUFFER_RESERVE, copyWithReserve, type StreamDigest } from '../byte-stream.ts'
 import type { HalfClose, RequestLimits } from '../http-options.ts'
 import { BODY_TUNNEL, type DetachedStream, type DownstreamOwner, type DownstreamSession } from '../http-session.ts'
 import { grewTooLarge, RequestWatch, tookTooLong } from '../request-watch.ts'
 import { SendProgress } from '../send-progress.ts'
 import { ErrorCode } from './error-code.ts'
-import { Flag, FrameType } from './frames.ts'
 import type { RequestReading } from './request-fields.ts'
+import { SendingStream } from './sending-stream.ts'
 import type { Http2ServerConnection } from './server-connection.ts'
-import { TunnelStream } from './tunnel-stream.ts'
+import { TunnelStream, type TunnelEnd } from './tunnel-stream.ts'
 
 const NEVER = Number.POSITIVE_INFINITY
 
@@ -35,16 +35,14 @@ const NOBODY: DownstreamOwner = {
 const State = { Exchange: 0, Detached: 1, Released: 2 } as const
 type State = (typeof State)[keyof typeof State]
 
-const NO_BYTES = Buffer.alloc(0)
 const LENGTH = 1 << FieldKind.ContentLength
 /** Sent with a head that was refused. */
 const REFUSAL_FIELDS = HeaderMap.from({ 'content-length': '0', 'cache-control': 'private, no-store' })
 /** A paused stream that is sent many small pieces holds a buffer for each: this is what one costs. */
 const PIECE_BYTES = 256
 
-export class Http2ServerSession implements DownstreamSession {
+export class Http2ServerSession extends SendingStream implements DownstreamSession, TunnelEnd {
   readonly connection: Http2ServerConnection
-  readonly id: number
   request: RequestHead
   requestBodyLength: number
   /** Told to the owner, or there was no body. */
@@ -65,13 +63,6 @@ export class Http2ServerSession implements DownstreamSession {
   #state: State = State.Exchange
   /** END_STREAM came. */
   remoteEnded: boolean
-  /** END_STREAM was sent. */
-  localEnded = false
-  /** Gone from the wire. */
-  closed = false
-  /** It is in the line of those that have something to send. */
-  inLine = false
-  nextInLine: Http2ServerSession | null = null
 
   // ---- the request
   #flowing = false
@@ -93,24 +84,14 @@ export class Http2ServerSession implements DownstreamSession {
   /** Announced and not yet written; -1: none was announced. */
   #unsent = -1
   #responseEnded = false
-  #responseTrailers: HeaderMap | null = null
-  sendWindow: number
-  #queue: Buffer[] | null = null
-  #queued = 0
-  /** Where the first of them goes on. */
-  #queueFrom = 0
-  #sawQueued = false
-  #taken = 0
   #progress: SendProgress | null = null
-  /** The last frame that was written, where its flags can still be changed. */
-  #frameAt = 0
-  #frameRound = -1
 
   #deadline = NEVER
   readonly #begunAt: number
   #tunnel: TunnelStream | null = null
 
   constructor(connection: Http2ServerConnection, id: number, reading: RequestReading, whole: boolean, now: number) {
+    super(connection.sender, connection.heads)
     const { options } = connection
     this.connection = connection
     this.id = id
@@ -123,7 +104,6 @@ export class Http2ServerSession implements DownstreamSession {
     this.requestEnded = reading.bodyLength === 0
     this.awaitsContinue = reading.expectContinue && !this.requestEnded
     this.receiveWindow = options.http2.streamWindowBytes
-    this.sendWindow = connection.firstSendWindow
     this.#method = reading.head.method
     this.#limits = options
     this.#begunAt = now
@@ -137,12 +117,6 @@ export class Http2ServerSession implements DownstreamSession {
   get listener(): string { return this.connection.listener }
   get detached(): boolean { return this.#state === State.Detached }
   get responseEnded(): boolean { return this.#responseEnded }
-  get bytesQueued(): number {
-    if (this.#queued > 0) this.#sawQueued = true
-    return this.#queued
-  }
-  /** Bytes that went into the connection's buffer: as much as can be told of one stream. */
-  get bytesTaken(): number { return this.#taken }
   get #now(): number { return this.connection.ticker.clock.now() }
 
   get limits(): RequestLimits { return this.#limits }
@@ -187,6 +161,7 @@ export class Http2ServerSession implements DownstreamSession {
     }
     if (bytes < PIECE_BYTES && !this.connection.spendSmall(PIECE_BYTES - bytes)) return 0
     ;(this.#held ??= []).push(piece)
+    heldBytes.now += piece.length
     return 0
   }
 
@@ -219,6 +194,7 @@ export class Http2ServerSession implements DownstreamSession {
     let read = 0
     while (this.#held !== null && this.#flowing && !this.#faulted) {
       const piece = this.#held.shift()!
+      heldBytes.now -= piece.length
       if (this.#held.length === 0) this.#held = null
       read += piece.length - 2 * BUFFER_RESERVE
       this.#delivering = true
@@ -237,7 +213,7 @@ export class Http2ServerSession implements DownstreamSession {
     this.#unreported += bytes
     if (this.#unreported < this.connection.options.http2.streamWindowBytes / 2 || this.remoteEnded || this.closed) return bytes
     this.receiveWindow += this.#unreported
-    this.connection.sendWindowUpdate(this.id, this.#unreported)
+    this.sender.windowUpdate(this.id, this.#unreported)
     this.#unreported = 0
     return bytes
   }
@@ -248,7 +224,10 @@ export class Http2ServerSession implements DownstreamSession {
     if (held === null) return
     this.#held = null
     let bytes = 0
-    for (const piece of held) bytes += piece.length - 2 * BUFFER_RESERVE
+    for (const piece of held) {
+      heldBytes.now -= piece.length
+      bytes += piece.length - 2 * BUFFER_RESERVE
+    }
     this.connection.used(bytes)
   }
 
@@ -343,8 +322,7 @@ export class Http2ServerSession implements DownstreamSession {
     if (this.closed) return
     const { heads } = this.connection
     heads.write(status, headers, skip, lines, length, date)
-    this.#frameAt = this.connection.sendBlock(this.id, heads.block, heads.size, 0)
-    this.#frameRound = this.connection.writes.round
+    this.sendHead(0)
   }
 
   writeBody(buffer: Buffer, from: number, to: number, owned: boolean): void {
@@ -359,61 +337,7 @@ export class Http2ServerSession implements DownstreamSession {
     this.sendBytes(buffer, from, end, owned)
   }
 
-  /** Sends as much as windows and transport take, and keeps the rest. */
-  sendBytes(buffer: Buffer, from: number, to: number, owned: boolean): void {
-    let at = from
-    if (this.#queue === null) at = this.#sendNow(buffer, from, to)
-    if (at === to) return
-    const rest = owned ? buffer.subarray(at, to) : Buffer.from(buffer.subarray(at, to))
-    ;(this.#queue ??= []).push(rest)
-    this.#queued += rest.length
-    this.connection.lineUp(this)
-  }
-
-  /** Returns how far it got. */
-  #sendNow(buffer: Buffer, from: number, to: number): number {
-    const { connection } = this
-    let at = from
-    while (at < to) {
-      const room = Math.min(connection.roomForData(), this.sendWindow)
-      if (room <= 0) break
-      at = this.#dataFrame(buffer, at, Math.min(to, at + room))
-    }
-    return at
-  }
-
-  #dataFrame(buffer: Buffer, from: number, to: number): number {
-    const bytes = to - from
-    this.sendWindow -= bytes
-    this.#taken += bytes
-    this.#frameAt = this.connection.sendData(this.id, buffer, from, to)
-    this.#frameRound = this.connection.writes.round
-    return to
-  }
-
-  /** One frame of what waits, in its turn. */
-  sendQueued(): void {
-    const queue = this.#queue
-    if (queue === null || this.closed) return
-    const first = queue[0]!, from = this.#queueFrom, room = Math.min(this.connection.roomForData(), this.sendWindow)
-    if (room <= 0) return
-    const to = this.#dataFrame(first, from, Math.min(first.length, from + room))
-    this.#queued -= to - from
-    this.#queueFrom = to
-    if (to === first.length) {
-      queue.shift()
-      this.#queueFrom = 0
-      if (queue.length === 0) this.#queue = null
-    }
-    if (this.#queue === null && this.#responseEnded) this.#sendEnd()
-  }
-
-  get waits(): boolean { return this.#queue !== null && this.sendWindow > 0 && !this.closed }
-
-  /** Never within a call of the owner. */
-  tellDrained(): void {
-    if (this.#queued > 0 || !this.#sawQueued) return
-    this.#sawQueued = false
+  protected override onSent(): void {
     this.#progress?.drained()
     if (this.#tunnel === null) this.#owner.onDownstreamDrained()
     else this.#tunnel.onDrained()
@@ -426,30 +350,20 @@ export class Http2ServerSession implements DownstreamSession {
       this.abort()
       return
     }
-    this.#responseTrailers = trailers
-    if (this.#queue === null) this.#sendEnd()
+    this.endSending(trailers)
   }
 
   /** END_STREAM, for a tunnel. */
   endTunnel(): void {
     if (this.#responseEnded) return
     this.#responseEnded = true
-    if (this.#queue === null) this.#sendEnd()
+    this.endSending(null)
   }
 
-  #sendEnd(): void {
-    if (this.closed || this.localEnded) return
-    this.localEnded = true
-    const trailers = this.#responseTrailers, { connection } = this
-    if (trailers !== null) {
-      const { heads } = connection
-      heads.writeTrailers(trailers, FORBIDDEN_TRAILER_KINDS, FORBIDDEN_TRAILERS)
-      connection.sendBlock(this.id, heads.block, heads.size, Flag.EndStream)
-    } else if (this.#frameRound === connection.writes.round) connection.writes.bytes[this.#frameAt + 4]! |= Flag.EndStream
-    else connection.send(FrameType.Data, Flag.EndStream, this.id, NO_BYTES)
+  protected override onEndSent(): void {
     if (this.remoteEnded) {
       this.#close()
-      connection.served()
+      this.connection.served()
     } else if (this.#tunnel === null) {
       // What the client has not sent of its request is not needed any more.
       this.reset(ErrorCode.NoError)
@@ -462,7 +376,7 @@ export class Http2ServerSession implements DownstreamSession {
     this.#state = State.Released
     this.responseStarted = this.#responseEnded = true
     this.#writeFields(ResponseHead.build(status, REFUSAL_FIELDS.clone()), 0, null, -1, this.connection.date)
-    this.#sendEnd()
+    this.endSending(null)
   }
 
   /** Other exchanges share the connection: it stays. */
@@ -482,8 +396,7 @@ export class Http2ServerSession implements DownstreamSession {
   #close(): void {
     if (this.closed) return
     this.closed = true
-    this.#queue = null
-    this.#queued = 0
+    this.dropQueue()
     this.#dropHeld()
     this.connection.forget(this)
   }
@@ -502,6 +415,8 @@ export class Http2ServerSession implements DownstreamSession {
   /** A tunnel has read what it had kept. */
   tunnelRead(bytes: number): void { this.connection.used(this.credit(bytes)) }
 
+  tunnelGone(): void { /* the exchange releases the stream */ }
+
   release(): void {
     if (this.#state === State.Released) return
     if (this.#state === State.Detached) this.connection.tunnels--
@@ -515,7 +430,7 @@ export class Http2ServerSession implements DownstreamSession {
   // ---- time
 
   onTick(now: number): void {
-    if (this.#queued > 0) {
+    if (this.bytesQueued > 0) {
       const { sendTimeoutMs, minSendBytesPerSecond } = this.#limits
       const stalled = (this.#progress ??= new SendProgress(this, now)).check(now, sendTimeoutMs, minSendBytesPerSecond)
       if (stalled !== '') {

@@ -2,9 +2,24 @@
  * A stream that became a tunnel (RFC 9113 8.5, RFC 8441): DATA both ways as the bytes of a ByteStream, END_STREAM as FIN,
  * RST_STREAM as a reset.
  */
+import { heldBytes } from '../../primitives/held-bytes.ts'
 import { BUFFER_RESERVE, copyWithReserve, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
 import { ErrorCode } from './error-code.ts'
-import type { Http2ServerSession } from './server-session.ts'
+
+/** The session whose stream it was. */
+export interface TunnelEnd {
+  readonly digest: StreamDigest
+  readonly bytesQueued: number
+  /** END_STREAM was sent. */
+  readonly localEnded: boolean
+  sendBytes(buffer: Buffer, from: number, to: number, owned: boolean): void
+  endTunnel(): void
+  reset(code: ErrorCode): void
+  /** Bytes that were kept are with the tunnel's owner now. */
+  tunnelRead(bytes: number): void
+  /** It is over; its owner is told next. */
+  tunnelGone(): void
+}
 
 const NOBODY: StreamOwner = { onBytes() {}, onEnd() {}, onDrained() {}, onClosed() {} }
 
@@ -17,14 +32,14 @@ export class TunnelStream implements ByteStream {
   readonly descriptor = -1
   /** Every piece has a buffer of its own. */
   readonly receiveBuffer = null
-  readonly #session: Http2ServerSession
+  readonly #session: TunnelEnd
   readonly #held: Buffer[] = []
   #delivering = false
   #endHeld = false
   #ended = false
   #ending = false
 
-  constructor(session: Http2ServerSession) { this.#session = session }
+  constructor(session: TunnelEnd) { this.#session = session }
 
   get digest(): StreamDigest { return this.#session.digest }
   get bytesQueued(): number { return this.#session.bytesQueued }
@@ -64,7 +79,7 @@ export class TunnelStream implements ByteStream {
     if (!this.#delivering) this.#goOn()
   }
 
-  /** Bytes that came before it was a tunnel, with BUFFER_RESERVE on either side. */
+  /** Bytes that came before it was a tunnel, with BUFFER_RESERVE on either side: counted already. */
   hold(piece: Buffer): void { this.#held.push(piece) }
 
   /** Returns whether they are used up. */
@@ -73,6 +88,7 @@ export class TunnelStream implements ByteStream {
     const piece = copyWithReserve(buffer, from, to)
     if (this.paused || this.#delivering || this.#held.length > 0) {
       this.#held.push(piece)
+      heldBytes.now += piece.length
       return false
     }
     this.#deliver(piece)
@@ -99,6 +115,7 @@ export class TunnelStream implements ByteStream {
   #goOn(): void {
     while (this.#held.length > 0 && !this.paused && !this.destroyed) {
       const piece = this.#held.shift()!
+      heldBytes.now -= piece.length
       this.#deliver(piece)
       this.#session.tunnelRead(piece.length - 2 * BUFFER_RESERVE)
     }
@@ -113,7 +130,16 @@ export class TunnelStream implements ByteStream {
   #gone(error: Error | null): void {
     if (this.destroyed) return
     this.destroyed = true
+    let unread = 0
+    for (const piece of this.#held.splice(0)) {
+      heldBytes.now -= piece.length
+      unread += piece.length - 2 * BUFFER_RESERVE
+    }
+    if (unread > 0) this.#session.tunnelRead(unread)
     // Never within a call of the owner, as with any transport.
-    queueMicrotask(() => this.owner.onClosed(error))
+    queueMicrotask(() => {
+      this.#session.tunnelGone()
+      this.owner.onClosed(error)
+    })
   }
 }

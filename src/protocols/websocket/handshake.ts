@@ -54,12 +54,14 @@ export function checkUpgradeResponse(request: HeaderMap, offered: string, respon
   if (!isAmong(offered, protocol)) return `101 to a protocol that was not asked for`
   if (protocol !== 'websocket') return null
   const key = request.get('sec-websocket-key') ?? ''
-  const expected = createHash('sha1').update(key + WEBSOCKET_GUID).digest('base64')
-  return response.get('sec-websocket-accept') === expected ? null : '101 with a Sec-WebSocket-Accept of another request'
+  return response.get('sec-websocket-accept') === webSocketAccept(key) ? null : '101 with a Sec-WebSocket-Accept of another request'
 }
 
 /** For a request that came without one, as those of HTTP/2 do (RFC 8441 5): its answer is checked like any other. */
 export function webSocketKey(): string { return randomBytes(16).toString('base64') }
+
+/** What answers a key (RFC 6455 4.2.2). */
+export function webSocketAccept(key: string): string { return createHash('sha1').update(key + WEBSOCKET_GUID).digest('base64') }
 
 function isAmong(offered: string, protocol: string): boolean {
   for (const part of offered.split(',')) if (asciiLower(part.trim()) === protocol) return true

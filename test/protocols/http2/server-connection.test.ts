@@ -496,6 +496,28 @@ describe('http2 connection: its end', () => {
     assert.equal(world.ticker.size, 0)
   })
 
+  it('a client that is slow to take the last answer gets all of it', async () => {
+    const world = await H2World.open({ kernelBytes: 1000, http: { minSendBytesPerSecond: 0 } })
+    await world.say(world.head(1))
+    world.connection.drain()
+    await world.settle()
+    world.pair.far.pause()
+    world.owners[0]!.answer(200, 'x'.repeat(20_000))
+    await world.wait(1200)
+    for (let round = 0; round < 10; round++) {
+      await world.wait(4000)
+      world.pair.far.resume()
+      world.pair.near.deliver(2000)
+      world.pair.far.pause()
+    }
+    world.pair.far.resume()
+    await world.settle()
+    assert.equal(world.frames.bodies.get(1)?.length, 20_000)
+    assert.equal(world.client.ended, true)
+    await world.wait(6000)
+    assert.equal(world.closed, 1)
+  })
+
   it('drain without an answer to the PING takes a second', async () => {
     const world = await H2World.open()
     world.connection.drain()
@@ -634,6 +656,39 @@ describe('http2 connection: what hostile clients run into', () => {
     await world.say(frame(FrameType.Headers, 1, 1, '82'))
     assert.equal(world.standing, 'unfinished')
     await world.wait(11_000)
+    assert.equal(world.goAwayCode, EnhanceYourCalm)
+  })
+
+  it('a frame that is never finished, at whatever size, and one that is finished by another', async () => {
+    const bytes = frame(FrameType.Headers, 5, 1, Buffer.alloc(16_000, 0x82))
+    const world = await H2World.open()
+    await world.say(bytes.subarray(0, 15_000))
+    assert.ok(heldBytes.now >= 15_000, 'it is counted')
+    await world.wait(11_000)
+    assert.equal(world.goAwayCode, EnhanceYourCalm)
+    assert.equal(heldBytes.now, 0)
+    const busy = await H2World.open({ http2: { maxPings: 100_000 } }), [first, second] = [PING.subarray(0, 12), PING.subarray(12)]
+    await busy.say(first)
+    for (let waited = 0; waited < 20_000; waited += 2000) {
+      await busy.wait(2000)
+      await busy.say(second, first)
+    }
+    assert.equal(busy.goAwayCode, -1)
+    await busy.end()
+    assert.equal(heldBytes.now, 0)
+  })
+
+  it('a client that measures how fast an answer comes may ask as often as it gets some of it', async () => {
+    const world = await H2World.open({ http2: { maxPings: 10 } })
+    await world.say(world.head(1))
+    const { session } = world.owners[0]!
+    session.writeHead(ResponseHead.build(200), BODY_UNKNOWN, FieldLines.NONE)
+    for (let round = 0; round < 100; round++) {
+      session.writeBody(Buffer.from('x'), 0, 1, true)
+      await world.say(PING)
+    }
+    assert.equal(world.goAwayCode, -1)
+    for (let round = 0; round < 11; round++) await world.say(PING)
     assert.equal(world.goAwayCode, EnhanceYourCalm)
   })
 

@@ -88,8 +88,8 @@ export class TestOwner implements RequestOwner {
   }
 }
 
-/** Frames of the server, in words. */
-class ServerFrames implements FrameSink {
+/** Frames of the side under test, in words. */
+export class FramesInWords implements FrameSink {
   readonly words: string[] = []
   /** Header blocks, by stream. */
   readonly heads = new Map<number, Fields[]>()
@@ -137,7 +137,7 @@ class ServerFrames implements FrameSink {
     this.words.push(`data ${stream} ${this.#data}${(flags & Flag.EndStream) === 0 ? '' : ' end'}`)
     return true
   }
-  onStreamError(): boolean { throw new Error('the server broke a rule') }
+  onStreamError(): boolean { throw new Error('it broke a rule') }
   onConnectionError(_code: number, text: string): void { this.words.push(`broken: ${text}`) }
   onUnknown(): boolean { return true }
 }
@@ -166,7 +166,7 @@ export class H2World implements ConnectionHost, AcceptingListener {
   closed = 0
   standing: 'idle' | 'unfinished' | 'active' = 'idle'
   readonly encoder = new HpackEncoder()
-  readonly frames = new ServerFrames()
+  readonly frames = new FramesInWords()
   readonly #reader = new FrameReader(this.frames, 16_384)
   readonly #options: WorldOptions
   #readTo = 0

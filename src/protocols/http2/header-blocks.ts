@@ -1,0 +1,44 @@
+/** Header blocks that a connection writes: what heads of either role and trailers have in common. */
+import { asciiLower, type HeaderMap } from '../../http/header-map.ts'
+import { HpackEncoder } from './hpack-encoder.ts'
+import type { TrailerWriter } from './sending-stream.ts'
+
+export abstract class HeaderBlocks implements TrailerWriter {
+  protected readonly encoder: HpackEncoder
+  /** The block just written, from 0 on: to be sent before the next one. */
+  block: Buffer
+  size = 0
+
+  constructor(tableBytes: number) {
+    this.encoder = new HpackEncoder(tableBytes, Buffer.allocUnsafe(512))
+    this.block = this.encoder.bytes
+  }
+
+  /** The other side has said how large the table may be. */
+  limitTable(bytes: number): void { this.encoder.limitTable(bytes) }
+
+  /** @param skip kinds that are left out @param names in lower case that are left out */
+  writeTrailers(trailers: HeaderMap, skip: number, names: readonly string[]): void {
+    this.begin()
+    this.fields(trailers, skip, names)
+    this.done()
+  }
+
+  protected begin(): void {
+    this.encoder.length = 0
+    this.encoder.begin()
+  }
+
+  protected fields(headers: HeaderMap, skip: number, names: readonly string[] | null): void {
+    for (let index = 0; index < headers.size; index++) {
+      if ((skip & (1 << headers.kindAt(index))) !== 0) continue
+      const name = asciiLower(headers.nameAt(index))
+      if (names === null || !names.includes(name)) this.encoder.field(name, headers.valueAt(index))
+    }
+  }
+
+  protected done(): void {
+    this.block = this.encoder.bytes
+    this.size = this.encoder.length
+  }
+}
