@@ -13,7 +13,7 @@ export interface HttpConnectorOptions extends PoolOptions {
   transport?: Transport | null
   /**
    * @internal Makes a connection of a stream that was dialled, in the protocol that its facts and the peer ask for.
-   * @default null, HTTP/1
+   * @default null, HTTP/1 or HTTP/2
    */
   createConnection?: ConnectionFactory | null
   /**

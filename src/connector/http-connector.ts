@@ -21,12 +21,13 @@ import { resolveOptions } from '../primitives/option-table.ts'
 import type { ByteStream } from '../protocols/byte-stream.ts'
 import type { UpstreamConnection } from '../protocols/http-connection.ts'
 import { Http1ClientSession } from '../protocols/http1/client-session.ts'
+import { Http2ClientConnection } from '../protocols/http2/client-connection.ts'
 import { tracersOfPeer, type TracerGroup } from '../telemetry/tracer-group.ts'
 import { ConnectionDials, type ConnectionDial, type DialMember, type Transport } from './connection-dial.ts'
 import { traceReused } from './connection-trace.ts'
 import { HTTP_CONNECTOR_DEFAULTS, HTTP_CONNECTOR_OPTIONS, type HttpConnectorOptions } from './connector-options.ts'
 import { NameWatch } from './name-watch.ts'
-import { TransportConnector } from './transport-connector.ts'
+import { TransportConnector, type ConnectionFacts } from './transport-connector.ts'
 
 /** Who waits for a connection. Exactly one of the two is called, once, unless the wait is cancelled first. */
 export interface ConnectionWaiter {
@@ -64,7 +65,7 @@ export class HttpConnector {
       transport: this.transport,
       ticker: this.ticker,
       names: resolver === undefined ? null : new NameWatch(this.pool, resolver, this.ticker),
-      createConnection: createConnection ?? createHttp1Connection,
+      createConnection: createConnection ?? createHttpConnection,
       expectedExchanges: expectedExchanges ?? exchangesOfPeer,
     })
   }
@@ -252,8 +253,10 @@ function failFull(pending: PendingAcquire): void {
   pending.fail(new ProxyError('POOL_QUEUE_FULL', 'upstream', text, { retry: 'always', limit: 'queued-per-peer' }))
 }
 
-function createHttp1Connection(stream: ByteStream, _peer: Peer, ticker: Ticker): UpstreamConnection {
-  return new Http1ClientSession(stream, ticker)
+/** What ALPN has settled on; without TLS the peer alone says it (RFC 9113 3.3). */
+function createHttpConnection(stream: ByteStream, { options, tls }: Peer, ticker: Ticker, { alpn }: ConnectionFacts): UpstreamConnection {
+  const isHttp2 = alpn === 'h2' || (options.alpn === 'h2' && !tls)
+  return isHttp2 ? new Http2ClientConnection(stream, ticker, options, tls) : new Http1ClientSession(stream, ticker)
 }
 
 function exchangesOfPeer({ options }: Peer): number { return options.alpn === 'h1' ? 1 : options.maxH2Streams }

@@ -9,7 +9,7 @@ import { constants } from 'node:crypto'
 import type tls from 'node:tls'
 import { clientCertKey, verifiedName } from '../peer/http-peer.ts'
 import { formatAddress, type PeerAddress } from '../peer/peer-address.ts'
-import { digestOf, PEER_DEFAULTS, type ClientCert, type ResolvedPeerOptions } from '../peer/peer-options.ts'
+import { digestOf, PEER_DEFAULTS, type Alpn, type ClientCert, type ResolvedPeerOptions } from '../peer/peer-options.ts'
 import type { Peer } from '../peer/peer.ts'
 import { Lru } from '../primitives/lru.ts'
 import type { ClientSecurity } from '../protocols/tls/client-handshake.ts'
@@ -21,6 +21,8 @@ const contexts = new Lru<string, tls.SecureContext>(MAX_CONTEXTS)
 /** What an ALPN-less peer is offered. */
 const NOTHING: readonly string[] = []
 const HTTP1: readonly string[] = ['http/1.1']
+/** What one is offered, the preferred first. */
+const PROTOCOLS: Readonly<Record<Alpn, readonly string[]>> = { h1: HTTP1, h2: ['h2'], h2h1: ['h2', 'http/1.1'] }
 
 /** A peer is asked about for each connection, and stays the same. */
 const ofPeers = new WeakMap<Peer, ClientSecurity>()
@@ -31,7 +33,8 @@ export function securityOfPeer(peer: Peer): ClientSecurity {
   if (security === undefined) {
     const { options, sni, speaksOther } = peer
     const names = options.verifyHostname ? [verifiedName(peer), options.alternativeName] : []
-    security = securityOf(peer.name, peer.address, sni, names, speaksOther === true ? NOTHING : HTTP1, options, peer.clientCert ?? null)
+    const offered = speaksOther === true ? NOTHING : PROTOCOLS[options.alpn]
+    security = securityOf(peer.name, peer.address, sni, names, offered, options, peer.clientCert ?? null)
     ofPeers.set(peer, security)
   }
   return security

@@ -189,12 +189,6 @@ export class TransportConnector {
   }
 }
 
-/** What cannot be honoured yet; '' when nothing. The one place that says so. */
-function notImplemented(peer: Peer): string {
-  if (peer.options.alpn === 'h2') return 'HTTP/2 to the peer'
-  return ''
-}
-
 /** What a stream is asked for at once and in every exchange. */
 const STREAM_METHODS: readonly (keyof ByteStream)[] = ['writeText', 'writeBytes', 'flush', 'end', 'destroy', 'pause', 'resume']
 
@@ -257,11 +251,6 @@ class PeerDial implements PendingDial, Timed, ResolveWaiter, TunnelWaiter, Clien
     const { ticker } = this.#connector
     this.#totalDeadline = ticker.clock.exact() + peer.options.totalConnectTimeoutMs
     ticker.add(this)
-    const missing = notImplemented(peer)
-    if (missing !== '') {
-      this.#failLater(new ProxyError('NOT_IMPLEMENTED', 'internal', `${peer.name}: ${missing} is not implemented yet`))
-      return
-    }
     if (peer.tls || peer.connectProxy?.tls === true) this.#whenTlsIsTested()
     else this.#whenMarked()
   }

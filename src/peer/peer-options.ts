@@ -2,7 +2,7 @@
  * What may be set for a peer: described once, in PEER_OPTIONS, and checked once, when the peer is made.
  *
  * An option that cannot be honoured is refused by name and with the reason, never ignored: what Node.js cannot do is in
- * REFUSED below, and what waits for HTTP/2 to the peer may only be set to its default (`awaiting` in the table).
+ * REFUSED below.
  * Whatever makes two connections not interchangeable goes into the text that `keyOf` makes, which is part of a peer's
  * `reuseKey`; a field is either in KEYED or in UNKEYED, and a test compares both lists with the defaults, so that a new
  * option cannot be forgotten.
@@ -16,7 +16,7 @@ import { VALUE_CHAR, isToken } from '../http/header-map.ts'
 import type { TlsVersion } from '../certificates/tls-policy-name.ts'
 import type { ResponseHead } from '../http/message-head.ts'
 import {
-  awaiting, callback, checkOptions, choice, code, count, defaultsOf, duration, faultOf, flag, number, object, OptionError,
+  callback, checkOptions, choice, code, count, defaultsOf, duration, faultOf, flag, number, object, OptionError,
   showValue, size, text,
   unknownOption, type AnyOptionTable, type Option, type OptionMistake, type OptionTable,
 } from '../primitives/option-table.ts'
@@ -139,19 +139,19 @@ export interface PeerOptions extends Http1ClientOptions {
   curves?: string
 
   /**
-   * Protocols: HTTP/1.1 only, HTTP/2 only (without TLS: by prior knowledge), or HTTP/2 with a way back. All but 'h1' are
-   * refused until HTTP/2 to the peer is implemented. @default 'h1'
+   * Protocols: HTTP/1.1 only, HTTP/2 only (without TLS: by prior knowledge), or HTTP/2 with a way back, which is chosen in the
+   * handshake of TLS and is HTTP/1.1 without it. @default 'h1'
    */
   alpn?: Alpn
-  /** Streams at a time on one HTTP/2 connection. Refused until HTTP/2 to the peer is implemented. @default 100 */
+  /** Streams at a time on one HTTP/2 connection. @default 100 */
   maxH2Streams?: number
-  /** Window of each HTTP/2 stream, in bytes. At least 65_535. Refused until HTTP/2 to the peer is implemented. @default 262144 */
+  /** Window of each HTTP/2 stream, in bytes. At least 65_535. @default 262144 */
   h2StreamWindowBytes?: number
-  /** Window of an HTTP/2 connection, in bytes. At least 65_535. Refused until HTTP/2 to the peer is implemented. @default 4194304 */
+  /** Window of an HTTP/2 connection, in bytes. At least 65_535. @default 4194304 */
   h2ConnectionWindowBytes?: number
-  /** Time between PINGs, in ms. 0 sends none. Refused until HTTP/2 to the peer is implemented. @default 0 */
+  /** Time between PINGs, in ms. 0 sends none. @default 0 */
   h2PingIntervalMs?: number
-  /** Longest wait for the answer to a PING, in ms. Refused until HTTP/2 to the peer is implemented. @default 5000 */
+  /** Longest wait for the answer to a PING, in ms. @default 5000 */
   h2PingTimeoutMs?: number
 
   /**
@@ -164,9 +164,6 @@ export interface PeerOptions extends Http1ClientOptions {
 /** The options of a peer, complete and checked. */
 export type ResolvedPeerOptions = Readonly<Required<PeerOptions>>
 
-/** What options wait for that are refused until then. */
-export const HTTP2_TO_PEER = 'HTTP/2 to the peer'
-
 /** The kernel counts TCP keepalive in whole seconds. */
 const KEEP_ALIVE_MIN_MS = 1000
 const TLS_VERSIONS: readonly TlsVersion[] = ['TLSv1.2', 'TLSv1.3']
@@ -175,9 +172,6 @@ const MAX_DSCP = 63
 const MAX_NAME_LENGTH = 253
 /** Window sizes of HTTP/2 (RFC 9113 6.9.1, 6.9.2): below the first nothing can be announced, above the second is an error. */
 const WINDOW_BYTES = { min: 65_535, max: 2_147_483_647 }
-
-/** A setting of HTTP/2 to the peer: refused for now unless it is the default. */
-function ofHttp2<T>(option: Option<T>): Option<T> { return awaiting(HTTP2_TO_PEER, option) }
 
 export const PEER_OPTIONS = {
   ...HTTP1_CLIENT_OPTIONS,
@@ -211,12 +205,12 @@ export const PEER_OPTIONS = {
   tlsMinVersion: choice('TLSv1.2', TLS_VERSIONS),
   tlsMaxVersion: choice('TLSv1.3', TLS_VERSIONS),
   curves: text('', "'' or group names joined by ':'", groups => groups === '' || (isPlain(groups) && orTrue(describeBadGroups(groups)))),
-  alpn: ofHttp2(choice<Alpn>('h1', ['h1', 'h2', 'h2h1'])),
-  maxH2Streams: ofHttp2(count(100)),
-  h2StreamWindowBytes: ofHttp2(size(262_144, WINDOW_BYTES)),
-  h2ConnectionWindowBytes: ofHttp2(size(4_194_304, WINDOW_BYTES)),
-  h2PingIntervalMs: ofHttp2(duration(0, { zero: 'sends none' })),
-  h2PingTimeoutMs: ofHttp2(duration(5000)),
+  alpn: choice<Alpn>('h1', ['h1', 'h2', 'h2h1']),
+  maxH2Streams: count(100),
+  h2StreamWindowBytes: size(262_144, WINDOW_BYTES),
+  h2ConnectionWindowBytes: size(4_194_304, WINDOW_BYTES),
+  h2PingIntervalMs: duration(0, { zero: 'sends none' }),
+  h2PingTimeoutMs: duration(5000),
   tracer: object<Tracer>('a tracer'),
 } satisfies OptionTable<PeerOptions>
 

@@ -109,7 +109,6 @@ test('joined dial: 100 cold requests make as many dials as the expected capacity
 test('joined dial: how many exchanges are expected follows from the peer, where the connector is not told otherwise', () => {
   for (const [options, dials] of [[{ alpn: 'h2', maxH2Streams: 50 }, 2], [{ alpn: 'h2h1' }, 1], [{}, 100]] as const) {
     const fixture = new Fixture(10, { expectedExchanges: null })
-    // HttpPeer refuses these options until HTTP/2 is implemented; a hand-made peer may have them.
     const { address, name, reuseKey, sni, tls } = peerOf()
     fixture.request({ address, name, reuseKey, sni, tls, connectProxy: null, options: { ...PEER_DEFAULTS, ...options } }, 100)
     assert.equal(fixture.dials, dials, JSON.stringify(options))

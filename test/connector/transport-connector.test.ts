@@ -11,7 +11,7 @@ import { TransportConnector } from '../../src/connector/transport-connector.ts'
 import type { TransportConnectorOptions } from '../../src/connector/transport-options.ts'
 import { ProxyError } from '../../src/errors/proxy-error.ts'
 import { HttpPeer, type HttpPeerOptions } from '../../src/peer/http-peer.ts'
-import { PEER_DEFAULTS, type CustomL4 } from '../../src/peer/peer-options.ts'
+import type { CustomL4 } from '../../src/peer/peer-options.ts'
 import type { Peer } from '../../src/peer/peer.ts'
 import { Ticker } from '../../src/primitives/clock.ts'
 import type { ByteStream, StreamOwner } from '../../src/protocols/byte-stream.ts'
@@ -336,28 +336,6 @@ test('happy eyeballs: under any order of events the waiter is called once and no
     fixture.assertIdle()
   }), { numRuns: 500 })
 })
-
-// ---- what is not there yet
-
-/** HttpPeer refuses these options itself; a peer of somebody's own making may still ask for them. */
-function handMade(changes: Partial<Peer>): Peer {
-  const { address, name, options, reuseKey, sni, tls } = new HttpPeer('127.0.0.1:80')
-  return { address, name, options, reuseKey, sni, tls, connectProxy: null, ...changes }
-}
-
-for (const [what, changes] of [
-  ['HTTP/2 only', { options: { ...PEER_DEFAULTS, alpn: 'h2' } }],
-] as const satisfies readonly (readonly [string, Partial<Peer>])[]) {
-  test(`dial: ${what} is not implemented, and a hand-made peer that asks for it is told so after dial has returned`, async () => {
-    const fixture = new Fixture()
-    const outcome = fixture.dialPeer(handMade(changes))
-    assert.equal(outcome.calls, 0)
-    await nextTick()
-    assert.deepEqual([outcome.error!.kind, outcome.error!.source, outcome.error!.retry], ['NOT_IMPLEMENTED', 'internal', 'never'])
-    assert.equal(fixture.network.dials.length, 0)
-    fixture.assertIdle()
-  })
-}
 
 // ---- CONNECT
 

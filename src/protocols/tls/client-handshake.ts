@@ -144,6 +144,9 @@ export class ClientHandshake implements HandshakeOwner {
   #judgeProtocol(stream: TlsStream): HandshakeFault | null {
     const { protocols } = this.#security
     const { alpn } = stream.digest.tls!
+    if (alpn === '' && protocols.length === 1 && protocols[0] === 'h2') {
+      return { kind: 'TLS_ALPN_MISMATCH', text: 'it speaks no HTTP/2, see `alpn`' }
+    }
     if (alpn === '' || protocols.includes(alpn)) return null
     return { kind: 'TLS_ALPN_MISMATCH', text: `it chose the protocol ${alpn}, which was not offered` }
   }
