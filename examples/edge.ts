@@ -8,15 +8,15 @@
  *   TLS_PORT=6189 CERT_FILE=site.crt KEY_FILE=site.key npx cirque run examples/edge.ts
  *   TLS_PORT=6189 CERT_FILE=site.crt KEY_FILE=site.key ORIGIN=https://10.0.0.1:443 ORIGIN_CA_FILE=ca.crt npx cirque run examples/edge.ts
  *
- * Change all of it in the environment: HTTP_PORT and TLS_PORT are ports of HOST, which is 127.0.0.1; ORIGIN is `host:port` or
- * `https://host:port`. The certificate of that must be of an authority in ORIGIN_CA_FILE, or of a public one without it. Requests are
- * logged with LOG=1.
+ * Change all of it in the environment: HTTP_PORT and TLS_PORT are ports of HOST, which is 127.0.0.1, and speak HTTP/2 as well; ORIGIN is
+ * `host:port` or `https://host:port`, in HTTP/2 `h2c://host:port` or `h2://host:port`. The certificate of an origin must be of an
+ * authority in ORIGIN_CA_FILE, or of a public one without it. Requests are logged with LOG=1.
  */
 import { readFileSync } from 'node:fs'
 import { HttpPeer, Server, httpProxyService } from 'cirque'
 
 /** A connection carries as many requests as its client likes. */
-const UNLIMITED = { maxRequestsPerConnection: 0 }
+const UNLIMITED = { maxRequestsPerConnection: 0, http2: { maxStreamsPerConnection: 0 } }
 
 const { HOST = '127.0.0.1', HTTP_PORT, TLS_PORT, CERT_FILE, KEY_FILE, LOG, ORIGIN = '127.0.0.1:3001', ORIGIN_CA_FILE } = process.env
 
@@ -35,7 +35,9 @@ await server.runForever()
 
 /** One peer for all requests: its connections are kept and used again. */
 function peerOf(origin: string): HttpPeer {
-  const address = origin.replace(/^https:\/\//, '')
-  if (address === origin) return new HttpPeer(origin.replace(/^http:\/\//, ''))
-  return new HttpPeer(address, ORIGIN_CA_FILE === undefined ? { tls: true } : { tls: true, ca: [readFileSync(ORIGIN_CA_FILE, 'utf8')] })
+  const [, scheme = 'http', address = ''] = /^(?:(https?|h2c?):\/\/)?(.*)$/.exec(origin) ?? []
+  const alpn = scheme.startsWith('h2') ? 'h2' : 'h1'
+  if (scheme === 'http' || scheme === 'h2c') return new HttpPeer(address, { alpn })
+  const ca = ORIGIN_CA_FILE === undefined ? {} : { ca: [readFileSync(ORIGIN_CA_FILE, 'utf8')] }
+  return new HttpPeer(address, { tls: true, alpn, ...ca })
 }

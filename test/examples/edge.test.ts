@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import http2 from 'node:http2'
+import type { AddressInfo } from 'node:net'
 import { test, type TestContext } from 'node:test'
 import tls from 'node:tls'
 import { get } from '../support/proxy.ts'
@@ -59,4 +61,21 @@ test('edge: HTTPS to an origin whose authority is known, and to no other one', a
   assert.deepEqual(await askOverTls(recipe, 2), [200, 200])
   const wrong = await startRecipe(t, 'edge', { ...env, ORIGIN_CA_FILE: other })
   assert.deepEqual(await askOverTls(wrong), [502])
+})
+
+test('edge: HTTP/2 from clients and to an origin', async t => {
+  const server = http2.createServer((_request, reply) => { reply.end('hello') }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const sessions: http2.ServerHttp2Session[] = []
+  server.on('session', session => { sessions.push(session) })
+  t.after(() => {
+    for (const session of sessions) session.destroy()
+    server.close()
+  })
+  const recipe = await startRecipe(t, 'edge', { HTTP_PORT: '0', ORIGIN: `h2c://127.0.0.1:${(server.address() as AddressInfo).port}` })
+  const client = http2.connect(`http://${recipe.authority}`), stream = client.request({ ':path': '/' })
+  stream.setEncoding('latin1')
+  const [headers] = await once(stream, 'response') as [http2.IncomingHttpHeaders], [body] = await once(stream, 'data') as [string]
+  assert.deepEqual([headers[':status'], body, sessions.length], [200, 'hello', 1])
+  client.destroy()
 })
