@@ -322,7 +322,9 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
     this.#dataLeft = length
     this.#dataSession = null
     const session = this.#streams.get(stream)
-    if (session === undefined) return this.#isIdle(stream) ? this.#break('DATA on a stream that is not open') : this.#idleFrame()
+    if (session === undefined) {
+      return this.#isIdle(stream) ? this.#break('DATA on a stream that is not open') : length > 0 || this.#idleFrame()
+    }
     if (session.remoteEnded) session.breaks(ErrorCode.StreamClosed, 'DATA behind the end of the stream')
     else if ((session.receiveWindow -= length) < 0) session.breaks(ErrorCode.FlowControlError, 'more than the window of the stream')
     if (!session.closed) this.#dataSession = session

@@ -10,7 +10,6 @@
 import { ProxyError, type ErrorKind, type RetryRule } from '../../errors/proxy-error.ts'
 import { FieldKind, type HeaderMap } from '../../http/header-map.ts'
 import { receivedResponse, type RequestHead } from '../../http/message-head.ts'
-import { heldBytes } from '../../primitives/held-bytes.ts'
 import { BUFFER_RESERVE, copyWithReserve, type StreamDigest } from '../byte-stream.ts'
 import type { ExchangeLimits } from '../http-connection.ts'
 import type { OriginTimes } from '../http-options.ts'
@@ -22,6 +21,7 @@ import { SendProgress } from '../send-progress.ts'
 import { checkUpgradeRequest, webSocketAccept } from '../websocket/handshake.ts'
 import type { Http2ClientConnection } from './client-connection.ts'
 import { ErrorCode } from './error-code.ts'
+import { HeldBody } from './held-body.ts'
 import { FIELD_OVERHEAD, Pseudo } from './hpack-field.ts'
 import type { FieldLimits, ReceivedFields } from './received-fields.ts'
 import { SendingStream } from './sending-stream.ts'
@@ -70,7 +70,8 @@ export class Http2ClientSession extends SendingStream implements UpstreamSession
   #responseEnded = false
   #paused = false
   #delivering = false
-  #held: Buffer[] | null = null
+  /** What came while the owner did not want it; null: nothing. */
+  #held: HeldBody | null = null
   #endHeld = false
   #trailers: HeaderMap | null = null
   receiveWindow: number
@@ -255,13 +256,11 @@ export class Http2ClientSession extends SendingStream implements UpstreamSession
       this.#fail('BAD_FRAMING', 'more body than the head announced', 'bad-framing', 'never', null, ErrorCode.ProtocolError)
       return bytes
     }
-    const piece = copyWithReserve(buffer, from, to)
     if (this.#paused || this.#delivering || this.#held !== null) {
-      (this.#held ??= []).push(piece)
-      heldBytes.now += piece.length
+      (this.#held ??= new HeldBody()).push(buffer, from, to)
       return 0
     }
-    this.#deliver(piece)
+    this.#deliver(copyWithReserve(buffer, from, to))
     if (!this.#paused) this.#goOn()
     return this.credit(bytes)
   }
@@ -292,9 +291,8 @@ export class Http2ClientSession extends SendingStream implements UpstreamSession
   #goOn(): void {
     let read = 0
     while (this.#held !== null && !this.#paused && this.#state === State.Asked) {
-      const piece = this.#held.shift()!
-      heldBytes.now -= piece.length
-      if (this.#held.length === 0) this.#held = null
+      const piece = this.#held.shift()
+      if (this.#held.empty) this.#held = null
       read += piece.length - 2 * BUFFER_RESERVE
       this.#deliver(piece)
     }
@@ -323,12 +321,7 @@ export class Http2ClientSession extends SendingStream implements UpstreamSession
     const held = this.#held
     if (held === null) return
     this.#held = null
-    let bytes = 0
-    for (const piece of held) {
-      heldBytes.now -= piece.length
-      bytes += piece.length - 2 * BUFFER_RESERVE
-    }
-    this.connection.used(bytes)
+    this.connection.used(held.drop())
   }
 
   #touch(): void {
@@ -353,9 +346,8 @@ export class Http2ClientSession extends SendingStream implements UpstreamSession
   detach(): DetachedStream {
     this.#state = State.Detached
     this.#owner = NOBODY
-    const tunnel = this.#tunnel = new TunnelStream(this), held = this.#held
+    const tunnel = this.#tunnel = new TunnelStream(this, this.#held)
     this.#held = null
-    if (held !== null) for (const piece of held) tunnel.hold(piece)
     if (this.remoteEnded) tunnel.onEnd()
     return { stream: tunnel, early: null, ended: false }
   }

@@ -62,7 +62,6 @@ const EMPTY_DATA_PER_SECOND = 1, GLITCHES_PER_SECOND = 33, PINGS_PER_SECOND = 50
 const SETTINGS_PER_SECOND = 1
 /** WINDOW_UPDATE frames that a stream, and a DATA frame, may bring. */
 const UPDATES_A_STREAM = 2, UPDATES_A_FRAME = 10
-const SMALL_DATA_BYTES = 25_600
 
 /** Heads are read one after the other: one of each serves all connections. */
 const fields = new ReceivedFields(), reading = new RequestReading()
@@ -145,7 +144,6 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   #maxAgeAt: number
   #payloadBytes = 0
   #windowUpdates = 0
-  #smallDataBytes = SMALL_DATA_BYTES
   /** DATA frames that were sent before the last PING came. */
   #probedAt = 0
   #resets: Budget | null = null
@@ -443,7 +441,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     this.#dataLeft = length
     this.#dataSession = null
     const session = this.#streams.get(stream)
-    if (session === undefined) return this.#dataBehindEnd(stream)
+    if (session === undefined) return this.#dataBehindEnd(stream, length)
     if (session.remoteEnded) session.breaks(ErrorCode.StreamClosed, 'DATA behind the end of the stream')
     else if ((session.receiveWindow -= length) < 0) session.breaks(ErrorCode.FlowControlError, 'more than the window of the stream')
     else if (length === 0 && (flags & Flag.EndStream) === 0) {
@@ -454,12 +452,13 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     return this.#state < State.Linger
   }
 
-  #dataBehindEnd(stream: number): boolean {
+  #dataBehindEnd(stream: number, length: number): boolean {
     if (stream > this.#lastStream || (stream & 1) === 0) {
       return this.#state >= State.Left && (stream & 1) === 1 ? true : this.#fail('DATA on a stream that is not open')
     }
     const how = this.#howOver(stream)
-    if (how > 0) return this.#glitch()
+    // A body in small frames may have many on their way when it is refused.
+    if (how > 0) return length > 0 || this.#glitch()
     this.sendReset(stream, ErrorCode.StreamClosed)
     return this.countReset()
   }
@@ -484,13 +483,6 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     this.#receiveWindow += this.#unreported
     this.sender.windowUpdate(0, this.#unreported)
     this.#unreported = 0
-  }
-
-  /** A small piece of a body waits in a buffer of its own. */
-  spendSmall(bytes: number): boolean {
-    if ((this.#smallDataBytes -= bytes) >= 0) return true
-    this.#calm('small-data', 'bodies come in pieces that are too small')
-    return false
   }
 
   // ---- control
@@ -809,9 +801,12 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
         return
       case State.Closed: return
     }
+    // What is not read cannot be late.
+    if (this.#stuffed) return
     if (now >= this.#settingsDeadline) this.#break(ErrorCode.SettingsTimeout, 'SETTINGS were not acknowledged', 'settings-ack-timeout')
-    else if (now >= this.#blockDeadline || now >= this.#partDeadline) this.#calm('head-timeout', `no complete head within ${headTimeoutMs} ms`)
-    else if (!this.#sawSettings && now >= this.#deadline) this.#fail('no SETTINGS came')
+    else if (now >= Math.min(this.#blockDeadline, this.#partDeadline)) {
+      this.#calm('head-timeout', `no complete head within ${headTimeoutMs} ms`)
+    } else if (!this.#sawSettings && now >= this.#deadline) this.#fail('no SETTINGS came')
     else if (this.active === 0 && this.#streams.size === 0 && now - this.#idleSince >= http2.idleTimeoutMs) {
       this.#leave()
       this.#linger()

@@ -7,20 +7,19 @@
  * On the wire it is open, half-closed and closed apart from that: `remoteEnded` and `localEnded`. What a paused stream is sent
  * waits in its window, so that no stream holds up another; what is sent waits here while a window or the transport is full.
  * An answer that is whole before its request ends the request with RST_STREAM(NO_ERROR) (8.1). An answer that breaks off is reset.
- * One idea in more than 500 lines: both directions of a stream end each other, and share its states.
  */
 import { ProxyError } from '../../errors/proxy-error.ts'
 import type { FieldLines } from '../../http/field-lines.ts'
 import { FieldKind, HeaderMap } from '../../http/header-map.ts'
 import { HOP_BY_HOP } from '../../http/hop-by-hop.ts'
 import { ResponseHead, type RequestHead } from '../../http/message-head.ts'
-import { heldBytes } from '../../primitives/held-bytes.ts'
 import { BUFFER_RESERVE, copyWithReserve, type StreamDigest } from '../byte-stream.ts'
 import type { HalfClose, RequestLimits } from '../http-options.ts'
 import { BODY_TUNNEL, type DetachedStream, type DownstreamOwner, type DownstreamSession } from '../http-session.ts'
 import { grewTooLarge, RequestWatch, tookTooLong } from '../request-watch.ts'
 import { SendProgress } from '../send-progress.ts'
 import { ErrorCode } from './error-code.ts'
+import { HeldBody } from './held-body.ts'
 import type { RequestReading } from './request-fields.ts'
 import { SendingStream } from './sending-stream.ts'
 import type { Http2ServerConnection } from './server-connection.ts'
@@ -36,10 +35,10 @@ const State = { Exchange: 0, Detached: 1, Released: 2 } as const
 type State = (typeof State)[keyof typeof State]
 
 const LENGTH = 1 << FieldKind.ContentLength
+/** What a success that opens no tunnel is for a client that asked for one: the origin did not understand it. */
+const NO_TUNNEL_STATUS = 502
 /** Sent with a head that was refused. */
 const REFUSAL_FIELDS = HeaderMap.from({ 'content-length': '0', 'cache-control': 'private, no-store' })
-/** A paused stream that is sent many small pieces holds a buffer for each: this is what one costs. */
-const PIECE_BYTES = 256
 
 export class Http2ServerSession extends SendingStream implements DownstreamSession, TunnelEnd {
   readonly connection: Http2ServerConnection
@@ -70,8 +69,8 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
   /** Nothing more is read of the request: the client broke a rule, or is late. */
   #faulted = false
   #watch: RequestWatch | null = null
-  /** What came while the owner did not want it, with BUFFER_RESERVE on either side. */
-  #held: Buffer[] | null = null
+  /** What came while the owner did not want it; null: nothing. */
+  #held: HeldBody | null = null
   #endHeld = false
   #trailers: HeaderMap | null = null
   /** What the client may still send, and what was read since it was told of more. */
@@ -154,14 +153,11 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
       this.fault(excess)
       return bytes
     }
-    const piece = copyWithReserve(buffer, from, to)
     if (this.#flowing && !this.#delivering && this.#held === null && !this.#mayTunnel) {
-      this.#deliver(piece)
+      this.#deliver(copyWithReserve(buffer, from, to))
       return this.credit(bytes)
     }
-    if (bytes < PIECE_BYTES && !this.connection.spendSmall(PIECE_BYTES - bytes)) return 0
-    ;(this.#held ??= []).push(piece)
-    heldBytes.now += piece.length
+    (this.#held ??= new HeldBody()).push(buffer, from, to)
     return 0
   }
 
@@ -193,9 +189,8 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
     if (this.#mayTunnel) return
     let read = 0
     while (this.#held !== null && this.#flowing && !this.#faulted) {
-      const piece = this.#held.shift()!
-      heldBytes.now -= piece.length
-      if (this.#held.length === 0) this.#held = null
+      const piece = this.#held.shift()
+      if (this.#held.empty) this.#held = null
       read += piece.length - 2 * BUFFER_RESERVE
       this.#delivering = true
       this.#owner.onRequestBody(piece, BUFFER_RESERVE, piece.length - BUFFER_RESERVE)
@@ -223,12 +218,7 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
     const held = this.#held
     if (held === null) return
     this.#held = null
-    let bytes = 0
-    for (const piece of held) {
-      heldBytes.now -= piece.length
-      bytes += piece.length - 2 * BUFFER_RESERVE
-    }
-    this.connection.used(bytes)
+    this.connection.used(held.drop())
   }
 
   /** The client broke a rule of the stream. */
@@ -310,6 +300,10 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
       if (status === 101) answer.headers.delete('sec-websocket-accept')
       this.#writeFields(answer, HOP_BY_HOP | LENGTH, lines, -1, date)
       return
+    }
+    if (this.#mayTunnel && status < 300) {
+      // It would be taken for the tunnel that was asked for.
+      head = new ResponseHead(NO_TUNNEL_STATUS, '', '2', headers)
     }
     this.#hasBody = this.#method !== 'HEAD' && status !== 204 && status !== 304
     const announces = length >= 0 && status !== 204 && (this.#hasBody || length > 0), fits = headers.contentLength() === length
@@ -404,9 +398,8 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
   detach(): DetachedStream {
     this.#state = State.Detached
     this.#owner = NOBODY
-    const held = this.#held, tunnel = this.#tunnel = new TunnelStream(this)
+    const tunnel = this.#tunnel = new TunnelStream(this, this.#held)
     this.#held = null
-    if (held !== null) for (const piece of held) tunnel.hold(piece)
     if (this.remoteEnded) tunnel.onEnd()
     this.connection.tunnels++
     return { stream: tunnel, early: null, ended: false }

@@ -2,9 +2,9 @@
  * A stream that became a tunnel (RFC 9113 8.5, RFC 8441): DATA both ways as the bytes of a ByteStream, END_STREAM as FIN,
  * RST_STREAM as a reset.
  */
-import { heldBytes } from '../../primitives/held-bytes.ts'
 import { BUFFER_RESERVE, copyWithReserve, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
 import { ErrorCode } from './error-code.ts'
+import { HeldBody } from './held-body.ts'
 
 /** The session whose stream it was. */
 export interface TunnelEnd {
@@ -33,13 +33,17 @@ export class TunnelStream implements ByteStream {
   /** Every piece has a buffer of its own. */
   readonly receiveBuffer = null
   readonly #session: TunnelEnd
-  readonly #held: Buffer[] = []
+  readonly #held: HeldBody
   #delivering = false
   #endHeld = false
   #ended = false
   #ending = false
 
-  constructor(session: TunnelEnd) { this.#session = session }
+  /** @param held bytes that came before it was a tunnel; null: none */
+  constructor(session: TunnelEnd, held: HeldBody | null) {
+    this.#session = session
+    this.#held = held ?? new HeldBody()
+  }
 
   get digest(): StreamDigest { return this.#session.digest }
   get bytesQueued(): number { return this.#session.bytesQueued }
@@ -79,19 +83,14 @@ export class TunnelStream implements ByteStream {
     if (!this.#delivering) this.#goOn()
   }
 
-  /** Bytes that came before it was a tunnel, with BUFFER_RESERVE on either side: counted already. */
-  hold(piece: Buffer): void { this.#held.push(piece) }
-
   /** Returns whether they are used up. */
   onData(buffer: Buffer, from: number, to: number): boolean {
     if (this.destroyed) return true
-    const piece = copyWithReserve(buffer, from, to)
-    if (this.paused || this.#delivering || this.#held.length > 0) {
-      this.#held.push(piece)
-      heldBytes.now += piece.length
+    if (this.paused || this.#delivering || !this.#held.empty) {
+      this.#held.push(buffer, from, to)
       return false
     }
-    this.#deliver(piece)
+    this.#deliver(copyWithReserve(buffer, from, to))
     if (!this.paused) this.#goOn()
     return true
   }
@@ -113,13 +112,12 @@ export class TunnelStream implements ByteStream {
   }
 
   #goOn(): void {
-    while (this.#held.length > 0 && !this.paused && !this.destroyed) {
-      const piece = this.#held.shift()!
-      heldBytes.now -= piece.length
+    while (!this.#held.empty && !this.paused && !this.destroyed) {
+      const piece = this.#held.shift()
       this.#deliver(piece)
       this.#session.tunnelRead(piece.length - 2 * BUFFER_RESERVE)
     }
-    if (this.paused || this.destroyed || !this.#endHeld || this.#ended || this.#held.length > 0) return
+    if (this.paused || this.destroyed || !this.#endHeld || this.#ended || !this.#held.empty) return
     this.#ended = true
     this.owner.onEnd()
     this.#goneWhenOver()
@@ -130,11 +128,7 @@ export class TunnelStream implements ByteStream {
   #gone(error: Error | null): void {
     if (this.destroyed) return
     this.destroyed = true
-    let unread = 0
-    for (const piece of this.#held.splice(0)) {
-      heldBytes.now -= piece.length
-      unread += piece.length - 2 * BUFFER_RESERVE
-    }
+    const unread = this.#held.drop()
     if (unread > 0) this.#session.tunnelRead(unread)
     // Never within a call of the owner, as with any transport.
     queueMicrotask(() => {
