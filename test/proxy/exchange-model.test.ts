@@ -108,9 +108,9 @@ const SIDES: readonly { readonly sides: WorldSides; readonly share: number }[] =
   { sides: { client: HTTP1_CLIENT, origin: MUX_ORIGIN }, share: 0.4 },
   { sides: { client: MUX_CLIENT, origin: HTTP1_ORIGIN }, share: 0.4 },
   { sides: { client: MUX_CLIENT, origin: MUX_ORIGIN }, share: 0.4 },
-  { sides: { client: H2_CLIENT, origin: HTTP1_ORIGIN }, share: 0.4 },
-  { sides: { client: HTTP1_CLIENT, origin: H2_ORIGIN }, share: 0.4 },
-  { sides: { client: H2_CLIENT, origin: H2_ORIGIN }, share: 0.4 },
+  { sides: { client: H2_CLIENT, origin: HTTP1_ORIGIN }, share: 0.15 },
+  { sides: { client: HTTP1_CLIENT, origin: H2_ORIGIN }, share: 0.15 },
+  { sides: { client: H2_CLIENT, origin: H2_ORIGIN }, share: 0.15 },
 ]
 
 const lives = fc.array(step, { minLength: 1, maxLength: 80, size: 'max' })

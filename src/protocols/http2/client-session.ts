@@ -6,6 +6,7 @@
  *
  * A request to switch protocols is sent as extended CONNECT, and its 200 handed over as 101 (RFC 8441). What was refused, or lies
  * above the last stream of a GOAWAY, the origin has not looked at: it may be asked again, here or elsewhere (8.7).
+ * Tests: client-connection.test.ts
  */
 import { ProxyError, type ErrorKind, type RetryRule } from '../../errors/proxy-error.ts'
 import { FieldKind, type HeaderMap } from '../../http/header-map.ts'

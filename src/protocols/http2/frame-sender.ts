@@ -4,6 +4,7 @@
  * its turn (RFC 9113 5.2).
  *
  * While the transport has not taken what it was given, nothing more is handed to it.
+ * Tests: server-connection.test.ts, client-connection.test.ts
  */
 import type { ByteStream } from '../byte-stream.ts'
 import type { ErrorCode } from './error-code.ts'

@@ -1,6 +1,7 @@
 /**
  * Bytes of a stream that wait for their receiver, in the order in which they came. Small ones share a buffer, so that what a window
  * lets in costs little more than its bytes, however small the frames are in which it comes.
+ * Tests: server-connection.test.ts, server-streams.test.ts
  */
 import { heldBytes } from '../../primitives/held-bytes.ts'
 import { BUFFER_RESERVE } from '../byte-stream.ts'

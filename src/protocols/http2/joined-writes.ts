@@ -3,6 +3,7 @@
  * one go. Many answers cost one system call then, and none is later than the turn that it was made in.
  *
  * Its buffer is there only while something waits in it: one of a few that all connections of the process share.
+ * Tests: server-connection.test.ts
  */
 import { heldBytes } from '../../primitives/held-bytes.ts'
 import type { ByteStream } from '../byte-stream.ts'

@@ -4,6 +4,7 @@
  * They are kept as the text of HTTP/1, so that a head goes on to an origin of that version without being written anew, and to
  * applications as any other. Pseudo-fields are kept apart; `:authority` becomes Host, in the first place; the parts of Cookie
  * become one field again (8.2.3). One object reads all heads, one after the other.
+ * Tests: server-connection.test.ts
  */
 import { FORBIDDEN_TRAILERS, FORBIDDEN_TRAILER_KINDS } from '../../http/field-rules.ts'
 import { FieldKind, receivedFields, type HeaderMap } from '../../http/header-map.ts'

@@ -1,6 +1,7 @@
 /**
  * What the fields of a request say, as strictly as HTTP/1 reads them (RFC 9113 8.3.1, 8.5; RFC 8441 4): pure, over fields that were
  * decoded. It fills one reusable object. A request that is malformed ends with its stream; what is only not served here is answered.
+ * Tests: server-connection.test.ts
  */
 import { isAuthority, withoutZone } from '../../http/authority.ts'
 import { underscoredPair } from '../../http/field-rules.ts'

@@ -1,6 +1,7 @@
 /**
  * Header blocks of answers. Most heads of a connection are one that it has sent before, so the last few are kept with their blocks:
  * one that inserted nothing into the table is the same bytes again until something else is inserted.
+ * Tests: server-connection.test.ts
  */
 import type { FieldLines } from '../../http/field-lines.ts'
 import { asciiLower, type HeaderMap } from '../../http/header-map.ts'

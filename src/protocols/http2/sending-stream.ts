@@ -1,6 +1,7 @@
 /**
  * What a stream sends, in either role: DATA as its window and the connection take it, and END_STREAM behind everything, with
  * trailers or without. Where the last frame of the stream has not left yet, the end is a flag of it and no frame of its own.
+ * Tests: server-connection.test.ts, client-connection.test.ts
  */
 import { FORBIDDEN_TRAILERS, FORBIDDEN_TRAILER_KINDS } from '../../http/field-rules.ts'
 import type { HeaderMap } from '../../http/header-map.ts'

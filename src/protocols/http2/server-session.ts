@@ -7,6 +7,7 @@
  * On the wire it is open, half-closed and closed apart from that: `remoteEnded` and `localEnded`. What a paused stream is sent
  * waits in its window, so that no stream holds up another; what is sent waits here while a window or the transport is full.
  * An answer that is whole before its request ends the request with RST_STREAM(NO_ERROR) (8.1). An answer that breaks off is reset.
+ * Tests: server-connection.test.ts, server-streams.test.ts
  */
 import { ProxyError } from '../../errors/proxy-error.ts'
 import type { FieldLines } from '../../http/field-lines.ts'

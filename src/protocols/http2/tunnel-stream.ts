@@ -1,6 +1,7 @@
 /**
  * A stream that became a tunnel (RFC 9113 8.5, RFC 8441): DATA both ways as the bytes of a ByteStream, END_STREAM as FIN,
  * RST_STREAM as a reset.
+ * Tests: server-connection.test.ts, client-connection.test.ts
  */
 import { BUFFER_RESERVE, copyWithReserve, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
 import { ErrorCode } from './error-code.ts'
