@@ -6,6 +6,7 @@
 import { HttpConnector } from '../connector/http-connector.ts'
 import { describeError, nameOfError } from '../errors/describe-error.ts'
 import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
+import type { GivenCertificate } from '../certificates/certificate-entry.ts'
 import { asciiLower, FieldKind } from '../http/header-map.ts'
 import type { PathNormalization } from '../http/target-path.ts'
 import type { ExplainRequest, Explanation } from '../ipc/explanation.ts'
@@ -175,7 +176,14 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     return [stage]
   }
 
-  check(listener: HttpListener): void { this.#tlsStage(listener, new RepeatedLines(SILENT_LOG))?.close() }
+  check(listener: HttpListener): void {
+    const { options } = listener, { tls } = options
+    if (tls === null) return
+    const certificates = tls.certificates.filter(isKnown)
+    // Those that a service makes at its start are looked at then.
+    if (certificates.length < tls.certificates.length && certificates.length === 0) return
+    this.#tlsStage({ ...listener, options: { ...options, tls: { ...tls, certificates } } }, new RepeatedLines(SILENT_LOG))?.close()
+  }
 
   #tlsStage({ name: listener, options: { tls, http2 } }: HttpListener, lines: RepeatedLines): TlsStage | null {
     return tls === null ? null : new TlsStage(tls, {
@@ -427,6 +435,15 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     for (const stage of this.tlsStages) stage.close()
     this.connector.close()
     this.#lines.close()
+  }
+}
+
+/** Which files hold it is known before any service has started. */
+function isKnown(certificate: GivenCertificate): boolean {
+  try {
+    return certificate.cert !== undefined
+  } catch {
+    return false
   }
 }
 

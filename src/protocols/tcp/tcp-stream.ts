@@ -270,10 +270,10 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
     this.bytesWritten += length
     if (this.#writesDirectly) {
       this.#direct = length
-      writing = this
+      direct.writer = this
       if (text === '') writeBytesDirectly(socket, bytes, onDirect)
       else writeBothDirectly(socket, text, bytes, onDirect)
-      writing = null
+      direct.writer = null
       if (this.#direct !== 0) this.#awaitDrain()
       return
     }
@@ -301,9 +301,9 @@ export class TcpStream implements ByteStream, ReceiveBuffer, SocketReader {
     this.bytesWritten += text.length
     if (this.#writesDirectly) {
       this.#direct = text.length
-      writing = this
+      direct.writer = this
       writeTextDirectly(socket, text, onDirect)
-      writing = null
+      direct.writer = null
       if (this.#direct !== 0) this.#awaitDrain()
       return
     }
@@ -414,10 +414,10 @@ export function resetSocket(socket: net.Socket): void {
 }
 
 /** The stream that is within a direct write. */
-let writing: TcpStream | null = null
+const direct: { writer: TcpStream | null } = { writer: null }
 
 /** A write that the kernel took in part ends later; the empty write behind it, which waits as long, tells of that. */
-function onDirect(error?: Error | null): void { writing?.wrote(error) }
+function onDirect(error?: Error | null): void { direct.writer?.wrote(error) }
 
 function onConnect(this: OwnedSocket): void {
   this[STREAM].connected()
