@@ -57,7 +57,10 @@ export interface TlsListenerOptions {
   sniMismatch?: 'allow' | 'reject'
   /** From accepting to the end of the handshake, in ms; past it the connection is cut. @default 10_000 */
   handshakeTimeoutMs?: number
-  /** Handshakes under way at once on this listener and worker; further ones wait, each client in its turn. @default 256 */
+  /**
+   * Handshakes under way at once on this listener and worker; further ones wait, each client in its turn. One that takes longer than a
+   * second goes on and keeps no other waiting. @default 256
+   */
   maxConcurrentHandshakes?: number
   /** Whether sessions are resumed with tickets. Never where clients' certificates are asked for. @default true */
   resumption?: boolean

@@ -73,7 +73,7 @@ export class TlsStage implements AcceptStage {
     this.options = options
     this.host = host
     this.map = new CertificateMap(options, ticketKeys)
-    this.slots = new HandshakeSlots(options.maxConcurrentHandshakes)
+    this.slots = new HandshakeSlots(options.maxConcurrentHandshakes, host.ticker)
     if (options.fips) requireFips()
     if (givenCertificates(options).length === 0 && options.certificateFor === null) {
       throw OptionError.of('listener.tls.certificates', options.certificates, 'give at least one certificate, or certificateFor')

@@ -243,6 +243,30 @@ test('TLS listener: handshakes beyond the limit wait for a place, and are served
   assert.deepEqual(proxy.results.toSorted(), ['client-gone', 'client-gone', 'ok', 'ok', 'ok'])
 })
 
+test('TLS listener: clients that begin handshakes and say no more do not keep others from theirs', async t => {
+  const clock = new FakeClock(), proxy = await TlsProxy.start(t, { certificates: [site], maxConcurrentHandshakes: 2 }, { clock })
+  const hello = await helloOf({ servername: 'a.test' })
+  const silent = await Promise.all([proxy.connect(), proxy.connect()])
+  for (const socket of silent) {
+    socket.write(hello)
+    await once(socket, 'data')
+  }
+  const answer = proxy.get('a.test')
+  await waitFor('the server to be there', () => proxy.service.stats().connections === 3)
+  t.after(() => { for (const socket of silent) socket.destroy() })
+  let status = 0, passed = 0
+  void answer.then(found => { status = found.status })
+  await waitFor('an answer', () => {
+    // Not as far as the deadline of those who are silent.
+    if (passed < 8_000) clock.advance(100)
+    passed += 100
+    return status === 200
+  })
+  for (const socket of silent) socket.destroy()
+  await proxy.settled()
+  assert.deepEqual(proxy.results.toSorted(), ['client-gone', 'client-gone', 'ok'])
+})
+
 test('TLS listener: what is under way when the server ends is cut, and counted', async t => {
   const proxy = await TlsProxy.start(t, { certificates: [site] })
   const hello = await helloOf({ servername: 'a.test' })

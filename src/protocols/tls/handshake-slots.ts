@@ -1,16 +1,20 @@
 /**
  * Who may begin a handshake, and when. Each takes its part of a millisecond of CPU at once, and a place until its client has answered:
  *
- *   places    at most `max` handshakes are under way; one client has a quarter of them at most, so that no one client is in the
- *             way of all others however long it takes
+ *   places    at most `max` handshakes have one; one client has a quarter of them at most, so that no one client is in the way of all
+ *             others. While others wait a place is kept for PLACE_MS: a few clients that begin and say no more would otherwise keep all
+ *             places until their time is over. Their handshakes go on without one, since they cost no CPU until they are answered
  *   turns     at most STARTS_A_TURN begin in one turn of the event loop: connections that are open have theirs between
  *   order     who waits begins when its client's turn comes: clients go round, each with the one that has waited for longest
  *
  * Invariant: what was begun is ended once, and what waits either begins or leaves.
  */
+import type { Ticker, Timed } from '../../primitives/clock.ts'
 
 /** Some milliseconds. */
 const STARTS_A_TURN = 8
+/** The answer of a client on a slow line is there by then. */
+const PLACE_MS = 1000
 /** Of all places, for one client. */
 const SHARE = 1 / 4
 
@@ -22,24 +26,31 @@ export interface SlotUser {
   begin(): void
 }
 
-export class HandshakeSlots {
+export class HandshakeSlots implements Timed {
+  tickIndex = -1
+  readonly #ticker: Ticker
   readonly #max: number
   readonly #share: number
   /** By client, in the order of their turns. */
   readonly #waiting = new Map<string, SlotUser[]>()
   readonly #held = new Map<string, number>()
+  /** Since when each has its place, the oldest first. */
+  readonly #places = new Map<SlotUser, number>()
   #begunThisTurn = 0
   #turnEnds = false
-  /** Under way, and waiting, now. */
-  active = 0
+  /** Without a place, now. */
   waiting = 0
-  /** Most that were under way at once. */
+  /** Most that had a place at once. */
   peak = 0
 
-  constructor(max: number) {
+  constructor(max: number, ticker: Ticker) {
     this.#max = max
+    this.#ticker = ticker
     this.#share = Math.max(1, Math.ceil(max * SHARE))
   }
+
+  /** With a place, now. */
+  get active(): number { return this.#places.size }
 
   enter(user: SlotUser): void {
     if (this.#waiting.size === 0 && this.#hasRoom() && this.#mayBegin(user.client)) {
@@ -50,6 +61,7 @@ export class HandshakeSlots {
     if (queue === undefined) this.#waiting.set(user.client, [user])
     else queue.push(user)
     this.waiting++
+    this.#ticker.add(this)
     // Others of its client may wait, and not for a place.
     this.#serve()
   }
@@ -59,17 +71,33 @@ export class HandshakeSlots {
     const queue = this.#waiting.get(user.client), at = queue === undefined ? -1 : queue.indexOf(user)
     if (at === -1) return
     queue!.splice(at, 1)
-    this.waiting--
     if (queue!.length === 0) this.#waiting.delete(user.client)
+    this.#waitsNoMore()
   }
 
   /** One that began is over. */
-  end({ client }: SlotUser): void {
-    this.active--
-    const held = this.#held.get(client)! - 1
+  end(user: SlotUser): void { if (this.#giveBack(user)) this.#serve() }
+
+  onTick(now: number): void {
+    for (const [user, since] of this.#places) {
+      if (now - since < PLACE_MS) break
+      this.#giveBack(user)
+    }
+    this.#serve()
+  }
+
+  /** @returns false when its place was given to others before */
+  #giveBack(user: SlotUser): boolean {
+    if (!this.#places.delete(user)) return false
+    const { client } = user, held = this.#held.get(client)! - 1
     if (held === 0) this.#held.delete(client)
     else this.#held.set(client, held)
-    this.#serve()
+    return true
+  }
+
+  #waitsNoMore(): void {
+    this.waiting--
+    if (this.waiting === 0) this.#ticker.remove(this)
   }
 
   #hasRoom(): boolean { return this.active < this.#max && this.#begunThisTurn < STARTS_A_TURN }
@@ -78,7 +106,7 @@ export class HandshakeSlots {
 
   #begin(user: SlotUser): void {
     const { client } = user
-    this.active++
+    this.#places.set(user, this.#ticker.clock.now())
     if (this.active > this.peak) this.peak = this.active
     this.#held.set(client, (this.#held.get(client) ?? 0) + 1)
     this.#begunThisTurn++
@@ -97,7 +125,7 @@ export class HandshakeSlots {
       const user = queue.shift()!
       // Behind all others.
       if (queue.length > 0) this.#waiting.set(client, queue)
-      this.waiting--
+      this.#waitsNoMore()
       this.#begin(user)
       if (this.waiting === 0 || !this.#hasRoom()) return
     }

@@ -2,7 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import fc from 'fast-check'
+import { Ticker } from '../../../src/primitives/clock.ts'
 import { HandshakeSlots, type SlotUser } from '../../../src/protocols/tls/handshake-slots.ts'
+import { FakeClock } from '../../support/fake-clock.ts'
 
 class User implements SlotUser {
   readonly client: string
@@ -19,8 +21,10 @@ class User implements SlotUser {
   }
 }
 
+function slotsOf(max: number, ticker = new Ticker(new FakeClock())): HandshakeSlots { return new HandshakeSlots(max, ticker) }
+
 test('handshake slots: at most so many are under way, and one that ends lets the next begin', async () => {
-  const slots = new HandshakeSlots(4), users = Array.from({ length: 6 }, (_, index) => new User(`10.0.0.${index}`))
+  const slots = slotsOf(4), users = Array.from({ length: 6 }, (_, index) => new User(`10.0.0.${index}`))
   for (const user of users) slots.enter(user)
   assert.deepEqual(users.map(({ begun }) => begun), [1, 1, 1, 1, 0, 0])
   assert.deepEqual([slots.active, slots.waiting, slots.peak], [4, 2, 4])
@@ -34,7 +38,7 @@ test('handshake slots: at most so many are under way, and one that ends lets the
 })
 
 test('handshake slots: one client has a quarter at most, and another begins at once', () => {
-  const slots = new HandshakeSlots(8), greedy = Array.from({ length: 20 }, () => new User('10.0.0.1')), other = new User('10.0.0.2')
+  const slots = slotsOf(8), greedy = Array.from({ length: 20 }, () => new User('10.0.0.1')), other = new User('10.0.0.2')
   for (const user of greedy) slots.enter(user)
   slots.enter(other)
   assert.equal(greedy.filter(({ begun }) => begun === 1).length, 2)
@@ -42,13 +46,13 @@ test('handshake slots: one client has a quarter at most, and another begins at o
 })
 
 test('handshake slots: clients that cannot be told apart have all places', () => {
-  const slots = new HandshakeSlots(8), users = Array.from({ length: 8 }, () => new User(''))
+  const slots = slotsOf(8), users = Array.from({ length: 8 }, () => new User(''))
   for (const user of users) slots.enter(user)
   assert.equal(slots.active, 8)
 })
 
 test('handshake slots: eight begin in one turn of the loop, clients in turn', async () => {
-  const log: User[] = [], slots = new HandshakeSlots(400)
+  const log: User[] = [], slots = slotsOf(400)
   const many = Array.from({ length: 20 }, () => new User('10.0.0.1', log)), few = Array.from({ length: 2 }, () => new User('10.0.0.2', log))
   for (const user of [...many, ...few]) slots.enter(user)
   assert.equal(log.length, 8)
@@ -58,10 +62,36 @@ test('handshake slots: eight begin in one turn of the loop, clients in turn', as
   assert.equal(log.length, 22)
 })
 
+test('handshake slots: a place is kept for a second while others wait, and for as long as it takes while none does', async () => {
+  const clock = new FakeClock(), ticker = new Ticker(clock), slots = slotsOf(4, ticker)
+  const stalled = Array.from({ length: 4 }, (_, index) => new User(`10.0.0.${index}`))
+  for (const user of stalled) slots.enter(user)
+  clock.advance(5_000)
+  assert.deepEqual([slots.active, ticker.size], [4, 0])
+  clock.advance(100)
+  const late = new User('10.0.1.1'), own = new User('10.0.0.0')
+  slots.enter(late)
+  slots.enter(own)
+  assert.deepEqual([late.begun, own.begun], [0, 0])
+  clock.advance(200)
+  await nextTurn()
+  // The shares of clients are as free again as the places.
+  assert.deepEqual([late.begun, own.begun, slots.active, slots.waiting, ticker.size], [1, 1, 2, 0, 0])
+  for (const user of [...stalled, late]) slots.end(user)
+  assert.deepEqual([slots.active, slots.peak], [1, 4])
+  const next = Array.from({ length: 5 }, (_, index) => new User(`10.0.2.${index}`))
+  for (const user of next) slots.enter(user)
+  clock.advance(800)
+  assert.equal(slots.waiting, 2, 'theirs is not over yet')
+  slots.leave(next[4]!)
+  slots.leave(next[3]!)
+  assert.equal(ticker.size, 0)
+})
+
 test('handshake slots: whatever comes and goes, nothing is lost and no place is taken twice', async () => {
   const step = fc.record({ what: fc.constantFrom('enter', 'end', 'leave', 'turn'), pick: fc.nat(99), client: fc.nat(3) })
   await fc.assert(fc.asyncProperty(fc.integer({ min: 1, max: 9 }), fc.array(step, { maxLength: 60 }), async (max, steps) => {
-    const slots = new HandshakeSlots(max), waiting: User[] = [], active: User[] = [], gone: User[] = []
+    const slots = slotsOf(max), waiting: User[] = [], active: User[] = [], gone: User[] = []
     const settle = (): void => {
       for (const user of [...waiting]) {
         if (user.begun === 0) continue
