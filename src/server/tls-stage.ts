@@ -21,6 +21,7 @@ import { CertificateMap, type ServedEntry } from '../protocols/tls/certificate-m
 import { ClientHelloReader } from '../protocols/tls/client-hello.ts'
 import { ConnectionSite } from '../protocols/tls/connection-site.ts'
 import { HandshakeSlots, type SlotUser } from '../protocols/tls/handshake-slots.ts'
+import { contradiction } from '../protocols/tls/server-policy.ts'
 import { ticketKeys } from '../protocols/tls/ticket-keys.ts'
 import { tlsHandleOf } from '../protocols/tls/tls-socket.ts'
 import { acceptTls, type HandshakeOwner, type TlsStream } from '../protocols/tls/tls-stream.ts'
@@ -75,6 +76,8 @@ export class TlsStage implements AcceptStage {
     this.map = new CertificateMap(options, ticketKeys)
     this.slots = new HandshakeSlots(options.maxConcurrentHandshakes, host.ticker)
     if (options.fips) requireFips()
+    const forgotten = contradiction(options)
+    if (forgotten !== null) throw OptionError.of(`listener.tls.${forgotten.name}`, options[forgotten.name], forgotten.remedy)
     if (givenCertificates(options).length === 0 && options.certificateFor === null) {
       throw OptionError.of('listener.tls.certificates', options.certificates, 'give at least one certificate, or certificateFor')
     }

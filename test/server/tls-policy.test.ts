@@ -61,6 +61,10 @@ test('TLS policy: own lists count, within what is safe to write', async t => {
   assert.deepEqual(await settled(proxy, { maxVersion: 'TLSv1.2' }), ['refused'])
   await assert.rejects(start(t, { ciphers: 'NOTHING' }), /is refused by OpenSSL: /)
   await assert.rejects(start(t, { ciphers: 'a b' }), /listener\.tls\.ciphers is "a b"; use names of ciphers/)
+  await assert.rejects(start(t, { policy: 'modern', minVersion: 'TLSv1.2' }), /tls\.minVersion is "TLSv1\.2"; the policy modern has/)
+  for (const only of [{ policy: 'modern' }, { minVersion: 'TLSv1.3' }] as const) {
+    await assert.rejects(start(t, { ...only, ciphers: 'ECDHE-ECDSA-AES128-SHA' }), /tls\.ciphers is "ECDHE.*; use names of TLS 1\.3/)
+  }
   await assert.rejects(start(t, { certificateCompression: ['gzip'] }), /use 'zlib', 'brotli' and 'zstd' only/)
 })
 

@@ -43,6 +43,22 @@ export interface ServerPolicyOptions {
   readonly ticketLifetimeMs: number
 }
 
+interface Contradiction {
+  readonly name: 'minVersion' | 'ciphers'
+  /** What would do. */
+  readonly remedy: string
+}
+
+/** What of the options would come to nothing beside the others. Null: each is as it says. */
+export function contradiction({ policy, minVersion, ciphers }: ServerPolicyOptions): Contradiction | null {
+  const oldest = minVersion === 'policy' ? POLICIES[policy].minVersion : minVersion
+  if (policy === 'modern' && oldest === 'TLSv1.2' && ciphers === '') {
+    return { name: 'minVersion', remedy: 'the policy modern has no cipher for that: use the policy intermediate, or ciphers of your own' }
+  }
+  const isForgotten = oldest === 'TLSv1.3' && ciphers !== '' && !ciphers.split(':').some(name => name.startsWith('TLS_'))
+  return isForgotten ? { name: 'ciphers', remedy: 'use names of TLS 1.3 (TLS_...), which alone is spoken' } : null
+}
+
 /** @param resumes whether tickets are given out and taken */
 export function contextOptions(options: ServerPolicyOptions, resumes: boolean): tls.SecureContextOptions {
   const { minVersion, ciphers } = POLICIES[options.policy]
