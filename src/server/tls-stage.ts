@@ -8,7 +8,7 @@
  * in the handshake. The pipeline has the deadline, and cuts; whatever ends a handshake is told once, with one word (HandshakeResult).
  * What a client brings about is a line for those who debug; what the operator or the application did wrong is one for all.
  */
-import { appendFile } from 'node:fs'
+import { appendFile, statSync } from 'node:fs'
 import { readCertificates, type ClientRules, type GivenCertificate, type ReadCertificates } from '../certificates/certificate-entry.ts'
 import { CertificateFiles, type CertificateChange } from '../certificates/certificate-files.ts'
 import { describeError } from '../errors/describe-error.ts'
@@ -81,6 +81,7 @@ export class TlsStage implements AcceptStage {
     if (givenCertificates(options).length === 0 && options.certificateFor === null) {
       throw OptionError.of('listener.tls.certificates', options.certificates, 'give at least one certificate, or certificateFor')
     }
+    if (options.keyLogFile !== '') requirePrivate(options.keyLogFile)
     const { clientCertificates: mode, clientCa: ca, clientCrl: crl } = options
     this.files = new CertificateFiles(givenCertificates(options), { mode, ca, crl }, {
       now: () => host.ticker.clock.wall(), replace: entries => this.map.replace(entries),
@@ -164,6 +165,17 @@ function requireFips(): void {
     throw OptionError.of('listener.tls.fips', true, `install a FIPS provider for OpenSSL, which has none (${reason}), or leave it out`)
   }
 }
+
+/** Where it is not there it is made for its owner alone. */
+function requirePrivate(keyLogFile: string): void {
+  const stat = statSync(keyLogFile, { throwIfNoEntry: false })
+  if (stat === undefined || !stat.isFile() || (stat.mode & OTHERS_MAY) === 0) return
+  const remedy = 'give a file that is not there, or one that only its owner may read and write'
+  throw OptionError.of('listener.tls.keyLogFile', keyLogFile, remedy)
+}
+
+/** Anything, by the mode of a file. */
+const OTHERS_MAY = 0o077
 
 const State = { Hello: 0, Naming: 1, Waiting: 2, Shaking: 3, Refusing: 4, Over: 5 } as const
 type State = (typeof State)[keyof typeof State]

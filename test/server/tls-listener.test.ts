@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { test } from 'node:test'
@@ -510,6 +510,17 @@ test('TLS listener: an answer of OCSP is stapled, and secrets are written where 
   await waitFor('the server to be there', () => existsSync(keyLogFile) && readFileSync(keyLogFile, 'utf8').includes('_TRAFFIC_SECRET_0'))
   socket.destroy()
   assert.match(JSON.stringify(proxy.lines), /whoever has it reads them/)
+})
+
+test('TLS listener: secrets are not written where others could read them', async t => {
+  const keyLogFile = path.join(temporaryFolder(t), 'keys.log')
+  mkdirSync(path.dirname(keyLogFile), { recursive: true })
+  for (const mode of [0o640, 0o604, 0o622]) {
+    writeFileSync(keyLogFile, '')
+    chmodSync(keyLogFile, mode)
+    const given = { certificates: [site], keyLogFile }
+    await assert.rejects(TlsProxy.start(t, given), /listener\.tls\.keyLogFile is ".*"; give a file that is not there, or one that only/)
+  }
 })
 
 test('TLS listener: certificates are replaced while handshakes run; none fails, and none is of a mixed pair', async t => {
