@@ -63,10 +63,11 @@ export type HandshakeOptions = Omit<tls.TLSSocketOptions, 'isServer' | 'server' 
  * stream. `this` of the options' callbacks is the TLSSocket.
  * @param below an accepted connection, which is taken over; it must not be used any more
  * @param early bytes of it that were read before; null: none
- * @param serverName SNI, where it was read from them: OpenSSL does not know it of a session of TLS 1.2 that is taken up again
+ * @param serverName SNI as it was read from them, by which the context was chosen; null: what OpenSSL reads. That may be another name,
+ * where a client is asked for a second hello (RFC 8446 4.1.4), and is none of a session of TLS 1.2 that is taken up again
  */
 export function acceptTls(
-  below: ByteStream, early: Buffer | null, options: HandshakeOptions, owner: HandshakeOwner, serverName = '',
+  below: ByteStream, early: Buffer | null, options: HandshakeOptions, owner: HandshakeOwner, serverName: string | null = null,
 ): TlsStream {
   return TlsStream.begin(below, early, { ...options, isServer: true }, serverName, owner)
 }
@@ -140,8 +141,8 @@ export class TlsStream implements ByteStream, ReceiveBuffer, TlsSocketReader {
   /** Of a handshake that failed: the other side had shown its certificate by then. */
   sawCertificate = false
   readonly #isServer: boolean
-  /** Of a server: what the client asked for, where that is known. */
-  #serverName = ''
+  /** Of a server: what the client asked for; null: OpenSSL is to say. */
+  #serverName: string | null = null
   /** Null once it is over. */
   #handshake: HandshakeOwner | null
   readonly #begunAt = systemClock.exact()
@@ -212,14 +213,14 @@ export class TlsStream implements ByteStream, ReceiveBuffer, TlsSocketReader {
 
   /** Both roles: `options` say which. */
   static begin(
-    below: ByteStream, early: Buffer | null, options: tls.TLSSocketOptions & { readonly isServer?: boolean }, serverName: string,
-    owner: HandshakeOwner,
+    below: ByteStream, early: Buffer | null, options: tls.TLSSocketOptions & { readonly isServer?: boolean },
+    serverName: string | null, owner: HandshakeOwner,
   ): TlsStream {
     const on = takeOver(below)
     const stream = new TlsStream(on, below.digest, options, owner)
     if (on.kind === 'socket') below.owner = new Underneath(stream)
     if (options.isServer === true) stream.#serverName = serverName
-    else if (serverName !== '') stream.socket.setServername(serverName)
+    else if (serverName !== null && serverName !== '') stream.socket.setServername(serverName)
     // Node.js begins to read in the next tick; what was read before comes first.
     if (early !== null) process.nextTick(receiveEarly, stream, early)
     return stream
@@ -669,13 +670,13 @@ class Underneath implements StreamOwner {
   onClosed(error: Error | null): void { this.#above.lost(error) }
 }
 
-function factsOf(socket: TlsSocket, isServer: boolean, asked: string, handshakeMs: number): TlsFacts {
+function factsOf(socket: TlsSocket, isServer: boolean, asked: string | null, handshakeMs: number): TlsFacts {
   const { alpnProtocol, servername } = socket as unknown as { alpnProtocol: string | false; servername: string | false | null }
   return {
     version: socket.getProtocol() ?? '',
     cipher: socket.getCipher().name,
     alpn: alpnProtocol === false ? '' : alpnProtocol,
-    serverName: typeof servername === 'string' ? servername : asked,
+    serverName: asked ?? (typeof servername === 'string' ? servername : ''),
     resumed: socket.isSessionReused(),
     handshakeMs,
     client: isServer ? identityOf(socket) : null,

@@ -361,13 +361,23 @@ test('tls stream: a handshake that stands still is cancelled without a word, and
 })
 
 test('tls stream: bytes that were read before the handshake belong to it', async t => {
+  assert.equal((await withEarlyBytes(t)).digest.tls!.serverName, 'a.test')
+})
+
+test('tls stream: the name that the context was chosen by is the name, whatever OpenSSL is told later', async t => {
+  assert.equal((await withEarlyBytes(t, 'b.test')).digest.tls!.serverName, 'b.test')
+  assert.equal((await withEarlyBytes(t, '')).digest.tls!.serverName, '')
+})
+
+async function withEarlyBytes(t: TestContext, serverName?: string): Promise<TlsStream> {
   const secure = Promise.withResolvers<TlsStream>()
   const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, accepted => {
     const tcp = TcpStream.accept(accepted, {
       ...SILENT,
       onBytes(buffer, from, to) {
         const early = Buffer.from(buffer.subarray(from, to))
-        acceptTls(tcp, early, { secureContext: serverContext }, { onSecure: secure.resolve, onHandshakeFailed: secure.reject })
+        const owner = { onSecure: secure.resolve, onHandshakeFailed: secure.reject }
+        acceptTls(tcp, early, { secureContext: serverContext }, owner, serverName)
       },
     })
   }).listen(0, '127.0.0.1')
@@ -377,8 +387,8 @@ test('tls stream: bytes that were read before the handshake belong to it', async
   t.after(() => client.destroy())
   const stream = await within('the handshake', secure.promise)
   t.after(() => stream.destroy())
-  assert.equal(stream.digest.tls!.serverName, 'a.test')
-})
+  return stream
+}
 
 test('tls stream: TLS lies on other TLS, and an end below is an error above', async t => {
   const outer = await tlsSides(t)
