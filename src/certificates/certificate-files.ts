@@ -297,7 +297,7 @@ export class CertificateFiles {
       const { entry: { names, pairs } } = item, { outcome, since, reason } = this.#stateOf(item)
       return pairs.map(({ certFile, keyFile, keyType, leaf, notBefore, notAfter }) => ({
         names: names.slice(0, MAX_SHOWN_NAMES), moreNames: Math.max(0, names.length - MAX_SHOWN_NAMES),
-        file: certFile, keyFile, keyType, issuer: leaf.issuer.replaceAll('\n', ', '), fingerprint: leaf.fingerprint256,
+        file: certFile, keyFile, keyType, issuer: lineOf(leaf.issuer), fingerprint: leaf.fingerprint256,
         notBefore, notAfter, outcome, since, reason,
       }))
     })
@@ -325,6 +325,9 @@ export class CertificateFiles {
     }
   }
 }
+
+/** @param name undefined, whatever the types of Node.js say, of who has none */
+function lineOf(name: string | undefined): string { return (name ?? '').replaceAll('\n', ', ') }
 
 /** `expires in 12 days`; '' while there is time. */
 export function expiryText(notAfter: number, now: number): string {

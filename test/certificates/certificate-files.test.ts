@@ -10,7 +10,7 @@ import {
 } from '../../src/certificates/certificate-files.ts'
 import type { CertificateStatus } from '../../src/certificates/served-certificates.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
-import { makeTestCa, writeCertificate, type TestCertificate } from '../support/test-ca.ts'
+import { makeTestCa, selfSigned, writeCertificate, type TestCertificate } from '../support/test-ca.ts'
 
 const DAY = 86_400_000
 const ca = makeTestCa()
@@ -295,6 +295,11 @@ test('certificate files: an end that comes near is a line, and so is one that is
   assert.equal(expiryText(DAY, 0), 'expires in 1 day, on 1970-01-02')
   assert.equal(expiryText(DAY - 1, 0), 'expires in less than a day, on 1970-01-01')
   assert.equal(expiryText(0, 1), 'is expired since 1970-01-01')
+})
+
+test('certificate files: a certificate whose issuer has no name is shown like any other', t => {
+  const bench = new Bench(t, [], NO_CLIENT_CERTIFICATES, [selfSigned({ names: ['a.test'], commonName: null })])
+  assert.deepEqual([bench.first.issuer, bench.first.names], ['', ['a.test']])
 })
 
 test('certificate files: one look at a time', async t => {

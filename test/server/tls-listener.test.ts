@@ -372,6 +372,11 @@ test('TLS listener: clients\' certificates', async t => {
     assert.deepEqual(new Set(Object.values(await statuses(none, version))), new Set([200]))
     const { facts } = await required.get('a.test', { cert: good.cert, key: good.key })
     assert.equal((facts!.tls as unknown as { client: { subject: string } }).client.subject, 'CN=client-1')
+    // A workload has no other name.
+    const workload = ca.issue({ commonName: null, uris: ['spiffe://a.test/b'] })
+    const { tls: told } = (await required.get('a.test', { cert: workload.cert, key: workload.key })).facts!
+    const { subject, altNames } = (told as unknown as { client: { subject?: string; altNames: string } }).client
+    assert.deepEqual([subject, altNames], ['', 'URI:spiffe://a.test/b'])
   }
 })
 

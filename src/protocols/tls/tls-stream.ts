@@ -687,8 +687,11 @@ function identityOf(socket: TlsSocket): TlsIdentity | null {
   const certificate = socket.getPeerX509Certificate()
   if (certificate === undefined) return null
   const { fingerprint256, issuer, serialNumber, subject, subjectAltName } = certificate
-  return { subject, issuer, altNames: subjectAltName ?? '', serialNumber, fingerprint: fingerprint256 }
+  return { subject: named(subject), issuer: named(issuer), altNames: named(subjectAltName), serialNumber, fingerprint: fingerprint256 }
 }
+
+/** Node.js has undefined for an empty name, whatever its types say. */
+function named(name: string | undefined): string { return name ?? '' }
 
 let onreadWorks = true
 
