@@ -195,6 +195,8 @@ class ServerHandshake implements RunningStage, StreamOwner, HandshakeOwner, Slot
   #tls: TlsStream | null = null
   /** False: the application was asked, and could not say. */
   #answeredFor = true
+  /** What the listener asked of clients then. */
+  #clients: ClientRules | null = null
   /** When the hello was whole; 0: it never was. */
   #saidAt = 0
   #deadline = Number.POSITIVE_INFINITY
@@ -301,6 +303,7 @@ class ServerHandshake implements RunningStage, StreamOwner, HandshakeOwner, Slot
   /** @param served null: the default */
   #found(served: ServedEntry | null): void {
     if (this.tickIndex !== -1) this.#stage.host.ticker.remove(this)
+    this.#clients = this.#stage.files.clients
     this.#served = served ?? this.#stage.map.find('')
     if (this.#served === null) {
       this.#stream.writeText(UNRECOGNIZED_NAME)
@@ -344,7 +347,7 @@ class ServerHandshake implements RunningStage, StreamOwner, HandshakeOwner, Slot
   }
 
   onSecure(stream: TlsStream): void {
-    const served = this.#served!, { mode } = served.entry.clients, { map, options, host } = this.#stage
+    const served = this.#served!, { mode } = served.entry.clients, { map, options, host, files } = this.#stage
     const tls = stream.digest.tls!
     let shown: Buffer | null = null
     if (mode !== 'none') {
@@ -355,9 +358,9 @@ class ServerHandshake implements RunningStage, StreamOwner, HandshakeOwner, Slot
         return
       }
     }
-    const asked = { serverName: this.#serverName, answered: this.#answeredFor }
+    const asked = { serverName: this.#serverName, answered: this.#answeredFor, clients: this.#clients! }
     const site = new ConnectionSite(map, served, asked, shown, {
-      strict: options.sniMismatch === 'reject', open: options.certificateFor !== null,
+      strict: options.sniMismatch === 'reject', openUnder: options.certificateFor === null ? null : files,
     })
     this.#tell('ok', tls, '')
     this.#state = State.Over

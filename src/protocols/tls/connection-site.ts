@@ -11,6 +11,7 @@
  *
  * A client that is told 421 tries again on another connection (RFC 9110 15.5.20).
  */
+import type { ClientRules } from '../../certificates/certificate-entry.ts'
 import type { CertificateMap, ServedEntry } from './certificate-map.ts'
 import { isMadeFor, isServerName, plainServerName } from '../../certificates/server-name.ts'
 
@@ -20,14 +21,16 @@ export interface AskedName {
   readonly serverName: string
   /** False: the application was asked what the name is served with, and could not say. */
   readonly answered: boolean
+  /** What the listener asked of clients when the certificate was chosen. */
+  readonly clients: ClientRules
 }
 
 /** What the listener says. */
 export interface SiteRules {
   /** Any entry but the connection's own is one too many. */
   readonly strict: boolean
-  /** An application is asked for certificates of further names. */
-  readonly open: boolean
+  /** An application is asked for certificates of further names, which may leave what is asked of clients to these; null: it is not. */
+  readonly openUnder: { readonly clients: ClientRules } | null
 }
 
 export class ConnectionSite {
@@ -39,8 +42,11 @@ export class ConnectionSite {
   readonly #map: CertificateMap
   /** Any entry but the connection's own is one too many. */
   readonly #strict: boolean
-  /** Entries are made for names that no one knows before. */
-  readonly #open: boolean
+  /** Entries are made for names that no one knows before; null: they are not. */
+  readonly #openUnder: SiteRules['openUnder']
+  /** What that was when the certificate was chosen, and at the last look. */
+  readonly #clients: ClientRules
+  #clientsSeen: ClientRules | null = null
   /** What is served is what its name is to be served with. */
   readonly #answered: boolean
   /** The authority that was looked at last, at which state of the map, and what came of it. */
@@ -49,21 +55,24 @@ export class ConnectionSite {
   #verdict = false
 
   constructor(
-    map: CertificateMap, served: ServedEntry, { serverName, answered }: AskedName, clientCertificate: Buffer | null,
-    { strict, open }: SiteRules,
+    map: CertificateMap, served: ServedEntry, { serverName, answered, clients }: AskedName, clientCertificate: Buffer | null,
+    { strict, openUnder }: SiteRules,
   ) {
     this.#map = map
     this.served = served
     this.serverName = serverName
     this.clientCertificate = clientCertificate
     this.#strict = strict
-    this.#open = open
+    this.#openUnder = openUnder
+    this.#clients = clients
     this.#answered = answered
   }
 
   /** @param authority as in Host; '' where there is none */
   serves(authority: string): boolean {
-    if (authority === this.#authority && this.#swaps === this.#map.swaps) return this.#verdict
+    const clients = this.#openUnder === null ? null : this.#openUnder.clients
+    if (authority === this.#authority && this.#swaps === this.#map.swaps && clients === this.#clientsSeen) return this.#verdict
+    this.#clientsSeen = clients
     this.#verdict = this.#judge(plainServerName(withoutPort(authority)))
     this.#authority = authority
     this.#swaps = this.#map.swaps
@@ -73,7 +82,10 @@ export class ConnectionSite {
   #judge(host: string): boolean {
     const { served } = this, map = this.#map, exact = map.exact(host)
     // The application gave an entry for this name, or might for another one. Of an address, or nothing, it is never asked.
-    if (exact === null && this.#open && isServerName(host)) return host === this.serverName && this.#answered
+    if (exact === null && this.#openUnder !== null && isServerName(host)) {
+      const isAsBefore = served.clientsKey === '' || this.#openUnder.clients === this.#clients
+      return host === this.serverName && this.#answered && isAsBefore
+    }
     const other = exact ?? map.find(host)
     if (other === served) return true
     if (other === null || other.clientsKey !== served.clientsKey) return false

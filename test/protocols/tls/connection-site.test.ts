@@ -25,8 +25,12 @@ function mapOf(...given: readonly GivenCertificate[]): CertificateMap {
 function siteOf(
   map: CertificateMap, name: string, { strict = false, open = false, answered = true, served = map.find(name)! } = {},
 ): ConnectionSite {
-  return new ConnectionSite(map, served, { serverName: name, answered }, null, { strict, open })
+  const asked = { serverName: name, answered, clients: under.clients }
+  return new ConnectionSite(map, served, asked, null, { strict, openUnder: open ? under : null })
 }
+
+/** What a listener asks of clients. */
+const under = { clients: NO_CLIENT_CERTIFICATES }
 
 test('connection site: rules that were replaced hold no longer, and a certificate that was renewed is the same site', () => {
   const map = mapOf(a, b), site = siteOf(map, 'a.test', { strict: true })
@@ -66,4 +70,13 @@ test('connection site: where an application gives entries, a name that is not kn
 test('connection site: where the application could not say what a name asks for, the default does not stand in for it', () => {
   const map = mapOf(a), site = siteOf(map, 'c.test', { open: true, answered: false })
   assert.deepEqual(['c.test', 'd.test', 'a.test', '127.0.0.1'].map(host => site.serves(host)), [false, false, true, true])
+})
+
+test('connection site: who was let in under rules of the listener that were replaced comes again, also at a name of the application', t => {
+  const map = mapOf(a), [given] = entriesOf({ ...c, ...rules })
+  const guarded = siteOf(map, 'c.test', { open: true, served: map.answered(given!) }), plain = siteOf(map, 'd.test', { open: true })
+  assert.deepEqual([guarded.serves('c.test'), plain.serves('d.test')], [true, true])
+  under.clients = { mode: 'required', ca: [ca.cert], crl: [ca.crl()] }
+  t.after(() => { under.clients = NO_CLIENT_CERTIFICATES })
+  assert.deepEqual([guarded.serves('c.test'), plain.serves('d.test')], [false, true])
 })
