@@ -274,9 +274,11 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
     this.active++
     const shed = this.#admission.begin(this.#maxActive), { site } = facts
     const refusal = shed === null ? null : overloaded(shed)
-    if (refusal !== null || site === null || site.serves(session.request.headers.getKind(FieldKind.Host) ?? '')) {
-      return new Exchange(this, session, facts, refusal)
-    }
+    if (refusal !== null || site === null) return new Exchange(this, session, facts, refusal)
+    const authority = session.request.headers.getKind(FieldKind.Host) ?? ''
+    if (site.serves(authority)) return new Exchange(this, session, facts, null)
+    // Whatever else its client asks for here would be told the same.
+    if (site.isFor(authority)) session.connection.drain()
     const error = new ProxyError('MISDIRECTED', 'downstream', `the host is served on other connections than those for '${site.serverName}'`)
     return new Exchange(this, session, facts, error)
   }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import http2 from 'node:http2'
 import net from 'node:net'
 import path from 'node:path'
 import { test } from 'node:test'
@@ -330,6 +331,59 @@ test('TLS listener: 421 for a host whose entry asks other things of clients, wha
     ['m.test', 'm.test', 200], ['a.test', 'x.b.test', 200], ['a.test', 'any.test', 200],
   ]
   for (const [name, host, status] of expected) assert.equal(await statusOf(name, host), status, `${name} ${host}`)
+})
+
+test('TLS listener: who comes under rules that were replaced gets 421 once, and comes again on another connection', async t => {
+  const folder = temporaryFolder(t), crl = path.join(folder, 'clients.crl'), client = ca.issue({ names: ['client-1'] })
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(crl, ca.crl())
+  const proxy = await TlsProxy.start(t, { certificates: [site], clientCertificates: 'required', clientCa: [ca.cert], clientCrl: [crl] })
+  const socket = tls.connect({
+    host: '127.0.0.1', port: proxy.port, servername: 'a.test', rejectUnauthorized: false, cert: client.cert, key: client.key,
+  })
+  t.after(() => { socket.destroy() })
+  let text = ''
+  socket.on('data', data => { text += data })
+  const isGone = gone(socket)
+  const ask = (): void => { socket.write('GET / HTTP/1.1\r\nHost: a.test\r\n\r\n') }
+  ask()
+  await waitFor('the first answer', () => text.startsWith('HTTP/1.1 200') && text.endsWith('}'))
+  // Not of this client.
+  writeFileSync(crl, ca.crl([ca.issue()]))
+  await proxy.service.reloadCertificates()
+  text = ''
+  ask()
+  await isGone
+  assert.match(text, /^HTTP\/1\.1 421 [^]*\r\nConnection: close\r\n/)
+  assert.equal((await proxy.get('a.test', { cert: client.cert, key: client.key })).status, 200)
+})
+
+test('TLS listener: in HTTP/2 rules that were replaced end the connection, and another host does not', async t => {
+  const folder = temporaryFolder(t), crl = path.join(folder, 'clients.crl'), client = ca.issue({ names: ['client-1'] })
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(crl, ca.crl())
+  const proxy = await TlsProxy.start(t, {
+    certificates: [site, { ...wild, clientCertificates: 'none' }], clientCertificates: 'required', clientCa: [ca.cert], clientCrl: [crl],
+  })
+  const session = http2.connect(`https://127.0.0.1:${proxy.port}`, {
+    servername: 'a.test', rejectUnauthorized: false, cert: client.cert, key: client.key,
+  })
+  t.after(() => { session.destroy() })
+  let goneAways = 0
+  session.on('goaway', () => { goneAways++ })
+  const closed = new Promise(resolve => { session.once('close', resolve) })
+  const statusOf = async (authority: string): Promise<number> => {
+    const stream = session.request({ ':authority': authority }), [head] = await once(stream, 'response') as [http2.IncomingHttpHeaders]
+    stream.resume()
+    await once(stream, 'close')
+    return Number(head[':status'])
+  }
+  assert.deepEqual([await statusOf('a.test'), await statusOf('x.b.test'), await statusOf('a.test'), goneAways], [200, 421, 200, 0])
+  writeFileSync(crl, ca.crl([ca.issue()]))
+  await proxy.service.reloadCertificates()
+  assert.equal(await statusOf('a.test'), 421)
+  await closed
+  assert.ok(goneAways > 0)
 })
 
 test('TLS listener: with sniMismatch reject, 421 for every host of another certificate', async t => {

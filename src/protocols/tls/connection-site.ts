@@ -79,6 +79,9 @@ export class ConnectionSite {
     return this.#verdict
   }
 
+  /** Whether it was opened for this very host; without a name it was for any. */
+  isFor(authority: string): boolean { return this.serverName === '' || plainServerName(withoutPort(authority)) === this.serverName }
+
   #judge(host: string): boolean {
     const { served } = this, map = this.#map, exact = map.exact(host)
     // The application gave an entry for this name, or might for another one. Of an address, or nothing, it is never asked.
