@@ -20,7 +20,7 @@ import { ProxyError, type ErrorKind } from '../../errors/proxy-error.ts'
 import type { FieldLines } from '../../http/field-lines.ts'
 import { FieldKind, type HeaderMap } from '../../http/header-map.ts'
 import { HOP_BY_HOP } from '../../http/hop-by-hop.ts'
-import { REASONS, type RequestHead, type ResponseHead } from '../../http/message-head.ts'
+import { REASONS, RequestHead, type ResponseHead } from '../../http/message-head.ts'
 import type { Ticker, Timed } from '../../primitives/clock.ts'
 import { heldBytes } from '../../primitives/held-bytes.ts'
 import { BUFFER_RESERVE, copyWithReserve, writeRun, type ByteStream, type StreamDigest, type StreamOwner } from '../byte-stream.ts'
@@ -90,6 +90,9 @@ const HTTP2_OPENING = Buffer.from('PRI * HTTP/2.0\r\n', 'latin1')
 export type OpenHttp2 = (
   stream: ByteStream, listener: string, options: ResolvedHttp1ServerOptions, host: ConnectionHost, ticker: Ticker, acceptedAt: number,
 ) => DownstreamConnection & StreamOwner
+
+/** Takes the place of a request that is over: what one says is a kilobyte, and connections wait by the thousand. */
+const NO_REQUEST = RequestHead.build('GET', '/')
 
 /** Takes the place of an exchange that was released. */
 const NOBODY: DownstreamOwner = {
@@ -671,6 +674,7 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
 
   release(): void {
     this.#owner = NOBODY
+    this.request = NO_REQUEST
     if (this.#state === State.Detached) {
       this.#state = State.Closed
       this.acceptedBy?.onClosed(this)
