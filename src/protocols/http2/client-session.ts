@@ -246,10 +246,7 @@ export class Http2ClientSession extends SendingStream implements UpstreamSession
   /** @returns bytes that are used up: those that the owner has, or that nobody wants */
   onData(buffer: Buffer, from: number, to: number): number {
     const bytes = to - from
-    if (this.#tunnel !== null) {
-      this.bodyBytesIn += bytes
-      return this.#tunnel.onData(buffer, from, to) ? this.credit(bytes) : 0
-    }
+    if (this.#tunnel !== null) return this.#tunnel.onData(buffer, from, to) ? this.credit(bytes) : 0
     if (this.#state !== State.Asked) return bytes
     this.#touch()
     this.bodyBytesIn += bytes
@@ -347,6 +344,8 @@ export class Http2ClientSession extends SendingStream implements UpstreamSession
   detach(): DetachedStream {
     this.#state = State.Detached
     this.#owner = NOBODY
+    // What goes through a tunnel is no body, and counted by those who pass it on.
+    this.bodyBytesIn = 0
     const tunnel = this.#tunnel = new TunnelStream(this, this.#held)
     this.#held = null
     if (this.remoteEnded) tunnel.onEnd()

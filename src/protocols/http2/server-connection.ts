@@ -259,6 +259,14 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     this.#readOn()
   }
 
+  /** Behind a time in which nothing was read: what was due in it may have come long ago, and is read in a moment. */
+  #renewDeadlines(): void {
+    const { headTimeoutMs, http2 } = this.options, now = this.#now
+    if (this.#partDeadline !== NEVER) this.#partDeadline = now + headTimeoutMs
+    if (this.#blockDeadline !== NEVER) this.#blockDeadline = now + headTimeoutMs
+    if (this.#settingsDeadline !== NEVER) this.#settingsDeadline = now + http2.settingsAckTimeoutMs
+  }
+
   /** Unless something else still stands in the way. */
   #readOn(): void { if (this.#held === null && !this.#stuffed && this.#state < State.Linger) this.stream.resume() }
 
@@ -663,6 +671,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     this.sender.drained()
     if (!this.#stuffed || this.sender.blocked) return
     this.#stuffed = false
+    this.#renewDeadlines()
     this.#readOn()
   }
 

@@ -136,7 +136,8 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
   /** @returns bytes that are used up: those that the owner has, or that nobody wants */
   onData(buffer: Buffer, from: number, to: number): number {
     const bytes = to - from
-    this.bodyBytesIn += bytes
+    // What goes through a tunnel is no body, and counted by those who pass it on.
+    if (!this.#mayTunnel) this.bodyBytesIn += bytes
     if (this.#tunnel !== null) return this.#tunnel.onData(buffer, from, to) ? this.credit(bytes) : 0
     if (this.requestBodyLength === 0 && !this.#mayTunnel) {
       this.#malformed('more body than was announced')
@@ -303,8 +304,9 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
       return
     }
     if (this.#mayTunnel && status < 300) {
-      // It would be taken for the tunnel that was asked for.
-      head = new ResponseHead(NO_TUNNEL_STATUS, '', '2', headers)
+      // It would be taken for the tunnel that was asked for. Logs and metrics read the head, and tell what the client got.
+      head.status = NO_TUNNEL_STATUS
+      head.reason = ''
     }
     this.#hasBody = this.#method !== 'HEAD' && status !== 204 && status !== 304
     const announces = length >= 0 && status !== 204 && (this.#hasBody || length > 0), fits = headers.contentLength() === length

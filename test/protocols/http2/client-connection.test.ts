@@ -439,6 +439,7 @@ describe('http2 origin: tunnels', () => {
     assert.deepEqual(told, ['early ', 'late', 'end', 'closed null'])
     assert.deepEqual(world.words.slice(-2), ['head 1 trailers', 'data 1 5 end'])
     assert.equal(world.connection.active, 0)
+    assert.deepEqual([asked.session.bodyBytesIn, asked.session.bodyBytesOut], [0, 0], 'no byte of a tunnel is counted twice')
   })
 
   it('an origin that takes none is asked without, and one that says no has answered', async () => {

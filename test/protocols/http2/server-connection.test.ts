@@ -455,6 +455,7 @@ describe('http2 connection: tunnels', () => {
     assert.deepEqual(world.takeWords(), ['data 1 0 end'])
     session.release()
     assert.deepEqual([world.connection.tunnels, world.connection.active, world.connection.idle], [0, 0, true])
+    assert.deepEqual([session.bodyBytesIn, session.bodyBytesOut, stream.bytesRead], [0, 0, 10], 'no byte of a tunnel is counted twice')
   })
 
   it('a tunnel that its client resets is reset', async () => {
@@ -474,9 +475,14 @@ describe('http2 connection: tunnels', () => {
   it('a success that opens none is no success, which would be the tunnel (RFC 8441 5)', async () => {
     const world = await H2World.open()
     await world.say(world.head(1, WEBSOCKET, 0))
-    world.owners[0]!.answer(200, 'a page')
+    const { session } = world.owners[0]!, head = ResponseHead.build(200)
+    session.writeHead(head, 6, FieldLines.NONE)
+    session.writeBody(Buffer.from('a page'), 0, 6, true)
+    session.endResponse(null)
+    session.release()
     await world.settle()
     assert.deepEqual(world.takeWords(), ['head 1 502', 'data 1 6 end', 'reset 1 0'])
+    assert.equal(head.status, 502, 'logs tell what the client got')
   })
 
   it('a body that is refused may come on in many small frames', async () => {
@@ -779,6 +785,29 @@ describe('http2 connection: what hostile clients run into', () => {
     await world.say(world.head(20_001))
     assert.equal(world.owners.length, length + 1)
     assert.equal(world.words.filter(word => word.endsWith('204 end')).length, length)
+  })
+
+  it('one whose frame was cut in two while it was not read is not late with the rest of it', async () => {
+    const world = await H2World.open({ kernelBytes: 1000, http2: { maxConcurrentStreams: 8000 } })
+    for (let asked = 0; asked < 8000; asked += 20) await world.say(...Array.from({ length: 20 }, (_, at) => world.head(id(asked + at))))
+    const { near, far } = world.pair
+    await world.say(PING.subarray(0, 12))
+    far.pause()
+    for (const [asked, owner] of world.owners.entries()) {
+      owner.answer(204)
+      if (asked === 1000) await world.settle()
+    }
+    await world.settle()
+    assert.equal(near.paused, true)
+    await world.say(PING.subarray(12))
+    await world.wait(15_000)
+    assert.deepEqual([near.paused, near.destroyed], [true, false])
+    // It reads again, and the next tick comes before what it had sent does.
+    far.resume()
+    while (near.deliver() > 0) { /* all of it */ }
+    assert.equal(near.paused, false)
+    await world.wait(1000)
+    assert.deepEqual([world.goAwayCode, world.words.at(-1)], [-1, 'ping ack'])
   })
 
   it('frames behind GOAWAY are not read', async () => {
