@@ -12,7 +12,7 @@ import fc from 'fast-check'
 import type { HalfClose } from '../../src/protocols/http-options.ts'
 import { chance, type AnswerSpec, type RequestSpec } from '../support/exchange-sides.ts'
 import { ExchangeWorld, HOOKS_OF_MODEL, type Step, type WorldOptions, type WorldSides } from '../support/exchange-world.ts'
-import { H2_ORIGIN } from '../support/h2-sides.ts'
+import { H2_CLIENT, H2_ORIGIN } from '../support/h2-sides.ts'
 import { HTTP1_CLIENT, HTTP1_ORIGIN } from '../support/http1-sides.ts'
 import { MUX_CLIENT, MUX_ORIGIN } from '../support/mux/mux-sides.ts'
 
@@ -109,6 +109,8 @@ const SIDES: readonly { readonly sides: WorldSides; readonly share: number }[] =
   { sides: { client: MUX_CLIENT, origin: HTTP1_ORIGIN }, share: 0.4 },
   { sides: { client: MUX_CLIENT, origin: MUX_ORIGIN }, share: 0.4 },
   { sides: { client: HTTP1_CLIENT, origin: H2_ORIGIN }, share: 0.15 },
+  { sides: { client: H2_CLIENT, origin: HTTP1_ORIGIN }, share: 0.15 },
+  { sides: { client: H2_CLIENT, origin: H2_ORIGIN }, share: 0.15 },
 ]
 
 const lives = fc.array(step, { minLength: 1, maxLength: 80, size: 'max' })

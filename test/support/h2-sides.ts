@@ -224,6 +224,7 @@ class H2Client extends Client implements H2Watcher {
     response.length = Number(length ?? 0)
     stream.response = response
     this.tellHead(request, response)
+    if (isOther) request.seenStatus = 502
     if (switches) this.tellComplete(request, response)
     else if (request.spec.upgrade) {
       // It stays what it was, and the request is whole.
