@@ -57,8 +57,8 @@ export function readUrl(url: string): Where {
   const [, authority = '', rest = ''] = /^http:\/\/([^/?#]*)([^#]*)/i.exec(url) ?? []
   const [, v6, name, port = '80'] = /^(?:\[([\da-f:.]+)\]|([^@:[\]\s]+))(?::(\d{1,5}))?$/i.exec(authority) ?? []
   if (v6 === undefined && name === undefined) {
-    const isTls = /^https:/i.test(url)
-    throw new Refused(`the URL ${JSON.stringify(url)} leads to no listener: ${isTls ? 'none of them speaks TLS; ' : ''}${FORMS}`)
+    const why = /^https:/i.test(url) ? 'what is explained is a request without TLS; ' : ''
+    throw new Refused(`the URL ${JSON.stringify(url)} leads to no listener: ${why}${FORMS}`)
   }
   return { authority, host: v6 ?? name!, port: Number(port), target: rest.startsWith('/') ? rest : `/${rest}` }
 }

@@ -469,10 +469,7 @@ export class ExchangeWorld implements WorldView {
     if (source === 'upstream' && badOrigin && !this.origins.some(origin => origin.garbage)) {
       this.fail(`request ${request.id}: ${error.message}`)
     }
-    // Where requests share a connection, one that stands still within its head ends them all.
-    const isLate = error.limit === 'head-timeout' && request.client.slow
-    const badClient = request.spec.broken || request.client.garbage || isLate
-    if (source === 'downstream' && (kind === 'BAD_FRAMING' || kind === 'BAD_HEAD') && !badClient) {
+    if (source === 'downstream' && (kind === 'BAD_FRAMING' || kind === 'BAD_HEAD') && !request.spec.broken && !request.client.garbage) {
       this.fail(`request ${request.id}: ${error.message}`)
     }
   }

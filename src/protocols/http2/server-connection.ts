@@ -629,14 +629,14 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   }
 
   /** The connection cannot go on: the client is told why, and nothing more of it is read. */
-  #break(code: ErrorCode, text: string, limit: string): void {
+  #break(code: ErrorCode, text: string, limit: string, kind: 'BAD_FRAMING' | 'HEAD_TIMEOUT' = 'BAD_FRAMING'): void {
     if (this.#state >= State.Linger) return
     this.#state = State.Broken
     this.#reader.stop()
     this.#dropHeld()
-    this.#refused('BAD_FRAMING', text, limit, 400)
+    this.#refused(kind, text, limit, kind === 'HEAD_TIMEOUT' ? 408 : 400)
     this.sender.goAway(this.#lastStream, code)
-    this.#endAll(new ProxyError('BAD_FRAMING', 'downstream', text, { limit }))
+    this.#endAll(new ProxyError(kind, 'downstream', text, { limit }))
     this.#deadline = this.#now + FAREWELL_MS
     this.sender.finish()
     this.acceptedBy?.onUnfinished(this)
@@ -814,7 +814,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     if (this.#stuffed) return
     if (now >= this.#settingsDeadline) this.#break(ErrorCode.SettingsTimeout, 'SETTINGS were not acknowledged', 'settings-ack-timeout')
     else if (now >= Math.min(this.#blockDeadline, this.#partDeadline)) {
-      this.#calm('head-timeout', `no complete head within ${headTimeoutMs} ms`)
+      this.#break(ErrorCode.EnhanceYourCalm, `no complete head within ${headTimeoutMs} ms`, 'head-timeout', 'HEAD_TIMEOUT')
     } else if (!this.#sawSettings && now >= this.#deadline) this.#fail('no SETTINGS came')
     else if (this.active === 0 && this.#streams.size === 0 && now - this.#idleSince >= http2.idleTimeoutMs) {
       this.#leave()

@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import type { ProxyError } from '../../../src/errors/proxy-error.ts'
 import { FieldLines } from '../../../src/http/field-lines.ts'
 import { FieldKind, HeaderMap } from '../../../src/http/header-map.ts'
 import { ResponseHead } from '../../../src/http/message-head.ts'
@@ -689,6 +690,8 @@ describe('http2 connection: what hostile clients run into', () => {
     assert.equal(world.standing, 'unfinished')
     await world.wait(11_000)
     assert.equal(world.goAwayCode, EnhanceYourCalm)
+    const [{ kind, limit, status }] = world.refusals as [ProxyError]
+    assert.deepEqual([kind, limit, status], ['HEAD_TIMEOUT', 'head-timeout', 408])
   })
 
   it('a frame that is never finished, at whatever size, and one that is finished by another', async () => {
