@@ -139,6 +139,8 @@ export interface DownstreamConnection {
   readonly idle: boolean
   /** Only the client's FIN is still awaited. */
   readonly lingering: boolean
+  /** Its last bytes are on their way to the client, and `destroy` would lose them. Ends by itself, as fast as the client takes them. */
+  readonly parting: boolean
 
   /** Closes an idle connection politely; leaves any other alone. */
   closeIdle(): void

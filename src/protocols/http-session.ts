@@ -117,8 +117,13 @@ export interface DownstreamSession {
   release(): void
   /** The transport must not carry another request: the next head says so, or `release()` closes it. */
   refuseReuse(): void
-  /** Ends this session now, in a way that the client cannot mistake for a complete answer. `release()` still follows. */
-  abort(): void
+  /** The end of the answer is a mark of its own, so that it may come anywhere: neither a length nor the connection's end says it. */
+  readonly endsByMark: boolean
+  /**
+   * Ends this session now, in a way that the client cannot mistake for a complete answer. `release()` still follows.
+   * @param draining the time of a drain is over: nothing is wrong with the answer. @default false
+   */
+  abort(draining?: boolean): void
   /**
    * Within a call of the owner: leaves the last chunk to the owner for good. Returns false when the transport still needs that
    * buffer: finish with the chunk before `release()`.

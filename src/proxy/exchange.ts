@@ -1213,7 +1213,9 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   #cut(error: ProxyError): void {
     if (this.#ended) return
     this.error ??= error
-    this.#down.abort()
+    const down = this.#down, draining = error.kind === 'DRAINING'
+    if (draining && down.endsByMark && this.response !== null && endsAnywhere(this.response)) down.endResponse(null)
+    else down.abort(draining)
     this.#finish()
   }
 
@@ -1254,6 +1256,15 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     }
     down.release()
   }
+}
+
+/**
+ * An event stream has no end of its own: its readers drop an event that is not whole, and come back for the next one (HTML 9.2.6).
+ * Within a coding the end would be a fault.
+ */
+function endsAnywhere({ headers }: ResponseHead): boolean {
+  const type = asciiLower(headers.get('content-type') ?? '')
+  return /^text\/event-stream[ \t]*(?:;|$)/.test(type) && !headers.has('content-encoding')
 }
 
 /** The reason of a signal when nothing is wrong. */

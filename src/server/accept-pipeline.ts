@@ -116,6 +116,7 @@ class StagedConnection implements DownstreamConnection, Timed {
   get tunnels(): number { return 0 }
   get idle(): boolean { return this.#state === State.Staging && this.#running?.underWay !== true }
   get lingering(): boolean { return false }
+  get parting(): boolean { return false }
 
   begin(): void { this.#start(0, null, NO_FACTS) }
 

@@ -2,7 +2,8 @@
  * Finishes what is in flight and takes nothing new. Two words: **retire** (a replacement serves new connections; an idle one
  * is kept for its next request, which gets `Connection: close`, and closed only after idleDrainMs) and **stop** (the same
  * for STOP_IDLE_MS and until nothing is in flight, then idle ones get a lingering close). Ends as soon as the last
- * connection is gone; requests left at hardDrainMs are cut.
+ * connection is gone; requests left at hardDrainMs are cut. What that ends in order (an event stream, an answer that was not begun,
+ * streams of HTTP/2) gets to its client: a retirement gives it CUT_MS, a stop as much as the kernel takes.
  *
  * Upgraded connections have times of their own, webSocketDrainMs and tunnelDrainMs. A retirement spreads what it closes
  * over closeSpreadMs, so that not all clients come back at once. A stop has hardDrainMs for everything: they are closed
@@ -46,6 +47,9 @@ const STOP_CLOSE_MS = 2000
  */
 const STOP_IDLE_MS = 300
 
+/** On retire, what was written when a connection was cut has this long to get to the client. */
+const CUT_MS = 1000
+
 /** On stop, what only waits for the client's FIN, or for a first request, gets this long. */
 const STOP_LINGER_MS = 1000
 
@@ -79,6 +83,7 @@ export class Drain {
   #idleEndAt = NEVER
   #closeSpreadMs = NEVER
   #cut = 0
+  #cutting = false
   readonly #cutSeen = new WeakSet<DownstreamConnection>()
   /** Where in the spread a tunnel's turn is, 0 to 1. */
   readonly #turns = new WeakMap<Tunnel, number>()
@@ -179,8 +184,10 @@ export class Drain {
   }
 
   #cutConnections(now: number): void {
+    // A cut ends an exchange, which leads back here before the exchange has let go of its connection.
+    if (this.#cutting) return
+    this.#cutting = true
     const text = `still in flight after ${Math.round(now - this.#startedAt)} ms of draining`
-    // A cut ends an exchange, which leads back here before the loop is through.
     for (const connection of this.#subject.connections()) {
       if (!this.#cutSeen.has(connection)) {
         this.#cutSeen.add(connection)
@@ -188,8 +195,14 @@ export class Drain {
         connection.cut(new ProxyError('DRAINING', 'internal', text))
       }
       // Tunnels have times of their own, and the last one leaves a connection that is cut then.
-      if (connection.tunnels === 0) connection.destroy()
+      if (connection.tunnels > 0) continue
+      connection.closeIdle()
+      if (connection.parting && !this.#stops && now < this.#cutAt + CUT_MS) continue
+      // The kernel has all of it: without RST it sends that first.
+      if (connection.lingering) connection.stream.destroy()
+      else connection.destroy()
     }
+    this.#cutting = false
   }
 }
 

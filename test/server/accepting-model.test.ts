@@ -105,6 +105,7 @@ class PretendedConnection implements DownstreamConnection, StreamOwner {
   active = 0
   readonly tunnels = 0
   lingering = false
+  readonly parting = false
   closed = 0
   drains = 0
   bookNewer: DownstreamConnection | null = null

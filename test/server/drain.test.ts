@@ -1,5 +1,6 @@
 /** Drains of a real service with real connections, in a time that only the test moves. */
 import assert from 'node:assert/strict'
+import http2 from 'node:http2'
 import { test, type TestContext } from 'node:test'
 import { DRAIN_DEFAULTS } from '../../src/config/supervisor-options.ts'
 import { HttpConnector } from '../../src/connector/http-connector.ts'
@@ -118,4 +119,75 @@ test('drain: the hard deadline of a retirement leaves tunnels the time of their 
   // FIN both ways, then the cut.
   clock.advance(3000)
   assert.deepEqual(await within('the outcome', drained), { cut: 1 })
+})
+
+const STREAMED = 'HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n'
+const CHUNKED = 'Transfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n'
+/** What an origin has sent of an answer when the time is over. */
+const BEGUN: Readonly<Record<string, string>> = {
+  '/events': STREAMED + CHUNKED,
+  '/events/compressed': `${STREAMED}Content-Encoding: gzip\r\n${CHUNKED}`,
+  '/events/announced': `${STREAMED}Content-Length: 1000\r\n\r\ndata: 1\n\n`,
+  '/text': `HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n${CHUNKED}`,
+  '/text/event-stream-like': `HTTP/1.1 200 OK\r\nContent-Type: text/event-streams\r\n${CHUNKED}`,
+}
+
+/** Asks for one of these, and for nothing else, of an origin that does not go on. */
+function startEndless(t: TestContext): Promise<Timed> {
+  return start(t, { leavesExchangesOpen: true, script: async exchange => { await exchange.send(BEGUN[exchange.request.target] ?? '') } })
+}
+
+for (const [target, version, whole] of [
+  ['/events', 1, true], ['/events', 0, false], ['/events/compressed', 1, false], ['/events/announced', 1, false],
+  ['/text', 1, false], ['/text/event-stream-like', 1, false],
+] as const) {
+  const what = whole ? 'ends in order' : 'is reset'
+  test(`drain: at the hard deadline ${target} over HTTP/1.${version} ${what}`, async t => {
+    const { proxy, clock } = await startEndless(t)
+    const client = await proxy.connect()
+    await client.write(`GET ${target} HTTP/1.${version}\r\nHost: a\r\n\r\n`)
+    await waitFor('the first event', () => client.unread.includes('data: 1\n\n'))
+    const drained = proxy.server.drain({ ...LONG, hardDrainMs: 1000 })
+    clock.advance(1000)
+    if (whole) {
+      const { complete, body } = await client.readResponse()
+      assert.deepEqual([complete, body.toString()], [true, 'data: 1\n\n'])
+    }
+    await waitFor('the end', () => client.ended || client.error !== null)
+    assert.deepEqual([client.error === null, client.ended], [whole, whole])
+    client.end()
+    assert.deepEqual(await within('the outcome', drained), { cut: 1 })
+  })
+}
+
+test('drain: at the hard deadline streams of one connection end as they would alone, and nothing of that is lost', async t => {
+  const { proxy, clock } = await startEndless(t)
+  const session = http2.connect(`http://127.0.0.1:${proxy.port}`)
+  const goaways: number[] = [], errors: string[] = []
+  session.on('goaway', (code, lastStream) => { goaways.push(code, lastStream ?? -1) })
+  session.on('error', ({ message }) => errors.push(message))
+  t.after(() => session.destroy())
+  const streams = [...Object.keys(BEGUN), '/silent'].map(target => {
+    const stream = session.request({ ':path': target }), told = { target, status: 0, whole: false, code: -1 }
+    stream.on('error', () => { /* the code says it */ })
+    stream.on('response', head => { told.status = head[':status'] ?? 0 })
+    stream.on('end', () => { told.whole = stream.rstCode === 0 })
+    stream.on('close', () => { told.code = stream.rstCode ?? -1 })
+    stream.resume()
+    return told
+  })
+  await waitFor('all at the origin', () => proxy.origin.requests.length === streams.length)
+  await waitFor('their heads', () => streams.filter(({ status }) => status === 200).length === streams.length - 1)
+  const drained = proxy.server.drain({ ...LONG, hardDrainMs: 1000 })
+  await waitFor('the second GOAWAY', () => goaways.length === 4)
+  assert.deepEqual(goaways, [0, 2 ** 31 - 1, 0, 2 * streams.length - 1])
+  clock.advance(1000)
+  assert.deepEqual(await within('the outcome', drained), { cut: streams.length })
+  await waitFor('the ends', () => streams.every(({ code }) => code !== -1))
+  const { NGHTTP2_CANCEL: CANCEL } = http2.constants
+  assert.deepEqual(Object.fromEntries(streams.map(({ target, status, code }) => [target, [status, code]])), {
+    '/events': [200, 0], '/events/compressed': [200, CANCEL], '/events/announced': [200, CANCEL],
+    '/text': [200, CANCEL], '/text/event-stream-like': [200, CANCEL], '/silent': [503, 0],
+  })
+  assert.deepEqual([streams[0]!.whole, errors], [true, []])
 })

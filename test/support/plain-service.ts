@@ -89,6 +89,7 @@ class PlainConnection implements DownstreamConnection, StreamOwner {
   get tunnels(): number { return 0 }
   get idle(): boolean { return this.#state === State.Idle }
   get lingering(): boolean { return this.#state === State.Linger }
+  get parting(): boolean { return false }
 
   onBytes(buffer: Buffer, from: number, to: number): void {
     if (this.#state === State.Linger) return

@@ -726,6 +726,8 @@ export class Http1ServerSession implements DownstreamConnection, DownstreamSessi
   cut(error: ProxyError): void { if (this.#state === State.Exchange) this.#fault(error) }
 
   get lingering(): boolean { return this.#state === State.Linger && this.stream.bytesQueued === 0 }
+  get parting(): boolean { return this.#state === State.Linger && this.stream.bytesQueued > 0 }
+  get endsByMark(): boolean { return this.#chunked }
 
   /**
    * Closes as soon as the kernel has the answer. Over TLS the end is said (close_notify), which only `end()` does: without it a client

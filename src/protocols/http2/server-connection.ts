@@ -187,6 +187,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
       this.#prefaceAt % PREFACE.length === 0
   }
   get lingering(): boolean { return this.#state === State.Linger && this.stream.bytesQueued === 0 }
+  get parting(): boolean { return this.#state === State.Linger || (this.active === 0 && this.#streams.size > 0) }
   get date(): string { return httpDate(this.ticker.clock) }
   get #now(): number { return this.ticker.clock.now() }
 

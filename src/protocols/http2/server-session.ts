@@ -117,6 +117,7 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
   get listener(): string { return this.connection.listener }
   get detached(): boolean { return this.#state === State.Detached }
   get responseEnded(): boolean { return this.#responseEnded }
+  get endsByMark(): boolean { return this.#hasBody && this.#unsent < 0 }
   get #now(): number { return this.connection.ticker.clock.now() }
 
   get limits(): RequestLimits { return this.#limits }
@@ -379,8 +380,8 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
   /** Other exchanges share the connection: it stays. */
   refuseReuse(): void { /* nothing to refuse */ }
 
-  abort(): void {
-    if (!this.localEnded) this.reset(ErrorCode.InternalError)
+  abort(draining = false): void {
+    if (!this.localEnded) this.reset(draining ? ErrorCode.Cancel : ErrorCode.InternalError)
   }
 
   /** RST_STREAM, without a word to the owner. */

@@ -93,6 +93,7 @@ export class MuxServerConnection implements DownstreamConnection, ChannelOwner, 
     const { open, within } = this.channel
     return (this.#state === State.Open || this.#state === State.Leaving) && this.active === 0 && open === 0 && !within
   }
+  get parting(): boolean { return false }
   get lingering(): boolean { return this.#state === State.Linger && this.channel.open === 0 && this.stream.bytesQueued === 0 }
 
   // ---- bytes of the client
@@ -278,6 +279,7 @@ export class MuxServerSession implements DownstreamSession, StreamReceiver {
   awaitsContinue = false
   wantsSwitch = false
   readonly acceptsTrailers = true
+  readonly endsByMark = false
   targetUnusual = false
   /** A stream's END is that of its request; a connection's FIN ends them all. */
   halfClose: HalfClose = 'abort'
