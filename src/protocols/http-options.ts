@@ -53,6 +53,11 @@ export interface HttpServerOptions {
   minSendBytesPerSecond?: number
   /** Whole exchange, in ms; past it 408, or the connection is cut when the response began. 0 turns it off. @default 0 */
   totalTimeoutMs?: number
+  /**
+   * Longest time in which nothing of an exchange over HTTP/2 passes either way, in ms; past it its stream is reset. Tunnels have times of
+   * their own. 0 turns it off. @default 300000
+   */
+  streamIdleTimeoutMs?: number
   /** Whether CONNECT reaches the hooks; otherwise 405. @default false */
   allowConnect?: boolean
 }
@@ -60,7 +65,8 @@ export type ResolvedHttpServerOptions = Readonly<Required<HttpServerOptions>>
 
 /** What a session looks at while its request is served, and so the part that one request may have otherwise. */
 export type RequestLimits = Pick<ResolvedHttpServerOptions,
-  'maxRequestBodyBytes' | 'bodyIdleTimeoutMs' | 'minBodyBytesPerSecond' | 'sendTimeoutMs' | 'minSendBytesPerSecond' | 'totalTimeoutMs'>
+  'maxRequestBodyBytes' | 'bodyIdleTimeoutMs' | 'minBodyBytesPerSecond' | 'sendTimeoutMs' | 'minSendBytesPerSecond' | 'totalTimeoutMs'
+  | 'streamIdleTimeoutMs'>
 
 export const HTTP_SERVER_OPTIONS = {
   maxUriBytes: size(8192, { min: 256 }),
@@ -80,6 +86,7 @@ export const HTTP_SERVER_OPTIONS = {
   sendTimeoutMs: duration(60_000),
   minSendBytesPerSecond: rate(500, { zero: 'turns it off' }),
   totalTimeoutMs: duration(0, { zero: 'turns it off' }),
+  streamIdleTimeoutMs: duration(300_000, { zero: 'turns it off' }),
   allowConnect: flag(false),
 } satisfies OptionTable<HttpServerOptions>
 

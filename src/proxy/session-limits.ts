@@ -22,6 +22,11 @@ export interface SessionLimits {
   minSendBytesPerSecond?: number
   /** Whole exchange, from the end of the request's head, in ms; past it 408, or the answer is cut. 0 turns it off. */
   totalTimeoutMs?: number
+  /**
+   * Longest time in which nothing of an exchange over HTTP/2 passes either way, in ms; past it its stream is reset. Where an origin may
+   * be silent for longer, raise it with `readTimeoutMs`. 0 turns it off.
+   */
+  streamIdleTimeoutMs?: number
   /** From the end of the request to the first byte of the origin's response, in ms; past it 504. */
   firstByteTimeoutMs?: number
   /** From the first byte of the origin's response head to its end, in ms; past it 504. */
@@ -33,10 +38,11 @@ export interface SessionLimits {
 }
 
 const { maxRequestBodyBytes, bodyIdleTimeoutMs, minBodyBytesPerSecond } = HTTP_SERVER_OPTIONS
-const { sendTimeoutMs, minSendBytesPerSecond, totalTimeoutMs } = HTTP_SERVER_OPTIONS
+const { sendTimeoutMs, minSendBytesPerSecond, totalTimeoutMs, streamIdleTimeoutMs } = HTTP_SERVER_OPTIONS
 
 const OF_CLIENT = {
   maxRequestBodyBytes, bodyIdleTimeoutMs, minBodyBytesPerSecond, sendTimeoutMs, minSendBytesPerSecond, totalTimeoutMs,
+  streamIdleTimeoutMs,
 } satisfies OptionTable<RequestLimits>
 const SESSION_LIMITS = { ...OF_CLIENT, ...ORIGIN_TIMES } satisfies OptionTable<SessionLimits>
 

@@ -20,5 +20,8 @@ export class Budget {
     return true
   }
 
-  give(): void { if (this.#left < this.#burst) this.#left++ }
+  /** A quarter of the burst or less is left. */
+  get isLow(): boolean { return this.#left <= this.#burst / 4 }
+
+  give(count = 1): void { this.#left = Math.min(this.#burst, this.#left + count) }
 }

@@ -65,6 +65,10 @@ export class FrameReader {
   /** A frame, or a header block, is under way. */
   get within(): boolean { return this.#state !== State.Head || this.#headBytes > 0 || this.#blockStream !== 0 }
   get withinBlock(): boolean { return this.#blockStream !== 0 }
+  /** A part of a frame came. */
+  get withinFrame(): boolean { return this.#headBytes > 0 || (this.#state !== State.Head && this.#state !== State.Stopped) }
+  /** It is one of DATA. */
+  get withinData(): boolean { return this.#state === State.PadLength || this.#state === State.Data || this.#state === State.Padding }
   get heldBytes(): number { return this.#held === null ? 0 : this.#held.length }
 
   stop(): void {

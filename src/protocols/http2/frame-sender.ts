@@ -1,7 +1,8 @@
 /**
  * The sending side of a connection, of either role: frames are joined (joined-writes.ts), heads and control frames at once, bodies as
  * far as the window of the connection and the transport take them. Streams with more stand in line, and each sends a frame in
- * its turn (RFC 9113 5.2).
+ * its turn (RFC 9113 5.2): small answers first, which are those of which a frame at most waits. So a page or a message does not wait
+ * behind downloads; of every four frames one is a download's all the same.
  *
  * While the transport has not taken what it was given, nothing more is handed to it.
  * Tests: server-connection.test.ts, client-connection.test.ts
@@ -23,6 +24,8 @@ export interface LinedStream {
   nextInLine: LinedStream | null
   /** It has something to send, and a window for it. */
   readonly waits: boolean
+  /** What waits fits in one frame. */
+  readonly brief: boolean
   /** One frame. */
   sendQueued(): void
   tellDrained(): void
@@ -31,7 +34,33 @@ export interface LinedStream {
 /** What is joined is written so often in a turn; then others have theirs. */
 const ROUNDS_A_TURN = 16
 
+/** Of so many frames in a row one is of a stream with much to send, where there is one. */
+const FRAMES_A_LONG_ONE = 4
+
 const SCRATCH = Buffer.alloc(8)
+
+/** Streams in the order in which they came. */
+class Line {
+  first: LinedStream | null = null
+  #last: LinedStream | null = null
+
+  add(stream: LinedStream): void {
+    stream.inLine = true
+    if (this.#last === null) this.first = stream
+    else this.#last.nextInLine = stream
+    this.#last = stream
+  }
+
+  /** Only where there is one. */
+  shift(): LinedStream {
+    const stream = this.first!
+    this.first = stream.nextInLine
+    if (this.first === null) this.#last = null
+    stream.nextInLine = null
+    stream.inLine = false
+    return stream
+  }
+}
 
 export class FrameSender implements Joining {
   readonly stream: ByteStream
@@ -49,8 +78,9 @@ export class FrameSender implements Joining {
   ended = false
   readonly #onTurn: { onTurnSent(): void }
   #dirty = false
-  #first: LinedStream | null = null
-  #last: LinedStream | null = null
+  readonly #brief = new Line()
+  readonly #long = new Line()
+  #sinceLong = 0
   #pumping = false
 
   /** @param onTurn is told behind what a turn of the event loop had to send */
@@ -122,8 +152,12 @@ export class FrameSender implements Joining {
     return this.send(FrameType.Data, 0, stream, buffer, from, to)
   }
 
+  get #lined(): boolean { return this.#brief.first !== null || this.#long.first !== null }
+  /** The window of the connection keeps streams whose own are open. */
+  get windowShut(): boolean { return this.sendWindow <= 0 && this.#lined }
+
   /** A window has opened: who stands in line may go on. */
-  goOn(): void { if (this.#first !== null) this.#soon() }
+  goOn(): void { if (this.#lined) this.#soon() }
 
   #soon(): void {
     if (this.#dirty) return
@@ -149,7 +183,7 @@ export class FrameSender implements Joining {
     for (let round = 0; !this.blocked; round++) {
       this.#pump()
       if (this.writes.length === 0 || !this.#write()) break
-      if (this.#first === null || this.sendWindow <= 0) break
+      if (!this.#lined || this.sendWindow <= 0) break
       if (round === ROUNDS_A_TURN) {
         this.#soon()
         break
@@ -167,10 +201,8 @@ export class FrameSender implements Joining {
   /** A stream has more than it could send, and a window for it. */
   lineUp(stream: LinedStream): void {
     if (stream.inLine) return
-    stream.inLine = true
-    if (this.#last === null) this.#first = stream
-    else this.#last.nextInLine = stream
-    this.#last = stream
+    if (stream.brief) this.#brief.add(stream)
+    else this.#long.add(stream)
     if (!this.blocked && !this.#pumping) this.#soon()
   }
 
@@ -178,17 +210,22 @@ export class FrameSender implements Joining {
   #pump(): void {
     if (this.#pumping) return
     this.#pumping = true
-    while (this.#first !== null && !this.blocked && this.writes.length < JOINED_BYTES && this.sendWindow > 0) {
-      const stream = this.#first
-      this.#first = stream.nextInLine
-      if (this.#first === null) this.#last = null
-      stream.nextInLine = null
-      stream.inLine = false
+    while (this.#lined && !this.blocked && this.writes.length < JOINED_BYTES && this.sendWindow > 0) {
+      const stream = this.#next()
       stream.sendQueued()
       if (stream.waits) this.lineUp(stream)
       else stream.tellDrained()
     }
     this.#pumping = false
+  }
+
+  #next(): LinedStream {
+    const brief = this.#brief, long = this.#long
+    if (brief.first === null || (long.first !== null && ++this.#sinceLong >= FRAMES_A_LONG_ONE)) {
+      this.#sinceLong = 0
+      return long.shift()
+    }
+    return brief.shift()
   }
 
   /** FIN behind everything that is joined, whatever the transport has still to take. */

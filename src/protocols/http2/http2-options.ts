@@ -22,6 +22,11 @@ export interface Http2ServerOptions {
   maxContinuationFrames?: number
   /** Parts in which a Cookie field may come; past it 431. @default 256 */
   maxCookieCrumbs?: number
+  /**
+   * Heads of the requests that are under way on a connection, 32 bytes added to each field, in bytes; past it further ones are refused
+   * with REFUSED_STREAM. At least 65536. @default 1048576
+   */
+  maxHeldHeadBytes?: number
   /** What a client may send on a stream before it is read, in bytes. At most 2147483647. @default 262144 */
   streamWindowBytes?: number
   /** The same for all streams of a connection. At least 65535. At most 2147483647. @default 1048576 */
@@ -69,6 +74,7 @@ export const HTTP2_SERVER_OPTIONS = {
   maxHeaderBlockBytes: size(65_536, { min: 16_384 }),
   maxContinuationFrames: count(8),
   maxCookieCrumbs: count(256),
+  maxHeldHeadBytes: size(1_048_576, { min: 65_536 }),
   streamWindowBytes: size(262_144, { max: MAX_WINDOW_BYTES }),
   connectionWindowBytes: size(1_048_576, { min: 65_535, max: MAX_WINDOW_BYTES }),
   maxResets: count(200),

@@ -6,7 +6,7 @@
 import { FORBIDDEN_TRAILERS, FORBIDDEN_TRAILER_KINDS } from '../../http/field-rules.ts'
 import type { HeaderMap } from '../../http/header-map.ts'
 import { heldBytes } from '../../primitives/held-bytes.ts'
-import { Flag, FrameType } from './frames.ts'
+import { Flag, FrameType, MIN_MAX_FRAME_BYTES } from './frames.ts'
 import type { BlockWriter, FrameSender, LinedStream } from './frame-sender.ts'
 
 /** Header blocks of a connection, trailers among them. */
@@ -57,6 +57,9 @@ export abstract class SendingStream implements LinedStream {
   }
   /** Bytes that went into the connection's buffer: as much as can be told of one stream. */
   get bytesTaken(): number { return this.#taken }
+  get brief(): boolean { return this.#queued <= MIN_MAX_FRAME_BYTES }
+  /** Its own window keeps what waits, and nothing else does. */
+  get windowShut(): boolean { return this.sendWindow <= 0 && this.#queue !== null }
   get waits(): boolean { return this.#queue !== null && this.sendWindow > 0 && !this.closed }
 
   /** Sends the head that was just written. */

@@ -22,12 +22,13 @@ import type { AcceptingListener, ConnectionHost, DownstreamConnection } from '..
 import type { ResolvedHttpServerOptions } from '../http-options.ts'
 import { httpDate } from '../http1/date.ts'
 import { SendProgress } from '../send-progress.ts'
-import { Budget } from './budget.ts'
+import { BlockParts } from './block-parts.ts'
 import { ErrorCode } from './error-code.ts'
 import {
   FIRST_WINDOW, FrameType, Flag, MAX_MAX_FRAME_BYTES, MAX_STREAM_ID, MAX_WINDOW, MIN_MAX_FRAME_BYTES, PREFACE, Setting,
   readUint32,
 } from './frames.ts'
+import { FrameBudgets, Spent } from './frame-budgets.ts'
 import { FrameReader, type FrameSink } from './frame-reader.ts'
 import { FrameSender } from './frame-sender.ts'
 import { HpackDecoder } from './hpack-decoder.ts'
@@ -58,8 +59,6 @@ const FLOOD_FACTOR = 4
 /** Payload of the PING that shows when the client has seen the first GOAWAY. */
 const LEAVING_PING = Buffer.from('\x00\x00cirque', 'latin1')
 
-const EMPTY_DATA_PER_SECOND = 1, GLITCHES_PER_SECOND = 33, PINGS_PER_SECOND = 50, PRIORITIES_PER_SECOND = 10, RESETS_PER_SECOND = 33
-const SETTINGS_PER_SECOND = 1
 /** WINDOW_UPDATE frames that a stream, and a DATA frame, may bring. */
 const UPDATES_A_STREAM = 2, UPDATES_A_FRAME = 10
 
@@ -102,6 +101,10 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   readonly #streams = new Map<number, Http2ServerSession>()
   /** Whose exchange is under way. */
   readonly #sessions = new Set<Http2ServerSession>()
+  /** Those of them that are not on the wire any more. */
+  #offWire = 0
+  /** Of exchanges under way, as decoded, 32 for each field included. */
+  #heldHeadBytes = 0
   readonly #secure: boolean
   #state: State = State.Preface
   #prefaceAt = 0
@@ -119,23 +122,25 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   #heldCounted = 0
   #partOf = 0
   #partDeadline = NEVER
-  #blockStream = 0
-  #blockFlags = 0
-  #block: Buffer | null = null
-  #blockBytes = 0
-  #blockFrames = 0
+  readonly #block = new BlockParts()
   #blockDeadline = NEVER
   #receiveWindow: number
   #unreported = 0
   /** Whose DATA frame is being read; null: nobody's who would want it. */
   #dataSession: Http2ServerSession | null = null
+  #dataLength = 0
   #dataLeft = 0
+  /** Of bodies on streams that this side reset: what their windows still let come. */
+  #stragglerBytes = 0
 
   // ---- writing
   #controlQueued = 0
   /** What waits behind the transport is so much that nothing more is read that could be answered. */
   #stuffed = false
   readonly #progress: SendProgress
+  /** How fast the window of the connection opens where it alone keeps what waits; null: it never did. */
+  #windowProgress: SendProgress | null = null
+  #sawGoAway = false
 
   // ---- time and budgets
   #deadline: number
@@ -146,12 +151,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   #windowUpdates = 0
   /** DATA frames that were sent before the last PING came. */
   #probedAt = 0
-  #resets: Budget | null = null
-  #glitches: Budget | null = null
-  #pings: Budget | null = null
-  #settings: Budget | null = null
-  #emptyData: Budget | null = null
-  #priorities: Budget | null = null
+  readonly #budgets: FrameBudgets
 
   /** @param acceptedAt ms of the clock; the preface is due from then */
   constructor(
@@ -171,6 +171,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
       maxHeaderListBytes: http2.maxHeaderListBytes, maxCookieCrumbs: http2.maxCookieCrumbs,
     }
     this.#reader = new FrameReader(this, MIN_MAX_FRAME_BYTES)
+    this.#budgets = new FrameBudgets(http2)
     this.#progress = new SendProgress(stream, acceptedAt)
     this.#receiveWindow = http2.connectionWindowBytes
     this.#secure = stream.digest.tls !== null
@@ -263,7 +264,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   /** Behind a time in which nothing was read: what was due in it may have come long ago, and is read in a moment. */
   #renewDeadlines(): void {
     const { headTimeoutMs, http2 } = this.options, now = this.#now
-    if (this.#partDeadline !== NEVER) this.#partDeadline = now + headTimeoutMs
+    if (this.#partDeadline !== NEVER) this.#partDeadline = now + this.#partTimeoutMs
     if (this.#blockDeadline !== NEVER) this.#blockDeadline = now + headTimeoutMs
     if (this.#settingsDeadline !== NEVER) this.#settingsDeadline = now + http2.settingsAckTimeoutMs
   }
@@ -272,24 +273,29 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   #readOn(): void { if (this.#held === null && !this.#stuffed && this.#state < State.Linger) this.stream.resume() }
 
   #dropHeld(): void {
-    this.#held = this.#block = null
+    this.#held = null
+    this.#block.drop()
     this.#countHeld()
   }
 
   #countHeld(): void {
-    const held = this.#held, block = this.#block
-    const bytes = this.#reader.heldBytes + (held === null ? 0 : held.length) + (block === null ? 0 : block.length)
+    const held = this.#held, bytes = this.#reader.heldBytes + (held === null ? 0 : held.length) + this.#block.heldBytes
     heldBytes.now += bytes - this.#heldCounted
     this.#heldCounted = bytes
   }
 
-  /** A frame other than DATA that came in part has as long as a head. */
+  /** A frame that came in part has as long as a head, DATA as long as a pause within a body. */
+  get #partTimeoutMs(): number { return this.#reader.withinData ? this.options.bodyIdleTimeoutMs : this.options.headTimeoutMs }
+
   #timePart(): void {
-    const { frames, heldBytes: bytes } = this.#reader
-    if (bytes === 0) this.#partDeadline = NEVER
-    else if (frames !== this.#partOf) this.#partDeadline = this.#now + this.options.headTimeoutMs
+    const { frames, withinFrame } = this.#reader
+    if (!withinFrame) this.#partDeadline = NEVER
+    else if (frames !== this.#partOf || this.#partDeadline === NEVER) this.#partDeadline = this.#now + this.#partTimeoutMs
     this.#partOf = frames
   }
+
+  /** DATA of a stream that is open has the times of that stream. */
+  get #partIsTimed(): boolean { return this.#dataSession === null || this.#dataSession.closed }
 
   // ---- frames
 
@@ -307,11 +313,15 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
       case FrameType.Settings: return this.#readSettings(flags, payload, from, to)
       case FrameType.Ping: return this.#ping(flags, payload, from, to)
       case FrameType.Priority:
-        this.#priorities ??= new Budget(this.options.http2.maxPriorities, PRIORITIES_PER_SECOND, this.#now)
-        if (!this.#priorities.take(this.#now)) return this.#calm('priorities', 'too many PRIORITY frames')
+        if (!this.#spend(Spent.Priority)) return false
         return (readUint32(payload, from) & MAX_STREAM_ID) !== stream ||
           this.onStreamError(stream, ErrorCode.ProtocolError, 'a stream depends on itself')
-      case FrameType.GoAway: return true
+      case FrameType.GoAway: {
+        // It goes on with what it has begun, and says so once or twice.
+        const isNew = !this.#sawGoAway
+        this.#sawGoAway = true
+        return isNew || this.#glitch()
+      }
       default: return this.#fail('a client pushes nothing')
     }
   }
@@ -326,37 +336,25 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   #headers(flags: number, stream: number, payload: Buffer, from: number, to: number): boolean {
     if ((stream & 1) === 0) return this.#fail('a client opens streams with odd numbers')
     if ((flags & Flag.EndHeaders) !== 0) return this.#blockDone(flags, stream, payload, from, to)
-    this.#blockStream = stream
-    this.#blockFlags = flags
-    this.#blockFrames = 0
-    this.#blockBytes = 0
+    this.#block.begin(stream, flags)
     this.#blockDeadline = this.#now + this.options.headTimeoutMs
     return this.#keepBlock(payload, from, to)
   }
 
   #keepBlock(payload: Buffer, from: number, to: number): boolean {
-    const bytes = this.#blockBytes + to - from
-    if (bytes > this.options.http2.maxHeaderBlockBytes) return this.#calm('header-block-bytes', 'the header block is too long')
-    if (this.#block === null || this.#block.length < bytes) {
-      const larger = Buffer.allocUnsafe(bytes * 2)
-      this.#block?.copy(larger, 0, 0, this.#blockBytes)
-      this.#block = larger
-    }
-    payload.copy(this.#block, this.#blockBytes, from, to)
-    this.#blockBytes = bytes
-    return true
+    return this.#block.add(payload, from, to, this.options.http2.maxHeaderBlockBytes) ||
+      this.#calm('header-block-bytes', 'the header block is too long')
   }
 
   #continuation(flags: number, payload: Buffer, from: number, to: number): boolean {
-    if (++this.#blockFrames > this.options.http2.maxContinuationFrames) {
+    const block = this.#block
+    if (++block.frames > this.options.http2.maxContinuationFrames) {
       return this.#calm('continuation-frames', 'the header block comes in too many frames')
     }
     if (!this.#keepBlock(payload, from, to)) return false
     if ((flags & Flag.EndHeaders) === 0) return true
-    const block = this.#block!
-    this.#block = null
     this.#blockDeadline = NEVER
-    return this.#blockDone(this.#blockFlags, this.#blockStream, block, 0, this.#blockBytes)
+    return this.#blockDone(block.flags, block.stream, block.take(), 0, block.length)
   }
 
   #blockDone(flags: number, stream: number, block: Buffer, from: number, to: number): boolean {
@@ -409,16 +407,19 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     // What the client may not know yet. Its own connection has the same number for the stream elsewhere.
     if (this.#state >= State.Left) return true
     this.#lastStream = stream
-    if (this.#streams.size >= http2.maxConcurrentStreams || this.#sessions.size >= http2.maxConcurrentStreams) {
-      this.sendReset(stream, ErrorCode.RefusedStream)
-      return this.countReset()
-    }
     this.requests++
+    if (this.#streams.size + this.#offWire >= http2.maxConcurrentStreams) {
+      return this.#refuseStream(stream, whole, 'OVERLOADED', 503, 'more streams than allowed', 'concurrent-streams')
+    }
+    const headBytes = fields.listBytes
+    if (this.#heldHeadBytes + headBytes > http2.maxHeldHeadBytes) {
+      return this.#refuseStream(stream, whole, 'HEAD_TOO_LARGE', 431, 'the heads of open streams are too large', 'held-head-bytes')
+    }
     if (++this.#begunInRead >= http2.maxStreamsPerRead) this.#reader.pause()
     const served = !selfDependent && reading.read(fields, whole, this.#secure, this.options)
     if (!served && (selfDependent || reading.status === 0)) {
       this.#refused('BAD_HEAD', selfDependent ? 'a stream depends on itself' : reading.fault, 'bad-head', 400)
-      this.sendReset(stream, ErrorCode.ProtocolError)
+      this.sendReset(stream, ErrorCode.ProtocolError, whole ? 0 : http2.streamWindowBytes)
       return this.countReset()
     }
     const now = this.#now, session = new Http2ServerSession(this, stream, reading, whole, now)
@@ -431,10 +432,19 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     }
     this.active++
     this.#sessions.add(session)
+    session.headBytes = headBytes
+    this.#heldHeadBytes += headBytes
     const { maxStreamsPerConnection } = http2
     if (this.host.draining || (maxStreamsPerConnection !== 0 && this.requests >= maxStreamsPerConnection)) this.drain()
     session.begin()
     return this.#state < State.Linger
+  }
+
+  /** It was not looked at, and may come again (RFC 9113 8.7). */
+  #refuseStream(stream: number, whole: boolean, kind: ProxyError['kind'], status: number, text: string, limit: string): boolean {
+    this.#refused(kind, text, limit, status)
+    this.sendReset(stream, ErrorCode.RefusedStream, whole ? 0 : this.options.http2.streamWindowBytes)
+    return this.#spend(Spent.Refusal)
   }
 
   #refused(kind: ProxyError['kind'], text: string, limit: string, status: number): void {
@@ -443,20 +453,15 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
 
   // ---- bodies
 
-  onDataHead(flags: number, stream: number, length: number): boolean {
+  onDataHead(_flags: number, stream: number, length: number): boolean {
     if (!this.#sawSettings) return this.#fail('the first frame is not SETTINGS')
     if ((this.#receiveWindow -= length) < 0) return this.#fail('more than the window of the connection', ErrorCode.FlowControlError)
-    this.#payloadBytes += length
-    this.#dataLeft = length
+    this.#dataLength = this.#dataLeft = length
     this.#dataSession = null
     const session = this.#streams.get(stream)
     if (session === undefined) return this.#dataBehindEnd(stream, length)
     if (session.remoteEnded) session.breaks(ErrorCode.StreamClosed, 'DATA behind the end of the stream')
     else if ((session.receiveWindow -= length) < 0) session.breaks(ErrorCode.FlowControlError, 'more than the window of the stream')
-    else if (length === 0 && (flags & Flag.EndStream) === 0) {
-      this.#emptyData ??= new Budget(this.options.http2.maxEmptyData, EMPTY_DATA_PER_SECOND, this.#now)
-      if (!this.#emptyData.take(this.#now)) return this.#calm('empty-data', 'too many DATA frames without data')
-    }
     if (!session.closed) this.#dataSession = session
     return this.#state < State.Linger
   }
@@ -466,15 +471,21 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
       return this.#state >= State.Left && (stream & 1) === 1 ? true : this.#fail('DATA on a stream that is not open')
     }
     const how = this.#howOver(stream)
-    // A body in small frames may have many on their way when it is refused.
-    if (how > 0) return length > 0 || this.#glitch()
-    this.sendReset(stream, ErrorCode.StreamClosed)
+    if (how > 0) {
+      // A body in small frames may have many on their way when it is refused, but no more bytes than its window had room for.
+      if (length === 0) return this.#glitch()
+      this.#payloadBytes += length
+      if ((this.#stragglerBytes -= length) >= 0) return true
+      return this.#fail('more than the windows of streams that were reset', ErrorCode.FlowControlError)
+    }
+    this.sendReset(stream, ErrorCode.StreamClosed, 0)
     return this.countReset()
   }
 
   onData(_stream: number, payload: Buffer, from: number, to: number): void {
     const session = this.#dataSession, bytes = to - from
     this.#dataLeft -= bytes
+    if (session !== null) this.#payloadBytes += bytes
     this.used(session === null || session.closed ? bytes : session.onData(payload, from, to))
   }
 
@@ -482,7 +493,9 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     const session = this.#dataSession, padding = this.#dataLeft
     this.#dataSession = null
     if (padding > 0) this.used(session === null ? padding : session.credit(padding))
-    if (session !== null && !session.closed && (flags & Flag.EndStream) !== 0) session.onEnd(null)
+    if (session === null || session.closed) return this.#state < State.Linger
+    if ((flags & Flag.EndStream) !== 0) session.onEnd(null)
+    else if (padding === this.#dataLength) return this.#spend(Spent.EmptyData)
     return this.#state < State.Linger
   }
 
@@ -511,8 +524,8 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     }
     const session = this.#streams.get(stream)
     if (session === undefined) {
-      if (this.#isIdle(stream)) return this.#fail('WINDOW_UPDATE on a stream that is not open')
-      return this.#glitch()
+      // Of a stream that is over they are on their way as a rule, and counted already.
+      return !this.#isIdle(stream) || this.#fail('WINDOW_UPDATE on a stream that is not open')
     }
     if (bytes === 0) session.breaks(ErrorCode.ProtocolError, 'WINDOW_UPDATE of nothing')
     else if (!session.openWindow(bytes, MAX_WINDOW)) session.breaks(ErrorCode.FlowControlError, 'the window of a stream is too large')
@@ -527,20 +540,20 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
       if (this.#isIdle(stream)) return this.#fail('RST_STREAM on a stream that is not open')
       return this.#glitch()
     }
-    const isEarly = !session.responseEnded
+    // Also of an answer that is whole here and still waits to be sent.
+    const isEarly = !session.localEnded
     session.onReset(code)
     return isEarly ? this.countReset() : this.#state < State.Linger
   }
 
   #readSettings(flags: number, payload: Buffer, from: number, to: number): boolean {
     if ((flags & Flag.Ack) !== 0) {
+      if (this.#settingsDeadline === NEVER) return this.#glitch()
       this.#settingsDeadline = NEVER
       return true
     }
-    const { maxSettings, maxSettingsEntries } = this.options.http2
-    this.#settings ??= new Budget(maxSettings, SETTINGS_PER_SECOND, this.#now)
-    if (!this.#settings.take(this.#now)) return this.#calm('settings', 'too many SETTINGS frames')
-    if (to - from > maxSettingsEntries * 6) return this.#calm('settings-entries', 'SETTINGS with too many entries')
+    if (!this.#spend(Spent.Settings)) return false
+    if (to - from > this.options.http2.maxSettingsEntries * 6) return this.#calm('settings-entries', 'SETTINGS with too many entries')
     for (let at = from; at < to; at += 6) {
       const value = readUint32(payload, at + 2)
       switch ((payload[at]! << 8) | payload[at + 1]!) {
@@ -572,15 +585,13 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
 
   #ping(flags: number, payload: Buffer, from: number, to: number): boolean {
     if ((flags & Flag.Ack) !== 0) {
-      if (this.#state === State.Leaving && LEAVING_PING.compare(payload, from, to) === 0) this.#leave()
+      if (this.#state !== State.Leaving || LEAVING_PING.compare(payload, from, to) !== 0) return this.#glitch()
+      this.#leave()
       return true
     }
     const { dataFrames } = this.sender
     // Who measures how fast bodies come asks between any two frames of them.
-    if (dataFrames === this.#probedAt) {
-      this.#pings ??= new Budget(this.options.http2.maxPings, PINGS_PER_SECOND, this.#now)
-      if (!this.#pings.take(this.#now)) return this.#calm('pings', 'too many PING frames')
-    }
+    if (dataFrames === this.#probedAt && !this.#spend(Spent.Ping)) return false
     this.#probedAt = dataFrames
     this.sender.send(FrameType.Ping, Flag.Ack, 0, payload, from, to)
     return this.#countControl()
@@ -597,20 +608,25 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
 
   // ---- budgets
 
+  /** Returns whether the connection goes on. */
+  #spend(kind: Spent): boolean {
+    const budgets = this.#budgets
+    if (budgets.take(kind, this.#now)) return this.#state < State.Linger
+    return this.#state < State.Linger && this.#calm(budgets.limitOf(kind), budgets.textOf(kind))
+  }
+
+  /** A client that goes on with it shall not be cut within its requests: before it is, it may leave. */
   #glitch(): boolean {
-    this.#glitches ??= new Budget(this.options.http2.maxGlitches, GLITCHES_PER_SECOND, this.#now)
-    return this.#glitches.take(this.#now) ? this.#state < State.Linger : this.#calm('glitches', 'too many frames that make no sense')
+    const goesOn = this.#spend(Spent.Glitch)
+    if (goesOn && this.#budgets.isLow(Spent.Glitch)) this.drain()
+    return goesOn
   }
 
   /** A stream ended with RST_STREAM, for what the client did. Returns whether the connection goes on. */
-  countReset(): boolean {
-    this.#resets ??= new Budget(this.options.http2.maxResets, RESETS_PER_SECOND, this.#now)
-    if (this.#resets.take(this.#now)) return this.#state < State.Linger
-    return this.#state < State.Linger && this.#calm('resets', 'too many streams are reset')
-  }
+  countReset(): boolean { return this.#spend(Spent.Reset) }
 
   /** A stream was served to its end. */
-  served(): void { this.#resets?.give() }
+  served(): void { this.#budgets.served() }
 
   #countControl(): boolean {
     if (!this.sender.blocked || ++this.#controlQueued <= this.options.http2.maxQueuedControlFrames) return true
@@ -630,12 +646,12 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   }
 
   /** The connection cannot go on: the client is told why, and nothing more of it is read. */
-  #break(code: ErrorCode, text: string, limit: string, kind: 'BAD_FRAMING' | 'HEAD_TIMEOUT' = 'BAD_FRAMING'): void {
+  #break(code: ErrorCode, text: string, limit: string, kind: 'BAD_FRAMING' | 'HEAD_TIMEOUT' | 'READ_TIMEOUT' = 'BAD_FRAMING'): void {
     if (this.#state >= State.Linger) return
     this.#state = State.Broken
     this.#reader.stop()
     this.#dropHeld()
-    this.#refused(kind, text, limit, kind === 'HEAD_TIMEOUT' ? 408 : 400)
+    this.#refused(kind, text, limit, kind === 'BAD_FRAMING' ? 400 : 408)
     this.sender.goAway(this.#lastStream, code)
     this.#endAll(new ProxyError(kind, 'downstream', text, { limit }))
     this.#deadline = this.#now + FAREWELL_MS
@@ -649,9 +665,11 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
 
   // ---- frames that are sent
 
-  sendReset(stream: number, code: ErrorCode): void {
+  /** @param mayCome bytes that the client may have sent by now, or sends before it hears of this */
+  sendReset(stream: number, code: ErrorCode, mayCome: number): void {
     if (this.#state >= State.Broken) return
     this.#remember(stream, true)
+    this.#stragglerBytes += mayCome
     this.sender.reset(stream, code)
     this.#countControl()
   }
@@ -681,6 +699,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   /** A stream is gone from the wire. */
   forget(session: Http2ServerSession): void {
     if (!this.#streams.delete(session.id)) return
+    if (this.#sessions.has(session)) this.#offWire++
     this.#remember(session.id, false)
     if (!this.#reading) this.#look()
   }
@@ -688,6 +707,8 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   released(session: Http2ServerSession): void {
     if (!this.#sessions.delete(session)) return
     this.active--
+    this.#heldHeadBytes -= session.headBytes
+    if (!this.#streams.has(session.id)) this.#offWire--
     if (!this.#reading) this.#look()
   }
 
@@ -793,6 +814,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
       this.destroy()
       return
     }
+    if (this.#isWindowHeld(now)) return
     switch (this.#state) {
       case State.Preface:
         // Nothing came that could be answered.
@@ -814,14 +836,33 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     // What is not read cannot be late.
     if (this.#stuffed) return
     if (now >= this.#settingsDeadline) this.#break(ErrorCode.SettingsTimeout, 'SETTINGS were not acknowledged', 'settings-ack-timeout')
-    else if (now >= Math.min(this.#blockDeadline, this.#partDeadline)) {
+    else if (now >= this.#blockDeadline || (now >= this.#partDeadline && !this.#reader.withinData)) {
       this.#break(ErrorCode.EnhanceYourCalm, `no complete head within ${headTimeoutMs} ms`, 'head-timeout', 'HEAD_TIMEOUT')
+    } else if (now >= this.#partDeadline && this.#partIsTimed) {
+      this.#break(ErrorCode.EnhanceYourCalm, 'a DATA frame does not come to its end', 'body-idle-timeout', 'READ_TIMEOUT')
     } else if (!this.#sawSettings && now >= this.#deadline) this.#fail('no SETTINGS came')
     else if (this.active === 0 && this.#streams.size === 0 && now - this.#idleSince >= http2.idleTimeoutMs) {
       this.#leave()
       this.#linger()
     } else if (now >= this.#maxAgeAt) this.drain()
   }
+
+  /** Answers wait for the window of the connection alone, and it opens too slowly: the connection ends. */
+  #isWindowHeld(now: number): boolean {
+    if (!this.sender.windowShut || this.#state >= State.Linger) return false
+    const { sendTimeoutMs, minSendBytesPerSecond } = this.options
+    this.#windowProgress ??= new SendProgress(new WindowSide(this.sender), now)
+    const stalled = this.#windowProgress.check(now, sendTimeoutMs, minSendBytesPerSecond)
+    return stalled !== '' && !this.#calm(stalled, 'the client does not take the answers')
+  }
+}
+
+/** Bodies of all streams, as far as the window of the connection lets them go. */
+class WindowSide {
+  readonly #sender: FrameSender
+  constructor(sender: FrameSender) { this.#sender = sender }
+  get bytesQueued(): number { return this.#sender.windowShut ? 1 : 0 }
+  get bytesTaken(): number { return this.#sender.dataBytes }
 }
 
 /** What a head was refused for, by the status that says so. */

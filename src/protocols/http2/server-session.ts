@@ -88,6 +88,12 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
 
   #deadline = NEVER
   readonly #begunAt: number
+  /** Counts for `maxHeldHeadBytes` until the exchange is over. */
+  headBytes = 0
+  /** Heads that were sent; what had passed of everything at the last tick that saw a change, and when that was. */
+  #headsSent = 0
+  #passed = 0
+  #passedAt: number
   #tunnel: TunnelStream | null = null
 
   constructor(connection: Http2ServerConnection, id: number, reading: RequestReading, whole: boolean, now: number) {
@@ -106,7 +112,7 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
     this.receiveWindow = options.http2.streamWindowBytes
     this.#method = reading.head.method
     this.#limits = options
-    this.#begunAt = now
+    this.#begunAt = this.#passedAt = now
     if (options.totalTimeoutMs !== 0) this.#deadline = now + options.totalTimeoutMs
     if (this.requestEnded) return
     this.#watch = new RequestWatch()
@@ -320,6 +326,7 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
     if (this.closed) return
     const { heads } = this.connection
     heads.write(status, headers, skip, lines, length, date)
+    this.#headsSent++
     this.sendHead(0)
   }
 
@@ -387,7 +394,7 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
   /** RST_STREAM, without a word to the owner. */
   reset(code: ErrorCode): void {
     if (this.closed) return
-    this.connection.sendReset(this.id, code)
+    this.connection.sendReset(this.id, code, this.remoteEnded ? 0 : this.receiveWindow)
     this.#close()
   }
 
@@ -427,7 +434,8 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
   // ---- time
 
   onTick(now: number): void {
-    if (this.bytesQueued > 0) {
+    // What waits for others, or for the connection, is not held by this stream's window.
+    if (this.windowShut) {
       const { sendTimeoutMs, minSendBytesPerSecond } = this.#limits
       const stalled = (this.#progress ??= new SendProgress(this, now)).check(now, sendTimeoutMs, minSendBytesPerSecond)
       if (stalled !== '') {
@@ -437,8 +445,15 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
         this.fault(error)
         return
       }
+    } else this.#progress?.drained()
+    if (this.#state !== State.Exchange) return
+    if (this.#isIdle(now)) {
+      this.reset(ErrorCode.Cancel)
+      const text = `nothing of the exchange passed for ${this.#limits.streamIdleTimeoutMs} ms`
+      this.fault(new ProxyError('READ_TIMEOUT', 'downstream', text, { limit: 'stream-idle-timeout' }))
+      return
     }
-    if (this.#state !== State.Exchange || this.#responseEnded) return
+    if (this.#responseEnded) return
     if (!this.requestEnded && this.#flowing && !this.#faulted && this.#held === null) {
       const late = this.#watch!.lateness(now, this.bodyBytesIn, this.responseStarted, this.#limits)
       if (late !== null) {
@@ -450,6 +465,15 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
     const { totalTimeoutMs } = this.#limits
     this.#deadline = now + totalTimeoutMs
     this.fault(tookTooLong(totalTimeoutMs))
+  }
+
+  /** Neither side has said anything of the exchange for so long. */
+  #isIdle(now: number): boolean {
+    const { streamIdleTimeoutMs } = this.#limits, passed = this.bodyBytesIn + this.bytesTaken + this.#headsSent
+    if (passed === this.#passed) return streamIdleTimeoutMs !== 0 && now - this.#passedAt >= streamIdleTimeoutMs
+    this.#passed = passed
+    this.#passedAt = now
+    return false
   }
 }
 
