@@ -14,6 +14,7 @@ import type { Ticker, Timed } from '../../primitives/clock.ts'
 import type { ByteStream, StreamDigest, StreamOwner } from '../byte-stream.ts'
 import type { ConnectionKeeper, ExchangeLimits, ParkedLoss, UpstreamConnection } from '../http-connection.ts'
 import type { UpstreamOwner } from '../http-session.ts'
+import { BlockParts } from './block-parts.ts'
 import { Budget } from './budget.ts'
 import { Http2ClientSession } from './client-session.ts'
 import { ErrorCode } from './error-code.ts'
@@ -46,6 +47,10 @@ const MAX_BLOCK_BYTES = 262_144
 const MAX_CONTINUATIONS = 32
 /** Frames that make no progress, in a burst and a second: an origin is trusted more than a client. */
 const MAX_IDLE_FRAMES = 2000, IDLE_FRAMES_PER_SECOND = 200
+/** Each exchange may bring some besides: RST_STREAM behind its answer, WINDOW_UPDATE that crossed its end. */
+const IDLE_FRAMES_AN_EXCHANGE = 4
+/** Answers to frames of an origin that takes none of them. */
+const MAX_QUEUED_CONTROL_FRAMES = 1000
 const PING = Buffer.from('\x01\x00cirque', 'latin1')
 
 /** For heads that nobody waits for: they are decoded all the same. */
@@ -87,18 +92,20 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
   #sawSettings = false
   /** What the origin allows: nothing is said of it until SETTINGS come. */
   #originStreams: number
-  #takesSwitches = true
+  #takesSwitches = false
+  /** Requests to switch that wait for SETTINGS (RFC 8441 3). */
+  #undecided: Http2ClientSession[] = []
   #nextId = 1
   #idleUntil = NEVER
   #receiveWindow: number
   #unreported = 0
-  #block: Buffer | null = null
-  #blockBytes = 0
-  #blockFrames = 0
-  #blockStream = 0
-  #blockFlags = 0
+  readonly #block = new BlockParts()
   #dataSession: Http2ClientSession | null = null
+  #dataLength = 0
   #dataLeft = 0
+  /** Of bodies on streams that this side reset: what their windows still let come. */
+  #stragglerBytes = 0
+  #controlQueued = 0
   #pingAt: number
   #pingDeadline = NEVER
   #idleFrames: Budget | null = null
@@ -133,8 +140,8 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
     if (this.#state !== State.Open || this.stream.destroyed) return 0
     return Math.max(0, Math.min(this.options.maxH2Streams, this.#originStreams) - this.#sessions.size)
   }
-  /** Extended CONNECT, as far as is known: where SETTINGS have not come it is tried. */
-  get takesSwitches(): boolean { return this.#takesSwitches }
+  /** Whether it takes extended CONNECT; null: its SETTINGS have not come. */
+  get takesSwitches(): boolean | null { return this.#sawSettings ? this.#takesSwitches : null }
 
   // ---- exchanges
 
@@ -154,8 +161,19 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
   }
 
   forget(session: Http2ClientSession): void { this.#streams.delete(session.id) }
-  over(session: Http2ClientSession): void { this.#sessions.delete(session) }
-  sendReset(stream: number, code: ErrorCode): void { if (this.#state !== State.Closed) this.sender.reset(stream, code) }
+  over(session: Http2ClientSession): void {
+    if (this.#sessions.delete(session)) this.#idleFrames?.give(IDLE_FRAMES_AN_EXCHANGE)
+  }
+
+  /** The session hears when SETTINGS have come. */
+  awaitSettings(session: Http2ClientSession): void { this.#undecided.push(session) }
+
+  /** @param mayCome bytes that the origin may have sent by now, or sends before it hears of this */
+  sendReset(stream: number, code: ErrorCode, mayCome: number): void {
+    if (this.#state === State.Closed) return
+    this.#stragglerBytes += mayCome
+    this.sender.reset(stream, code)
+  }
 
   park(keeper: ConnectionKeeper, idleTimeoutMs: number): void {
     this.#state = State.Parked
@@ -224,21 +242,16 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
     if (!this.#sawSettings) {
       if (type !== FrameType.Settings || (flags & Flag.Ack) !== 0) return this.#break('the first frame is not SETTINGS')
       this.#sawSettings = true
-      this.#takesSwitches = false
     }
     switch (type) {
       case FrameType.Headers:
         if ((flags & Flag.EndHeaders) !== 0) return this.#blockDone(flags, stream, payload, from, to)
-        this.#blockStream = stream
-        this.#blockFlags = flags
-        this.#blockBytes = this.#blockFrames = 0
+        this.#block.begin(stream, flags)
         return this.#keepBlock(payload, from, to)
       case FrameType.Continuation: {
-        if (++this.#blockFrames > MAX_CONTINUATIONS || !this.#keepBlock(payload, from, to)) return this.#break('a header block without end')
-        if ((flags & Flag.EndHeaders) === 0) return true
-        const block = this.#block!
-        this.#block = null
-        return this.#blockDone(this.#blockFlags, this.#blockStream, block, 0, this.#blockBytes)
+        const block = this.#block
+        if (++block.frames > MAX_CONTINUATIONS || !this.#keepBlock(payload, from, to)) return this.#break('a header block without end')
+        return (flags & Flag.EndHeaders) === 0 || this.#blockDone(block.flags, block.stream, block.take(), 0, block.length)
       }
       case FrameType.Settings: return this.#readSettings(flags, payload, from, to)
       case FrameType.WindowUpdate: return this.#windowUpdate(stream, readUint32(payload, from) & MAX_WINDOW)
@@ -250,16 +263,17 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
       }
       case FrameType.Ping:
         if ((flags & Flag.Ack) !== 0) {
-          if (PING.compare(payload, from, to) === 0) this.#pingDeadline = NEVER
+          if (this.#pingDeadline === NEVER || PING.compare(payload, from, to) !== 0) return this.#idleFrame()
+          this.#pingDeadline = NEVER
           return true
         }
         this.sender.send(FrameType.Ping, Flag.Ack, 0, payload, from, to)
-        return this.#idleProbe()
+        return this.#countControl() && this.#idleProbe()
       case FrameType.GoAway: {
         const last = readUint32(payload, from) & MAX_STREAM_ID
         this.#leave()
         for (const session of [...this.#sessions]) session.notTaken(last)
-        return this.#goesOn
+        return this.#idleFrame()
       }
       case FrameType.Priority: return this.#idleFrame()
       default: return this.#break('a push that was turned off')
@@ -277,6 +291,14 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
     return this.#idleFrames.take(now) ? this.#goesOn : this.#break('too many frames of no use', ErrorCode.EnhanceYourCalm)
   }
 
+  #countControl(): boolean {
+    if (!this.sender.blocked) this.#controlQueued = 0
+    else if (++this.#controlQueued > MAX_QUEUED_CONTROL_FRAMES) {
+      return this.#break('an origin that asks and never reads', ErrorCode.EnhanceYourCalm)
+    }
+    return this.#goesOn
+  }
+
   /** Who measures how fast bodies come asks between any two frames of them. */
   #idleProbe(): boolean {
     const { dataFrames } = this.sender, isIdle = dataFrames === this.#probedAt
@@ -285,16 +307,8 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
   }
 
   #keepBlock(payload: Buffer, from: number, to: number): boolean {
-    const bytes = this.#blockBytes + to - from
-    if (bytes > MAX_BLOCK_BYTES) return this.#break('a header block that is too long', ErrorCode.EnhanceYourCalm)
-    if (this.#block === null || this.#block.length < bytes) {
-      const larger = Buffer.allocUnsafe(bytes * 2)
-      this.#block?.copy(larger, 0, 0, this.#blockBytes)
-      this.#block = larger
-    }
-    payload.copy(this.#block, this.#blockBytes, from, to)
-    this.#blockBytes = bytes
-    return true
+    return this.#block.add(payload, from, to, MAX_BLOCK_BYTES) ||
+      this.#break('a header block that is too long', ErrorCode.EnhanceYourCalm)
   }
 
   #blockDone(flags: number, stream: number, block: Buffer, from: number, to: number): boolean {
@@ -319,16 +333,21 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
   onDataHead(_flags: number, stream: number, length: number): boolean {
     if (!this.#sawSettings) return this.#break('the first frame is not SETTINGS')
     if ((this.#receiveWindow -= length) < 0) return this.#break('more than the window of the connection', ErrorCode.FlowControlError)
-    this.#dataLeft = length
+    this.#dataLength = this.#dataLeft = length
     this.#dataSession = null
     const session = this.#streams.get(stream)
-    if (session === undefined) {
-      return this.#isIdle(stream) ? this.#break('DATA on a stream that is not open') : length > 0 || this.#idleFrame()
-    }
+    if (session === undefined) return this.#dataBehindEnd(stream, length)
     if (session.remoteEnded) session.breaks(ErrorCode.StreamClosed, 'DATA behind the end of the stream')
     else if ((session.receiveWindow -= length) < 0) session.breaks(ErrorCode.FlowControlError, 'more than the window of the stream')
     if (!session.closed) this.#dataSession = session
-    return length === 0 && this.#goesOn ? this.#idleFrame() : this.#goesOn
+    return this.#goesOn
+  }
+
+  #dataBehindEnd(stream: number, length: number): boolean {
+    if (this.#isIdle(stream)) return this.#break('DATA on a stream that is not open')
+    if (length === 0) return this.#idleFrame()
+    if ((this.#stragglerBytes -= length) >= 0) return true
+    return this.#break('more than the windows of streams that were reset', ErrorCode.FlowControlError)
   }
 
   onData(_stream: number, payload: Buffer, from: number, to: number): void {
@@ -341,7 +360,9 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
     const session = this.#dataSession, padding = this.#dataLeft
     this.#dataSession = null
     if (padding > 0) this.used(session === null ? padding : session.credit(padding))
-    if (session !== null && !session.closed && (flags & Flag.EndStream) !== 0) session.onEnd(null)
+    if (session === null || session.closed) return this.#goesOn
+    if ((flags & Flag.EndStream) !== 0) session.onEnd(null)
+    else if (padding === this.#dataLength) return this.#idleFrame()
     return this.#goesOn
   }
 
@@ -368,7 +389,7 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
   }
 
   #readSettings(flags: number, payload: Buffer, from: number, to: number): boolean {
-    if ((flags & Flag.Ack) !== 0) return true
+    if ((flags & Flag.Ack) !== 0) return this.#idleFrame()
     const streamsBefore = this.#originStreams
     for (let at = from; at < to; at += 6) {
       const value = readUint32(payload, at + 2)
@@ -398,7 +419,8 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
     }
     this.sender.send(FrameType.Settings, Flag.Ack, 0, NO_BYTES)
     if (this.#originStreams !== streamsBefore && this.#state === State.Open) this.keeper?.onCapacityChanged(this)
-    return this.#idleFrame()
+    for (const session of this.#undecided.splice(0)) session.settingsCame()
+    return this.#countControl() && this.#idleFrame()
   }
 
   onStreamError(stream: number, code: ErrorCode, text: string): boolean {

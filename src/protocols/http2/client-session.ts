@@ -4,11 +4,13 @@
  *   Begun ──writeHead──▶ Asked ──both messages ended, abort, RST_STREAM──▶ Over
  *                          └── detach ──▶ Detached ──the tunnel is gone──▶ Over
  *
- * A request to switch protocols is sent as extended CONNECT, and its 200 handed over as 101 (RFC 8441). What was refused, or lies
+ * A request to switch protocols waits for the origin's SETTINGS and is sent as extended CONNECT, if they allow it, its 200 handed
+ * over as 101; else without a switch (RFC 8441). What was refused, or lies
  * above the last stream of a GOAWAY, the origin has not looked at: it may be asked again, here or elsewhere (8.7).
  * Tests: client-connection.test.ts
  */
 import { ProxyError, type ErrorKind, type RetryRule } from '../../errors/proxy-error.ts'
+import { FieldLines, FieldName } from '../../http/field-lines.ts'
 import { FieldKind, type HeaderMap } from '../../http/header-map.ts'
 import { receivedResponse, type RequestHead } from '../../http/message-head.ts'
 import { BUFFER_RESERVE, copyWithReserve, type StreamDigest } from '../byte-stream.ts'
@@ -60,6 +62,8 @@ export class Http2ClientSession extends SendingStream implements UpstreamSession
   responseStarted = false
   /** END_STREAM came. */
   remoteEnded = false
+  /** A request to switch whose origin has not said whether it takes such; null: none waits. */
+  #waiting: { readonly head: RequestHead; readonly setup: RequestSetup } | null = null
   #method = ''
   #protocol = ''
   #webSocketKey = ''
@@ -117,9 +121,27 @@ export class Http2ClientSession extends SendingStream implements UpstreamSession
 
   writeHead(head: RequestHead, setup: RequestSetup): void {
     if (this.#state !== State.Begun) return
-    const { length, switchesTo } = setup, { connection } = this, { headers } = head
-    const switches = switchesTo !== '' && connection.takesSwitches && checkUpgradeRequest(headers, switchesTo) === null
     this.#state = State.Asked
+    if (setup.switchesTo === '' || setup.length !== 0 || this.connection.takesSwitches !== null) {
+      this.#send(head, setup)
+      return
+    }
+    this.#waiting = { head, setup: { ...setup, lines: copyOf(setup.lines) } }
+    this.connection.awaitSettings(this)
+  }
+
+  /** The origin has said what it takes. */
+  settingsCame(): void {
+    const waiting = this.#waiting
+    this.#waiting = null
+    if (waiting === null || this.#state !== State.Asked) return
+    this.#send(waiting.head, waiting.setup)
+    if (this.#requestEnded) this.#endAsked(null)
+  }
+
+  #send(head: RequestHead, setup: RequestSetup): void {
+    const { length, switchesTo } = setup, { connection } = this, { headers } = head
+    const switches = switchesTo !== '' && connection.takesSwitches === true && checkUpgradeRequest(headers, switchesTo) === null
     this.#method = head.method
     this.#protocol = switches ? switchesTo : ''
     this.#webSocketKey = switches ? headers.get('sec-websocket-key') ?? '' : ''
@@ -149,10 +171,12 @@ export class Http2ClientSession extends SendingStream implements UpstreamSession
     }
     this.#requestEnded = true
     this.#silentSince = this.#now
-    // What asks for a tunnel stays open for it.
-    if (this.#protocol === '' && this.#method !== 'CONNECT') this.endSending(trailers)
+    if (this.#waiting === null) this.#endAsked(trailers)
     this.#settle()
   }
+
+  /** What asks for a tunnel stays open for it. */
+  #endAsked(trailers: HeaderMap | null): void { if (this.#protocol === '' && this.#method !== 'CONNECT') this.endSending(trailers) }
 
   protected override onSent(): void {
     this.#progress?.drained()
@@ -398,7 +422,7 @@ export class Http2ClientSession extends SendingStream implements UpstreamSession
     // The answer is all here.
     if (this.#state === State.Asked && (this.#responseEnded || this.#endHeld) && this.#requestEnded) return
     const broke = kind === 'BAD_FRAMING'
-    const retry = broke ? 'never' : this.#state === State.Begun ? 'always' : this.#reused && !this.responseStarted ? 'if-reused' : 'never'
+    const retry = broke ? 'never' : this.id === 0 ? 'always' : this.#reused && !this.responseStarted ? 'if-reused' : 'never'
     this.#fail(kind, text, broke ? 'bad-framing' : '', retry, cause)
   }
 
@@ -423,7 +447,7 @@ export class Http2ClientSession extends SendingStream implements UpstreamSession
 
   reset(code: ErrorCode): void {
     if (this.closed) return
-    if (this.id !== 0) this.connection.sendReset(this.id, code)
+    if (this.id !== 0) this.connection.sendReset(this.id, code, this.remoteEnded ? 0 : this.receiveWindow)
     this.#close()
   }
 
@@ -464,4 +488,10 @@ export class Http2ClientSession extends SendingStream implements UpstreamSession
     if (this.#headSeen) return Owed.Rest
     return this.#requestEnded ? Owed.FirstByte : Owed.Nothing
   }
+}
+
+/** Lines outlive the call that brought them: their own object is for the next request. */
+function copyOf(lines: FieldLines): FieldLines {
+  const at = Array.from({ length: lines.size }, (_, index) => index)
+  return new FieldLines(at.map(index => new FieldName(lines.nameAt(index))), at.map(index => lines.valueAt(index)))
 }
