@@ -21,6 +21,7 @@ export const FieldKind = {
   Other: 0, Host: 1, ContentLength: 2, TransferEncoding: 3, Connection: 4, KeepAlive: 5, Upgrade: 6, Expect: 7, Te: 8,
   Trailer: 9, ProxyConnection: 10, ProxyAuthentication: 11, Http2Settings: 12, Via: 13, Forwarded: 14, XForwarded: 15,
   XRealIp: 16, XRequestId: 17, Date: 18, UserAgent: 19, Loop: 20, Referer: 21,
+  ContentType: 22,
 } as const
 export type FieldKind = (typeof FieldKind)[keyof typeof FieldKind]
 
@@ -62,7 +63,9 @@ export function fieldKind(text: string, start: number, end: number): FieldKind {
       if (matches(text, start, 'keep-alive')) return FieldKind.KeepAlive
       return matches(text, start, 'user-agent') ? FieldKind.UserAgent : 0
     case 11: return matches(text, start, 'cirque-loop') ? FieldKind.Loop : 0
-    case 12: return matches(text, start, 'x-request-id') ? FieldKind.XRequestId : 0
+    case 12:
+      if (matches(text, start, 'content-type')) return FieldKind.ContentType
+      return matches(text, start, 'x-request-id') ? FieldKind.XRequestId : 0
     case 14:
       if (matches(text, start, 'content-length')) return FieldKind.ContentLength
       return matches(text, start, 'http2-settings') ? FieldKind.Http2Settings : xForwarded(text, start)

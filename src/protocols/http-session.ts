@@ -121,9 +121,9 @@ export interface DownstreamSession {
   readonly endsByMark: boolean
   /**
    * Ends this session now, in a way that the client cannot mistake for a complete answer. `release()` still follows.
-   * @param draining the time of a drain is over: nothing is wrong with the answer. @default false
+   * @param cancelled its time is over, that of a drain included: nothing here is broken. @default false
    */
-  abort(draining?: boolean): void
+  abort(cancelled?: boolean): void
   /**
    * Within a call of the owner: leaves the last chunk to the owner for good. Returns false when the transport still needs that
    * buffer: finish with the chunk before `release()`.

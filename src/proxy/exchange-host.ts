@@ -45,6 +45,8 @@ export interface ExchangeHost<Ctx> extends AttemptHost, HookHost {
 export interface FinishedExchange extends LoggedExchange {
   /** The answer was made here, by a filter or as an error page. */
   readonly ownAnswer: boolean
+  /** Status of that answer; of one in gRPC, the status of HTTP that it stands for. */
+  readonly ownStatus: number
   /** The application does not want this fault in the process log: it asks for each that would be there. */
   suppressesLog(error: ProxyError): boolean
   /** One line for the process log. */

@@ -18,6 +18,7 @@
 import type { Flag } from '../errors/access-flags.ts'
 import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
 import { FieldLines } from '../http/field-lines.ts'
+import { isHttpFailure, trailersOnly } from '../http/grpc-answer.ts'
 import { asciiLower, FieldKind, HeaderMap } from '../http/header-map.ts'
 import { FORWARDED_FIELDS } from '../http/hop-by-hop.ts'
 import { mayPassOn } from '../http/max-forwards.ts'
@@ -30,7 +31,7 @@ import { showValue } from '../primitives/option-table.ts'
 import { BUFFER_RESERVE, copyWithReserve, type StreamDigest } from '../protocols/byte-stream.ts'
 import type { RequestOwner } from '../protocols/http-connection.ts'
 import type { HalfClose } from '../protocols/http-options.ts'
-import { BODY_TUNNEL, BODY_UNKNOWN, BODY_UNTIL_CLOSE, type DownstreamSession } from '../protocols/http-session.ts'
+import { BODY_TUNNEL, BODY_UNKNOWN, BODY_UNTIL_CLOSE, type DownstreamSession, type UpstreamSession } from '../protocols/http-session.ts'
 import { announcedTooLarge } from '../protocols/request-watch.ts'
 import { offeredProtocols } from '../protocols/websocket/handshake.ts'
 import type { RequestTrace } from '../telemetry/request-trace.ts'
@@ -41,6 +42,7 @@ import type { ExchangeHost } from './exchange-host.ts'
 import { ExchangeTrace, type AttemptTrace, type TracedExchange } from './exchange-trace.ts'
 import { errorPage, flagOf, OVERLOAD_RETRY_AFTER_S, statusOf } from './fail-to-proxy.ts'
 import { MERGED_FIELDS, stripForwarded, type ConnectionFacts } from './forwarded-fields.ts'
+import { GrpcCall, type CallOwner } from './grpc-call.ts'
 import { hookLate, HookWatch, type HookWaiter } from './hook-watch.ts'
 import type { KeptBodies } from './kept-bodies.ts'
 import { hookOfModule, type PhasePlan, type PhaseSubject, type ResponseOrigin } from './phases.ts'
@@ -55,6 +57,9 @@ import { Tunnel, type TunnelOwner } from './tunnel.ts'
 /** Fields that hooks may add to a line of the access log. */
 const MAX_LOG_FIELDS = 16
 const LOG_FIELD_NAME = /^[a-z][a-z0-9_]{0,31}$/
+
+/** Without it a request is no call of gRPC. */
+const CONTENT_TYPE = 1 << FieldKind.ContentType
 
 /**
  * Where the exchange is. A step is left before its hook is called, so that a promise resumes behind it. The parked ones are
@@ -132,7 +137,7 @@ const ENTRY: Readonly<Record<ResponseOrigin, Step>> = {
 }
 
 export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange, RequestOwner, AttemptOwner,
-  ResponseSink, RequestBodyOwner, ResponsePipeOwner, TunnelOwner, HookWaiter {
+  ResponseSink, RequestBodyOwner, ResponsePipeOwner, TunnelOwner, HookWaiter, CallOwner {
   readonly #host: ExchangeHost<Ctx>
   readonly #plan: PhasePlan<Ctx>
   readonly #down: DownstreamSession
@@ -143,6 +148,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   readonly clientIp: string
   readonly startedAt: number
   endedAt = 0
+  /** Null: the request is no call of gRPC. */
+  readonly #call: GrpcCall | null
   ctx!: Ctx
   #requestId = ''
   #step: Step = Step.Normalize
@@ -172,6 +179,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   /** Where `response` and its body come from; `#own` is the same object when the answer is one of our own. */
   #source: ResponseSource | null = null
   #own: OwnAnswer | null = null
+  /** Status that the answer of our own would have had in HTTP; 0: it is one. */
+  #httpStatus = 0
   /** Filters of that body; null: none. */
   #responseStage: BodyStage<PhaseSubject<Ctx>> | null = null
   #responseLength = 0
@@ -218,6 +227,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     this.clientIp = facts.trusted ? host.forwarded.clientOf(this.request, facts) : facts.clientIp
     // Without a need for times, about: a peer's tracer may still want it.
     this.startedAt = host.timed ? host.clock.exact() : host.clock.now()
+    const mayBeCall = (this.request.headers.mask & CONTENT_TYPE) !== 0
+    this.#call = mayBeCall ? GrpcCall.of(this.request, this, host.ticker) : null
   }
 
   // ---- what hooks see
@@ -367,6 +378,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
   get sentAt(): number { return this.#attempt === null ? 0 : this.#attempt.sentAt }
   get firstByteAt(): number { return this.#attempt === null ? 0 : this.#attempt.firstByteAt }
   get ownAnswer(): boolean { return this.#own !== null }
+  get ownStatus(): number { return this.#httpStatus === 0 ? this.status : this.#httpStatus }
   get retryBudgetSpent(): boolean { return this.#budgetSpent }
   get upgraded(): boolean { return this.#tunnel !== null }
 
@@ -408,6 +420,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     const { app } = this.#plan, { tracers, clock } = this.#host
     const watching = this.#alsoRecording(tracers)
     if (watching !== null && watching.watchesExchanges && !this.#facts.selfTest) this.#watched = new ExchangeTrace(this, watching, clock)
+    if (this.#call !== null) this.#beginCall(this.#call)
     let hook = 'newCtx'
     try {
       if (this.#plan.has.newCtx) this.ctx = atOnce(app.newCtx!())
@@ -423,6 +436,11 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     }
     if (this.#refusal === null) this.#advance()
     else this.#fail(this.#refusal)
+  }
+
+  #beginCall(call: GrpcCall): void {
+    this.#down.limits = call.requestLimits(this.#down.limits)
+    call.begin()
   }
 
   #advance(): void {
@@ -486,6 +504,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
           continue
         case Step.Connected: {
           this.#step = Step.CopyRequest
+          if (this.#call !== null) this.#giveOriginTime(this.#call, this.#attempt!.session!)
           if (this.#limits !== null) this.#limitOrigin(this.#limits)
           if (!has.connectedToUpstream) continue
           const { reused, peer, session } = this.#attempt!
@@ -691,6 +710,10 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     const excess = requestBodyLength <= 0 ? null : announcedTooLarge(requestBodyLength, limits)
     if (excess !== null) this.#fail(excess)
     return excess === null
+  }
+
+  #giveOriginTime(call: GrpcCall, session: UpstreamSession): void {
+    session.times = call.originTimes(session.times, this.#down.limits)
   }
 
   #limitOrigin(given: SessionLimits): void {
@@ -971,11 +994,19 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
 
   // ---- answers of our own
 
-  #takeAnswer(answer: OwnAnswer): void {
+  #takeAnswer(given: OwnAnswer): void {
+    const call = this.#call, answer = call !== null && isHttpFailure(given.head) ? this.#inGrpc(call, given) : given
     this.response = answer.head
     this.#source = this.#own = answer
     this.#responseStage = this.#plan.responseBody.own
     this.#responseLength = answer.length
+  }
+
+  #inGrpc(call: GrpcCall, answer: OwnAnswer): OwnAnswer {
+    this.#httpStatus = answer.head.status
+    const head = trailersOnly(answer.head, call.mediaType, answer.bytes)
+    answer.cancel()
+    return new OwnAnswer(head, null, this, this.#host)
   }
 
   /** There is an answer of our own: it is sent, through the modules. */
@@ -1005,6 +1036,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
       limit: 'half-close',
     }))
   }
+
+  onCallLate(error: ProxyError): void { this.onDownstreamFault(error) }
 
   onUpstreamFault(error: ProxyError): void {
     if (this.#ended) return
@@ -1176,6 +1209,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     this.#own?.cancel()
     this.#source = this.#own = null
     this.response = null
+    this.#httpStatus = 0
   }
 
   #failed(given: FailToProxy | void): void {
@@ -1215,7 +1249,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     this.error ??= error
     const down = this.#down, draining = error.kind === 'DRAINING'
     if (draining && down.endsByMark && this.response !== null && endsAnywhere(this.response)) down.endResponse(null)
-    else down.abort(draining)
+    // What a client brings about, or has no time for, is no fault of ours.
+    else down.abort(draining || error.source === 'downstream')
     this.#finish()
   }
 
@@ -1230,6 +1265,7 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     if (this.#abort !== null) this.#abortHooks(this.error ?? overNow())
     this.#waitingFor++
     this.#watch?.end()
+    this.#call?.end()
     this.#cancelRetry?.()
     this.#body?.close()
     this.#endResponsePipe()

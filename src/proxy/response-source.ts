@@ -46,7 +46,8 @@ export class OwnAnswer implements ResponseSource, HookWaiter {
   /** Bytes, or BODY_UNKNOWN: of what is iterated, the length that the head announces. */
   readonly length: number
   readonly #host: HookHost
-  readonly #bytes: Buffer | null
+  /** The whole body; null: it is iterated. */
+  readonly bytes: Buffer | null
   readonly #body: AsyncIterable<Uint8Array | string> | null
   #iterator: AsyncIterator<Uint8Array | string> | null = null
   readonly #sink: ResponseSink
@@ -69,7 +70,7 @@ export class OwnAnswer implements ResponseSource, HookWaiter {
     this.head = head
     this.#sink = sink
     this.#host = host
-    this.#bytes = bytes
+    this.bytes = bytes
     this.#body = bytes === null ? body as AsyncIterable<Uint8Array | string> : null
     // Who knows the length of what is iterated says it in the head, and is held to it.
     this.length = bytes === null ? head.headers.contentLength() : bytes.length
@@ -82,7 +83,7 @@ export class OwnAnswer implements ResponseSource, HookWaiter {
   resume(): void {
     if (this.#state !== OwnState.Paused) return
     this.#state = OwnState.Flowing
-    if (this.#bytes !== null) this.#sendBytes(this.#bytes)
+    if (this.bytes !== null) this.#sendBytes(this.bytes)
     else this.#pull()
   }
 

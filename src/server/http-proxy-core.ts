@@ -309,7 +309,7 @@ export class HttpProxyCore<Ctx> implements ServiceCore<HttpListenerOptions, Reso
   exchangeEnded(exchange: FinishedExchange): void {
     this.active--
     this.#admission.ended()
-    if (exchange.ownAnswer && exchange.status >= 500) {
+    if (exchange.ownAnswer && exchange.ownStatus >= 500) {
       // Also where a filter answered in the place of an origin that had failed.
       if (exchange.upstreamStatus >= 500 || exchange.error?.source === 'upstream') this.#upstreamFaults++
       else this.#ownFaults++

@@ -34,6 +34,8 @@ export class ReceivedFields implements HpackSink {
   fault = ''
   /** The limit that is passed; '': none is. */
   limit = ''
+  /** Of a head that is too large as well, whose sender is told in its words; '' without one. */
+  contentType = ''
   /** With 32 for each field, those included that were not kept. */
   listBytes = 0
   underscored = false
@@ -52,7 +54,7 @@ export class ReceivedFields implements HpackSink {
     this.#limits = limits
     this.#trailers = trailers
     this.method = this.scheme = this.path = this.authority = this.protocol = this.status = this.host = ''
-    this.fault = this.limit = ''
+    this.fault = this.limit = this.contentType = ''
     this.pseudos = this.listBytes = this.#fields = this.#crumbs = this.#hosts = this.#mask = 0
     this.underscored = false
     this.#text = this.#cookie = ''
@@ -62,6 +64,7 @@ export class ReceivedFields implements HpackSink {
   onField(field: HpackField): void {
     const limits = this.#limits
     if ((this.listBytes += field.size) > limits.maxHeaderListBytes) this.limit = 'header-list-bytes'
+    if (field.kind === FieldKind.ContentType) this.contentType = field.value
     if (this.limit !== '' || this.fault !== '') return
     if (field.pseudo !== Pseudo.None) {
       this.#pseudo(field)

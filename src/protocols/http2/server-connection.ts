@@ -15,6 +15,7 @@
  * One idea in more than 500 lines: each frame is answered by the state of connection and stream, and all are read side by side.
  */
 import { ProxyError } from '../../errors/proxy-error.ts'
+import { grpcMediaType } from '../../http/grpc-request.ts'
 import type { Ticker, Timed } from '../../primitives/clock.ts'
 import { heldBytes } from '../../primitives/held-bytes.ts'
 import type { ByteStream, StreamOwner } from '../byte-stream.ts'
@@ -427,7 +428,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     if (!served) {
       const { status, fault } = reading
       this.#refused(kindOfStatus(status), fault, status === 431 ? fields.limit : status === 414 ? 'uri-bytes' : 'bad-head', status)
-      session.refuse(status)
+      session.refuse(status, grpcMediaType(fields.contentType))
       return true
     }
     this.active++

@@ -11,6 +11,7 @@
  */
 import { ProxyError } from '../../errors/proxy-error.ts'
 import type { FieldLines } from '../../http/field-lines.ts'
+import { trailersOnly } from '../../http/grpc-answer.ts'
 import { FieldKind, HeaderMap } from '../../http/header-map.ts'
 import { HOP_BY_HOP } from '../../http/hop-by-hop.ts'
 import { ResponseHead, type RequestHead } from '../../http/message-head.ts'
@@ -376,19 +377,20 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
     this.#tunnel?.sentEnd()
   }
 
-  /** Answered here: there is no exchange. */
-  refuse(status: number): void {
+  /** Answered here: there is no exchange. @param mediaType of the call of gRPC that it would have been; '': of none */
+  refuse(status: number, mediaType: string): void {
     this.#state = State.Released
     this.responseStarted = this.#responseEnded = true
-    this.#writeFields(ResponseHead.build(status, REFUSAL_FIELDS.clone()), 0, null, -1, this.connection.date)
+    const head = ResponseHead.build(status, REFUSAL_FIELDS.clone()), answer = mediaType === '' ? head : trailersOnly(head, mediaType, null)
+    this.#writeFields(answer, 0, null, -1, this.connection.date)
     this.endSending(null)
   }
 
   /** Other exchanges share the connection: it stays. */
   refuseReuse(): void { /* nothing to refuse */ }
 
-  abort(draining = false): void {
-    if (!this.localEnded) this.reset(draining ? ErrorCode.Cancel : ErrorCode.InternalError)
+  abort(cancelled = false): void {
+    if (!this.localEnded) this.reset(cancelled ? ErrorCode.Cancel : ErrorCode.InternalError)
   }
 
   /** RST_STREAM, without a word to the owner. */
