@@ -5,14 +5,7 @@
 import { once } from 'node:events'
 import net from 'node:net'
 import type { DescribedAddress } from '../ipc/server-description.ts'
-import { handleFor, handleOf, type StreamHandle } from '../protocols/tcp/stream-handle.ts'
-import type { AcceptCall, Acceptor, ListeningAt } from './acceptor.ts'
-
-/**
- * Connections that one acceptor takes in one turn of the event loop. 64: some milliseconds, after which those that are open
- * have their turn.
- */
-const TURN_CONNECTIONS = 64
+import type { Acceptor, ListeningAt } from './acceptor.ts'
 
 /**
  * The acceptor of a `net.Server`, for listening services of your own: `createAcceptor: () => new TcpAcceptor(net.createServer(...))`.
@@ -41,28 +34,6 @@ export class TcpAcceptor implements Acceptor {
     if (address.kind === 'unix') return { host: '', port: 0 }
     const { address: host, port } = server.address() as net.AddressInfo
     return { host, port }
-  }
-
-  /**
-   * @internal
-   * Node.js takes one connection from a queue in each turn of the event loop, and a turn is as long as the open connections
-   * are busy: told of one, this takes those behind it, until the queue is empty or has had its share of the turn.
-   * @param taken gets each of them; it is not read yet, and does not delay small writes
-   * @throws what `accept` throws
-   */
-  takeQueued(accept: AcceptCall, taken: (handle: StreamHandle) => void): void {
-    const listening = handleOf(this.#server)
-    if (listening === null) return
-    const { fd } = listening
-    // One of them may be the reason for which the acceptor is closed, and its number then soon stands for something else.
-    for (let left = TURN_CONNECTIONS; left > 0 && this.#server.listening; left--) {
-      const connection = accept(fd)
-      if (connection < 0) return
-      const handle = handleFor(connection, listening)
-      if (handle === null) continue
-      handle.setNoDelay?.(true)
-      taken(handle)
-    }
   }
 
   /** As `Acceptor` has it. */

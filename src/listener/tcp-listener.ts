@@ -10,6 +10,7 @@ import { remoteEndOf, type StreamHandle } from '../protocols/tcp/stream-handle.t
 import { canAdopt, resetSocket, TcpStream } from '../protocols/tcp/tcp-stream.ts'
 import type { RefusalReason } from '../telemetry/tracer.ts'
 import type { AcceptCall, Acceptor } from './acceptor.ts'
+import { HandleAcceptor } from './handle-acceptor.ts'
 import type { ResolvedListenerOptions } from './listener-options.ts'
 import { TcpAcceptor } from './tcp-acceptor.ts'
 
@@ -57,17 +58,17 @@ export class TcpListener {
   get clients(): number { return this.#perClient.size }
 
   createAcceptor(): Acceptor {
-    const options = { pauseOnConnect: true, noDelay: true, allowHalfOpen: true }, acceptCall = this.#acceptCall
-    if (acceptCall === null || !canAdopt()) return new TcpAcceptor(net.createServer(options, socket => this.#accept(socket)))
-    const takeIn = (handle: StreamHandle): void => this.#takeIn(handle)
-    const acceptor = new TcpAcceptor(net.createServer(options, socket => {
-      this.#accept(socket)
-      try { acceptor.takeQueued(acceptCall, takeIn) } catch (error) { this.#owner.onAcceptFailed?.(error as NodeJS.ErrnoException) }
-    }))
-    return acceptor
+    const onSocket = (socket: net.Socket): void => this.#accept(socket)
+    const options = { pauseOnConnect: true, noDelay: true, allowHalfOpen: true }
+    if (!canAdopt()) return new TcpAcceptor(net.createServer(options, onSocket))
+    return new HandleAcceptor({
+      onSocket,
+      onHandle: handle => this.#takeIn(handle),
+      onAcceptFailed: error => this.#owner.onAcceptFailed?.(error),
+    }, this.#acceptCall)
   }
 
-  /** Node.js took it from the queue, and built a socket for it. */
+  /** Node.js built a socket for it. */
   #accept(socket: net.Socket): void {
     const remoteAddress = plainIp(socket.remoteAddress ?? ''), countedAs = this.#admit(remoteAddress)
     if (countedAs === null) {
@@ -80,7 +81,7 @@ export class TcpListener {
     this.#owner.onAccepted(TcpStream.accept(socket, NOBODY), countedAs)
   }
 
-  /** The acceptor took it from the queue. */
+  /** Nothing was built for it yet. */
   #takeIn(handle: StreamHandle): void {
     const remote = remoteEndOf(handle), remoteAddress = plainIp(remote.address), countedAs = this.#admit(remoteAddress)
     if (countedAs === null) {

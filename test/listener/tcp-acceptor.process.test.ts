@@ -77,7 +77,7 @@ async function listen(
 
 test('tcp acceptor: what waits in the queue is accepted in one turn, up to a share of it, and served', linux, async t => {
   const queue = await listen(t, accept)
-  // One came by Node.js itself.
+  // Node.js itself took one.
   assert.equal(await queue.dial(100), 65)
   await waitFor('the rest', () => queue.accepted() === 100)
   await waitFor('every answer', () => queue.answered() === 100)

@@ -17,6 +17,12 @@ export interface StreamHandle {
   close(): void
 }
 
+/** What listens below a `net.Server`. */
+export interface ListeningHandle extends StreamHandle {
+  /** Called with each connection that was taken from the queue, or with a negative number, which says why none could be. */
+  onconnection?: (status: number, handle: StreamHandle | undefined) => void
+}
+
 export interface RemoteEnd {
   /** '' for a Unix socket, and for a connection that is gone. */
   address: string
