@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { faultsOfRun, readReport } from '../../scripts/interop/h2spec.ts'
 import { faultOf } from '../../scripts/interop/main.ts'
 import { faultsOfScan, judge } from '../../scripts/interop/policy.ts'
 
@@ -34,4 +35,15 @@ test('interop: versions below TLS 1.2, and ciphers without forward secrecy, are 
   assert.deepEqual(faultsOfScan(`${bad}Accepted  TLSv1.2  128 bits  AES128-SHA\n`), [
     'TLSv1.1 is enabled', 'TLSv1.3 is disabled', 'the cipher AES128-SHA',
   ])
+})
+
+test('interop: a case of h2spec that failed is a fault, but for the one that a port of HTTP/1 answers', () => {
+  const testCase = (at: number, body = ''): string => `<testcase package="http2/${at}" classname="Sends &#34;${at}&#34;">${body}</testcase>`
+  const passed = Array.from({ length: 144 }, (_, at) => testCase(at)).join('')
+  const preface = '<testcase package="http2/3.5" classname="Sends invalid connection preface"><error>EOF</error></testcase>'
+  const result = readReport(`${passed}${testCase(6, '<failure>GOAWAY\n</failure>')}${preface}`)
+  assert.deepEqual(result, { cases: 146, passed: 144, failed: ['http2/6 Sends "6"', 'http2/3.5 Sends invalid connection preface'] })
+  assert.deepEqual(faultsOfRun(result, ''), result.failed)
+  assert.deepEqual(faultsOfRun(result, 'HTTP/1.1 400 Bad Request\r\n'), ['http2/6 Sends "6"'])
+  assert.deepEqual(faultsOfRun(readReport(testCase(1)), ''), ['only 1 cases were run'])
 })
