@@ -75,6 +75,7 @@ export {
   type HealthCheck, type HealthCheckOptions, type HttpHealthCheckOptions, type ProbeTlsOptions, type ResolvedHealthCheckOptions,
   type TcpHealthCheckOptions,
 } from './load-balancing/health-check.ts'
+export { GrpcHealthCheck, type GrpcHealthCheckOptions } from './load-balancing/grpc-health-check.ts'
 export { SharedHealthCheck } from './load-balancing/shared-health-check.ts'
 export { KetamaSelection, type KetamaOptions } from './load-balancing/ketama.ts'
 export type { Selection, Selector, Turn } from './load-balancing/selection.ts'

@@ -9,8 +9,8 @@ import * as cirque from '../src/index.ts'
 import * as kit from '../src/kit/index.ts'
 
 const VALUES = [
-  'AccessLog', 'Backend', 'BasicPeer', 'CertificateError', 'ERROR_KINDS', 'fanOut', 'functionDiscovery', 'HeaderMap', 'HttpConnector',
-  'HttpHealthCheck', 'httpsRedirect', 'HttpPeer', 'httpProxyService', 'inject', 'metrics', 'KetamaSelection', 'LoadBalancer',
+  'AccessLog', 'Backend', 'BasicPeer', 'CertificateError', 'ERROR_KINDS', 'fanOut', 'functionDiscovery', 'GrpcHealthCheck', 'HeaderMap',
+  'HttpConnector', 'HttpHealthCheck', 'httpsRedirect', 'HttpPeer', 'httpProxyService', 'inject', 'metrics', 'KetamaSelection', 'LoadBalancer',
   'OptionError', 'PEER_DEFAULTS', 'ProxyError', 'RequestHead',
   'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'SharedHealthCheck', 'SILENT_LOG', 'startTraces',
   'staticDiscovery', 'statusOf',
@@ -51,6 +51,7 @@ export interface Types {
   open: cirque.PeerConnections | cirque.ReceiveBuffer | cirque.TlsFacts | cirque.LogFields
   selection: cirque.Selection | cirque.Selector | cirque.KetamaOptions
   healthCheck: cirque.HealthCheck | cirque.HealthCheckOptions | cirque.HttpHealthCheckOptions | cirque.TcpHealthCheckOptions
+    | cirque.GrpcHealthCheckOptions
   probe: cirque.ProbeTlsOptions
   exchangeEvents: cirque.ExchangeStarted | cirque.ExchangeRetried | cirque.ExchangeEnded | cirque.RequestRefused
   attemptEvents: cirque.AttemptStarted | cirque.AttemptConnected | cirque.AttemptResponded | cirque.AttemptEnded

@@ -54,7 +54,7 @@ export const HEALTH_CHECK_OPTIONS = {
 
 export const HEALTH_CHECK_DEFAULTS: ResolvedHealthCheckOptions = defaultsOf<HealthCheckOptions>(HEALTH_CHECK_OPTIONS)
 
-/** Finds out whether a backend can take traffic: `HttpHealthCheck`, `TcpHealthCheck`, or an object of your own. */
+/** Finds out whether a backend can take traffic: `HttpHealthCheck`, `TcpHealthCheck`, `GrpcHealthCheck`, or an object of your own. */
 export interface HealthCheck {
   /** When and how often to probe: what `resolveHealthCheckOptions()` makes of those that were given. */
   readonly options: ResolvedHealthCheckOptions
@@ -105,7 +105,7 @@ function isAuthorities(value: unknown): boolean | string {
 }
 
 /** Of the backend that is probed. */
-const PROBE_PORT = count(0, { max: 65_535, zero: "takes the backend's own" })
+export const PROBE_PORT = count(0, { max: 65_535, zero: "takes the backend's own" })
 
 /** What a TcpHealthCheck connects to. Every option may be left out. */
 export interface TcpHealthCheckOptions extends HealthCheckOptions {
@@ -142,7 +142,7 @@ export class TcpHealthCheck implements HealthCheck {
     const where = probeAddress(backend, this.options.port)
     const socket = this.#tls === null
       ? net.connect(where)
-      : process.getBuiltinModule('node:tls').connect({ ...where, ...tlsOptions(this.#tls, backend) })
+      : process.getBuiltinModule('node:tls').connect({ ...where, ...probeTls(this.#tls, backend) })
     return settled(signal, () => socket.destroy(), (resolve, reject) => {
       socket.once(this.#tls === null ? 'connect' : 'secureConnect', resolve)
       socket.on('error', reject)
@@ -222,7 +222,7 @@ export class HttpHealthCheck implements HealthCheck {
     const common = { ...requestAddress(backend, port), method, path, headers, agent: this.#agent ?? false as const }
     const request = this.#tls === null
       ? nodeHttp().request(common)
-      : nodeHttps().request({ ...common, ...tlsOptions(this.#tls, backend) })
+      : nodeHttps().request({ ...common, ...probeTls(this.#tls, backend) })
     let keepConnection = false, answered = false
     return settled(signal, () => { if (!keepConnection) request.destroy() }, (resolve, reject) => {
       request.on('error', reject)
@@ -267,7 +267,7 @@ type BeginProbe = (resolve: () => void, reject: (reason: unknown) => void) => vo
  * The promise of one probe: settled once by `begin` or by the signal, `release` called on every path, and an error that
  * comes late is caught and dropped.
  */
-function settled(signal: AbortSignal, release: () => void, begin: BeginProbe): Promise<void> {
+export function settled(signal: AbortSignal, release: () => void, begin: BeginProbe): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   const onAbort = () => reject(signal.reason)
   begin(resolve, reject)
@@ -279,7 +279,7 @@ function settled(signal: AbortSignal, release: () => void, begin: BeginProbe): P
   })
 }
 
-function probeAddress(backend: Backend, port: number): { path: string } | { host: string; port: number } {
+export function probeAddress(backend: Backend, port: number): { path: string } | { host: string; port: number } {
   const address = backend.peerAddress
   return address.kind === 'unix' ? { path: address.path } : { host: address.host, port: port === 0 ? address.port : port }
 }
@@ -289,7 +289,7 @@ function requestAddress(backend: Backend, port: number): { socketPath: string } 
   return address.kind === 'unix' ? { socketPath: address.path } : { host: address.host, port: port === 0 ? address.port : port }
 }
 
-function hostField(backend: Backend): string {
+export function hostField(backend: Backend): string {
   return backend.peerAddress.kind === 'unix' ? 'localhost' : backend.origin
 }
 
@@ -297,7 +297,7 @@ function hostField(backend: Backend): string {
 function nodeHttp(): typeof http { return process.getBuiltinModule('node:http') }
 function nodeHttps(): typeof https { return process.getBuiltinModule('node:https') }
 
-function tlsOptions(options: ResolvedProbeTlsOptions, backend: Backend): tls.ConnectionOptions {
+export function probeTls(options: ResolvedProbeTlsOptions, backend: Backend): tls.ConnectionOptions {
   const { ca, clientCert } = options
   return {
     servername: options.sni ?? backend.hostName, rejectUnauthorized: options.verifyCert,

@@ -24,6 +24,7 @@ const MEMBERS: Readonly<Record<string, string>> = {
   CertificateError: 'mistakes',
   Counter: 'inc',
   Gauge: 'dec inc set',
+  GrpcHealthCheck: 'options probe',
   HeaderMap: '[Symbol.iterator] append clone contentLength delete from get getAll has set size toObject',
   Histogram: 'observe',
   Hosts: 'of',
