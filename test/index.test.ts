@@ -10,8 +10,8 @@ import * as kit from '../src/kit/index.ts'
 
 const VALUES = [
   'AccessLog', 'Backend', 'BasicPeer', 'CertificateError', 'ERROR_KINDS', 'fanOut', 'functionDiscovery', 'GrpcHealthCheck', 'HeaderMap',
-  'HttpConnector', 'HttpHealthCheck', 'httpsRedirect', 'HttpPeer', 'httpProxyService', 'inject', 'metrics', 'KetamaSelection', 'LoadBalancer',
-  'OptionError', 'PEER_DEFAULTS', 'ProxyError', 'RequestHead',
+  'HttpConnector', 'HttpHealthCheck', 'httpsRedirect', 'HttpPeer', 'httpProxyService', 'inject', 'metrics', 'KetamaSelection',
+  'LoadBalancer', 'OptionError', 'PEER_DEFAULTS', 'ProxyError', 'RequestHead',
   'resolveHealthCheckOptions', 'Resolver', 'ResponseHead', 'Server', 'SharedHealthCheck', 'SILENT_LOG', 'startTraces',
   'staticDiscovery', 'statusOf',
   'TcpAcceptor', 'TcpHealthCheck', 'tracerFaults', 'TransportConnector',
