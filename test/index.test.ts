@@ -18,7 +18,7 @@ const VALUES = [
 ] as const satisfies readonly (keyof typeof cirque)[]
 
 const KIT_VALUES = [
-  'basicAuth', 'basicCredentials', 'bearerAuth', 'canonicalHost', 'clientNetwork', 'cookiesOf', 'cors', 'hostOf', 'Hosts',
+  'basicAuth', 'basicCredentials', 'bearerAuth', 'canonicalHost', 'clientNetwork', 'cookiesOf', 'cors', 'grpcWeb', 'hostOf', 'Hosts',
   'localPath', 'Networks', 'ownCertificate', 'queryOf', 'readJson', 'redirect', 'respondJson', 'Router', 'sameSecret', 'schemeOf',
   'securityHeaders', 'setCookie', 'setQuery', 'staticFiles',
 ] as const satisfies readonly (keyof typeof kit)[]

@@ -2,7 +2,7 @@
  * What the fields of a request say about a call of gRPC (doc/PROTOCOL-HTTP2.md, doc/PROTOCOL-WEB.md of the gRPC project). Pure.
  * Whether the body is one is for its ends to say; nothing here reads it.
  */
-import { asciiLower } from './header-map.ts'
+import { asciiLower, FieldKind, type HeaderMap } from './header-map.ts'
 
 /** A call of gRPC, or of gRPC-Web with its bodies in binary or in base64, each with the coding of its messages behind a plus. */
 const MEDIA_TYPE = /^application\/grpc(?:-web(?:-text)?)?(?:\+[a-z0-9!#$&^_.-]{1,64})?$/
@@ -20,6 +20,12 @@ export function grpcMediaType(contentType: string): string {
 
 /** The media type is that of gRPC-Web, whose trailers come in the body. */
 export function isGrpcWeb(mediaType: string): boolean { return mediaType.startsWith('application/grpc-web') }
+
+/** What is to be sent is gRPC itself, which is nothing without its trailers; the client may be one of gRPC-Web. */
+export function isPlainGrpc(headers: HeaderMap): boolean {
+  const mediaType = grpcMediaType(headers.getKind(FieldKind.ContentType) ?? '')
+  return mediaType !== '' && !isGrpcWeb(mediaType)
+}
 
 const MS_PER_UNIT: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 }
 

@@ -22,6 +22,7 @@ export { staticFiles, type StaticFiles, type StaticFilesOptions } from './static
 export { canonicalHost, type CanonicalHostOptions } from './canonical-host.ts'
 export { schemeOf } from './client-scheme.ts'
 export { cors, type CorsOptions, type OriginCheck } from './cors.ts'
+export { grpcWeb } from '../modules/grpc-web.ts'
 export { securityHeaders, type SecurityHeaderOptions } from './security-headers.ts'
 
 // What it is served with.

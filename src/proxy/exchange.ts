@@ -19,6 +19,7 @@ import type { Flag } from '../errors/access-flags.ts'
 import { asProxyError, ProxyError } from '../errors/proxy-error.ts'
 import { FieldLines } from '../http/field-lines.ts'
 import { isHttpFailure, trailersOnly } from '../http/grpc-answer.ts'
+import { isPlainGrpc } from '../http/grpc-request.ts'
 import { asciiLower, FieldKind, HeaderMap } from '../http/header-map.ts'
 import { FORWARDED_FIELDS } from '../http/hop-by-hop.ts'
 import { mayPassOn } from '../http/max-forwards.ts'
@@ -815,7 +816,8 @@ export class Exchange<Ctx> implements PhaseSubject<Ctx>, Session, TracedExchange
     const lines = this.#host.forwarded.linesFor(request, this.#facts, this)
     const asks = down.wantsSwitch && attempt.peer.options.upgrades
     const switchesTo = asks ? offeredProtocols(request.headers, this.#host.upgrades) : ''
-    attempt.send(request, length, lines, switchesTo, down.acceptsTrailers, plan.sendsAtOnce)
+    const acceptsTrailers = down.acceptsTrailers || (this.#call !== null && isPlainGrpc(request.headers))
+    attempt.send(request, length, lines, switchesTo, acceptsTrailers, plan.sendsAtOnce)
     if (declared === 0) attempt.session?.endRequest(null)
     else this.#requestBody().sendTo(attempt, stage)
   }
