@@ -93,6 +93,8 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   readonly host: ConnectionHost
   readonly ticker: Ticker
   readonly heads: ResponseHeads
+  /** Of a stream that begins: until the client has acknowledged a smaller one it may not know of it (RFC 9113 6.9.2). */
+  firstReceiveWindow: number
   readonly sender: FrameSender
 
   readonly #fieldLimits: FieldLimits
@@ -175,6 +177,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     this.#budgets = new FrameBudgets(http2)
     this.#progress = new SendProgress(stream, acceptedAt)
     this.#receiveWindow = http2.connectionWindowBytes
+    this.firstReceiveWindow = Math.max(FIRST_WINDOW, http2.streamWindowBytes)
     this.#secure = stream.digest.tls !== null
     this.#deadline = acceptedAt + headTimeoutMs
     this.#idleSince = acceptedAt
@@ -420,7 +423,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     const served = !selfDependent && reading.read(fields, whole, this.#secure, this.options)
     if (!served && (selfDependent || reading.status === 0)) {
       this.#refused('BAD_HEAD', selfDependent ? 'a stream depends on itself' : reading.fault, 'bad-head', 400)
-      this.sendReset(stream, ErrorCode.ProtocolError, whole ? 0 : http2.streamWindowBytes)
+      this.sendReset(stream, ErrorCode.ProtocolError, whole ? 0 : this.firstReceiveWindow)
       return this.countReset()
     }
     const now = this.#now, session = new Http2ServerSession(this, stream, reading, whole, now)
@@ -444,7 +447,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   /** It was not looked at, and may come again (RFC 9113 8.7). */
   #refuseStream(stream: number, whole: boolean, kind: ProxyError['kind'], status: number, text: string, limit: string): boolean {
     this.#refused(kind, text, limit, status)
-    this.sendReset(stream, ErrorCode.RefusedStream, whole ? 0 : this.options.http2.streamWindowBytes)
+    this.sendReset(stream, ErrorCode.RefusedStream, whole ? 0 : this.firstReceiveWindow)
     return this.#spend(Spent.Refusal)
   }
 
@@ -551,6 +554,11 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     if ((flags & Flag.Ack) !== 0) {
       if (this.#settingsDeadline === NEVER) return this.#glitch()
       this.#settingsDeadline = NEVER
+      const less = this.firstReceiveWindow
+      this.firstReceiveWindow = this.options.http2.streamWindowBytes
+      if (less > this.firstReceiveWindow) {
+        for (const session of this.#streams.values()) session.receiveWindow -= less - this.firstReceiveWindow
+      }
       return true
     }
     if (!this.#spend(Spent.Settings)) return false

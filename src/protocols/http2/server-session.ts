@@ -110,7 +110,7 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
     this.remoteEnded = whole
     this.requestEnded = reading.bodyLength === 0
     this.awaitsContinue = reading.expectContinue && !this.requestEnded
-    this.receiveWindow = options.http2.streamWindowBytes
+    this.receiveWindow = connection.firstReceiveWindow
     this.#method = reading.head.method
     this.#limits = options
     this.#begunAt = this.#passedAt = now

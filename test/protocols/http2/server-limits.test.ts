@@ -7,7 +7,7 @@ import { describe, it } from 'node:test'
 import { FieldLines } from '../../../src/http/field-lines.ts'
 import { ResponseHead } from '../../../src/http/message-head.ts'
 import { BODY_UNKNOWN } from '../../../src/protocols/http-session.ts'
-import { ErrorCode, Flag, frame, FrameType, GET, H2World, POST, type Fields } from './server-world.ts'
+import { ErrorCode, Flag, frame, FrameType, GET, H2World, POST, PREFACE, type Fields } from './server-world.ts'
 
 const { Cancel, EnhanceYourCalm, FlowControlError, RefusedStream } = ErrorCode
 
@@ -290,5 +290,21 @@ describe('http2 limits: what is counted', () => {
     }
     assert.equal(world.goAwayCode, -1)
     assert.equal(world.refusals.length, 0)
+  })
+
+  it('a window smaller than the first one holds from its acknowledgement on (RFC 9113 6.9.2)', async () => {
+    const world = new H2World({ http2: { streamWindowBytes: 1000 }, flows: false })
+    const early = [1, 2, 3].map(() => world.data(1, 'x'.repeat(16_000)))
+    await world.say(PREFACE, frame(FrameType.Settings, 0, 0), world.head(1, POST, 0), ...early)
+    assert.ok(!world.words.some(word => word.startsWith('reset')))
+    await world.say(frame(FrameType.Settings, Flag.Ack, 0), world.head(3, POST, 0), world.data(3, 'y'.repeat(1000)))
+    world.owners[0]!.session.resumeRequest()
+    await world.settle()
+    assert.equal(world.owners[0]!.body.length, 48_000)
+    assert.equal(world.takeWords().at(-1), 'window 1 48000', 'from -47000 to 1000')
+    await world.say(world.data(3, 'y'), world.data(1, 'x'.repeat(1000)))
+    assert.deepEqual(world.words.filter(word => word.startsWith('reset')), [`reset 3 ${FlowControlError}`])
+    await world.say(world.data(1, 'x'.repeat(1001)))
+    assert.equal(world.words.at(-1), `reset 1 ${FlowControlError}`)
   })
 })
