@@ -14,6 +14,7 @@ import net from 'node:net'
 import { after, before, describe, it } from 'node:test'
 import fc from 'fast-check'
 import { ACCEPTED_REQUESTS, ORIGIN_RESPONSES, REFUSED_REQUESTS } from '../protocols/http1/framing-cases.ts'
+import { Dice } from '../support/dice.ts'
 import { get } from '../support/proxy.ts'
 import { ProxyProcess, type ProcessWeight } from '../support/proxy-process.ts'
 import { ScriptedOrigin, type OriginExchange } from '../support/scripted-origin.ts'
@@ -28,19 +29,6 @@ const HANG_MS = 10_000
 /** Cases after which a request that has not arrived will not. */
 const RECENT = 1000
 const MIB = 1_048_576
-
-/** One number after another from a seed (mulberry32); every case has its own, so that it can be repeated alone. */
-class Dice {
-  #state: number
-  constructor(seed: number) { this.#state = seed >>> 0 }
-  below(limit: number): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % limit
-  }
-  pick<T>(list: readonly T[]): T { return list[this.below(list.length)]! }
-}
 
 const TOKENS = [
   '\r\n', '\n', '\r', '\r\n\r\n', '\r\n ', '\0', ' ', '\t', ':', ';', ',', '"', '\\', '%', '#', '?', '/', '//', '/../',

@@ -256,4 +256,4 @@ export class H2World implements ConnectionHost, AcceptingListener {
   }
 }
 
-export { ErrorCode, Flag, FrameType, PREFACE }
+export { ErrorCode, Flag, FrameType, PREFACE, turn }
