@@ -7,7 +7,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { FAULTS, PHASES, POPULATIONS, sharedNowMs, TLS_POPULATIONS } from '../src/config/prove-messages.ts'
+import { FAULTS, HTTP2_POPULATIONS, PHASES, POPULATIONS, sharedNowMs, TLS_POPULATIONS } from '../src/config/prove-messages.ts'
 import type { Fault, FromProver, Kill, LossReport, PopulationReport, ProofReport, ToProver } from '../src/config/prove-messages.ts'
 import type { ResolvedProveOptions } from '../src/config/prove-options.ts'
 import type { FromOperator, OperationStarted } from '../src/ipc/messages.ts'
@@ -219,6 +219,8 @@ export function proveText({ action, acted, actionLines, report, verdict }: Prove
   }
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map(row => row[column]?.length ?? 0)))
   const refused = report.populations.reduce((sum, { refusedSessions }) => sum + refusedSessions, 0)
+  const isHttp2 = report.populations.some(({ name }) => HTTP2_POPULATIONS.has(name))
+  const reopened = report.populations.reduce((sum, { reopenedStreams }) => sum + reopenedStreams, 0)
   const gaps = phases.map(phase => `${milliseconds(report.longestGapMs[phase])}${action === 'watch' ? '' : ` ${phase}`}`).join(', ')
   return [
     `${action} at ${report.url}: ${times}`,
@@ -229,6 +231,7 @@ export function proveText({ action, acted, actionLines, report, verdict }: Prove
     '',
     `longest time in which a fresh connection was tried and none was answered: ${gaps}`,
     ...isTls ? [`sessions of TLS that were not taken up again: ${refused}`] : [],
+    ...isHttp2 ? [`streams that GOAWAY left out, and that were opened anew: ${reopened}`] : [],
     ...report.losses.filter(loss => !loss.explained).slice(0, SHOWN_LOSSES_MAX).map(lossLine),
     ...report.lost > SHOWN_LOSSES_MAX ? [`  and ${report.lost - SHOWN_LOSSES_MAX} more`] : [],
     // Anything else goes to stderr, as with every command that fails.

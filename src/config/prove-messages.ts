@@ -38,11 +38,16 @@ export const FAULTS: readonly Fault[] = ['refused', 'reset', 'truncated', 'wrong
 
 export type PopulationName =
   | 'fresh connections' | 'keep-alive' | 'WebSocket echo' | 'slow download' | 'slow upload' | 'resumed handshakes' | 'slow handshakes'
+  | 'HTTP/2 requests' | 'message streams' | 'WebSocket over HTTP/2'
 export const POPULATIONS: readonly PopulationName[] = [
   'fresh connections', 'keep-alive', 'WebSocket echo', 'slow download', 'slow upload', 'resumed handshakes', 'slow handshakes',
+  'HTTP/2 requests', 'message streams', 'WebSocket over HTTP/2',
 ]
 /** Those that there are over TLS alone. */
 export const TLS_POPULATIONS: ReadonlySet<PopulationName> = new Set(['resumed handshakes', 'slow handshakes'])
+
+/** Those that speak HTTP/2. */
+export const HTTP2_POPULATIONS: ReadonlySet<PopulationName> = new Set(['HTTP/2 requests', 'message streams', 'WebSocket over HTTP/2'])
 
 export interface PopulationReport {
   readonly name: PopulationName
@@ -55,6 +60,8 @@ export interface PopulationReport {
   readonly politeCloses: number
   /** Sessions of TLS that were offered and not taken up again: no loss, as a full handshake followed, but a cost. */
   readonly refusedSessions: number
+  /** Streams that had left the client and that GOAWAY named as not looked at: no loss, as they were opened anew elsewhere. */
+  readonly reopenedStreams: number
   /** From the time at which it was due to the whole answer; null: none in that phase. */
   readonly p99Ms: Readonly<Record<Phase, number | null>>
 }

@@ -3,7 +3,7 @@
  * and neither of them may import the other.
  */
 import {
-  count, defaultsOf, duration, needed, number, OptionError, resolveOptions, size, text,
+  count, defaultsOf, duration, flag, needed, number, OptionError, resolveOptions, size, text,
   type OptionTable,
 } from '../primitives/option-table.ts'
 import { parseDuration } from './units.ts'
@@ -22,6 +22,16 @@ export interface ProveOptions {
   download?: string
   /** Path that takes a long POST; when its answer holds the SHA-256 of what came, that is compared. '' leaves it out. @default '' */
   upload?: string
+  /**
+   * Clients of HTTP/2 as well, by ALPN over TLS and by prior knowledge otherwise: requests for `path`, and for `upload` with short bodies,
+   * as streams of one connection; with `ws` WebSockets on streams. @default false
+   */
+  http2?: boolean
+  /**
+   * Path that over HTTP/2 sends back each message of a stream as it comes and ends, behind the client's end, with a trailer
+   * `grpc-status: 0`. '' leaves it out. @default ''
+   */
+  messages?: string
   /** How long to watch before the action, in ms; with no action this is left out. 0 begins with the action. @default 2000 */
   beforeMs?: number
   /** How long to watch after the action, in ms; with no action, in all. At least 100. @default 3000 */
@@ -59,6 +69,8 @@ export const PROVE_OPTIONS = {
   ws: text('', PATH_FORM, isPath),
   download: text('', PATH_FORM, isPath),
   upload: text('', PATH_FORM, isPath),
+  http2: flag(false),
+  messages: text('', PATH_FORM, isPath),
   beforeMs: duration(2000, { max: HOUR_MS, zero: 'begins with the action' }),
   forMs: duration(3000, { min: 100, max: 24 * HOUR_MS }),
   rate: number(100, 0.1, RATE_MAX),
@@ -77,8 +89,8 @@ const ANSWER_MS = 10
 /** @throws OptionError with every mistake there is */
 export function resolveProveOptions(options: ProveOptions): ResolvedProveOptions {
   const resolved = resolveOptions<ProveOptions>('prove', PROVE_OPTIONS, options, PROVE_DEFAULTS as ResolvedProveOptions)
-  const { connections, delayMs, download, path, rate, upload, ws } = resolved
-  if ([path, ws, download, upload].every(name => name === '')) throw OptionError.of('prove.path', '', 'name at least one path')
+  const { connections, delayMs, download, messages, path, rate, upload, ws } = resolved
+  if ([path, ws, download, upload, messages].every(name => name === '')) throw OptionError.of('prove.path', '', 'name at least one path')
   const rateMax = Math.floor(connections / BUSY_FACTOR * 1000 / (2 * delayMs + ANSWER_MS))
   if (rate > rateMax) {
     const held = `with ${connections} keep-alive connections, held for ${delayMs} ms each way`
@@ -88,12 +100,15 @@ export function resolveProveOptions(options: ProveOptions): ResolvedProveOptions
 }
 
 /** Options as the command line has them. */
-export type ProveFlags = Readonly<Partial<Record<'url' | 'path' | 'ws' | 'download' | 'upload' | 'for' | 'rate' | 'connections', string>>>
+export type ProveFlags = Readonly<Partial<
+  Record<'url' | 'path' | 'ws' | 'download' | 'upload' | 'messages' | 'for' | 'rate' | 'connections', string> & { http2: boolean }
+>>
 
 /** @throws OptionError */
 export function proveOptionsFromFlags(url: string, flags: ProveFlags): ResolvedProveOptions {
   const options: ProveOptions = { url }
-  for (const name of ['path', 'ws', 'download', 'upload'] as const) if (flags[name] !== undefined) options[name] = flags[name]
+  if (flags.http2 !== undefined) options.http2 = flags.http2
+  for (const name of ['path', 'ws', 'download', 'upload', 'messages'] as const) if (flags[name] !== undefined) options[name] = flags[name]
   for (const name of ['rate', 'connections'] as const) if (flags[name] !== undefined) options[name] = Number(flags[name])
   if (flags.for !== undefined) {
     const forMs = parseDuration(flags.for)

@@ -16,8 +16,10 @@ export interface DialOptions {
   readonly hold?: Hold
   /** Each session that the server hands out. @default they are not looked at */
   readonly onSession?: (session: Buffer) => void
-  /** Whether the session was taken up. @default nobody asks */
-  readonly onSecure?: (resumed: boolean) => void
+  /** Protocols to choose from over TLS (ALPN), the best first. @default none is named */
+  readonly protocols?: readonly string[]
+  /** Whether the session was taken up, and the protocol that was chosen; '': none. @default nobody asks */
+  readonly onSecure?: (resumed: boolean, protocol: string) => void
 }
 
 export interface DialEvents {
@@ -38,10 +40,11 @@ export function dial(address: ProofAddress, clock: Clock, options: DialOptions, 
   const secured = connect({
     socket: transport as net.Socket, rejectUnauthorized: false, secureContext: sharedContext(),
     ...net.isIP(address.host) === 0 ? { servername: address.host } : null,
+    ...options.protocols === undefined ? null : { ALPNProtocols: [...options.protocols] },
     ...options.session === undefined || options.session === null ? null : { session: options.session },
   })
   secured.once('secureConnect', () => {
-    options.onSecure?.(secured.isSessionReused())
+    options.onSecure?.(secured.isSessionReused(), typeof secured.alpnProtocol === 'string' ? secured.alpnProtocol : '')
     events.onReady()
   })
   if (options.onSession !== undefined) secured.on('session', options.onSession)

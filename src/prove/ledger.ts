@@ -52,6 +52,7 @@ export class Ledger {
   open = 0
   politeCloses = 0
   refusedSessions = 0
+  reopenedStreams = 0
   readonly #clock: Clock
   readonly #stage: Stage
   readonly #timeoutMs: number
@@ -97,7 +98,7 @@ export class Ledger {
     const { before, during, after } = this.#latency
     return {
       name: this.name, attempted: this.attempted, outcomes: { ...this.#outcomes }, explained, politeCloses: this.politeCloses,
-      refusedSessions: this.refusedSessions,
+      refusedSessions: this.refusedSessions, reopenedStreams: this.reopenedStreams,
       p99Ms: { before: before.percentile(0.99), during: during.percentile(0.99), after: after.percentile(0.99) },
     }
   }

@@ -4,12 +4,14 @@
  */
 import { createHash } from 'node:crypto'
 import { HttpConnection, plainGet, type RequestPlan } from './http-connection.ts'
+import { Http2Connection, type StreamOwner } from './http2-connection.ts'
+import { messageOf } from './message-streams.ts'
 import { ledgerOf, requestHead, type ProofSetting } from './population.ts'
 import type { ResponseReader } from './response-reader.ts'
 import type { Reference } from './slow-download.ts'
 import { hashOf, shortUpload } from './slow-upload.ts'
 import { handshakeFields, newHandshake } from './websocket-frames.ts'
-import { handshakeFault } from './websocket-echo.ts'
+import { handshakeFault } from './websocket-carriers.ts'
 
 /** Nothing can be proven; the message says what is missing. */
 export class CannotProve extends Error {
@@ -62,6 +64,16 @@ export async function preflight(setting: ProofSetting): Promise<Known> {
       sink: bytes => { answer += bytes.toString('latin1') }, check: () => '',
     }, options.upload)
   }
+  if (options.http2) {
+    if (options.path !== '') await probeHttp2(setting, options.path, { ':method': 'GET' }, null)
+    if (options.ws !== '') {
+      await probeHttp2(setting, options.ws, { ':method': 'CONNECT', ':protocol': 'websocket', 'sec-websocket-version': '13' }, null)
+    }
+  }
+  if (options.messages !== '') {
+    const fields = { ':method': 'POST', 'content-type': 'application/grpc', 'te': 'trailers' }
+    await probeHttp2(setting, options.messages, fields, messageOf(SHORT_UPLOAD_BYTES, 0))
+  }
   return { download, answersUploadsWithHash: answer.includes(hashOf(SHORT_UPLOAD_BYTES)) }
 }
 
@@ -84,4 +96,44 @@ async function probe(setting: ProofSetting, plan: RequestPlan, path: string): Pr
   if (loss === undefined) return
   if (loss.fault === 'refused') throw new CannotProve(`nothing listens at ${setting.options.url}`)
   throw new CannotProve(`${plan.method} ${path} at ${setting.options.url} has no good answer to begin with: ${loss.detail}`)
+}
+
+/**
+ * One stream on a connection of its own.
+ * @param message null: the head of a good answer is enough; otherwise sent, and to come back with `grpc-status: 0` behind it
+ * @throws CannotProve
+ */
+async function probeHttp2(
+  setting: ProofSetting, path: string, fields: Readonly<Record<string, string>>, message: Buffer | null,
+): Promise<void> {
+  const { address, clock, options } = setting, { promise, resolve } = Promise.withResolvers<string>()
+  const got: Buffer[] = []
+  const owner: StreamOwner = {
+    onHead(status) {
+      if (status !== 200) resolve(`status ${status}`)
+      else if (message === null) resolve('')
+    },
+    onData(bytes) { got.push(bytes) },
+    onEnded(end) {
+      if (end.tag !== 'whole') resolve(end.tag === 'fault' ? end.detail : 'the server goes away')
+      else if (message === null || !Buffer.concat(got).equals(message)) resolve('the message did not come back')
+      else resolve(end.trailers?.['grpc-status'] === '0' ? '' : 'no trailer grpc-status: 0 behind the messages')
+    },
+  }
+  const connection = new Http2Connection(address, 0, clock, {
+    onOpen(opened) {
+      const stream = opened.request({ ...fields, ':path': path }, fields[':method'] === 'GET', owner)
+      if (message === null) return
+      stream.write(message)
+      stream.end()
+    },
+    onLeaving() { /* What is on it still ends. */ },
+    onGone(_connection, fault) { resolve(fault?.detail ?? 'the connection ended') },
+  })
+  const cancel = clock.after(options.timeoutMs, () => resolve('no answer in time'))
+  const fault = await promise
+  cancel()
+  connection.close()
+  if (fault === '') return
+  throw new CannotProve(`${fields[':method']} ${path} at ${options.url} over HTTP/2 has no good answer to begin with: ${fault}`)
 }

@@ -7,8 +7,10 @@ import { proofAddress, type ResolvedProveOptions } from '../config/prove-options
 import { systemClock, type Clock } from '../primitives/clock.ts'
 import { AnswerGap } from './answer-gap.ts'
 import { FreshConnections } from './fresh-connections.ts'
+import { Http2Requests } from './http2-requests.ts'
 import { KeptConnections } from './kept-connections.ts'
 import type { Loss, Stage } from './ledger.ts'
+import { MessageStreams } from './message-streams.ts'
 import type { Population, ProofSetting } from './population.ts'
 import { preflight, type Known } from './preflight.ts'
 import { ResumedHandshakes } from './resumed-handshakes.ts'
@@ -108,6 +110,11 @@ export class Proof {
     if (options.ws !== '') this.#populations.push(new WebSocketEcho(this.#setting))
     if (known.download !== null) this.#populations.push(new SlowDownload(this.#setting, known.download))
     if (options.upload !== '') this.#populations.push(new SlowUpload(this.#setting, known.answersUploadsWithHash))
+    if (options.http2) {
+      if (options.path !== '') this.#populations.push(new Http2Requests(this.#setting, known.answersUploadsWithHash))
+      if (options.ws !== '') this.#populations.push(new WebSocketEcho(this.#setting, true))
+    }
+    if (options.messages !== '') this.#populations.push(new MessageStreams(this.#setting))
   }
 
   #sweep(): void {

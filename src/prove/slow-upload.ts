@@ -96,4 +96,6 @@ export function hashOf(bytes: number): string {
 }
 
 /** That content, for an upload short enough to be sent in one go. */
-export function shortUpload(bytes: number): Buffer { return PIECE.subarray(0, bytes) }
+export function shortUpload(bytes: number): Buffer {
+  return Buffer.concat(Array.from({ length: Math.ceil(bytes / PIECE.length) }, () => PIECE), bytes)
+}

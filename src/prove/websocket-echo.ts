@@ -2,43 +2,47 @@
  * WebSockets that send messages by schedule and compare what comes back. A server that says Close with a polite code
  * ends the connection in order; one that just ends it has cut it, whether or not a message was on its way.
  *
- *   Dialing -> Opening -> Open -> Closed
+ *   Opening -> Open -> Closed
+ *
+ * They lie on connections of their own, or on streams of HTTP/2 (websocket-carriers.ts).
  */
 import type { Fault } from '../config/prove-messages.ts'
-import { DelayedLine, faultOf, type LineOwner } from './delayed-line.ts'
 import { REDIAL_MS } from './kept-connections.ts'
 import type { Attempt, Ledger } from './ledger.ts'
 import { OpenLoop } from './open-loop.ts'
-import { ledgerOf, requestHead, type Population, type ProofSetting } from './population.ts'
-import { ReaderState, ResponseReader } from './response-reader.ts'
-import {
-  FrameReader, Opcode, POLITE_CLOSE_CODES, clientFrame, closeCode, handshakeFields, newHandshake, type Handshake, type Message,
-} from './websocket-frames.ts'
+import { ledgerOf, type Population, type ProofSetting } from './population.ts'
+import { connectionCarriers, streamCarriers, type CarrierOwner, type Carriers, type WebSocketCarrier } from './websocket-carriers.ts'
+import { FrameReader, Opcode, POLITE_CLOSE_CODES, clientFrame, closeCode, type Message } from './websocket-frames.ts'
 
 /** One WebSocket for so many keep-alive connections, one message for so many requests. */
 const SHARE = 5
 /** Each of the three forms that a frame's length has, and what does not fit into one read. */
 const MESSAGE_BYTES = [16, 125, 126, 4096, 70_000] as const
 
-export const EchoState = { Dialing: 0, Opening: 1, Open: 2, Closed: 3 } as const
+export const EchoState = { Opening: 0, Open: 1, Closed: 2 } as const
 export type EchoState = (typeof EchoState)[keyof typeof EchoState]
 
 export class WebSocketEcho implements Population {
   readonly ledger: Ledger
   readonly setting: ProofSetting
+  readonly #carriers: Carriers
   readonly #arrivals: OpenLoop
   readonly #connections = new Set<EchoConnection>()
   #idle: EchoConnection[] = []
   #waiting: Attempt[] = []
   #finishing = false
 
-  constructor(setting: ProofSetting) {
+  constructor(setting: ProofSetting, overHttp2 = false) {
     this.setting = setting
-    this.ledger = ledgerOf('WebSocket echo', setting)
+    this.ledger = ledgerOf(overHttp2 ? 'WebSocket over HTTP/2' : 'WebSocket echo', setting)
+    this.#carriers = overHttp2 ? streamCarriers(setting, this.ledger) : connectionCarriers(setting)
     this.#arrivals = new OpenLoop(setting.clock, setting.options.rate / SHARE, dueAtMs => this.#due(dueAtMs))
   }
 
+  carry(owner: CarrierOwner): WebSocketCarrier { return this.#carriers.carry(owner) }
+
   start(): void {
+    this.#carriers.start()
     for (let count = 0; count < Math.ceil(this.setting.options.connections / SHARE); count++) this.#dial()
     this.#arrivals.start()
   }
@@ -46,9 +50,13 @@ export class WebSocketEcho implements Population {
   finish(): void {
     this.#finishing = true
     this.#arrivals.stop()
+    this.#carriers.finish()
   }
 
-  close(): void { for (const connection of this.#connections) connection.close() }
+  close(): void {
+    for (const connection of this.#connections) connection.close()
+    this.#carriers.close()
+  }
 
   sweep(nowMs: number): void {
     for (const connection of this.#connections) connection.sweep(nowMs)
@@ -81,12 +89,10 @@ export class WebSocketEcho implements Population {
   }
 }
 
-class EchoConnection implements LineOwner {
-  state: EchoState = EchoState.Dialing
+class EchoConnection implements CarrierOwner {
+  state: EchoState = EchoState.Opening
   readonly #population: WebSocketEcho
-  readonly #line: DelayedLine
-  readonly #handshake: Handshake = newHandshake()
-  readonly #head = new ResponseReader()
+  readonly #carrier: WebSocketCarrier
   readonly #frames = new FrameReader()
   /** The handshake counts as an attempt, too. */
   #attempt: Attempt | null
@@ -95,16 +101,15 @@ class EchoConnection implements LineOwner {
 
   constructor(population: WebSocketEcho) {
     this.#population = population
-    const { address, options, clock } = population.setting
-    this.#attempt = population.ledger.begin(clock.exact())
-    this.#line = new DelayedLine(address, options.delayMs, clock, this)
+    this.#attempt = population.ledger.begin(population.setting.clock.exact())
+    this.#carrier = population.carry(this)
   }
 
   send(attempt: Attempt): void {
     this.#attempt = attempt
     this.#sent = Buffer.alloc(MESSAGE_BYTES[this.#count % MESSAGE_BYTES.length] ?? 16, `message ${this.#count} `)
     this.#count++
-    this.#line.write(clientFrame(Opcode.Binary, this.#sent))
+    this.#carrier.write(clientFrame(Opcode.Binary, this.#sent))
   }
 
   sweep(nowMs: number): void {
@@ -114,31 +119,22 @@ class EchoConnection implements LineOwner {
 
   /** Nothing is on its way any more. */
   close(): void {
-    if (this.state === EchoState.Open) this.#line.write(clientFrame(Opcode.Close, Buffer.from([0x03, 0xE8])))
+    if (this.state === EchoState.Open) this.#carrier.write(clientFrame(Opcode.Close, Buffer.from([0x03, 0xE8])))
     this.#end()
   }
 
-  onConnect(): void {
-    const { address, options } = this.#population.setting
-    this.state = EchoState.Opening
-    this.#head.expect('GET', null)
-    this.#line.write(requestHead('GET', options.ws, address.authority, handshakeFields(this.#handshake)))
+  onOpen(): void {
+    this.state = EchoState.Open
+    this.#answered()
   }
 
-  onBytes(bytes: Buffer): void {
-    if (this.state === EchoState.Opening) {
-      const state = this.#head.feed(bytes)
-      if (state === ReaderState.Head) return
-      const fault = state === ReaderState.Fault ? this.#head.fault : handshakeFault(this.#head, this.#handshake)
-      if (fault !== '') { this.#lose('wrong', fault); return }
-      this.state = EchoState.Open
-      this.#answered()
-      this.#messages(this.#head.rest)
-    } else this.#messages(bytes)
-  }
+  onBytes(bytes: Buffer): void { this.#messages(bytes) }
 
-  onEnd(): void { this.#cut('') }
-  onClosed(code: string): void { this.#cut(code) }
+  onRefused(fault: string): void { this.#lose('wrong', fault) }
+
+  onCut(fault: Fault, how: string): void {
+    if (this.state !== EchoState.Closed) this.#lose(fault, `${how} ${this.#doing()}`)
+  }
 
   #messages(bytes: Buffer): void {
     for (const message of this.#frames.feed(bytes)) {
@@ -151,7 +147,7 @@ class EchoConnection implements LineOwner {
   #message(message: Message): void {
     switch (message.opcode) {
       case Opcode.Ping:
-        this.#line.write(clientFrame(Opcode.Pong, message.payload))
+        this.#carrier.write(clientFrame(Opcode.Pong, message.payload))
         break
       case Opcode.Pong:
         break
@@ -160,7 +156,7 @@ class EchoConnection implements LineOwner {
         if (!POLITE_CLOSE_CODES.has(code)) { this.#lose('wrong', `Close ${code}`); return }
         this.#population.ledger.politeCloses++
         this.#attempt?.end('closed')
-        this.#line.write(clientFrame(Opcode.Close, message.payload.subarray(0, 2)))
+        this.#carrier.write(clientFrame(Opcode.Close, message.payload.subarray(0, 2)))
         this.#gone()
         break
       }
@@ -179,21 +175,14 @@ class EchoConnection implements LineOwner {
 
   /** How far the connection had come. */
   #doing(): string {
-    if (this.#line.connectedAtMs === null) return 'dialling'
-    if (!this.#line.ready) return 'in the handshake of TLS'
-    if (this.state === EchoState.Opening) return 'in the handshake'
+    if (this.state === EchoState.Opening) return this.#carrier.doing
     if (!this.#frames.betweenMessages) return 'in the middle of a frame'
     return this.#attempt === null ? 'without Close' : 'without Close, a message on its way'
   }
 
-  #cut(code: string): void {
-    if (this.state === EchoState.Closed) return
-    this.#lose(faultOf(code), `${code === '' ? 'closed' : code} ${this.#doing()}`)
-  }
-
   #lose(fault: Fault, detail: string): void {
-    if (this.#attempt === null) this.#population.ledger.loss(fault, detail, this.#line.connectedAtMs)
-    else this.#attempt.end(fault, detail, this.#line.connectedAtMs)
+    if (this.#attempt === null) this.#population.ledger.loss(fault, detail, this.#carrier.connectedAtMs)
+    else this.#attempt.end(fault, detail, this.#carrier.connectedAtMs)
     this.#gone()
   }
 
@@ -206,18 +195,6 @@ class EchoConnection implements LineOwner {
   #end(): void {
     this.state = EchoState.Closed
     this.#attempt = null
-    const line = this.#line
-    line.end()
-    this.#population.setting.clock.after(PARTING_MS, () => line.destroy())
+    this.#carrier.part()
   }
-}
-
-const PARTING_MS = 200
-
-/** Says what is wrong with the answer to a handshake; '' when nothing is. */
-export function handshakeFault(head: ResponseReader, handshake: Handshake): string {
-  if (head.status !== 101) return `status ${head.status} instead of 101`
-  if (head.field('upgrade').toLowerCase() !== 'websocket') return 'a 101 to another protocol'
-  if (head.field('sec-websocket-accept') !== handshake.accept) return 'a wrong Sec-WebSocket-Accept'
-  return ''
 }

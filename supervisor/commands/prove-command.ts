@@ -17,6 +17,8 @@ export function addProveCommand(program: Command): void {
     .option('--ws <path>', 'a WebSocket that sends everything back')
     .option('--download <path>', 'a long answer that is always the same')
     .option('--upload <path>', 'takes a long POST')
+    .option('--http2', 'clients of HTTP/2 as well')
+    .option('--messages <path>', 'over HTTP/2 sends back each message of a stream, and ends it with grpc-status: 0')
     .option('--for <duration>', 'how long to watch after the action, and at most 2s before (default: 3s)')
     .option('--rate <n>', 'requests a second of each kind of client (default: 100)')
     .option('--connections <n>', 'keep-alive connections (default: 20)')

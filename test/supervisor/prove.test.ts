@@ -7,7 +7,7 @@ import { columnsText, proveText, type ProveAction } from '../../supervisor/prove
 const REPORT: ProofReport = {
   url: 'http://127.0.0.1:8080', phasesMs: { before: 2_000, during: 900, after: 3_000 }, lineDelayMs: 20,
   populations: [{
-    name: 'keep-alive', attempted: 12, explained: 2, politeCloses: 3, refusedSessions: 0,
+    name: 'keep-alive', attempted: 12, explained: 2, politeCloses: 3, refusedSessions: 0, reopenedStreams: 0,
     outcomes: { ok: 10, closed: 0, refused: 0, reset: 2, truncated: 0, wrong: 0, timedOut: 0, unable: 0 },
     p99Ms: { before: 41.5, during: 44, after: 41 },
   }],
