@@ -12,8 +12,11 @@ import type { Peer } from '../peer/peer.ts'
 import type { Ticker } from '../primitives/clock.ts'
 import type { ConnectionHost, RequestOwner } from '../protocols/http-connection.ts'
 import { BODY_UNKNOWN, type DownstreamSession } from '../protocols/http-session.ts'
-import { Http1ServerSession } from '../protocols/http1/server-session.ts'
 import { MemoryStream } from '../protocols/memory-stream.ts'
+import { HTTP_PROTOCOLS } from './http-protocols.ts'
+
+/** Both versions: which one a peer wants is seen from what it begins with. */
+const SPOKEN_WITHOUT_TLS = HTTP_PROTOCOLS.get('')!
 
 export type Fields = HeaderMap | Readonly<Record<string, string | readonly string[]>>
 
@@ -53,7 +56,8 @@ export function memoryTransport(
       let cancelled = false
       queueMicrotask(() => {
         if (cancelled) return
-        far.owner = new Http1ServerSession(far, name, HTTP_LISTENER_DEFAULTS, new OriginHost(origin, peer, failed), ticker)
+        const host = new OriginHost(origin, peer, failed)
+        far.owner = SPOKEN_WITHOUT_TLS(far, name, HTTP_LISTENER_DEFAULTS, host, ticker, ticker.clock.now())
         waiter.onDialed(near, null)
       })
       return { cancel() { cancelled = true } }

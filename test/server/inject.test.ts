@@ -179,3 +179,18 @@ test('inject: the log is told what the log of a worker is told, unless the appli
   await inject({ ...failing, suppressErrorLog: () => false }, {}, { log })
   assert.deepEqual(lines, ['a request failed inside the proxy: HOOK_FAILED (internal): requestFilter: planned'])
 })
+
+test('inject: an origin of a peer that speaks HTTP/2 is stood in for as well', async () => {
+  const overHttp2: ProxyHttp<undefined> = { ...app, upstreamPeer: () => new HttpPeer('10.0.0.1:50051', { alpn: 'h2' }) }
+  const large = 'x'.repeat(500_000)
+  let version = ''
+  const whole = await inject(overHttp2, { method: 'POST', body: large }, {
+    origin({ head, body }) {
+      version = head.version
+      return { body, trailers: { 'x-bytes': String(body.length) } }
+    },
+  })
+  assert.deepEqual([version, whole.status, String(whole.body) === large], ['2', 200, true])
+  const broken = await inject({ ...overHttp2, suppressErrorLog: () => true }, {}, { origin() { throw new Error('planned') } })
+  assert.deepEqual([broken.status, broken.error?.kind, broken.errors.length], [502, 'CONNECTION_RESET', 2])
+})
