@@ -5,15 +5,17 @@
  * A line is pure ASCII and holds no control character whatever a client sent: what is not printable is escaped, so that
  * nobody can add a line, or talk to the terminal of whoever reads it. It is one JSON object however much is cut from it: a text
  * is cut between two escapes and ends with CUT_MARK. Never written: Authorization, Cookie, Set-Cookie, and secrets in queries.
- * It is built for every request, by hand: numbers without floating point, one look at the characters of each text, and nothing
- * for a field that has nothing to say.
+ * It is built for every request, by hand: as bytes (line-bytes.ts), with one look at the characters of each text, and nothing for a
+ * field that has nothing to say.
  */
 import { ACCESS_FIELDS as FIELDS } from '../../config/access-format.ts'
 import type { Token } from '../../http/header-map.ts'
 import type { LogValue } from '../../proxy/session.ts'
 import type { AccessLines } from './access-lines.ts'
+import { LineBytes, partOf } from './line-bytes.ts'
+import type { LogSink } from './log-sink.ts'
 import { QUERY_SECRETS, type QuerySecrets } from './query-secrets.ts'
-import { DIGITS, UtcTime } from './utc-time.ts'
+import { DIGITS, utcSecond } from './utc-time.ts'
 
 /** One line. Texts are '' and times null when there was no such thing, and are then left out; times are in ms. */
 export interface AccessRecord {
@@ -116,12 +118,31 @@ export class JsonLines implements AccessLines {
     this.#fullLength = new LineFormat(MAX_FIELD_LENGTH, secrets)
   }
 
+  writeTo(sink: LogSink, record: AccessRecord): boolean {
+    const { bytes, length } = this.#bytesOf(record, sink.maxLineLength)
+    return sink.writeBytes(bytes, length)
+  }
+
   compose(record: AccessRecord, maxLength: number): string {
+    const { bytes, length } = this.#bytesOf(record, maxLength)
+    return bytes.latin1Slice(0, length)
+  }
+
+  /** They hold until the next call. */
+  #bytesOf(record: AccessRecord, maxLength: number): LineBytes {
     const line = this.#fullLength.compose(record), secrets = this.#secrets
     if (line.length <= maxLength) return line
     return new LineFormat(lengthThatFits(record, line.length - maxLength, secrets), secrets).compose(record)
   }
 }
+
+const ID = partOf(',"id":"'), TRACE_ID = partOf(',"trace_id":"'), SPAN_ID = partOf('","span_id":"'), CLIENT = partOf(',"client":"')
+const PEER = partOf(',"peer":"'), QUERY = partOf('","query":"'), BYTES_OUT = partOf(',"bytes_out":'), DUR_MS = partOf(',"dur_ms":')
+const TTFB_MS = partOf(',"ttfb_ms":'), UP_CONNECT_MS = partOf(',"up_connect_ms":'), UP_TTFB_MS = partOf(',"up_ttfb_ms":')
+const REUSED_AT_ONCE = partOf(',"attempts":1,"reused":true'), ATTEMPTS = partOf(',"attempts":'), REUSED = partOf(',"reused":')
+const LIMIT = partOf(',"limit":"'), REFERER = partOf(',"referer":"'), ERR = partOf(',"err":"'), WEIGHT = partOf(',"w":')
+const APP = partOf(',"app":{'), END_OF_TIME = partOf('Z"'), END_OF_LINE = partOf('}\n'), NOTHING = partOf('')
+const QUOTE = 0x22, CLOSING_BRACE = 0x7D
 
 /**
  * Makes lines whose texts are of one greatest length. Parts that many lines in a row have in common are kept as they were
@@ -130,84 +151,149 @@ export class JsonLines implements AccessLines {
 class LineFormat {
   readonly #longest: number
   readonly #secrets: QuerySecrets
-  readonly #time = new UtcTime('{"ts":"')
+  readonly #line = new LineBytes()
+  #second = Number.NaN
+  #secondPart = NOTHING
   #listener = ''
-  #listenerPart = ''
+  #listenerPart = NOTHING
   #method = ''
   #scheme = ''
   #host = ''
-  #sitePart = ''
+  #sitePart = NOTHING
   #proto = ''
   #tls = ''
   #sni = ''
   #alpn = ''
   #status = -1
   #flag = ''
-  #outcomePart = ''
+  #outcomePart = NOTHING
   #upstream = ''
   #upStatus = -1
-  #upstreamPart = ''
+  #upstreamPart = NOTHING
   #ua = ''
-  #uaPart = ''
+  #uaPart = NOTHING
   #worker = ''
   #gen = -1
-  #workerPart = ''
+  #workerPart = NOTHING
 
   constructor(longest: number, secrets: QuerySecrets) {
     this.#longest = longest
     this.#secrets = secrets
   }
 
-  compose(record: AccessRecord): string {
-    const longest = this.#longest
-    const { ts, id, listener, client, peer, method, query, attempts, limit, referer, err, w } = record
-    let line = `${this.#time.text(ts)}"`
-    // In a token is nothing to escape, and looking for it would have the engine put the id together first.
-    if (id !== '') line += `,"id":"${id.length <= longest ? id : escaped(id, longest)}"`
-    // Digits, which need no escape.
-    if (record.trace_id !== '') line += `,"trace_id":"${record.trace_id}","span_id":"${record.span_id}"`
-    if (listener !== this.#listener || this.#listenerPart === '') {
-      this.#listener = listener
-      this.#listenerPart = `,"listener":"${escaped(listener, longest)}"`
+  /** @returns a line that holds until the next one is made */
+  compose(record: AccessRecord): LineBytes {
+    const longest = this.#longest, line = this.#line
+    const { id, listener, client, peer, method, query, attempts, limit, referer, err, w } = record
+    line.clear()
+    this.#time(record.ts)
+    if (id !== '') {
+      line.part(ID)
+      // In a token is nothing to escape, and looking for it would have the engine put the id together first.
+      line.text(id.length <= longest ? id : escaped(id, longest))
+      line.byte(QUOTE)
     }
-    line += client === '' ? this.#listenerPart : `${this.#listenerPart},"client":"${escaped(client, longest)}"`
-    if (peer !== '') line += `,"peer":"${escaped(peer, longest)}"`
+    if (record.trace_id !== '') {
+      // Digits, which need no escape.
+      line.part(TRACE_ID)
+      line.text(record.trace_id)
+      line.part(SPAN_ID)
+      line.text(record.span_id)
+      line.byte(QUOTE)
+    }
+    if (listener !== this.#listener || this.#listenerPart === NOTHING) {
+      this.#listener = listener
+      this.#listenerPart = partOf(`,"listener":"${escaped(listener, longest)}"`)
+    }
+    line.part(this.#listenerPart)
+    if (client !== '') this.#text(CLIENT, client)
+    if (peer !== '') this.#text(PEER, peer)
     // Without a method there was no request.
     if (method !== '') {
-      line += `${this.#site(record)}${escaped(record.path, longest)}"`
-      if (query !== '') line += `,"query":"${escaped(shownQuery(query, this.#secrets), longest)}"`
+      line.part(this.#site(record))
+      line.text(escaped(record.path, longest))
+      if (query === '') line.byte(QUOTE)
+      else this.#text(QUERY, shownQuery(query, this.#secrets))
     }
-    line += `${this.#outcome(record)}${whole(record.bytes_in)},"bytes_out":${whole(record.bytes_out)},"dur_ms":${ms(record.dur_ms)}`
-    if (record.ttfb_ms !== null) line += `,"ttfb_ms":${ms(record.ttfb_ms)}`
+    line.part(this.#outcome(record))
+    line.whole(record.bytes_in)
+    line.part(BYTES_OUT)
+    line.whole(record.bytes_out)
+    line.part(DUR_MS)
+    line.ms(record.dur_ms)
+    if (record.ttfb_ms !== null) this.#ms(TTFB_MS, record.ttfb_ms)
     // What follows is of an origin, and stands there when one was asked for.
     if (attempts !== 0) {
-      line += this.#origin(record)
-      if (record.up_connect_ms !== null) line += `,"up_connect_ms":${ms(record.up_connect_ms)}`
-      if (record.up_ttfb_ms !== null) line += `,"up_ttfb_ms":${ms(record.up_ttfb_ms)}`
-      line += attempts === 1 && record.reused ? ',"attempts":1,"reused":true' : `,"attempts":${whole(attempts)},"reused":${record.reused}`
+      line.part(this.#origin(record))
+      if (record.up_connect_ms !== null) this.#ms(UP_CONNECT_MS, record.up_connect_ms)
+      if (record.up_ttfb_ms !== null) this.#ms(UP_TTFB_MS, record.up_ttfb_ms)
+      if (attempts === 1 && record.reused) line.part(REUSED_AT_ONCE)
+      else this.#attempts(record)
     }
-    if (limit !== '') line += `,"limit":"${escaped(limit, longest)}"`
-    if (record.ua !== '') line += this.#agent(record.ua)
-    if (referer !== '') line += `,"referer":"${escaped(shownUrl(referer, this.#secrets), longest)}"`
-    if (record.worker !== '') line += this.#maker(record)
-    if (err !== '') line += `,"err":"${escaped(err, longest)}"`
-    if (w !== 1) line += `,"w":${whole(w)}`
-    return record.app === null ? `${line}}\n` : `${line},"app":{${fieldsOfHooks(record.app, longest)}}}\n`
+    if (limit !== '') this.#text(LIMIT, limit)
+    if (record.ua !== '') line.part(this.#agent(record.ua))
+    if (referer !== '') this.#text(REFERER, shownUrl(referer, this.#secrets))
+    if (record.worker !== '') line.part(this.#maker(record))
+    if (err !== '') this.#text(ERR, err)
+    if (w !== 1) {
+      line.part(WEIGHT)
+      line.whole(w)
+    }
+    if (record.app !== null) {
+      line.part(APP)
+      line.text(fieldsOfHooks(record.app, longest))
+      line.byte(CLOSING_BRACE)
+    }
+    line.part(END_OF_LINE)
+    return line
   }
 
-  #site({ method, scheme, host }: AccessRecord): string {
+  /** A time that is none is the beginning of 1970. */
+  #time(atMs: number): void {
+    const line = this.#line, at = Math.floor(atMs), second = Math.floor(at / 1000)
+    if (second !== this.#second) {
+      this.#second = second
+      this.#secondPart = partOf(`{"ts":"${utcSecond(second)}.`)
+    }
+    const milliseconds = at - second * 1000
+    line.part(this.#secondPart)
+    line.thousandths(milliseconds >= 0 ? milliseconds : 0)
+    line.part(END_OF_TIME)
+  }
+
+  #text(name: Uint8Array, text: string): void {
+    const line = this.#line
+    line.part(name)
+    line.text(escaped(text, this.#longest))
+    line.byte(QUOTE)
+  }
+
+  #ms(name: Uint8Array, value: number): void {
+    this.#line.part(name)
+    this.#line.ms(value)
+  }
+
+  #attempts({ attempts, reused }: AccessRecord): void {
+    const line = this.#line
+    line.part(ATTEMPTS)
+    line.whole(attempts)
+    line.part(REUSED)
+    line.text(String(reused))
+  }
+
+  #site({ method, scheme, host }: AccessRecord): Uint8Array {
     if (method !== this.#method || scheme !== this.#scheme || host !== this.#host) {
       const longest = this.#longest
       this.#method = method
       this.#scheme = scheme
       this.#host = host
-      this.#sitePart = `,"method":"${escaped(method, longest)}","scheme":"${escaped(scheme, longest)}","host":"${
-        escaped(host, longest)}","path":"`
+      const site = `,"method":"${escaped(method, longest)}","scheme":"${escaped(scheme, longest)}"`
+      this.#sitePart = partOf(`${site},"host":"${escaped(host, longest)}","path":"`)
     }
     return this.#sitePart
   }
 
-  #outcome(record: AccessRecord): string {
+  #outcome(record: AccessRecord): Uint8Array {
     const { proto, status, flag } = record
     if (proto !== this.#proto || status !== this.#status || flag !== this.#flag || this.#isOtherHandshake(record)) {
       const { tls, sni, alpn } = record, longest = this.#longest
@@ -221,36 +307,36 @@ class LineFormat {
       if (tls !== '') part += `,"tls":"${escaped(tls, longest)}"`
       if (sni !== '') part += `,"sni":"${escaped(sni, longest)}"`
       if (alpn !== '') part += `,"alpn":"${escaped(alpn, longest)}"`
-      this.#outcomePart = `${part},"status":${whole(status)},"flag":"${escaped(flag, longest)}","bytes_in":`
+      this.#outcomePart = partOf(`${part},"status":${whole(status)},"flag":"${escaped(flag, longest)}","bytes_in":`)
     }
     return this.#outcomePart
   }
 
   #isOtherHandshake({ tls, sni, alpn }: AccessRecord): boolean { return tls !== this.#tls || sni !== this.#sni || alpn !== this.#alpn }
 
-  #origin({ upstream, up_status }: AccessRecord): string {
+  #origin({ upstream, up_status }: AccessRecord): Uint8Array {
     if (upstream !== this.#upstream || up_status !== this.#upStatus) {
       this.#upstream = upstream
       this.#upStatus = up_status
       const name = upstream === '' ? '' : `,"upstream":"${escaped(upstream, this.#longest)}"`
-      this.#upstreamPart = `${name},"up_status":${whole(up_status)}`
+      this.#upstreamPart = partOf(`${name},"up_status":${whole(up_status)}`)
     }
     return this.#upstreamPart
   }
 
-  #agent(ua: string): string {
+  #agent(ua: string): Uint8Array {
     if (ua !== this.#ua) {
       this.#ua = ua
-      this.#uaPart = `,"ua":"${escaped(ua, this.#longest)}"`
+      this.#uaPart = partOf(`,"ua":"${escaped(ua, this.#longest)}"`)
     }
     return this.#uaPart
   }
 
-  #maker({ worker, gen }: AccessRecord): string {
+  #maker({ worker, gen }: AccessRecord): Uint8Array {
     if (worker !== this.#worker || gen !== this.#gen) {
       this.#worker = worker
       this.#gen = gen
-      this.#workerPart = `,"worker":"${escaped(worker, this.#longest)}","gen":${whole(gen)}`
+      this.#workerPart = partOf(`,"worker":"${escaped(worker, this.#longest)}","gen":${whole(gen)}`)
     }
     return this.#workerPart
   }

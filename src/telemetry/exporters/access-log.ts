@@ -78,10 +78,7 @@ export class AccessLog implements AccessLogSink {
   }
 
   /** @internal @returns false when the line was dropped. */
-  write(record: AccessRecord): boolean {
-    const line = this.#lines.compose(record, this.#sink.maxLineLength)
-    return this.#sink.write(line, line.length)
-  }
+  write(record: AccessRecord): boolean { return this.#lines.writeTo(this.#sink, record) }
 
   /** Goes on in a new file of the same name, after somebody renamed the old one. */
   reopen(): void { this.#sink.reopen() }

@@ -13,6 +13,7 @@
 import type { TemplateField, TemplatePart } from '../../config/access-format.ts'
 import { CUT_MARK, MAX_FIELD_LENGTH, ms, shownQuery, shownUrl, whole, type AccessRecord } from './access-line.ts'
 import type { AccessLines } from './access-lines.ts'
+import type { LogSink } from './log-sink.ts'
 import type { QuerySecrets } from './query-secrets.ts'
 import { UtcTime } from './utc-time.ts'
 
@@ -58,6 +59,11 @@ export class TemplateLines implements AccessLines {
     texts[values.length] += '\n'
     this.#texts = texts
     this.#values = values
+  }
+
+  writeTo(sink: LogSink, record: AccessRecord): boolean {
+    const line = this.compose(record, sink.maxLineLength)
+    return sink.write(line, line.length)
   }
 
   compose(record: AccessRecord, maxLength: number): string {

@@ -9,6 +9,7 @@
  */
 import { escaped, shownQuery, type AccessRecord } from './access-line.ts'
 import type { AccessLines } from './access-lines.ts'
+import type { LogSink } from './log-sink.ts'
 import { QUERY_SECRETS, type QuerySecrets } from './query-secrets.ts'
 
 /** Longest text of a line, in characters; further ones are for a line that would be too long for its stream. */
@@ -28,6 +29,11 @@ export class TextLines implements AccessLines {
   constructor(secrets: QuerySecrets = QUERY_SECRETS, colours = false) {
     this.#secrets = secrets
     this.#colours = colours
+  }
+
+  writeTo(sink: LogSink, record: AccessRecord): boolean {
+    const line = this.compose(record, sink.maxLineLength)
+    return sink.write(line, line.length)
   }
 
   compose(record: AccessRecord, maxLength: number): string {

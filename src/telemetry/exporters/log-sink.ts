@@ -24,6 +24,11 @@ export interface LogSink {
    * @param level its weight, where that matters behind it. @returns false when it was dropped
    */
   write(line: string, bytes?: number, level?: LogLevel): boolean
+  /**
+   * Takes one line of ASCII with its line break: the first `length` bytes of `bytes`, which are the caller's again after the call.
+   * @returns false when it was dropped
+   */
+  writeBytes(bytes: Buffer, length: number): boolean
   /** Goes on in a new file of the same name; nothing else can be renamed. */
   reopen(): void
   /** Hands over what waits and stays open. Resolves within a few seconds. */

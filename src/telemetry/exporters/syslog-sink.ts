@@ -98,6 +98,8 @@ export class SyslogSink implements LogSink, CarrierOwner {
     return true
   }
 
+  writeBytes(bytes: Buffer, length: number): boolean { return this.write(bytes.latin1Slice(0, length), length) }
+
   #message(line: string, isAscii: boolean, level: LogLevel): Buffer {
     const text = line.endsWith('\n') ? line.slice(0, -1) : line
     const priority = this.#target.facility * 8 + SEVERITIES[level]
