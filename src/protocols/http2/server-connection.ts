@@ -465,7 +465,10 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     const session = this.#streams.get(stream)
     if (session === undefined) return this.#dataBehindEnd(stream, length)
     if (session.remoteEnded) session.breaks(ErrorCode.StreamClosed, 'DATA behind the end of the stream')
-    else if ((session.receiveWindow -= length) < 0) session.breaks(ErrorCode.FlowControlError, 'more than the window of the stream')
+    // An empty frame needs no window, and one that was made smaller may be below nothing.
+    else if ((session.receiveWindow -= length) < 0 && length > 0) {
+      session.breaks(ErrorCode.FlowControlError, 'more than the window of the stream')
+    }
     if (!session.closed) this.#dataSession = session
     return this.#state < State.Linger
   }
