@@ -39,6 +39,8 @@ export interface Bounds {
   /** Resident memory that is no file, of the largest worker and of all processes together, in MB. */
   readonly workerMB: number
   readonly allMB: number
+  /** Of the largest worker when all is over, beyond what it had before, in MB; Infinity where the attack is about something else. */
+  readonly growthMB: number
   /** Connections that were open at once; Infinity where nothing limits them. */
   readonly connections: number
   /** Error lines a second in the process log: repeated ones come once a second for each kind and worker. */
@@ -47,7 +49,7 @@ export interface Bounds {
 
 export const USUAL_BOUNDS: Bounds = {
   times: 2, longestMs: 5000, unserved: 0, workersEnded: 0, descriptorsLeft: 16, connectionsLeft: 0,
-  workerMB: 512, allMB: 1200, connections: Number.POSITIVE_INFINITY, errorLinesPerSecond: 10,
+  workerMB: 512, allMB: 1200, growthMB: Number.POSITIVE_INFINITY, connections: Number.POSITIVE_INFINITY, errorLinesPerSecond: 10,
 }
 
 export interface Attack {

@@ -170,7 +170,7 @@ async function observe(
 ): Promise<{ strike: Strike; observation: Observation }> {
   const origins = [target.originPort, target.victimOriginPort]
   const descriptorsBefore = ownDescriptors(attacked, origins, tcpSockets())
-  const errorsBefore = attacked.errorLines()
+  const errorsBefore = attacked.errorLines(), workerBefore = attacked.holding().largestWorkerMB
   const watch = new Watch(attacked)
   const victims = new VictimProcess([target.port, quiet.port])
   await delay(BEFORE_MS)
@@ -199,7 +199,8 @@ async function observe(
     observation: {
       attacked: timesOf(ofAttacked), undisturbed: timesOf(ofOthers), faults,
       workersEnded: watch.peaks.workersEnded, descriptorsLeft: last.descriptors, connectionsLeft: last.connections,
-      workerMB: watch.peaks.workerMB, allMB: watch.peaks.allMB, connections: watch.peaks.connections,
+      growthMB: attacked.holding().largestWorkerMB - workerBefore, workerMB: watch.peaks.workerMB, allMB: watch.peaks.allMB,
+      connections: watch.peaks.connections,
       errorLinesPerSecond: (attacked.errorLines() - errorsBefore) / lastedSeconds,
     },
   }

@@ -24,6 +24,7 @@ export interface Observation {
   readonly connectionsLeft: number
   readonly workerMB: number
   readonly allMB: number
+  readonly growthMB: number
   readonly connections: number
   readonly errorLinesPerSecond: number
   /** What the attack itself saw that must not be. */
@@ -84,6 +85,7 @@ export function judge(seen: Observation, bounds: Bounds): string[] {
   most('connections left', seen.connectionsLeft, bounds.connectionsLeft)
   most('memory of a worker', seen.workerMB, bounds.workerMB, ' MB')
   most('memory of all', seen.allMB, bounds.allMB, ' MB')
+  most('a worker grew by', seen.growthMB, bounds.growthMB, ' MB')
   most('connections at once', seen.connections, bounds.connections)
   most('error lines a second', seen.errorLinesPerSecond, bounds.errorLinesPerSecond)
   return [...wrong, ...seen.faults]

@@ -12,7 +12,7 @@ function visits(count: number, ms: number, unserved = 0): Visit[] {
 
 const FINE: Observation = {
   attacked: timesOf(visits(100, 30)), undisturbed: timesOf(visits(100, 20)), faults: [],
-  workersEnded: 0, descriptorsLeft: 0, connectionsLeft: 0, workerMB: 100, allMB: 300, connections: 20, errorLinesPerSecond: 0,
+  workersEnded: 0, descriptorsLeft: 0, connectionsLeft: 0, workerMB: 100, allMB: 300, growthMB: 0, connections: 20, errorLinesPerSecond: 0,
 }
 
 function wrong(change: Partial<Observation>, bounds: Partial<Bounds> = {}): string[] {
@@ -34,6 +34,7 @@ test('abuse verdict: every bound can fail', () => {
     [{ connectionsLeft: 1 }, /^connections left 1/],
     [{ workerMB: 512.5 }, /^memory of a worker 512\.5 MB, at most 512 MB$/],
     [{ allMB: 1201 }, /^memory of all/],
+    [{ growthMB: 65 }, /^a worker grew by 65 MB, at most 64 MB$/, { growthMB: 64 }],
     [{ connections: 11 }, /^connections at once 11, at most 10$/, { connections: 10 }],
     [{ errorLinesPerSecond: 10.1 }, /^error lines a second 10\.1/],
     [{ faults: ['a smuggled request reached the origin'] }, /^a smuggled request/],

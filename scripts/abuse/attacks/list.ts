@@ -11,6 +11,10 @@ import { floatingRejections } from './floating-rejections.ts'
 import { h2cUpgrade } from './h2c-upgrade.ts'
 import { halfHeads } from './half-heads.ts'
 import { hooksThatHang } from './hooks-that-hang.ts'
+import { http2BehindGoaway } from './http2-behind-goaway.ts'
+import { http2Floods } from './http2-floods.ts'
+import { http2Ordinary } from './http2-ordinary.ts'
+import { http2ShutWindows } from './http2-shut-windows.ts'
 import { idleConnections } from './idle-connections.ts'
 import { keptBodies } from './kept-bodies.ts'
 import { logFloods } from './log-floods.ts'
@@ -23,5 +27,5 @@ import { webSocketFin } from './websocket-fin.ts'
 export const ATTACKS: readonly Attack[] = [
   floatingRejections, idleConnections, connectionNames, smuggledTargets, abandonedClients, hooksThatHang, halfHeads, h2cUpgrade,
   asyncCallbacks, stuckWorker, stuckWorkers, stateFolderRemoved, logFloods, ampersands, deepPipelines, keptBodies, deadReaders,
-  webSocketFin, adminFlood, trickledHeads,
+  webSocketFin, adminFlood, trickledHeads, ...http2Floods, http2BehindGoaway, ...http2ShutWindows, http2Ordinary,
 ]
