@@ -80,6 +80,15 @@ test('self-test: an application passes whatever becomes of its backends', async 
   }
 })
 
+for (const alpn of ['h1', 'h2', 'h2h1'] as const) {
+  for (const tls of [false, true]) {
+    test(`self-test: an application passes whose peers speak ${alpn} ${tls ? 'over TLS' : 'in the clear'}`, async () => {
+      const peer = new HttpPeer('origin.invalid:80', { alpn, tls })
+      assert.match((await outcomeOf({ upstreamPeer: () => peer })).detail, /^GET \/ answered 200 in \d+ ms$/)
+    })
+  }
+}
+
 test('self-test: a mistake of the application is found without an upstream, and told with its reason', async () => {
   const mistake = (): never => { throw new TypeError('peers is not iterable') }
   const never = new Promise<never>(() => {})
