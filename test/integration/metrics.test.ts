@@ -9,7 +9,7 @@ import { requireProgram } from '../support/programs.ts'
 import { CounterWatch, scrape, sumOf, type Samples } from '../support/scraped-metrics.ts'
 import { SteadyLoad } from '../support/steady-load.ts'
 import { get, SupervisedApp } from '../support/supervised-app.ts'
-import { startOrigin } from '../support/upgrade-load.ts'
+import { startOrigin } from '../support/origin-process.ts'
 import { waitFor } from '../support/wait-for.ts'
 
 /** Of one client; one asks 1000 times at most on a connection. */

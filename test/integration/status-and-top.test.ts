@@ -15,7 +15,7 @@ import { SteadyLoad } from '../support/steady-load.ts'
 import { get, SupervisedApp } from '../support/supervised-app.ts'
 import { temporaryFolder } from '../support/temporary-folder.ts'
 import { Terminal } from '../support/terminal.ts'
-import { startOrigin } from '../support/upgrade-load.ts'
+import { startOrigin } from '../support/origin-process.ts'
 import { waitFor, within } from '../support/wait-for.ts'
 
 const CLI = path.resolve(import.meta.dirname, '../../supervisor/cli.ts')

@@ -13,7 +13,7 @@ import type { SupervisorStatus } from '../../supervisor/operator-desk.ts'
 import { ReleaseRoot } from './release-folder.ts'
 import { SupervisedApp } from './supervised-app.ts'
 import { temporaryFolder } from './temporary-folder.ts'
-import { startOrigin } from './upgrade-load.ts'
+import { startOrigin } from './origin-process.ts'
 import { waitFor, within } from './wait-for.ts'
 
 const CLI = path.resolve(import.meta.dirname, '../../supervisor/cli.ts')

@@ -1,14 +1,13 @@
 /**
  * Clients of every kind in front of a server that is being replaced: those of the proof client (src/prove: fresh
- * connections, keep-alive and WebSockets 20 ms away, a slow download, a slow upload), the same over TLS with handshakes that
- * resume and that stop at every stage, and a few whose answers say who gave them. None of them ever repeats a request.
+ * connections, keep-alive and WebSockets 20 ms away, a slow download, a slow upload; over HTTP/2 requests, streams of messages and
+ * WebSockets), the same over TLS with handshakes that resume and that stop at every stage, and a few whose answers say who gave them.
+ * None of them ever repeats a request, but a stream that GOAWAY says was not looked at.
  */
 import assert from 'node:assert/strict'
-import http from 'node:http'
-import type net from 'node:net'
 import type { TestContext } from 'node:test'
-import { createOrigin } from '../../examples/demo-origins.ts'
-import { FAULTS, type Fault, type Kill, type LossReport, type PopulationReport } from '../../src/config/prove-messages.ts'
+import { FAULTS, HTTP2_POPULATIONS } from '../../src/config/prove-messages.ts'
+import type { Fault, Kill, LossReport, PopulationReport } from '../../src/config/prove-messages.ts'
 import { resolveProveOptions } from '../../src/config/prove-options.ts'
 import { systemClock } from '../../src/primitives/clock.ts'
 import { Proof } from '../../src/prove/proof.ts'
@@ -25,24 +24,6 @@ const TRANSFER_MS = 2_000
 /** More than the kernel holds between origin and client. */
 const DOWNLOAD_BYTES = 16 * 1024 * 1024
 const UPLOAD_BYTES = 4 * 1024 * 1024
-
-/** The demo origin, whose `/` says who asked. */
-export async function startOrigin(t: TestContext): Promise<string> {
-  const demo = createOrigin('demo')
-  const origin = http.createServer((request, response) => {
-    if (request.url !== '/') { demo.emit('request', request, response); return }
-    const body = String(request.headers['x-who'] ?? 'nobody')
-    response.writeHead(200, { 'content-length': Buffer.byteLength(body) }).end(body)
-  })
-  origin.on('upgrade', (request, socket, head) => demo.emit('upgrade', request, socket, head))
-  origin.keepAliveTimeout = 75_000
-  await new Promise<void>(resolve => { origin.listen(0, '127.0.0.1', resolve) })
-  t.after(() => {
-    origin.close()
-    origin.closeAllConnections()
-  })
-  return `127.0.0.1:${(origin.address() as net.AddressInfo).port}`
-}
 
 export interface LoadResult {
   readonly attempted: number
@@ -79,7 +60,7 @@ export class UpgradeLoad {
     const urls: (readonly [url: string, rate: number])[] = [[`http://127.0.0.1:${port}`, RATE]]
     if (tlsPort !== null) urls.push([`https://${TLS_HOST}:${tlsPort}`, TLS_RATE])
     const proofs = await Promise.all(urls.map(([url, rate]) => Proof.prepare(resolveProveOptions({
-      url, path: '/', ws: '/ws', download: `/download?bytes=${DOWNLOAD_BYTES}`, upload: '/upload',
+      url, path: '/', ws: '/ws', download: `/download?bytes=${DOWNLOAD_BYTES}`, upload: '/upload', messages: '/messages', http2: true,
       rate, connections: CONNECTIONS, beforeMs: 0, forMs: TRANSFER_MS, uploadBytes: UPLOAD_BYTES, timeoutMs: 10_000,
     }))))
     for (const proof of proofs) {
@@ -153,6 +134,10 @@ export class UpgradeLoad {
     this.#t.diagnostic(`load: ${attempted} attempted, ${lost.length} lost${expected}${explained}${details}`)
     const refusedSessions = populations.reduce((sum, population) => sum + population.refusedSessions, 0)
     const resumed = populations.find(({ name }) => name === 'resumed handshakes')?.outcomes.ok ?? 0
+    const overHttp2 = populations.filter(({ name }) => HTTP2_POPULATIONS.has(name))
+    const sum = (count: (population: PopulationReport) => number): number => overHttp2.reduce((all, each) => all + count(each), 0)
+    const streams = `${sum(each => each.outcomes.ok)} ok, ${sum(each => each.reopenedStreams)} opened anew`
+    this.#t.diagnostic(`over HTTP/2: ${streams}, ${sum(each => each.politeCloses)} connections ended in order`)
     if (resumed > 0) this.#t.diagnostic(`sessions of TLS: ${resumed} offered, ${refusedSessions} refused`)
     return { attempted, lost, explained: explainedByKill, answeredBy: ledger?.bodies ?? {}, refusedSessions }
   }

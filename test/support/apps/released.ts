@@ -11,10 +11,11 @@ const { name, fault, origin, listen } = JSON.parse(fs.readFileSync(new URL('rele
 if (fault === 'throws at import') throw new Error(`${name} has no licence file`)
 if (fault === 'hangs at import') spin()
 
-const peer = new HttpPeer(origin)
+const peer = new HttpPeer(origin), overHttp2 = new HttpPeer(origin, { alpn: 'h2' })
 const service = httpProxyService<undefined>({
   newCtx: () => undefined,
-  upstreamPeer: () => peer,
+  // WebSockets of either version meet an origin of the first one.
+  upstreamPeer: ({ request }) => request.version === '2' && request.path !== '/ws' ? overHttp2 : peer,
   requestFilter(session: Session) {
     if (session.isSelfTest) return answerSelfTest(session)
     return fault === 'answers 5xx' ? session.respond(500, {}, who()) : 'continue'
