@@ -183,6 +183,27 @@ describe('grpc call: answers of our own', () => {
   })
 })
 
+test('grpc call: a stream without a message ends with a frame of DATA, as the protocol has it', async t => {
+  const atHead: boolean[] = []
+  const origin = await wireOrigin(t, (stream, _headers, endsAtHead) => {
+    atHead.push(endsAtHead)
+    stream.respond({ ':status': 200, 'content-type': 'application/grpc', 'grpc-status': '0' }, { endStream: true })
+    stream.resume()
+  })
+  const peer = new HttpPeer(`127.0.0.1:${origin.port}`, { alpn: 'h2' })
+  const proxy = await startProxy(t, { hooks: { upstreamPeer: () => peer } })
+  const session = wireClient(t, proxy.port)
+  await new Promise(resolve => { session.once('remoteSettings', resolve) })
+  const asked = new WireCall(session, '/')
+  // Head and end come in one read.
+  asked.stream.end()
+  assert.equal((await asked.result).headers['grpc-status'], '0')
+  const get = session.request({ ':path': '/' }, { endStream: true })
+  get.resume()
+  await new Promise(resolve => { get.once('close', resolve) })
+  assert.deepEqual(atHead, [false, true], 'a request that has no body at all ends at its head')
+})
+
 test('grpc call: a filter of bodies cannot give an answer of trailers alone a body', async () => {
   const app: ProxyHttp<undefined> = {
     newCtx: () => undefined, upstreamPeer: () => new HttpPeer(REFUSED), requestFilter: session => session.respond(403, {}, 'no'),

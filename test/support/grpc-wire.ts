@@ -66,7 +66,7 @@ export interface WireOrigin {
 
 /** An origin in HTTP/2 without TLS, for the length of one test. */
 export async function wireOrigin(
-  t: TestContext, serve: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void,
+  t: TestContext, serve: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, endsAtHead: boolean) => void,
 ): Promise<WireOrigin> {
   const server = http2.createServer(), open = new Set<http2.ServerHttp2Session>(), codes: number[] = []
   server.on('session', session => {
@@ -74,10 +74,10 @@ export async function wireOrigin(
     session.on('close', () => open.delete(session))
     session.on('error', () => { /* as the case may be */ })
   })
-  server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
+  server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, flags: number) => {
     stream.on('error', () => { /* the code says it */ })
     stream.on('close', () => { codes.push(stream.rstCode) })
-    serve(stream, headers)
+    serve(stream, headers, (flags & http2.constants.NGHTTP2_FLAG_END_STREAM) !== 0)
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')

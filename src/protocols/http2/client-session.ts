@@ -149,7 +149,8 @@ export class Http2ClientSession extends SendingStream implements UpstreamSession
     const whole = length === 0 && !switches && head.method !== 'CONNECT'
     connection.open(this)
     connection.heads.write(head, setup, connection.scheme, this.#protocol)
-    this.sendHead(0)
+    // A request that turns out to have no body had one on its way: origins of gRPC wait for that end elsewhere (PROTOCOL-HTTP2.md, EOS).
+    this.sendHead(whole)
     if (whole) this.endSending(null)
   }
 

@@ -62,10 +62,13 @@ export abstract class SendingStream implements LinedStream {
   get windowShut(): boolean { return this.sendWindow <= 0 && this.#queue !== null }
   get waits(): boolean { return this.#queue !== null && this.sendWindow > 0 && !this.closed }
 
-  /** Sends the head that was just written. */
-  protected sendHead(flags: number): void {
-    this.#frameAt = this.sender.headers(this.id, this.#blocks, flags)
-    this.#frameRound = this.sender.writes.round
+  /**
+   * Sends the head that was just written.
+   * @param mayEnd an end that comes right behind it is a flag of its frame; otherwise one of an empty DATA frame
+   */
+  protected sendHead(mayEnd: boolean): void {
+    this.#frameAt = this.sender.headers(this.id, this.#blocks, 0)
+    this.#frameRound = mayEnd ? this.sender.writes.round : -1
   }
 
   /** Sends as much as windows and transport take, and keeps the rest. @param owned the bytes stay as they are until `bytesQueued` is 0 */

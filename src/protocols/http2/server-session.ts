@@ -328,7 +328,7 @@ export class Http2ServerSession extends SendingStream implements DownstreamSessi
     const { heads } = this.connection
     heads.write(status, headers, skip, lines, length, date)
     this.#headsSent++
-    this.sendHead(0)
+    this.sendHead(true)
   }
 
   writeBody(buffer: Buffer, from: number, to: number, owned: boolean): void {
