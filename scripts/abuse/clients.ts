@@ -77,3 +77,17 @@ export async function counters(originPort: number): Promise<{ smuggled: number; 
   const answer = await fetch(`http://127.0.0.1:${originPort}/counters`, { headers: { Connection: 'close' } })
   return await answer.json() as { smuggled: number; h2c: number; open: number; requests: number }
 }
+
+/** Honest requests, one after the other on each of some connections. */
+export async function askMany(port: number, connections: number, each: number): Promise<void> {
+  await Promise.all(Array.from({ length: connections }, () => new Promise<void>((resolve) => {
+    const socket = dial(port)
+    let left = each
+    const ask = (): void => {
+      if (left-- > 0) socket.write(get('/victim'))
+      else socket.destroy()
+    }
+    // An answer is so short that it comes in one piece.
+    socket.on('connect', ask).on('data', ask).on('close', () => resolve())
+  })))
+}

@@ -11,6 +11,8 @@ const AT_ONCE = 2
 const CUT_MAX_MS = 10_000
 /** A victim that takes nothing more is looked at again. */
 const BREATH_MAX_MS = 100
+/** `:status: 200` of the static table. */
+const STATUS_200 = 0x88
 /** GOAWAY has a second to arrive, and a busy machine some more. */
 const CLOSE_MAX_MS = 5000
 
@@ -48,7 +50,8 @@ export class Http2Attacker {
   /** -1: no GOAWAY came but such as asks to leave. */
   goAwayCode = -1
   closed = false
-  heads = 0
+  /** Answers with 200. */
+  served = 0
   dataBytes = 0
   /** Streams that were answered or reset to their end. */
   ended = 0
@@ -109,7 +112,7 @@ export class Http2Attacker {
 
   #onFrame(type: number, flags: number, stream: number, payload: Buffer): void {
     switch (type) {
-      case FrameType.Headers: this.heads++; break
+      case FrameType.Headers: if (payload[0] === STATUS_200) this.served++; break
       case FrameType.Data:
         this.dataBytes += payload.length
         if (this.credits && payload.length > 0) {

@@ -21,10 +21,14 @@ import { acceptedOn, dialledTo, tcpSockets, type TcpSocket } from '../field/open
 import { USUAL_BOUNDS, type Attack, type Bounds, type Strike, type Target } from './attack.ts'
 import { ATTACKS } from './attacks/list.ts'
 import { makeMemoryGroup } from './cgroup.ts'
+import { askMany } from './clients.ts'
 import { abuseTable, judge, timesOf, verdictOf, type Observation, type Row, type Visit } from './verdict.ts'
 
 const WORKERS = 2
 const VICTIMS_PER_SECOND = 40
+/** Honest requests before an attack whose growth is looked at, on each of so many connections. */
+const WARM_CONNECTIONS = 8
+const WARM_REQUESTS = 1000
 /** The last ones may wait 10 s for their answers. */
 const VICTIMS_END_MS = 15_000
 /** Kinds of lines of the process log that are shown when an attack fails. */
@@ -170,6 +174,8 @@ async function observe(
 ): Promise<{ strike: Strike; observation: Observation }> {
   const origins = [target.originPort, target.victimOriginPort]
   const descriptorsBefore = ownDescriptors(attacked, origins, tcpSockets())
+  // A worker that has served nothing yet would grow by its own code alone.
+  if (Number.isFinite(boundsOf(attack).growthMB)) await askMany(target.port, WARM_CONNECTIONS, WARM_REQUESTS)
   const errorsBefore = attacked.errorLines(), workerBefore = attacked.holding().largestWorkerMB
   const watch = new Watch(attacked)
   const victims = new VictimProcess([target.port, quiet.port])

@@ -7,11 +7,11 @@ import { Flag, FrameType } from '../../../src/protocols/http2/frames.ts'
 import type { Attack } from '../attack.ts'
 import { ask, frame, Http2Attacker, limitsPassed, post, reset, windowUpdate } from '../http2-attacker.ts'
 
-const BROWSERS = 4
+const BROWSERS = 3
 /** Of a page, and how many of them are there when it is left. */
 const REQUESTS = 40
 const WAITED_FOR = 20
-const PAGE_MS = 100
+const PAGE_MS = 300
 const PAGE_MAX_MS = 5000
 
 const CALLERS = 2

