@@ -2,7 +2,7 @@
  * Random lives of a proxy service on streams in memory and a clock that stands still (support/exchange-world.ts): what
  * clients and origins are told must be what the other one sent, whoever stalls, leaves, lies or dies on the way.
  *
- *   CIRQUE_MODEL_RUNS=100000              how many lives
+ *   CIRQUE_MODEL_RUNS=100000              how many lives; 8000, and 1200 in the quick set
  *   CIRQUE_MODEL_SEED=1                   the same lives again
  *   CIRQUE_MODEL_SIDES=h1-mux             clients with HTTP/1 and origins with the multiplexing protocol alone
  *   CIRQUE_MODEL_PATH=123:0:1             the one that failed alone, as the failure prints it
@@ -16,7 +16,7 @@ import { H2_CLIENT, H2_ORIGIN } from '../support/h2-sides.ts'
 import { HTTP1_CLIENT, HTTP1_ORIGIN } from '../support/http1-sides.ts'
 import { MUX_CLIENT, MUX_ORIGIN } from '../support/mux/mux-sides.ts'
 
-const RUNS = Number(process.env['CIRQUE_MODEL_RUNS'] ?? 8000)
+const RUNS = Number(process.env['CIRQUE_MODEL_RUNS'] ?? (process.env['CIRQUE_QUICK'] === undefined ? 8000 : 1200))
 const SEED = process.env['CIRQUE_MODEL_SEED']
 const PATH = process.env['CIRQUE_MODEL_PATH']
 const ONLY = process.env['CIRQUE_MODEL_SIDES']
