@@ -17,7 +17,11 @@ function many(bytes: Buffer, count = MANY): Buffer { return Buffer.concat(Array.
 function streams(round: number, each: (stream: number) => Buffer[], count = 20): Buffer {
   return Buffer.concat(Array.from({ length: count }, (_, at) => each(id(round * count + at))).flat())
 }
+/** What each of them sends: a test tries them in the process of the proxy. */
+export const FLOODS = new Map<string, readonly Flood[]>()
+
 function flood(name: string, title: string, floods: readonly Flood[]): Attack {
+  FLOODS.set(name, floods)
   return { name, title, bounds: { growthMB: GROWTH_MB }, strike: target => strikeWith(floods, target) }
 }
 function calm(limit: string, frames: Flood['frames'], more: Partial<Flood> = {}): Flood {
@@ -28,17 +32,21 @@ const rapidReset = flood('http2-rapid-reset', 'streams that are opened and reset
   calm('resets', round => streams(round, stream => [ask(stream, '/small'), reset(stream)])),
 ])
 
-const madeYouReset = flood('http2-made-you-reset', 'six ways to have streams reset by the proxy (CVE-2025-8671)', [
-  (stream: number) => windowUpdate(stream, 0),
-  (stream: number) => windowUpdate(stream, 0x7fff_ffff),
-  (stream: number) => frame(FrameType.Priority, 0, stream, '00'),
-  (stream: number) => frame(FrameType.Priority, 0, stream, `${uint32(stream)}10`),
-  (stream: number) => ask(stream, '/small'),
-  (stream: number) => frame(FrameType.Data, 0, stream, '78'),
-].map(trigger => calm('resets', round => streams(round, stream => [ask(stream, '/slow?ms=500'), trigger(stream)]), {
-  // A busy worker answers at once, and frames behind an answer break another rule.
-  codes: [EnhanceYourCalm, StreamClosed],
-})))
+const TRIGGERS: readonly (readonly [limit: string, trigger: (stream: number) => Buffer])[] = [
+  ['resets', stream => windowUpdate(stream, 0)],
+  ['resets', stream => windowUpdate(stream, 0x7fff_ffff)],
+  ['resets', stream => frame(FrameType.Priority, 0, stream, '00')],
+  // Both budgets are as large: the one for PRIORITY is looked at first.
+  ['priorities', stream => frame(FrameType.Priority, 0, stream, `${uint32(stream)}10`)],
+  ['resets', stream => ask(stream, '/small')],
+  ['resets', stream => frame(FrameType.Data, 0, stream, '78')],
+]
+const madeYouReset = flood('http2-made-you-reset', 'six ways to have streams reset by the proxy (CVE-2025-8671)', TRIGGERS.map(
+  ([limit, trigger]) => calm(limit, round => streams(round, stream => [ask(stream, '/slow?ms=500'), trigger(stream)]), {
+    // A busy worker answers at once, and frames behind an answer break another rule.
+    codes: [EnhanceYourCalm, StreamClosed],
+  }),
+))
 
 const continuation = flood('http2-continuation', 'header blocks without end, in full frames and in empty ones (CVE-2024-27316)', [
   calm('continuation-frames', round => Buffer.concat([
