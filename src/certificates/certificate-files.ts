@@ -12,7 +12,8 @@
  * Certificate and key are seldom written in one moment, and a reader may see half of either. So what has changed is read when it
  * was the same at two looks, and what does not belong together then has PAIR_WAIT_MS to become a pair; nobody is told of it
  * before. Whether a file is another one is decided by what `stat` says behind symbolic links: a rename, a new target of a link
- * (as volumes of Kubernetes have) and a rewrite in place all show.
+ * (as volumes of Kubernetes have) and a rewrite in place all show. The clock of a file system is coarse: two changes within one of its
+ * ticks leave the same times behind. So what was changed less than TICK_MS before it was read is read once more at the next look.
  *
  * Invariants: what is served was read whole and found good, key and chain together; a bad entry leaves the others alone; an entry whose
  * files say what they said before is not replaced.
@@ -46,6 +47,8 @@ export interface CertificateChange {
 export const PAIR_WAIT_MS = 60_000
 /** What was refused is read again after this, in ms: its time may have come. */
 const RETRY_MS = 600_000
+/** The coarsest clock of a file system, in ms: FAT has 2 s, HFS+ 1 s, the others of Linux one turn of its timer. */
+const TICK_MS = 2_000
 /** Entries whose files are asked for at the same time. */
 const ITEMS_AT_ONCE = 16
 export const MAX_SHOWN_NAMES = 20
@@ -54,13 +57,22 @@ const OLD_RULES = "authorities of clients' certificates are those of before"
 /** So long before its end a certificate is something to be known, in ms. */
 export const EXPIRY_WARNING_MS = 30 * 86_400_000
 
+/** What `stat` says of some files. */
+interface Look {
+  readonly signature: string
+  /** When the one that was changed last was changed, in ms since 1970. */
+  readonly changedMs: number
+}
+
 /** Something that was read from files: an entry, or what holds for all of them. */
 class Watched {
   readonly files: readonly string[]
-  /** As the files were right before what is served was read. */
-  signature: string
+  /** As the files were right before what is served was read; '' while they may have been changed since without a trace. */
+  #signature: string
   /** At the last look. */
-  seen: string
+  #seen: string
+  /** Whether they had been changed so shortly before that look that another change would have left no trace. */
+  #isFresh: boolean
   /** When that was seen first. */
   changedAt: number
   /** When that was read; 0: not yet. */
@@ -75,20 +87,27 @@ class Watched {
 
   constructor(files: readonly string[], now: number) {
     this.files = [...new Set(files)]
-    this.signature = this.seen = this.files.map(statNow).join(' ')
+    const look = joined(this.files.map(statNow))
+    this.#isFresh = isFresh(look, now)
+    this.#seen = look.signature
+    this.#signature = this.#isFresh ? '' : look.signature
     this.since = this.changedAt = now
   }
 
-  /** Whether it has to be read. @param signature of its files, as they are */
-  isDue(signature: string, now: number, atOnce: boolean): boolean {
-    const isNew = signature !== this.seen
+  /** Whether what is served may be what is in the files still: they were read when their times told little. */
+  get isSuspect(): boolean { return this.#signature === '' }
+
+  /** Whether it has to be read. @param look at its files, as they are */
+  isDue(look: Look, now: number, atOnce: boolean): boolean {
+    const { signature } = look, isNew = signature !== this.#seen
+    this.#isFresh = isFresh(look, now)
     if (isNew) {
-      this.seen = signature
+      this.#seen = signature
       this.changedAt = now
       this.readAt = 0
       this.#told = ''
     }
-    if (signature === this.signature) {
+    if (signature === this.#signature) {
       if (this.outcome !== this.#settled) this.#become(this.#settled, now, '')
       return false
     }
@@ -102,7 +121,8 @@ class Watched {
 
   /** What was read is served. @param changed it says something else than before */
   taken(now: number, changed: boolean): void {
-    this.signature = this.seen
+    this.#signature = this.#isFresh ? '' : this.#seen
+    if (this.#isFresh) this.readAt = 0
     if (changed) this.#settled = 'swapped'
     this.#become(this.#settled, now, '')
     if (changed) this.since = now
@@ -198,8 +218,8 @@ export class CertificateFiles {
   }
 
   async #isDue(watched: Watched, atOnce: boolean): Promise<boolean> {
-    const signatures = await Promise.all(watched.files.map(statLater))
-    return watched.isDue(signatures.join(' '), this.#host.now(), atOnce)
+    const looks = await Promise.all(watched.files.map(statLater))
+    return watched.isDue(joined(looks), this.#host.now(), atOnce)
   }
 
   #readClients(): ClientRules {
@@ -215,8 +235,10 @@ export class CertificateFiles {
       return read
     })
     if (clients === null) return
+    const isSame = saysTheSame(clients, this.#clients)
     this.#clients = clients
-    this.#taken(this.#clientsWatched, changes)
+    if (isSame) this.#clientsWatched.taken(this.#host.now(), false)
+    else this.#taken(this.#clientsWatched, changes)
   }
 
   /** What is served is served under these rules. Nothing of it is read: files that will not do now must not keep old rules alive. */
@@ -232,10 +254,7 @@ export class CertificateFiles {
   #readItems(items: readonly Item[], atOnce: boolean, changes: CertificateChange[]): void {
     const fresh = new Map<Item, CertificateEntry>()
     for (const item of items) {
-      const entry = this.#attempt(item.watched, atOnce, changes, () => {
-        const options = { now: this.#host.now(), refusesExpired: true, clients: this.#clients }
-        return readCertificates([item.given], options).entries[0]!
-      })
+      const entry = this.#attempt(item.watched, atOnce, changes, () => this.#readItem(item))
       if (entry === null) continue
       if (entry.fingerprint === item.entry.fingerprint) item.watched.taken(this.#host.now(), false)
       else fresh.set(item, entry)
@@ -250,6 +269,16 @@ export class CertificateFiles {
       return
     }
     for (const { watched } of fresh.keys()) this.#taken(watched, changes)
+  }
+
+  /** What is served already may be expired by now, and is served on. */
+  #readItem({ given, watched, entry }: Item): CertificateEntry {
+    const options = { now: this.#host.now(), clients: this.#clients }
+    if (watched.isSuspect) {
+      const [again] = readCertificates([given], { ...options, refusesExpired: false }).entries
+      if (again!.fingerprint === entry.fingerprint) return again!
+    }
+    return readCertificates([given], { ...options, refusesExpired: true }).entries[0]!
   }
 
   #serveEach(fresh: ReadonlyMap<Item, CertificateEntry>, changes: CertificateChange[]): void {
@@ -346,17 +375,33 @@ function filesOfEntry({ cert, key, ocspFile, clientCa, clientCrl }: GivenCertifi
   return [...filesOf(texts), ...ocspFile === undefined ? [] : [ocspFile]]
 }
 
+function saysTheSame(one: ClientRules, other: ClientRules): boolean {
+  return one.mode === other.mode && one.ca.join('\n') === other.ca.join('\n') && one.crl.join('\n') === other.crl.join('\n')
+}
+
+function joined(looks: readonly Look[]): Look {
+  const signature = looks.map(one => one.signature).join(' ')
+  const changedMs = looks.reduce((last, one) => Math.max(last, one.changedMs), 0)
+  return { signature, changedMs }
+}
+
+/** A clock that is ahead of ours, as of a file server, says nothing: it must not have files read again for ever. */
+function isFresh({ changedMs }: Look, now: number): boolean { return Math.abs(now - changedMs) < TICK_MS }
+
 /** Not on the event loop: a file system that hangs must not hang what is served. */
-function statLater(file: string): Promise<string> {
+function statLater(file: string): Promise<Look> {
   return new Promise(resolve => {
-    fs.stat(file, (error, stat) => resolve(error === null ? signatureOf(stat) : whyNone(error)))
+    fs.stat(file, (error, stat) => resolve(error === null ? lookOf(stat) : noFile(error)))
   })
 }
 
-function statNow(file: string): string {
-  try { return signatureOf(fs.statSync(file)) } catch (error) { return whyNone(error) }
+function statNow(file: string): Look {
+  try { return lookOf(fs.statSync(file)) } catch (error) { return noFile(error) }
 }
 
-/** Where a file really is, how long it is, and when it was changed. */
-function signatureOf({ dev, ino, size, mtimeMs, ctimeMs }: fs.Stats): string { return `${dev}:${ino}:${size}:${mtimeMs}:${ctimeMs}` }
-function whyNone(error: unknown): string { return (error as NodeJS.ErrnoException).code ?? 'unknown' }
+/** Where a file really is, how long it is, and when it was changed: the latter by ctime, which none but the kernel sets. */
+function lookOf({ dev, ino, size, mtimeMs, ctimeMs }: fs.Stats): Look {
+  return { signature: `${dev}:${ino}:${size}:${mtimeMs}:${ctimeMs}`, changedMs: ctimeMs }
+}
+
+function noFile(error: unknown): Look { return { signature: (error as NodeJS.ErrnoException).code ?? 'unknown', changedMs: 0 } }

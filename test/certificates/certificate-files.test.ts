@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs'
+import fs, { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { test, type TestContext } from 'node:test'
 import {
@@ -323,4 +323,40 @@ test('certificate files: a link that leads nowhere is said', async t => {
   unlinkSync(bench.path('site.crt'))
   symlinkSync('nowhere', bench.path('site.crt'))
   assert.match((await bench.files.look(true))[0]!.reason, /site\.crt cannot be read \(ENOENT\)/)
+})
+
+test('certificate files: what is changed within the tick of the clock in which it was read is served all the same', async t => {
+  const changedMs = Date.now()
+  const stat = { dev: 1, ino: 2, size: 3, mtimeMs: changedMs, ctimeMs: changedMs }
+  // The two changes leave the same times behind; EC certificates are of the same length often enough.
+  t.mock.method(fs, 'statSync', () => stat)
+  t.mock.method(fs, 'stat', (_file: string, tell: (error: null, stats: unknown) => void) => tell(null, stat))
+  const bench = new Bench(t), [first, second, hidden] = [1, 2, 3].map(() => ca.issue({ names: ['site.test'] }))
+  bench.nowMs = changedMs + 1_999
+  for (const next of [first!, second!]) {
+    writeCertificate(bench.folder, 'site', next)
+    assert.deepEqual((await bench.files.look()).map(({ outcome }) => outcome), ['swapped'])
+    assert.ok(bench.serves(next))
+    assert.equal(bench.first.outcome, 'swapped')
+  }
+  // By now another change would have left a trace: the files are read once more, and no more.
+  bench.nowMs = changedMs + 2_000
+  assert.deepEqual(await bench.files.look(), [])
+  writeCertificate(bench.folder, 'site', hidden!)
+  for (let look = 0; look < 3; look++) assert.deepEqual(await bench.files.look(true), [])
+  assert.ok(bench.serves(second!))
+})
+
+test('certificate files: one that is expired by the time of its second reading is served on', async t => {
+  const bench = new Bench(t)
+  // A file that is touched again and again.
+  t.mock.method(fs, 'stat', (file: string, tell: (error: null, stats: unknown) => void) => {
+    tell(null, Object.assign(fs.statSync(file), { ctimeMs: bench.nowMs }))
+  })
+  const next = ca.issue({ names: ['site.test'], notAfter: new Date(bench.nowMs + 60_000) })
+  bench.write('site', next)
+  assert.equal((await bench.files.look(true))[0]?.outcome, 'swapped')
+  bench.nowMs += 61_000
+  for (let look = 0; look < 3; look++) assert.deepEqual(await bench.files.look(true), [])
+  assert.ok(bench.serves(next))
 })

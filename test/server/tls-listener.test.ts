@@ -597,22 +597,25 @@ test('TLS listener: certificates are replaced while handshakes run; none fails, 
       answers++
     }
   })
-  for (let swap = 1; swap <= 300; swap++) {
-    writeCertificate(folder, 'site', generations[swap % generations.length]!)
-    const [reload] = await proxy.service.reloadCertificates()
-    assert.deepEqual(reload!.changes.map(({ outcome }) => outcome), ['swapped'])
-    if (swap % 3 === 0) await new Promise(setImmediate)
-    if (swap === 150) {
-      // What would not do changes nothing, and says why.
-      writeFileSync(keyFile, generations[0]!.key)
-      writeFileSync(certFile, generations[1]!.cert)
-      const [refused] = await proxy.service.reloadCertificates()
-      assert.match(refused!.changes[0]!.reason, /site\.key does not belong to the certificate in .*site\.crt/)
-      writeFileSync(certFile, ca.issueExpired({ names: ['a.test'], signedKey: generations[0]!.privateKey }).cert)
-      assert.match((await proxy.service.reloadCertificates())[0]!.changes[0]!.reason, /is expired since/)
+  try {
+    for (let swap = 1; swap <= 300; swap++) {
+      writeCertificate(folder, 'site', generations[swap % generations.length]!)
+      const [reload] = await proxy.service.reloadCertificates()
+      assert.deepEqual(reload!.changes.map(({ outcome }) => outcome), ['swapped'])
+      if (swap % 3 === 0) await new Promise(setImmediate)
+      if (swap === 150) {
+        // What would not do changes nothing, and says why.
+        writeFileSync(keyFile, generations[0]!.key)
+        writeFileSync(certFile, generations[1]!.cert)
+        const [refused] = await proxy.service.reloadCertificates()
+        assert.match(refused!.changes[0]!.reason, /site\.key does not belong to the certificate in .*site\.crt/)
+        writeFileSync(certFile, ca.issueExpired({ names: ['a.test'], signedKey: generations[0]!.privateKey }).cert)
+        assert.match((await proxy.service.reloadCertificates())[0]!.changes[0]!.reason, /is expired since/)
+      }
     }
+  } finally {
+    ended = true
   }
-  ended = true
   await Promise.all(clients)
   assert.ok(answers > 8, `${answers} answers`)
 })
