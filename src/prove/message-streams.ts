@@ -1,8 +1,8 @@
 /**
  * Streams of HTTP/2 that carry messages both ways, as gRPC has them: each message with its length in front, sent by schedule whether or
  * not those before it have come back, and compared with what does; trailers with `grpc-status` behind the end. A stream lasts until its
- * connection is told to go away: it is not cut then, so its client sends some more messages, ends it, and opens another one on the next
- * connection, as subscribers do.
+ * connection is told to go away: it is not cut then, so its client sends some more messages for some time, ends it, and opens another
+ * one on the next connection, as subscribers do. A server may end what stays for longer, such as the last of several that it replaced.
  *
  *   Opening -> Open -> Ending -> Over
  */
@@ -21,6 +21,8 @@ const MESSAGE_SHARE = 10
 const MESSAGE_BYTES = [0, 16, 20_000, 70_000] as const
 /** Messages that a stream goes on with behind GOAWAY. */
 const MESSAGES_LEAVING = 5
+/** Where they are rare, it ends after so long, in ms. */
+const LEAVING_MS = 2_000
 /** Compressed or not, and the length. */
 const PREFIX_BYTES = 5
 
@@ -110,6 +112,7 @@ class MessageStream implements StreamOwner {
   #count = 0
   /** Messages until it ends; null: it stays. */
   #left: number | null = null
+  #leaveAtMs = Number.POSITIVE_INFINITY
 
   constructor(population: MessageStreams) {
     this.#population = population
@@ -149,10 +152,13 @@ class MessageStream implements StreamOwner {
   }
 
   onLeaving(connection: Http2Connection): void {
-    if (this.#connection === connection) this.#left ??= MESSAGES_LEAVING
+    if (this.#connection !== connection || this.#left !== null) return
+    this.#left = MESSAGES_LEAVING
+    this.#leaveAtMs = this.#population.setting.clock.exact() + LEAVING_MS
   }
 
   sweep(nowMs: number): void {
+    if (nowMs >= this.#leaveAtMs) this.end()
     const first = this.#sent[0]?.attempt
     if (first !== undefined && first.deadlineMs <= nowMs) this.#giveUp('timedOut', 'no message came back')
     else if (this.#attempt !== null && first === undefined && this.#attempt.deadlineMs <= nowMs) {

@@ -121,7 +121,8 @@ test('prove: an upgrade that cuts what is in flight fails the proof, though the 
   const { attempted, lost, explained, losses, populations } = report!
   assert.equal(verdict, `${lost} of ${attempted} attempts were lost`)
   const { outcomes } = populations.find(({ name }) => name === 'keep-alive')!
-  assert.ok(outcomes.reset > 0, JSON.stringify(report))
+  // A connection that is cut before its answer began gets an answer of ours, FIN or RST, whichever its worker still came to.
+  assert.ok(outcomes.reset + outcomes.truncated + outcomes.wrong > 0, JSON.stringify(report))
   assert.equal(lost, populations.reduce((sum, one) => sum + one.attempted - one.outcomes.ok, 0))
   // Nothing was killed that would explain it, and nothing was lost before the upgrade began.
   assert.deepEqual([explained, losses.filter(({ phase }) => phase === 'before')], [0, []])
