@@ -22,7 +22,16 @@ export interface Place {
   readonly tls: TlsFiles | null
   /** Who signed the certificate of the origin, which speaks TLS; null: plain HTTP. */
   readonly originCaFile: string | null
+  /** Where the origin speaks HTTP/2; null: not what is measured. */
+  readonly originHttp2Port: number | null
+  /** Whether clients may choose HTTP/2. */
+  readonly http2: boolean
+  /** Whether requests are calls of gRPC: nginx has to be told. */
+  readonly grpc: boolean
 }
+
+/** HTTP/1 in the clear on both sides. */
+export const PLAIN_PLACE = { tls: null, originCaFile: null, originHttp2Port: null, http2: false, grpc: false } as const
 
 export interface Contender {
   readonly name: string
@@ -36,6 +45,8 @@ export interface Contender {
   missing(): string | null
   /** Whether it can be told to. */
   speaksTls(): boolean
+  /** Likewise, on both sides. nginx has HTTP/1 to the origin, which is all that it can, and gRPC. */
+  speaksHttp2(): boolean
   launch(place: Place): Launch
 }
 
@@ -65,9 +76,10 @@ function writeConfig(place: Place, name: string, text: string): string {
 }
 
 /** What our own entry files read; see node-proxies/ports.ts. */
-function portVariables({ originPort, listenPort, tls, originCaFile }: Place): Record<string, string> {
+function portVariables({ originPort, originHttp2Port, listenPort, tls, originCaFile }: Place): Record<string, string> {
   return {
-    BENCH_ORIGIN_PORT: String(originPort), BENCH_LISTEN_PORT: String(listenPort),
+    BENCH_ORIGIN_PORT: String(originHttp2Port ?? originPort), BENCH_LISTEN_PORT: String(listenPort),
+    ...originHttp2Port === null ? null : { BENCH_ORIGIN_ALPN: 'h2' },
     ...tls === null ? null : { BENCH_CERT_FILE: tls.certFile, BENCH_KEY_FILE: tls.keyFile },
     ...originCaFile === null ? null : { BENCH_ORIGIN_CA_FILE: originCaFile, BENCH_ORIGIN_NAME: ORIGIN_NAME },
   }
@@ -98,6 +110,7 @@ function cirque(name: string, root: string, form: CirqueForm, profile: boolean):
     },
     // One from before there was TLS would listen without.
     speaksTls: () => readFileSync(app, 'utf8').includes('BENCH_CERT_FILE'),
+    speaksHttp2: () => readFileSync(app, 'utf8').includes('BENCH_ORIGIN_ALPN'),
     launch(place) {
       const env: Record<string, string> = { ...portVariables(place), NODE_ENV: 'production' }
       if (profile) env['BENCH_PROFILE_FOLDER'] = place.folder
@@ -149,6 +162,7 @@ function cirqueDefault(name: string, root: string, { workers, onlyWhereNamed, en
     onlyWhereNamed,
     missing: () => missingFile(program) ?? missingFile(path.join(root, 'src', 'index.ts')),
     speaksTls: never,
+    speaksHttp2: never,
     launch(place) {
       // Outside of every checkout: `cirque run` uses the installation that its application finds.
       const app = path.join(place.folder, 'app.ts')
@@ -165,6 +179,12 @@ function cirqueDefault(name: string, root: string, { workers, onlyWhereNamed, en
 /** Large answers cost nginx several times less with large buffers; few installations set them, so that is a contender of its own. */
 const NGINX_LARGE_BUFFERS = 'proxy_buffer_size 16k; proxy_buffers 16 64k; proxy_busy_buffers_size 128k; proxy_max_temp_file_size 0;'
 
+/** Fields that nginx sends to the origin, as Cirque does by default. */
+const FORWARDED: readonly (readonly [name: string, value: string])[] = [
+  ['Host', '$http_host'], ['X-Forwarded-For', '$remote_addr'], ['X-Forwarded-Proto', '$scheme'], ['X-Forwarded-Host', '$http_host'],
+  ['X-Request-Id', '$request_id'], ['Via', '"1.1 nginx"'],
+]
+
 /**
  * `extra` goes into the location. Uploads are streamed instead of buffered first: by default nginx writes each into a file,
  * which no other contender does.
@@ -172,14 +192,16 @@ const NGINX_LARGE_BUFFERS = 'proxy_buffer_size 16k; proxy_buffers 16 64k; proxy_
 export function nginxConfig(place: Place, extra: string, form: { workers?: number; log?: boolean } = {}): string {
   const { workers = 1, log = false } = form
   const folder = place.folder
-  const tls = place.tls === null ? '' : ' ssl'
+  const tls = place.tls === null ? '' : place.http2 ? ' ssl http2' : ' ssl'
   const certificate = place.tls === null ? '' : `ssl_certificate ${place.tls.certFile};
     ssl_certificate_key ${place.tls.keyFile};
     ssl_protocols TLSv1.2 TLSv1.3;
     ssl_prefer_server_ciphers on;
     ssl_conf_command Ciphersuites ${CIPHER_SUITES};
     ssl_session_tickets on;`
-  const pass = place.originCaFile === null ? 'proxy_pass http://origin;' : `proxy_pass https://origin;
+  const plain = place.grpc ? 'grpc_pass grpc://origin;' : 'proxy_pass http://origin;'
+  const originPort = place.grpc ? place.originHttp2Port : place.originPort
+  const pass = place.originCaFile === null ? plain : `proxy_pass https://origin;
       proxy_ssl_protocols TLSv1.2 TLSv1.3;
       proxy_ssl_verify on;
       proxy_ssl_trusted_certificate ${place.originCaFile};
@@ -197,7 +219,7 @@ http {
   keepalive_requests 1000000000;
   ${temporaryPaths(folder)}
   upstream origin {
-    server 127.0.0.1:${place.originPort};
+    server 127.0.0.1:${originPort};
     keepalive 1024;
     keepalive_timeout 1h;
     keepalive_time 24h;
@@ -209,16 +231,11 @@ http {
     client_max_body_size 0;
     location / {
       ${pass}
-      proxy_http_version 1.1;
+      ${place.grpc ? '' : `proxy_http_version 1.1;
       proxy_request_buffering off;
+      proxy_set_header Connection "";`}
       ${extra}
-      proxy_set_header Connection "";
-      proxy_set_header Host $http_host;
-      proxy_set_header X-Forwarded-For $remote_addr;
-      proxy_set_header X-Forwarded-Proto $scheme;
-      proxy_set_header X-Forwarded-Host $http_host;
-      proxy_set_header X-Request-Id $request_id;
-      proxy_set_header Via "1.1 nginx";
+      ${FORWARDED.map(([name, value]) => `${place.grpc ? 'grpc' : 'proxy'}_set_header ${name} ${value};`).join('\n      ')}
       add_header Via "1.1 nginx";
     }
   }
@@ -291,7 +308,9 @@ backend origin
 }
 
 export function haproxyConfig(place: Place): string {
-  const tls = place.tls === null ? '' : ` ssl crt ${place.tls.bothFile} ssl-min-ver TLSv1.2 ciphersuites ${CIPHER_SUITES}`
+  const alpn = ` alpn ${place.http2 ? 'h2,' : ''}http/1.1`
+  const tls = place.tls === null ? '' : ` ssl crt ${place.tls.bothFile} ssl-min-ver TLSv1.2 ciphersuites ${CIPHER_SUITES}${alpn}`
+  const originPort = place.originHttp2Port ?? place.originPort, protocol = place.originHttp2Port === null ? '' : ' proto h2'
   const toOrigin = place.originCaFile === null ? ''
     : ` ssl verify required ca-file ${place.originCaFile} sni str(${ORIGIN_NAME}) verifyhost ${ORIGIN_NAME}`
   return `global
@@ -314,7 +333,7 @@ frontend bench
   http-response add-header Via "1.1 haproxy"
   default_backend origin
 backend origin
-  server origin 127.0.0.1:${place.originPort} pool-max-conn 1024 pool-purge-delay 1h${toOrigin}
+  server origin 127.0.0.1:${originPort} pool-max-conn 1024 pool-purge-delay 1h${toOrigin}${protocol}
 `
 }
 
@@ -343,26 +362,28 @@ http://:${place.listenPort} {
 `
 }
 
-function nginx(name: string, config: (place: Place) => string, { onlyWhereNamed = false, speaksTls = false } = {}): Contender {
+function nginx(name: string, config: (place: Place) => string, { onlyWhereNamed = false, speaksAll = false } = {}): Contender {
   return {
     name,
     kind: 'native',
     onlyWhereNamed,
     missing: () => missingProgram('nginx'),
-    speaksTls: () => speaksTls,
+    speaksTls: () => speaksAll,
+    speaksHttp2: () => speaksAll,
     launch(place) {
       return { command: 'nginx', args: ['-p', place.folder, '-c', writeConfig(place, 'nginx.conf', config(place))] }
     },
   }
 }
 
-function haproxy(name: string, config: (place: Place) => string, speaksTls: () => boolean): Contender {
+function haproxy(name: string, config: (place: Place) => string, speaksAll: () => boolean): Contender {
   return {
     name,
     kind: 'native',
     onlyWhereNamed: false,
     missing: () => missingProgram('haproxy'),
-    speaksTls,
+    speaksTls: speaksAll,
+    speaksHttp2: speaksAll,
     launch(place) {
       const file = writeConfig(place, 'haproxy.cfg', config(place))
       return { command: 'haproxy', args: ['-db', '-f', file], stdoutFile: logFile(place.folder) }
@@ -376,6 +397,7 @@ const caddy: Contender = {
   onlyWhereNamed: false,
   missing: () => missingProgram('caddy'),
   speaksTls: never,
+  speaksHttp2: never,
   launch(place) {
     const config = writeConfig(place, 'Caddyfile', caddyConfig(place))
     const env = { GOMAXPROCS: '1', HOME: place.folder, XDG_DATA_HOME: place.folder, XDG_CONFIG_HOME: place.folder }
@@ -392,6 +414,7 @@ function nodeProxy(name: string, packageName: string | null, file: string): Cont
       return packageName === null || existsSync(path.join(checkout, 'node_modules', packageName)) ? null : 'not installed'
     },
     speaksTls: never,
+    speaksHttp2: never,
     launch(place) {
       const env = { ...portVariables(place), NODE_ENV: 'production' }
       return { command: process.execPath, args: [path.join(benchFolder, 'node-proxies', file)], env }
@@ -410,8 +433,8 @@ export function contendersFor(options: ContenderOptions): Contender[] {
   const list = cirques(checkout, '', options)
   if (options.against !== null) list.push(...cirques(path.resolve(options.against), BEFORE_SUFFIX, options))
   list.push(
-    nginx(NGINX, (place) => nginxConfig(place, ''), { speaksTls: true }),
-    nginx('nginx-large-buffers', (place) => nginxConfig(place, NGINX_LARGE_BUFFERS), { speaksTls: true }),
+    nginx(NGINX, (place) => nginxConfig(place, ''), { speaksAll: true }),
+    nginx('nginx-large-buffers', (place) => nginxConfig(place, NGINX_LARGE_BUFFERS), { speaksAll: true }),
     nginx(NGINX_LOG, (place) => nginxConfig(place, '', { log: true })),
     nginx(NGINX_TWO, (place) => nginxConfig(place, '', { workers: 2, log: true }), { onlyWhereNamed: true }),
     // 768 connections in all, half of them to the origin.

@@ -51,7 +51,7 @@ class Bench {
     for (const workload of this.options.workloads) {
       const contenders = this.contendersOf(workload)
       if (contenders.length === 0) {
-        note(`SKIP ${workload.name}: it runs ${workload.contenders?.join(', ') ?? 'those that speak TLS'}; name some in --only`)
+        note(`SKIP ${workload.name}: it runs ${workload.contenders?.join(', ') ?? 'those that speak TLS or HTTP/2'}; name some in --only`)
         continue
       }
       if (workload.kind === 'idle') await this.idleRounds(workload, contenders, origin)
@@ -70,8 +70,9 @@ class Bench {
   }
 
   private contendersOf(workload: Workload): Contender[] {
-    return this.contenders.filter(({ name, onlyWhereNamed, speaksTls, connectionsMax = Infinity }) => {
+    return this.contenders.filter(({ name, onlyWhereNamed, speaksTls, speaksHttp2, connectionsMax = Infinity }) => {
       if (workload.tls !== 'none' && !speaksTls()) return false
+      if (workload.http2 !== 'none' && !speaksHttp2()) return false
       if (workload.contenders !== null) return isNamed(workload.contenders, name)
       return !onlyWhereNamed && workload.connections <= connectionsMax
     })
@@ -105,7 +106,7 @@ class Bench {
     for (const contender of contenders) {
       progress(`${workload.name}: starting ${contender.name}`)
       await this.guard(contender, workload, async () => {
-        const running = await startContender(contender, origin, this.cores, workload.tls)
+        const running = await startContender(contender, origin, this.cores, workload)
         started.push({ running, capacity: 0 })
         await checkAnswer(running, workload)
         const entry = started.at(-1)
@@ -145,7 +146,7 @@ class Bench {
       for (const contender of orderOfRound(contenders, round)) {
         progress(`${workload.name}: round ${round + 1} of ${rounds}, ${contender.name}`)
         await this.guard(contender, workload, async () => {
-          const running = await startContender(contender, origin, this.cores, workload.tls)
+          const running = await startContender(contender, origin, this.cores, workload)
           try {
             await checkAnswer(running, workload)
             await warmUp(running, workload, this.options.warmUpSeconds, this.cores)
@@ -234,10 +235,12 @@ async function main(): Promise<number> {
     if (core < os.cpus().length) continue
     throw new UsageError(`core ${core} does not exist here; use --proxy-core and --load-core below ${os.cpus().length}`)
   }
-  const openssl = options.workloads.some(({ kind }) => kind === 'handshakes') ? ['openssl'] : []
-  for (const program of ['nginx', 'wrk', 'taskset', ...openssl]) {
+  const drivers = { closed: ['wrk'], open: ['wrk'], idle: ['wrk'], handshakes: ['openssl'], streams: ['h2load'] }
+  const driving = [...options.trials.length > 0 ? ['wrk'] : [], ...options.workloads.flatMap(({ kind }) => drivers[kind])]
+  const needed = new Set(['nginx', 'taskset', ...driving])
+  for (const program of needed) {
     if (missingProgram(program) === null) continue
-    const remedy = 'Debian\'s nginx-light, wrk, util-linux and openssl have these programs, nginx in /usr/sbin'
+    const remedy = 'Debian\'s nginx-light, wrk, util-linux, openssl and nghttp2-client have these programs, nginx in /usr/sbin'
     throw new UsageError(`${program} is not in the PATH; it is the origin, or drives the load. ${remedy}`)
   }
   const host = machine()

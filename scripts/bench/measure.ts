@@ -5,7 +5,10 @@ import path from 'node:path'
 import { benchCertificates } from './certificates.ts'
 import { logFile, type Contender } from './contenders.ts'
 import { runHandshakes } from './handshakes.ts'
-import { ManagedProcess, freePorts, removeFolder, request, runToEnd, temporaryFolder, waitUntilReady } from './managed-process.ts'
+import { runH2load, streamAnswer } from './h2load.ts'
+import {
+  ManagedProcess, freePorts, removeFolder, request, runToEnd, temporaryFolder, waitUntilReady, type Answer,
+} from './managed-process.ts'
 import type { Measurement } from './measurement.ts'
 import type { OpenLoopResult } from './open-loop.ts'
 import type { Origin } from './origin.ts'
@@ -33,14 +36,20 @@ export interface Cores {
   readonly load: number
 }
 
+/** What a contender has to speak. */
+export type Wire = Pick<Workload, 'tls' | 'http2' | 'grpc'>
+const PLAIN: Wire = { tls: 'none', http2: 'none', grpc: false }
+
 export async function startContender(
-  contender: Contender, origin: Origin, cores: Cores, tls: Workload['tls'] = 'none',
+  contender: Contender, origin: Origin, cores: Cores, { tls, http2, grpc }: Wire = PLAIN,
 ): Promise<RunningContender> {
   const folder = temporaryFolder()
   const [port = 0] = await freePorts(1)
   const launch = contender.launch({
     originPort: tls === 'upstream' ? origin.tlsPort : origin.port, listenPort: port, folder,
     tls: tls === 'downstream' ? benchCertificates().site : null, originCaFile: tls === 'upstream' ? benchCertificates().caFile : null,
+    originHttp2Port: http2 === 'upstream' || http2 === 'both' ? origin.http2Port : null,
+    http2: http2 === 'downstream' || http2 === 'both', grpc,
   })
   const process = new ManagedProcess(contender.name, launch, cores.proxy)
   try {
@@ -58,12 +67,16 @@ export async function startContender(
 
 /** A wrong answer is cheap to give: nothing is measured before the right one was seen. */
 export async function checkAnswer(running: RunningContender, workload: Workload): Promise<void> {
-  const body = workload.uploadBytes > 0 ? Buffer.alloc(workload.uploadBytes, 'x') : null
-  const answer = await request(running.port, workload.path, { body, tls: workload.tls === 'downstream' })
+  const answer = workload.kind === 'streams' ? await streamAnswer(workload, running.port) : await plainAnswer(workload, running.port)
   if (answer.status !== 200 || answer.bytes !== workload.answerBytes) {
     const right = `200 and ${workload.answerBytes} are right`
     throw new Error(`${workload.path} was answered with ${answer.status} and ${answer.bytes} bytes; ${right}`)
   }
+}
+
+function plainAnswer(workload: Workload, port: number): Promise<Answer> {
+  const body = workload.uploadBytes > 0 ? Buffer.alloc(workload.uploadBytes, 'x') : null
+  return request(port, workload.path, { body, tls: workload.tls === 'downstream' })
 }
 
 /** Thousands of handshakes take their time on a client's one core. */
@@ -116,6 +129,7 @@ function identity(tree: readonly ProcessStat[]): string {
 /** Load of the kind that the workload wants, as fast as answers come. */
 export function drive(workload: Workload, { port, folder }: RunningContender, seconds: number, cores: Cores): Promise<WrkResult> {
   if (workload.kind === 'handshakes') return runHandshakes(workload, port, seconds, cores.load)
+  if (workload.kind === 'streams') return runH2load(workload, port, seconds, cores.load, folder)
   return runWrk(workload, port, seconds, cores.load, folder)
 }
 
@@ -172,7 +186,8 @@ export async function measureIdle(running: RunningContender, workload: Workload,
   await delay(SETTLE_MS)
   const before = memoryOf(pids())
   const client = path.join(import.meta.dirname, 'idle-connections.ts')
-  const args = [client, String(running.port), String(workload.connections), String(workload.answerBytes), workload.tls]
+  const { connections, answerBytes, tls, http2 } = workload
+  const args = [client, String(running.port), String(connections), String(answerBytes), tls, http2]
   const holder = new ManagedProcess('idle connections', { command: process.execPath, args }, cores.load)
   const late = Date.now() + OPENING_MAX_MS
   while (!holder.output.includes('open ')) {

@@ -20,7 +20,7 @@ export async function profileRun(
   contender: Contender, origin: Origin, workload: Workload, options: BenchOptions, cores: Cores,
 ): Promise<void> {
   if (!PROFILED.has(contender.name)) throw new Error(`--profile works for ${[...PROFILED].join(' and ')}; use --perf for ${contender.name}`)
-  const running = await startContender(contender, origin, cores, workload.tls)
+  const running = await startContender(contender, origin, cores, workload)
   try {
     await checkAnswer(running, workload)
     await warmUp(running, workload, options.warmUpSeconds, cores)
@@ -58,7 +58,7 @@ export async function perfRun(
       return { ...launch, env: { ...launch.env, NODE_OPTIONS: '--perf-basic-prof --interpreted-frames-native-stack' } }
     },
   }
-  const running = await startContender(named, origin, cores, workload.tls)
+  const running = await startContender(named, origin, cores, workload)
   const pids = running.process.tree().map((stat) => stat.pid)
   try {
     await checkAnswer(running, workload)

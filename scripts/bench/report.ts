@@ -53,6 +53,7 @@ const FAILURES: Column = { title: 'failures', cell: (summary) => String(summary.
 const COLUMNS: Readonly<Record<Workload['kind'], readonly Column[]>> = {
   handshakes: [CONTENDER, ...CPU, RATE, REUSE, MEMORY, FAILURES],
   closed: [CONTENDER, ...CPU, RATE, P50, ...P99, REUSE, MEMORY, FAILURES],
+  streams: [CONTENDER, ...CPU, RATE, P50, ...P99, REUSE, MEMORY, FAILURES],
   open: [CONTENDER, ...CPU, RATE, P50, ...P99, ...TAIL, CLIENT_DELAY, REUSE, MEMORY, FAILURES],
   idle: [
     CONTENDER,

@@ -73,6 +73,11 @@ const TARGETS: readonly Target[] = [
   ratio('resumed handshake each: CPU', 'tlsresumed', 1.05),
   ratio('10 MB over TLS: CPU', 'tls10m', 1.0),
   ratio('TLS to the origin, keep-alive: CPU', 'tlsupstream', 1.15),
+  ratio('small over HTTP/2: CPU', 'h2small', 0.7),
+  ratio('10 MB over HTTP/2: CPU', 'h2large', 0.9),
+  ratio('HTTP/2 to the origin, 64 connections: CPU', 'h2upstream', 0.85),
+  ratio('HTTP/2 to the origin, 1000 connections: CPU', 'h2upstream1000', 0.55),
+  ratio('gRPC: CPU', 'grpc', 0.75),
   {
     title: 'idle connection: memory',
     limit: 7,

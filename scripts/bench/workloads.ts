@@ -4,12 +4,18 @@ export interface Workload {
   readonly name: string
   readonly title: string
   /**
-   * `closed`: wrk, as fast as answers come. `handshakes`: the same with a connection each, by `openssl s_time`. `open`: fixed arrivals
-   * by our own client. `idle`: memory of connections that wait.
+   * `closed`: wrk, as fast as answers come. `streams`: the same over HTTP/2, by h2load. `handshakes`: a connection each, by
+   * `openssl s_time`. `open`: fixed arrivals by our own client. `idle`: memory of connections that wait.
    */
-  readonly kind: 'closed' | 'handshakes' | 'open' | 'idle'
+  readonly kind: 'closed' | 'streams' | 'handshakes' | 'open' | 'idle'
   /** Which side of the proxy speaks TLS. Only contenders that can take part. */
   readonly tls: 'none' | 'downstream' | 'upstream'
+  /** Which side of the proxy speaks HTTP/2; with an origin it is in the clear. Only contenders that can take part. */
+  readonly http2: 'none' | 'downstream' | 'upstream' | 'both'
+  /** Requests are calls of gRPC, one message each way. */
+  readonly grpc: boolean
+  /** Requests at once on each connection. */
+  readonly streams: number
   /** Of handshakes: sessions are taken up again. */
   readonly resumes: boolean
   readonly path: string
@@ -34,12 +40,21 @@ export const TELEMETRY_COST = 'telemetry'
 /** What a change is held against unless `--workloads` says otherwise: each cost that a change has moved at some time. */
 export const COMPARED_WORKLOADS: readonly string[] = ['small', '100k', '10m', 'conns1000', 'newconn', 'idle']
 
+/** A method that answers each call with one message. */
+export const GRPC_PATH = '/bench.Echo/Unary'
+const GRPC_MESSAGE_BYTES = 80
+/** Of the message and what stands before it: a flag and its length. */
+const GRPC_BYTES = 5 + GRPC_MESSAGE_BYTES
+
 const KB = 1000
 const MB = 1000 * 1000
 
 const base = {
-  kind: 'closed', tls: 'none', resumes: false, uploadBytes: 0, connections: 64, closeEach: false, countByBytes: false, contenders: null,
+  kind: 'closed', tls: 'none', http2: 'none', grpc: false, streams: 1, resumes: false, uploadBytes: 0, connections: 64, closeEach: false,
+  countByBytes: false, contenders: null,
 } as const
+/** Clients of HTTP/2 are served over TLS, as nearly all are. */
+const overHttp2 = { ...base, kind: 'streams', tls: 'downstream', http2: 'downstream' } as const
 /** Clients that wait for one connection each: enough that there is always one that has its answer. */
 const HANDSHAKES_AT_ONCE = 16
 
@@ -83,7 +98,39 @@ export const WORKLOADS: readonly Workload[] = [
     answerBytes: 80,
   },
   {
+    ...overHttp2, name: 'h2small', title: '80 B over HTTP/2, 16 connections of 8 streams', path: '/80', answerBytes: 80, connections: 16,
+    streams: 8,
+  },
+  {
+    ...overHttp2, name: 'h2large', title: '10 MB down over HTTP/2, 4 connections of 4 streams', path: '/10m', answerBytes: 10 * MB,
+    connections: 4, streams: 4, countByBytes: true,
+  },
+  {
+    ...base, name: 'h2upstream', title: '80 B, keep-alive, 64 connections, HTTP/2 to the origin', http2: 'upstream', path: '/80',
+    answerBytes: 80,
+  },
+  {
+    ...base, name: 'h2upstream1000', title: '1 kB, keep-alive, 1000 connections, HTTP/2 to the origin', http2: 'upstream', path: '/1k',
+    answerBytes: KB, connections: 1000,
+  },
+  {
+    ...overHttp2, name: 'grpc', title: 'gRPC, a message of 80 B each way, 16 connections of 8 streams', http2: 'both', grpc: true,
+    path: GRPC_PATH, answerBytes: GRPC_BYTES, uploadBytes: GRPC_BYTES, connections: 16, streams: 8,
+  },
+  {
+    ...base, name: 'h2idle', title: 'idle connections of HTTP/2 over TLS', kind: 'idle', tls: 'downstream', http2: 'downstream',
+    path: '/80', answerBytes: 80, connections: 4000,
+  },
+  {
     ...base, name: 'tlsidle', title: 'idle keep-alive connections over TLS', kind: 'idle', tls: 'downstream', path: '/80', answerBytes: 80,
     connections: 4000,
   },
 ]
+
+/** What a call of gRPC and its answer have for a body. */
+export function grpcMessage(): Buffer {
+  const framed = Buffer.alloc(GRPC_BYTES, 'x')
+  framed.writeUInt8(0, 0)
+  framed.writeUInt32BE(GRPC_MESSAGE_BYTES, 1)
+  return framed
+}

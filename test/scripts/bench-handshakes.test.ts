@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { haproxyConfig, nginxConfig } from '../../scripts/bench/contenders.ts'
+import { haproxyConfig, nginxConfig, PLAIN_PLACE } from '../../scripts/bench/contenders.ts'
 import { parseSTime } from '../../scripts/bench/handshakes.ts'
 import { WORKLOADS } from '../../scripts/bench/workloads.ts'
 
@@ -29,7 +29,7 @@ test('bench handshakes: output without a result is an error that shows it', () =
 })
 
 test('bench: the others speak TLS where the row is about it, and to an origin whose certificate they verify', () => {
-  const place = { originPort: 1, listenPort: 2, folder: '/folder', tls: null, originCaFile: null }
+  const place = { originPort: 1, listenPort: 2, folder: '/folder', ...PLAIN_PLACE }
   for (const config of [nginxConfig(place, ''), haproxyConfig(place)]) assert.doesNotMatch(config, /ssl|https/)
   const tls = { certFile: '/site.crt', keyFile: '/site.key', bothFile: '/site.pem' }
   assert.match(nginxConfig({ ...place, tls }, ''), /listen 127\.0\.0\.1:2 ssl [^]*ssl_certificate \/site\.crt;/)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { sinceBootMs } from '../../scripts/bench/process-usage.ts'
 import { ACCESS_FIELDS } from '../../src/telemetry/exporters/access-line.ts'
-import { nginxConfig } from '../../scripts/bench/contenders.ts'
+import { nginxConfig, PLAIN_PLACE } from '../../scripts/bench/contenders.ts'
 import { parseAccepted } from '../../scripts/bench/origin.ts'
 import { TRIALS } from '../../scripts/bench/trials/list.ts'
 import { judgeTrial, trialTable, withUnit, type Trial, type TrialMeasurement } from '../../scripts/bench/trials/trial.ts'
@@ -62,7 +62,7 @@ test('bench trials: numbers are read and shown with their units', () => {
 })
 
 test('bench: nginx with a log writes the fields that Cirque has', () => {
-  const config = nginxConfig({ originPort: 1, listenPort: 2, folder: '/folder', tls: null, originCaFile: null }, '', { log: true })
+  const config = nginxConfig({ originPort: 1, listenPort: 2, folder: '/folder', ...PLAIN_PLACE }, '', { log: true })
   const format = /log_format fields escape=json '\{(.*)\}';/.exec(config)?.[1] ?? ''
   // Of an application, of samples and of traces, which the bench's lines have none of.
   const left: readonly string[] = ['app', 'w', 'trace_id', 'span_id']

@@ -5,7 +5,7 @@ import { freePorts, ManagedProcess, removeFolder, request, temporaryFolder } fro
 import { startContender } from '../measure.ts'
 import { NGINX_LOG } from '../measurement.ts'
 import { anonymousKiloBytes, sinceBootMs, startedAtMs, type ProcessStat } from '../process-usage.ts'
-import type { Contender } from '../contenders.ts'
+import { PLAIN_PLACE, type Contender } from '../contenders.ts'
 import type { Trial, TrialSetting } from './trial.ts'
 
 const LOOKED_AT = 'cirque-default'
@@ -20,7 +20,7 @@ interface Start { readonly firstAnswerMs: number; readonly forkToAnswerMs: numbe
 /** One start in a folder that may know an earlier one. The worker is the youngest process of the tree. */
 async function start(contender: Contender, setting: TrialSetting, folder: string): Promise<Start> {
   const [port = 0] = await freePorts(1)
-  const launch = contender.launch({ originPort: setting.origin.port, listenPort: port, folder, tls: null, originCaFile: null })
+  const launch = contender.launch({ originPort: setting.origin.port, listenPort: port, folder, ...PLAIN_PLACE })
   const begin = performance.now()
   const process = new ManagedProcess(contender.name, launch, setting.cores.proxy)
   try {
