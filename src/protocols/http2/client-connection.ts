@@ -10,6 +10,7 @@
  * with everything that waits for it, and one that does keeps the others.
  */
 import type { ErrorKind } from '../../errors/proxy-error.ts'
+import { IdTable, MemberList } from '../../primitives/churning.ts'
 import type { Ticker, Timed } from '../../primitives/clock.ts'
 import type { ByteStream, StreamDigest, StreamOwner } from '../byte-stream.ts'
 import type { ConnectionKeeper, ExchangeLimits, ParkedLoss, UpstreamConnection } from '../http-connection.ts'
@@ -85,9 +86,9 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
   readonly #reader: FrameReader
   readonly #decoder = new HpackDecoder()
   /** Under way, those that wait for their head and those that became tunnels included. */
-  readonly #sessions = new Set<Http2ClientSession>()
+  readonly #sessions = new MemberList<Http2ClientSession>()
   /** On the wire. */
-  readonly #streams = new Map<number, Http2ClientSession>()
+  readonly #streams = new IdTable<Http2ClientSession>()
   #state: State = State.Open
   #sawSettings = false
   /** What the origin allows: nothing is said of it until SETTINGS come. */
@@ -156,7 +157,7 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
     session.id = this.#nextId
     session.sendWindow = this.sender.firstStreamWindow
     this.#nextId += 2
-    this.#streams.set(session.id, session)
+    this.#streams.add(session)
     if (this.#nextId > MAX_STREAM_ID) this.#leave()
   }
 
@@ -217,7 +218,7 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
   }
 
   #faultAll(kind: ErrorKind, text: string, cause: Error | null): void {
-    for (const session of [...this.#sessions]) session.connectionLost(kind, text, cause)
+    for (const session of this.#sessions.all()) session.connectionLost(kind, text, cause)
   }
 
   /** An exchange waited too long: is anybody there? */
@@ -272,7 +273,7 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
       case FrameType.GoAway: {
         const last = readUint32(payload, from) & MAX_STREAM_ID
         this.#leave()
-        for (const session of [...this.#sessions]) session.notTaken(last)
+        for (const session of this.#sessions.all()) session.notTaken(last)
         return this.#idleFrame()
       }
       case FrameType.Priority: return this.#idleFrame()
@@ -402,7 +403,7 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
         case Setting.InitialWindowSize: {
           const by = value - this.sender.firstStreamWindow
           if (value > MAX_WINDOW) return this.#break('a window is too large', ErrorCode.FlowControlError)
-          for (const session of this.#streams.values()) {
+          for (const session of this.#streams.all()) {
             if (!session.openWindow(by, MAX_WINDOW)) return this.#break('a window is too large', ErrorCode.FlowControlError)
           }
           this.sender.firstStreamWindow = value
@@ -483,6 +484,6 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
     }
     if (this.#state === State.Parked) {
       if (now >= this.#idleUntil) this.#lost('idle')
-    } else for (const session of [...this.#sessions]) session.onTick(now)
+    } else for (const session of this.#sessions.all()) session.onTick(now)
   }
 }

@@ -5,6 +5,7 @@
  */
 import { FORBIDDEN_TRAILERS, FORBIDDEN_TRAILER_KINDS } from '../../http/field-rules.ts'
 import type { HeaderMap } from '../../http/header-map.ts'
+import type { Listed } from '../../primitives/churning.ts'
 import { heldBytes } from '../../primitives/held-bytes.ts'
 import { Flag, FrameType, MIN_MAX_FRAME_BYTES } from './frames.ts'
 import type { BlockWriter, FrameSender, LinedStream } from './frame-sender.ts'
@@ -16,9 +17,10 @@ export interface TrailerWriter extends BlockWriter {
 
 const NO_BYTES = Buffer.alloc(0)
 
-export abstract class SendingStream implements LinedStream {
+export abstract class SendingStream implements LinedStream, Listed {
   /** 0 until it is known. */
   id = 0
+  listPlace = -1
   readonly sender: FrameSender
   readonly #blocks: TrailerWriter
   sendWindow: number

@@ -16,6 +16,7 @@
  */
 import { ProxyError } from '../../errors/proxy-error.ts'
 import { grpcMediaType } from '../../http/grpc-request.ts'
+import { IdTable, MemberList } from '../../primitives/churning.ts'
 import type { Ticker, Timed } from '../../primitives/clock.ts'
 import { heldBytes } from '../../primitives/held-bytes.ts'
 import type { ByteStream, StreamOwner } from '../byte-stream.ts'
@@ -101,9 +102,9 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   readonly #reader: FrameReader
   readonly #decoder = new HpackDecoder()
   /** On the wire. */
-  readonly #streams = new Map<number, Http2ServerSession>()
+  readonly #streams = new IdTable<Http2ServerSession>()
   /** Whose exchange is under way. */
-  readonly #sessions = new Set<Http2ServerSession>()
+  readonly #sessions = new MemberList<Http2ServerSession>()
   /** Those of them that are not on the wire any more. */
   #offWire = 0
   /** Of exchanges under way, as decoded, 32 for each field included. */
@@ -427,7 +428,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
       return this.countReset()
     }
     const now = this.#now, session = new Http2ServerSession(this, stream, reading, whole, now)
-    this.#streams.set(stream, session)
+    this.#streams.add(session)
     if (!served) {
       const { status, fault } = reading
       this.#refused(kindOfStatus(status), fault, status === 431 ? fields.limit : status === 414 ? 'uri-bytes' : 'bad-head', status)
@@ -560,7 +561,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
       const less = this.firstReceiveWindow
       this.firstReceiveWindow = this.options.http2.streamWindowBytes
       if (less > this.firstReceiveWindow) {
-        for (const session of this.#streams.values()) session.receiveWindow -= less - this.firstReceiveWindow
+        for (const session of this.#streams.all()) session.receiveWindow -= less - this.firstReceiveWindow
       }
       return true
     }
@@ -591,7 +592,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   }
 
   #moveWindows(by: number): boolean {
-    for (const session of this.#streams.values()) if (!session.openWindow(by, MAX_WINDOW)) return false
+    for (const session of this.#streams.all()) if (!session.openWindow(by, MAX_WINDOW)) return false
     return true
   }
 
@@ -672,7 +673,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   }
 
   #endAll(error: ProxyError): void {
-    for (const session of new Set([...this.#streams.values(), ...this.#sessions])) session.connectionLost(error)
+    for (const session of new Set([...this.#streams.all(), ...this.#sessions.all()])) session.connectionLost(error)
   }
 
   // ---- frames that are sent
@@ -711,7 +712,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   /** A stream is gone from the wire. */
   forget(session: Http2ServerSession): void {
     if (!this.#streams.delete(session.id)) return
-    if (this.#sessions.has(session)) this.#offWire++
+    if (session.listPlace !== -1) this.#offWire++
     this.#remember(session.id, false)
     if (!this.#reading) this.#look()
   }
@@ -777,7 +778,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
     if (!this.#reading) this.#look()
   }
 
-  cut(error: ProxyError): void { for (const session of [...this.#sessions]) session.fault(error) }
+  cut(error: ProxyError): void { for (const session of this.#sessions.all()) session.fault(error) }
 
   destroy(): void { this.stream.destroy(true) }
 
@@ -820,7 +821,7 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   // ---- time
 
   onTick(now: number): void {
-    for (const session of this.#streams.values()) session.onTick(now)
+    for (const session of this.#streams.all()) if (!session.closed) session.onTick(now)
     const { http2, headTimeoutMs, sendTimeoutMs, minSendBytesPerSecond } = this.options
     if (this.#progress.check(now, sendTimeoutMs, minSendBytesPerSecond) !== '') {
       this.destroy()
