@@ -183,6 +183,9 @@ type State = (typeof State)[keyof typeof State]
 /** One connection's way through the stage. */
 class ServerHandshake implements RunningStage, StreamOwner, HandshakeOwner, SlotUser, Timed {
   tickIndex = -1
+  placeOlder: SlotUser | null = null
+  placeNewer: SlotUser | null = null
+  placeSince = Number.NaN
   readonly client: string
   readonly #stage: TlsStage
   readonly #stream: ByteStream

@@ -22,6 +22,10 @@ const SHARE = 1 / 4
 export interface SlotUser {
   /** Who it is for: an address or a network; '': nobody that could be told from others, whose share is not limited. */
   readonly client: string
+  /** Those that have their places since before and since after, and since when it has its own: set here alone. NaN: it has none. */
+  placeOlder: SlotUser | null
+  placeNewer: SlotUser | null
+  placeSince: number
   /** It has its place. Called once, within `enter` or later. */
   begin(): void
 }
@@ -34,8 +38,11 @@ export class HandshakeSlots implements Timed {
   /** By client, in the order of their turns. */
   readonly #waiting = new Map<string, SlotUser[]>()
   readonly #held = new Map<string, number>()
-  /** Since when each has its place, the oldest first. */
-  readonly #places = new Map<SlotUser, number>()
+  /** Of those that have a place. A Map would keep all that ever had one from the collector (primitives/churning.ts). */
+  #oldest: SlotUser | null = null
+  #newest: SlotUser | null = null
+  /** With a place, now. */
+  active = 0
   #begunThisTurn = 0
   #turnEnds = false
   /** Without a place, now. */
@@ -48,9 +55,6 @@ export class HandshakeSlots implements Timed {
     this.#ticker = ticker
     this.#share = Math.max(1, Math.ceil(max * SHARE))
   }
-
-  /** With a place, now. */
-  get active(): number { return this.#places.size }
 
   enter(user: SlotUser): void {
     if (this.#waiting.size === 0 && this.#hasRoom() && this.#mayBegin(user.client)) {
@@ -79,17 +83,22 @@ export class HandshakeSlots implements Timed {
   end(user: SlotUser): void { if (this.#giveBack(user)) this.#serve() }
 
   onTick(now: number): void {
-    for (const [user, since] of this.#places) {
-      if (now - since < PLACE_MS) break
-      this.#giveBack(user)
-    }
+    for (let user = this.#oldest; user !== null && now - user.placeSince >= PLACE_MS; user = this.#oldest) this.#giveBack(user)
     this.#serve()
   }
 
   /** @returns false when its place was given to others before */
   #giveBack(user: SlotUser): boolean {
-    if (!this.#places.delete(user)) return false
-    const { client } = user, held = this.#held.get(client)! - 1
+    if (Number.isNaN(user.placeSince)) return false
+    const { client, placeOlder, placeNewer } = user
+    if (placeOlder === null) this.#oldest = placeNewer
+    else placeOlder.placeNewer = placeNewer
+    if (placeNewer === null) this.#newest = placeOlder
+    else placeNewer.placeOlder = placeOlder
+    user.placeOlder = user.placeNewer = null
+    user.placeSince = Number.NaN
+    this.active--
+    const held = this.#held.get(client)! - 1
     if (held === 0) this.#held.delete(client)
     else this.#held.set(client, held)
     return true
@@ -106,8 +115,12 @@ export class HandshakeSlots implements Timed {
 
   #begin(user: SlotUser): void {
     const { client } = user
-    this.#places.set(user, this.#ticker.clock.now())
-    if (this.active > this.peak) this.peak = this.active
+    const before = user.placeOlder = this.#newest
+    if (before === null) this.#oldest = user
+    else before.placeNewer = user
+    this.#newest = user
+    user.placeSince = this.#ticker.clock.now()
+    if (++this.active > this.peak) this.peak = this.active
     this.#held.set(client, (this.#held.get(client) ?? 0) + 1)
     this.#begunThisTurn++
     if (!this.#turnEnds) {

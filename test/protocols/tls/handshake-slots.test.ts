@@ -8,6 +8,9 @@ import { FakeClock } from '../../support/fake-clock.ts'
 
 class User implements SlotUser {
   readonly client: string
+  placeOlder: SlotUser | null = null
+  placeNewer: SlotUser | null = null
+  placeSince = Number.NaN
   readonly #log: User[]
   begun = 0
   constructor(client: string, log: User[] = []) {
