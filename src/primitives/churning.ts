@@ -11,8 +11,6 @@
  */
 
 const FIRST_SLOTS = 8
-/** Room that is not used is given back from this many slots on, when an eighth of them is in use. */
-const SHRINKS_FROM = 64
 
 /** By its number, which is not changed while it is in a table. */
 export interface Numbered { readonly id: number }
@@ -69,8 +67,14 @@ export class IdTable<T extends Numbered> {
     }
     slots[gap] = null
     this.size--
-    if (slots.length >= SHRINKS_FROM && this.size * 8 <= slots.length) this.#resize(slots.length / 2)
     return true
+  }
+
+  /** Gives back the room of a table that is empty. What comes and goes would have it grow and shrink all the time: for quiet times. */
+  trim(): void {
+    if (this.size > 0 || this.#mask < FIRST_SLOTS) return
+    this.#slots = []
+    this.#mask = -1
   }
 
   #resize(length: number): void {

@@ -13,6 +13,7 @@ test('id table: it holds what a Map holds, whatever comes and goes', () => {
     for (const { adds, id } of all) {
       if (!adds) assert.equal(table.delete(id), expected.delete(id))
       else if (!expected.has(id)) {
+        if (id % 3 === 0) table.trim()
         const member = { id }
         table.add(member)
         expected.set(id, member)

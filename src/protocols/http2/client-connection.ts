@@ -25,6 +25,7 @@ import {
   FIRST_WINDOW, Flag, FrameType, MAX_MAX_FRAME_BYTES, MAX_STREAM_ID, MAX_WINDOW, MIN_MAX_FRAME_BYTES, PREFACE, readUint32, Setting,
 } from './frames.ts'
 import { HpackDecoder } from './hpack-decoder.ts'
+import { RecentLiterals } from './recent-literals.ts'
 import { ReceivedFields, type FieldLimits } from './received-fields.ts'
 import { RequestHeads } from './request-heads.ts'
 
@@ -84,7 +85,7 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
   readonly heads = new RequestHeads(4096)
   readonly sender: FrameSender
   readonly #reader: FrameReader
-  readonly #decoder = new HpackDecoder()
+  readonly #decoder = new HpackDecoder(4096, new RecentLiterals())
   /** Under way, those that wait for their head and those that became tunnels included. */
   readonly #sessions = new MemberList<Http2ClientSession>()
   /** On the wire. */
@@ -483,6 +484,7 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
       if (this.#pingDeadline === NEVER) this.#sendPing()
     }
     if (this.#state === State.Parked) {
+      this.#streams.trim()
       if (now >= this.#idleUntil) this.#lost('idle')
     } else for (const session of this.#sessions.all()) session.onTick(now)
   }

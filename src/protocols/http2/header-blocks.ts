@@ -1,6 +1,7 @@
 /** Header blocks that a connection writes: what heads of either role and trailers have in common. */
-import { asciiLower, type HeaderMap } from '../../http/header-map.ts'
+import type { HeaderMap } from '../../http/header-map.ts'
 import { HpackEncoder } from './hpack-encoder.ts'
+import { lowerName } from './lower-name.ts'
 import type { TrailerWriter } from './sending-stream.ts'
 
 export abstract class HeaderBlocks implements TrailerWriter {
@@ -32,7 +33,7 @@ export abstract class HeaderBlocks implements TrailerWriter {
   protected fields(headers: HeaderMap, skip: number, names: readonly string[] | null): void {
     for (let index = 0; index < headers.size; index++) {
       if ((skip & (1 << headers.kindAt(index))) !== 0) continue
-      const name = asciiLower(headers.nameAt(index))
+      const name = lowerName(headers.nameAt(index))
       if (names === null || !names.includes(name)) this.encoder.field(name, headers.valueAt(index))
     }
   }

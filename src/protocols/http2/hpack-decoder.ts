@@ -8,6 +8,7 @@
  */
 import { HpackField, STATIC_TABLE } from './hpack-field.ts'
 import { huffmanDecode, huffmanDecodedMax } from './huffman.ts'
+import type { RecentLiterals } from './recent-literals.ts'
 
 export interface HpackSink {
   onField(field: HpackField): void
@@ -32,12 +33,17 @@ export class HpackDecoder {
   #inserted = 0
   #length = 0
   size = 0
+  readonly #recent: RecentLiterals | null
   #at = 0
   #to = 0
 
-  /** @param limit of the dynamic table, as SETTINGS_HEADER_TABLE_SIZE says it, in bytes */
-  constructor(limit = 4096) {
+  /**
+   * @param limit of the dynamic table, as SETTINGS_HEADER_TABLE_SIZE says it, in bytes
+   * @param recent for a side that may be trusted to say the same again and again; null: each literal is read for itself
+   */
+  constructor(limit = 4096, recent: RecentLiterals | null = null) {
     this.#limit = this.#maxSize = limit
+    this.#recent = recent
     // Most connections bring a few fields.
     this.#ring = Array.from({ length: 16 }, () => null)
     this.#mask = 15
@@ -79,7 +85,7 @@ export class HpackDecoder {
       } else {
         // Without indexing, or never to be indexed: the next hop is told the same by its own rules.
         begun = true
-        const field = this.#literal(bytes, 0x0f)
+        const field = this.#recent === null || first >= 0x10 ? this.#literal(bytes, 0x0f) : this.#again(bytes, this.#recent)
         if (field === null) return false
         sink.onField(field)
       }
@@ -100,8 +106,34 @@ export class HpackDecoder {
     return -1
   }
 
-  #literal(bytes: Buffer, prefix: number): HpackField | null {
-    const index = this.#integer(bytes, prefix)
+  /** A literal without indexing that may have come before, byte by byte. */
+  #again(bytes: Buffer, recent: RecentLiterals): HpackField | null {
+    const from = this.#at, index = this.#integer(bytes, 0x0f), textAt = this.#at
+    // What the index of a dynamic entry names changes.
+    if (index > STATIC_LENGTH || index === -1 || (index === 0 && !this.#skipText(bytes)) || !this.#skipText(bytes)) {
+      this.#at = from
+      return this.#literal(bytes, 0x0f)
+    }
+    const to = this.#at, known = recent.find(bytes, from, to)
+    if (known !== null) return known
+    this.#at = textAt
+    const field = this.#literalOf(bytes, index)
+    if (field !== null) recent.keep(bytes, from, to, field)
+    return field
+  }
+
+  /** @returns false when it does not end here */
+  #skipText(bytes: Buffer): boolean {
+    if (this.#at >= this.#to) return false
+    const length = this.#integer(bytes, 0x7f)
+    this.#at += length
+    return length !== -1 && this.#at <= this.#to
+  }
+
+  #literal(bytes: Buffer, prefix: number): HpackField | null { return this.#literalOf(bytes, this.#integer(bytes, prefix)) }
+
+  /** Behind the index of its name. */
+  #literalOf(bytes: Buffer, index: number): HpackField | null {
     let like: HpackField | null = null, name: string | null
     if (index === 0) name = this.#text(bytes)
     else {

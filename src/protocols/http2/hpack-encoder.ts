@@ -14,6 +14,10 @@ export type Indexing = (typeof Indexing)[keyof typeof Indexing]
 
 /** Shorter cookies can be guessed byte by byte by who sees lengths alone (RFC 7541 7.1.3). */
 const GUESSABLE_COOKIE = 20
+/** Made of hexadecimal digits, another one each time: Huffman's code would save a quarter of their bytes for most of their cost. */
+const WRITTEN_PLAIN = new Set(['traceparent', 'x-request-id'])
+/** A call that writes text costs as much as this many characters one by one. */
+const LONG_TEXT = 48
 /** A field of more of the table than this would push out too much of it. */
 const LARGEST_SHARE = 3 / 4
 /** Values of one name that are compared; more of them are more likely others each time. */
@@ -28,6 +32,8 @@ interface KnownName {
   /** Values of the static table, each with its index. */
   readonly values: readonly (readonly [value: string, index: number])[]
   readonly indexing: Indexing
+  /** Not in Huffman's code. */
+  readonly plain: boolean
 }
 
 const NEVER_INDEXED = ['authorization', 'proxy-authorization', 'set-cookie']
@@ -41,7 +47,7 @@ const KNOWN: ReadonlyMap<string, KnownName> = (() => {
   const add = (name: string, index: number): (readonly [string, number])[] => {
     const values: (readonly [string, number])[] = []
     const indexing = NEVER_INDEXED.includes(name) ? Indexing.Never : WRITTEN_OUT.includes(name) ? Indexing.Without : Indexing.Index
-    known.set(name, { ordinal: known.size, index, values, indexing })
+    known.set(name, { ordinal: known.size, index, values, indexing, plain: WRITTEN_PLAIN.has(name) })
     return values
   }
   for (const [at, { name, value }] of STATIC_TABLE.entries()) {
@@ -51,6 +57,9 @@ const KNOWN: ReadonlyMap<string, KnownName> = (() => {
   for (const name of [...NEVER_INDEXED, ...WRITTEN_OUT]) if (!known.has(name)) add(name, 0)
   return known
 })()
+
+/** Whether values of this name, in lower case, are others in nearly every message. */
+export function isWrittenOut(name: string): boolean { return KNOWN.get(name)?.indexing === Indexing.Without }
 
 /** A field of the dynamic table. */
 class Entry {
@@ -130,8 +139,16 @@ export class HpackEncoder {
     if (indexes) this.#integer(nameIndex, 0x3f, 0x40)
     else this.#integer(nameIndex, 0x0f, how === Indexing.Never ? 0x10 : 0)
     if (nameIndex === 0) this.#text(name)
-    this.#text(value)
+    if (known !== undefined && known.plain) this.#plainText(value)
+    else this.#text(value)
     if (indexes) this.#insert(known, name, value, newest)
+  }
+
+  /** What was written before, while nothing was inserted since. */
+  copy(from: Buffer, start: number, end: number): void {
+    this.#ensure(end - start)
+    from.copy(this.bytes, this.length, start, end)
+    this.length += end - start
   }
 
   /** In both tables; 0: nowhere. */
@@ -192,8 +209,20 @@ export class HpackEncoder {
       this.length = huffmanEncode(text, this.bytes, this.length)
       return
     }
-    this.#integer(text.length, 0x7f, 0)
-    this.length += this.bytes.latin1Write(text, this.length)
+    this.#plainText(text)
+  }
+
+  #plainText(text: string): void {
+    const { length } = text
+    this.#integer(length, 0x7f, 0)
+    if (length > LONG_TEXT) {
+      this.length += this.bytes.latin1Write(text, this.length)
+      return
+    }
+    const bytes = this.bytes
+    let at = this.length
+    for (let index = 0; index < length; index++) bytes[at++] = text.charCodeAt(index)
+    this.length = at
   }
 
   #ensure(room: number): void {

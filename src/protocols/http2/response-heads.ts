@@ -1,11 +1,13 @@
 /**
  * Header blocks of answers. Most heads of a connection are one that it has sent before, so the last few are kept with their blocks:
- * one that inserted nothing into the table is the same bytes again until something else is inserted.
+ * one that inserted nothing into the table is the same bytes again until something else is inserted. A head is kept when it comes for
+ * the second time, since one that is another each time would only be copied.
  * Tests: server-connection.test.ts
  */
 import type { FieldLines } from '../../http/field-lines.ts'
-import { asciiLower, type HeaderMap } from '../../http/header-map.ts'
+import type { HeaderMap } from '../../http/header-map.ts'
 import { HeaderBlocks } from './header-blocks.ts'
+import { lowerName } from './lower-name.ts'
 
 /** A power of two. */
 const KEPT = 8
@@ -25,6 +27,8 @@ interface KeptHead {
 
 export class ResponseHeads extends HeaderBlocks {
   readonly #kept: (KeptHead | null)[] = Array.from({ length: KEPT }, () => null)
+  /** Fields of the heads that came last and were not kept. */
+  readonly #missed: string[] = Array.from({ length: KEPT }, () => '')
 
   override limitTable(bytes: number): void {
     super.limitTable(bytes)
@@ -51,9 +55,14 @@ export class ResponseHeads extends HeaderBlocks {
     this.fields(headers, skip, null)
     if (length >= 0) encoder.field('content-length', String(length))
     if (date !== '') encoder.field('date', date)
-    for (let index = 0; lines !== null && index < lines.size; index++) encoder.field(asciiLower(lines.nameAt(index)), lines.valueAt(index))
+    for (let index = 0; lines !== null && index < lines.size; index++) encoder.field(lowerName(lines.nameAt(index)), lines.valueAt(index))
     this.done()
-    if (isUpdate || encoder.inserted !== inserted || this.size > KEPT_MAX_BYTES) return
+    if (text.length > KEPT_MAX_BYTES) return
+    if (this.#missed[slot] !== text) {
+      this.#missed[slot] = text
+      return
+    }
+    if (isUpdate || encoder.inserted !== inserted) return
     const block = Buffer.from(encoder.bytes.subarray(0, encoder.length))
     this.#kept[slot] = { status, text, lines: added, length, date, inserted, block }
   }

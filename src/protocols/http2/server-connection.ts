@@ -821,7 +821,8 @@ export class Http2ServerConnection implements DownstreamConnection, StreamOwner,
   // ---- time
 
   onTick(now: number): void {
-    for (const session of this.#streams.all()) if (!session.closed) session.onTick(now)
+    if (this.#streams.size === 0) this.#streams.trim()
+    else for (const session of this.#streams.all()) if (!session.closed) session.onTick(now)
     const { http2, headTimeoutMs, sendTimeoutMs, minSendBytesPerSecond } = this.options
     if (this.#progress.check(now, sendTimeoutMs, minSendBytesPerSecond) !== '') {
       this.destroy()

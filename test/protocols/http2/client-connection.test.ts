@@ -23,7 +23,7 @@ describe('http2 origin: exchanges', () => {
     assert.deepEqual(world.origin.received.subarray(0, PREFACE.length), PREFACE)
     assert.deepEqual(world.takeWords(), ['settings', 'window 0 4128769', 'head 1 trailers end'])
     assert.deepEqual(world.frames.heads.get(1)![0], [
-      [':method', 'GET'], [':scheme', 'http'], [':path', '/x?y'], [':authority', 'a.example'],
+      [':method', 'GET'], [':authority', 'a.example'], [':scheme', 'http'], [':path', '/x?y'],
     ])
   })
 
@@ -295,7 +295,7 @@ describe('http2 origin: tunnels', () => {
     const asked = world.ask(SWITCH)
     await world.say(world.head(1), world.data(1, 'early '))
     assert.deepEqual(world.frames.heads.get(1)![0], [
-      [':method', 'CONNECT'], [':protocol', 'websocket'], [':scheme', 'http'], [':path', '/x?y'], [':authority', 'a.example'],
+      [':method', 'CONNECT'], [':protocol', 'websocket'], [':authority', 'a.example'], [':scheme', 'http'], [':path', '/x?y'],
       ['sec-websocket-version', '13'],
     ])
     assert.deepEqual([asked.head!.status, asked.length, asked.head!.headers.get('upgrade')], [101, BODY_TUNNEL, 'websocket'])

@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { HpackDecoder } from '../../../src/protocols/http2/hpack-decoder.ts'
 import { STATIC_TABLE } from '../../../src/protocols/http2/hpack-field.ts'
+import { RecentLiterals } from '../../../src/protocols/http2/recent-literals.ts'
 import { SERIES, type Fields } from './rfc7541-examples.ts'
 
 function read(decoder: HpackDecoder, hex: string): Fields | null {
@@ -101,4 +102,28 @@ test('hpack decoder: any bytes are read or refused, within the limit of the tabl
     decoder.decode(Buffer.from(bytes), 0, bytes.length, { onField() {} })
     return decoder.size <= 512 && decoder.length <= 16
   }), { numRuns: 10_000 })
+})
+
+test('hpack decoder: literals that come again are read as they were the first time, whatever lies between', () => {
+  const literal = fc.tuple(
+    fc.constantFrom(0x00, 0x10, 0x40), fc.constantFrom(0, 1, 28, 31, 58, 62, 70), fc.constantFrom('a', 'b1', 'x-name'),
+    fc.constantFrom('', 'v', 'value', 'valuf', 'w'.repeat(126), 'w'.repeat(200)),
+  )
+  const bytesOf = ([form, index, name, value]: readonly [number, number, string, string]): Buffer => {
+    const prefix = form === 0x40 ? 0x3f : 0x0f, integer = index < prefix ? [form | index] : [form | prefix, index - prefix]
+    const lengthOf = (of: string): Buffer => Buffer.from(of.length < 127 ? [of.length] : [127, of.length - 127])
+    const text = (of: string): Buffer => Buffer.concat([lengthOf(of), Buffer.from(of)])
+    return Buffer.concat([Buffer.from(integer), ...index === 0 ? [text(name)] : [], text(value)])
+  }
+  const piece = fc.oneof({ weight: 8, arbitrary: literal.map(bytesOf) }, fc.uint8Array({ maxLength: 6 }).map(bytes => Buffer.from(bytes)))
+  const blocks = fc.array(fc.array(piece, { maxLength: 5 }).map(pieces => Buffer.concat(pieces)), { maxLength: 12 })
+  fc.assert(fc.property(blocks, all => {
+    const plain = new HpackDecoder(), recent = new HpackDecoder(4096, new RecentLiterals())
+    for (const block of all) {
+      const expected = read(plain, block.toString('hex'))
+      assert.deepEqual(read(recent, block.toString('hex')), expected)
+      assert.deepEqual(tableOf(recent), tableOf(plain))
+      if (expected === null) return
+    }
+  }), { numRuns: 1000 })
 })
