@@ -145,9 +145,9 @@ export interface PeerOptions extends Http1ClientOptions {
   alpn?: Alpn
   /** Streams at a time on one HTTP/2 connection. @default 100 */
   maxH2Streams?: number
-  /** Window of each HTTP/2 stream, in bytes. At least 65_535. @default 262144 */
+  /** Window of each HTTP/2 stream, in bytes: what an answer may hold here until it is read. At least 65_535. @default 262144 */
   h2StreamWindowBytes?: number
-  /** Window of an HTTP/2 connection, in bytes. At least 65_535. @default 4194304 */
+  /** Window of an HTTP/2 connection, in bytes: what may be on its way, whether clients read it or not. At least 65_535. @default 4194304 */
   h2ConnectionWindowBytes?: number
   /** Time between PINGs, in ms. 0 sends none. @default 0 */
   h2PingIntervalMs?: number

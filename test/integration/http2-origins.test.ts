@@ -13,6 +13,7 @@ import { writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { HttpPeer } from '../../src/index.ts'
+import { heldBytes } from '../../src/primitives/held-bytes.ts'
 import type { HttpPeerOptions } from '../../src/peer/http-peer.ts'
 import { requireProgram } from '../support/programs.ts'
 import { get, post, startProxy, type ProxyUnderTest } from '../support/proxy.ts'
@@ -202,6 +203,21 @@ describe('http2 origins: Node.js, for clients of HTTP/2', () => {
       for (const [at, { body }] of all.entries()) assert.equal(sha256(body), at % 10 === 0 ? LARGE_SHA256 : sha256(Buffer.from('hello')))
     })
     assert.equal(origin.sessions, 1)
+  })
+
+  it('a client that does not read its answers keeps nothing from the others', async t => {
+    // As it comes it takes no more streams while so much waits to be sent.
+    const origin = await listen(t, http2.createServer({ maxSessionMemory: 1000 })), proxy = await proxyTo(t, origin.port)
+    await withSession(proxy, async session => {
+      const unread = Array.from({ length: 40 }, () => session.request({ ':path': '/large' }))
+      for (const stream of unread) stream.pause().on('error', () => { /* of the end of its connection */ })
+      await Promise.all(unread.map(stream => once(stream, 'response')))
+      // More than the window of their connection.
+      await waitFor('the answers to be held back', () => heldBytes.now > 4 * 2 ** 20)
+      assert.equal(sha256((await proxy.exchange(get('/large'))).body), LARGE_SHA256)
+      await withSession(proxy, async other => { assert.equal(sha256((await ask(other, '/large')).body), LARGE_SHA256) })
+      assert.equal(origin.sessions, 1)
+    })
   })
 
   it('a stream that its client resets is reset at the origin, and the connection stays', async t => {

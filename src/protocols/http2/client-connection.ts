@@ -8,6 +8,9 @@
  * How many exchanges it takes is what both sides allow. Frames are cut by frame-reader.ts and sent by frame-sender.ts; a stream is
  * client-session.ts. An origin that is silent for longer than an exchange waits is sent a PING: one that does not answer is gone,
  * with everything that waits for it, and one that does keeps the others.
+ * Its exchanges are those of many clients, so what has come opens the window of the connection again at once, and only the window of a
+ * stream waits for its reader: clients that do not read would keep that window for themselves, and shut it for all others. What they can
+ * have held back here is the windows of their streams.
  */
 import type { ErrorKind } from '../../errors/proxy-error.ts'
 import { IdTable, MemberList } from '../../primitives/churning.ts'
@@ -99,7 +102,7 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
   #undecided: Http2ClientSession[] = []
   #nextId = 1
   #idleUntil = NEVER
-  #receiveWindow: number
+  /** Bytes that came, and for which the window of the connection was not opened yet. */
   #unreported = 0
   readonly #block = new BlockParts()
   #dataSession: Http2ClientSession | null = null
@@ -123,7 +126,6 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
     this.sender = new FrameSender(stream, this)
     this.#reader = new FrameReader(this, MIN_MAX_FRAME_BYTES)
     this.#originStreams = options.maxH2Streams
-    this.#receiveWindow = options.h2ConnectionWindowBytes
     this.#pingAt = options.h2PingIntervalMs === 0 ? NEVER : ticker.clock.now() + options.h2PingIntervalMs
     stream.owner = this
     ticker.add(this)
@@ -334,7 +336,6 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
 
   onDataHead(_flags: number, stream: number, length: number): boolean {
     if (!this.#sawSettings) return this.#break('the first frame is not SETTINGS')
-    if ((this.#receiveWindow -= length) < 0) return this.#break('more than the window of the connection', ErrorCode.FlowControlError)
     this.#dataLength = this.#dataLeft = length
     this.#dataSession = null
     const session = this.#streams.get(stream)
@@ -353,25 +354,25 @@ export class Http2ClientConnection implements UpstreamConnection, StreamOwner, F
   }
 
   onData(_stream: number, payload: Buffer, from: number, to: number): void {
-    const session = this.#dataSession, bytes = to - from
-    this.#dataLeft -= bytes
-    this.used(session === null || session.closed ? bytes : session.onData(payload, from, to))
+    const session = this.#dataSession
+    this.#dataLeft -= to - from
+    if (session !== null && !session.closed) session.onData(payload, from, to)
   }
 
   onDataEnd(flags: number): boolean {
     const session = this.#dataSession, padding = this.#dataLeft
     this.#dataSession = null
-    if (padding > 0) this.used(session === null ? padding : session.credit(padding))
+    this.#reopenWindow(this.#dataLength)
+    if (padding > 0) session?.credit(padding)
     if (session === null || session.closed) return this.#goesOn
     if ((flags & Flag.EndStream) !== 0) session.onEnd(null)
     else if (padding === this.#dataLength) return this.#idleFrame()
     return this.#goesOn
   }
 
-  /** So many bytes of bodies are with those who want them, or wanted by none: the origin may send as many again. */
-  used(bytes: number): void {
+  /** So many bytes have come: the origin may send as many again, before long. */
+  #reopenWindow(bytes: number): void {
     if ((this.#unreported += bytes) < this.options.h2ConnectionWindowBytes / 2 || this.#state === State.Closed) return
-    this.#receiveWindow += this.#unreported
     this.sender.windowUpdate(0, this.#unreported)
     this.#unreported = 0
   }

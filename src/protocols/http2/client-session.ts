@@ -268,24 +268,26 @@ export class Http2ClientSession extends SendingStream implements UpstreamSession
     return true
   }
 
-  /** @returns bytes that are used up: those that the owner has, or that nobody wants */
-  onData(buffer: Buffer, from: number, to: number): number {
+  onData(buffer: Buffer, from: number, to: number): void {
     const bytes = to - from
-    if (this.#tunnel !== null) return this.#tunnel.onData(buffer, from, to) ? this.credit(bytes) : 0
-    if (this.#state !== State.Asked) return bytes
+    if (this.#tunnel !== null) {
+      if (this.#tunnel.onData(buffer, from, to)) this.credit(bytes)
+      return
+    }
+    if (this.#state !== State.Asked) return
     this.#touch()
     this.bodyBytesIn += bytes
     if (!this.#headSeen || (this.#unread >= 0 && (this.#unread -= bytes) < 0)) {
       this.#fail('BAD_FRAMING', 'more body than the head announced', 'bad-framing', 'never', null, ErrorCode.ProtocolError)
-      return bytes
+      return
     }
     if (this.#paused || this.#delivering || this.#held !== null) {
       (this.#held ??= new HeldBody()).push(buffer, from, to)
-      return 0
+      return
     }
     this.#deliver(copyWithReserve(buffer, from, to))
     if (!this.#paused) this.#goOn()
-    return this.credit(bytes)
+    this.credit(bytes)
   }
 
   /** END_STREAM, perhaps with trailers. */
@@ -319,7 +321,7 @@ export class Http2ClientSession extends SendingStream implements UpstreamSession
       read += piece.length - 2 * BUFFER_RESERVE
       this.#deliver(piece)
     }
-    if (read > 0) this.connection.used(this.credit(read))
+    if (read > 0) this.credit(read)
     if (this.#held !== null || !this.#endHeld || this.#paused || this.#state !== State.Asked) return
     this.#endHeld = false
     this.#responseEnded = true
@@ -329,22 +331,21 @@ export class Http2ClientSession extends SendingStream implements UpstreamSession
   }
 
   /** The owner has so much: the origin may send as much again, before long. */
-  credit(bytes: number): number {
+  credit(bytes: number): void {
     this.#unreported += bytes
-    if (this.#unreported < this.connection.options.h2StreamWindowBytes / 2 || this.remoteEnded || this.closed) return bytes
+    if (this.#unreported < this.connection.options.h2StreamWindowBytes / 2 || this.remoteEnded || this.closed) return
     this.receiveWindow += this.#unreported
     this.sender.windowUpdate(this.id, this.#unreported)
     this.#unreported = 0
-    return bytes
   }
 
-  tunnelRead(bytes: number): void { this.connection.used(this.credit(bytes)) }
+  tunnelRead(bytes: number): void { this.credit(bytes) }
 
   #dropHeld(): void {
     const held = this.#held
     if (held === null) return
     this.#held = null
-    this.connection.used(held.drop())
+    held.drop()
   }
 
   #touch(): void {

@@ -56,8 +56,8 @@ const ENDS_CONNECTION: Readonly<Record<string, readonly [code: number, frames: F
   '6.8: GOAWAY of 7 bytes': [FrameSizeError, () => [frame(GoAway, 0, 0, '00'.repeat(7))]],
   '6.9: WINDOW_UPDATE of nothing': [ProtocolError, () => [windowUpdate(0, 0)]],
   '6.9: WINDOW_UPDATE of 3 bytes': [FrameSizeError, () => [frame(WindowUpdate, 0, 0, '000001')]],
-  '6.9.1: more than the window of the connection': [FlowControlError, world => {
-    return [world.head(1), world.head(3), ...Array.from({ length: 10 }, (_, at) => world.data(at % 2 === 0 ? 1 : 3, 'x'.repeat(16_000)))]
+  '6.9.1: more than the window of a stream that was reset': [FlowControlError, world => {
+    return [world.head(3), ...Array.from({ length: 5 }, () => world.data(3, 'x'.repeat(16_000)))]
   }],
   '6.9.1: a window over 2^31-1': [FlowControlError, () => [windowUpdate(0, 0x7fff_ffff)]],
   '6.9.2: windows over 2^31-1 by SETTINGS': [FlowControlError, () => [windowUpdate(5, 0x7000_0000), setting(4, 0x7fff_ffff)]],

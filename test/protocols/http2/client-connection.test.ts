@@ -235,6 +235,43 @@ describe('http2 origin: windows', () => {
   })
 })
 
+describe('http2 origin: answers that are not read', () => {
+  it('keep no window but their own: what comes opens that of the connection again', async () => {
+    const world = await World.open({ h2StreamWindowBytes: 65_535, h2ConnectionWindowBytes: 131_072 })
+    const unread = Array.from({ length: 8 }, () => world.ask()), other = world.ask(), sent: number[] = []
+    await world.say()
+    for (const asked of unread) asked.pauses = true
+    world.takeWords()
+    for (let id = 1; id <= 15; id += 2) {
+      await world.say(world.head(id), ...Array.from({ length: 4 }, () => world.data(id, 'x'.repeat(16_000))))
+      sent.push(id)
+    }
+    const opened = world.takeWords().filter(word => word.startsWith('window'))
+    assert.ok(opened.length > 0 && opened.every(word => word.startsWith('window 0 ')), opened.join())
+    // An origin that counts has room for more: less than half of the window is not opened again.
+    const left = 131_072 - sent.length * 64_000 + opened.reduce((sum, word) => sum + Number(word.split(' ')[2]), 0)
+    assert.ok(left > 65_536, `${left} bytes are left`)
+    await world.say(world.head(17), world.data(17, 'read', Flag.EndStream))
+    assert.deepEqual([other.body, other.ended], ['read', true])
+    for (const { session } of unread) session.resumeResponse()
+    assert.deepEqual(unread.map(({ body }) => body.length), sent.map(() => 64_000))
+    for (const { session } of unread) session.abort()
+    await world.say()
+    assert.equal(heldBytes.now, 0)
+  })
+
+  it('are dropped with their bytes, and open no window a second time', async () => {
+    const world = await World.open({ h2StreamWindowBytes: 65_535, h2ConnectionWindowBytes: 131_072 }), asked = world.ask()
+    asked.pauses = true
+    await world.say(world.head(1), ...Array.from({ length: 4 }, () => world.data(1, 'x'.repeat(16_000))))
+    world.takeWords()
+    asked.session.abort()
+    await world.say()
+    assert.deepEqual(world.takeWords().filter(word => word.startsWith('window')), [])
+    assert.equal(heldBytes.now, 0)
+  })
+})
+
 describe('http2 origin: time and rest', () => {
   it('an origin that does not answer PING is gone, with everything that waits for it; one that does keeps the others', async () => {
     for (const answers of [true, false]) {
