@@ -1,7 +1,10 @@
 /**
- * What process 1 of a container owes to others: it inherits every process whose parent has gone (probes and shells of
- * `docker exec`, what an application starts), and one whose end nobody takes stays in the table of processes for ever.
- * Node.js takes the ends of its own children only.
+ * Takes the ends of children that Node.js knows nothing of, which would stay in the table of processes for ever otherwise:
+ *
+ *   - Process 1 of a container inherits every process whose parent has gone: probes and shells of `docker exec`, what an
+ *     application starts.
+ *   - A worker that ends while one image of the supervisor becomes the next is no child of Node.js in the new one, and not adopted there
+ *     either, since it does not live.
  *
  * Invariant: the end of a child of Node.js is never taken, whose 'exit' event would be lost. Node.js takes it in the turn of its
  * event loop in which it hears of it, so that what is found dead in two looks has no other taker.

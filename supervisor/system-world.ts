@@ -48,7 +48,7 @@ export function systemWorld(stateFolder: string, onFiles: ((files: readonly stri
     turn: async () => { await setImmediate() },
     loadSystemCalls: async () => {
       systemCalls = await loadSystemCalls()
-      if (process.pid === 1 && systemCalls.available) new OrphanReaper(systemCalls.calls).start()
+      if (systemCalls.available) new OrphanReaper(systemCalls.calls).start()
       return systemCalls
     },
     serviceManager: (calls, log) => ServiceManager.fromEnvironment(process.env, calls, log),
