@@ -179,6 +179,24 @@ export async function waitUntilReady(managed: ManagedProcess, port: number, path
   throw new Error(`${managed.name} is not ready after 15 s (${last}):\n${managed.output}`)
 }
 
+/** Something listens at the port. @throws Error with what the program said, when it does not come to that within 15 s */
+export async function waitUntilListening(managed: ManagedProcess, port: number): Promise<void> {
+  const late = Date.now() + 15_000
+  for (;;) {
+    if (managed.ended) throw new Error(`${managed.name} ended while starting:\n${managed.output}`)
+    const isThere = await new Promise<boolean>(resolve => {
+      const socket = net.connect({ host: '127.0.0.1', port }, () => {
+        resolve(true)
+        socket.destroy()
+      })
+      socket.on('error', () => resolve(false))
+    })
+    if (isThere) return
+    if (Date.now() > late) throw new Error(`${managed.name} does not listen after 15 s:\n${managed.output}`)
+    await delay(50)
+  }
+}
+
 /** Runs a program to its end on a core and returns what it printed. */
 export async function runToEnd(name: string, launch: Launch, core: number | null): Promise<string> {
   const managed = new ManagedProcess(name, launch, core)

@@ -4,13 +4,13 @@
  * interop-results/grpc-go). Where neither they nor Go is there, it is a line that says SKIP. README.md says more.
  */
 import { existsSync, mkdirSync } from 'node:fs'
-import net from 'node:net'
 import path from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { makeTestCa, writeCertificate } from '../../test/support/test-ca.ts'
 import { alignedTable } from '../bench/aligned-table.ts'
 import { checkout, missingProgram } from '../bench/contenders.ts'
-import { freePorts, ManagedProcess, runToEnd, stopAll, stopEverything, temporaryFolder } from '../bench/managed-process.ts'
+import {
+  freePorts, ManagedProcess, runToEnd, stopAll, stopEverything, temporaryFolder, waitUntilListening,
+} from '../bench/managed-process.ts'
 import { runProgram } from './clients.ts'
 
 /** Its go.mod asks for Go 1.19, which Debian 12 has. */
@@ -24,30 +24,11 @@ const CASES = [
   'unimplemented_method', 'unimplemented_service', 'rpc_soak', 'channel_soak',
 ]
 const CASE_MAX_MS = 60_000
-const START_MAX_MS = 15_000
 
 async function makePrograms(folder: string): Promise<void> {
   console.log(`making them of google.golang.org/grpc ${VERSION}; this takes minutes the first time`)
   const packages = PROGRAMS.map(program => `google.golang.org/grpc/interop/${program}@${VERSION}`)
   await runToEnd('go', { command: 'go', args: ['install', ...packages], env: { GOBIN: folder } }, null)
-}
-
-/** Something listens at the port. @throws Error with what the program said, when it does not come to that */
-async function listens(program: ManagedProcess, port: number): Promise<void> {
-  const late = Date.now() + START_MAX_MS
-  for (;;) {
-    if (program.ended) throw new Error(`${program.name} ended while starting:\n${program.output}`)
-    const isThere = await new Promise<boolean>(resolve => {
-      const socket = net.connect({ host: '127.0.0.1', port }, () => {
-        resolve(true)
-        socket.destroy()
-      })
-      socket.on('error', () => resolve(false))
-    })
-    if (isThere) return
-    if (Date.now() > late) throw new Error(`${program.name} does not listen after ${START_MAX_MS} ms:\n${program.output}`)
-    await delay(50)
-  }
 }
 
 interface Way {
@@ -67,15 +48,15 @@ async function startWays(programs: string, own: string, secure: boolean): Promis
   const origin = new ManagedProcess(`server, ${name}`, {
     command: path.join(programs, 'server'), args: ['-port', String(originPort), ...ofTls],
   }, null)
-  await listens(origin, originPort)
+  await waitUntilListening(origin, originPort)
   const env = {
     HTTP_PORT: String(plainPort), TLS_PORT: String(tlsPort), CERT_FILE: certFile, KEY_FILE: keyFile, ORIGIN_CA_FILE: caFile,
     ORIGIN: `${secure ? 'h2' : 'h2c'}://localhost:${originPort}`,
   }
   const args = ['run', path.join(checkout, 'examples/edge.ts'), '--state-dir', path.join(folder, 'state')]
   const edge = new ManagedProcess(`edge, ${name}`, { command: path.join(checkout, 'bin/cirque'), args, env }, null)
-  await listens(edge, plainPort)
-  await listens(edge, tlsPort)
+  await waitUntilListening(edge, plainPort)
+  await waitUntilListening(edge, tlsPort)
   return [{ name: `h2c to ${name}`, port: plainPort, secure: false }, { name: `TLS to ${name}`, port: tlsPort, secure: true }]
 }
 
