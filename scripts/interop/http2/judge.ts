@@ -33,10 +33,10 @@ export type OriginCheck = 'get' | 'post' | 'together' | 'download'
 export const ORIGIN_CHECKS: readonly OriginCheck[] = ['get', 'post', 'together', 'download']
 export type Version = 'HTTP/1.1' | 'HTTP/2'
 /**
- * Of each file that is asked for at once: more than the window of a stream that is not read (65_535), so that it stays open. All of them
- * together are less than the window of the connection to the origin (4 MiB): that is shared, and heads of some origins wait for it too.
+ * Of each file that is asked for at once: more than the window of a stream that is not read (65_535), so that it stays open; all of them
+ * together many times the window of the connection to the origin (4 MiB), which those that are not read must not keep.
  */
-export const PIECE_BYTES = 70_000
+export const PIECE_BYTES = 1_000_000
 /** Connections to an origin that are few, for as many requests at once as there are. */
 const FEW = 2
 
@@ -98,8 +98,8 @@ function faultOfBytes(requests: readonly LoggedRequest[], field: 'bytes_in' | 'b
 
 /** Pictures of the page for browsers. */
 export const PARTS = 200
-/** Of its form. */
-export const FORM_BYTES = 5_000_000
+/** Of its form: several times what the buffers of sockets take at once, or a browser would have sent it all before it could tell. */
+export const FORM_BYTES = 40_000_000
 
 export const PAGE_CHECKS = ['get', 'post', 'together', 'download', 'hints', 'parts', 'webSocket', 'upload'] as const
 export type PageCheck = (typeof PAGE_CHECKS)[number]

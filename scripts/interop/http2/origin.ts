@@ -19,7 +19,7 @@ import { MANY } from './judge.ts'
 /** Longer than any client takes for so many requests. */
 const TOGETHER_MAX_MS = 15_000
 /** A browser tells of progress every 50 ms at most: an upload has to last. */
-const PAUSE_EVERY_BYTES = 524_288
+const PAUSE_EVERY_BYTES = 4_000_000
 const PAUSE_MS = 100
 /** Longer than the page takes. */
 const REPORT_MAX_MS = 45_000
