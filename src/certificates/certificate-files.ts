@@ -69,10 +69,10 @@ class Watched {
   readonly files: readonly string[]
   /** As the files were right before what is served was read; '' while they may have been changed since without a trace. */
   #signature: string
+  /** Whether they had been changed so shortly before the last look that another change would have left no trace. */
+  #isFresh: boolean
   /** At the last look. */
   #seen: string
-  /** Whether they had been changed so shortly before that look that another change would have left no trace. */
-  #isFresh: boolean
   /** When that was seen first. */
   changedAt: number
   /** When that was read; 0: not yet. */
@@ -82,6 +82,8 @@ class Watched {
   reason = ''
   /** Why what was seen is refused, as it was told; '' */
   #told = ''
+  /** What was refused may have changed since without a trace: it is read once more. */
+  #refusedFresh = false
   /** The outcome that holds when the files are as they were. */
   #settled: 'first' | 'swapped' = 'first'
 
@@ -94,7 +96,7 @@ class Watched {
     this.since = this.changedAt = now
   }
 
-  /** Whether what is served may be what is in the files still: they were read when their times told little. */
+  /** Whether the files have to be read to know that they still say what is served: their times do not show it. */
   get isSuspect(): boolean { return this.#signature === '' }
 
   /** Whether it has to be read. @param look at its files, as they are */
@@ -105,6 +107,7 @@ class Watched {
       this.#seen = signature
       this.changedAt = now
       this.readAt = 0
+      this.#refusedFresh = false
       this.#told = ''
     }
     if (signature === this.#signature) {
@@ -115,8 +118,14 @@ class Watched {
       this.#become('changing', now, '')
       return false
     }
-    if (this.readAt === 0 || atOnce) return true
+    if (this.readAt === 0 || this.#refusedFresh || atOnce) return true
     return this.outcome === 'changing' ? this.#hasHadItsTime(now) : now - this.readAt >= RETRY_MS
+  }
+
+  /** It is read now. What is only read once more has its time from the first reading on. */
+  reads(now: number): void {
+    if (!this.#refusedFresh) this.readAt = now
+    this.#refusedFresh = false
   }
 
   /** What was read is served. @param changed it says something else than before */
@@ -130,6 +139,7 @@ class Watched {
 
   /** What was read will not do. @returns whether that is to be told: it is final, and was not told before */
   refused(reason: string, now: number, atOnce: boolean): boolean {
+    this.#refusedFresh = this.#isFresh
     const isFinal = atOnce || this.outcome === 'refused' || this.#hasHadItsTime(now)
     this.#become(isFinal ? 'refused' : 'changing', now, reason)
     if (!isFinal || this.#told === reason) return false
@@ -305,7 +315,7 @@ export class CertificateFiles {
   /** @returns null: it will not do, and `watched` knows why */
   #attempt<T>(watched: Watched, atOnce: boolean, changes: CertificateChange[], read: () => T): T | null {
     const now = this.#host.now()
-    watched.readAt = now
+    watched.reads(now)
     try {
       return read()
     } catch (error) {

@@ -236,6 +236,7 @@ test("certificate files: authorities of clients' certificates are read anew for 
   stamp(file)
   await bench.files.look(true)
   assert.deepEqual(bench.served.map(({ clients }) => clients.ca), [[other.cert], [other.cert]])
+  assert.deepEqual(await bench.files.look(true), [], 'what is read once more and says the same is no swap')
   writeFileSync(file, 'nonsense')
   stamp(file)
   assert.match((await bench.files.look(true))[0]!.reason, /clients\.pem holds nothing in PEM/)
@@ -345,6 +346,20 @@ test('certificate files: what is changed within the tick of the clock in which i
   writeCertificate(bench.folder, 'site', hidden!)
   for (let look = 0; look < 3; look++) assert.deepEqual(await bench.files.look(true), [])
   assert.ok(bench.serves(second!))
+})
+
+test('certificate files: a pair that is whole within the tick in which half of it was read does not wait for its time', async t => {
+  const changedMs = Date.now(), stat = { dev: 1, ino: 2, size: 3, mtimeMs: changedMs, ctimeMs: changedMs }
+  t.mock.method(fs, 'statSync', () => stat)
+  t.mock.method(fs, 'stat', (_file: string, tell: (error: null, stats: unknown) => void) => tell(null, stat))
+  const bench = new Bench(t), next = ca.issue({ names: ['site.test'] })
+  bench.nowMs = changedMs + 1
+  writeFileSync(bench.path('site.crt'), next.cert)
+  assert.deepEqual(await bench.files.look(), [])
+  assert.equal(bench.first.outcome, 'changing')
+  writeCertificate(bench.folder, 'site', next)
+  assert.deepEqual((await bench.files.look()).map(({ outcome }) => outcome), ['swapped'])
+  assert.ok(bench.serves(next))
 })
 
 test('certificate files: one that is expired by the time of its second reading is served on', async t => {
