@@ -4,8 +4,8 @@
  * A Map or a Set of V8 gets a new table again and again while members come and go, and each table keeps the next one, and all that
  * was ever in it. As soon as one table has lived through two collections of the young generation, which takes no more than a pause in the
  * traffic, every table behind it, with each value in it, outlives those collections as well, however short its own life.
- * **Measured** with 128 requests at once on one connection: 2 kB of each request were moved to the old generation, 14 % of the CPU went
- * into it, and a worker had 240 MB in place of 150.
+ * **Measured** with calls of gRPC, 128 at once: 2 kB of each were moved to the old generation, collections took 14 % of the CPU, a call
+ * 25 us in place of 22, and a worker had 240 MB in place of 172.
  *
  * Here what was taken out is named nowhere any more.
  */

@@ -5,8 +5,7 @@
  *   ────────── kept ───────────┘       └──────────────────────────────────── kept ────────────────────────────────────┘
  *
  * Clients ask for one thing after another with the same fields, so the last few heads are kept as they were written: such a part is the
- * same bytes again until something is inserted into the table. A head is kept when it comes for the second time, since one that is
- * another each time would only be copied.
+ * same bytes again until something is inserted into the table.
  * Tests: client-connection.test.ts, request-heads.test.ts
  */
 import type { FieldLines } from '../../http/field-lines.ts'
@@ -14,7 +13,7 @@ import { FieldKind } from '../../http/header-map.ts'
 import { HOP_BY_HOP_REQUEST } from '../../http/hop-by-hop.ts'
 import type { RequestHead } from '../../http/message-head.ts'
 import type { RequestSetup } from '../http-session.ts'
-import { HeaderBlocks } from './header-blocks.ts'
+import { HeaderBlocks, KEPT_HEADS } from './header-blocks.ts'
 import { isWrittenOut } from './hpack-encoder.ts'
 import { lowerName } from './lower-name.ts'
 
@@ -22,11 +21,6 @@ const LENGTH = 1 << FieldKind.ContentLength
 const SKIPPED = HOP_BY_HOP_REQUEST | (1 << FieldKind.Host)
 /** What a WebSocket has in HTTP/1 alone (RFC 8441 5). */
 const OF_HTTP1_WEBSOCKET: readonly string[] = ['sec-websocket-key']
-
-/** A power of two. */
-const KEPT = 8
-/** A longer one is rarely sent again, and costs memory for as long as the connection. */
-const KEPT_MAX_BYTES = 1024
 
 interface KeptHead {
   readonly method: string
@@ -46,14 +40,14 @@ interface KeptHead {
 }
 
 export class RequestHeads extends HeaderBlocks {
-  readonly #kept: (KeptHead | null)[] = Array.from({ length: KEPT }, () => null)
-  /** Fields of the heads that came last and were not kept. */
-  readonly #missed: string[] = Array.from({ length: KEPT }, () => '')
-  /** Where the parts of the block lie that was written last, and how often something had been inserted before it. */
+  readonly #kept: (KeptHead | null)[] = Array.from({ length: KEPT_HEADS }, () => null)
+  /** Where the parts of the block lie that was written last, and how often something had been inserted before it; -1: not to be kept. */
   #pathAt = 0
   #fieldsAt = 0
   #fieldsEnd = 0
   #insertedBefore = 0
+  /** Lines that belong to its second part. */
+  #sameLines = 0
 
   override limitTable(bytes: number): void {
     super.limitTable(bytes)
@@ -71,12 +65,14 @@ export class RequestHeads extends HeaderBlocks {
       this.#writeAll(head, setup, { scheme, protocol, authority, length, skip })
       return
     }
-    const text = headers.serialize(skip, null), slot = (text.length + method.length) & (KEPT - 1), kept = this.#kept[slot]!
+    const text = headers.serialize(skip, null), slot = (text.length + method.length) & (KEPT_HEADS - 1), kept = this.#kept[slot]!
     const { encoder } = this
     if (kept === null || kept.inserted !== encoder.inserted || kept.method !== method || kept.authority !== authority ||
       kept.length !== length || kept.acceptsTrailers !== setup.acceptsTrailers || kept.text !== text || !hasLines(kept, lines)) {
       this.#writeAll(head, setup, { scheme, protocol, authority, length, skip })
-      this.#keep(slot, text, { method, authority, length }, setup)
+      if (this.isAgain(slot, text) && encoder.inserted === this.#insertedBefore) {
+        this.#kept[slot] = { method, authority, text, length, acceptsTrailers: setup.acceptsTrailers, ...this.#written(lines) }
+      }
       return
     }
     this.begin()
@@ -108,10 +104,10 @@ export class RequestHeads extends HeaderBlocks {
     this.fields(headers, skip, protocol === '' ? null : OF_HTTP1_WEBSOCKET)
     if (length >= 0) encoder.field('content-length', String(length))
     if (acceptsTrailers) encoder.field('te', 'trailers')
-    const same = sameLines(lines)
-    this.#writeLines(lines, 0, same)
+    this.#sameLines = sameLines(lines)
+    this.#writeLines(lines, 0, this.#sameLines)
     this.#fieldsEnd = encoder.length
-    this.#writeLines(lines, same, lines.size)
+    this.#writeLines(lines, this.#sameLines, lines.size)
     this.done()
   }
 
@@ -119,21 +115,12 @@ export class RequestHeads extends HeaderBlocks {
     for (let index = from; index < to; index++) this.encoder.field(lowerName(lines.nameAt(index)), lines.valueAt(index))
   }
 
-  #keep(
-    slot: number, text: string, { method, authority, length }: Pick<KeptHead, 'method' | 'authority' | 'length'>,
-    { lines, acceptsTrailers }: RequestSetup,
-  ): void {
-    const { encoder } = this, bytes = encoder.bytes, inserted = this.#insertedBefore
-    if (text.length > KEPT_MAX_BYTES) return
-    if (this.#missed[slot] !== text) {
-      this.#missed[slot] = text
-      return
-    }
-    if (encoder.inserted !== inserted || this.#fieldsEnd > KEPT_MAX_BYTES) return
-    const block = Buffer.concat([bytes.subarray(0, this.#pathAt), bytes.subarray(this.#fieldsAt, this.#fieldsEnd)])
-    const same = Array.from({ length: sameLines(lines) }, (_, index) => index)
-    const names = same.map(index => lines.nameAt(index)), values = same.map(index => lines.valueAt(index))
-    this.#kept[slot] = { method, authority, text, length, acceptsTrailers, names, values, inserted, block, pathAt: this.#pathAt }
+  /** The block that was written last, as it is kept. */
+  #written(lines: FieldLines): Pick<KeptHead, 'names' | 'values' | 'inserted' | 'block' | 'pathAt'> {
+    const { encoder: { bytes, inserted } } = this, pathAt = this.#pathAt
+    const block = Buffer.concat([bytes.subarray(0, pathAt), bytes.subarray(this.#fieldsAt, this.#fieldsEnd)])
+    const indexes = Array.from({ length: this.#sameLines }, (_, index) => index)
+    return { names: indexes.map(at => lines.nameAt(at)), values: indexes.map(at => lines.valueAt(at)), inserted, block, pathAt }
   }
 }
 
@@ -144,11 +131,12 @@ function sameLines(lines: FieldLines): number {
   return size
 }
 
+/** Whether they begin as those of a kept head; what is behind them is written out. */
 function hasLines({ names, values }: KeptHead, lines: FieldLines): boolean {
-  const { length } = names, { size } = lines
-  if (size < length) return false
+  const { length } = names
+  if (lines.size < length) return false
   for (let index = 0; index < length; index++) {
     if (lines.nameAt(index) !== names[index] || lines.valueAt(index) !== values[index]) return false
   }
-  return size === length || isWrittenOut(lowerName(lines.nameAt(length)))
+  return true
 }

@@ -1,18 +1,12 @@
 /**
  * Header blocks of answers. Most heads of a connection are one that it has sent before, so the last few are kept with their blocks:
- * one that inserted nothing into the table is the same bytes again until something else is inserted. A head is kept when it comes for
- * the second time, since one that is another each time would only be copied.
+ * one that inserted nothing into the table is the same bytes again until something else is inserted.
  * Tests: server-connection.test.ts
  */
 import type { FieldLines } from '../../http/field-lines.ts'
 import type { HeaderMap } from '../../http/header-map.ts'
-import { HeaderBlocks } from './header-blocks.ts'
+import { HeaderBlocks, KEPT_HEADS } from './header-blocks.ts'
 import { lowerName } from './lower-name.ts'
-
-/** A power of two. */
-const KEPT = 8
-/** A longer block is rarely sent again, and costs memory for as long as the connection. */
-const KEPT_MAX_BYTES = 1024
 
 interface KeptHead {
   readonly status: number
@@ -26,9 +20,7 @@ interface KeptHead {
 }
 
 export class ResponseHeads extends HeaderBlocks {
-  readonly #kept: (KeptHead | null)[] = Array.from({ length: KEPT }, () => null)
-  /** Fields of the heads that came last and were not kept. */
-  readonly #missed: string[] = Array.from({ length: KEPT }, () => '')
+  readonly #kept: (KeptHead | null)[] = Array.from({ length: KEPT_HEADS }, () => null)
 
   override limitTable(bytes: number): void {
     super.limitTable(bytes)
@@ -41,7 +33,7 @@ export class ResponseHeads extends HeaderBlocks {
    */
   write(status: number, headers: HeaderMap, skip: number, lines: FieldLines | null, length: number, date: string): void {
     const { encoder } = this, text = headers.serialize(skip, null), added = lines === null ? '' : lines.text
-    const slot = (text.length + status + added.length) & (KEPT - 1), kept = this.#kept[slot]!
+    const slot = (text.length + status + added.length) & (KEPT_HEADS - 1), kept = this.#kept[slot]!
     if (kept !== null && kept.inserted === encoder.inserted && kept.status === status && kept.length === length && kept.date === date &&
       kept.text === text && kept.lines === added) {
       this.block = kept.block
@@ -57,12 +49,7 @@ export class ResponseHeads extends HeaderBlocks {
     if (date !== '') encoder.field('date', date)
     for (let index = 0; lines !== null && index < lines.size; index++) encoder.field(lowerName(lines.nameAt(index)), lines.valueAt(index))
     this.done()
-    if (text.length > KEPT_MAX_BYTES) return
-    if (this.#missed[slot] !== text) {
-      this.#missed[slot] = text
-      return
-    }
-    if (isUpdate || encoder.inserted !== inserted) return
+    if (!this.isAgain(slot, text) || isUpdate || encoder.inserted !== inserted) return
     const block = Buffer.from(encoder.bytes.subarray(0, encoder.length))
     this.#kept[slot] = { status, text, lines: added, length, date, inserted, block }
   }

@@ -127,3 +127,12 @@ test('hpack decoder: literals that come again are read as they were the first ti
     }
   }), { numRuns: 1000 })
 })
+
+test('hpack decoder: a literal whose name is one of the dynamic table is read for itself each time', () => {
+  const decoder = new HpackDecoder(4096, new RecentLiterals())
+  // One entry, a literal with its name (index 62, of two bytes), another entry, the same bytes again.
+  assert.deepEqual(read(decoder, '4001610178'), [['a', 'x']])
+  for (let again = 0; again < 2; again++) assert.deepEqual(read(decoder, '0f2f0179'), [['a', 'y']])
+  assert.deepEqual(read(decoder, '4001620178'), [['b', 'x']])
+  assert.deepEqual(read(decoder, '0f2f0179'), [['b', 'y']])
+})

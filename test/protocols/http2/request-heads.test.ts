@@ -78,6 +78,28 @@ test('request heads: an origin reads what was asked, whichever heads came before
   }), { numRuns: 500 })
 })
 
+test('request heads: heads that differ in one thing alone, each of them kept, are told apart', () => {
+  const base: Asked = {
+    method: 'GET', path: '/', authority: 'a.test', fields: FIELDS[1]!, lines: LINES[1]!, length: -1, acceptsTrailers: false,
+    tableBytes: null,
+  }
+  // Fields of one length: heads are kept by that of their text.
+  const kinds: readonly Asked[] = [
+    base, { ...base, path: '/other' }, { ...base, authority: 'b.test' }, { ...base, fields: FIELDS[2]! }, { ...base, length: 7 },
+    { ...base, acceptsTrailers: true }, ...LINES.map(lines => ({ ...base, lines })), { ...base, method: 'PUT' },
+    { ...base, lines: [...LINES[1]!, ['X-Last', '1']] }, { ...base, lines: [['X-Forwarded-For', '10.0.0.1'], ['X-Request-Id', 'ID']] },
+  ]
+  fc.assert(fc.property(fc.array(fc.nat(kinds.length - 1), { maxLength: 40 }), order => {
+    const heads = new RequestHeads(4096), decoder = new HpackDecoder()
+    // Twice each, in their order, so that all of them have been kept at some time, then in any order.
+    for (const at of [...kinds.keys(), ...kinds.keys(), ...order.flatMap(one => [one, one])]) {
+      const expected = write(heads, kinds[at]!), read: Field[] = []
+      assert.ok(decoder.decode(heads.block, 0, heads.size, { onField: ({ name, value }) => { read.push([name, value]) } }))
+      assert.deepEqual(read, expected)
+    }
+  }), { numRuns: 200 })
+})
+
 test('request heads: one that comes again is the same bytes but for its path and what is another each time', () => {
   const heads = new RequestHeads(4096)
   const one: Asked = {

@@ -91,6 +91,27 @@ test('handshake slots: a place is kept for a second while others wait, and for a
   assert.equal(ticker.size, 0)
 })
 
+test('handshake slots: places that are given back in any order are no part of those that are over in time', async () => {
+  await fc.assert(fc.asyncProperty(fc.shuffledSubarray([0, 1, 2, 3, 4, 5], { minLength: 1, maxLength: 5 }), async gone => {
+    const clock = new FakeClock(), slots = slotsOf(6, new Ticker(clock))
+    const users = Array.from({ length: 6 }, (_, index) => new User(`10.0.0.${index}`))
+    for (const user of users) slots.enter(user)
+    for (const index of gone) slots.end(users[index]!)
+    for (const index of gone) assert.deepEqual([users[index]!.placeOlder, users[index]!.placeNewer], [null, null])
+    await nextTurn()
+    const others = Array.from({ length: 12 }, (_, index) => new User(`10.0.1.${index}`))
+    for (const user of others) slots.enter(user)
+    for (let turns = 0; turns < 3; turns++) {
+      await nextTurn()
+      clock.advance(1_100)
+    }
+    // The places of those that say no more have been given to others, each once.
+    assert.ok(others.every(({ begun }) => begun === 1))
+    for (const user of [...users, ...others]) slots.end(user)
+    assert.deepEqual([slots.active, slots.waiting], [0, 0])
+  }))
+})
+
 test('handshake slots: whatever comes and goes, nothing is lost and no place is taken twice', async () => {
   const step = fc.record({ what: fc.constantFrom('enter', 'end', 'leave', 'turn'), pick: fc.nat(99), client: fc.nat(3) })
   await fc.assert(fc.asyncProperty(fc.integer({ min: 1, max: 9 }), fc.array(step, { maxLength: 60 }), async (max, steps) => {
