@@ -2,8 +2,8 @@
  * `npm test`: types, lint, the import table, the lists that must agree, the length of lines, then every test. All steps
  * run even when one fails, so that one run shows everything; the exit code is 0 only when nothing failed.
  *
- *   npm test                    all of it, about 6 minutes on two cores
- *   npm run test:quick          the checks, and the tests that start no process and do not sleep (quick-tests.ts): under one
+ *   npm test                    all of it, about a quarter of an hour on two cores
+ *   npm run test:quick          the checks, and the tests that start no process and do not sleep (quick-tests.ts): 90 s
  *   npm test -- NAME...         the test files whose path contains a NAME, and no checks
  *   npm test -- NAME --watch    the same again after each change of a file
  *
@@ -26,7 +26,7 @@ import { TestReport } from './test-report.ts'
 
 const ROOT = path.join(import.meta.dirname, '..')
 const PARALLEL_FILES = 2
-/** A file that takes longer is stuck: real upgrades may take 4 minutes together, all of `npm test` 15. */
+/** A file that takes longer is stuck: the slowest takes 2 minutes, and CI is seldom idle. */
 const FILE_TIMEOUT_MS = 300_000
 /** Folders whose files tests load or start. */
 const WATCHED = ['bin', 'create', 'examples', 'scripts', 'src', 'supervisor', 'test', 'workers']

@@ -7,13 +7,14 @@ import { test, type TestContext } from 'node:test'
 import { createOrigin } from '../../examples/demo-origins.ts'
 import { FAULTS, type PopulationName, type PopulationReport, type ProofReport } from '../../src/config/prove-messages.ts'
 import { resolveProveOptions, type ProveOptions } from '../../src/config/prove-options.ts'
-import { systemClock } from '../../src/primitives/clock.ts'
+import { systemClock, type Clock } from '../../src/primitives/clock.ts'
 import { HttpPeer, httpProxyService, Server } from '../../src/index.ts'
 import { FramesSeen } from '../../src/prove/frames-seen.ts'
 import { CannotProve } from '../../src/prove/preflight.ts'
 import { Proof } from '../../src/prove/proof.ts'
 import { answerStream, choosesVersion, createHttp2Origin, HTTP2_SETTINGS } from '../support/http2-origin.ts'
 import { makeTestCa } from '../support/test-ca.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 const MAX_STREAM = 2 ** 31 - 1
 /** Those that speak HTTP/2 alone. */
@@ -109,6 +110,33 @@ test('proof over HTTP/2: GOAWAY in two steps, every few streams, loses nothing, 
   losesNothing(report)
   for (const name of OVER_HTTP2) assert.equal(population(report, name).reopenedStreams, 0, name)
   assert.ok(population(report, 'HTTP/2 requests').politeCloses > 2)
+})
+
+test('proof over HTTP/2: a stream of messages that its connection leaves ends in time, however rare they are', async t => {
+  let shiftMs = 0, gone = 0, ended = 0
+  const clock: Clock = {
+    now: () => systemClock.now() + shiftMs, exact: () => systemClock.exact() + shiftMs, wall: () => systemClock.wall(),
+    every: (ms, run) => systemClock.every(ms, run), after: (ms, run) => systemClock.after(ms, run), random: () => systemClock.random(),
+  }
+  const server = bothVersions((session, _socket, count) => {
+    session.on('stream', (stream, headers) => {
+      if (headers[':path'] !== '/messages' || count === 0) return
+      stream.once('end', () => { ended++ })
+      // The answer to a PING shows that the GOAWAY before it was seen.
+      session.goaway(0, MAX_STREAM)
+      session.ping(() => { gone++ })
+    })
+  })
+  const proof = await Proof.prepare(resolveProveOptions({
+    url: await listening(t, server), path: '', messages: '/messages', http2: true, rate: 1, connections: 5, delayMs: 0, timeoutMs: 60_000,
+  }), clock)
+  proof.start()
+  await waitFor('GOAWAY to be there', () => gone > 0)
+  assert.equal(ended, 0)
+  shiftMs = 2_000
+  await waitFor('the stream to end', () => ended > 0)
+  await proof.finish()
+  assert.deepEqual(proof.report(null).losses, [])
 })
 
 test('proof over HTTP/2: streams that one GOAWAY leaves out are opened anew and counted, and are no loss', async t => {
